@@ -1,0 +1,49 @@
+"""Pictures to depth maps, with Depth Anything V2.
+
+    import depthcli
+
+    depth = depthcli.estimate("photo.jpg")       # a DepthMap: .values (H, W) float32, .kind, .origin
+    with depthcli.DepthEstimator("vits") as estimator:
+        for depth in estimator.map(paths):
+            ...
+
+Importing this loads no torch; the names are looked up when they are used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from depthcli.depthmap import DepthKind, DepthMap, Origin
+    from depthcli.errors import DepthError
+    from depthcli.estimator import DepthEstimator, ModelChoice, estimate
+    from depthcli.io.depth_files import read_depth
+    from depthcli.io.writers import write_depth
+    from depthcli.version import __version__
+
+_HOMES = {
+    "DepthError": "depthcli.errors",
+    "DepthEstimator": "depthcli.estimator",
+    "DepthKind": "depthcli.depthmap",
+    "DepthMap": "depthcli.depthmap",
+    "ModelChoice": "depthcli.estimator",
+    "Origin": "depthcli.depthmap",
+    "__version__": "depthcli.version",
+    "estimate": "depthcli.estimator",
+    "read_depth": "depthcli.io.depth_files",
+    "write_depth": "depthcli.io.writers",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'depthcli' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,5 @@
+"""`python -m depthcli` is the command `depth`."""
+
+from depthcli.cli.app import main
+
+main()

@@ -1,0 +1,55 @@
+"""Engines: one file each, numpy in, numpy out. An engine is chosen by name here and imported only when it is opened."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Dict, Protocol
+
+import numpy as np
+
+from depthcli.errors import UsageError
+from depthcli.preprocess import InputPlan
+from depthcli.weights import WeightsFile
+from depthcli.zoo import ModelRow
+
+Arrays = Dict[str, np.ndarray]
+
+# name -> "module:class"; the first is what `auto` takes
+BACKENDS = {"torch": "depthcli.backends.torch_eager:TorchEager"}
+DTYPES = ("auto", "fp32", "bf16", "fp16")
+
+
+class Backend(Protocol):
+    """A network on a device.
+
+    description: engine, version, device and dtype, for people and for metadata.
+    """
+
+    description: str
+
+    def check(self, plan: InputPlan, batch: int) -> None:
+        """Raise PictureError where a batch of this size would not fit into the device's memory."""
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Return {"depth": (B, H, W) float32} for {"image": (B, 3, H, W) float32}; raises EngineError."""
+
+    def close(self) -> None:
+        """Free the device."""
+
+
+def open_backend(
+    name: str, row: ModelRow, weights: WeightsFile, device: str = "auto", dtype: str = "auto", trust: bool = False
+) -> Backend:
+    """Return the engine of that name with the row's network loaded.
+
+    trust: read a pickle that this torch cannot read safely. Raises UsageError, ModelError or EngineError.
+    """
+    if name == "auto":
+        name = next(iter(BACKENDS))
+    if name not in BACKENDS:
+        raise UsageError(f"no backend is called {name!r}", f"choose from: auto, {', '.join(BACKENDS)}")
+    if dtype not in DTYPES:
+        raise UsageError(f"no dtype is called {dtype!r}", f"choose from: {', '.join(DTYPES)}")
+    module, _, attribute = BACKENDS[name].partition(":")
+    backend: Backend = getattr(importlib.import_module(module), attribute)(row, weights, device, dtype, trust)
+    return backend

@@ -1,0 +1,101 @@
+"""The reference engine: eager PyTorch on CPU, CUDA or Apple's MPS. Its float32 answer is what all others are held to."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Iterator
+
+import numpy as np
+import torch
+
+from depthcli.backends import Arrays
+from depthcli.errors import EngineError, UsageError
+from depthcli.memory import check_memory, free_memory
+from depthcli.nets.attention import HAS_FUSED
+from depthcli.nets.build import load_network
+from depthcli.nets.checkpoint import read_state
+from depthcli.preprocess import InputPlan
+from depthcli.weights import WeightsFile
+from depthcli.zoo import ModelRow
+
+_TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TorchEager:
+    """One network in eager mode; fp16 and bf16 run under autocast, the weights stay float32."""
+
+    def __init__(self, row: ModelRow, weights: WeightsFile, device: str, dtype: str, trust: bool) -> None:
+        self._row = row
+        self._device = pick_device(device)
+        self._dtype = "fp32" if dtype == "auto" else dtype
+        if self._device.type == "cpu" and self._dtype == "fp16":
+            raise EngineError("half precision does not run on the CPU", "use --dtype fp32 or bf16")
+        state = read_state(weights.path, weights.sha256, trust=trust)
+        network = load_network(row, state, weights.path.name)
+        # The head's convolutions run two to three times faster on the CPU with the channels last.
+        network.depth_head.to(memory_format=torch.channels_last)
+        self._network = network.to(self._device)
+        self.description = f"torch {torch.__version__} {self._device} {self._dtype}"
+
+    def check(self, plan: InputPlan, batch: int) -> None:
+        """Raise PictureError where a batch of this size would not fit into the device's memory."""
+        check_memory(self._row.network, plan, batch, self._free_memory(), plain_attention=not HAS_FUSED)
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Return {"depth": (B, H, W) float32} for {"image": (B, 3, H, W) float32}."""
+        with torch.inference_mode(), self._precision(), _memory_errors():
+            image = torch.from_numpy(np.ascontiguousarray(inputs["image"])).to(self._device)
+            depth = self._network(image)
+            return {"depth": depth.float().cpu().numpy()}
+
+    def close(self) -> None:
+        """Free the network."""
+        del self._network
+
+    @contextlib.contextmanager
+    def _precision(self) -> Iterator[None]:
+        if self._dtype != "fp32":
+            with torch.autocast(self._device.type, _TORCH_DTYPES[self._dtype]):
+                yield
+        elif self._device.type == "cuda":
+            # TF32 is on by default in cuDNN and costs three digits; fp32 means fp32 here.
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                yield
+        else:
+            yield
+
+    def _free_memory(self) -> int | None:
+        if self._device.type == "cuda":
+            return int(torch.cuda.mem_get_info(self._device)[0])
+        return free_memory()
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of `--device`: auto takes CUDA, else MPS, else the CPU.
+
+    Raises UsageError for a name that is none, EngineError for a device that is not there.
+    """
+    has_mps = bool(getattr(torch.backends, "mps", None)) and torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdigit())):
+        raise UsageError(f"no device is called {name!r}", "choose auto, cpu, cuda, cuda:N or mps")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise EngineError("this torch finds no CUDA device", "use --device cpu, or install torch for CUDA")
+    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
+        raise EngineError(f"there is no {name}: {torch.cuda.device_count()} CUDA devices were found")
+    if kind == "mps" and not has_mps:
+        raise EngineError("this machine has no MPS device", "use --device cpu")
+    return torch.device(name)
+
+
+@contextlib.contextmanager
+def _memory_errors() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # torch before 2.0 has no class of its own for this
+        text = str(error).lower()
+        if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+            raise EngineError("the device ran out of memory", "use a smaller --input-size or --batch") from error
+        raise

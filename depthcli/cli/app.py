@@ -1,0 +1,68 @@
+"""The command `depth`: its subcommands, and the border where errors become one line and an exit code.
+
+Nothing heavy is imported here: `depth --help` must answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from depthcli.cli import dir as dir_command
+from depthcli.cli import image as image_command
+from depthcli.cli import models
+from depthcli.cli.report import say_error
+from depthcli.errors import DepthError
+from depthcli.version import __version__
+
+
+class _Border(TyperGroup):
+    """Turns an error raised on purpose into one line on stderr and its exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DepthError as error:
+            say_error(error)
+            raise typer.Exit(error.exit_code) from error
+
+
+app = typer.Typer(
+    cls=_Border,
+    name="depth",
+    help="Pictures to depth maps, with Depth Anything V2.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"depthcli {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Pictures to depth maps, with Depth Anything V2."""
+
+
+app.command("image")(image_command.image)
+app.command("dir")(dir_command.directory)
+app.add_typer(models.app, name="models")
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,86 @@
+"""`depth dir`: a folder of pictures to a folder of results, resumable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, List, Optional
+
+import typer
+
+from depthcli.cli import options as opt
+from depthcli.cli.running import RunOptions, run, show_plan
+from depthcli.errors import UsageError
+
+
+def directory(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder; its sub-folders are entered.")],
+    output: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for the results, made if need be; the tree is mirrored. Default: FOLDER_depth.",
+            rich_help_panel=opt.OUTPUT_PANEL,
+        ),
+    ] = None,
+    include: Annotated[
+        Optional[List[str]],
+        typer.Option(help='Take only pictures that match, such as "*.jpg" or "day1/*". Repeatable.'),
+    ] = None,
+    exclude: Annotated[
+        Optional[List[str]], typer.Option(help="Leave out pictures that match. Repeatable.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Print what would be written, and do nothing.")
+    ] = False,
+    formats: opt.Formats = None,
+    colormap: opt.Colormap = "Spectral_r",
+    grayscale: opt.Grayscale = False,
+    pred_only: opt.PredOnly = False,
+    if_exists: opt.IfExists = "skip",
+    encoder: opt.Encoder = "auto",
+    metric: opt.Metric = None,
+    model: opt.Model = None,
+    checkpoint: opt.Checkpoint = None,
+    max_depth: opt.MaxDepth = None,
+    offline: opt.Offline = False,
+    trust_checkpoint: opt.TrustCheckpoint = False,
+    input_size: opt.InputSize = None,
+    device: opt.Device = "auto",
+    backend: opt.BackendName = "auto",
+    dtype: opt.Dtype = "auto",
+    batch: opt.Batch = 1,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Estimate the depth of every picture below a folder.
+
+    Pictures whose files are all there are skipped, so the same command goes on after an interruption. A picture that
+    cannot be read is named and the rest goes on. manifest.jsonl in the output folder notes what became of each.
+
+    Examples: depth dir photos · depth dir photos -o maps -f gray,npz --include "*.jpg"
+    """
+    from depthcli.jobs.inputs import find_pictures, plan_tasks
+    from depthcli.jobs.manifest import MANIFEST_NAME, Manifest
+
+    options = RunOptions.of(ctx)
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder", "for single files use: depth image")
+    target = output or folder.resolve().with_name(folder.resolve().name + "_depth")
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"{target} is a file, not a folder")
+    outputs = options.output_spec()
+    every = find_pictures(folder, leave_out=target)
+    # Names are given before the patterns choose, so that a picture keeps its output name whatever the patterns are.
+    tasks = plan_tasks(((folder / relative, relative) for relative in every), target)
+    if include or exclude:
+        chosen = {str(path) for path in find_pictures(folder, include or (), exclude or (), leave_out=target)}
+        tasks = [task for task in tasks if str(Path(task.name)) in chosen]
+    if not tasks:
+        raise UsageError(f"there is no picture in {folder}" + (" that matches" if include or exclude else ""))
+    if dry_run:
+        show_plan(options, tasks, outputs)
+        return
+    run(options, tasks, outputs, Manifest(target / MANIFEST_NAME))

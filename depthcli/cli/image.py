@@ -1,0 +1,116 @@
+"""`depth image`: some pictures, each to its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, List, Optional
+
+import typer
+
+from depthcli.cli import options as opt
+from depthcli.cli.running import RunOptions, run
+from depthcli.errors import UsageError
+
+
+def image(
+    ctx: typer.Context,
+    inputs: Annotated[
+        List[str],
+        typer.Argument(
+            metavar="FILE...", help="Pictures, folders, globs, .txt lists of paths, or - for a picture on stdin."
+        ),
+    ],
+    output: Annotated[
+        Optional[str],
+        typer.Option(
+            "--output",
+            "-o",
+            help="A file (for one picture), a folder that is made, or - for stdout. Default: beside each picture.",
+            rich_help_panel=opt.OUTPUT_PANEL,
+        ),
+    ] = None,
+    formats: opt.Formats = None,
+    colormap: opt.Colormap = "Spectral_r",
+    grayscale: opt.Grayscale = False,
+    pred_only: opt.PredOnly = False,
+    if_exists: opt.IfExists = "overwrite",
+    encoder: opt.Encoder = "auto",
+    metric: opt.Metric = None,
+    model: opt.Model = None,
+    checkpoint: opt.Checkpoint = None,
+    max_depth: opt.MaxDepth = None,
+    offline: opt.Offline = False,
+    trust_checkpoint: opt.TrustCheckpoint = False,
+    input_size: opt.InputSize = None,
+    device: opt.Device = "auto",
+    backend: opt.BackendName = "auto",
+    dtype: opt.Dtype = "auto",
+    batch: opt.Batch = 1,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Estimate the depth of pictures.
+
+    Without a metric model the numbers are disparity: larger is nearer, without a unit, comparable inside one picture.
+    The paths of the files written go to stdout.
+
+    Examples: depth image photo.jpg · depth image *.jpg -o out -f gray,npz · depth image - -o - < a.jpg > b.png
+    """
+    from depthcli.jobs.inputs import expand, plan_tasks
+
+    options = RunOptions.of(ctx)
+    if "-" in inputs or output == "-":
+        _through_pipes(options, inputs, output)
+        return
+    pairs = expand(inputs)
+    file_suffix = Path(output).suffix.lower() if output and not Path(output).is_dir() else ""
+    if output and file_suffix:
+        if len(pairs) != 1:
+            raise UsageError(f"{len(pairs)} pictures do not fit into one file {output}", "give a folder with -o")
+        _to_one_file(options, pairs[0][0], Path(output))
+    run(options, plan_tasks(pairs, Path(output) if output else None), options.output_spec())
+
+
+def _to_one_file(options: RunOptions, source: Path, target: Path) -> None:
+    """Run one picture into the very file that was named, and leave."""
+    from depthcli.io.writers import OneFile
+    from depthcli.jobs.inputs import Task
+
+    spec = options.output_spec(target.suffix.lower())
+    run(options, [Task(source, str(source), target)], OneFile(spec.formats, spec.colormap))
+
+
+def _through_pipes(options: RunOptions, inputs: List[str], output: Optional[str]) -> None:
+    """Read the picture from stdin, or write the result to stdout, or both."""
+    import io
+    import sys
+
+    from depthcli.cli.report import say
+    from depthcli.estimator import open_picture
+    from depthcli.io.writers import FORMATS, OneFile
+
+    if len(inputs) != 1 or output is None:
+        raise UsageError("- stands for one picture", "say where it goes with -o FILE or -o -")
+    suffix = "" if output == "-" else Path(output).suffix.lower()
+    spec = options.output_spec(suffix)
+    if output == "-" and len(spec.formats) > 1:
+        raise UsageError("stdout cannot hold several formats", "give one --format")
+    if output == "-" and sys.stdout.isatty():
+        raise UsageError("a picture would fill the terminal with bytes", "redirect stdout, or give -o FILE")
+    picture = open_picture(sys.stdin.buffer.read() if inputs[0] == "-" else inputs[0])
+    talk = (lambda line: None) if options.quiet else say
+    with options.load(talk) as estimator:
+        depth = estimator.estimate(picture)
+    if output == "-":
+        buffer = io.BytesIO()
+        FORMATS[spec.formats[0]].write(depth, picture.rgb, buffer, spec.colormap)
+        sys.stdout.buffer.write(buffer.getvalue())
+        sys.stdout.buffer.flush()
+        return
+    target = Path(output) if suffix else Path(output) / "stdin"
+    spec = OneFile(spec.formats, spec.colormap) if suffix else spec
+    paths = spec.paths(target)
+    spec.write(depth, picture.rgb, paths)
+    for path in paths:
+        print(path)

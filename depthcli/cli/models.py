@@ -1,0 +1,128 @@
+"""`depth models`: what there is, what is here, and how to get the rest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, List, Optional
+
+import typer
+
+from depthcli.cli import options as opt
+from depthcli.cli.report import say
+from depthcli.errors import CheckpointError, UsageError
+
+if TYPE_CHECKING:
+    from depthcli.zoo import ModelRow
+
+app = typer.Typer(help="List, download and check the models.", no_args_is_help=True)
+
+Names = Annotated[List[str], typer.Argument(metavar="MODEL...", help="Names from `depth models list`.")]
+
+
+@app.command("list")
+def list_models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per model.")] = False,
+) -> None:
+    """List every model: what its numbers are, its size, its licence, and whether its weights are on this machine."""
+    from depthcli.weights import inventory
+
+    items = inventory()
+    if as_json:
+        for row, file, size in items:
+            facts = {
+                "name": row.name,
+                "title": row.title,
+                "kind": row.kind.value,
+                "max_depth": row.max_depth,
+                "input_size": row.input_size,
+                "bytes": size or None,
+                "licence": row.licence,
+                "here": file is not None,
+                "where": file.where if file else None,
+                "path": str(file.path) if file else None,
+                "repository": row.weights.repo or None,
+                "sha256": row.weights.sha256,
+            }
+            print(json.dumps(facts))
+        return
+    rows = [("MODEL", "KIND OF DEPTH", "SIZE", "LICENCE", "HERE")]
+    for row, file, size in items:
+        kind = f"metres, to {row.max_depth:.0f} m" if row.max_depth else "disparity, relative"
+        here = file.where if file else "no" if row.downloadable else "no, never published"
+        rows.append((row.name, kind, _megabytes(size), row.licence, here))
+    widths = [max(len(line[column]) for line in rows) for column in range(len(rows[0]))]
+    for line in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+
+
+@app.command("pull")
+def pull(names: Names) -> None:
+    """Download the weights of models into the Hugging Face cache, verified; print their paths."""
+    from depthcli.weights import obtain
+
+    for row in _rows(names):
+        print(obtain(row, talk=say).path)
+
+
+@app.command("verify")
+def verify(
+    names: Annotated[
+        Optional[List[str]], typer.Argument(metavar="[MODEL...]", help="Default: every model that is here.")
+    ] = None,
+    checkpoint: opt.Checkpoint = None,
+) -> None:
+    """Compare weights on this machine with the published digests, and say what a file holds."""
+    from depthcli import weights
+
+    if checkpoint is not None:
+        row = _row_of_file(names, checkpoint)
+        todo = [(row, weights.find(row, checkpoint))]
+    elif names:
+        todo = [(row, weights.find(row)) for row in _rows(names)]
+    else:
+        todo = [(row, file) for row, file, _ in weights.inventory() if file]
+    damaged = []
+    for row, file in todo:
+        if file is None:
+            raise CheckpointError(f"{row.name} is not on this machine", f"depth models pull {row.name}")
+        weights.check_identity(row, file)
+        result = weights.verify(row, file)
+        print(f"{row.name}: {result.says}")
+        if result.ok is False:
+            damaged.append(row.name)
+    if damaged:
+        raise CheckpointError(f"not as published: {', '.join(damaged)}", "delete the file and pull it again")
+
+
+@app.command("path")
+def path(names: Names) -> None:
+    """Print where the weights of models are on this machine."""
+    from depthcli.weights import find
+
+    for row in _rows(names):
+        file = find(row)
+        if file is None:
+            raise CheckpointError(f"{row.name} is not on this machine", f"depth models pull {row.name}")
+        print(file.path)
+
+
+def _rows(names: List[str]) -> list[ModelRow]:
+    from depthcli.zoo import find_row
+
+    return [find_row(name) for name in names]
+
+
+def _row_of_file(names: Optional[List[str]], checkpoint: Path) -> ModelRow:
+    from depthcli.weights import row_for_checkpoint
+
+    if names and len(names) > 1:
+        raise UsageError("one --checkpoint is one model")
+    row = _rows(names)[0] if names else row_for_checkpoint(checkpoint)
+    if row is None:
+        raise UsageError(f"cannot tell which model {checkpoint} is", "name it: depth models verify MODEL --checkpoint FILE")
+    return row
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.0f} MB" if size else ""

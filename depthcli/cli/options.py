@@ -1,0 +1,113 @@
+"""Options that several commands share, each written down once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, List, Optional
+
+import typer
+
+MODEL_PANEL = "Model"
+OUTPUT_PANEL = "Output"
+RUN_PANEL = "Run"
+
+Encoder = Annotated[
+    str,
+    typer.Option(
+        help="Size of the network: tiny, vits, vitb, vitl, vitg. auto takes vits if its weights are here or can be "
+        "downloaded, else tiny, which is part of this package.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+Metric = Annotated[
+    Optional[str],
+    typer.Option(help="Answer in metres: indoor (to 20 m) or outdoor (to 80 m).", rich_help_panel=MODEL_PANEL),
+]
+Model = Annotated[
+    Optional[str],
+    typer.Option(
+        "--model", "-m", help="A model of `depth models list`, or the path of a checkpoint.", rich_help_panel=MODEL_PANEL
+    ),
+]
+Checkpoint = Annotated[
+    Optional[Path],
+    typer.Option(help="Take this file of weights (.pth or .safetensors).", rich_help_panel=MODEL_PANEL),
+]
+MaxDepth = Annotated[
+    Optional[float],
+    typer.Option(help="Metres at the top of a metric model's range, for a fine-tune.", rich_help_panel=MODEL_PANEL),
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Never download.", rich_help_panel=MODEL_PANEL)]
+TrustCheckpoint = Annotated[
+    bool,
+    typer.Option(
+        "--trust-checkpoint",
+        help="Read a .pth of unknown origin with torch before 2.6, where this can run code hidden in it.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+
+Formats = Annotated[
+    Optional[List[str]],
+    typer.Option(
+        "--format",
+        "-f",
+        help="color (8-bit PNG), gray (16-bit PNG), gray8, side (photo beside colour), npz (float32). Repeat it or "
+        "separate with commas. Default: color.",
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
+Colormap = Annotated[
+    str,
+    typer.Option(
+        help="Spectral, inferno, turbo, magma, viridis, plasma, cividis or gray; add _r to reverse.",
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
+Grayscale = Annotated[
+    bool,
+    typer.Option("--grayscale", help="The same as --format gray8.", rich_help_panel=OUTPUT_PANEL),
+]
+PredOnly = Annotated[
+    bool,
+    typer.Option(
+        "--pred-only", help="Depth alone, without the photo: the default here, accepted for old scripts.",
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
+IfExists = Annotated[
+    str,
+    typer.Option(
+        help="When all files of a picture are there: skip, overwrite or error.", rich_help_panel=OUTPUT_PANEL
+    ),
+]
+
+InputSize = Annotated[
+    Optional[int],
+    typer.Option(
+        help="Shorter side of the network's input in pixels, rounded to a multiple of 14. Default: the model's own "
+        "(518; tiny less). More shows finer detail and takes more time and memory.",
+        rich_help_panel=RUN_PANEL,
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=RUN_PANEL),
+]
+BackendName = Annotated[str, typer.Option("--backend", help="Engine: auto or torch.", rich_help_panel=RUN_PANEL)]
+Dtype = Annotated[
+    str,
+    typer.Option(help="auto (fp32), fp32, bf16, or fp16 on a GPU.", rich_help_panel=RUN_PANEL),
+]
+Batch = Annotated[
+    int,
+    typer.Option(
+        "--batch", "-b", help="Pictures of one input size that share a run of the network.", rich_help_panel=RUN_PANEL
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object per picture and a last one that sums up."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors, print no paths.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what was done to each picture, and how long it took.")]

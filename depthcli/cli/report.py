@@ -1,0 +1,175 @@
+"""What a command says: results on stdout, talk on stderr, and the exit code that sums it up."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Callable, Iterator, Optional
+
+from depthcli.errors import INTERRUPTED, SOME_FAILED, DepthError
+from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
+
+_PLAIN_SECONDS = 10.0  # between two lines of progress where no terminal can show a bar
+_NAMED_FAILURES = 20
+
+
+def say(line: str) -> None:
+    """Write one line to stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def say_error(error: DepthError) -> None:
+    """Write an error and its way out to stderr, one line."""
+    say(f"error: {error}")
+
+
+class Report:
+    """Follows a job result by result: paths or JSON to stdout, progress to stderr, counts for the end."""
+
+    def __init__(self, total: int, *, as_json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
+        self.counts = {DONE: 0, SKIPPED: 0, FAILED: 0}
+        self.failures: list[Result] = []
+        self._total = total
+        self._json = as_json
+        self._quiet = quiet
+        self._verbose = verbose
+        self._started = time.monotonic()
+        self._last_plain = self._started
+        self._bar: Any = None
+        self._bar_task: Any = None
+
+    def __enter__(self) -> Report:
+        if not self._quiet and self._total > 1 and sys.stderr.isatty():
+            self._bar, self._bar_task = _start_bar(self._total)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def talk(self, line: str) -> None:
+        """Say something about the work, unless the user wants quiet."""
+        if not self._quiet:
+            self._stderr(line)
+
+    def add(self, result: Result) -> None:
+        """Take note of one result and show it."""
+        self.counts[result.status] += 1
+        if result.status == FAILED:
+            self.failures.append(result)
+            self._stderr(f"error: {result.error}" if result.input in result.error else f"error: {result.input}: {result.error}")
+        if self._json:
+            self._stdout(result.to_json())
+        elif result.status == DONE and not self._quiet:
+            for path in result.outputs:
+                self._stdout(path)
+        if self._verbose and result.status != FAILED:
+            notes = f" ({'; '.join(result.notes)})" if result.notes else ""
+            self._stderr(f"{result.input}: {result.status}, {result.ms:.0f} ms{notes}")
+        self._show_progress()
+
+    def finish(self, interrupted: bool = False, **facts: Any) -> None:
+        """Say the last word: counts, and the failures once more where they have scrolled away."""
+        seconds = time.monotonic() - self._started
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        if self._json:
+            summary = {**self.counts, "total": self._total, "seconds": round(seconds, 3), "interrupted": interrupted}
+            self._stdout(json.dumps({"summary": {**summary, **facts}}))
+        if self._quiet or (self._total == 1 and not interrupted):
+            return
+        counts = ", ".join(f"{count} {status}" for status, count in self.counts.items() if count)
+        rest = self._total - sum(self.counts.values())
+        if rest:
+            counts = ", ".join(filter(None, [counts, f"{rest} not reached"]))
+        self._stderr(f"{counts or 'nothing to do'} in {seconds:.1f} s")
+        if interrupted:
+            self._stderr("interrupted: the same command goes on from here")
+        if len(self.failures) > 1 and self._total > _NAMED_FAILURES:
+            for failure in self.failures[:_NAMED_FAILURES]:
+                self._stderr(f"failed: {failure.input}")
+            if len(self.failures) > _NAMED_FAILURES:
+                self._stderr(f"and {len(self.failures) - _NAMED_FAILURES} more; see the manifest")
+
+    def exit_code(self, interrupted: bool = False) -> int:
+        """Return 0 all done, 1 nothing could be done, 3 some failed, 130 interrupted."""
+        if interrupted:
+            return INTERRUPTED
+        if not self.counts[FAILED]:
+            return 0
+        return SOME_FAILED if self.counts[DONE] + self.counts[SKIPPED] else 1
+
+    def _show_progress(self) -> None:
+        if self._bar is not None:
+            self._bar.update(self._bar_task, advance=1)
+            return
+        now = time.monotonic()
+        if self._quiet or self._verbose or self._total <= 1 or now - self._last_plain < _PLAIN_SECONDS:
+            return
+        self._last_plain = now
+        done = sum(self.counts.values())
+        left = (now - self._started) / done * (self._total - done)
+        say(f"{done}/{self._total} pictures, {self.counts[FAILED]} failed, about {_duration(left)} left")
+
+    def _stdout(self, line: str) -> None:
+        if self._bar is not None and sys.stdout.isatty():
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(line, flush=True)
+
+    def _stderr(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            say(line)
+
+
+@contextmanager
+def stop_signals(talk: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """Within this context Ctrl-C and SIGTERM ask to stop after the file at hand; a second one stops at once.
+
+    Gives a function that tells whether to stop.
+    """
+    asked = False
+
+    def ask(number: int, _: Optional[FrameType]) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        talk("stopping after the file at hand; once more stops at once")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _start_bar(total: int) -> tuple[Any, Any]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    bar = Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    bar.start()
+    return bar, bar.add_task("", total=total)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

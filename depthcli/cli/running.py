@@ -1,0 +1,151 @@
+"""From parsed options to a folder job that runs: what `image` and `dir` have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional, Sequence
+
+import typer
+
+from depthcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from depthcli.estimator import DepthEstimator
+    from depthcli.io.writers import OutputSpec
+    from depthcli.jobs.folder import FolderJob
+    from depthcli.jobs.inputs import Task
+    from depthcli.jobs.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of a run, as the user gave them."""
+
+    encoder: str
+    metric: Optional[str]
+    model: Optional[str]
+    checkpoint: Optional[Path]
+    max_depth: Optional[float]
+    offline: bool
+    trust_checkpoint: bool
+    formats: Optional[Sequence[str]]
+    colormap: str
+    grayscale: bool
+    input_size: Optional[int]
+    device: str
+    backend: str
+    dtype: str
+    batch: int
+    if_exists: str
+    as_json: bool
+    quiet: bool
+    verbose: bool
+
+    @classmethod
+    def of(cls, ctx: typer.Context) -> RunOptions:
+        """Return the options among a command's parameters; the parameters bear their names."""
+        return cls(**{field.name: ctx.params[field.name] for field in fields(cls)})
+
+    def output_spec(self, suffix: str = "") -> OutputSpec:
+        """Return what is written for each picture. suffix: of a single output file, which decides where nothing else does."""
+        from depthcli.colormap import color_table
+        from depthcli.io.writers import FORMATS, OutputSpec, parse_formats
+
+        if self.grayscale and self.formats:
+            raise UsageError("--grayscale and --format contradict each other", "--grayscale means --format gray8")
+        default = "npz" if suffix == ".npz" else "color"
+        formats = ("gray8",) if self.grayscale else parse_formats(self.formats or (default,))
+        color_table(self.colormap)  # an unknown name is an error now, not after the first forward pass
+        if suffix:
+            if len(formats) > 1:
+                raise UsageError("one file cannot hold several formats", "give a folder with -o, or one --format")
+            if FORMATS[formats[0]].suffix != suffix:
+                raise UsageError(f"{formats[0]} is written as {FORMATS[formats[0]].suffix}, not {suffix}")
+        return OutputSpec(formats, self.colormap)
+
+    def settings(self) -> str:
+        """Return the options that shape a result as one line, for the manifest."""
+        shaping = {
+            "encoder": self.encoder,
+            "metric": self.metric,
+            "model": self.model,
+            "checkpoint": self.checkpoint and self.checkpoint.name,
+            "max-depth": self.max_depth,
+            "input-size": self.input_size,
+            "backend": self.backend,
+            "dtype": self.dtype,
+            "colormap": self.colormap,
+        }
+        return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)
+
+    def load(self, talk: object) -> DepthEstimator:
+        """Return the estimator; may download."""
+        from depthcli.estimator import DepthEstimator, ModelChoice
+
+        choice = ModelChoice(
+            model=self.model,
+            encoder=self.encoder,
+            metric=self.metric,
+            checkpoint=self.checkpoint,
+            max_depth=self.max_depth,
+            offline=self.offline,
+            trust=self.trust_checkpoint,
+        )
+        return DepthEstimator(
+            choice,
+            input_size=self.input_size,
+            device=self.device,
+            backend=self.backend,
+            dtype=self.dtype,
+            talk=talk,  # type: ignore[arg-type]
+        )
+
+
+def run(options: RunOptions, tasks: Sequence[Task], outputs: OutputSpec, manifest: Optional[Manifest] = None) -> None:
+    """Run the job, report it, and leave with its exit code."""
+    from depthcli.cli.report import Report, stop_signals
+    from depthcli.jobs.folder import FolderJob, run_folder
+
+    job = FolderJob(tasks, outputs, options.if_exists, options.batch, options.settings(), manifest)
+    report = Report(len(tasks), as_json=options.as_json, quiet=options.quiet, verbose=options.verbose)
+    other_settings = _made_otherwise(job)
+
+    def load() -> DepthEstimator:
+        estimator = options.load(report.talk)
+        if options.verbose:
+            report.talk(f"model {estimator.row.title}, {estimator.row.licence}; {estimator.engine}")
+        return estimator
+
+    with report, stop_signals(report.talk) as stop:
+        for result in run_folder(job, load, stop):
+            report.add(result)
+        interrupted = stop() and sum(report.counts.values()) < len(tasks)
+        report.finish(interrupted)
+    if other_settings and report.counts["skipped"]:
+        report.talk(f"{other_settings} skipped pictures were made with other options; --if-exists overwrite makes them anew")
+    raise typer.Exit(report.exit_code(interrupted))
+
+
+def show_plan(options: RunOptions, tasks: Sequence[Task], outputs: OutputSpec) -> None:
+    """Print what a job would do: one line per file, or JSON."""
+    import json
+
+    for task in tasks:
+        paths = outputs.paths(task.stem)
+        there = all(path.exists() for path in paths)
+        action = {"skip": "skip", "error": "error", "overwrite": "overwrite"}[options.if_exists] if there else "write"
+        if options.as_json:
+            print(json.dumps({"input": task.name, "outputs": [str(path) for path in paths], "action": action}))
+        else:
+            for path in paths:
+                print(f"{action}\t{task.name}\t{path}")
+
+
+def _made_otherwise(job: FolderJob) -> int:
+    """Return how many results that are there already were made with other options."""
+    if job.manifest is None or job.if_exists != "skip":
+        return 0
+    rows = job.manifest.rows
+    known = (rows[task.name].get("settings") for task in job.tasks if task.name in rows and job.exists(task))
+    return sum(settings is not None and settings != job.settings for settings in known)

@@ -1,0 +1,100 @@
+"""DepthMap -> picture: the range that is shown, the 8- and 16-bit codes, and the colours.
+
+In every picture the near end is the same one: white, or the last colour of the table. Codes and their way back:
+
+    code = floor(t * 255)         8 bit, truncated as the official scripts do; shown value t = (code + 0.5) / 255
+    code = round(t * 65535)       16 bit
+    t = (value - lo) / (hi - lo)  where large is near; 1 - t where large is far
+"""
+
+from __future__ import annotations
+
+import functools
+
+import cv2
+import numpy as np
+
+from depthcli.depthmap import DepthMap
+from depthcli.errors import UsageError
+
+# ColorBrewer's Spectral, 11 classes (Cynthia Brewer, Apache-2.0); matplotlib's map of that name interpolates linearly.
+_SPECTRAL = (
+    "9e0142 d53e4f f46d43 fdae61 fee08b ffffbf e6f598 abdda4 66c2a5 3288bd 5e4fa2"
+)  # fmt: skip
+_OPENCV = ("cividis", "inferno", "magma", "plasma", "turbo", "viridis")
+COLORMAPS = ("Spectral", "gray", *_OPENCV)
+DEFAULT_COLORMAP = "Spectral_r"
+
+
+def color_table(name: str) -> np.ndarray:
+    """Return (256, 3) uint8 RGB of a colour map; a name with `_r` behind it is the reversed map.
+
+    Raises UsageError for an unknown name.
+    """
+    base, reverse = (name[:-2], True) if name.endswith("_r") else (name, False)
+    known = {colormap.lower(): colormap for colormap in COLORMAPS}
+    if base.lower() not in known:
+        raise UsageError(f"no colour map is called {name!r}", f"choose from: {', '.join(COLORMAPS)}, each also with _r")
+    table = _table(known[base.lower()])
+    return table[::-1] if reverse else table
+
+
+@functools.lru_cache(maxsize=None)
+def _table(name: str) -> np.ndarray:
+    ramp = np.arange(256, dtype=np.uint8)
+    if name == "gray":
+        table = np.repeat(ramp[:, None], 3, axis=1)
+    elif name == "Spectral":
+        anchors = np.array([list(bytes.fromhex(anchor)) for anchor in _SPECTRAL.split()]) / 255
+        at = np.linspace(0, 1, 256)
+        columns = [np.interp(at, np.linspace(0, 1, len(anchors)), channel) for channel in anchors.T]
+        table = (np.stack(columns, axis=1) * 255).astype(np.uint8)  # truncated, as the official scripts do
+    else:
+        code = getattr(cv2, f"COLORMAP_{name.upper()}")
+        table = np.ascontiguousarray(cv2.applyColorMap(ramp[:, None], code)[:, 0, ::-1])
+    table.flags.writeable = False
+    return table
+
+
+def nearness(depth: DepthMap, value_range: tuple[float, float] | None = None) -> np.ndarray:
+    """Return (H, W) float32 from 0 (far end of the range) to 1 (near end); a flat map is 0 everywhere.
+
+    value_range: (lo, hi) of the map's own numbers; its smallest and largest where None. Values beyond are clipped.
+    """
+    lo, hi = value_range or depth.range
+    if not hi > lo:
+        return np.zeros_like(depth.values)
+    # The official order of operations: subtract, divide, and only then scale to the code.
+    t = (depth.values - np.float32(lo)) / np.float32(hi - lo)
+    np.clip(t, 0, 1, out=t)
+    return t if depth.kind.near_is_high else 1 - t
+
+
+def to_gray8(depth: DepthMap, value_range: tuple[float, float] | None = None) -> np.ndarray:
+    """Return (H, W) uint8 codes, white is near."""
+    return (nearness(depth, value_range) * np.float32(255)).astype(np.uint8)
+
+
+def to_gray16(depth: DepthMap, value_range: tuple[float, float] | None = None) -> np.ndarray:
+    """Return (H, W) uint16 codes, white is near."""
+    return np.round(nearness(depth, value_range).astype(np.float64) * 65535).astype(np.uint16)
+
+
+def to_color(depth: DepthMap, colormap: str, value_range: tuple[float, float] | None = None) -> np.ndarray:
+    """Return (H, W, 3) uint8 RGB."""
+    return color_table(colormap)[to_gray8(depth, value_range)]
+
+
+def codes_of_color(rgb: np.ndarray, colormap: str) -> np.ndarray:
+    """Return the (H, W) uint8 codes that `to_color` painted; where two codes share a colour, the lower one.
+
+    Raises ValueError where a pixel has a colour that is not in the table.
+    """
+    table = color_table(colormap).astype(np.int64) @ (1 << 16, 1 << 8, 1)
+    order = np.argsort(table, kind="stable")
+    packed = rgb.astype(np.int64) @ (1 << 16, 1 << 8, 1)
+    place = np.minimum(np.searchsorted(table[order], packed), 255)
+    codes = order[place].astype(np.uint8)
+    if not (table[codes] == packed).all():
+        raise ValueError(f"the picture holds colours that are not of {colormap}")
+    return codes

@@ -1,0 +1,142 @@
+"""The values the tool is about: what kind of depth a number is, and one view of it.
+
+Numpy only. Arrays inside a DepthMap are read-only: a value does not change after it is made.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field, replace
+from typing import Any, Mapping
+
+import numpy as np
+
+
+class DepthKind(str, enum.Enum):
+    """What the numbers of a depth map mean.
+
+    RELATIVE_DISPARITY: inverse depth up to an unknown scale and shift; large is near, 0 is the farthest (sky).
+    RELATIVE_DEPTH: depth up to an unknown scale; large is far.
+    METRIC_DEPTH: metres along the optical axis; large is far.
+    """
+
+    RELATIVE_DISPARITY = "relative_disparity"
+    RELATIVE_DEPTH = "relative_depth"
+    METRIC_DEPTH = "metric_depth"
+
+    @property
+    def near_is_high(self) -> bool:
+        """True where a larger number is nearer to the camera."""
+        return self is DepthKind.RELATIVE_DISPARITY
+
+    @property
+    def unit(self) -> str | None:
+        """The unit of the numbers: "m" for metric depth, None where there is none."""
+        return "m" if self is DepthKind.METRIC_DEPTH else None
+
+    @property
+    def meaning(self) -> str:
+        """One sentence for people who open the file in a year."""
+        return {
+            DepthKind.RELATIVE_DISPARITY: "inverse depth up to scale and shift, larger is nearer",
+            DepthKind.RELATIVE_DEPTH: "depth up to scale, larger is farther",
+            DepthKind.METRIC_DEPTH: "depth in metres, larger is farther",
+        }[self]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a depth map came from: enough to make it again.
+
+    model: the zoo row's name ("vits"); model_title: its full name; sha256: of the weights file, empty where unknown.
+    licence: of the weights. engine: engine, version, device and dtype. input_size: (width, height) the network saw.
+    source: name of the picture, never an absolute path.
+    """
+
+    model: str = ""
+    model_title: str = ""
+    sha256: str = ""
+    licence: str = ""
+    engine: str = ""
+    input_size: tuple[int, int] = (0, 0)
+    source: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class DepthMap:
+    """One view of depth.
+
+    values: (H, W) float32, finite, at the size of the upright picture; meaning, unit and direction are in `kind`.
+    max_depth: for metric models, the largest depth in metres that the network can give; None otherwise.
+    """
+
+    values: np.ndarray
+    kind: DepthKind
+    origin: Origin = field(default_factory=Origin)
+    max_depth: float | None = None
+
+    def __post_init__(self) -> None:
+        values = np.asarray(self.values, dtype=np.float32)
+        if values.ndim != 2 or not values.size:
+            raise ValueError(f"a depth map is (H, W) with at least one pixel, not {values.shape}")
+        if values is self.values:
+            values = values.view()
+        values.flags.writeable = False
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "kind", DepthKind(self.kind))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.values.shape[1], self.values.shape[0]
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """(smallest, largest) value."""
+        return float(self.values.min()), float(self.values.max())
+
+    def with_origin(self, **changes: Any) -> DepthMap:
+        """Return the same map with some fields of its origin replaced."""
+        return replace(self, origin=replace(self.origin, **changes))
+
+
+def describe(depth: DepthMap) -> dict[str, Any]:
+    """Return the facts about a depth map that every file carries, as a JSON-ready dictionary."""
+    lo, hi = depth.range
+    origin = depth.origin
+    return {
+        "kind": depth.kind.value,
+        "meaning": depth.kind.meaning,
+        "near_is": "high" if depth.kind.near_is_high else "low",
+        "units": depth.kind.unit,
+        "min": lo,
+        "max": hi,
+        "max_depth": depth.max_depth,
+        "size": list(depth.size),
+        "model": origin.model,
+        "model_title": origin.model_title,
+        "weights_sha256": origin.sha256,
+        "weights_licence": origin.licence,
+        "engine": origin.engine,
+        "model_size": list(origin.input_size),
+        "source": origin.source,
+    }
+
+
+def from_description(values: np.ndarray, facts: Mapping[str, Any]) -> DepthMap:
+    """Return the depth map that `describe` described, with `values` as its numbers."""
+    width, height = facts.get("model_size") or (0, 0)
+    return DepthMap(
+        values=values,
+        kind=DepthKind(facts["kind"]),
+        max_depth=facts.get("max_depth"),
+        origin=Origin(
+            model=facts.get("model", ""),
+            model_title=facts.get("model_title", ""),
+            sha256=facts.get("weights_sha256", ""),
+            licence=facts.get("weights_licence", ""),
+            engine=facts.get("engine", ""),
+            input_size=(int(width), int(height)),
+            source=facts.get("source", ""),
+        ),
+    )

@@ -1,0 +1,76 @@
+"""Every error a user can meet, as one tree; each class carries its exit code.
+
+    DepthError                 1   nothing could be done
+    ├── UsageError             2   an option or argument makes no sense
+    ├── PictureError           1   one input picture cannot be read or is too large
+    ├── OutputError            1   a result cannot be written or read back
+    │   └── DiskFullError      1   nothing more can be written: a job stops here
+    ├── ModelError             4   the model or its weights
+    │   ├── CheckpointError    4   a file that is not what it should be
+    │   └── DownloadError      4   the weights are not here and cannot be fetched
+    └── EngineError            5   the device or the engine
+
+The library raises, the command line prints `message` and `hint` in one line each and
+exits with `exit_code`. A batch with some failed files exits with SOME_FAILED.
+"""
+
+from __future__ import annotations
+
+SOME_FAILED = 3
+INTERRUPTED = 130
+
+
+class DepthError(Exception):
+    """Base of all errors raised on purpose.
+
+    message: one line that names the thing and the reason.
+    hint: one line that names the way out, or empty.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class UsageError(DepthError):
+    """An option or argument makes no sense."""
+
+    exit_code = 2
+
+
+class PictureError(DepthError):
+    """An input picture cannot be read, is hostile, or is too large to be processed."""
+
+
+class OutputError(DepthError):
+    """A result cannot be written, or a depth file cannot be read back."""
+
+
+class DiskFullError(OutputError):
+    """Nothing more can be written where the results go: going on would only waste work."""
+
+
+class ModelError(DepthError):
+    """Something is wrong with the model or its weights."""
+
+    exit_code = 4
+
+
+class CheckpointError(ModelError):
+    """A checkpoint file is not what it should be: truncated, altered, or of another model."""
+
+
+class DownloadError(ModelError):
+    """The weights are not on this machine and cannot be fetched."""
+
+
+class EngineError(DepthError):
+    """The device or the engine cannot do what was asked."""
+
+    exit_code = 5

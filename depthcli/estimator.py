@@ -1,0 +1,181 @@
+"""DepthEstimator: a zoo row, an engine, and the two processes around it. Pictures in, DepthMaps out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Iterable, Iterator, Optional, Sequence, Union
+
+import numpy as np
+
+from depthcli import weights as weight_files
+from depthcli.backends import Backend, open_backend
+from depthcli.depthmap import DepthMap, Origin
+from depthcli.errors import PictureError, UsageError
+from depthcli.io.images import Picture, read_picture
+from depthcli.postprocess import to_depth_map
+from depthcli.preprocess import InputPlan, plan_input, to_network_input
+from depthcli.weights import WeightsFile
+from depthcli.zoo import ModelRow, find_row, select_row, with_max_depth
+
+AnyPicture = Union[str, Path, bytes, np.ndarray, Picture]
+Talk = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """What a user said about the model; None and "auto" mean: choose for me.
+
+    model: a zoo row's name or the path of a checkpoint. encoder: vits, vitb, vitl, vitg, tiny or auto.
+    metric: indoor or outdoor. checkpoint: a file to take instead of looking for one. max_depth: metres at the top of a
+    metric model's range. offline: never download. trust: read a pickle that this torch cannot read safely.
+    """
+
+    model: Optional[str] = None
+    encoder: str = "auto"
+    metric: Optional[str] = None
+    checkpoint: Optional[Path] = None
+    max_depth: Optional[float] = None
+    offline: bool = False
+    trust: bool = False
+
+
+def resolve_model(choice: ModelChoice, talk: Talk = lambda line: None) -> tuple[ModelRow, WeightsFile]:
+    """Return the row and the weights file a choice stands for; may download.
+
+    `auto` takes vits where its weights are here or can be fetched, else tiny, and says so through `talk`.
+    Raises UsageError for choices that contradict each other, ModelError where the weights cannot be had.
+    """
+    row, checkpoint = _row_and_checkpoint(choice)
+    if row is None:
+        row, weights, notice = weight_files.obtain_auto(offline=choice.offline, talk=talk)
+        if notice:
+            talk(notice)
+    else:
+        weights = weight_files.obtain(row, checkpoint=checkpoint, offline=choice.offline, talk=talk)
+    return (row if choice.max_depth is None else with_max_depth(row, choice.max_depth)), weights
+
+
+def _row_and_checkpoint(choice: ModelChoice) -> tuple[ModelRow | None, Path | None]:
+    """Return the row, or None for the automatic choice, and the file that was named, or None."""
+    checkpoint = choice.checkpoint
+    encoder = None if choice.encoder == "auto" else choice.encoder
+    if choice.model is not None:
+        if checkpoint is None and (Path(choice.model).suffix or Path(choice.model).exists()):
+            checkpoint = Path(choice.model)
+        elif encoder or choice.metric:
+            raise UsageError("--model names the whole model", "leave out --encoder and --metric")
+        else:
+            return find_row(choice.model), checkpoint
+    if encoder or choice.metric:
+        return select_row(encoder or "vits", choice.metric), checkpoint
+    if checkpoint is None:
+        return None, None
+    row = weight_files.row_for_checkpoint(checkpoint)
+    if row is None:
+        raise UsageError(f"cannot tell from its name which model {checkpoint} is", "add --encoder, and --metric if it is")
+    return row, checkpoint
+
+
+class DepthEstimator:
+    """A loaded model. Use it as a context manager, or call `close` to free the device.
+
+    model: a zoo row's name, the path of a checkpoint, or "auto". input_size: length of the network input's shorter side
+    in pixels; None takes the model's own. device: auto, cpu, cuda, cuda:N or mps. dtype: auto (float32), fp32, bf16, fp16.
+    talk: takes one line at a time about downloads and fallbacks.
+    """
+
+    def __init__(
+        self,
+        model: Union[str, ModelChoice] = "auto",
+        *,
+        input_size: Optional[int] = None,
+        device: str = "auto",
+        backend: str = "auto",
+        dtype: str = "auto",
+        talk: Talk = lambda line: None,
+    ) -> None:
+        choice = model if isinstance(model, ModelChoice) else ModelChoice(model=None if model == "auto" else model)
+        self.row, self.weights = resolve_model(choice, talk)
+        self.input_size = input_size or self.row.input_size
+        plan_input(1, 1, self.input_size)  # an impossible size is an error now, not at the first picture
+        self._backend: Backend = open_backend(backend, self.row, self.weights, device, dtype, choice.trust)
+
+    @property
+    def engine(self) -> str:
+        """Engine, version, device and dtype."""
+        return self._backend.description
+
+    def estimate(self, picture: AnyPicture) -> DepthMap:
+        """Return the depth map of one picture, at the size of the upright picture.
+
+        picture: path, bytes of a file, or (H, W, 3) uint8 RGB or (H, W) uint8 gray.
+        Raises PictureError for one that cannot be read or is too large for the memory.
+        """
+        return self.estimate_batch([open_picture(picture)])[0]
+
+    def map(self, pictures: Iterable[AnyPicture]) -> Iterator[DepthMap]:
+        """Yield one depth map per picture, in order, holding one picture at a time."""
+        return (self.estimate(picture) for picture in pictures)
+
+    def plan(self, picture: Picture) -> InputPlan:
+        """Return the input plan of a picture. Raises PictureError where it cannot fit into the memory."""
+        height, width = picture.rgb.shape[:2]
+        plan = plan_input(width, height, self.input_size)
+        self._backend.check(plan, 1)
+        return plan
+
+    def estimate_batch(self, pictures: Sequence[Picture]) -> list[DepthMap]:
+        """Return the depth maps of pictures whose plans have one input size, from one run of the network."""
+        plans = [self.plan(picture) for picture in pictures]
+        if len({plan.input_size for plan in plans}) != 1:
+            raise ValueError("the pictures of a batch need one input size")
+        self._backend.check(plans[0], len(plans))
+        image = np.stack([to_network_input(picture.rgb, plan) for picture, plan in zip(pictures, plans)])
+        depth = self._backend.run({"image": image})["depth"]
+        return [
+            to_depth_map(output, plan, self.row, self._origin(picture, plan))
+            for output, plan, picture in zip(depth, plans, pictures)
+        ]
+
+    def close(self) -> None:
+        """Free the device."""
+        self._backend.close()
+
+    def __enter__(self) -> DepthEstimator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _origin(self, picture: Picture, plan: InputPlan) -> Origin:
+        return Origin(
+            model=self.row.name,
+            model_title=self.row.title,
+            sha256=self.weights.sha256,
+            licence=self.row.licence,
+            engine=self.engine,
+            input_size=plan.input_size,
+            source=Path(picture.name).name,
+        )
+
+
+def open_picture(picture: AnyPicture) -> Picture:
+    """Return a Picture for a path, the bytes of a file, or an array (H, W, 3) RGB or (H, W) gray, uint8."""
+    if isinstance(picture, Picture):
+        return picture
+    if isinstance(picture, np.ndarray):
+        gray = picture.ndim == 2
+        if picture.dtype != np.uint8 or not picture.size or not (gray or picture.shape[2:] == (3,)):
+            raise PictureError(
+                f"an array of {picture.dtype} {picture.shape} is no picture", "give uint8 (H, W, 3) RGB or (H, W)"
+            )
+        rgb = np.repeat(picture[..., None], 3, axis=2) if gray else np.ascontiguousarray(picture)
+        return Picture(rgb, "array", ())
+    return read_picture(picture)
+
+
+def estimate(picture: AnyPicture, model: str = "auto") -> DepthMap:
+    """Return the depth map of one picture: load, run, free. For many pictures keep a DepthEstimator."""
+    with DepthEstimator(model) as estimator:
+        return estimator.estimate(picture)

@@ -1,0 +1,138 @@
+"""Depth files: each format's writer beside its reader; the round trip is the test.
+
+Every file carries the same JSON block (PNG text field `depthcli`, NPZ array `meta`): what `describe` says of the map,
+and under `encoding` how the stored codes become the map's own numbers again.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from depthcli import colormap as colors
+from depthcli.depthmap import DepthKind, DepthMap, describe, from_description
+from depthcli.errors import OutputError
+from depthcli.version import __version__
+
+SCHEMA = "depthcli/1"
+TEXT_KEY = "depthcli"
+MILLIMETRES = 1000.0
+FARTHEST_MILLIMETRE = 65535
+SIDE_GAP = 50  # white pixels between photo and depth, as in the official scripts
+# zlib level of PNG files; see docs/log.md for sizes and times
+PNG_LEVEL = 4
+
+
+def write_npz(depth: DepthMap, target: IO[bytes]) -> None:
+    """Write float32 numbers at the picture's size, uncompressed: `depth` (H, W) and `meta`, a JSON string."""
+    meta = np.array(json.dumps(_facts(depth)))
+    np.savez(target, depth=depth.values, meta=meta)
+
+
+def write_color(depth: DepthMap, target: IO[bytes], colormap: str = colors.DEFAULT_COLORMAP) -> None:
+    """Write an 8-bit RGB PNG."""
+    _write_png(colors.to_color(depth, colormap), target, depth, _codes8(depth, colormap))
+
+
+def write_side(depth: DepthMap, rgb: np.ndarray, target: IO[bytes], colormap: str = colors.DEFAULT_COLORMAP) -> None:
+    """Write photo, 50 white pixels and coloured depth side by side as an 8-bit RGB PNG. rgb: (H, W, 3) uint8."""
+    gap = np.full((len(rgb), SIDE_GAP, 3), 255, np.uint8)
+    encoding = {**_codes8(depth, colormap), "left": rgb.shape[1] + SIDE_GAP}
+    _write_png(np.hstack([rgb, gap, colors.to_color(depth, colormap)]), target, depth, encoding)
+
+
+def write_gray8(depth: DepthMap, target: IO[bytes]) -> None:
+    """Write an 8-bit gray PNG, white is near."""
+    _write_png(colors.to_gray8(depth), target, depth, _codes8(depth, None))
+
+
+def write_gray16(depth: DepthMap, target: IO[bytes]) -> None:
+    """Write a 16-bit gray PNG: white is near for relative kinds, millimetres for metric depth.
+
+    Depth beyond 65.535 m is stored as 65535; `clamped_pixels` tells how many pixels that were.
+    """
+    if depth.kind is DepthKind.METRIC_DEPTH:
+        millimetres = np.round(depth.values.astype(np.float64) * MILLIMETRES)
+        encoding = {"code": "millimetres", "scale": MILLIMETRES, "clamped_pixels": clamped_pixels(depth)}
+        _write_png(np.clip(millimetres, 0, FARTHEST_MILLIMETRE).astype(np.uint16), target, depth, encoding)
+    else:
+        encoding = {**_codes8(depth, None), "scale": 65535, "offset": 0.0}
+        _write_png(colors.to_gray16(depth), target, depth, encoding)
+
+
+def clamped_pixels(depth: DepthMap) -> int:
+    """Return how many pixels of a metric map are too far for 16-bit millimetres."""
+    if depth.kind is not DepthKind.METRIC_DEPTH:
+        return 0
+    return int((np.round(depth.values.astype(np.float64) * MILLIMETRES) > FARTHEST_MILLIMETRE).sum())
+
+
+def read_depth(path: Path | str) -> DepthMap:
+    """Return the depth map that one of the writers above wrote, to the precision of its codes.
+
+    Raises OutputError for a file that is not ours or not whole.
+    """
+    path = Path(path)
+    try:
+        values, facts = _read_npz(path) if path.suffix.lower() == ".npz" else _read_png(path)
+        return from_description(values, facts)
+    except OutputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, SyntaxError, zipfile.BadZipFile) as error:
+        raise OutputError(f"cannot read depth from {path}: {error}") from error
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return the JSON block of one of our PNG files without decoding the pixels; empty for any other file."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return json.loads(image.info[TEXT_KEY])
+    except (OSError, KeyError, ValueError, SyntaxError):
+        return {}
+
+
+def _read_npz(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    with np.load(path, allow_pickle=False) as arrays:
+        if "depth" not in arrays or "meta" not in arrays:
+            raise OutputError(f"{path} was not written by depthcli: it lacks `depth` or `meta`")
+        return arrays["depth"], json.loads(str(arrays["meta"]))
+
+
+def _read_png(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    facts = read_facts(path)
+    if facts.get("schema") != SCHEMA:
+        raise OutputError(f"{path} does not say what its numbers mean", "only files that depthcli wrote can be read back")
+    with Image.open(path, formats=["PNG"]) as image:
+        stored = np.asarray(image)
+    encoding = facts["encoding"]
+    if encoding["code"] == "millimetres":
+        return stored.astype(np.float32) / np.float32(encoding["scale"]), facts
+    if encoding["colormap"]:
+        stored = colors.codes_of_color(stored[:, encoding.get("left", 0) :], encoding["colormap"])
+    t = np.minimum((stored.astype(np.float64) + encoding["offset"]) / encoding["scale"], 1)
+    if facts["near_is"] == "low":
+        t = 1 - t
+    lo, hi = encoding["lo"], encoding["hi"]
+    return (lo + t * (hi - lo)).astype(np.float32), facts
+
+
+def _codes8(depth: DepthMap, colormap: str | None) -> dict[str, Any]:
+    lo, hi = depth.range
+    return {"code": "nearness", "scale": 255, "offset": 0.5, "lo": lo, "hi": hi, "colormap": colormap}
+
+
+def _facts(depth: DepthMap) -> dict[str, Any]:
+    return {"schema": SCHEMA, **describe(depth), "depthcli": __version__}
+
+
+def _write_png(pixels: np.ndarray, target: IO[bytes], depth: DepthMap, encoding: dict[str, Any]) -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt(TEXT_KEY, json.dumps({**_facts(depth), "encoding": encoding}, ensure_ascii=False))
+    text.add_itxt("Description", f"{depth.kind.meaning}; model {depth.origin.model_title or depth.origin.model}")
+    Image.fromarray(pixels).save(target, format="PNG", pnginfo=text, compress_level=PNG_LEVEL)
+

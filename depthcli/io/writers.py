@@ -1,0 +1,124 @@
+"""The output formats a user can name: one row each, and one function that writes all that were asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Callable, Sequence
+
+import numpy as np
+
+from depthcli.colormap import DEFAULT_COLORMAP
+from depthcli.depthmap import DepthMap
+from depthcli.errors import UsageError
+from depthcli.io import depth_files
+from depthcli.io.atomic import atomic_path
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """One format: its name, what is put behind a picture's stem, what it is, and its writer."""
+
+    name: str
+    ending: str
+    what: str
+    write: Callable[[DepthMap, np.ndarray, IO[bytes], str], None]
+
+    @property
+    def suffix(self) -> str:
+        """The file suffix, with its dot."""
+        return Path(self.ending).suffix
+
+
+FORMATS: dict[str, OutputFormat] = {
+    row.name: row
+    for row in (
+        OutputFormat(
+            "color",
+            "_depth.png",
+            "8-bit colour PNG",
+            lambda depth, rgb, target, colormap: depth_files.write_color(depth, target, colormap),
+        ),
+        OutputFormat(
+            "gray",
+            "_depth_gray.png",
+            "16-bit gray PNG: white is near, or millimetres for metric models",
+            lambda depth, rgb, target, colormap: depth_files.write_gray16(depth, target),
+        ),
+        OutputFormat(
+            "gray8",
+            "_depth_gray8.png",
+            "8-bit gray PNG, white is near",
+            lambda depth, rgb, target, colormap: depth_files.write_gray8(depth, target),
+        ),
+        OutputFormat(
+            "side",
+            "_depth_side.png",
+            "photo and colour side by side",
+            lambda depth, rgb, target, colormap: depth_files.write_side(depth, rgb, target, colormap),
+        ),
+        OutputFormat(
+            "npz",
+            "_depth.npz",
+            "float32 numbers of the model",
+            lambda depth, rgb, target, colormap: depth_files.write_npz(depth, target),
+        ),
+    )
+}
+ENDINGS = tuple(row.ending for row in FORMATS.values())
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """What is written for each picture: the formats, and the colour map of the coloured ones."""
+
+    formats: tuple[str, ...] = ("color",)
+    colormap: str = DEFAULT_COLORMAP
+
+    def paths(self, stem: Path) -> tuple[Path, ...]:
+        """Return the files for one picture, from its output path without any ending."""
+        return tuple(stem.with_name(stem.name + FORMATS[name].ending) for name in self.formats)
+
+    def write(self, depth: DepthMap, rgb: np.ndarray, paths: Sequence[Path]) -> None:
+        """Write one file per format, each whole or not at all. rgb: the (H, W, 3) uint8 picture."""
+        for name, path in zip(self.formats, paths):
+            with atomic_path(path) as partial, partial.open("wb") as stream:
+                FORMATS[name].write(depth, rgb, stream, self.colormap)
+
+
+@dataclass(frozen=True)
+class OneFile(OutputSpec):
+    """One format into the very file that a user named."""
+
+    def paths(self, stem: Path) -> tuple[Path, ...]:
+        """Return the file itself."""
+        return (stem,)
+
+
+def parse_formats(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the formats of `--format`, which may be repeated and may hold lists with commas; order kept, once each."""
+    wanted = [name.strip() for item in names for name in item.split(",") if name.strip()]
+    for name in wanted:
+        if name not in FORMATS:
+            raise UsageError(f"no output format is called {name!r}", f"choose from: {', '.join(FORMATS)}")
+    if not wanted:
+        raise UsageError("no output format given", f"choose from: {', '.join(FORMATS)}")
+    return tuple(dict.fromkeys(wanted))
+
+
+def write_depth(
+    depth: DepthMap, path: Path | str, format: str | None = None, colormap: str = DEFAULT_COLORMAP
+) -> None:
+    """Write one depth map to one file, whole or not at all.
+
+    format: color, gray, gray8 or npz; None takes npz for a path that ends so, else gray (16 bit).
+    Raises UsageError for a format that does not go with the path, OutputError where it cannot be written.
+    """
+    path = Path(path)
+    name = format or ("npz" if path.suffix.lower() == ".npz" else "gray")
+    (name,) = parse_formats([name])
+    if FORMATS[name].suffix != path.suffix.lower():
+        raise UsageError(f"{name} is written as {FORMATS[name].suffix}, not {path.suffix or 'a bare name'}")
+    if name == "side":
+        raise UsageError("a side-by-side picture needs the photo", "use depth_files.write_side")
+    OneFile((name,), colormap).write(depth, np.empty((0, 0, 3), np.uint8), [path])

@@ -1,0 +1,181 @@
+"""The folder job: many pictures through one model into files, resumable, one bad file never stopping the rest."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Callable, Iterator, Optional, Sequence
+
+from depthcli.errors import DepthError, DiskFullError, OutputError, PictureError, UsageError
+from depthcli.estimator import DepthEstimator
+from depthcli.io.atomic import remove_partials
+from depthcli.io.depth_files import clamped_pixels
+from depthcli.io.images import Picture, read_picture
+from depthcli.io.writers import OutputSpec
+from depthcli.jobs.inputs import Task
+from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Manifest, Result
+
+IF_EXISTS = ("skip", "overwrite", "error")
+
+
+@dataclass(frozen=True)
+class FolderJob:
+    """What is to be done.
+
+    tasks: the pictures; outputs: the files for each; if_exists: skip, overwrite or error for a picture whose files are
+    all there; batch: pictures of equal input size that share one run of the network; settings: the options that shape
+    a result, as one line; manifest: where each result is noted, or None.
+    """
+
+    tasks: Sequence[Task]
+    outputs: OutputSpec
+    if_exists: str = "skip"
+    batch: int = 1
+    settings: str = ""
+    manifest: Optional[Manifest] = None
+
+    def __post_init__(self) -> None:
+        if self.if_exists not in IF_EXISTS:
+            raise UsageError(f"--if-exists {self.if_exists} means nothing", f"choose from: {', '.join(IF_EXISTS)}")
+        if self.batch < 1:
+            raise UsageError(f"a batch of {self.batch} means nothing", "--batch is at least 1")
+        sources = {task.source.resolve() for task in self.tasks}
+        for task in self.tasks:
+            for path in self.outputs.paths(task.stem):
+                if path.resolve() in sources:
+                    raise UsageError(f"the result for {task.source} would replace the picture {path}", "use another -o")
+
+    def paths(self, task: Task) -> tuple[Path, ...]:
+        """Return the files that a task makes."""
+        return self.outputs.paths(task.stem)
+
+    def exists(self, task: Task) -> bool:
+        """True where all files of a task are there; a file that is there is whole."""
+        return all(path.exists() for path in self.paths(task))
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A picture that was read and waits for its batch."""
+
+    task: Task
+    picture: Picture
+    input_size: tuple[int, int]
+    seconds: float
+
+
+def run_folder(
+    job: FolderJob, load: Callable[[], DepthEstimator], stop: Callable[[], bool] = lambda: False
+) -> Iterator[Result]:
+    """Do the job; yield one Result per task as it is settled, in the order of the tasks.
+
+    load: makes the estimator; called once, and only if there is something to do. stop: asked between pictures; when it
+    says True the job ends after the pictures at hand, leaving no partial file.
+    Raises ModelError or EngineError where the model does not load, DiskFullError where nothing more can be written.
+    """
+    for folder in {task.stem.parent for task in job.tasks}:
+        remove_partials(folder)
+    estimator = load() if any(_existing(job, task) is None for task in job.tasks) else None
+    try:
+        for group in _groups(job, estimator, stop):
+            if isinstance(group, Result):
+                yield _noted(job, group)
+            else:
+                assert estimator is not None
+                yield from _settle(job, estimator, group)
+    finally:
+        if estimator is not None:
+            estimator.close()
+
+
+def _groups(
+    job: FolderJob, estimator: DepthEstimator | None, stop: Callable[[], bool]
+) -> Iterator[Result | list[_Open]]:
+    """Yield, in the order of the tasks, what is settled already and groups of pictures for one run of the network."""
+    waiting: list[_Open] = []
+    for task in job.tasks:
+        if stop():
+            break
+        item = _existing(job, task) or _open(job, estimator, task)
+        if waiting and (isinstance(item, Result) or item.input_size != waiting[0].input_size):
+            yield waiting
+            waiting = []
+        if isinstance(item, Result):
+            yield item
+            continue
+        waiting.append(item)
+        if len(waiting) == job.batch:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
+
+
+def _existing(job: FolderJob, task: Task) -> Result | None:
+    """Return the result of a task whose files are all there, or None where it is to be done."""
+    if job.if_exists == "overwrite" or not job.exists(task):
+        return None
+    if job.if_exists == "error":
+        return _result(job, task, FAILED, error=f"{job.paths(task)[0]} is there already")
+    return _result(job, task, SKIPPED)
+
+
+def _open(job: FolderJob, estimator: DepthEstimator | None, task: Task) -> _Open | Result:
+    """Read one picture and see whether it fits into the memory."""
+    assert estimator is not None, "a task that is not there yet needs a model"
+    started = time.perf_counter()
+    try:
+        picture = read_picture(task.source)
+        input_size = estimator.plan(picture).input_size
+    except (DepthError, MemoryError) as error:
+        return _result(job, task, FAILED, error=_line(error))
+    return _Open(task, picture, input_size, time.perf_counter() - started)
+
+
+def _settle(job: FolderJob, estimator: DepthEstimator, waiting: Sequence[_Open]) -> Iterator[Result]:
+    """Run the network over one group and write its files; a picture that fails does not take the others with it."""
+    started = time.perf_counter()
+    try:
+        depths = estimator.estimate_batch([item.picture for item in waiting])
+    except (DepthError, MemoryError) as error:
+        if len(waiting) > 1:
+            for item in waiting:
+                yield from _settle(job, estimator, [item])
+        else:
+            yield _noted(job, _result(job, waiting[0].task, FAILED, error=_line(error)))
+        return
+    share = (time.perf_counter() - started) / len(waiting)
+    for item, depth in zip(waiting, depths):
+        started = time.perf_counter()
+        notes = item.picture.notes
+        clamped = clamped_pixels(depth) if "gray" in job.outputs.formats else 0
+        if clamped:
+            notes = (*notes, f"{clamped} pixels beyond 65.535 m were clamped in the 16-bit PNG")
+        try:
+            job.outputs.write(depth, item.picture.rgb, job.paths(item.task))
+        except DiskFullError:
+            raise
+        except (OutputError, PictureError) as error:
+            yield _noted(job, _result(job, item.task, FAILED, error=_line(error)))
+            continue
+        seconds = item.seconds + share + time.perf_counter() - started
+        yield _noted(
+            job,
+            _result(job, item.task, DONE, ms=round(1000 * seconds, 1), notes=notes, model=estimator.row.name),
+        )
+
+
+def _result(job: FolderJob, task: Task, status: str, **facts: object) -> Result:
+    outputs = () if status == FAILED else tuple(str(path) for path in job.paths(task))
+    return Result(input=task.name, outputs=outputs, status=status, settings=job.settings, **facts)  # type: ignore[arg-type]
+
+
+def _noted(job: FolderJob, result: Result) -> Result:
+    """Write a result into the manifest; a skipped picture only where a killed run did not come to note it."""
+    if job.manifest is not None and (result.status != SKIPPED or result.input not in job.manifest.rows):
+        job.manifest.add(result)
+    return result
+
+
+def _line(error: BaseException) -> str:
+    return "not enough memory" if isinstance(error, MemoryError) else " ".join(str(error).split())

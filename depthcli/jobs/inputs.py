@@ -1,0 +1,121 @@
+"""Which pictures are meant, and where the result of each goes."""
+
+from __future__ import annotations
+
+import glob
+import os
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Iterable, Iterator, Sequence
+
+from depthcli.errors import UsageError
+from depthcli.io.depth_files import read_facts
+from depthcli.io.images import is_picture
+from depthcli.io.writers import ENDINGS
+
+
+@dataclass(frozen=True)
+class Task:
+    """One picture to do. source: where it is; name: how it is called in reports; stem: output path without ending."""
+
+    source: Path
+    name: str
+    stem: Path
+
+
+def find_pictures(
+    folder: Path, include: Sequence[str] = (), exclude: Sequence[str] = (), leave_out: Path | None = None
+) -> list[Path]:
+    """Return the pictures below a folder, as paths relative to it, sorted.
+
+    include, exclude: patterns such as "*.jpg" or "raw/*", matched against the relative path and the bare name.
+    leave_out: a folder not to enter (where the results go). Hidden files, links to folders, and depth pictures that
+    depthcli wrote are not taken up.
+    """
+    found = []
+    for root, folders, names in os.walk(folder, onerror=_raise_unreadable):
+        here = Path(root)
+        folders[:] = sorted(n for n in folders if not n.startswith(".") and not _same(here / n, leave_out))
+        for name in names:
+            path = here / name
+            relative = path.relative_to(folder)
+            if include and not _matches(relative, include):
+                continue
+            if _matches(relative, exclude) or not is_picture(path) or _is_our_output(path):
+                continue
+            found.append(relative)
+    return sorted(found)
+
+
+def expand(arguments: Sequence[str]) -> list[tuple[Path, Path]]:
+    """Return (path, path below the output folder) for files, folders, globs and .txt lists, in the order given.
+
+    A picture that is named twice is done once. Raises UsageError for an argument that stands for nothing.
+    """
+    pairs: dict[Path, Path] = {}
+    for argument in arguments:
+        for path, relative in _expand_one(argument):
+            pairs.setdefault(path, relative)
+    return list(pairs.items())
+
+
+def plan_tasks(pairs: Iterable[tuple[Path, Path]], output: Path | None) -> list[Task]:
+    """Return one task per (path, relative path). output: the folder for results; beside each picture where None.
+
+    Pictures that differ only in their suffix keep it in the result's name, so `a.jpg` and `a.png` never collide.
+    Raises UsageError where two pictures would still be written to one place.
+    """
+    pairs = list(pairs)
+    targets = [path if output is None else output / relative for path, relative in pairs]
+    stems = [target.with_suffix("") for target in targets]
+    counts: dict[Path, int] = {}
+    for stem in stems:
+        counts[stem] = counts.get(stem, 0) + 1
+    tasks: dict[Path, Task] = {}
+    for (path, relative), target, stem in zip(pairs, targets, stems):
+        stem = target if counts[stem] > 1 else stem
+        if stem in tasks:
+            raise UsageError(
+                f"{tasks[stem].source} and {path} would both be written to {stem}{ENDINGS[0]}",
+                "give each its own -o, or give their common folder to `depth dir`",
+            )
+        tasks[stem] = Task(path, relative.as_posix() if output is not None else str(path), stem)
+    return list(tasks.values())
+
+
+def _expand_one(argument: str) -> Iterator[tuple[Path, Path]]:
+    path = Path(argument)
+    if path.is_dir():
+        found = find_pictures(path)
+        if not found:
+            raise UsageError(f"there is no picture in {path}")
+        yield from ((path / relative, relative) for relative in found)
+    elif path.suffix.lower() == ".txt" and path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.strip():
+                yield Path(line.strip()), Path(Path(line.strip()).name)
+    elif not path.exists() and glob.has_magic(argument):
+        matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]
+        matches = [match for match in matches if is_picture(match) and not _is_our_output(match)]
+        if not matches:
+            raise UsageError(f"no picture matches {argument}")
+        yield from ((match, Path(match.name)) for match in matches)
+    else:
+        yield path, Path(path.name)
+
+
+def _matches(relative: Path, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(relative.as_posix(), p) or fnmatch(relative.name, p) for p in patterns)
+
+
+def _is_our_output(path: Path) -> bool:
+    return path.name.endswith(ENDINGS) and bool(read_facts(path))
+
+
+def _same(path: Path, other: Path | None) -> bool:
+    return other is not None and path.resolve() == other.resolve()
+
+
+def _raise_unreadable(error: OSError) -> None:
+    raise UsageError(f"cannot read the folder {error.filename}: {error.strerror}") from error

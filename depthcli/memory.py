@@ -1,0 +1,91 @@
+"""How much memory a forward pass needs, and how much there is: said before the work, not after the crash."""
+
+from __future__ import annotations
+
+import os
+
+from depthcli.errors import PictureError
+from depthcli.preprocess import InputPlan, plan_input
+from depthcli.zoo import PATCH, NetworkConfig
+
+_FLOAT = 4
+
+
+def predict_bytes(config: NetworkConfig, plan: InputPlan, batch: int = 1, plain_attention: bool = False) -> int:
+    """Return the bytes a forward pass holds at its widest point, weights apart, in float32.
+
+    Attention: q, k, v and the hidden layer of the feed-forward, and with plain attention the (N, N) scores and their
+    softmax for every head. Head: the widest of its stages, which is the last at the input's own resolution.
+    """
+    tokens = plan.tokens
+    width, height = plan.input_size
+    encoder = tokens * config.embed_dim * 14
+    if plain_attention:
+        encoder += 3 * config.heads * tokens * tokens
+    grid = (width // PATCH) * (height // PATCH)
+    taps = 4 * tokens * config.embed_dim
+    reassembled = grid * (16 * config.out_channels[0] + 4 * config.out_channels[1] + config.out_channels[2])
+    fused = grid * 64 * 4 * config.features
+    predicted = width * height * (2 * 32 + config.features)
+    head = taps + reassembled + max(fused, predicted)
+    return batch * _FLOAT * max(encoder + taps, head)
+
+
+def free_memory() -> int | None:
+    """Return the bytes of memory this process may still take, or None where the system does not say.
+
+    The smaller of what the machine has available and what is left of the control group's limit (containers).
+    """
+    left = [value for value in (_available_on_machine(), _left_in_group()) if value is not None]
+    return min(left, default=None)
+
+
+def check_memory(
+    config: NetworkConfig, plan: InputPlan, batch: int, free: int | None, plain_attention: bool = False
+) -> None:
+    """Raise PictureError, with an input size that would fit, where the forward pass needs more than `free` bytes."""
+    need = predict_bytes(config, plan, batch, plain_attention)
+    if free is None or need <= free:
+        return
+    width, height = plan.input_size
+    size = _largest_fit(config, plan, free, plain_attention)
+    hint = f"--input-size {size} would fit" if size else "crop it, or use a machine with more memory"
+    if batch > 1:
+        hint = "a smaller --batch may fit, or " + hint
+    raise PictureError(
+        f"a network input of {width}x{height} needs about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free", hint
+    )
+
+
+def _largest_fit(config: NetworkConfig, plan: InputPlan, free: int, plain_attention: bool) -> int | None:
+    for size in range(min(plan.input_size) - PATCH, PATCH - 1, -PATCH):
+        if predict_bytes(config, plan_input(*plan.picture_size, size), 1, plain_attention) <= free:
+            return size
+    return None
+
+
+def _available_on_machine() -> int | None:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:  # macOS and others: all there is, as nothing says what is free
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _left_in_group() -> int | None:
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            with open(limit, encoding="ascii") as top, open(used, encoding="ascii") as now:
+                return max(0, int(top.read()) - int(now.read()))
+        except (OSError, ValueError):  # no such group, or "max": no limit
+            continue
+    return None

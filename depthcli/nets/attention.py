@@ -1,0 +1,25 @@
+"""Scaled dot-product attention, twice: the plain formula, and torch's fused kernel where there is one.
+
+The plain form is the specification; the fused form is compared with it in the tests. Torch before 2.0 has only the plain.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+HAS_FUSED = hasattr(F, "scaled_dot_product_attention")
+
+
+def plain_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Return softmax(q k^T / sqrt(d)) v for q, k, v of shape (B, heads, N, d)."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    return scores.softmax(dim=-1) @ v
+
+
+def fused_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """The same through torch's fused kernel, which never holds the (N, N) scores in memory."""
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+attention = fused_attention if HAS_FUSED else plain_attention

@@ -1,0 +1,79 @@
+"""From a zoo row to a network: empty for training, or filled from a checkpoint without a second copy in memory."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from depthcli.errors import CheckpointError
+from depthcli.nets.depth_anything_v2 import DepthAnythingV2
+from depthcli.zoo import NETWORKS, ModelRow, NetworkConfig
+
+
+def build_network(config: NetworkConfig, metric: bool = False) -> DepthAnythingV2:
+    """Return a network of these sizes with torch's default initialisation."""
+    return DepthAnythingV2(config, metric)
+
+
+def load_network(row: ModelRow, state: Mapping[str, torch.Tensor], name: str = "the checkpoint") -> DepthAnythingV2:
+    """Return the row's network in float32, ready to run, with the tensors of `state` as its weights.
+
+    The module is built on the meta device and takes the tensors over, so nothing is initialised or copied.
+    name: what to call the file in an error. Raises CheckpointError where keys or shapes differ in any way.
+    """
+    with _MetaDevice():
+        network = build_network(row.network, row.metric)
+    _check_fit(row, {k: v.shape for k, v in network.state_dict().items()}, state, name)
+    for key, tensor in state.items():
+        owner, _, leaf = key.rpartition(".")
+        weight = nn.Parameter(tensor.float(), requires_grad=False)
+        setattr(network.get_submodule(owner), leaf, weight)
+    return network.eval()
+
+
+def infer_encoder(state: Mapping[str, torch.Tensor]) -> str | None:
+    """Return the encoder a checkpoint is for, judged by its width and depth, or None for something unknown."""
+    tokens = state.get("pretrained.cls_token")
+    if tokens is None:
+        return None
+    depth = len({key.split(".")[2] for key in state if key.startswith("pretrained.blocks.")})
+    for encoder, config in NETWORKS.items():
+        if (config.embed_dim, config.depth) == (tokens.shape[-1], depth):
+            return encoder
+    return None
+
+
+def _check_fit(
+    row: ModelRow, wanted: Mapping[str, torch.Size], state: Mapping[str, torch.Tensor], name: str
+) -> None:
+    found = infer_encoder(state)
+    if found and found != row.encoder:
+        raise CheckpointError(f"{name} holds a {found}, not a {row.encoder}", f"use --encoder {found}")
+    missing = [key for key in wanted if key not in state]
+    unexpected = [key for key in state if key not in wanted]
+    if missing or unexpected:
+        example = f"lacks {missing[0]}" if missing else f"also holds {unexpected[0]}"
+        raise CheckpointError(
+            f"{name} is not a Depth Anything V2 {row.encoder} checkpoint: it {example} "
+            f"({len(missing)} missing, {len(unexpected)} unexpected)"
+        )
+    for key, shape in wanted.items():
+        if state[key].shape != shape:
+            raise CheckpointError(
+                f"{name} does not fit {row.encoder}: {key} is {tuple(state[key].shape)}, not {tuple(shape)}"
+            )
+
+
+class _MetaDevice(TorchFunctionMode):
+    """Within this context new tensors have shapes but no memory; `with torch.device("meta")` for torch before 2.0."""
+
+    _factories = (torch.empty, torch.zeros, torch.ones, torch.full)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in self._factories:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)

@@ -1,0 +1,244 @@
+"""Reads the tensors out of a checkpoint file, whatever wraps them, under the key names of the official files.
+
+Whatever the bytes are, what comes out is a state dict or a CheckpointError; nothing in the file is ever executed.
+Whether the tensors fit a network is for `load_network` to say.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Union
+
+import torch
+
+from depthcli.errors import CheckpointError
+from depthcli.zoo import ROWS
+
+State = dict[str, torch.Tensor]
+
+_TORCH = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
+# Before this version `weights_only=True` could be made to run code from the file (CVE-2025-32434).
+_SAFE_TORCH = (2, 6)
+_MMAP_TORCH = (2, 1)
+_WRAPPERS = ("model", "state_dict")
+_HEAD_BYTES = 512
+
+
+def read_state(path: Path, sha256: str = "", trust: bool = False) -> State:
+    """Return the tensors of a checkpoint on the CPU, in the dtype they have there, by their official key names.
+
+    They are mapped from the file where torch can do that, so memory fills only as they are used.
+    sha256: of the file's content. trust: read a pickle (.pth) of unknown origin on a torch too old to do that safely.
+    Raises CheckpointError, with the reason in one line, for everything that is not a checkpoint.
+    """
+    path = Path(path)
+    form = _form(path)
+    if form == "safetensors":
+        state = _read_safetensors(path)
+    else:
+        _refuse_unsafe(path, sha256, trust)
+        state = _read_pickle(path, mapped=form == "zip")
+    state = _unwrap(state, path)
+    if any(key.startswith("backbone.embeddings.") for key in state):
+        state = remap_transformers(state, str(path))
+    return state
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Files
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _form(path: Path) -> str:
+    """Return "safetensors", "zip" (what torch.save writes) or "pickle" (what it wrote before 1.6), by the content."""
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(_HEAD_BYTES)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    start = head.lstrip().lower()
+    if not head:
+        raise CheckpointError(f"{path} is empty", "delete it and fetch it again")
+    if start.startswith(b"version https://git-lfs"):
+        raise CheckpointError(f"{path} is a pointer of git-lfs, not the file it points to", "run `git lfs pull` there")
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise CheckpointError(f"{path} is a web page, not a checkpoint", "use the file's download link")
+    if path.suffix == ".safetensors" or head[8:9] == b"{":
+        return "safetensors"
+    if head.startswith(b"PK\x03\x04"):
+        _check_zip(path)
+        return "zip"
+    if head.startswith(b"\x80"):
+        return "pickle"
+    raise CheckpointError(f"{path} is neither a .pth nor a .safetensors file")
+
+
+def _check_zip(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.rpartition("/")[2] for name in archive.namelist()}
+    except Exception as error:  # the directory of a zip stands at its end: whatever is wrong with it, the file is cut
+        raise _truncated(path) from error
+    if "constants.pkl" in names or "data.pkl" not in names:
+        raise CheckpointError(f"{path} is a zip file, but not one of weights saved by torch.save")
+
+
+def _read_safetensors(path: Path) -> State:
+    from safetensors.torch import load_file
+
+    _check_safetensors(path)
+    try:
+        return load_file(path, device="cpu")
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _check_safetensors(path: Path) -> None:
+    # Eight bytes that count the header, a header in JSON, and the tensors back to back.
+    size = path.stat().st_size
+    with open(path, "rb") as stream:
+        prefix = stream.read(8)
+        header_bytes = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+        if size < 10 or (8 + header_bytes > size and stream.read(1) == b"{"):
+            raise _truncated(path)
+        if 8 + header_bytes > size:
+            raise CheckpointError(f"{path} is not a safetensors file")
+        header = stream.read(header_bytes)
+    try:
+        entries = json.loads(header)
+        ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
+        cut = size < 8 + header_bytes + max(ends, default=0)
+    except Exception as error:
+        raise CheckpointError(f"{path} is not a safetensors file") from error
+    if cut:
+        raise _truncated(path)
+
+
+def _refuse_unsafe(path: Path, sha256: str, trust: bool) -> None:
+    if trust or _TORCH >= _SAFE_TORCH or sha256 in {row.weights.sha256 for row in ROWS}:
+        return
+    raise CheckpointError(
+        f"{path} is not one of the published files, and torch {torch.__version__} cannot read a foreign .pth safely "
+        f"(CVE-2025-32434)",
+        "use a .safetensors file or torch 2.6, or add --trust-checkpoint if you know where the file comes from",
+    )
+
+
+def _read_pickle(path: Path, mapped: bool) -> Any:
+    options = {"mmap": True} if mapped and _TORCH >= _MMAP_TORCH else {}
+    try:
+        return torch.load(str(path), map_location="cpu", weights_only=True, **options)
+    except Exception as error:  # what the unpickler meets in a damaged file ends in any exception there is
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    forbidden = re.search(r"(?:Unsupported (?:global: GLOBAL|class)|unsupported GLOBAL) ([\w.]+)", str(error))
+    if forbidden:
+        return CheckpointError(
+            f"{path} holds more than tensors ({forbidden.group(1)}), which could run code when read: it was not read",
+            "save its state_dict alone, best as .safetensors",
+        )
+    return CheckpointError(f"{path} is damaged or no checkpoint ({type(error).__name__})", "fetch it again")
+
+
+def _truncated(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path} is truncated: its end is missing", "delete it and fetch it again")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Wrappings and names
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _unwrap(state: Any, path: Path) -> State:
+    """Return the bare tensors of {"model": ...} or {"state_dict": ...}, without the `module.` of parallel training."""
+    for wrapper in _WRAPPERS:
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    if not isinstance(state, Mapping) or not state:
+        raise CheckpointError(f"{path} holds no tensors by name")
+    for key, tensor in state.items():
+        if not isinstance(key, str) or not isinstance(tensor, torch.Tensor):
+            raise CheckpointError(f"{path} holds something else than tensors by name: {key!r}")
+        if not tensor.is_floating_point() or tensor.layout != torch.strided:
+            raise CheckpointError(f"{path} is not a plain checkpoint: {key} is {tensor.dtype}, {tensor.layout}")
+    return {_bare(key): tensor.detach() for key, tensor in state.items()}
+
+
+def _bare(key: str) -> str:
+    return key[len("module.") :] if key.startswith("module.") else key
+
+
+# From the names of transformers to the official ones, applied one after the other. Its fusion stages count from coarse
+# to fine, the official ones from fine to coarse; the query's matrix comes with those of key and value.
+_RENAMES: tuple[tuple[re.Pattern[str], Union[str, Callable[[re.Match[str]], str]]], ...] = (
+    (re.compile(r"^backbone\.embeddings\.position_embeddings"), "pretrained.pos_embed"),
+    (re.compile(r"^backbone\.embeddings\.patch_embeddings\.projection"), "pretrained.patch_embed.proj"),
+    (re.compile(r"^backbone\.embeddings\."), "pretrained."),
+    (re.compile(r"^backbone\.encoder\.layer\."), "pretrained.blocks."),
+    (re.compile(r"^backbone\.layernorm"), "pretrained.norm"),
+    (re.compile(r"\.layer_scale([12])\.lambda1"), r".ls\1.gamma"),
+    (re.compile(r"\.attention\.attention\.query"), ".attn.qkv"),
+    (re.compile(r"\.attention\.output\.dense"), ".attn.proj"),
+    (re.compile(r"^neck\.reassemble_stage\.layers\.(\d)\.projection"), r"depth_head.projects.\1"),
+    (re.compile(r"^neck\.reassemble_stage\.layers\.(\d)\.resize"), r"depth_head.resize_layers.\1"),
+    (re.compile(r"^neck\.convs\.(\d)"), lambda match: f"depth_head.scratch.layer{int(match[1]) + 1}_rn"),
+    (
+        re.compile(r"^neck\.fusion_stage\.layers\.(\d)"),
+        lambda match: f"depth_head.scratch.refinenet{4 - int(match[1])}",
+    ),
+    (re.compile(r"(refinenet\d)\.projection"), r"\1.out_conv"),
+    (re.compile(r"(refinenet\d)\.residual_layer([12])\.convolution"), r"\1.resConfUnit\2.conv"),
+    (re.compile(r"^head\.conv1"), "depth_head.scratch.output_conv1"),
+    (re.compile(r"^head\.conv2"), "depth_head.scratch.output_conv2.0"),
+    (re.compile(r"^head\.conv3"), "depth_head.scratch.output_conv2.2"),
+)
+
+
+def remap_transformers(state: Mapping[str, torch.Tensor], name: str = "the checkpoint") -> State:
+    """Return a state dict in the layout of transformers (`-hf` repositories) under the official names.
+
+    Names it does not know stay as they are, for the strict check to point at. Raises CheckpointError where the keys or
+    values of an attention are missing.
+    """
+    official: State = {}
+    for key, tensor in state.items():
+        if ".attention.attention.key." in key or ".attention.attention.value." in key:
+            continue  # joined with its query
+        if ".attention.attention.query." in key:
+            parts = [key.replace(".query.", f".{part}.") for part in ("query", "key", "value")]
+            try:
+                tensor = torch.cat([state[part] for part in parts])
+            except (KeyError, RuntimeError) as error:
+                raise CheckpointError(f"{name} lacks the keys or values that go with {key}") from error
+        official[_official(key)] = tensor
+    for key, tensor in _unused(official).items():
+        official.setdefault(key, tensor)
+    return official
+
+
+def _official(key: str) -> str:
+    for pattern, replacement in _RENAMES:
+        key = pattern.sub(replacement, key)
+    return key
+
+
+def _unused(state: State) -> State:
+    """Return zeros for the tensors that every official file has and no forward pass reads.
+
+    Only this layout may lack them: transformers builds them or not, according to its version and options.
+    """
+    zeros: State = {}
+    if "pretrained.cls_token" in state:
+        zeros["pretrained.mask_token"] = torch.zeros_like(state["pretrained.cls_token"][0])
+    for conv in ("conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias"):
+        twin = state.get(f"depth_head.scratch.refinenet4.resConfUnit2.{conv}")
+        if twin is not None:
+            zeros[f"depth_head.scratch.refinenet4.resConfUnit1.{conv}"] = torch.zeros_like(twin)
+    return zeros

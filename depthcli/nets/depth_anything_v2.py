@@ -1,0 +1,28 @@
+"""Depth Anything V2: a DINOv2 encoder, a DPT head, and one last activation."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from depthcli.nets.dpt import DPTHead
+from depthcli.nets.vit import VisionTransformer
+from depthcli.zoo import NetworkConfig
+
+
+class DepthAnythingV2(nn.Module):
+    """Normalised picture (B, 3, H, W), H and W multiples of 14 -> (B, H, W).
+
+    Relative: disparity >= 0, large is near. Metric: depth as a fraction 0 to 1 of the model's max_depth, large is far;
+    the metres are made outside of the network, where all units are.
+    """
+
+    def __init__(self, config: NetworkConfig, metric: bool) -> None:
+        super().__init__()
+        self.metric = metric
+        self.pretrained = VisionTransformer(config)
+        self.depth_head = DPTHead(config)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.depth_head(self.pretrained(x))
+        return torch.sigmoid(x) if self.metric else torch.relu(x)

@@ -1,0 +1,106 @@
+"""The DPT head: four maps of tokens are reassembled at four scales and fused from coarse to fine into one depth map.
+
+Parameter names are those of the official checkpoints. The 1x1 `out_conv` of a fusion stage runs before the stage's
+upsampling instead of after it: both are linear and the weights of an interpolation sum to one, so they commute, and
+it works on a quarter of the pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from depthcli.zoo import PATCH, NetworkConfig
+
+
+def resize(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Bilinear with aligned corners, as everywhere in this head."""
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+
+
+def conv3x3(inputs: int, outputs: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+    """A padded 3x3 convolution."""
+    return nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=bias)
+
+
+class ResidualConvUnit(nn.Module):
+    """Two 3x3 convolutions, each after a ReLU, around a skip of the raw input."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.conv1 = conv3x3(features, features)
+        self.conv2 = conv3x3(features, features)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv2(F.relu(self.conv1(F.relu(x)))) + x
+
+
+class FusionStage(nn.Module):
+    """Add the finer map to the coarse one, refine, and bring the sum to the next size."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.out_conv = nn.Conv2d(features, features, kernel_size=1)
+        # The coarsest stage has nothing to add and leaves its resConfUnit1 unused; it is in every checkpoint.
+        self.resConfUnit1 = ResidualConvUnit(features)
+        self.resConfUnit2 = ResidualConvUnit(features)
+
+    def forward(self, coarse: torch.Tensor, fine: Optional[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
+        x = coarse if fine is None else coarse + self.resConfUnit1(fine)
+        return resize(self.out_conv(self.resConfUnit2(x)), size)
+
+
+class Scratch(nn.Module):
+    """The part of the head that was never pretrained; a name the checkpoints keep."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        features = config.features
+        self.layer1_rn, self.layer2_rn, self.layer3_rn, self.layer4_rn = (
+            conv3x3(channels, features, bias=False) for channels in config.out_channels
+        )
+        self.refinenet1 = FusionStage(features)
+        self.refinenet2 = FusionStage(features)
+        self.refinenet3 = FusionStage(features)
+        self.refinenet4 = FusionStage(features)
+        self.output_conv1 = conv3x3(features, features // 2)
+        self.output_conv2 = nn.Sequential(conv3x3(features // 2, 32), nn.ReLU(), nn.Conv2d(32, 1, kernel_size=1))
+
+
+class DPTHead(nn.Module):
+    """Four maps (B, D, rows, cols) -> (B, 14 rows, 14 cols), before the last activation."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        c0, c1, _, c3 = config.out_channels
+        self.projects = nn.ModuleList(nn.Conv2d(config.embed_dim, c, kernel_size=1) for c in config.out_channels)
+        self.resize_layers = nn.ModuleList(
+            [
+                nn.ConvTranspose2d(c0, c0, kernel_size=4, stride=4),
+                nn.ConvTranspose2d(c1, c1, kernel_size=2, stride=2),
+                nn.Identity(),
+                conv3x3(c3, c3, stride=2),
+            ]
+        )
+        self.scratch = Scratch(config)
+
+    def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        rows, cols = maps[0].shape[-2:]
+        scratch = self.scratch
+
+        # reassemble: sizes 4, 2, 1 and 1/2 of the patch grid
+        l1, l2, l3, l4 = (up(project(x)) for x, project, up in zip(maps, self.projects, self.resize_layers))
+        l1, l2, l3, l4 = scratch.layer1_rn(l1), scratch.layer2_rn(l2), scratch.layer3_rn(l3), scratch.layer4_rn(l4)
+
+        # fuse, from coarse to fine
+        x = scratch.refinenet4(l4, None, (l3.shape[-2], l3.shape[-1]))
+        x = scratch.refinenet3(x, l3, (l2.shape[-2], l2.shape[-1]))
+        x = scratch.refinenet2(x, l2, (l1.shape[-2], l1.shape[-1]))
+        x = scratch.refinenet1(x, l1, (2 * l1.shape[-2], 2 * l1.shape[-1]))
+
+        # predict
+        x = resize(scratch.output_conv1(x), (PATCH * rows, PATCH * cols))
+        return scratch.output_conv2(x).squeeze(1)

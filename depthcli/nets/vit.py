@@ -1,0 +1,170 @@
+"""The DINOv2 vision transformer, as Depth Anything V2 uses it: a picture in, four maps of tokens out.
+
+Parameter names are those of the official checkpoints. Shape letters: B batch, N tokens with the class token,
+D width of a token, H and W pixels, rows and cols patches.
+"""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from depthcli.nets.attention import attention
+from depthcli.zoo import PATCH, NetworkConfig
+
+# DINOv2 trains with this epsilon, not PyTorch's 1e-5; the difference shows in the sixth digit of the depth.
+NORM_EPS = 1e-6
+# DINOv2 adds this to the number of patches before it divides by the grid's side, and the scale itself, not the size,
+# drives the interpolation. The checkpoints were trained with it, so it stays.
+POSITION_OFFSET = 0.1
+_CACHED_SHAPES = 8
+
+
+class PatchEmbed(nn.Module):
+    """Cut the picture into patches and project each: (B, 3, H, W) -> (B, rows * cols, D)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, kernel_size=PATCH, stride=PATCH)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.proj(x).flatten(2).transpose(1, 2)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention: (B, N, D) -> (B, N, D)."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        B, N, D = x.shape
+        q, k, v = self.qkv(x).reshape(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        x = attention(q, k, v)  # B, heads, N, D / heads
+        return self.proj(x.transpose(1, 2).reshape(B, N, D))
+
+
+class Mlp(nn.Module):
+    """Two layers with a GELU between them."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, 4 * dim)
+        self.fc2 = nn.Linear(4 * dim, dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class SwiGlu(nn.Module):
+    """The gated feed-forward of the giant: w3(silu(a) * b), where a and b are the halves of w12(x)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        hidden = (int(4 * dim * 2 / 3) + 7) // 8 * 8
+        self.w12 = nn.Linear(dim, 2 * hidden)
+        self.w3 = nn.Linear(hidden, dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b = self.w12(x).chunk(2, dim=-1)
+        return self.w3(F.silu(a) * b)
+
+
+class LayerScale(nn.Module):
+    """One learned factor per channel on a residual branch."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gamma
+
+
+class Block(nn.Module):
+    """One transformer block: attention, then feed-forward, each normed before and scaled after."""
+
+    def __init__(self, dim: int, heads: int, swiglu: bool) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.attn = Attention(dim, heads)
+        self.ls1 = LayerScale(dim)
+        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.mlp = SwiGlu(dim) if swiglu else Mlp(dim)
+        self.ls2 = LayerScale(dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.ls1(self.attn(self.norm1(x)))
+        return x + self.ls2(self.mlp(self.norm2(x)))
+
+
+def interpolate_positions(pos_embed: torch.Tensor, rows: int, cols: int) -> torch.Tensor:
+    """Return (1, 1 + rows * cols, D) positions, interpolated from the trained square grid (1, 1 + side^2, D).
+
+    Bicubic over the scale (n + 0.1) / side on both axes, in float32, as DINOv2 does. The trained grid itself is
+    returned as it is.
+    """
+    class_position, grid = pos_embed[:, :1], pos_embed[:, 1:]
+    side = round(grid.shape[1] ** 0.5)
+    if (rows, cols) == (side, side):
+        return pos_embed
+    grid = grid.float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    scale = ((rows + POSITION_OFFSET) / side, (cols + POSITION_OFFSET) / side)
+    grid = F.interpolate(grid, scale_factor=scale, mode="bicubic")
+    assert grid.shape[-2:] == (rows, cols), (grid.shape, rows, cols)
+    return torch.cat([class_position.float(), grid.flatten(2).transpose(1, 2)], dim=1)
+
+
+class VisionTransformer(nn.Module):
+    """The encoder: (B, 3, H, W) -> four maps (B, D, rows, cols), one per tapped block, normed, without class token."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        dim = config.embed_dim
+        self.taps = config.taps
+        self.patch_embed = PatchEmbed(dim)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + config.position_grid**2, dim))
+        self.mask_token = nn.Parameter(torch.zeros(1, dim))  # of DINOv2's training; unused, but in every checkpoint
+        self.blocks = nn.ModuleList(Block(dim, config.heads, config.swiglu) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self._positions: dict[tuple[int, int, torch.device], torch.Tensor] = {}
+
+    def forward(self, x: torch.Tensor) -> Sequence[torch.Tensor]:
+        rows, cols = x.shape[-2] // PATCH, x.shape[-1] // PATCH
+        x = self.patch_embed(x)
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1).to(x.dtype), x], dim=1)
+        x = x + self.positions(rows, cols).to(x.dtype)
+        maps = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in self.taps:
+                tokens = self.norm(x)[:, 1:]
+                maps.append(tokens.transpose(1, 2).unflatten(2, (rows, cols)))
+        return maps
+
+    def positions(self, rows: int, cols: int) -> torch.Tensor:
+        """Return the positions (1, 1 + rows * cols, D); outside training they are computed once per shape.
+
+        Computed on the CPU there: the bicubic kernel is missing on some devices and differs in its last bits on others.
+        """
+        if self.training:
+            return interpolate_positions(self.pos_embed, rows, cols)
+        device = self.pos_embed.device
+        key = (rows, cols, device)
+        if key not in self._positions:
+            if len(self._positions) >= _CACHED_SHAPES:
+                self._positions.pop(next(iter(self._positions)))
+            self._positions[key] = interpolate_positions(self.pos_embed.detach().cpu(), rows, cols).to(device)
+        return self._positions[key]
+
+    def train(self, mode: bool = True) -> VisionTransformer:
+        """Switch between training and use; cached positions are forgotten, as the weights may have changed."""
+        self._positions.clear()
+        return super().train(mode)

@@ -1,0 +1,492 @@
+"""Where a model's weights are: found on this machine, or fetched from the Hugging Face hub and verified. No torch here.
+
+Looked for in this order: the file that was named, ./checkpoints/, the package, the hub's own cache (which every other
+tool shares), then the hub. Reading the tensors out of the file is `nets/checkpoint.py`.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import queue
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, Optional, Union
+from urllib.parse import urlsplit
+
+from depthcli.errors import CheckpointError, DownloadError, ModelError
+from depthcli.zoo import ROWS, ModelRow, find_row, select_row
+
+# The places a file can come from, as they are printed.
+NAMED = "--checkpoint"
+FOLDER = "checkpoints/"
+PACKAGE = "package"
+CACHE = "Hugging Face cache"
+DOWNLOADED = "downloaded"
+
+CHECKPOINTS = Path("checkpoints")
+ASSETS = Path(__file__).with_name("assets")
+# The first question to the hub gets this long in all, name look-up and every address of the host included.
+CONNECT_SECONDS = 4.0
+HUB = "https://huggingface.co"
+# What `transformers` calls its file in every repository.
+TRANSFORMERS_FILE = "model.safetensors"
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_BLOCK = 1 << 20
+
+Talk = Callable[[str], object]
+AnyPath = Union[str, Path]
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """One file of weights on this machine.
+
+    sha256: of its content, empty where it was not computed (`inventory`). where: the place it was found in, as printed.
+    """
+
+    path: Path
+    sha256: str
+    where: str
+
+
+class InventoryItem(NamedTuple):
+    """One model of the zoo: its file here or None, and the bytes it takes or would take (0 where not published)."""
+
+    row: ModelRow
+    file: Optional[WeightsFile]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What hashing a file has shown.
+
+    ok: True where it is the published file, False where it is not, None where no digest is published to compare with.
+    sha256: of its content. says: one line for people.
+    """
+
+    ok: Optional[bool]
+    sha256: str
+    says: str
+
+
+def tell(line: str) -> None:
+    """Print a line where it does not mix with results: on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# On this machine
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def find(row: ModelRow, checkpoint: AnyPath | None = None, folder: Path = CHECKPOINTS) -> WeightsFile | None:
+    """Return the row's weights if they are on this machine, without the network, else None.
+
+    checkpoint: this file and no other, or a folder in the layout of transformers.
+    Raises CheckpointError where the named file does not exist or a file of the cache is not the published one.
+    """
+    located = _locate(row, checkpoint, folder)
+    if located is None:
+        return None
+    path, where = located
+    file = WeightsFile(path, digest(path), where)
+    if where == CACHE and path.name == row.weights.file and row.weights.sha256 not in (None, file.sha256):
+        raise CheckpointError(
+            f"{path} is damaged: its sha256 is not that of the published file", "delete it, it is then fetched again"
+        )
+    return file
+
+
+def digest(path: Path) -> str:
+    """Return the sha256 of a file's content in hex; computed once per file and process.
+
+    Blobs of the hub's cache are named by their sha256, but the name only repeats what some server once said, and a
+    hundred megabytes take a tenth of a second, less than loading them: so the content is read, always.
+    """
+    try:
+        stat = path.stat()
+        return _digest(path, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def inventory(folder: Path = CHECKPOINTS) -> list[InventoryItem]:
+    """Return every model of the zoo with its file on this machine. Nothing is hashed, so sha256 is empty."""
+    items = []
+    for row in ROWS:
+        located = _locate(row, None, folder)
+        if located is None:
+            items.append(InventoryItem(row, None, row.weights.bytes or 0))
+        else:
+            path, where = located
+            items.append(InventoryItem(row, WeightsFile(path, "", where), path.stat().st_size))
+    return items
+
+
+def verify(row: ModelRow, file: WeightsFile) -> Verification:
+    """Hash a file and compare it with what the zoo knows of the row, or with the name the hub's cache gave it."""
+    sha256 = digest(file.path)
+    blob = file.path.resolve().name
+    wanted = row.weights.sha256 if file.path.name == row.weights.file else None
+    if wanted is None and file.where in (CACHE, DOWNLOADED) and _SHA256.fullmatch(blob):
+        wanted = blob
+    if wanted is None:
+        return Verification(None, sha256, f"{file.path}: no digest is published for it; its sha256 is {sha256}")
+    if sha256 == wanted:
+        return Verification(True, sha256, f"{file.path}: verified, sha256 {sha256}")
+    return Verification(False, sha256, f"{file.path}: not the published file; its sha256 is {sha256}, not {wanted}")
+
+
+@cache
+def _digest(path: Path, size: int, mtime_ns: int) -> str:
+    hasher = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(_BLOCK):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def _locate(row: ModelRow, checkpoint: AnyPath | None, folder: Path) -> tuple[Path, str] | None:
+    if checkpoint is not None:
+        return _named(checkpoint), NAMED
+    for path, where in _places(row, folder):
+        if path.is_file():
+            return path, where
+    return None
+
+
+def _named(checkpoint: AnyPath) -> Path:
+    path = Path(checkpoint).expanduser()
+    if path.is_dir():
+        path = path / TRANSFORMERS_FILE
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}", "--checkpoint takes a .pth or .safetensors file")
+    return path
+
+
+def _places(row: ModelRow, folder: Path) -> Iterator[tuple[Path, str]]:
+    official = Path(row.weights.file)
+    yield folder / official, FOLDER
+    yield folder / official.with_suffix(".safetensors"), FOLDER
+    if row.packaged:
+        yield ASSETS / official, PACKAGE
+    if row.downloadable:
+        twin = _transformers_repo(row)
+        yield folder / twin.rpartition("/")[2] / TRANSFORMERS_FILE, FOLDER
+        yield from ((path, CACHE) for path in _cached(row.weights.repo, row.weights.revision, row.weights.file))
+        yield from ((path, CACHE) for path in _cached(twin, "main", TRANSFORMERS_FILE))
+
+
+def _transformers_repo(row: ModelRow) -> str:
+    # The official metric repositories are named after their data sets, their transformers twins after the scene.
+    return row.weights.repo.replace("-Hypersim-", "-Indoor-").replace("-VKITTI-", "-Outdoor-") + "-hf"
+
+
+def _cached(repo: str, revision: str, name: str) -> Iterator[Path]:
+    # Only the constants: the rest of the hub's library takes half a second to import, for a path that is documented.
+    from huggingface_hub import constants
+
+    store = Path(constants.HF_HUB_CACHE).expanduser() / f"models--{repo.replace('/', '--')}"
+    if not _COMMIT.fullmatch(revision):
+        try:
+            revision = (store / "refs" / revision).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return
+    yield store / "snapshots" / revision / name
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# From the hub
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def obtain(
+    row: ModelRow,
+    *,
+    checkpoint: AnyPath | None = None,
+    offline: bool = False,
+    folder: Path = CHECKPOINTS,
+    talk: Talk = tell,
+) -> WeightsFile:
+    """Return the row's weights, downloaded into the hub's cache where they are not on this machine.
+
+    talk: takes one line that says what is about to be downloaded. The progress bar is the hub's, on stderr.
+    Raises CheckpointError for a file that is of another model, DownloadError where nothing can be fetched, ModelError
+    where there is nothing to fetch.
+    """
+    file = find(row, checkpoint, folder) or _fetch(row, offline, talk)
+    check_identity(row, file)
+    return file
+
+
+def obtain_auto(
+    metric: str | None = None, *, offline: bool = False, folder: Path = CHECKPOINTS, talk: Talk = tell
+) -> tuple[ModelRow, WeightsFile, str | None]:
+    """Return vits and its weights if they are here or can be downloaded, else the packaged model and a notice.
+
+    There is no packaged metric model: with `metric` a failed download is raised.
+    """
+    row = select_row("vits", metric)
+    try:
+        return row, obtain(row, offline=offline, folder=folder, talk=talk), None
+    except DownloadError as error:
+        tiny = find_row("tiny")
+        file = None if metric else find(tiny, folder=folder)
+        if file is None:
+            raise
+        notice = f"using {tiny.name}, the coarse model of the package: {error.message}; for {row.name}, {_way(row)}"
+        return tiny, file, notice
+
+
+def _fetch(row: ModelRow, offline: bool, talk: Talk) -> WeightsFile:
+    if row.packaged:
+        raise ModelError(f"{ASSETS / row.weights.file} is missing from this installation", "reinstall depthcli")
+    if not row.downloadable:
+        raise ModelError(f"{row.title} was never published", f"put your own {row.weights.file} into {CHECKPOINTS}/")
+
+    from huggingface_hub import constants
+
+    if offline or constants.HF_HUB_OFFLINE:
+        asked = "--offline" if offline else "HF_HUB_OFFLINE"
+        raise _failure(row, f"it is not on this machine and {asked} forbids to fetch it")
+    try:
+        return _download(row, talk)
+    except DownloadError:
+        raise
+    except Exception as error:  # the hub's HTTP library was another one in each of its major versions
+        raise _failure(row, _reason(error)) from error
+
+
+def _download(row: ModelRow, talk: Talk) -> WeightsFile:
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    weights = row.weights
+    url = hf_hub_url(weights.repo, weights.file, revision=weights.revision)
+    # Asked first by ourselves: hf_hub_download would try a silent hub again and again, for minutes.
+    offer = _within(CONNECT_SECONDS, lambda: get_hf_file_metadata(url, timeout=CONNECT_SECONDS))
+    promised = offer.etag if _SHA256.fullmatch(offer.etag or "") else None
+    wanted = weights.sha256 or promised
+    if promised != wanted and promised is not None:
+        raise _failure(row, "the hub offers another file under this name than the one this version knows")
+
+    size = f"{(offer.size or weights.bytes or 0) / 1e6:.0f} MB"
+    talk(f"downloading {row.title}: {weights.file}, {size}, licence {row.licence}, into {constants.HF_HUB_CACHE}")
+    path = Path(hf_hub_download(weights.repo, weights.file, revision=weights.revision))
+    file = WeightsFile(path, digest(path), DOWNLOADED)
+    if wanted not in (None, file.sha256):
+        _remove(path)
+        raise _failure(row, f"what arrived is not the published file (sha256 {file.sha256}) and was deleted")
+    return file
+
+
+def _within(seconds: float, call: Callable[[], Any]) -> Any:
+    """Return call(), or raise TimeoutError after that many seconds.
+
+    A connect timeout counts for each address of a host and not for the name look-up, so a network that swallows packets
+    would hold the user up many times as long. The thread is left behind; as a daemon it keeps nobody waiting.
+    """
+    answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            answers.put((call(), None))
+        except BaseException as error:
+            answers.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        value, error = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError from None
+    if error is not None:
+        raise error
+    return value
+
+
+def _remove(path: Path) -> None:
+    # In the cache the path is a link to the blob; either one left behind would be taken for a good file.
+    for each in (path.resolve(), path):
+        each.unlink(missing_ok=True)
+
+
+def _failure(row: ModelRow, reason: str) -> DownloadError:
+    hint = _way(row) if row.metric else f"{_way(row)}, or use --encoder tiny"
+    return DownloadError(f"cannot get {row.weights.file}: {reason}", hint)
+
+
+def _way(row: ModelRow) -> str:
+    return f"put {row.weights.file} from {HUB}/{row.weights.repo} into {CHECKPOINTS}/"
+
+
+def _reason(error: BaseException) -> str:
+    """Return in a few words why a download failed."""
+    from huggingface_hub import constants
+
+    host = urlsplit(constants.ENDPOINT).netloc
+    while type(error).__name__ == "LocalEntryNotFoundError" and error.__cause__ is not None:
+        error = error.__cause__
+    kind = type(error).__name__
+    detail = next(iter(str(error).splitlines()), "")
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        return f"{host} refuses it (HTTP {status}); it may need a token in HF_TOKEN, or consent on the model's page"
+    if status == 404:
+        return f"{host} does not have it (HTTP 404)"
+    if status is not None:
+        return f"{host} answers with HTTP {status}, try again later"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no space left for it in {constants.HF_HUB_CACHE}"
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{constants.HF_HUB_CACHE} cannot be written to"
+    if "Timeout" in kind:
+        return f"{host} does not answer"
+    if any(word in kind for word in ("Connect", "Network", "Proxy", "SSL", "ReadError")):
+        return f"no connection to {host} ({detail})"
+    if "Consistency check" in detail or "Protocol" in kind:
+        return "the transfer broke off"
+    return f"{kind}: {detail}"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What a file says it is
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """What a file's name or its config.json says; None where it says nothing.
+
+    family: the other model it is of, "" for Depth Anything V2. scene: "" for relative depth, else "indoor", "outdoor",
+    or "metric" where the scene is not said.
+    """
+
+    family: str = ""
+    encoder: Optional[str] = None
+    scene: Optional[str] = None
+
+    @property
+    def row(self) -> ModelRow | None:
+        """The row of the zoo, where the claim is complete and there is such a row."""
+        if self.family or self.scene is None:
+            return None
+        return next((row for row in ROWS if (row.encoder, _scene(row)) == (self.encoder, self.scene)), None)
+
+
+# All of these are searched in names in lower case with "-" for "_".
+_FOREIGN = (
+    (re.compile(r"video-?depth-?anything"), "Video-Depth-Anything"),
+    (re.compile(r"depth-?anything-?v?3|(^|-)da3"), "Depth Anything 3"),
+    (
+        re.compile(r"^liheyoung|depth-?anything-(v1|vit[sbl]14|metric-depth|(small|base|large)(-hf)?$)"),
+        "Depth Anything V1",
+    ),
+)
+_ENCODER = re.compile(r"(?:^|-)(?:vit([sblg])|(small|base|large|giant))(?=-|$)")
+_METRIC = re.compile(r"metric-(hypersim|indoor|vkitti|outdoor)")
+_SCENES = {"hypersim": "indoor", "indoor": "indoor", "vkitti": "outdoor", "outdoor": "outdoor"}
+# A fine-tune may be called anything, so only the published names, whole, say that a file is of a relative model.
+_RELATIVE = re.compile(r"(depth-anything--)?depth-anything-v2-(vit[sblg]|small|base|large|giant)(-hf|-fp16|-fp32)?")
+
+
+def check_identity(row: ModelRow, file: WeightsFile) -> None:
+    """Raise CheckpointError where a file is known, or says of itself, to be of another model than `row`.
+
+    Tensor names and shapes cannot tell: the first Depth Anything and the metric models have those of the relative V2
+    models, load without a complaint and give a wrong picture.
+    """
+    if file.where == PACKAGE or file.sha256 == row.weights.sha256:
+        return
+    owner = _owner(file.sha256)
+    if owner is not None:
+        _demand_same(file.path, owner, row)
+        return
+    if file.path.name == row.weights.file and file.path.stat().st_size == row.weights.bytes:
+        raise CheckpointError(
+            f"{file.path} is damaged: it has the name and size of the published file, but another content",
+            "delete it and fetch it again, or give it another name if it is your own",
+        )
+    claim = _read_config(file.path) or _read_name(file.path)
+    if claim.family:
+        raise CheckpointError(f"{file.path} is of {claim.family}, not of Depth Anything V2", _way(row))
+    if claim.row is not None:
+        _demand_same(file.path, claim.row, row)
+    if claim.scene == "" and row.metric:
+        raise CheckpointError(f"{file.path} is a relative model, but metric depth was asked for", "leave out --metric")
+    if claim.scene and (not row.metric or claim.scene not in ("metric", _scene(row))):
+        asked = f"{_scene(row)} metric depth" if row.metric else "relative depth"
+        hint = f"use --metric {claim.scene if claim.scene != 'metric' else 'indoor or --metric outdoor'}"
+        raise CheckpointError(f"{file.path} is a metric model ({claim.scene}), but {asked} was asked for", hint)
+
+
+def row_for_checkpoint(path: AnyPath) -> ModelRow | None:
+    """Return the row a file is for, by its content or an official name, or None where neither tells.
+
+    Raises CheckpointError where there is no such file.
+    """
+    path = _named(path)
+    owner = _owner(digest(path))
+    if owner is not None:
+        return owner
+    return (_read_config(path) or _read_name(path)).row
+
+
+def _owner(sha256: str) -> ModelRow | None:
+    return next((row for row in ROWS if row.weights.sha256 == sha256), None)
+
+
+def _read_name(path: Path) -> _Claim:
+    """Return what the file's name says, or where that says nothing, the repository or folder it lies in."""
+    repositories = [part[len("models--") :] for part in path.parts if part.startswith("models--")]
+    for name in (path.stem, *repositories, path.absolute().parent.name):
+        name = name.lower().replace("_", "-")
+        for pattern, family in _FOREIGN:
+            if pattern.search(name):
+                return _Claim(family)
+        size, metric = _ENCODER.search(name), _METRIC.search(name)
+        encoder = f"vit{size.group(1) or size.group(2)[0]}" if size else None
+        if metric:
+            return _Claim("", encoder, _SCENES[metric.group(1)])
+        if _RELATIVE.fullmatch(name):
+            return _Claim("", encoder, "")
+    return _Claim()
+
+
+def _read_config(path: Path) -> _Claim | None:
+    """Return what the config.json that transformers writes beside its weights says, or None where there is none."""
+    if path.stem not in ("model", "pytorch_model"):
+        return None
+    try:
+        config = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))
+        taps, width = config["backbone_config"]["out_indices"], config["backbone_config"]["hidden_size"]
+        scene = ""
+        if config.get("depth_estimation_type") == "metric":
+            scene = {20.0: "indoor", 80.0: "outdoor"}.get(float(config["max_depth"]), "metric")
+        last_four = taps == list(range(taps[-1] - 3, taps[-1] + 1))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    encoder = next((row.encoder for row in ROWS if row.network.embed_dim == width), None)
+    # The layouts of V1 and V2 are the same but for the blocks the head reads: the last four are V1's.
+    return _Claim("Depth Anything V1" if last_four else "", encoder, scene)
+
+
+def _demand_same(path: Path, found: ModelRow, asked: ModelRow) -> None:
+    if found.name != asked.name:
+        option = f"--metric {_scene(found)}" if found.metric else "no --metric"
+        raise CheckpointError(
+            f"{path} holds {found.name}, but {asked.name} was asked for", f"use --encoder {found.encoder} and {option}"
+        )
+
+
+def _scene(row: ModelRow) -> str:
+    """Return "indoor" or "outdoor" for a metric row, "" for a relative one."""
+    return row.name.split("-")[1] if row.metric else ""

@@ -1,0 +1,225 @@
+"""The models as plain rows: network sizes, kind of depth, input size, weights, licence. No torch here.
+
+A new size or fine-tune is a row; a new idea is a class in nets/. Sizes and digests of the official files are
+those their repositories publish; where no digest is known the column is empty and nothing is claimed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from typing import Optional
+
+from depthcli.depthmap import DepthKind
+from depthcli.errors import UsageError
+
+PATCH = 14
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of a DINOv2 encoder and its DPT head.
+
+    embed_dim: width of a token; depth: number of blocks; heads: attention heads; swiglu: gated feed-forward (vitg).
+    features: channels of the fusion stages; out_channels: channels of the four reassembled maps.
+    taps: the four blocks (0-based) whose output the head reads.
+    position_grid: side of the square grid of trained positions (37 for 518 / 14).
+    """
+
+    embed_dim: int
+    depth: int
+    heads: int
+    features: int
+    out_channels: tuple[int, int, int, int]
+    taps: tuple[int, int, int, int]
+    swiglu: bool = False
+    position_grid: int = 37
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One file of weights.
+
+    repo: repository on the Hugging Face hub, empty when the file is never downloaded.
+    file: its name. revision: commit it is pinned to. sha256, bytes: what the file must be, None where not published.
+    """
+
+    repo: str
+    file: str
+    revision: str = "main"
+    sha256: Optional[str] = None
+    bytes: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model a user can name.
+
+    name: what is typed; title: what is printed; encoder: the size of its network; kind: what its numbers mean.
+    max_depth: metres at the top of a metric model's range. input_size: default length of the input's shorter side.
+    packaged: the weights lie inside the package.
+    """
+
+    name: str
+    title: str
+    encoder: str
+    network: NetworkConfig
+    kind: DepthKind
+    weights: Weights
+    licence: str
+    max_depth: Optional[float] = None
+    input_size: int = 518
+    packaged: bool = False
+
+    @property
+    def metric(self) -> bool:
+        """True for models that answer in metres."""
+        return self.kind is DepthKind.METRIC_DEPTH
+
+    @property
+    def downloadable(self) -> bool:
+        """True where the weights can be fetched."""
+        return bool(self.weights.repo)
+
+
+NETWORKS = {
+    "vits": NetworkConfig(384, 12, 6, 64, (48, 96, 192, 384), (2, 5, 8, 11)),
+    "vitb": NetworkConfig(768, 12, 12, 128, (96, 192, 384, 768), (2, 5, 8, 11)),
+    "vitl": NetworkConfig(1024, 24, 16, 256, (256, 512, 1024, 1024), (4, 11, 17, 23)),
+    "vitg": NetworkConfig(1536, 40, 24, 384, (1536, 1536, 1536, 1536), (9, 19, 29, 39), swiglu=True),
+    "tiny": NetworkConfig(192, 8, 3, 48, (48, 96, 192, 192), (1, 3, 5, 7), position_grid=16),
+}
+
+APACHE = "Apache-2.0"
+NON_COMMERCIAL = "CC-BY-NC-4.0"
+# The hub pages of the larger metric models say Apache-2.0 or nothing, while their encoders come from CC-BY-NC models.
+UNCLEAR = "unclear, treat as non-commercial"
+
+_SIZE_NAMES = {"vits": "Small", "vitb": "Base", "vitl": "Large", "vitg": "Giant"}
+
+
+def _relative(encoder: str, licence: str, weights: Weights) -> ModelRow:
+    return ModelRow(
+        name=encoder,
+        title=f"Depth Anything V2 {_SIZE_NAMES[encoder]}",
+        encoder=encoder,
+        network=NETWORKS[encoder],
+        kind=DepthKind.RELATIVE_DISPARITY,
+        weights=weights,
+        licence=licence,
+    )
+
+
+def _metric(scene: str, encoder: str, licence: str, sha256: str | None, size: int | None = None) -> ModelRow:
+    dataset, max_depth = {"indoor": ("Hypersim", 20.0), "outdoor": ("VKITTI", 80.0)}[scene]
+    size_name = _SIZE_NAMES[encoder]
+    return ModelRow(
+        name=f"metric-{scene}-{encoder}",
+        title=f"Depth Anything V2 Metric {scene.capitalize()} {size_name}",
+        encoder=encoder,
+        network=NETWORKS[encoder],
+        kind=DepthKind.METRIC_DEPTH,
+        max_depth=max_depth,
+        weights=Weights(
+            repo=f"depth-anything/Depth-Anything-V2-Metric-{dataset}-{size_name}",
+            file=f"depth_anything_v2_metric_{dataset.lower()}_{encoder}.pth",
+            sha256=sha256,
+            bytes=size,
+        ),
+        licence=licence,
+    )
+
+
+ROWS: tuple[ModelRow, ...] = (
+    ModelRow(
+        name="tiny",
+        title="depthcli tiny",
+        encoder="tiny",
+        network=NETWORKS["tiny"],
+        kind=DepthKind.RELATIVE_DISPARITY,
+        weights=Weights(repo="", file="tiny.safetensors"),
+        licence=APACHE,
+        input_size=224,
+        packaged=True,
+    ),
+    _relative(
+        "vits",
+        APACHE,
+        Weights(
+            "depth-anything/Depth-Anything-V2-Small",
+            "depth_anything_v2_vits.pth",
+            "03876f8651c73a60fe4c2c48294e09fcb6838fcf",
+            "715fade13be8f229f8a70cc02066f656f2423a59effd0579197bbf57860e1378",
+            99_218_434,
+        ),
+    ),
+    _relative(
+        "vitb",
+        NON_COMMERCIAL,
+        Weights(
+            "depth-anything/Depth-Anything-V2-Base",
+            "depth_anything_v2_vitb.pth",
+            "a4e71a6c2ce52fe50df0f212066b0d4a87be9b5e",
+            "0d2b7002e62d39d655571c371333340bd88f67ab95050c03591555aa05645328",
+            389_961_218,
+        ),
+    ),
+    _relative(
+        "vitl",
+        NON_COMMERCIAL,
+        Weights(
+            "depth-anything/Depth-Anything-V2-Large",
+            "depth_anything_v2_vitl.pth",
+            "cbbb86a30ce19b5684b7a05155dc7e6cbc7685b9",
+            "a7ea19fa0ed99244e67b624c72b8580b7e9553043245905be58796a608eb9345",
+            1_341_395_338,
+        ),
+    ),
+    # Never published officially: a local file is accepted, nothing is downloaded.
+    _relative("vitg", NON_COMMERCIAL, Weights("", "depth_anything_v2_vitg.pth")),
+    _metric("indoor", "vits", APACHE, None),
+    _metric("indoor", "vitb", UNCLEAR, "9dc9e274c5eff55c6daf27b660c0ced0eca4e8593a6da90cdcb04d2b4d3f3fa2"),
+    _metric("indoor", "vitl", UNCLEAR, "6f82ff2bc543ac02ddff4aa31fa363676a8305dd3ccf04e80e2af115a044cb6d"),
+    _metric("outdoor", "vits", APACHE, "9203e538d35255c90dda4b7fedb47ff33fe725497bcca3b1e53b3a65ee63f0cb"),
+    _metric("outdoor", "vitb", UNCLEAR, "4dad67a7cc10b462bca48e6b8569c762b8eb3c1adada170a3851a6d3ba37bb3e", 389_964_656),
+    _metric("outdoor", "vitl", UNCLEAR, "239b1054a369e66da2576e9a118d6d7c12d90dc8ebe609579a9a09cd8e05fe38", 1_341_401_064),
+)
+
+_BY_NAME = {row.name: row for row in ROWS}
+ENCODERS = tuple(NETWORKS)
+
+
+def find_row(name: str) -> ModelRow:
+    """Return the row of that name.
+
+    Raises UsageError that lists near names where there is none.
+    """
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    near = difflib.get_close_matches(name, _BY_NAME, n=3, cutoff=0.5)
+    choices = ", ".join(near or _BY_NAME)
+    raise UsageError(f"no model is called {name!r}", f"{'did you mean' if near else 'choose from'}: {choices}")
+
+
+def select_row(encoder: str, metric: str | None = None) -> ModelRow:
+    """Return the row for an encoder and, where `metric` is "indoor" or "outdoor", its metric form."""
+    if encoder not in NETWORKS:
+        near = difflib.get_close_matches(encoder, NETWORKS, n=1) or ENCODERS
+        raise UsageError(f"no encoder is called {encoder!r}", f"choose from: {', '.join(near)}")
+    if metric is None:
+        return _BY_NAME[encoder]
+    if metric not in ("indoor", "outdoor"):
+        raise UsageError(f"no metric model for {metric!r}", "--metric is indoor or outdoor")
+    name = f"metric-{metric}-{encoder}"
+    if name not in _BY_NAME:
+        raise UsageError(f"there is no metric model of size {encoder}", "choose vits, vitb or vitl")
+    return _BY_NAME[name]
+
+
+def with_max_depth(row: ModelRow, max_depth: float) -> ModelRow:
+    """Return a metric row whose range ends at `max_depth` metres instead of its own."""
+    if not row.metric:
+        raise UsageError(f"{row.name} is a relative model and has no metres", "--max-depth goes with --metric")
+    if not max_depth > 0:
+        raise UsageError(f"a depth range must be positive, not {max_depth}", "give --max-depth in metres")
+    return replace(row, max_depth=float(max_depth))
