@@ -36,7 +36,18 @@ _HOMES = {
     "write_depth": "depthcli.io.writers",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = [
+    "DepthError",
+    "DepthEstimator",
+    "DepthKind",
+    "DepthMap",
+    "ModelChoice",
+    "Origin",
+    "__version__",
+    "estimate",
+    "read_depth",
+    "write_depth",
+]
 
 
 def __getattr__(name: str) -> Any:

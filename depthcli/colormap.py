@@ -39,7 +39,7 @@ def color_table(name: str) -> np.ndarray:
     return table[::-1] if reverse else table
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _table(name: str) -> np.ndarray:
     ramp = np.arange(256, dtype=np.uint8)
     if name == "gray":

@@ -6,8 +6,9 @@ Numpy only. Arrays inside a DepthMap are read-only: a value does not change afte
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Mapping
+from typing import Any
 
 import numpy as np
 

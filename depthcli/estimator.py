@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, Optional, Sequence, Union
+from typing import Callable, Optional, Union
 
 import numpy as np
 
@@ -73,7 +74,9 @@ def _row_and_checkpoint(choice: ModelChoice) -> tuple[ModelRow | None, Path | No
         return None, None
     row = weight_files.row_for_checkpoint(checkpoint)
     if row is None:
-        raise UsageError(f"cannot tell from its name which model {checkpoint} is", "add --encoder, and --metric if it is")
+        raise UsageError(
+            f"cannot tell from its name which model {checkpoint} is", "add --encoder, and --metric if it is"
+        )
     return row, checkpoint
 
 
@@ -81,8 +84,8 @@ class DepthEstimator:
     """A loaded model. Use it as a context manager, or call `close` to free the device.
 
     model: a zoo row's name, the path of a checkpoint, or "auto". input_size: length of the network input's shorter side
-    in pixels; None takes the model's own. device: auto, cpu, cuda, cuda:N or mps. dtype: auto (float32), fp32, bf16, fp16.
-    talk: takes one line at a time about downloads and fallbacks.
+    in pixels; None takes the model's own. device: auto, cpu, cuda, cuda:N or mps. dtype: auto (float32), fp32, bf16 or
+    fp16. talk: takes one line at a time about downloads and fallbacks.
     """
 
     def __init__(

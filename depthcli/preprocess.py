@@ -63,8 +63,8 @@ def _round_to_patch(length: float, minimum: int) -> int:
 def _resize_cubic(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return rgb / 255 at (width, height), float64.
 
-    OpenCV resizes along the rows, then along the columns; doing the first in bands of rows gives the same bits and never
-    holds a large picture in float64.
+    OpenCV resizes along the rows, then along the columns; doing the first in bands of rows gives the same bits and
+    never holds a large picture in float64.
     """
     height, width = rgb.shape[:2]
     band = max(1, _BAND_PIXELS // width)

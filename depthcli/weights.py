@@ -1,7 +1,8 @@
 """Where a model's weights are: found on this machine, or fetched from the Hugging Face hub and verified. No torch here.
 
-Looked for in this order: the file that was named, ./checkpoints/, the package, the hub's own cache (which every other
-tool shares), then the hub. Reading the tensors out of the file is `nets/checkpoint.py`.
+Looked for in this order: the file that was named, ./checkpoints/, the package, the hub's own cache, then the hub. The
+cache is shared with every other tool; the hub's library brings its locks, temporary names, resuming and progress bar.
+Reading the tensors out of the file is `nets/checkpoint.py`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import queue
 import re
 import sys
@@ -115,7 +117,7 @@ def digest(path: Path) -> str:
     """
     try:
         stat = path.stat()
-        return _digest(path, stat.st_size, stat.st_mtime_ns)
+        return _digest(path.absolute(), stat.st_size, stat.st_mtime_ns)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -314,8 +316,11 @@ def _within(seconds: float, call: Callable[[], Any]) -> Any:
 
 
 def _remove(path: Path) -> None:
-    # In the cache the path is a link to the blob; either one left behind would be taken for a good file.
-    for each in (path.resolve(), path):
+    # In the cache the path is a link to the blob, perhaps over a second link; any left behind would be in the way.
+    chain = [path]
+    while chain[-1].is_symlink():
+        chain.append(chain[-1].parent / os.readlink(chain[-1]))
+    for each in chain:
         each.unlink(missing_ok=True)
 
 
@@ -404,9 +409,10 @@ def check_identity(row: ModelRow, file: WeightsFile) -> None:
     Tensor names and shapes cannot tell: the first Depth Anything and the metric models have those of the relative V2
     models, load without a complaint and give a wrong picture.
     """
-    if file.where == PACKAGE or file.sha256 == row.weights.sha256:
+    sha256 = file.sha256 or digest(file.path)
+    if file.where == PACKAGE or sha256 == row.weights.sha256:
         return
-    owner = _owner(file.sha256)
+    owner = _owner(sha256)
     if owner is not None:
         _demand_same(file.path, owner, row)
         return

@@ -181,8 +181,12 @@ ROWS: tuple[ModelRow, ...] = (
     _metric("indoor", "vitb", UNCLEAR, "9dc9e274c5eff55c6daf27b660c0ced0eca4e8593a6da90cdcb04d2b4d3f3fa2"),
     _metric("indoor", "vitl", UNCLEAR, "6f82ff2bc543ac02ddff4aa31fa363676a8305dd3ccf04e80e2af115a044cb6d"),
     _metric("outdoor", "vits", APACHE, "9203e538d35255c90dda4b7fedb47ff33fe725497bcca3b1e53b3a65ee63f0cb"),
-    _metric("outdoor", "vitb", UNCLEAR, "4dad67a7cc10b462bca48e6b8569c762b8eb3c1adada170a3851a6d3ba37bb3e", 389_964_656),
-    _metric("outdoor", "vitl", UNCLEAR, "239b1054a369e66da2576e9a118d6d7c12d90dc8ebe609579a9a09cd8e05fe38", 1_341_401_064),
+    _metric(
+        "outdoor", "vitb", UNCLEAR, "4dad67a7cc10b462bca48e6b8569c762b8eb3c1adada170a3851a6d3ba37bb3e", 389_964_656
+    ),
+    _metric(
+        "outdoor", "vitl", UNCLEAR, "239b1054a369e66da2576e9a118d6d7c12d90dc8ebe609579a9a09cd8e05fe38", 1_341_401_064
+    ),
 )
 
 _BY_NAME = {row.name: row for row in ROWS}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Dict, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from depthcli.preprocess import InputPlan
 from depthcli.weights import WeightsFile
 from depthcli.zoo import ModelRow
 
-Arrays = Dict[str, np.ndarray]
+Arrays = dict[str, np.ndarray]
 
 # name -> "module:class"; the first is what `auto` takes
 BACKENDS = {"torch": "depthcli.backends.torch_eager:TorchEager"}

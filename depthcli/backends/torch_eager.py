@@ -1,9 +1,9 @@
-"""The reference engine: eager PyTorch on CPU, CUDA or Apple's MPS. Its float32 answer is what all others are held to."""
+"""The reference engine: eager PyTorch on CPU, CUDA or Apple's MPS; all others are held to its float32 answer."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ class TorchEager:
         state = read_state(weights.path, weights.sha256, trust=trust)
         network = load_network(row, state, weights.path.name)
         # The head's convolutions run two to three times faster on the CPU with the channels last.
-        network.depth_head.to(memory_format=torch.channels_last)
+        network.depth_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network = network.to(self._device)
         self.description = f"torch {torch.__version__} {self._device} {self._dtype}"
 

@@ -3,7 +3,7 @@
 Nothing heavy is imported here: `depth --help` must answer at once.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
 import sys
 from typing import Annotated, Any

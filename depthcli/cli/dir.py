@@ -1,9 +1,9 @@
 """`depth dir`: a folder of pictures to a folder of results, resumable."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
 from pathlib import Path
-from typing import Annotated, List, Optional
+from typing import Annotated, Optional
 
 import typer
 
@@ -25,12 +25,10 @@ def directory(
         ),
     ] = None,
     include: Annotated[
-        Optional[List[str]],
+        Optional[list[str]],
         typer.Option(help='Take only pictures that match, such as "*.jpg" or "day1/*". Repeatable.'),
     ] = None,
-    exclude: Annotated[
-        Optional[List[str]], typer.Option(help="Leave out pictures that match. Repeatable.")
-    ] = None,
+    exclude: Annotated[Optional[list[str]], typer.Option(help="Leave out pictures that match. Repeatable.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Print what would be written, and do nothing.")
     ] = False,

@@ -1,9 +1,9 @@
 """`depth image`: some pictures, each to its files."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
 from pathlib import Path
-from typing import Annotated, List, Optional
+from typing import Annotated, Optional
 
 import typer
 
@@ -15,7 +15,7 @@ from depthcli.errors import UsageError
 def image(
     ctx: typer.Context,
     inputs: Annotated[
-        List[str],
+        list[str],
         typer.Argument(
             metavar="FILE...", help="Pictures, folders, globs, .txt lists of paths, or - for a picture on stdin."
         ),
@@ -81,7 +81,7 @@ def _to_one_file(options: RunOptions, source: Path, target: Path) -> None:
     run(options, [Task(source, str(source), target)], OneFile(spec.formats, spec.colormap))
 
 
-def _through_pipes(options: RunOptions, inputs: List[str], output: Optional[str]) -> None:
+def _through_pipes(options: RunOptions, inputs: list[str], output: Optional[str]) -> None:
     """Read the picture from stdin, or write the result to stdout, or both."""
     import io
     import sys

@@ -1,10 +1,10 @@
 """`depth models`: what there is, what is here, and how to get the rest."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, List, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -15,9 +15,9 @@ from depthcli.errors import CheckpointError, UsageError
 if TYPE_CHECKING:
     from depthcli.zoo import ModelRow
 
-app = typer.Typer(help="List, download and check the models.", no_args_is_help=True)
+app = typer.Typer(help="download and check the models.", no_args_is_help=True)
 
-Names = Annotated[List[str], typer.Argument(metavar="MODEL...", help="Names from `depth models list`.")]
+Names = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names from `depth models list`.")]
 
 
 @app.command("list")
@@ -68,7 +68,7 @@ def pull(names: Names) -> None:
 @app.command("verify")
 def verify(
     names: Annotated[
-        Optional[List[str]], typer.Argument(metavar="[MODEL...]", help="Default: every model that is here.")
+        Optional[list[str]], typer.Argument(metavar="[MODEL...]", help="Default: every model that is here.")
     ] = None,
     checkpoint: opt.Checkpoint = None,
 ) -> None:
@@ -107,20 +107,22 @@ def path(names: Names) -> None:
         print(file.path)
 
 
-def _rows(names: List[str]) -> list[ModelRow]:
+def _rows(names: list[str]) -> "list[ModelRow]":
     from depthcli.zoo import find_row
 
     return [find_row(name) for name in names]
 
 
-def _row_of_file(names: Optional[List[str]], checkpoint: Path) -> ModelRow:
+def _row_of_file(names: Optional[list[str]], checkpoint: Path) -> "ModelRow":
     from depthcli.weights import row_for_checkpoint
 
     if names and len(names) > 1:
         raise UsageError("one --checkpoint is one model")
     row = _rows(names)[0] if names else row_for_checkpoint(checkpoint)
     if row is None:
-        raise UsageError(f"cannot tell which model {checkpoint} is", "name it: depth models verify MODEL --checkpoint FILE")
+        raise UsageError(
+            f"cannot tell which model {checkpoint} is", "name it: depth models verify MODEL --checkpoint FILE"
+        )
     return row
 
 

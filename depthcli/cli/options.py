@@ -1,9 +1,7 @@
 """Options that several commands share, each written down once."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Annotated, List, Optional
+from typing import Annotated, Optional
 
 import typer
 
@@ -26,7 +24,10 @@ Metric = Annotated[
 Model = Annotated[
     Optional[str],
     typer.Option(
-        "--model", "-m", help="A model of `depth models list`, or the path of a checkpoint.", rich_help_panel=MODEL_PANEL
+        "--model",
+        "-m",
+        help="A model of `depth models list`, or the path of a checkpoint.",
+        rich_help_panel=MODEL_PANEL,
     ),
 ]
 Checkpoint = Annotated[
@@ -48,7 +49,7 @@ TrustCheckpoint = Annotated[
 ]
 
 Formats = Annotated[
-    Optional[List[str]],
+    Optional[list[str]],
     typer.Option(
         "--format",
         "-f",
@@ -71,15 +72,14 @@ Grayscale = Annotated[
 PredOnly = Annotated[
     bool,
     typer.Option(
-        "--pred-only", help="Depth alone, without the photo: the default here, accepted for old scripts.",
+        "--pred-only",
+        help="Depth alone, without the photo: the default here, accepted for old scripts.",
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]
 IfExists = Annotated[
     str,
-    typer.Option(
-        help="When all files of a picture are there: skip, overwrite or error.", rich_help_panel=OUTPUT_PANEL
-    ),
+    typer.Option(help="When all files of a picture are there: skip, overwrite or error.", rich_help_panel=OUTPUT_PANEL),
 ]
 
 InputSize = Annotated[
@@ -110,4 +110,6 @@ Json = Annotated[
     typer.Option("--json", help="Print one JSON object per picture and a last one that sums up."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors, print no paths.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what was done to each picture, and how long it took.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say what was done to each picture, and how long it took.")
+]

@@ -6,9 +6,10 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Optional
 
 from depthcli.errors import INTERRUPTED, SOME_FAILED, DepthError
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
@@ -60,8 +61,9 @@ class Report:
         """Take note of one result and show it."""
         self.counts[result.status] += 1
         if result.status == FAILED:
+            named = f"{result.input}: {result.error}"
             self.failures.append(result)
-            self._stderr(f"error: {result.error}" if result.input in result.error else f"error: {result.input}: {result.error}")
+            self._stderr(f"error: {result.error}" if result.input in result.error else f"error: {named}")
         if self._json:
             self._stdout(result.to_json())
         elif result.status == DONE and not self._quiet:

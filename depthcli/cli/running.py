@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional, Sequence
+from typing import TYPE_CHECKING, Optional
 
 import typer
 
@@ -48,7 +49,7 @@ class RunOptions:
         return cls(**{field.name: ctx.params[field.name] for field in fields(cls)})
 
     def output_spec(self, suffix: str = "") -> OutputSpec:
-        """Return what is written for each picture. suffix: of a single output file, which decides where nothing else does."""
+        """Return what is written for each picture. suffix: of the one output file that was named, or empty."""
         from depthcli.colormap import color_table
         from depthcli.io.writers import FORMATS, OutputSpec, parse_formats
 
@@ -123,7 +124,9 @@ def run(options: RunOptions, tasks: Sequence[Task], outputs: OutputSpec, manifes
         interrupted = stop() and sum(report.counts.values()) < len(tasks)
         report.finish(interrupted)
     if other_settings and report.counts["skipped"]:
-        report.talk(f"{other_settings} skipped pictures were made with other options; --if-exists overwrite makes them anew")
+        report.talk(
+            f"{other_settings} skipped pictures were made with other options; --if-exists overwrite makes them anew"
+        )
     raise typer.Exit(report.exit_code(interrupted))
 
 

@@ -1,0 +1,1 @@
+"""Files: pictures in, depth out; each format's reader beside its writer."""

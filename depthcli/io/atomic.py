@@ -6,9 +6,9 @@ import errno
 import os
 import re
 import socket
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
 
 from depthcli.errors import DiskFullError, OutputError
 

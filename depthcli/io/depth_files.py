@@ -106,7 +106,9 @@ def _read_npz(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
 def _read_png(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     facts = read_facts(path)
     if facts.get("schema") != SCHEMA:
-        raise OutputError(f"{path} does not say what its numbers mean", "only files that depthcli wrote can be read back")
+        raise OutputError(
+            f"{path} does not say what its numbers mean", "only files that depthcli wrote can be read back"
+        )
     with Image.open(path, formats=["PNG"]) as image:
         stored = np.asarray(image)
     encoding = facts["encoding"]
@@ -135,4 +137,3 @@ def _write_png(pixels: np.ndarray, target: IO[bytes], depth: DepthMap, encoding:
     text.add_itxt(TEXT_KEY, json.dumps({**_facts(depth), "encoding": encoding}, ensure_ascii=False))
     text.add_itxt("Description", f"{depth.kind.meaning}; model {depth.origin.model_title or depth.origin.model}")
     Image.fromarray(pixels).save(target, format="PNG", pnginfo=text, compress_level=PNG_LEVEL)
-

@@ -35,6 +35,7 @@ from depthcli.errors import PictureError
 
 # A picture takes 4 bytes per pixel in Pillow and 3 in numpy: 3.5 GB at the limit.
 MAX_PIXELS = 500_000_000
+_BAND_PIXELS = 1 << 20
 
 PICTURE_SUFFIXES = frozenset(
     ".apng .avif .bmp .gif .heic .heif .hif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo"
@@ -204,8 +205,7 @@ def _read(file: BinaryIO, name: str, max_pixels: int) -> Picture:
             notes = ["16 bits per channel reduced to 8"] if _is_16_bit(image) else []
             image.load()
             rgb = _upright(_to_rgb(image, notes), image)
-            # Not np.asarray: numpy before 2 turns an error of Pillow's in there into an array of something else.
-            pixels = np.frombuffer(rgb.tobytes(), np.uint8).reshape(rgb.height, rgb.width, 3)
+            pixels = _to_array(rgb)
             _note_frames(image, notes)
     except PictureError:
         raise
@@ -241,21 +241,16 @@ def _check_content(image: ImageFile.ImageFile, file: BinaryIO) -> None:
 
 
 def _check_png_sums(file: BinaryIO) -> None:
-    """Check the sums of a PNG's pixel data, which Pillow leaves out, unlike libpng; it checks those of other chunks."""
+    """Check the sums of a PNG's pixel data, which Pillow leaves out, unlike libpng; what is missing it sees itself."""
     file.seek(8)
-    while len(head := file.read(8)) == 8:
+    while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
         length, kind = int.from_bytes(head[:4], "big"), head[4:]
-        if kind == b"IEND":
-            return
-        if kind not in (b"IDAT", b"fdAT"):
+        if kind != b"IDAT":
             file.seek(length + 4, os.SEEK_CUR)
             continue
         data, total = file.read(length), file.read(4)
-        if len(total) < 4:
-            break
-        if zlib.crc32(data, zlib.crc32(kind)) != int.from_bytes(total, "big"):
+        if len(total) == 4 and zlib.crc32(data, zlib.crc32(kind)) != int.from_bytes(total, "big"):
             raise ValueError("the check sum of its pixels is wrong")
-    raise EOFError("truncated")
 
 
 # How the decoders say that they ran out of bytes; "missing dimensions" is a TIFF whose table of contents is gone.
@@ -309,6 +304,19 @@ def _to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
+def _to_array(rgb: Image.Image) -> np.ndarray:
+    """Return (H, W, 3) uint8, read-only; in bands, as np.asarray(rgb) holds a large picture twice more meanwhile."""
+    width, height = rgb.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    band = max(1, _BAND_PIXELS // width)
+    for top in range(0, height, band):
+        rows = pixels[top : top + band]
+        part = rgb.crop((0, top, width, top + len(rows)))
+        rows[:] = np.frombuffer(part.tobytes(), np.uint8).reshape(rows.shape)
+    pixels.flags.writeable = False
+    return pixels
+
+
 def _gray(values: np.ndarray) -> Image.Image:
     return Image.fromarray(values).convert("RGB")
 
@@ -350,7 +358,7 @@ def _is_16_bit(image: ImageFile.ImageFile) -> bool:
 
 
 def _note_frames(image: ImageFile.ImageFile, notes: list[str]) -> None:
-    """Add a note where the file holds more than the picture taken. Called last, as counting may leave another loaded."""
+    """Add a note where the file holds more than the picture taken. Called last: counting may leave another loaded."""
     try:
         count = int(getattr(image, "n_frames", 1))
     except Exception:  # the first is whole, those that follow are not

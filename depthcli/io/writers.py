@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Callable, Sequence
+from typing import IO, Callable
 
 import numpy as np
 
@@ -106,9 +107,7 @@ def parse_formats(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(wanted))
 
 
-def write_depth(
-    depth: DepthMap, path: Path | str, format: str | None = None, colormap: str = DEFAULT_COLORMAP
-) -> None:
+def write_depth(depth: DepthMap, path: Path | str, format: str | None = None, colormap: str = DEFAULT_COLORMAP) -> None:
     """Write one depth map to one file, whole or not at all.
 
     format: color, gray, gray8 or npz; None takes npz for a path that ends so, else gray (16 bit).

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Callable, Iterator, Optional, Sequence
+from pathlib import Path
+from typing import Callable, Optional
 
 from depthcli.errors import DepthError, DiskFullError, OutputError, PictureError, UsageError
 from depthcli.estimator import DepthEstimator

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Iterable, Iterator, Sequence
 
 from depthcli.errors import UsageError
 from depthcli.io.depth_files import read_facts

@@ -1,6 +1,7 @@
 """Scaled dot-product attention, twice: the plain formula, and torch's fused kernel where there is one.
 
-The plain form is the specification; the fused form is compared with it in the tests. Torch before 2.0 has only the plain.
+The plain form is the specification; the fused form is compared with it in the tests. Torch before 2.0 has only the
+plain one.
 """
 
 from __future__ import annotations

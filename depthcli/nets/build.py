@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -46,9 +47,7 @@ def infer_encoder(state: Mapping[str, torch.Tensor]) -> str | None:
     return None
 
 
-def _check_fit(
-    row: ModelRow, wanted: Mapping[str, torch.Size], state: Mapping[str, torch.Tensor], name: str
-) -> None:
+def _check_fit(row: ModelRow, wanted: Mapping[str, torch.Size], state: Mapping[str, torch.Tensor], name: str) -> None:
     found = infer_encoder(state)
     if found and found != row.encoder:
         raise CheckpointError(f"{name} holds a {found}, not a {row.encoder}", f"use --encoder {found}")

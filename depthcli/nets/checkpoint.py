@@ -120,7 +120,8 @@ def _check_safetensors(path: Path) -> None:
 
 
 def _refuse_unsafe(path: Path, sha256: str, trust: bool) -> None:
-    if trust or _TORCH >= _SAFE_TORCH or sha256 in {row.weights.sha256 for row in ROWS}:
+    published = {row.weights.sha256 for row in ROWS if row.weights.sha256}
+    if trust or _TORCH >= _SAFE_TORCH or sha256 in published:
         return
     raise CheckpointError(
         f"{path} is not one of the published files, and torch {torch.__version__} cannot read a foreign .pth safely "
@@ -138,12 +139,15 @@ def _read_pickle(path: Path, mapped: bool) -> Any:
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    forbidden = re.search(r"(?:Unsupported (?:global: GLOBAL|class)|unsupported GLOBAL) ([\w.]+)", str(error))
+    # The words of torch's own unpickler, in three of its versions.
+    hint = "save its state_dict alone, best as .safetensors"
+    forbidden = re.search(r"[Uu]nsupported (?:global: GLOBAL|GLOBAL|class) ([\w.]+)", str(error))
     if forbidden:
         return CheckpointError(
-            f"{path} holds more than tensors ({forbidden.group(1)}), which could run code when read: it was not read",
-            "save its state_dict alone, best as .safetensors",
+            f"{path} holds more than tensors ({forbidden[1]}), which could run code when read: it was not read", hint
         )
+    if "Unsupported operand" in str(error):
+        return CheckpointError(f"{path} is damaged, or holds more than torch {torch.__version__} reads safely", hint)
     return CheckpointError(f"{path} is damaged or no checkpoint ({type(error).__name__})", "fetch it again")
 
 

@@ -6,7 +6,7 @@ D width of a token, H and W pixels, rows and cols patches.
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F

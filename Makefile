@@ -1,0 +1,110 @@
+# Every target works on a fresh clone by itself: what it needs is made first.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup inference test test-inf1 lint bench package requirements clean
+.DELETE_ON_ERROR:
+
+ENCODER = auto
+INPUT = input_images
+OUTPUT = output_depth
+ARGS =
+
+# uv from PATH where it runs and is new enough (a pyenv shim may be there and lead nowhere), else one bootstrapped into the project.
+UV := $(shell uv cache dir >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
+# Whom the machine trusts, uv trusts too, not only the authorities built into it: a proxy or mirror of the house has its own.
+ifneq ($(wildcard /etc/ssl/cert.pem /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),)
+export UV_SYSTEM_CERTS ?= true
+endif
+# The Pythons to develop on, best first; 3.11 is what tests and figures are stated for.
+PYTHONS = 3.11 3.12 3.13 3.14 3.10
+PYTHON =
+PYTHON39 =
+BIN = .venv/bin
+READY = .venv/.ready
+PINS = pyproject.toml depthcli/version.py requirements/venv.sh
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make inference ENCODER=vitb INPUT=photos OUTPUT=depths ARGS='...'   (ARGS is passed on by inference, test, bench)"
+	@echo "  make setup PYTHON=3.13          another Python than the first found of $(PYTHONS); for test-inf1: PYTHON39=path"
+	@echo "  UV_TORCH_BACKEND=cpu make setup torch without CUDA on Linux, from PyTorch's own index"
+	@echo "  UV_FIND_LINKS=DIR make setup    wheels from a directory; a CPU build of torch is also looked for in pip's find-links"
+	@echo "  Other settings of uv (UV_DEFAULT_INDEX, UV_CACHE_DIR, ...) are honoured; more in requirements/venv.sh"
+
+setup: $(READY) uv.lock ## environment in .venv from the pinned requirements/dev.txt, and uv.lock
+
+inference: $(READY) ## depth maps of all pictures in INPUT (input_images) into OUTPUT (output_depth)
+	$(BIN)/depth dir "$(INPUT)" -o "$(OUTPUT)" --encoder "$(ENCODER)" $(ARGS)
+
+test: $(READY) ## the test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+test-inf1: .venv-inf1/.ready ## the test suite on what an AWS Inf1 machine has: Python 3.9, torch 1.13.1, numpy 1.22
+	.venv-inf1/bin/python -m pytest $(ARGS)
+
+lint: $(READY) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(READY) ## times of a forward pass and of the whole way from picture to depth
+	$(BIN)/python benchmarks/forward.py $(ARGS)
+
+package: $(READY) ## wheel and sdist in dist/, and a look at what is in the wheel
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+	@$(BIN)/python -m zipfile --list dist/*.whl | awk 'NR > 1 {print $$1}' > dist/contents
+	@for file in depthcli/py.typed depthcli/assets/tiny.safetensors; do \
+	  grep -qx "$$file" dist/contents || { echo "missing in the wheel: $$file"; exit 1; }; done
+	@! grep -v -e '^depthcli/' -e '^depthcli-[^/]*\.dist-info/' dist/contents || { echo "these do not belong in the wheel"; exit 1; }
+	$(UV) pip install --quiet --python .venv --no-deps --target dist/installed dist/*.whl
+	cd dist/installed && PYTHONPATH=. ../../$(BIN)/python -m depthcli --help > /dev/null
+
+requirements: | $(UV) ## resolve anew, up to exclude-newer in pyproject.toml, and write requirements/*.txt
+	$(RESOLVE) lock --quiet --upgrade
+	$(RESOLVE) export --quiet --frozen --format requirements.txt --all-extras --all-groups --no-emit-project --no-annotate --no-header \
+	  > requirements/dev.all
+	$(call split,dev)
+	$(RESOLVE) pip compile --quiet --python-version 3.9 --python-platform x86_64-manylinux_2_28 --no-python-downloads \
+	  --generate-hashes --no-annotate --no-header --extra heif --group test --group build \
+	  pyproject.toml requirements/inf1.in > requirements/inf1.all
+	$(call split,inf1)
+	{ echo '$(MADE)'; $(RESOLVE) pip compile --quiet --generate-hashes --no-annotate --no-header requirements/uv.in; } \
+	  > requirements/uv.txt
+
+clean: ## remove all that the other targets make, but for the depth maps in output_depth
+	rm -rf .venv .venv-inf1 .uv uv.lock dist .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A resolution must come out alike everywhere, so wheels of the house have no part in it.
+RESOLVE = env -u UV_FIND_LINKS -u UV_TORCH_BACKEND $(UV)
+MADE = \# Made by `make requirements`; edit pyproject.toml or the .in files instead.
+# requirements/X.all into X.txt, and X-cuda.txt for what only a CUDA build of torch needs.
+define split
+	@printf '%s\n' '$(MADE)' > requirements/$(1).txt
+	@printf '%s\n' '$(MADE)' '# Only what a CUDA build of torch needs, in addition to $(1).txt.' > requirements/$(1)-cuda.txt
+	@awk '/^[A-Za-z0-9]/ {out = "requirements/$(1)" (/^(triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==/ ? "-cuda" : "") ".txt"} {print >> out}' \
+	  requirements/$(1).all
+	@rm requirements/$(1).all
+endef
+
+$(READY): $(wildcard requirements/dev*.txt) $(PINS) | $(UV)
+	UV=$(UV) PYTHON=$(PYTHON) requirements/venv.sh .venv dev $(PYTHONS)
+	@touch $@
+
+.venv-inf1/.ready: $(wildcard requirements/inf1*.txt) $(PINS) | $(UV)
+	UV=$(UV) PYTHON=$(PYTHON39) requirements/venv.sh .venv-inf1 inf1 3.9
+	@touch $@
+
+uv.lock: pyproject.toml | $(UV)
+	$(RESOLVE) lock --quiet
+	@touch $@
+
+# Any Python that has venv and pip will do; `command -v` is not asked, as a pyenv shim may be there and lead nowhere.
+.uv/bin/uv: requirements/uv.txt
+	@for python in python3 $(PYTHONS:%=python%) "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1*/bin/python; do \
+	  rm -rf .uv; \
+	  if "$$python" -m venv .uv 2>/dev/null && .uv/bin/python -m pip install --quiet --require-hashes -r requirements/uv.txt; then break; fi; \
+	done; \
+	test -x $@ || { echo "uv is missing and could not be installed: no Python here with venv and pip. See https://docs.astral.sh/uv"; exit 1; }
+	@touch $@

@@ -1,0 +1,66 @@
+"""Deterministic weights and pictures, from a tensor's name and shape alone, for tests against the official code.
+
+No official checkpoint can be shipped with tests, so both sides of a parity test fill their networks by this rule: the
+arrays in data/ were computed by the official code of Depth Anything V2 (revision a561b849) filled with it. NumPy's
+legacy RandomState stream is frozen, so the same name, shape and salt give the same bits everywhere. The scales keep the
+activations healthy and hide nothing: LayerScale is of order one, norms are not the identity, no projection is zero.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+
+SALT = "dev"
+
+
+def _stream(name: str) -> np.random.RandomState:
+    return np.random.RandomState(zlib.crc32(f"{SALT}:{name}".encode()))
+
+
+def reference_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the float32 array for one entry of a state_dict."""
+    values = _stream(name).standard_normal(shape).astype(np.float32)
+    leaf = name.rsplit(".", 1)[-1]
+    if leaf == "gamma":
+        values = 0.5 + 0.1 * values
+    elif leaf in ("pos_embed", "cls_token", "mask_token"):
+        values = 0.2 * values
+    elif leaf == "bias":
+        last = name.endswith("scratch.output_conv2.2.bias")
+        values = (2.0 if last else 0.0) + 0.05 * values  # keeps the depth off the floor of its last ReLU
+    elif len(shape) == 1:  # a norm's scale
+        values = 1.0 + 0.1 * values
+    else:
+        transposed = name.endswith(("resize_layers.0.weight", "resize_layers.1.weight"))
+        fan_in = shape[0] if transposed else math.prod(shape[1:])
+        gain = 0.4 if name.endswith("scratch.output_conv2.2.weight") else 1.0
+        values = gain * values / math.sqrt(fan_in)
+    return values.astype(np.float32)
+
+
+def reference_state(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Return {name: array} for a mapping of state_dict names to shapes."""
+    return {name: reference_tensor(name, tuple(shape)) for name, shape in shapes.items()}
+
+
+def reference_image(height: int, width: int) -> np.ndarray:
+    """Return a uint8 RGB picture (height, width, 3) with smooth structure, edges and texture."""
+    stream = _stream(f"image:{height}x{width}")
+    y, x = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
+    planes = []
+    for _ in range(3):
+        a, b, c, d = stream.uniform(2, 14, 4)
+        phase = stream.uniform(0, 6.28, 3)
+        planes.append(np.sin(a * x + phase[0]) + np.cos(b * y + phase[1]) + np.sin(c * x * y + d * (x - y) + phase[2]))
+    picture = np.stack(planes, -1)
+    for _ in range(12):
+        top, left = stream.randint(0, max(1, height - 8)), stream.randint(0, max(1, width - 8))
+        h, w = stream.randint(4, max(5, height // 3)), stream.randint(4, max(5, width // 3))
+        picture[top : top + h, left : left + w] += stream.uniform(-1.5, 1.5, 3)
+    picture += 0.1 * stream.standard_normal(picture.shape)
+    low, high = picture.min(), picture.max()
+    return np.round(255 * (picture - low) / (high - low)).astype(np.uint8)
