@@ -87,7 +87,7 @@ NETWORKS = {
     "vitb": NetworkConfig(768, 12, 12, 128, (96, 192, 384, 768), (2, 5, 8, 11)),
     "vitl": NetworkConfig(1024, 24, 16, 256, (256, 512, 1024, 1024), (4, 11, 17, 23)),
     "vitg": NetworkConfig(1536, 40, 24, 384, (1536, 1536, 1536, 1536), (9, 19, 29, 39), swiglu=True),
-    "tiny": NetworkConfig(192, 8, 3, 48, (48, 96, 192, 192), (1, 3, 5, 7), position_grid=16),
+    "tiny": NetworkConfig(192, 8, 3, 32, (32, 64, 128, 128), (1, 3, 5, 7), position_grid=16),
 }
 
 APACHE = "Apache-2.0"

@@ -5,6 +5,7 @@ Nothing heavy is imported here: `depth --help` must answer at once.
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
+import io
 import sys
 from typing import Annotated, Any
 
@@ -62,6 +63,8 @@ app.add_typer(models.app, name="models")
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a path that is not UTF-8 goes out as it came in
     try:
         app()
     except KeyboardInterrupt:

@@ -66,7 +66,7 @@ def directory(
     options = RunOptions.of(ctx)
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder", "for single files use: depth image")
-    target = output or folder.resolve().with_name(folder.resolve().name + "_depth")
+    target = output or _beside(folder)
     if target.exists() and not target.is_dir():
         raise UsageError(f"{target} is a file, not a folder")
     outputs = options.output_spec()
@@ -82,3 +82,11 @@ def directory(
         show_plan(options, tasks, outputs)
         return
     run(options, tasks, outputs, Manifest(target / MANIFEST_NAME))
+
+
+def _beside(folder: Path) -> Path:
+    """Return FOLDER_depth, as the user wrote FOLDER where that has a name of its own; `.` and `..` have none."""
+    named = folder.resolve() if folder.name in ("", "..") else folder
+    if not named.name:
+        raise UsageError(f"there is no place beside {folder}", "say with -o where the results go")
+    return named.with_name(f"{named.name}_depth")

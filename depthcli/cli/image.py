@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
+import os
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -64,12 +65,16 @@ def image(
         _through_pipes(options, inputs, output)
         return
     pairs = expand(inputs)
-    file_suffix = Path(output).suffix.lower() if output and not Path(output).is_dir() else ""
-    if output and file_suffix:
+    if output and _file_suffix(output):
         if len(pairs) != 1:
             raise UsageError(f"{len(pairs)} pictures do not fit into one file {output}", "give a folder with -o")
         _to_one_file(options, pairs[0][0], Path(output))
     run(options, plan_tasks(pairs, Path(output) if output else None), options.output_spec())
+
+
+def _file_suffix(output: str) -> str:
+    """Return the suffix of -o where it means a file; empty for a folder, which is there or ends with /, and for -."""
+    return "" if output.endswith(("/", os.sep)) or Path(output).is_dir() else Path(output).suffix.lower()
 
 
 def _to_one_file(options: RunOptions, source: Path, target: Path) -> None:
@@ -92,7 +97,7 @@ def _through_pipes(options: RunOptions, inputs: list[str], output: Optional[str]
 
     if len(inputs) != 1 or output is None:
         raise UsageError("- stands for one picture", "say where it goes with -o FILE or -o -")
-    suffix = "" if output == "-" else Path(output).suffix.lower()
+    suffix = _file_suffix(output)
     spec = options.output_spec(suffix)
     if output == "-" and len(spec.formats) > 1:
         raise UsageError("stdout cannot hold several formats", "give one --format")
@@ -112,5 +117,6 @@ def _through_pipes(options: RunOptions, inputs: list[str], output: Optional[str]
     spec = OneFile(spec.formats, spec.colormap) if suffix else spec
     paths = spec.paths(target)
     spec.write(depth, picture.rgb, paths)
-    for path in paths:
-        print(path)
+    if not options.quiet:
+        for path in paths:
+            print(path)

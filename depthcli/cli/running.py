@@ -62,7 +62,10 @@ class RunOptions:
             if len(formats) > 1:
                 raise UsageError("one file cannot hold several formats", "give a folder with -o, or one --format")
             if FORMATS[formats[0]].suffix != suffix:
-                raise UsageError(f"{formats[0]} is written as {FORMATS[formats[0]].suffix}, not {suffix}")
+                raise UsageError(
+                    f"{formats[0]} is written as {FORMATS[formats[0]].suffix}, not {suffix}",
+                    "name such a file, or a folder with / at its end",
+                )
         return OutputSpec(formats, self.colormap)
 
     def settings(self) -> str:
@@ -134,10 +137,12 @@ def show_plan(options: RunOptions, tasks: Sequence[Task], outputs: OutputSpec) -
     """Print what a job would do: one line per file, or JSON."""
     import json
 
+    from depthcli.jobs.folder import FolderJob
+
+    job = FolderJob(tasks, outputs, options.if_exists, options.batch)
     for task in tasks:
-        paths = outputs.paths(task.stem)
-        there = all(path.exists() for path in paths)
-        action = {"skip": "skip", "error": "error", "overwrite": "overwrite"}[options.if_exists] if there else "write"
+        paths = job.paths(task)
+        action = job.if_exists if job.exists(task) else "write"
         if options.as_json:
             print(json.dumps({"input": task.name, "outputs": [str(path) for path in paths], "action": action}))
         else:

@@ -32,7 +32,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         kind = DiskFullError if error.errno in _FULL else OutputError
         raise kind(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        if partial.exists():
+        if os.path.exists(partial):  # Path.exists raises where a folder may not be entered
             partial.unlink()
 
 
@@ -42,7 +42,10 @@ def remove_partials(folder: Path) -> int:
     for path in folder.glob(".*.part"):
         match = _PARTIAL.match(path.name)
         if match and match["host"] == _HOST and not _alive(int(match["pid"])):
-            path.unlink()
+            try:
+                path.unlink()
+            except OSError:  # a folder that may be read only: writing to it will say so, if it comes to that
+                continue
             removed += 1
     return removed
 

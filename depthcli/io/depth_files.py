@@ -97,7 +97,8 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def _read_npz(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    with np.load(path, allow_pickle=False) as arrays:
+    # Opened here, not by numpy, which leaves a broken file open.
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         if "depth" not in arrays or "meta" not in arrays:
             raise OutputError(f"{path} was not written by depthcli: it lacks `depth` or `meta`")
         return arrays["depth"], json.loads(str(arrays["meta"]))
@@ -110,6 +111,7 @@ def _read_png(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
             f"{path} does not say what its numbers mean", "only files that depthcli wrote can be read back"
         )
     with Image.open(path, formats=["PNG"]) as image:
+        image.load()  # or numpy 1.22 hides that a file is cut short
         stored = np.asarray(image)
     encoding = facts["encoding"]
     if encoding["code"] == "millimetres":

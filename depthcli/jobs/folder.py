@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,10 +42,10 @@ class FolderJob:
             raise UsageError(f"--if-exists {self.if_exists} means nothing", f"choose from: {', '.join(IF_EXISTS)}")
         if self.batch < 1:
             raise UsageError(f"a batch of {self.batch} means nothing", "--batch is at least 1")
-        sources = {task.source.resolve() for task in self.tasks}
+        sources = {os.path.realpath(task.source) for task in self.tasks}
         for task in self.tasks:
             for path in self.outputs.paths(task.stem):
-                if path.resolve() in sources:
+                if os.path.realpath(path) in sources:
                     raise UsageError(f"the result for {task.source} would replace the picture {path}", "use another -o")
 
     def paths(self, task: Task) -> tuple[Path, ...]:
@@ -53,7 +54,7 @@ class FolderJob:
 
     def exists(self, task: Task) -> bool:
         """True where all files of a task are there; a file that is there is whole."""
-        return all(path.exists() for path in self.paths(task))
+        return all(os.path.exists(path) for path in self.paths(task))
 
 
 @dataclass(frozen=True)

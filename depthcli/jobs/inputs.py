@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -53,11 +54,11 @@ def expand(arguments: Sequence[str]) -> list[tuple[Path, Path]]:
 
     A picture that is named twice is done once. Raises UsageError for an argument that stands for nothing.
     """
-    pairs: dict[Path, Path] = {}
+    pairs: dict[Path, tuple[Path, Path]] = {}
     for argument in arguments:
         for path, relative in _expand_one(argument):
-            pairs.setdefault(path, relative)
-    return list(pairs.items())
+            pairs.setdefault(Path(os.path.abspath(path)), (path, relative))
+    return list(pairs.values())
 
 
 def plan_tasks(pairs: Iterable[tuple[Path, Path]], output: Path | None) -> list[Task]:
@@ -69,12 +70,13 @@ def plan_tasks(pairs: Iterable[tuple[Path, Path]], output: Path | None) -> list[
     pairs = list(pairs)
     targets = [path if output is None else output / relative for path, relative in pairs]
     stems = [target.with_suffix("") for target in targets]
-    counts: dict[Path, int] = {}
-    for stem in stems:
-        counts[stem] = counts.get(stem, 0) + 1
+    shared: set[Path] = set()
+    # More than once, as a name that keeps its suffix can meet another: `a.jpg`, `a.png` and `a.jpg.bmp`.
+    while again := {stem for stem, count in Counter(stems).items() if count > 1} - shared:
+        shared |= again
+        stems = [target if stem in shared else stem for target, stem in zip(targets, stems)]
     tasks: dict[Path, Task] = {}
-    for (path, relative), target, stem in zip(pairs, targets, stems):
-        stem = target if counts[stem] > 1 else stem
+    for (path, relative), stem in zip(pairs, stems):
         if stem in tasks:
             raise UsageError(
                 f"{tasks[stem].source} and {path} would both be written to {stem}{ENDINGS[0]}",
@@ -92,9 +94,10 @@ def _expand_one(argument: str) -> Iterator[tuple[Path, Path]]:
             raise UsageError(f"there is no picture in {path}")
         yield from ((path / relative, relative) for relative in found)
     elif path.suffix.lower() == ".txt" and path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if line.strip():
-                yield Path(line.strip()), Path(Path(line.strip()).name)
+        listed = _read_list(path)
+        if not listed:
+            raise UsageError(f"the list {path} names no picture", "write one path on each line")
+        yield from ((picture, Path(picture.name)) for picture in listed)
     elif not path.exists() and glob.has_magic(argument):
         matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]
         matches = [match for match in matches if is_picture(match) and not _is_our_output(match)]
@@ -103,6 +106,15 @@ def _expand_one(argument: str) -> Iterator[tuple[Path, Path]]:
         yield from ((match, Path(match.name)) for match in matches)
     else:
         yield path, Path(path.name)
+
+
+def _read_list(path: Path) -> list[Path]:
+    """Return the paths in a .txt list, one on each line; relative ones start where the command runs, ~ is the home."""
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise UsageError(f"cannot read the list {path}: {error.strerror}") from error
+    return [Path(os.path.expanduser(line.strip())) for line in text.split("\n") if line.strip()]
 
 
 def _matches(relative: Path, patterns: Sequence[str]) -> bool:
@@ -114,7 +126,7 @@ def _is_our_output(path: Path) -> bool:
 
 
 def _same(path: Path, other: Path | None) -> bool:
-    return other is not None and path.resolve() == other.resolve()
+    return other is not None and os.path.realpath(path) == os.path.realpath(other)
 
 
 def _raise_unreadable(error: OSError) -> None:

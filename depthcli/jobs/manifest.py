@@ -36,7 +36,9 @@ class Result:
 
     def to_json(self) -> str:
         """Return one line of JSON, empty fields left out."""
-        return json.dumps({k: v for k, v in asdict(self).items() if v or k == "outputs"}, ensure_ascii=False)
+        line = json.dumps({k: v for k, v in asdict(self).items() if v or k == "outputs"}, ensure_ascii=False)
+        # A name that is not UTF-8 holds lone surrogates; spelled out they are JSON that can be written and read back.
+        return line.encode("utf-8", "backslashreplace").decode()
 
 
 class Manifest:
@@ -74,7 +76,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
         return rows
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror}") from error
-    for line in text.splitlines():
+    for line in text.split("\n"):  # splitlines would also part a name that holds U+2028
         try:
             row = json.loads(line)
             rows[row["input"]] = row

@@ -58,7 +58,9 @@ def test_official_answer_is_reproduced(path: Path) -> None:
     close(output[::stride, ::stride] * metres, golden["network_output"], network_maximum)
     depth = to_depth_map(output, plan, row)
     assert depth.size == (width, height)
-    close(depth.values[::stride, ::stride], golden["depth"], golden["depth"].max() if stride == 1 else golden["maximum"])
+    close(
+        depth.values[::stride, ::stride], golden["depth"], golden["depth"].max() if stride == 1 else golden["maximum"]
+    )
 
 
 def close(found: np.ndarray, wanted: np.ndarray, maximum: float | None = None) -> None:
@@ -73,6 +75,8 @@ def _state(encoder: str) -> dict[str, torch.Tensor]:
     """The reference weights of an encoder; only the last one is kept, as making them takes a second."""
     if encoder not in _STATES:
         _STATES.clear()
-        shapes = {name: tensor.shape for name, tensor in build_network(select_row(encoder).network).state_dict().items()}
+        shapes = {
+            name: tensor.shape for name, tensor in build_network(select_row(encoder).network).state_dict().items()
+        }
         _STATES[encoder] = {name: torch.from_numpy(values) for name, values in reference_state(shapes).items()}
     return _STATES[encoder]

@@ -1,0 +1,112 @@
+"""The house rules: who may import whom, what a light import loads, and which names are public."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import depthcli
+
+PACKAGE = Path(depthcli.__file__).parent
+
+# From the ground up. A module imports only from rooms above its own line, and inside its own room.
+ROOMS = (
+    ("version", "errors"),
+    ("depthmap",),
+    ("zoo",),
+    ("preprocess", "colormap"),
+    ("postprocess", "memory", "weights"),
+    ("io",),
+    ("nets",),
+    ("backends",),
+    ("estimator",),
+    ("jobs",),
+    ("cli",),
+)
+LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
+MAY_IMPORT_TORCH = ("nets/", "backends/torch_eager.py")
+
+
+def modules() -> list[Path]:
+    return [path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or not path.stem.startswith("__")]
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every module a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_every_module_has_a_room() -> None:
+    assert {room_of(path) for path in modules()} == set(LEVEL)
+
+
+def test_imports_point_downward() -> None:
+    upward = []
+    for path in modules():
+        room = room_of(path)
+        for name in imports_of(path):
+            parts = name.split(".")
+            if parts[0] == "depthcli" and len(parts) > 1 and parts[1] in LEVEL and parts[1] != room:
+                if LEVEL[parts[1]] >= LEVEL[room]:
+                    upward.append(f"{path.relative_to(PACKAGE)} imports {name}")
+    assert not upward
+
+
+def test_torch_stays_in_nets_and_its_engines() -> None:
+    found = [
+        str(path.relative_to(PACKAGE))
+        for path in modules()
+        if any(name.split(".")[0] == "torch" for name in imports_of(path))
+        and not path.relative_to(PACKAGE).as_posix().startswith(MAY_IMPORT_TORCH)
+    ]
+    assert not found
+
+
+def test_the_command_line_knows_no_network_and_no_engine() -> None:
+    for path in (PACKAGE / "cli").glob("*.py"):
+        rooms = {name.split(".")[1] for name in imports_of(path) if name.startswith("depthcli.")}
+        assert not rooms & {"nets", "backends"}, path.name
+
+
+def test_nobody_leaves_the_process_or_prints_but_the_command_line() -> None:
+    for path in modules():
+        if room_of(path) in ("cli", "weights"):  # weights.tell is the default voice of a download
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in ("print", "exit", "quit"), f"{path.name}:{node.lineno}"
+
+
+def test_light_import_and_help_load_nothing_heavy() -> None:
+    for statement in ("import depthcli", "import depthcli.cli.app", "import depthcli.zoo"):
+        code = f"import sys; {statement}; print(*sorted(sys.modules))"
+        loaded = set(
+            subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+        )
+        assert not loaded & {"torch", "cv2", "PIL", "huggingface_hub", "safetensors"}, statement
+        if "cli" not in statement:
+            assert "typer" not in loaded
+
+
+def test_public_names() -> None:
+    assert sorted(depthcli.__all__) == depthcli.__all__
+    assert set(depthcli.__all__) == set(depthcli._HOMES)
+    for name in depthcli.__all__:
+        assert getattr(depthcli, name) is not None
+
+
+def test_every_module_says_what_it_is() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path.name

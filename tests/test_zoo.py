@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+
+from depthcli.depthmap import DepthKind
+from depthcli.errors import UsageError
+from depthcli.nets.build import _MetaDevice, build_network
+from depthcli.zoo import NETWORKS, ROWS, find_row, select_row, with_max_depth
+
+# Parameters of the official networks, from their papers' code; the sizes of the published files agree.
+PARAMETERS = {"vits": 24_785_089, "vitb": 97_470_785, "vitl": 335_315_649, "vitg": 1_258_132_225}
+# Entries of the official checkpoints.
+KEYS = {"vits": 239, "vitb": 239, "vitl": 407, "vitg": 631}
+
+
+@pytest.mark.parametrize("encoder", PARAMETERS)
+def test_networks_have_the_official_size(encoder: str) -> None:
+    with _MetaDevice():
+        network = build_network(NETWORKS[encoder])
+    assert sum(p.numel() for p in network.parameters()) == PARAMETERS[encoder]
+    assert len(network.state_dict()) == KEYS[encoder]
+
+
+def test_names_are_unique_and_found() -> None:
+    assert len({row.name for row in ROWS}) == len(ROWS)
+    for row in ROWS:
+        assert find_row(row.name) is row
+
+
+def test_every_row_says_what_it_gives_and_under_which_licence() -> None:
+    for row in ROWS:
+        assert row.licence and row.title
+        assert row.metric == (row.max_depth is not None) == (row.kind is DepthKind.METRIC_DEPTH)
+
+
+def test_the_packaged_model_fits_into_the_wheel() -> None:
+    with _MetaDevice():
+        network = build_network(find_row("tiny").network)
+    assert sum(p.numel() for p in network.parameters()) * 2 <= 12_000_000
+
+
+def test_the_giant_is_never_downloaded() -> None:
+    assert not find_row("vitg").downloadable
+
+
+def test_selecting_by_encoder_and_scene() -> None:
+    assert select_row("vitb").name == "vitb"
+    assert select_row("vits", "outdoor").max_depth == 80
+    assert select_row("vitl", "indoor").max_depth == 20
+
+
+def test_a_wrong_name_is_answered_with_near_ones() -> None:
+    with pytest.raises(UsageError, match="vits") as error:
+        find_row("vit_s")
+    assert error.value.exit_code == 2
+    with pytest.raises(UsageError, match="indoor or outdoor"):
+        select_row("vits", "underwater")
+    with pytest.raises(UsageError, match="no metric model of size vitg"):
+        select_row("vitg", "indoor")
+
+
+def test_only_metric_models_take_a_depth_range() -> None:
+    assert with_max_depth(find_row("metric-indoor-vits"), 35).max_depth == 35
+    with pytest.raises(UsageError):
+        with_max_depth(find_row("vits"), 35)
+    with pytest.raises(UsageError):
+        with_max_depth(find_row("metric-indoor-vits"), 0)
