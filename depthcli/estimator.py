@@ -12,7 +12,7 @@ import numpy as np
 from depthcli import weights as weight_files
 from depthcli.backends import Backend, open_backend
 from depthcli.depthmap import DepthMap, Origin
-from depthcli.errors import PictureError, UsageError
+from depthcli.errors import CheckpointError, PictureError, UsageError
 from depthcli.io.images import Picture, read_picture
 from depthcli.postprocess import to_depth_map
 from depthcli.preprocess import InputPlan, plan_input, to_network_input
@@ -47,7 +47,7 @@ def resolve_model(choice: ModelChoice, talk: Talk = lambda line: None) -> tuple[
     `auto` takes vits where its weights are here or can be fetched, else tiny, and says so through `talk`.
     Raises UsageError for choices that contradict each other, ModelError where the weights cannot be had.
     """
-    row, checkpoint = _row_and_checkpoint(choice)
+    row, checkpoint = _row_and_checkpoint(choice, talk)
     if row is None:
         row, weights, notice = weight_files.obtain_auto(offline=choice.offline, talk=talk)
         if notice:
@@ -57,7 +57,7 @@ def resolve_model(choice: ModelChoice, talk: Talk = lambda line: None) -> tuple[
     return (row if choice.max_depth is None else with_max_depth(row, choice.max_depth)), weights
 
 
-def _row_and_checkpoint(choice: ModelChoice) -> tuple[ModelRow | None, Path | None]:
+def _row_and_checkpoint(choice: ModelChoice, talk: Talk) -> tuple[ModelRow | None, Path | None]:
     """Return the row, or None for the automatic choice, and the file that was named, or None."""
     checkpoint = choice.checkpoint
     encoder = None if choice.encoder == "auto" else choice.encoder
@@ -72,12 +72,19 @@ def _row_and_checkpoint(choice: ModelChoice) -> tuple[ModelRow | None, Path | No
         return select_row(encoder or "vits", choice.metric), checkpoint
     if checkpoint is None:
         return None, None
-    row = weight_files.row_for_checkpoint(checkpoint)
-    if row is None:
-        raise UsageError(
-            f"cannot tell from its name which model {checkpoint} is", "add --encoder, and --metric if it is"
-        )
-    return row, checkpoint
+    return weight_files.row_for_checkpoint(checkpoint) or _row_by_tensors(checkpoint, choice.trust, talk), checkpoint
+
+
+def _row_by_tensors(checkpoint: Path, trust: bool, talk: Talk) -> ModelRow:
+    """Return the relative row whose network a checkpoint of an unknown name fits; metric ones look just like it."""
+    from depthcli.nets.build import infer_encoder
+    from depthcli.nets.checkpoint import read_state
+
+    encoder = infer_encoder(read_state(checkpoint, weight_files.digest(checkpoint), trust))
+    if encoder is None:
+        raise CheckpointError(f"{checkpoint} is not a Depth Anything V2 checkpoint")
+    talk(f"{checkpoint.name} fits {encoder} and is taken for a relative model; if it is metric, add --metric")
+    return find_row(encoder)
 
 
 class DepthEstimator:

@@ -15,8 +15,8 @@ from typer.core import TyperGroup
 from depthcli.cli import dir as dir_command
 from depthcli.cli import image as image_command
 from depthcli.cli import models
-from depthcli.cli.report import say_error
-from depthcli.errors import DepthError
+from depthcli.cli.report import say, say_error
+from depthcli.errors import INTERRUPTED, DepthError
 from depthcli.version import __version__
 
 
@@ -29,6 +29,9 @@ class _Border(TyperGroup):
         except DepthError as error:
             say_error(error)
             raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt:
+            say("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
 
 
 app = typer.Typer(
@@ -65,7 +68,4 @@ def main() -> None:
     """Run the command line and leave with its exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # a path that is not UTF-8 goes out as it came in
-    try:
-        app()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    app()

@@ -69,6 +69,8 @@ def image(
         if len(pairs) != 1:
             raise UsageError(f"{len(pairs)} pictures do not fit into one file {output}", "give a folder with -o")
         _to_one_file(options, pairs[0][0], Path(output))
+    if output and Path(output).is_file():
+        raise UsageError(f"{output} is a file, not a folder", "use another -o")
     run(options, plan_tasks(pairs, Path(output) if output else None), options.output_spec())
 
 

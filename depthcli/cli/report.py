@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Callable, Optional
 
@@ -131,24 +132,28 @@ class Report:
             say(line)
 
 
-@contextmanager
-def stop_signals(talk: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """Within this context Ctrl-C and SIGTERM ask to stop after the file at hand; a second one stops at once.
+@dataclass
+class Stop:
+    """Whether Ctrl-C or SIGTERM came. at_once: set while no file is at hand that could be finished first."""
 
-    Gives a function that tells whether to stop.
-    """
-    asked = False
+    asked: bool = False
+    at_once: bool = False
+
+
+@contextmanager
+def stop_signals(talk: Callable[[str], None]) -> Iterator[Stop]:
+    """Within this context Ctrl-C and SIGTERM ask to stop after the file at hand; a second one stops at once."""
+    stop = Stop()
 
     def ask(number: int, _: Optional[FrameType]) -> None:
-        nonlocal asked
-        if asked:
+        if stop.asked or stop.at_once:
             raise KeyboardInterrupt
-        asked = True
+        stop.asked = True
         talk("stopping after the file at hand; once more stops at once")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

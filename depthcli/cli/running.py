@@ -46,7 +46,10 @@ class RunOptions:
     @classmethod
     def of(cls, ctx: typer.Context) -> RunOptions:
         """Return the options among a command's parameters; the parameters bear their names."""
-        return cls(**{field.name: ctx.params[field.name] for field in fields(cls)})
+        values = {field.name: ctx.params[field.name] for field in fields(cls)}
+        if values["checkpoint"] is not None:  # still a string in older versions of Typer
+            values["checkpoint"] = Path(values["checkpoint"])
+        return cls(**values)
 
     def output_spec(self, suffix: str = "") -> OutputSpec:
         """Return what is written for each picture. suffix: of the one output file that was named, or empty."""
@@ -116,15 +119,17 @@ def run(options: RunOptions, tasks: Sequence[Task], outputs: OutputSpec, manifes
     other_settings = _made_otherwise(job)
 
     def load() -> DepthEstimator:
+        stop.at_once = True  # a download need not be finished first
         estimator = options.load(report.talk)
+        stop.at_once = False
         if options.verbose:
             report.talk(f"model {estimator.row.title}, {estimator.row.licence}; {estimator.engine}")
         return estimator
 
     with report, stop_signals(report.talk) as stop:
-        for result in run_folder(job, load, stop):
+        for result in run_folder(job, load, lambda: stop.asked):
             report.add(result)
-        interrupted = stop() and sum(report.counts.values()) < len(tasks)
+        interrupted = stop.asked and sum(report.counts.values()) < len(tasks)
         report.finish(interrupted)
     if other_settings and report.counts["skipped"]:
         report.talk(

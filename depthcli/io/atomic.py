@@ -28,6 +28,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         os.replace(partial, path)
+    except FileExistsError as error:
+        raise OutputError(f"cannot write {path}: {path.parent} is a file, not a folder") from error
     except OSError as error:
         kind = DiskFullError if error.errno in _FULL else OutputError
         raise kind(f"cannot write {path}: {error.strerror or error}") from error

@@ -72,34 +72,47 @@ def run_folder(
 ) -> Iterator[Result]:
     """Do the job; yield one Result per task as it is settled, in the order of the tasks.
 
-    load: makes the estimator; called once, and only if there is something to do. stop: asked between pictures; when it
+    load: makes the estimator; called once, when the first picture has been read. stop: asked between pictures; when it
     says True the job ends after the pictures at hand, leaving no partial file.
     Raises ModelError or EngineError where the model does not load, DiskFullError where nothing more can be written.
     """
     for folder in {task.stem.parent for task in job.tasks}:
         remove_partials(folder)
-    estimator = load() if any(_existing(job, task) is None for task in job.tasks) else None
+    model = _Once(load)
     try:
-        for group in _groups(job, estimator, stop):
+        for group in _groups(job, model, stop):
             if isinstance(group, Result):
                 yield _noted(job, group)
             else:
-                assert estimator is not None
-                yield from _settle(job, estimator, group)
+                yield from _settle(job, model.get(), group)
     finally:
-        if estimator is not None:
-            estimator.close()
+        model.close()
 
 
-def _groups(
-    job: FolderJob, estimator: DepthEstimator | None, stop: Callable[[], bool]
-) -> Iterator[Result | list[_Open]]:
+class _Once:
+    """The estimator, made when it is first asked for: a misspelt path or a finished folder costs no loading."""
+
+    def __init__(self, load: Callable[[], DepthEstimator]) -> None:
+        self._load = load
+        self._estimator: DepthEstimator | None = None
+
+    def get(self) -> DepthEstimator:
+        if self._estimator is None:
+            self._estimator = self._load()
+        return self._estimator
+
+    def close(self) -> None:
+        if self._estimator is not None:
+            self._estimator.close()
+
+
+def _groups(job: FolderJob, model: _Once, stop: Callable[[], bool]) -> Iterator[Result | list[_Open]]:
     """Yield, in the order of the tasks, what is settled already and groups of pictures for one run of the network."""
     waiting: list[_Open] = []
     for task in job.tasks:
         if stop():
             break
-        item = _existing(job, task) or _open(job, estimator, task)
+        item = _existing(job, task) or _open(job, model, task)
         if waiting and (isinstance(item, Result) or item.input_size != waiting[0].input_size):
             yield waiting
             waiting = []
@@ -123,16 +136,20 @@ def _existing(job: FolderJob, task: Task) -> Result | None:
     return _result(job, task, SKIPPED)
 
 
-def _open(job: FolderJob, estimator: DepthEstimator | None, task: Task) -> _Open | Result:
+def _open(job: FolderJob, model: _Once, task: Task) -> _Open | Result:
     """Read one picture and see whether it fits into the memory."""
-    assert estimator is not None, "a task that is not there yet needs a model"
     started = time.perf_counter()
     try:
         picture = read_picture(task.source)
+    except (DepthError, MemoryError) as error:
+        return _result(job, task, FAILED, error=_line(error))
+    read = time.perf_counter() - started
+    estimator = model.get()  # an error here is not the picture's: it ends the job
+    try:
         input_size = estimator.plan(picture).input_size
     except (DepthError, MemoryError) as error:
         return _result(job, task, FAILED, error=_line(error))
-    return _Open(task, picture, input_size, time.perf_counter() - started)
+    return _Open(task, picture, input_size, read)
 
 
 def _settle(job: FolderJob, estimator: DepthEstimator, waiting: Sequence[_Open]) -> Iterator[Result]:

@@ -51,7 +51,9 @@ def test_a_file_in_the_way_of_a_folder_is_an_error(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     script = (
         "import os, sys; from pathlib import Path; from depthcli.io.atomic import atomic_path\n"
-        "with atomic_path(Path(sys.argv[1]) / 'a.png') as partial: partial.write_bytes(b'half'); os.kill(os.getpid(), 9)"
+        "with atomic_path(Path(sys.argv[1]) / 'a.png') as partial:\n"
+        "    partial.write_bytes(b'half')\n"
+        "    os.kill(os.getpid(), 9)\n"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
     (tmp_path / ".hidden.part").write_bytes(b"not ours")
