@@ -30,6 +30,9 @@ class TorchEager:
         self._dtype = "fp32" if dtype == "auto" else dtype
         if self._device.type == "cpu" and self._dtype == "fp16":
             raise EngineError("half precision does not run on the CPU", "use --dtype fp32 or bf16")
+        if self._device.type == "cpu" and self._dtype == "bf16" and not HAS_FUSED:
+            # autocast of 1.13 on the CPU leaves layer norms with two types
+            raise EngineError(f"bf16 on the CPU needs torch 2.0, this is {torch.__version__}", "use --dtype fp32")
         state = read_state(weights.path, weights.sha256, trust=trust)
         network = load_network(row, state, weights.path.name)
         # The head's convolutions run two to three times faster on the CPU with the channels last.

@@ -1,0 +1,180 @@
+"""The API: a picture in, a DepthMap out, whatever the picture comes as."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import depthcli
+from depthcli import DepthEstimator, DepthKind, ModelChoice
+from depthcli.backends.torch_eager import pick_device
+from depthcli.errors import CheckpointError, EngineError, ModelError, PictureError, UsageError
+from depthcli.estimator import open_picture, resolve_model
+from depthcli.nets.attention import HAS_FUSED
+from depthcli.weights import CHECKPOINTS
+from tests.conftest import photo
+from tests.reference import reference_image
+
+pytestmark = pytest.mark.usefixtures("tiny_weights")
+
+
+def tiny(**options: object) -> DepthEstimator:
+    return DepthEstimator("tiny", input_size=56, **options)  # type: ignore[arg-type]
+
+
+def test_path_bytes_and_array_give_one_answer() -> None:
+    path = photo("a.png")
+    rgb = np.asarray(Image.open(path))
+    with tiny() as estimator:
+        depth = estimator.estimate(path)
+        assert depth.kind is DepthKind.RELATIVE_DISPARITY
+        assert depth.size == (80, 60) and depth.values.dtype == np.float32
+        for other in (str(path), path.read_bytes(), rgb):
+            assert np.array_equal(estimator.estimate(other).values, depth.values)
+
+
+def test_gray_arrays_are_gray_pictures() -> None:
+    gray = reference_image(40, 50)[..., 0]
+    with tiny() as estimator:
+        assert np.array_equal(estimator.estimate(gray).values, estimator.estimate(np.stack([gray] * 3, axis=-1)).values)
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8), np.zeros((0, 4, 3), np.uint8)]
+)
+def test_other_arrays_are_refused(array: np.ndarray) -> None:
+    with pytest.raises(PictureError, match="uint8"):
+        open_picture(array)
+
+
+def test_map_takes_pictures_one_by_one() -> None:
+    taken = []
+
+    def pictures():  # type: ignore[no-untyped-def]
+        for index in range(3):
+            taken.append(index)
+            yield reference_image(30, 40 + index)
+
+    with tiny() as estimator:
+        depths = estimator.map(pictures())
+        assert next(depths).size == (40, 30) and taken == [0]
+        assert [depth.size for depth in depths] == [(41, 30), (42, 30)]
+
+
+def test_a_batch_gives_what_single_pictures_give() -> None:
+    pictures = [open_picture(np.roll(reference_image(60, 80), shift, axis=1)) for shift in (0, 20, 40)]
+    with tiny() as estimator:
+        for picture, depth in zip(pictures, estimator.estimate_batch(pictures)):
+            alone = estimator.estimate(picture).values
+            assert np.abs(depth.values - alone).max() <= 1e-5 * np.abs(alone).max()
+        with pytest.raises(ValueError, match="one input size"):
+            estimator.estimate_batch([open_picture(reference_image(60, 80)), open_picture(reference_image(80, 60))])
+
+
+def test_the_map_says_where_it_comes_from() -> None:
+    path = photo("sub/fjörd.png")
+    with tiny() as estimator:
+        origin = estimator.estimate(path).origin
+    assert origin.model == "tiny" and origin.licence == "Apache-2.0" and len(origin.sha256) == 64
+    assert origin.input_size == (70, 56) and origin.source == "fjörd.png"
+    assert origin.engine.startswith("torch ") and origin.engine.endswith("cpu fp32")
+
+
+def test_half_precision_is_close_or_refused() -> None:
+    picture = reference_image(60, 80)
+    if not HAS_FUSED:  # torch before 2.0
+        with pytest.raises(EngineError, match="bf16 on the CPU needs torch 2"):
+            tiny(dtype="bf16")
+        return
+    with tiny() as exact, tiny(dtype="bf16") as rough:
+        depth, half = exact.estimate(picture).values, rough.estimate(picture).values
+    assert 0 < np.abs(depth - half).max() < 0.1 * depth.max()
+
+
+def test_one_shot_and_estimator_agree() -> None:
+    path = photo("a.png", (40, 30))
+    with DepthEstimator("tiny") as estimator:
+        assert np.array_equal(depthcli.estimate(path, "tiny").values, estimator.estimate(path).values)
+
+
+def test_what_cannot_be_is_said_at_once() -> None:
+    for options, error in (
+        ({"device": "tpu"}, UsageError),
+        ({"device": "cuda:x"}, UsageError),
+        ({"backend": "magic"}, UsageError),
+        ({"dtype": "fp8"}, UsageError),
+        ({"dtype": "fp16", "device": "cpu"}, EngineError),
+    ):
+        with pytest.raises(error):
+            tiny(**options)
+    with pytest.raises(UsageError, match="--input-size"):
+        DepthEstimator("tiny", input_size=7)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tells what a machine without a GPU answers")
+def test_a_missing_gpu_is_named() -> None:
+    assert pick_device("auto").type in ("cpu", "mps")
+    with pytest.raises(EngineError, match="no CUDA device") as error:
+        tiny(device="cuda")
+    assert error.value.exit_code == 5
+
+
+def test_auto_falls_back_to_the_packaged_model_and_says_so() -> None:
+    said: list[str] = []
+    row, weights = resolve_model(ModelChoice(offline=True), said.append)
+    assert row.name == "tiny" and weights.path.name == "tiny.safetensors"
+    (line,) = said
+    assert "tiny" in line and "vits" in line
+
+
+def test_an_explicit_encoder_never_falls_back() -> None:
+    with pytest.raises(ModelError, match="depth_anything_v2_vits.pth"):
+        resolve_model(ModelChoice(encoder="vits", offline=True))
+
+
+def test_metric_models_do_not_fall_back() -> None:
+    with pytest.raises(ModelError, match="hypersim_vits"):
+        resolve_model(ModelChoice(metric="indoor", offline=True))
+
+
+def test_a_checkpoint_of_any_name_is_known_by_its_tensors() -> None:
+    shutil.copy(CHECKPOINTS / "tiny.safetensors", "mine.safetensors")
+    said: list[str] = []
+    for choice in (ModelChoice(checkpoint=Path("mine.safetensors")), ModelChoice(model="mine.safetensors")):
+        row, weights = resolve_model(choice, said.append)
+        assert row.name == "tiny" and weights.path == Path("mine.safetensors")
+    assert "taken for a relative model" in said[0]
+
+
+def test_a_checkpoint_of_something_else_is_refused() -> None:
+    from safetensors.torch import save_file
+
+    save_file({"weight": torch.zeros(3)}, "other.safetensors")
+    with pytest.raises(CheckpointError, match=r"other\.safetensors is not a Depth Anything V2 checkpoint"):
+        resolve_model(ModelChoice(model="other.safetensors"))
+
+
+def test_choices_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(UsageError, match="--model names the whole model"):
+        resolve_model(ModelChoice(model="vits", metric="indoor"))
+    with pytest.raises(UsageError, match="relative model"):
+        resolve_model(ModelChoice(model="tiny", max_depth=20))
+
+
+def test_a_picture_too_large_for_the_memory_is_refused_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    from depthcli.backends import torch_eager
+
+    monkeypatch.setattr(torch_eager, "free_memory", lambda: 10_000_000)
+    with tiny() as estimator, pytest.raises(PictureError, match="--input-size"):
+        estimator.estimate(reference_image(10, 500))
+
+
+def test_bytes_that_are_no_picture_are_named() -> None:
+    with tiny() as estimator, pytest.raises(PictureError):
+        estimator.estimate(io.BytesIO(b"hello").getvalue())
