@@ -8,12 +8,12 @@ from typing import Annotated, Optional
 import typer
 
 from depthcli.cli import options as opt
-from depthcli.cli.running import RunOptions, run, show_plan
+from depthcli.cli.running import RunOptions, run, show_plan, with_run_options
 from depthcli.errors import UsageError
 
 
+@with_run_options()
 def directory(
-    ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder; its sub-folders are entered.")],
     output: Annotated[
         Optional[Path],
@@ -32,26 +32,8 @@ def directory(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Print what would be written, and do nothing.")
     ] = False,
-    formats: opt.Formats = None,
-    colormap: opt.Colormap = "Spectral_r",
-    grayscale: opt.Grayscale = False,
-    pred_only: opt.PredOnly = False,
-    if_exists: opt.IfExists = "skip",
-    encoder: opt.Encoder = "auto",
-    metric: opt.Metric = None,
-    model: opt.Model = None,
-    checkpoint: opt.Checkpoint = None,
-    max_depth: opt.MaxDepth = None,
-    offline: opt.Offline = False,
-    trust_checkpoint: opt.TrustCheckpoint = False,
-    input_size: opt.InputSize = None,
-    device: opt.Device = "auto",
-    backend: opt.BackendName = "auto",
-    dtype: opt.Dtype = "auto",
-    batch: opt.Batch = 1,
-    as_json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
+    *,
+    options: RunOptions,
 ) -> None:
     """Estimate the depth of every picture below a folder.
 
@@ -63,7 +45,6 @@ def directory(
     from depthcli.jobs.inputs import find_pictures, plan_tasks
     from depthcli.jobs.manifest import MANIFEST_NAME, Manifest
 
-    options = RunOptions.of(ctx)
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder", "for single files use: depth image")
     target = output or _beside(folder)

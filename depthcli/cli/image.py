@@ -9,12 +9,12 @@ from typing import Annotated, Optional
 import typer
 
 from depthcli.cli import options as opt
-from depthcli.cli.running import RunOptions, run
+from depthcli.cli.running import RunOptions, run, with_run_options
 from depthcli.errors import UsageError
 
 
+@with_run_options(if_exists="overwrite")
 def image(
-    ctx: typer.Context,
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -30,26 +30,8 @@ def image(
             rich_help_panel=opt.OUTPUT_PANEL,
         ),
     ] = None,
-    formats: opt.Formats = None,
-    colormap: opt.Colormap = "Spectral_r",
-    grayscale: opt.Grayscale = False,
-    pred_only: opt.PredOnly = False,
-    if_exists: opt.IfExists = "overwrite",
-    encoder: opt.Encoder = "auto",
-    metric: opt.Metric = None,
-    model: opt.Model = None,
-    checkpoint: opt.Checkpoint = None,
-    max_depth: opt.MaxDepth = None,
-    offline: opt.Offline = False,
-    trust_checkpoint: opt.TrustCheckpoint = False,
-    input_size: opt.InputSize = None,
-    device: opt.Device = "auto",
-    backend: opt.BackendName = "auto",
-    dtype: opt.Dtype = "auto",
-    batch: opt.Batch = 1,
-    as_json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
+    *,
+    options: RunOptions,
 ) -> None:
     """Estimate the depth of pictures.
 
@@ -60,7 +42,6 @@ def image(
     """
     from depthcli.jobs.inputs import expand, plan_tasks
 
-    options = RunOptions.of(ctx)
     if "-" in inputs or output == "-":
         _through_pipes(options, inputs, output)
         return

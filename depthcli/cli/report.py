@@ -20,8 +20,8 @@ _NAMED_FAILURES = 20
 
 
 def say(line: str) -> None:
-    """Write one line to stderr."""
-    print(line, file=sys.stderr, flush=True)
+    """Write one line to stderr, also where a name in it has a line break."""
+    print(line.replace("\n", "\\n"), file=sys.stderr, flush=True)
 
 
 def say_error(error: DepthError) -> None:

@@ -1,14 +1,16 @@
 """From parsed options to a folder job that runs: what `image` and `dir` have in common."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
+import functools
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import typer
 
+from depthcli.cli import options as opt
 from depthcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,37 +23,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """The options of a run, as the user gave them."""
+    """The options that every command which runs a model has, as the user gave them, in the order of the help."""
 
-    encoder: str
-    metric: Optional[str]
-    model: Optional[str]
-    checkpoint: Optional[Path]
-    max_depth: Optional[float]
-    offline: bool
-    trust_checkpoint: bool
-    formats: Optional[Sequence[str]]
-    colormap: str
-    grayscale: bool
-    input_size: Optional[int]
-    device: str
-    backend: str
-    dtype: str
-    batch: int
-    if_exists: str
-    as_json: bool
-    quiet: bool
-    verbose: bool
+    formats: opt.Formats = None
+    colormap: opt.Colormap = "Spectral_r"
+    grayscale: opt.Grayscale = False
+    pred_only: opt.PredOnly = False
+    if_exists: opt.IfExists = "skip"
+    encoder: opt.Encoder = "auto"
+    metric: opt.Metric = None
+    model: opt.Model = None
+    checkpoint: opt.Checkpoint = None
+    max_depth: opt.MaxDepth = None
+    offline: opt.Offline = False
+    trust_checkpoint: opt.TrustCheckpoint = False
+    input_size: opt.InputSize = None
+    device: opt.Device = "auto"
+    backend: opt.BackendName = "auto"
+    dtype: opt.Dtype = "auto"
+    batch: opt.Batch = 1
+    as_json: opt.Json = False
+    quiet: opt.Quiet = False
+    verbose: opt.Verbose = False
 
-    @classmethod
-    def of(cls, ctx: typer.Context) -> RunOptions:
-        """Return the options among a command's parameters; the parameters bear their names."""
-        values = {field.name: ctx.params[field.name] for field in fields(cls)}
-        if values["checkpoint"] is not None:  # still a string in older versions of Typer
-            values["checkpoint"] = Path(values["checkpoint"])
-        return cls(**values)
-
-    def output_spec(self, suffix: str = "") -> OutputSpec:
+    def output_spec(self, suffix: str = "") -> "OutputSpec":
         """Return what is written for each picture. suffix: of the one output file that was named, or empty."""
         from depthcli.colormap import color_table
         from depthcli.io.writers import FORMATS, OutputSpec, parse_formats
@@ -86,7 +81,7 @@ class RunOptions:
         }
         return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)
 
-    def load(self, talk: object) -> DepthEstimator:
+    def load(self, talk: object) -> "DepthEstimator":
         """Return the estimator; may download."""
         from depthcli.estimator import DepthEstimator, ModelChoice
 
@@ -109,7 +104,42 @@ class RunOptions:
         )
 
 
-def run(options: RunOptions, tasks: Sequence[Task], outputs: OutputSpec, manifest: Optional[Manifest] = None) -> None:
+def with_run_options(**defaults: object) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of RunOptions behind its own; it gets them as one value, `options`.
+
+    defaults: values that differ from those of RunOptions in this command. Typer reads a command's signature, so the
+    signature is what is made here.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [item for item in inspect.signature(command).parameters.values() if item.name != "options"]
+        shared = [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=defaults.get(field.name, field.default),
+                annotation=field.type,
+            )
+            for field in fields(RunOptions)
+        ]
+
+        @functools.wraps(command)
+        def wrapper(**values: Any) -> None:
+            options = RunOptions(**{item.name: values.pop(item.name) for item in shared})
+            command(**values, options=options)
+
+        wrapper.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [item.replace(kind=inspect.Parameter.KEYWORD_ONLY) for item in own] + shared
+        )
+        wrapper.__annotations__ = {item.name: item.annotation for item in own + shared}
+        return wrapper
+
+    return decorate
+
+
+def run(
+    options: RunOptions, tasks: Sequence["Task"], outputs: "OutputSpec", manifest: Optional["Manifest"] = None
+) -> None:
     """Run the job, report it, and leave with its exit code."""
     from depthcli.cli.report import Report, stop_signals
     from depthcli.jobs.folder import FolderJob, run_folder
@@ -118,7 +148,7 @@ def run(options: RunOptions, tasks: Sequence[Task], outputs: OutputSpec, manifes
     report = Report(len(tasks), as_json=options.as_json, quiet=options.quiet, verbose=options.verbose)
     other_settings = _made_otherwise(job)
 
-    def load() -> DepthEstimator:
+    def load() -> "DepthEstimator":
         stop.at_once = True  # a download need not be finished first
         estimator = options.load(report.talk)
         stop.at_once = False
@@ -138,7 +168,7 @@ def run(options: RunOptions, tasks: Sequence[Task], outputs: OutputSpec, manifes
     raise typer.Exit(report.exit_code(interrupted))
 
 
-def show_plan(options: RunOptions, tasks: Sequence[Task], outputs: OutputSpec) -> None:
+def show_plan(options: RunOptions, tasks: Sequence["Task"], outputs: "OutputSpec") -> None:
     """Print what a job would do: one line per file, or JSON."""
     import json
 
@@ -155,7 +185,7 @@ def show_plan(options: RunOptions, tasks: Sequence[Task], outputs: OutputSpec) -
                 print(f"{action}\t{task.name}\t{path}")
 
 
-def _made_otherwise(job: FolderJob) -> int:
+def _made_otherwise(job: "FolderJob") -> int:
     """Return how many results that are there already were made with other options."""
     if job.manifest is None or job.if_exists != "skip":
         return 0

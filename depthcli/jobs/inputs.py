@@ -122,7 +122,7 @@ def _matches(relative: Path, patterns: Sequence[str]) -> bool:
 
 
 def _is_our_output(path: Path) -> bool:
-    return path.name.endswith(ENDINGS) and bool(read_facts(path))
+    return path.name.endswith(ENDINGS) and path.is_file() and bool(read_facts(path))  # a pipe would wait for ever
 
 
 def _same(path: Path, other: Path | None) -> bool:
