@@ -10,7 +10,7 @@ from typing import Callable, Optional, Union
 import numpy as np
 
 from depthcli import weights as weight_files
-from depthcli.backends import Backend, open_backend
+from depthcli.backends import Backend, check_names, open_backend
 from depthcli.depthmap import DepthMap, Origin
 from depthcli.errors import CheckpointError, PictureError, UsageError
 from depthcli.io.images import Picture, read_picture
@@ -106,9 +106,12 @@ class DepthEstimator:
         talk: Talk = lambda line: None,
     ) -> None:
         choice = model if isinstance(model, ModelChoice) else ModelChoice(model=None if model == "auto" else model)
+        # What cannot be is said before anything is downloaded, not at the first picture.
+        check_names(backend, device, dtype)
+        if input_size is not None:
+            plan_input(1, 1, input_size)
         self.row, self.weights = resolve_model(choice, talk)
-        self.input_size = input_size or self.row.input_size
-        plan_input(1, 1, self.input_size)  # an impossible size is an error now, not at the first picture
+        self.input_size = self.row.input_size if input_size is None else input_size
         self._backend: Backend = open_backend(backend, self.row, self.weights, device, dtype, choice.trust)
 
     @property

@@ -162,7 +162,7 @@ def _locate(row: ModelRow, checkpoint: AnyPath | None, folder: Path) -> tuple[Pa
     if checkpoint is not None:
         return _named(checkpoint), NAMED
     for path, where in _places(row, folder):
-        if path.is_file():
+        if os.path.isfile(path):  # unlike Path.is_file it takes a folder that may not be entered for an empty one
             return path, where
     return None
 

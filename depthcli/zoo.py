@@ -224,6 +224,6 @@ def with_max_depth(row: ModelRow, max_depth: float) -> ModelRow:
     """Return a metric row whose range ends at `max_depth` metres instead of its own."""
     if not row.metric:
         raise UsageError(f"{row.name} is a relative model and has no metres", "--max-depth goes with --metric")
-    if not max_depth > 0:
-        raise UsageError(f"a depth range must be positive, not {max_depth}", "give --max-depth in metres")
+    if not 0 < max_depth < float("inf"):
+        raise UsageError(f"a depth range cannot be {max_depth}", "give --max-depth in metres, more than 0")
     return replace(row, max_depth=float(max_depth))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from typing import Protocol
 
 import numpy as np
@@ -37,6 +38,16 @@ class Backend(Protocol):
         """Free the device."""
 
 
+def check_names(backend: str, device: str, dtype: str) -> None:
+    """Raise UsageError for a backend, device or dtype that is none, wherever this runs."""
+    if backend not in ("auto", *BACKENDS):
+        raise UsageError(f"no backend is called {backend!r}", f"choose from: auto, {', '.join(BACKENDS)}")
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        raise UsageError(f"no device is called {device!r}", "choose auto, cpu, cuda, cuda:N or mps")
+    if dtype not in DTYPES:
+        raise UsageError(f"no dtype is called {dtype!r}", f"choose from: {', '.join(DTYPES)}")
+
+
 def open_backend(
     name: str, row: ModelRow, weights: WeightsFile, device: str = "auto", dtype: str = "auto", trust: bool = False
 ) -> Backend:
@@ -44,12 +55,9 @@ def open_backend(
 
     trust: read a pickle that this torch cannot read safely. Raises UsageError, ModelError or EngineError.
     """
+    check_names(name, device, dtype)
     if name == "auto":
         name = next(iter(BACKENDS))
-    if name not in BACKENDS:
-        raise UsageError(f"no backend is called {name!r}", f"choose from: auto, {', '.join(BACKENDS)}")
-    if dtype not in DTYPES:
-        raise UsageError(f"no dtype is called {dtype!r}", f"choose from: {', '.join(DTYPES)}")
     module, _, attribute = BACKENDS[name].partition(":")
     backend: Backend = getattr(importlib.import_module(module), attribute)(row, weights, device, dtype, trust)
     return backend

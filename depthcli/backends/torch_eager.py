@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from depthcli.backends import Arrays
-from depthcli.errors import EngineError, UsageError
+from depthcli.errors import EngineError
 from depthcli.memory import check_memory, free_memory
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import load_network
@@ -46,7 +46,7 @@ class TorchEager:
 
     def run(self, inputs: Arrays) -> Arrays:
         """Return {"depth": (B, H, W) float32} for {"image": (B, 3, H, W) float32}."""
-        with torch.inference_mode(), self._precision(), _memory_errors():
+        with torch.inference_mode(), self._precision(), _engine_errors():
             image = torch.from_numpy(np.ascontiguousarray(inputs["image"])).to(self._device)
             depth = self._network(image)
             return {"depth": depth.float().cpu().numpy()}
@@ -76,14 +76,12 @@ class TorchEager:
 def pick_device(name: str) -> torch.device:
     """Return the device of `--device`: auto takes CUDA, else MPS, else the CPU.
 
-    Raises UsageError for a name that is none, EngineError for a device that is not there.
+    Raises EngineError for a device that is not there.
     """
     has_mps = bool(getattr(torch.backends, "mps", None)) and torch.backends.mps.is_available()
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdigit())):
-        raise UsageError(f"no device is called {name!r}", "choose auto, cpu, cuda, cuda:N or mps")
     if kind == "cuda" and not torch.cuda.is_available():
         raise EngineError("this torch finds no CUDA device", "use --device cpu, or install torch for CUDA")
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
@@ -94,11 +92,11 @@ def pick_device(name: str) -> torch.device:
 
 
 @contextlib.contextmanager
-def _memory_errors() -> Iterator[None]:
+def _engine_errors() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # torch before 2.0 has no class of its own for this
         text = str(error).lower()
         if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
             raise EngineError("the device ran out of memory", "use a smaller --input-size or --batch") from error
-        raise
+        raise EngineError(f"torch failed: {str(error).strip().splitlines()[0]}", "try --device cpu") from error

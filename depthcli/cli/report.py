@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
 from depthcli.errors import INTERRUPTED, SOME_FAILED, DepthError
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
@@ -75,6 +76,12 @@ class Report:
             self._stderr(f"{result.input}: {result.status}, {result.ms:.0f} ms{notes}")
         self._show_progress()
 
+    def fail(self, error: DepthError) -> None:
+        """Take note of an error that ends the job."""
+        self.counts[FAILED] += 1
+        self.failures.append(Result("the job", (), FAILED, error=str(error), code=error.exit_code))
+        self._stderr(f"error: {error}")
+
     def finish(self, interrupted: bool = False, **facts: Any) -> None:
         """Say the last word: counts, and the failures once more where they have scrolled away."""
         seconds = time.monotonic() - self._started
@@ -100,12 +107,15 @@ class Report:
                 self._stderr(f"and {len(self.failures) - _NAMED_FAILURES} more; see the manifest")
 
     def exit_code(self, interrupted: bool = False) -> int:
-        """Return 0 all done, 1 nothing could be done, 3 some failed, 130 interrupted."""
+        """Return 0 all done, 3 some failed, 130 interrupted; where nothing could be done, 1 or what all errors say."""
         if interrupted:
             return INTERRUPTED
         if not self.counts[FAILED]:
             return 0
-        return SOME_FAILED if self.counts[DONE] + self.counts[SKIPPED] else 1
+        if self.counts[DONE] + self.counts[SKIPPED]:
+            return SOME_FAILED
+        codes = {failure.code for failure in self.failures}
+        return codes.pop() if len(codes) == 1 else 1
 
     def _show_progress(self) -> None:
         if self._bar is not None:
@@ -141,7 +151,7 @@ class Stop:
 
 
 @contextmanager
-def stop_signals(talk: Callable[[str], None]) -> Iterator[Stop]:
+def stop_signals(quiet: bool) -> Iterator[Stop]:
     """Within this context Ctrl-C and SIGTERM ask to stop after the file at hand; a second one stops at once."""
     stop = Stop()
 
@@ -149,7 +159,8 @@ def stop_signals(talk: Callable[[str], None]) -> Iterator[Stop]:
         if stop.asked or stop.at_once:
             raise KeyboardInterrupt
         stop.asked = True
-        talk("stopping after the file at hand; once more stops at once")
+        if not quiet:  # not printed: the signal may have come in the middle of another print
+            os.write(2, b"stopping after the file at hand; once more stops at once\n")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

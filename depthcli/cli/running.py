@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 import typer
 
 from depthcli.cli import options as opt
-from depthcli.errors import UsageError
+from depthcli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from depthcli.estimator import DepthEstimator
@@ -156,9 +156,12 @@ def run(
             report.talk(f"model {estimator.row.title}, {estimator.row.licence}; {estimator.engine}")
         return estimator
 
-    with report, stop_signals(report.talk) as stop:
-        for result in run_folder(job, load, lambda: stop.asked):
-            report.add(result)
+    with report, stop_signals(options.quiet) as stop:
+        try:
+            for result in run_folder(job, load, lambda: stop.asked):
+                report.add(result)
+        except OutputError as error:  # a full disk, or a manifest that cannot be written: the rest would fare no better
+            report.fail(error)
         interrupted = stop.asked and sum(report.counts.values()) < len(tasks)
         report.finish(interrupted)
     if other_settings and report.counts["skipped"]:

@@ -6,6 +6,7 @@ and under `encoding` how the stored codes become the map's own numbers again.
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -31,7 +32,9 @@ PNG_LEVEL = 4
 def write_npz(depth: DepthMap, target: IO[bytes]) -> None:
     """Write float32 numbers at the picture's size, uncompressed: `depth` (H, W) and `meta`, a JSON string."""
     meta = np.array(json.dumps(_facts(depth)))
-    np.savez(target, depth=depth.values, meta=meta)
+    whole = io.BytesIO()  # a zip file that meets a full disk in its middle complains once more when it is collected
+    np.savez(whole, depth=depth.values, meta=meta)
+    target.write(whole.getbuffer())
 
 
 def write_color(depth: DepthMap, target: IO[bytes], colormap: str = colors.DEFAULT_COLORMAP) -> None:

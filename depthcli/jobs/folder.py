@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 from depthcli.errors import DepthError, DiskFullError, OutputError, PictureError, UsageError
 from depthcli.estimator import DepthEstimator
@@ -132,7 +132,7 @@ def _existing(job: FolderJob, task: Task) -> Result | None:
     if job.if_exists == "overwrite" or not job.exists(task):
         return None
     if job.if_exists == "error":
-        return _result(job, task, FAILED, error=f"{job.paths(task)[0]} is there already")
+        return _failed(job, task, OutputError(f"{job.paths(task)[0]} is there already"))
     return _result(job, task, SKIPPED)
 
 
@@ -142,13 +142,13 @@ def _open(job: FolderJob, model: _Once, task: Task) -> _Open | Result:
     try:
         picture = read_picture(task.source)
     except (DepthError, MemoryError) as error:
-        return _result(job, task, FAILED, error=_line(error))
+        return _failed(job, task, error)
     read = time.perf_counter() - started
     estimator = model.get()  # an error here is not the picture's: it ends the job
     try:
         input_size = estimator.plan(picture).input_size
     except (DepthError, MemoryError) as error:
-        return _result(job, task, FAILED, error=_line(error))
+        return _failed(job, task, error)
     return _Open(task, picture, input_size, read)
 
 
@@ -162,7 +162,7 @@ def _settle(job: FolderJob, estimator: DepthEstimator, waiting: Sequence[_Open])
             for item in waiting:
                 yield from _settle(job, estimator, [item])
         else:
-            yield _noted(job, _result(job, waiting[0].task, FAILED, error=_line(error)))
+            yield _noted(job, _failed(job, waiting[0].task, error))
         return
     share = (time.perf_counter() - started) / len(waiting)
     for item, depth in zip(waiting, depths):
@@ -176,18 +176,32 @@ def _settle(job: FolderJob, estimator: DepthEstimator, waiting: Sequence[_Open])
         except DiskFullError:
             raise
         except (OutputError, PictureError) as error:
-            yield _noted(job, _result(job, item.task, FAILED, error=_line(error)))
+            yield _noted(job, _failed(job, item.task, error))
             continue
         seconds = item.seconds + share + time.perf_counter() - started
         yield _noted(
             job,
-            _result(job, item.task, DONE, ms=round(1000 * seconds, 1), notes=notes, model=estimator.row.name),
+            _result(
+                job,
+                item.task,
+                DONE,
+                ms=round(1000 * seconds, 1),
+                notes=notes,
+                model=estimator.row.name,
+                settings=job.settings,
+            ),
         )
 
 
-def _result(job: FolderJob, task: Task, status: str, **facts: object) -> Result:
-    outputs = () if status == FAILED else tuple(str(path) for path in job.paths(task))
-    return Result(input=task.name, outputs=outputs, status=status, settings=job.settings, **facts)  # type: ignore[arg-type]
+def _result(job: FolderJob, task: Task, status: str, **facts: Any) -> Result:
+    return Result(input=task.name, outputs=tuple(str(path) for path in job.paths(task)), status=status, **facts)
+
+
+def _failed(job: FolderJob, task: Task, error: DepthError | MemoryError) -> Result:
+    if isinstance(error, MemoryError):
+        error = PictureError("not enough memory", "use a smaller --input-size")
+    line = " ".join(str(error).split())
+    return Result(task.name, (), FAILED, error=line, code=error.exit_code, settings=job.settings)
 
 
 def _noted(job: FolderJob, result: Result) -> Result:
@@ -195,7 +209,3 @@ def _noted(job: FolderJob, result: Result) -> Result:
     if job.manifest is not None and (result.status != SKIPPED or result.input not in job.manifest.rows):
         job.manifest.add(result)
     return result
-
-
-def _line(error: BaseException) -> str:
-    return "not enough memory" if isinstance(error, MemoryError) else " ".join(str(error).split())

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from depthcli.errors import UsageError
@@ -30,7 +30,8 @@ def find_pictures(
 ) -> list[Path]:
     """Return the pictures below a folder, as paths relative to it, sorted.
 
-    include, exclude: patterns such as "*.jpg" or "raw/*", matched against the relative path and the bare name.
+    include, exclude: patterns such as "*.jpg", "raw" or "raw/*", matched without case against the relative path, the
+    bare name and the folders on the way.
     leave_out: a folder not to enter (where the results go). Hidden files, links to folders, and depth pictures that
     depthcli wrote are not taken up.
     """
@@ -118,7 +119,10 @@ def _read_list(path: Path) -> list[Path]:
 
 
 def _matches(relative: Path, patterns: Sequence[str]) -> bool:
-    return any(fnmatch(relative.as_posix(), p) or fnmatch(relative.name, p) for p in patterns)
+    """Return whether a pattern fits the path, its name, or a folder on the way; case does not count (IMG_1.JPG)."""
+    names = [name.lower() for name in (relative.as_posix(), *relative.parts)]
+    names += [parent.as_posix().lower() for parent in relative.parents]
+    return any(fnmatchcase(name, pattern.lower()) for pattern in patterns for name in names)
 
 
 def _is_our_output(path: Path) -> bool:

@@ -6,7 +6,8 @@ The files themselves say what is done; the manifest says how, and is what a late
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+import os
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ class Result:
     """What became of one picture.
 
     input: its name; outputs: the files, as written in reports; status: done, skipped or failed; ms: milliseconds from
-    opening the picture to the last rename; error: one line; notes: what was done to the picture on reading;
-    model: the row that made it; settings: the options that shape the result.
+    opening the picture to the last rename; error: one line; code: that error's exit code; notes: what was done to the
+    picture on reading; model: the row that made it; settings: the options that shaped the result.
     """
 
     input: str
@@ -30,6 +31,7 @@ class Result:
     status: str
     ms: float = 0.0
     error: str = ""
+    code: int = 0
     notes: tuple[str, ...] = ()
     model: str = ""
     settings: str = ""
@@ -49,8 +51,9 @@ class Manifest:
         self.rows: dict[str, dict[str, Any]] = _read(path)
 
     def add(self, result: Result) -> None:
-        """Append one row; it is on disk, whole, when this returns."""
-        line = result.to_json()
+        """Append one row, its outputs relative to the manifest's folder; it is on disk, whole, when this returns."""
+        outputs = tuple(os.path.relpath(path, self._path.parent) for path in result.outputs)
+        line = replace(result, outputs=outputs).to_json()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as stream:

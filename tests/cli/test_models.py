@@ -1,0 +1,64 @@
+"""`depth models`: what there is, what is here, and whether it is what it should be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from depthcli.weights import digest
+from depthcli.zoo import ROWS
+
+
+def test_list_shows_every_model_with_its_meaning_licence_and_place(depth):
+    ran = depth("models", "list")
+    assert (ran.code, ran.err) == (0, "")
+    assert [line.split()[0] for line in ran.lines] == ["MODEL", *(row.name for row in ROWS)]
+    for row, line in zip(ROWS, ran.lines[1:]):
+        assert row.licence in line and ("metres" if row.metric else "disparity") in line
+    assert ran.lines[1].endswith("checkpoints/") and ran.lines[2].endswith("no")
+
+
+def test_list_as_json(depth):
+    rows = [json.loads(line) for line in depth("models", "list", "--json").lines]
+    assert [row["name"] for row in rows] == [row.name for row in ROWS]
+    assert (rows[0]["here"], rows[0]["path"]) == (True, "checkpoints/tiny.safetensors")
+    assert (rows[1]["here"], rows[1]["path"], rows[1]["bytes"]) == (False, None, 99_218_434)
+
+
+@pytest.mark.parametrize("command", ["path", "pull"])
+def test_the_place_of_what_is_here_goes_to_stdout(depth, command):
+    ran = depth("models", command, "tiny")
+    assert (ran.code, ran.lines, ran.err) == (0, ["checkpoints/tiny.safetensors"], "")
+
+
+def test_verify_says_what_a_file_holds(depth, tiny_file):
+    for arguments in ((), ("tiny",), ("tiny", "--checkpoint", tiny_file)):
+        ran = depth("models", "verify", *arguments)
+        assert ran.code == 0 and ran.lines[0].startswith("tiny: ") and digest(tiny_file) in ran.out
+
+
+def test_verify_names_a_damaged_file(depth):
+    with Path("checkpoints/depth_anything_v2_vits.pth").open("wb") as file:
+        file.truncate(99_218_434)
+    ran = depth("models", "verify", "vits")
+    assert ran.code == 4 and "depth_anything_v2_vits.pth: not the published file" in ran.out
+    assert ran.error == "error: not as published: vits (delete the file and pull it again)"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("path", "vits"), 4, "vits is not on this machine (depth models pull vits)"),
+        (("verify", "vits"), 4, "vits is not on this machine"),
+        (("pull", "vits"), 4, "cannot get depth_anything_v2_vits.pth"),
+        (("pull", "vitg"), 4, "was never published"),
+        (("path", "vitt"), 2, "no model is called 'vitt'"),
+        (("verify", "--checkpoint", "nowhere.pth"), 4, "there is no checkpoint nowhere.pth"),
+        (("verify", "tiny", "vits", "--checkpoint", "x.pth"), 2, "one --checkpoint is one model"),
+    ],
+)
+def test_what_cannot_be_is_one_line(depth, arguments, code, message):
+    ran = depth("models", *arguments)
+    assert (ran.code, ran.out) == (code, "") and message in ran.error

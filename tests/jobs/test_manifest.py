@@ -1,0 +1,80 @@
+"""manifest.jsonl says what became of each picture, and survives being killed in the middle of a line."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from depthcli.errors import OutputError
+from depthcli.jobs.manifest import Manifest, Result
+
+PATH = Path("out/manifest.jsonl")
+DONE = Result("a.jpg", ("out/a_depth.png",), "done", 12.5, notes=("first of 2 frames",), model="tiny", settings="x=1")
+FAILED = Result("b.jpg", (), "failed", error="b.jpg is empty")
+
+
+def lines() -> list[dict]:
+    return [json.loads(line) for line in PATH.read_bytes().decode().splitlines()]
+
+
+def test_a_row_says_what_came_in_what_went_out_how_and_how_long():
+    Manifest(PATH).add(DONE)
+    Manifest(PATH).add(FAILED)
+    assert lines() == [
+        {
+            "input": "a.jpg",
+            "outputs": ["a_depth.png"],  # from the manifest's own folder, so that it can be moved
+            "status": "done",
+            "ms": 12.5,
+            "notes": ["first of 2 frames"],
+            "model": "tiny",
+            "settings": "x=1",
+        },
+        {"input": "b.jpg", "outputs": [], "status": "failed", "error": "b.jpg is empty"},
+    ]
+
+
+def test_a_row_is_on_disk_as_soon_as_it_is_added():
+    manifest = Manifest(PATH)
+    manifest.add(DONE)
+    assert Manifest(PATH).rows == manifest.rows == {"a.jpg": lines()[0]}
+
+
+def test_the_last_row_of_a_picture_counts():
+    manifest = Manifest(PATH)
+    manifest.add(Result("a.jpg", (), "failed", error="no"))
+    manifest.add(DONE)
+    assert manifest.rows["a.jpg"]["status"] == Manifest(PATH).rows["a.jpg"]["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    "torn", [b'{"input": "c.jpg", "outp', b'{"input": "c.jpg"}', '{"input": "é'.encode()[:-1], b"7"]
+)
+def test_a_torn_line_is_passed_over_and_swallows_no_other(torn):
+    Manifest(PATH).add(DONE)
+    with PATH.open("ab") as stream:
+        stream.write(torn)
+    Manifest(PATH).add(FAILED)
+    assert {"a.jpg", "b.jpg"} <= set(Manifest(PATH).rows) <= {"a.jpg", "b.jpg", "c.jpg"}
+
+
+@pytest.mark.parametrize("name", ["日本 \u2028 é.jpg", 'a"b\\c\n.jpg', os.fsdecode(b"caf\xe9.jpg")])
+def test_any_name_the_disk_can_hold_is_read_back(name):
+    Manifest(PATH).add(Result(name, (f"out/{name}",), "done"))
+    assert Manifest(PATH).rows[name]["outputs"] == [name]
+
+
+def test_a_place_that_cannot_be_written_to_is_an_error():
+    Path("out").write_text("a file")
+    with pytest.raises(OutputError, match=r"cannot (read|write) out/manifest\.jsonl: Not a directory"):
+        Manifest(PATH).add(DONE)
+
+
+def test_a_manifest_that_may_not_be_read_is_an_error(as_nobody):
+    PATH.parent.mkdir()
+    PATH.touch(mode=0)
+    with pytest.raises(OutputError, match=r"cannot read out/manifest\.jsonl: Permission denied"):
+        Manifest(PATH)
