@@ -92,7 +92,8 @@ def main() -> None:
     rows["write npz"] = measure(lambda: write_npz(depth, io.BytesIO()), arguments.runs)
 
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
-    print(f"{row.name}, picture {plan.picture_size}, input {plan.input_size}, {torch.get_num_threads()} threads; {machine}")
+    sizes = f"picture {plan.picture_size}, input {plan.input_size}"
+    print(f"{row.name}, {sizes}, {torch.get_num_threads()} threads; {machine}")
     for name, times in rows.items():
         print(f"{name:42s} {times['median_ms']:8.1f} ms   ({times['min_ms']:.1f} to {times['max_ms']:.1f})")
     print(json.dumps({"encoder": row.name, "input_size": plan.input_size, "machine": machine, "rows": rows}))

@@ -134,7 +134,7 @@ def test_auto_falls_back_to_the_packaged_model_and_says_so() -> None:
 
 
 def test_an_explicit_encoder_never_falls_back() -> None:
-    with pytest.raises(ModelError, match="depth_anything_v2_vits.pth"):
+    with pytest.raises(ModelError, match=r"depth_anything_v2_vits\.pth"):
         resolve_model(ModelChoice(encoder="vits", offline=True))
 
 
