@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -80,8 +80,11 @@ class DepthMap:
         values = np.asarray(self.values, dtype=np.float32)
         if values.ndim != 2 or not values.size:
             raise ValueError(f"a depth map is (H, W) with at least one pixel, not {values.shape}")
-        if values is self.values:
-            values = values.view()
+        if not np.isfinite(values).all():
+            raise ValueError("a depth map holds no NaN and no infinity")
+        given = self.values
+        if isinstance(given, np.ndarray) and given.flags.writeable and np.may_share_memory(values, given):
+            values = values.copy()  # the caller may go on writing into its own
         values.flags.writeable = False
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "kind", DepthKind(self.kind))
@@ -95,10 +98,6 @@ class DepthMap:
     def range(self) -> tuple[float, float]:
         """(smallest, largest) value."""
         return float(self.values.min()), float(self.values.max())
-
-    def with_origin(self, **changes: Any) -> DepthMap:
-        """Return the same map with some fields of its origin replaced."""
-        return replace(self, origin=replace(self.origin, **changes))
 
 
 def describe(depth: DepthMap) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from depthcli.backends import Backend, check_names, open_backend
 from depthcli.depthmap import DepthMap, Origin
 from depthcli.errors import CheckpointError, PictureError, UsageError
 from depthcli.io.images import Picture, read_picture
+from depthcli.memory import check_picture, free_memory
 from depthcli.postprocess import to_depth_map
 from depthcli.preprocess import InputPlan, plan_input, to_network_input
 from depthcli.weights import WeightsFile
-from depthcli.zoo import ModelRow, find_row, select_row, with_max_depth
+from depthcli.zoo import ModelRow, find_row, is_row, select_row, with_max_depth
 
 AnyPicture = Union[str, Path, bytes, np.ndarray, Picture]
 Talk = Callable[[str], None]
@@ -62,12 +63,15 @@ def _row_and_checkpoint(choice: ModelChoice, talk: Talk) -> tuple[ModelRow | Non
     checkpoint = choice.checkpoint
     encoder = None if choice.encoder == "auto" else choice.encoder
     if choice.model is not None:
-        if checkpoint is None and (Path(choice.model).suffix or Path(choice.model).exists()):
-            checkpoint = Path(choice.model)
-        elif encoder or choice.metric:
-            raise UsageError("--model names the whole model", "leave out --encoder and --metric")
-        else:
+        if is_row(choice.model):
+            if encoder or choice.metric:
+                raise UsageError("--model names the whole model", "leave out --encoder and --metric")
             return find_row(choice.model), checkpoint
+        if not (Path(choice.model).suffix or Path(choice.model).exists()):
+            find_row(choice.model)  # says which names are near
+        if checkpoint is not None:
+            raise UsageError("--model and --checkpoint name two files", "leave out one")
+        checkpoint = Path(choice.model)
     if encoder or choice.metric:
         return select_row(encoder or "vits", choice.metric), checkpoint
     if checkpoint is None:
@@ -134,6 +138,7 @@ class DepthEstimator:
     def plan(self, picture: Picture) -> InputPlan:
         """Return the input plan of a picture. Raises PictureError where it cannot fit into the memory."""
         height, width = picture.rgb.shape[:2]
+        check_picture((width, height), free_memory())
         plan = plan_input(width, height, self.input_size)
         self._backend.check(plan, 1)
         return plan
@@ -162,11 +167,12 @@ class DepthEstimator:
         self.close()
 
     def _origin(self, picture: Picture, plan: InputPlan) -> Origin:
+        published = weight_files.is_published(self.row, self.weights)
         return Origin(
             model=self.row.name,
-            model_title=self.row.title,
+            model_title=self.row.title if published else f"{self.weights.path.name}, a {self.row.encoder} of its own",
             sha256=self.weights.sha256,
-            licence=self.row.licence,
+            licence=self.row.licence if published else "",
             engine=self.engine,
             input_size=plan.input_size,
             source=Path(picture.name).name,

@@ -26,6 +26,7 @@ def to_depth_map(output: np.ndarray, plan: InputPlan, row: ModelRow, origin: Ori
         assert row.max_depth is not None
         output = output * np.float32(row.max_depth)
     values = resize_bilinear(output, plan.picture_size)
+    values.flags.writeable = False  # ours alone: a DepthMap need not copy it
     return DepthMap(values, row.kind, origin or Origin(), row.max_depth)
 
 
@@ -36,7 +37,7 @@ def resize_bilinear(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     width, height = size
     if values.shape == (height, width):
-        return values
+        return values.copy()
     left, right, x = _neighbours(values.shape[1], width)
     wide = values[:, left] * (1 - x) + values[:, right] * x
     top, bottom, y = _neighbours(values.shape[0], height)

@@ -434,6 +434,13 @@ def check_identity(row: ModelRow, file: WeightsFile) -> None:
         raise CheckpointError(f"{file.path} is a metric model ({claim.scene}), but {asked} was asked for", hint)
 
 
+def is_published(row: ModelRow, file: WeightsFile) -> bool:
+    """Return whether a file holds the weights the row speaks of, so that title and licence are the row's too."""
+    if row.packaged or row.weights.sha256 is None:
+        return file.where in (CACHE, DOWNLOADED, PACKAGE) or file.path.name == row.weights.file
+    return file.where in (CACHE, DOWNLOADED) or file.sha256 == row.weights.sha256
+
+
 def row_for_checkpoint(path: AnyPath) -> ModelRow | None:
     """Return the row a file is for, by its content or an official name, or None where neither tells.
 

@@ -41,7 +41,8 @@ class Weights:
     """One file of weights.
 
     repo: repository on the Hugging Face hub, empty when the file is never downloaded.
-    file: its name. revision: commit it is pinned to. sha256, bytes: what the file must be, None where not published.
+    file: its name. revision: commit it is pinned to, or a branch. sha256, bytes: what the file must be, None where not
+    published.
     """
 
     repo: str
@@ -191,6 +192,11 @@ ROWS: tuple[ModelRow, ...] = (
 
 _BY_NAME = {row.name: row for row in ROWS}
 ENCODERS = tuple(NETWORKS)
+
+
+def is_row(name: str) -> bool:
+    """Return whether there is a row of that name."""
+    return name in _BY_NAME
 
 
 def find_row(name: str) -> ModelRow:

@@ -14,6 +14,7 @@ from depthcli.memory import check_memory, free_memory
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import load_network
 from depthcli.nets.checkpoint import read_state
+from depthcli.nets.depth_anything_v2 import DepthAnythingV2
 from depthcli.preprocess import InputPlan
 from depthcli.weights import WeightsFile
 from depthcli.zoo import ModelRow
@@ -37,7 +38,8 @@ class TorchEager:
         network = load_network(row, state, weights.path.name)
         # The head's convolutions run two to three times faster on the CPU with the channels last.
         network.depth_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._network = network.to(self._device)
+        with _engine_errors():
+            self._network: DepthAnythingV2 | None = network.to(self._device)
         self.description = f"torch {torch.__version__} {self._device} {self._dtype}"
 
     def check(self, plan: InputPlan, batch: int) -> None:
@@ -46,14 +48,16 @@ class TorchEager:
 
     def run(self, inputs: Arrays) -> Arrays:
         """Return {"depth": (B, H, W) float32} for {"image": (B, 3, H, W) float32}."""
-        with torch.inference_mode(), self._precision(), _engine_errors():
+        if self._network is None:
+            raise EngineError("this estimator is closed", "open another one")
+        with torch.inference_mode(), _engine_errors(), self._precision():
             image = torch.from_numpy(np.ascontiguousarray(inputs["image"])).to(self._device)
             depth = self._network(image)
             return {"depth": depth.float().cpu().numpy()}
 
     def close(self) -> None:
-        """Free the network."""
-        del self._network
+        """Free the network; closing twice is no error."""
+        self._network = None
 
     @contextlib.contextmanager
     def _precision(self) -> Iterator[None]:
@@ -69,7 +73,9 @@ class TorchEager:
 
     def _free_memory(self) -> int | None:
         if self._device.type == "cuda":
-            return int(torch.cuda.mem_get_info(self._device)[0])
+            # What torch has taken from the device and does not use now is free for the next picture.
+            cached = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
+            return int(torch.cuda.mem_get_info(self._device)[0]) + cached
         return free_memory()
 
 

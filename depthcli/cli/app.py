@@ -29,6 +29,11 @@ class _Border(TyperGroup):
         except DepthError as error:
             say_error(error)
             raise typer.Exit(error.exit_code) from error
+        except BrokenPipeError:
+            raise  # the reader has left; that is no error of ours
+        except OSError as error:
+            say(f"error: {error}")
+            raise typer.Exit(1) from error
         except KeyboardInterrupt:
             say("interrupted")
             raise typer.Exit(INTERRUPTED) from None

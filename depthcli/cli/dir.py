@@ -14,7 +14,7 @@ from depthcli.errors import UsageError
 
 @with_run_options()
 def directory(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder; its sub-folders are entered.")],
+    name: Annotated[str, typer.Argument(metavar="FOLDER", help="The folder; its sub-folders are entered.")],
     output: Annotated[
         Optional[Path],
         typer.Option(
@@ -42,9 +42,12 @@ def directory(
 
     Examples: depth dir photos · depth dir photos -o maps -f gray,npz --include "*.jpg"
     """
-    from depthcli.jobs.inputs import find_pictures, plan_tasks
+    from depthcli.jobs.inputs import find_pictures, is_chosen, plan_tasks
     from depthcli.jobs.manifest import MANIFEST_NAME, Manifest
 
+    if not name:
+        raise UsageError("the folder's name is empty", "is a variable of your script unset?")
+    folder = Path(name)
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder", "for single files use: depth image")
     target = output or _beside(folder)
@@ -54,9 +57,7 @@ def directory(
     every = find_pictures(folder, leave_out=target)
     # Names are given before the patterns choose, so that a picture keeps its output name whatever the patterns are.
     tasks = plan_tasks(((folder / relative, relative) for relative in every), target)
-    if include or exclude:
-        chosen = {str(path) for path in find_pictures(folder, include or (), exclude or (), leave_out=target)}
-        tasks = [task for task in tasks if str(Path(task.name)) in chosen]
+    tasks = [task for task in tasks if is_chosen(Path(task.name), include or (), exclude or ())]
     if not tasks:
         raise UsageError(f"there is no picture in {folder}" + (" that matches" if include or exclude else ""))
     if dry_run:

@@ -2,7 +2,10 @@
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
+import io
 import os
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -40,19 +43,31 @@ def image(
 
     Examples: depth image photo.jpg · depth image *.jpg -o out -f gray,npz · depth image - -o - < a.jpg > b.png
     """
-    from depthcli.jobs.inputs import expand, plan_tasks
+    from depthcli.io.writers import OneFile
+    from depthcli.jobs.inputs import Task, expand, plan_tasks
 
-    if "-" in inputs or output == "-":
-        _through_pipes(options, inputs, output)
+    if output == "":
+        raise UsageError("-o is empty", "is a variable of your script unset?")
+    if output == "-":
+        _to_stdout(options, inputs)
         return
-    pairs = expand(inputs)
-    if output and _file_suffix(output):
-        if len(pairs) != 1:
+    suffix = _file_suffix(output) if output else ""
+    if "-" in inputs:
+        if len(inputs) != 1 or output is None:
+            raise UsageError("- stands for one picture", "say where it goes with -o FILE or -o -")
+        tasks = [Task(sys.stdin.buffer.read(), "stdin", Path(output) if suffix else Path(output) / "stdin")]
+    else:
+        pairs = expand(inputs)
+        if suffix and len(pairs) != 1:
             raise UsageError(f"{len(pairs)} pictures do not fit into one file {output}", "give a folder with -o")
-        _to_one_file(options, pairs[0][0], Path(output))
-    if output and Path(output).is_file():
+        planned = plan_tasks(pairs, Path(output) if output and not suffix else None)
+        tasks = [replace(task, name=str(task.source)) for task in planned]
+        if output and suffix:
+            tasks = [replace(tasks[0], stem=Path(output))]
+    if output and not suffix and Path(output).is_file():
         raise UsageError(f"{output} is a file, not a folder", "use another -o")
-    run(options, plan_tasks(pairs, Path(output) if output else None), options.output_spec())
+    spec = options.output_spec(suffix)
+    run(options, tasks, OneFile(spec.formats, spec.colormap) if suffix else spec)
 
 
 def _file_suffix(output: str) -> str:
@@ -60,46 +75,27 @@ def _file_suffix(output: str) -> str:
     return "" if output.endswith(("/", os.sep)) or Path(output).is_dir() else Path(output).suffix.lower()
 
 
-def _to_one_file(options: RunOptions, source: Path, target: Path) -> None:
-    """Run one picture into the very file that was named, and leave."""
-    from depthcli.io.writers import OneFile
-    from depthcli.jobs.inputs import Task
-
-    spec = options.output_spec(target.suffix.lower())
-    run(options, [Task(source, str(source), target)], OneFile(spec.formats, spec.colormap))
-
-
-def _through_pipes(options: RunOptions, inputs: list[str], output: Optional[str]) -> None:
-    """Read the picture from stdin, or write the result to stdout, or both."""
-    import io
-    import sys
-
+def _to_stdout(options: RunOptions, inputs: list[str]) -> None:
+    """Write the result of one picture to stdout."""
     from depthcli.cli.report import say
     from depthcli.estimator import open_picture
-    from depthcli.io.writers import FORMATS, OneFile
+    from depthcli.io.writers import FORMATS
 
-    if len(inputs) != 1 or output is None:
-        raise UsageError("- stands for one picture", "say where it goes with -o FILE or -o -")
-    suffix = _file_suffix(output)
-    spec = options.output_spec(suffix)
-    if output == "-" and len(spec.formats) > 1:
+    spec = options.output_spec()
+    if len(inputs) != 1:
+        raise UsageError("stdout cannot hold several pictures", "give a folder with -o")
+    if len(spec.formats) > 1:
         raise UsageError("stdout cannot hold several formats", "give one --format")
-    if output == "-" and sys.stdout.isatty():
+    if options.as_json:
+        raise UsageError("stdout cannot hold a picture and JSON", "leave out --json, or give -o FILE")
+    if sys.stdout.isatty():
         raise UsageError("a picture would fill the terminal with bytes", "redirect stdout, or give -o FILE")
     picture = open_picture(sys.stdin.buffer.read() if inputs[0] == "-" else inputs[0])
-    talk = (lambda line: None) if options.quiet else say
-    with options.load(talk) as estimator:
+    with options.load() as estimator:
         depth = estimator.estimate(picture)
-    if output == "-":
-        buffer = io.BytesIO()
-        FORMATS[spec.formats[0]].write(depth, picture.rgb, buffer, spec.colormap)
-        sys.stdout.buffer.write(buffer.getvalue())
-        sys.stdout.buffer.flush()
-        return
-    target = Path(output) if suffix else Path(output) / "stdin"
-    spec = OneFile(spec.formats, spec.colormap) if suffix else spec
-    paths = spec.paths(target)
-    spec.write(depth, picture.rgb, paths)
-    if not options.quiet:
-        for path in paths:
-            print(path)
+    for warning in spec.warnings(depth):
+        say(f"warning: {warning}")
+    whole = io.BytesIO()
+    FORMATS[spec.formats[0]].write(depth, picture.rgb, whole, spec.colormap)
+    sys.stdout.buffer.write(whole.getvalue())
+    sys.stdout.buffer.flush()

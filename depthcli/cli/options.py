@@ -109,7 +109,7 @@ Json = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON object per picture and a last one that sums up."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors, print no paths.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings, print no paths.")]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Say what was done to each picture, and how long it took.")
 ]

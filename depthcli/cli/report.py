@@ -66,6 +66,8 @@ class Report:
             named = f"{result.input}: {result.error}"
             self.failures.append(result)
             self._stderr(f"error: {result.error}" if result.input in result.error else f"error: {named}")
+        for warning in result.warnings:
+            self._stderr(f"warning: {result.input}: {warning}")
         if self._json:
             self._stdout(result.to_json())
         elif result.status == DONE and not self._quiet:
@@ -82,7 +84,7 @@ class Report:
         self.failures.append(Result("the job", (), FAILED, error=str(error), code=error.exit_code))
         self._stderr(f"error: {error}")
 
-    def finish(self, interrupted: bool = False, **facts: Any) -> None:
+    def finish(self, interrupted: bool = False) -> None:
         """Say the last word: counts, and the failures once more where they have scrolled away."""
         seconds = time.monotonic() - self._started
         if self._bar is not None:
@@ -90,8 +92,8 @@ class Report:
             self._bar = None
         if self._json:
             summary = {**self.counts, "total": self._total, "seconds": round(seconds, 3), "interrupted": interrupted}
-            self._stdout(json.dumps({"summary": {**summary, **facts}}))
-        if self._quiet or (self._total == 1 and not interrupted):
+            self._stdout(json.dumps({"summary": summary}))
+        if self._quiet or (self._total == 1 and not interrupted and not self.counts[SKIPPED]):
             return
         counts = ", ".join(f"{count} {status}" for status, count in self.counts.items() if count)
         rest = self._total - sum(self.counts.values())

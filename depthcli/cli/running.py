@@ -4,6 +4,7 @@
 
 import functools
 import inspect
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Callable, Optional
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from depthcli.io.writers import OutputSpec
     from depthcli.jobs.folder import FolderJob
     from depthcli.jobs.inputs import Task
-    from depthcli.jobs.manifest import Manifest
+    from depthcli.jobs.manifest import Manifest, Result
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class RunOptions:
                 )
         return OutputSpec(formats, self.colormap)
 
-    def settings(self) -> str:
-        """Return the options that shape a result as one line, for the manifest."""
+    def settings(self, formats: Sequence[str]) -> str:
+        """Return the options that shape results of these formats as one line, for the manifest."""
         shaping = {
             "encoder": self.encoder,
             "metric": self.metric,
@@ -77,12 +78,13 @@ class RunOptions:
             "input-size": self.input_size,
             "backend": self.backend,
             "dtype": self.dtype,
-            "colormap": self.colormap,
+            "colormap": self.colormap if {"color", "side"} & set(formats) else None,
         }
         return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)
 
-    def load(self, talk: object) -> "DepthEstimator":
-        """Return the estimator; may download."""
+    def load(self) -> "DepthEstimator":
+        """Return the estimator; may download. What it says of downloads and fallbacks is said with --quiet too."""
+        from depthcli.cli.report import say
         from depthcli.estimator import DepthEstimator, ModelChoice
 
         choice = ModelChoice(
@@ -100,7 +102,7 @@ class RunOptions:
             device=self.device,
             backend=self.backend,
             dtype=self.dtype,
-            talk=talk,  # type: ignore[arg-type]
+            talk=say,
         )
 
 
@@ -141,17 +143,18 @@ def run(
     options: RunOptions, tasks: Sequence["Task"], outputs: "OutputSpec", manifest: Optional["Manifest"] = None
 ) -> None:
     """Run the job, report it, and leave with its exit code."""
-    from depthcli.cli.report import Report, stop_signals
+    from depthcli.cli.report import Report, say, stop_signals
     from depthcli.jobs.folder import FolderJob, run_folder
 
-    job = FolderJob(tasks, outputs, options.if_exists, options.batch, options.settings(), manifest)
+    job = FolderJob(tasks, outputs, options.if_exists, options.batch, options.settings(outputs.formats), manifest)
     report = Report(len(tasks), as_json=options.as_json, quiet=options.quiet, verbose=options.verbose)
-    other_settings = _made_otherwise(job)
+    older = _Older(job)
 
     def load() -> "DepthEstimator":
         stop.at_once = True  # a download need not be finished first
-        estimator = options.load(report.talk)
+        estimator = options.load()
         stop.at_once = False
+        older.now = estimator.weights.sha256
         if options.verbose:
             report.talk(f"model {estimator.row.title}, {estimator.row.licence}; {estimator.engine}")
         return estimator
@@ -159,16 +162,43 @@ def run(
     with report, stop_signals(options.quiet) as stop:
         try:
             for result in run_folder(job, load, lambda: stop.asked):
+                older.add(result)
                 report.add(result)
         except OutputError as error:  # a full disk, or a manifest that cannot be written: the rest would fare no better
             report.fail(error)
         interrupted = stop.asked and sum(report.counts.values()) < len(tasks)
         report.finish(interrupted)
-    if other_settings and report.counts["skipped"]:
-        report.talk(
-            f"{other_settings} skipped pictures were made with other options; --if-exists overwrite makes them anew"
+    if older.count():
+        say(
+            f"warning: {older.count()} skipped pictures were made with other options or weights; "
+            "--if-exists overwrite makes them anew"
         )
     raise typer.Exit(report.exit_code(interrupted))
+
+
+class _Older:
+    """Counts the skipped pictures that were made with other options, or weights other than those loaded now."""
+
+    def __init__(self, job: "FolderJob") -> None:
+        self._settings = job.settings
+        self._rows = dict(job.manifest.rows) if job.manifest else {}
+        self._options = 0
+        self._weights: Counter[str] = Counter()
+        self.now = ""
+
+    def add(self, result: "Result") -> None:
+        row = self._rows.get(result.input, {})
+        if result.status != "skipped" or not row.get("settings"):
+            return
+        if row["settings"] != self._settings:
+            self._options += 1
+        else:
+            self._weights[row.get("weights", "")] += 1
+
+    def count(self) -> int:
+        """Return how many there were; weights are compared only where a model was loaded."""
+        others = sum(count for sha256, count in self._weights.items() if sha256 != self.now)
+        return self._options + (others if self.now else 0)
 
 
 def show_plan(options: RunOptions, tasks: Sequence["Task"], outputs: "OutputSpec") -> None:
@@ -186,12 +216,3 @@ def show_plan(options: RunOptions, tasks: Sequence["Task"], outputs: "OutputSpec
         else:
             for path in paths:
                 print(f"{action}\t{task.name}\t{path}")
-
-
-def _made_otherwise(job: "FolderJob") -> int:
-    """Return how many results that are there already were made with other options."""
-    if job.manifest is None or job.if_exists != "skip":
-        return 0
-    rows = job.manifest.rows
-    known = (rows[task.name].get("settings") for task in job.tasks if task.name in rows and job.exists(task))
-    return sum(settings is not None and settings != job.settings for settings in known)

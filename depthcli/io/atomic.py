@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import socket
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,19 +15,24 @@ from depthcli.errors import DiskFullError, OutputError
 
 _HOST = re.sub(r"\W", "", socket.gethostname()) or "host"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-_PARTIAL = re.compile(r"^\..+\.(?P<host>\w+)-(?P<pid>\d+)\.part$")
+_PARTIAL = re.compile(r"\.depthcli-(?P<host>\w+)-(?P<pid>\d{1,9})-[0-9a-f]{8}\.part")
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; it becomes `path` when the block ends well and vanishes when it does not.
 
-    Folders are made. Raises OutputError where the disk or its permissions do not allow it.
+    Folders are made. What was written is on the disk, not only on its way, before it gets its name: after a power cut a
+    file that is there is whole. Raises OutputError where the disk or its permissions do not allow it.
     """
-    partial = path.parent / f".{path.name}.{_HOST}-{os.getpid()}.part"
+    # Short, as the name of the file itself may be as long as a name can be.
+    name = f".depthcli-{_HOST[:32]}-{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}.part"
+    partial = path.parent / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
+        with open(partial, "rb") as stream:
+            os.fsync(stream.fileno())
         os.replace(partial, path)
     except FileExistsError as error:
         raise OutputError(f"cannot write {path}: {path.parent} is a file, not a folder") from error
@@ -41,9 +47,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def remove_partials(folder: Path) -> int:
     """Remove what killed runs on this machine left behind in one folder; return how many files that were."""
     removed = 0
-    for path in folder.glob(".*.part"):
-        match = _PARTIAL.match(path.name)
-        if match and match["host"] == _HOST and not _alive(int(match["pid"])):
+    for path in folder.glob(".depthcli-*.part"):
+        match = _PARTIAL.fullmatch(path.name)
+        if match and match["host"] == _HOST[:32] and not _alive(int(match["pid"])):
             try:
                 path.unlink()
             except OSError:  # a folder that may be read only: writing to it will say so, if it comes to that

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from depthcli import colormap as colors
 from depthcli.depthmap import DepthKind, DepthMap, describe, from_description
@@ -39,19 +39,19 @@ def write_npz(depth: DepthMap, target: IO[bytes]) -> None:
 
 def write_color(depth: DepthMap, target: IO[bytes], colormap: str = colors.DEFAULT_COLORMAP) -> None:
     """Write an 8-bit RGB PNG."""
-    _write_png(colors.to_color(depth, colormap), target, depth, _codes8(depth, colormap))
+    _write_png(colors.to_color(depth, colormap), target, depth, _codes(depth, colormap))
 
 
 def write_side(depth: DepthMap, rgb: np.ndarray, target: IO[bytes], colormap: str = colors.DEFAULT_COLORMAP) -> None:
     """Write photo, 50 white pixels and coloured depth side by side as an 8-bit RGB PNG. rgb: (H, W, 3) uint8."""
     gap = np.full((len(rgb), SIDE_GAP, 3), 255, np.uint8)
-    encoding = {**_codes8(depth, colormap), "left": rgb.shape[1] + SIDE_GAP}
+    encoding = {**_codes(depth, colormap), "left": rgb.shape[1] + SIDE_GAP}
     _write_png(np.hstack([rgb, gap, colors.to_color(depth, colormap)]), target, depth, encoding)
 
 
 def write_gray8(depth: DepthMap, target: IO[bytes]) -> None:
     """Write an 8-bit gray PNG, white is near."""
-    _write_png(colors.to_gray8(depth), target, depth, _codes8(depth, None))
+    _write_png(colors.to_gray8(depth), target, depth, _codes(depth))
 
 
 def write_gray16(depth: DepthMap, target: IO[bytes]) -> None:
@@ -64,8 +64,7 @@ def write_gray16(depth: DepthMap, target: IO[bytes]) -> None:
         encoding = {"code": "millimetres", "scale": MILLIMETRES, "clamped_pixels": clamped_pixels(depth)}
         _write_png(np.clip(millimetres, 0, FARTHEST_MILLIMETRE).astype(np.uint16), target, depth, encoding)
     else:
-        encoding = {**_codes8(depth, None), "scale": 65535, "offset": 0.0}
-        _write_png(colors.to_gray16(depth), target, depth, encoding)
+        _write_png(colors.to_gray16(depth), target, depth, _codes(depth, scale=65535, offset=0.0))
 
 
 def clamped_pixels(depth: DepthMap) -> int:
@@ -86,17 +85,24 @@ def read_depth(path: Path | str) -> DepthMap:
         return from_description(values, facts)
     except OutputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, SyntaxError, zipfile.BadZipFile) as error:
-        raise OutputError(f"cannot read depth from {path}: {error}") from error
+    except FileNotFoundError as error:
+        raise OutputError(f"{path} does not exist") from error
+    except Exception as error:  # what zip, npy, PNG and JSON readers raise on broken bytes has no common class
+        raise OutputError(f"cannot read depth from {path}: {' '.join(str(error).split()) or 'it is broken'}") from error
 
 
 def read_facts(path: Path) -> dict[str, Any]:
     """Return the JSON block of one of our PNG files without decoding the pixels; empty for any other file."""
     try:
-        with Image.open(path, formats=["PNG"]) as image:
-            return json.loads(image.info[TEXT_KEY])
-    except (OSError, KeyError, ValueError, SyntaxError):
+        with path.open("rb") as stream:
+            return _facts_of(PngImageFile(stream))
+    except Exception:  # whatever a stranger's file holds, it is not ours
         return {}
+
+
+def _facts_of(image: PngImageFile) -> dict[str, Any]:
+    facts = json.loads(image.info.get(TEXT_KEY, "{}"))
+    return facts if isinstance(facts, dict) and facts.get("schema") == SCHEMA else {}
 
 
 def _read_npz(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
@@ -108,12 +114,14 @@ def _read_npz(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 def _read_png(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    facts = read_facts(path)
-    if facts.get("schema") != SCHEMA:
-        raise OutputError(
-            f"{path} does not say what its numbers mean", "only files that depthcli wrote can be read back"
-        )
-    with Image.open(path, formats=["PNG"]) as image:
+    # Not Image.open, whose limit on the number of pixels is below what we write.
+    with path.open("rb") as stream:
+        image = PngImageFile(stream)
+        facts = _facts_of(image)
+        if not facts:
+            raise OutputError(
+                f"{path} does not say what its numbers mean", "only files that depthcli wrote can be read back"
+            )
         image.load()  # or numpy 1.22 hides that a file is cut short
         stored = np.asarray(image)
     encoding = facts["encoding"]
@@ -128,9 +136,10 @@ def _read_png(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     return (lo + t * (hi - lo)).astype(np.float32), facts
 
 
-def _codes8(depth: DepthMap, colormap: str | None) -> dict[str, Any]:
+def _codes(depth: DepthMap, colormap: str | None = None, scale: int = 255, offset: float = 0.5) -> dict[str, Any]:
+    """Return how codes become numbers: near is t = (code + offset) / scale, and t runs from lo to hi."""
     lo, hi = depth.range
-    return {"code": "nearness", "scale": 255, "offset": 0.5, "lo": lo, "hi": hi, "colormap": colormap}
+    return {"code": "nearness", "scale": scale, "offset": offset, "lo": lo, "hi": hi, "colormap": colormap}
 
 
 def _facts(depth: DepthMap) -> dict[str, Any]:
@@ -138,7 +147,7 @@ def _facts(depth: DepthMap) -> dict[str, Any]:
 
 
 def _write_png(pixels: np.ndarray, target: IO[bytes], depth: DepthMap, encoding: dict[str, Any]) -> None:
-    text = PngImagePlugin.PngInfo()
+    text = PngInfo()
     text.add_itxt(TEXT_KEY, json.dumps({**_facts(depth), "encoding": encoding}, ensure_ascii=False))
     text.add_itxt("Description", f"{depth.kind.meaning}; model {depth.origin.model_title or depth.origin.model}")
     Image.fromarray(pixels).save(target, format="PNG", pnginfo=text, compress_level=PNG_LEVEL)

@@ -99,6 +99,8 @@ def read_picture(source: Source, name: str | None = None, max_pixels: int = MAX_
 def _open_file(path: Path | str, name: str) -> BinaryIO:
     try:
         mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode) and not may_be_listed(path):
+            raise PictureError(f"{name} is a folder that may not be read: permission denied", "leave it out")
         if stat.S_ISDIR(mode):
             raise PictureError(f"{name} is a folder, not a picture", "depth dir takes folders")
         if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
@@ -113,6 +115,15 @@ def _open_file(path: Path | str, name: str) -> BinaryIO:
         raise PictureError(f"{name} cannot be opened: {reason}", "check the path") from error
     except ValueError as error:  # a null byte in the name
         raise PictureError(f"{name} is not a file name", "check the path") from error
+
+
+def may_be_listed(folder: Path | str) -> bool:
+    """Return whether the names in a folder can be read."""
+    try:
+        with os.scandir(folder):
+            return True
+    except OSError:
+        return False
 
 
 def _printable(name: str) -> str:

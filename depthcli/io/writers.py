@@ -80,6 +80,15 @@ class OutputSpec:
         """Return the files for one picture, from its output path without any ending."""
         return tuple(stem.with_name(stem.name + FORMATS[name].ending) for name in self.formats)
 
+    def warnings(self, depth: DepthMap) -> tuple[str, ...]:
+        """Return what the formats cannot hold of a map, one line each."""
+        clamped = depth_files.clamped_pixels(depth) if "gray" in self.formats else 0
+        if not clamped:
+            return ()
+        return (
+            f"{clamped} pixels are beyond the 65.535 m of a 16-bit PNG in millimetres and were clamped; npz holds all",
+        )
+
     def write(self, depth: DepthMap, rgb: np.ndarray, paths: Sequence[Path]) -> None:
         """Write one file per format, each whole or not at all. rgb: the (H, W, 3) uint8 picture."""
         for name, path in zip(self.formats, paths):

@@ -12,7 +12,6 @@ from typing import Any, Callable, Optional
 from depthcli.errors import DepthError, DiskFullError, OutputError, PictureError, UsageError
 from depthcli.estimator import DepthEstimator
 from depthcli.io.atomic import remove_partials
-from depthcli.io.depth_files import clamped_pixels
 from depthcli.io.images import Picture, read_picture
 from depthcli.io.writers import OutputSpec
 from depthcli.jobs.inputs import Task
@@ -42,11 +41,11 @@ class FolderJob:
             raise UsageError(f"--if-exists {self.if_exists} means nothing", f"choose from: {', '.join(IF_EXISTS)}")
         if self.batch < 1:
             raise UsageError(f"a batch of {self.batch} means nothing", "--batch is at least 1")
-        sources = {os.path.realpath(task.source) for task in self.tasks}
+        sources = {os.path.realpath(task.source) for task in self.tasks if isinstance(task.source, Path)}
         for task in self.tasks:
             for path in self.outputs.paths(task.stem):
                 if os.path.realpath(path) in sources:
-                    raise UsageError(f"the result for {task.source} would replace the picture {path}", "use another -o")
+                    raise UsageError(f"the result for {task.name} would replace the picture {path}", "use another -o")
 
     def paths(self, task: Task) -> tuple[Path, ...]:
         """Return the files that a task makes."""
@@ -140,7 +139,7 @@ def _open(job: FolderJob, model: _Once, task: Task) -> _Open | Result:
     """Read one picture and see whether it fits into the memory."""
     started = time.perf_counter()
     try:
-        picture = read_picture(task.source)
+        picture = read_picture(task.source, None if isinstance(task.source, Path) else task.name)
     except (DepthError, MemoryError) as error:
         return _failed(job, task, error)
     read = time.perf_counter() - started
@@ -167,10 +166,6 @@ def _settle(job: FolderJob, estimator: DepthEstimator, waiting: Sequence[_Open])
     share = (time.perf_counter() - started) / len(waiting)
     for item, depth in zip(waiting, depths):
         started = time.perf_counter()
-        notes = item.picture.notes
-        clamped = clamped_pixels(depth) if "gray" in job.outputs.formats else 0
-        if clamped:
-            notes = (*notes, f"{clamped} pixels beyond 65.535 m were clamped in the 16-bit PNG")
         try:
             job.outputs.write(depth, item.picture.rgb, job.paths(item.task))
         except DiskFullError:
@@ -186,8 +181,10 @@ def _settle(job: FolderJob, estimator: DepthEstimator, waiting: Sequence[_Open])
                 item.task,
                 DONE,
                 ms=round(1000 * seconds, 1),
-                notes=notes,
+                notes=item.picture.notes,
+                warnings=job.outputs.warnings(depth),
                 model=estimator.row.name,
+                weights=estimator.weights.sha256,
                 settings=job.settings,
             ),
         )

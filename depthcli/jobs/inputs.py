@@ -9,55 +9,74 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Union
 
 from depthcli.errors import UsageError
 from depthcli.io.depth_files import read_facts
-from depthcli.io.images import is_picture
+from depthcli.io.images import is_picture, may_be_listed
 from depthcli.io.writers import ENDINGS
 
 
 @dataclass(frozen=True)
 class Task:
-    """One picture to do. source: where it is; name: how it is called in reports; stem: output path without ending."""
+    """One picture to do.
 
-    source: Path
+    source: where it is, or the bytes of its file; name: how it is called in reports; stem: output path without ending.
+    """
+
+    source: Union[Path, bytes]
     name: str
     stem: Path
 
 
-def find_pictures(
-    folder: Path, include: Sequence[str] = (), exclude: Sequence[str] = (), leave_out: Path | None = None
-) -> list[Path]:
+def find_pictures(folder: Path, leave_out: Path | None = None) -> list[Path]:
     """Return the pictures below a folder, as paths relative to it, sorted.
 
-    include, exclude: patterns such as "*.jpg", "raw" or "raw/*", matched without case against the relative path, the
-    bare name and the folders on the way.
     leave_out: a folder not to enter (where the results go). Hidden files, links to folders, and depth pictures that
-    depthcli wrote are not taken up.
+    depthcli wrote are not taken up. A folder below that may not be read stands in the list itself, to fail by name.
+    Raises UsageError where the folder itself may not be read.
     """
+    if not may_be_listed(folder):
+        raise UsageError(f"cannot read the folder {folder}: permission denied")
     found = []
-    for root, folders, names in os.walk(folder, onerror=_raise_unreadable):
+
+    def enter(path: Path) -> bool:
+        if path.name.startswith(".") or _same(path, leave_out):
+            return False
+        readable = may_be_listed(path)
+        if not readable:
+            found.append(path.relative_to(folder))
+        return readable
+
+    for root, folders, names in os.walk(folder):
         here = Path(root)
-        folders[:] = sorted(n for n in folders if not n.startswith(".") and not _same(here / n, leave_out))
+        folders[:] = [name for name in folders if enter(here / name)]
         for name in names:
             path = here / name
-            relative = path.relative_to(folder)
-            if include and not _matches(relative, include):
-                continue
-            if _matches(relative, exclude) or not is_picture(path) or _is_our_output(path):
-                continue
-            found.append(relative)
+            if is_picture(path) and not _is_our_output(path):
+                found.append(path.relative_to(folder))
     return sorted(found)
+
+
+def is_chosen(relative: Path, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    """Return whether a picture is wanted by patterns such as "*.jpg", "raw" or "raw/*".
+
+    A pattern fits a relative path, a bare name, or a folder on the way; case does not count (IMG_1.JPG).
+    """
+    return (not include or _matches(relative, include)) and not _matches(relative, exclude)
 
 
 def expand(arguments: Sequence[str]) -> list[tuple[Path, Path]]:
     """Return (path, path below the output folder) for files, folders, globs and .txt lists, in the order given.
 
-    A picture that is named twice is done once. Raises UsageError for an argument that stands for nothing.
+    A picture that is named twice is done once. Depth pictures that depthcli wrote are left out where several arguments
+    are given, as `*.png` names them too. Raises UsageError for an argument that stands for nothing.
     """
     pairs: dict[Path, tuple[Path, Path]] = {}
     for argument in arguments:
         for path, relative in _expand_one(argument):
+            if len(arguments) > 1 and _is_our_output(path):
+                continue
             pairs.setdefault(Path(os.path.abspath(path)), (path, relative))
     return list(pairs.values())
 
@@ -80,7 +99,7 @@ def plan_tasks(pairs: Iterable[tuple[Path, Path]], output: Path | None) -> list[
     for (path, relative), stem in zip(pairs, stems):
         if stem in tasks:
             raise UsageError(
-                f"{tasks[stem].source} and {path} would both be written to {stem}{ENDINGS[0]}",
+                f"{tasks[stem].source!s} and {path} would both be written to {stem}{ENDINGS[0]}",
                 "give each its own -o, or give their common folder to `depth dir`",
             )
         tasks[stem] = Task(path, relative.as_posix() if output is not None else str(path), stem)
@@ -88,6 +107,8 @@ def plan_tasks(pairs: Iterable[tuple[Path, Path]], output: Path | None) -> list[
 
 
 def _expand_one(argument: str) -> Iterator[tuple[Path, Path]]:
+    if not argument:
+        raise UsageError("an empty argument names no picture", "is a variable of your script unset?")
     path = Path(argument)
     if path.is_dir():
         found = find_pictures(path)
@@ -119,19 +140,14 @@ def _read_list(path: Path) -> list[Path]:
 
 
 def _matches(relative: Path, patterns: Sequence[str]) -> bool:
-    """Return whether a pattern fits the path, its name, or a folder on the way; case does not count (IMG_1.JPG)."""
-    names = [name.lower() for name in (relative.as_posix(), *relative.parts)]
-    names += [parent.as_posix().lower() for parent in relative.parents]
+    paths = [relative, *list(relative.parents)[:-1]]  # the last parent is the folder we started from
+    names = {name.lower() for path in paths for name in (path.as_posix(), path.name)}
     return any(fnmatchcase(name, pattern.lower()) for pattern in patterns for name in names)
 
 
 def _is_our_output(path: Path) -> bool:
-    return path.name.endswith(ENDINGS) and path.is_file() and bool(read_facts(path))  # a pipe would wait for ever
+    return path.suffix.lower() == ".png" and path.is_file() and bool(read_facts(path))  # a pipe would wait for ever
 
 
 def _same(path: Path, other: Path | None) -> bool:
     return other is not None and os.path.realpath(path) == os.path.realpath(other)
-
-
-def _raise_unreadable(error: OSError) -> None:
-    raise UsageError(f"cannot read the folder {error.filename}: {error.strerror}") from error

@@ -23,7 +23,8 @@ class Result:
 
     input: its name; outputs: the files, as written in reports; status: done, skipped or failed; ms: milliseconds from
     opening the picture to the last rename; error: one line; code: that error's exit code; notes: what was done to the
-    picture on reading; model: the row that made it; settings: the options that shaped the result.
+    picture on reading; warnings: what the files cannot hold; model, weights: the row that made it and the sha256 of
+    its weights; settings: the options that shaped the result.
     """
 
     input: str
@@ -33,12 +34,14 @@ class Result:
     error: str = ""
     code: int = 0
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     model: str = ""
+    weights: str = ""
     settings: str = ""
 
     def to_json(self) -> str:
-        """Return one line of JSON, empty fields left out."""
-        line = json.dumps({k: v for k, v in asdict(self).items() if v or k == "outputs"}, ensure_ascii=False)
+        """Return one line of JSON."""
+        line = json.dumps(asdict(self), ensure_ascii=False)
         # A name that is not UTF-8 holds lone surrogates; spelled out they are JSON that can be written and read back.
         return line.encode("utf-8", "backslashreplace").decode()
 
@@ -51,7 +54,7 @@ class Manifest:
         self.rows: dict[str, dict[str, Any]] = _read(path)
 
     def add(self, result: Result) -> None:
-        """Append one row, its outputs relative to the manifest's folder; it is on disk, whole, when this returns."""
+        """Append one row, its outputs relative to the manifest's folder."""
         outputs = tuple(os.path.relpath(path, self._path.parent) for path in result.outputs)
         line = replace(result, outputs=outputs).to_json()
         try:

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from depthcli import read_depth
@@ -159,7 +160,21 @@ class TestRepetition:
         before = tree("out")
         ran = depth("dir", "in", "-o", "out", "--encoder", "tiny", "--input-size", 98)
         assert tree("out") == before
-        assert "2 skipped pictures were made with other options; --if-exists overwrite makes them anew" in ran.err
+        assert (
+            "2 skipped pictures were made with other options or weights; --if-exists overwrite makes them anew"
+            in ran.err
+        )
+
+    def test_files_made_with_other_weights_are_kept_and_it_is_said(self, depth, tiny_weights):
+        from safetensors.numpy import load_file, save_file
+
+        weights = {name: value * np.float16(0.9) for name, value in load_file(str(tiny_weights)).items()}
+        tiny_weights.unlink()
+        save_file(weights, str(tiny_weights))
+        photo("in/c.jpg")
+        ran = depth("dir", "in", "-o", "out", *TINY)
+        assert ran.lines == ["out/c_depth.png"]
+        assert "warning: 2 skipped pictures were made with other options or weights" in ran.err
 
     def test_overwrite_makes_them_anew(self, depth):
         ran = depth("dir", "in", "-o", "out", "--encoder", "tiny", "--input-size", 98, "--if-exists", "overwrite")

@@ -22,6 +22,18 @@ def files() -> list[str]:
     return sorted(path for path in tree(".") if not path.startswith("checkpoints/"))
 
 
+@pytest.fixture
+def metric_row(monkeypatch, tiny_file):
+    """A metric row of the size of tiny, with the same weights."""
+    from dataclasses import replace
+
+    from depthcli import zoo
+
+    row = replace(zoo.find_row("tiny"), name="small-rooms", kind=DepthKind.METRIC_DEPTH, max_depth=20.0)
+    monkeypatch.setitem(zoo._BY_NAME, row.name, row)
+    return row.name
+
+
 class TestWhereResultsGo:
     def test_beside_the_picture_and_the_path_to_stdout(self, depth):
         photo("in/a.jpg")
@@ -337,17 +349,6 @@ class TestModelOptions:
             ran = depth("image", "a.jpg", *TINY, "--checkpoint", name)
             assert (ran.code, ran.out) == (4, "") and name in ran.error
 
-    @pytest.fixture
-    def metric_row(self, monkeypatch, tiny_file):
-        """A metric row of the size of tiny, with the same weights."""
-        from dataclasses import replace
-
-        from depthcli import zoo
-
-        row = replace(zoo.find_row("tiny"), name="small-rooms", kind=DepthKind.METRIC_DEPTH, max_depth=20.0)
-        monkeypatch.setitem(zoo._BY_NAME, row.name, row)
-        return row.name
-
 
 class TestReport:
     def test_json_is_one_object_for_each_picture_and_one_that_sums_up(self, depth):
@@ -366,8 +367,13 @@ class TestReport:
 
     def test_quiet_says_nothing_but_errors(self, depth):
         photo("a.jpg")
-        ran = depth("image", "a.jpg", "b.jpg", "-q", "--input-size", 56)
+        ran = depth("image", "a.jpg", "b.jpg", "-q", *TINY)
         assert (ran.code, ran.out) == (3, "") and "b.jpg does not exist" in ran.error
+
+    def test_quiet_or_not_a_coarser_model_is_never_taken_in_silence(self, depth):
+        photo("a.jpg")
+        ran = depth("image", "a.jpg", "-q", "--input-size", 56)
+        assert ran.code == 0 and ran.err.startswith("using tiny")
 
     def test_verbose_says_what_was_done_to_each_picture(self, depth):
         Image.new("RGBA", (80, 60), (255, 0, 0, 128)).save("a.png")
@@ -375,3 +381,32 @@ class TestReport:
         assert ran.lines == ["a_depth.png"]
         assert "model depthcli tiny, Apache-2.0; torch " in ran.err
         assert "a.png: done" in ran.err and "alpha composited on black" in ran.err
+
+
+class TestHonesty:
+    def test_own_weights_bear_neither_the_title_nor_the_licence_of_published_ones(self, depth, metric_row):
+        import shutil
+
+        shutil.copy("checkpoints/tiny.safetensors", "mine.safetensors")
+        photo("a.jpg")
+        depth("image", "a.jpg", "--checkpoint", "mine.safetensors", "--encoder", "tiny", "--input-size", 56)
+        origin = read_depth("a_depth.png").origin
+        assert (origin.model, origin.licence) == ("tiny", "") and "mine.safetensors" in origin.model_title
+
+    def test_a_folder_of_a_models_name_does_not_hide_the_model(self, depth):
+        Path("tiny").mkdir()
+        photo("a.jpg")
+        assert depth("image", "a.jpg", "--model", "tiny", "--input-size", 56).code == 0
+
+    def test_clamped_metres_are_said_whatever_the_verbosity(self, depth, metric_row):
+        photo("a.jpg")
+        command = ("image", "a.jpg", "-m", metric_row, "--max-depth", 5000, "-f", "gray", "--input-size", 56)
+        for ran in (depth(*command, "-q"), depth(*command, "-o", "-")):
+            assert ran.code == 0 and "warning: " in ran.err and "65.535 m" in ran.err
+
+    @pytest.mark.parametrize("arguments", [("image", ""), ("image", "a.jpg", "-o", ""), ("dir", "")])
+    def test_an_empty_name_is_not_the_current_folder(self, depth, arguments):
+        photo("a.jpg")
+        ran = depth(*arguments)
+        assert ran.code == 2 and "unset" in ran.error
+        assert tree(".").keys() == {"a.jpg", "checkpoints/tiny.safetensors"}

@@ -18,6 +18,7 @@ from depthcli.jobs.folder import FolderJob, run_folder
 from depthcli.jobs.inputs import find_pictures, plan_tasks
 from depthcli.jobs.manifest import Manifest, Result
 from depthcli.preprocess import plan_input
+from depthcli.weights import WeightsFile
 from depthcli.zoo import find_row
 from tests.conftest import broken, photo, tree
 
@@ -26,6 +27,7 @@ class Fake:
     """Takes the red channel for disparity, and notes what it was asked for."""
 
     row = find_row("tiny")
+    weights = WeightsFile(Path("tiny.safetensors"), "ab" * 32, "package")
 
     def __init__(self, fails=()):
         self.fails = dict(fails)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from depthcli.depthmap import DepthKind, DepthMap
-from depthcli.errors import UsageError
+from depthcli.errors import PictureError, UsageError
+from depthcli.io.images import read_picture
 from depthcli.io.writers import FORMATS, OutputSpec, write_depth
-from depthcli.jobs.inputs import expand, find_pictures, plan_tasks
+from depthcli.jobs.inputs import expand, find_pictures, is_chosen, plan_tasks
 from tests.conftest import photo
 
 
@@ -19,8 +20,8 @@ def found(*arguments: str) -> list[str]:
     return [str(path) for path, _ in expand(arguments)]
 
 
-def below(folder: str, **options: object) -> list[str]:
-    return [path.as_posix() for path in find_pictures(Path(folder), **options)]
+def below(folder: str, include: tuple = (), exclude: tuple = (), **options: object) -> list[str]:
+    return [p.as_posix() for p in find_pictures(Path(folder), **options) if is_chosen(p, include, exclude)]
 
 
 def stems(*names: str, output: str | None = "out") -> list[str]:
@@ -82,12 +83,15 @@ class TestFolders:
         os.mkfifo("in/a_depth.png")
         assert below("in") == ["a_depth.png"]
 
-    def test_a_folder_that_may_not_be_read_is_an_error(self, as_nobody):
-        touch("in/closed/a.jpg")
+    def test_a_folder_that_may_not_be_read_is_taken_up_so_that_it_is_named(self, as_nobody):
+        touch("in/a.jpg", "in/closed/a.jpg")
         Path("in/closed").chmod(0)
         try:
-            with pytest.raises(UsageError, match="cannot read the folder in/closed: Permission denied"):
-                below("in")
+            assert below("in") == ["a.jpg", "closed"]
+            with pytest.raises(PictureError, match="in/closed is a folder that may not be read: permission denied"):
+                read_picture("in/closed")
+            with pytest.raises(UsageError, match="cannot read the folder in/closed: permission denied"):
+                below("in/closed")
         finally:
             Path("in/closed").chmod(0o700)
 
@@ -173,5 +177,6 @@ class TestPlaces:
 def test_patterns_take_no_notice_of_case_and_reach_into_folders():
     for name in ("IMG_1.JPG", "raw/b.jpg", "raw/deep/c.png", "day/raw.jpg"):
         photo(f"in/{name}")
-    found = [path.as_posix() for path in find_pictures(Path("in"), ["*.jpg"], ["raw"])]
+    found = [path.as_posix() for path in find_pictures(Path("in")) if is_chosen(path, ["*.jpg"], ["raw"])]
     assert found == ["IMG_1.JPG", "day/raw.jpg"]
+    assert not is_chosen(Path("a.jpg"), [], ["*"]) and is_chosen(Path("a.jpg"), [], [".*"])

@@ -13,7 +13,7 @@ from depthcli.jobs.manifest import Manifest, Result
 
 PATH = Path("out/manifest.jsonl")
 DONE = Result("a.jpg", ("out/a_depth.png",), "done", 12.5, notes=("first of 2 frames",), model="tiny", settings="x=1")
-FAILED = Result("b.jpg", (), "failed", error="b.jpg is empty")
+FAILED = Result("b.jpg", (), "failed", error="b.jpg is empty", code=1)
 
 
 def lines() -> list[dict]:
@@ -29,11 +29,27 @@ def test_a_row_says_what_came_in_what_went_out_how_and_how_long():
             "outputs": ["a_depth.png"],  # from the manifest's own folder, so that it can be moved
             "status": "done",
             "ms": 12.5,
+            "error": "",
+            "code": 0,
             "notes": ["first of 2 frames"],
+            "warnings": [],
             "model": "tiny",
+            "weights": "",
             "settings": "x=1",
         },
-        {"input": "b.jpg", "outputs": [], "status": "failed", "error": "b.jpg is empty"},
+        {
+            "input": "b.jpg",
+            "outputs": [],
+            "status": "failed",
+            "ms": 0.0,
+            "error": "b.jpg is empty",
+            "code": 1,
+            "notes": [],
+            "warnings": [],
+            "model": "",
+            "weights": "",
+            "settings": "",
+        },
     ]
 
 
