@@ -140,7 +140,7 @@ ROWS: tuple[ModelRow, ...] = (
         kind=DepthKind.RELATIVE_DISPARITY,
         weights=Weights(repo="", file="tiny.safetensors"),
         licence=APACHE,
-        input_size=224,
+        input_size=112,
         packaged=True,
     ),
     _relative(

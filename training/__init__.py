@@ -1,0 +1,1 @@
+"""Training of the packaged small model on synthetic scenes; not part of the installed package."""
