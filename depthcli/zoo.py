@@ -138,7 +138,9 @@ ROWS: tuple[ModelRow, ...] = (
         encoder="tiny",
         network=NETWORKS["tiny"],
         kind=DepthKind.RELATIVE_DISPARITY,
-        weights=Weights(repo="", file="tiny.safetensors", sha256="1020cee9d69223a99d30b1f865b31a0871e448eea9af4eae7def073a1186b80e"),
+        weights=Weights(
+            repo="", file="tiny.safetensors", sha256="1020cee9d69223a99d30b1f865b31a0871e448eea9af4eae7def073a1186b80e"
+        ),
         licence=APACHE,
         input_size=126,
         packaged=True,
