@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from depthcli.weights import digest
+from depthcli.weights import ASSETS, digest
 from depthcli.zoo import ROWS
 
 
@@ -33,10 +33,13 @@ def test_the_place_of_what_is_here_goes_to_stdout(depth, command):
     assert (ran.code, ran.lines, ran.err) == (0, ["checkpoints/tiny.safetensors"], "")
 
 
-def test_verify_says_what_a_file_holds(depth, tiny_file):
-    for arguments in ((), ("tiny",), ("tiny", "--checkpoint", tiny_file)):
+def test_verify_says_what_a_file_holds(depth, tiny_weights):
+    ran = depth("models", "verify", "tiny")  # the random weights of the tests, in checkpoints/
+    assert ran.code == 4 and digest(tiny_weights) in ran.out and "not the published file" in ran.out
+    tiny_weights.unlink()
+    for arguments in ((), ("tiny",), ("tiny", "--checkpoint", ASSETS / "tiny.safetensors")):
         ran = depth("models", "verify", *arguments)
-        assert ran.code == 0 and ran.lines[0].startswith("tiny: ") and digest(tiny_file) in ran.out
+        assert ran.code == 0 and "verified, sha256" in ran.out and ran.lines[0].startswith("tiny: ")
 
 
 def test_verify_names_a_damaged_file(depth):
