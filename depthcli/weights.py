@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Optional, Union
 from urllib.parse import urlsplit
 
 from depthcli.errors import CheckpointError, DownloadError, ModelError
-from depthcli.zoo import ROWS, ModelRow, find_row, select_row
+from depthcli.zoo import ROWS, ModelRow, find_row
 
 # The places a file can come from, as they are printed.
 NAMED = "--checkpoint"
@@ -232,18 +232,15 @@ def obtain(
 
 
 def obtain_auto(
-    metric: str | None = None, *, offline: bool = False, folder: Path = CHECKPOINTS, talk: Talk = tell
+    *, offline: bool = False, folder: Path = CHECKPOINTS, talk: Talk = tell
 ) -> tuple[ModelRow, WeightsFile, str | None]:
-    """Return vits and its weights if they are here or can be downloaded, else the packaged model and a notice.
-
-    There is no packaged metric model: with `metric` a failed download is raised.
-    """
-    row = select_row("vits", metric)
+    """Return vits and its weights if they are here or can be downloaded, else the packaged model and a notice."""
+    row = find_row("vits")
     try:
         return row, obtain(row, offline=offline, folder=folder, talk=talk), None
     except DownloadError as error:
         tiny = find_row("tiny")
-        file = None if metric else find(tiny, folder=folder)
+        file = find(tiny, folder=folder)
         if file is None:
             raise
         notice = f"using {tiny.name}, the coarse model of the package: {error.message}; for {row.name}, {_way(row)}"

@@ -342,7 +342,7 @@ class TestAuto:
 
     def test_no_metric_model_is_packaged(self):
         with pytest.raises(DownloadError, match="metric_hypersim_vits") as caught:
-            obtain_auto("indoor", offline=True, talk=quiet)
+            obtain(INDOOR, offline=True, talk=quiet)
         assert "tiny" not in caught.value.hint
 
     def test_an_explicit_vits_never_falls_back(self):
