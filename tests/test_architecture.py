@@ -22,7 +22,7 @@ ROOMS = (
     ("nets",),
     ("backends",),
     ("estimator",),
-    ("jobs",),
+    ("jobs", "eval"),
     ("cli",),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

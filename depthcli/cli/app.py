@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from depthcli.cli import dir as dir_command
+from depthcli.cli import eval as eval_command
 from depthcli.cli import image as image_command
 from depthcli.cli import models
 from depthcli.cli.report import say, say_error
@@ -66,6 +67,7 @@ def _root(
 
 app.command("image")(image_command.image)
 app.command("dir")(dir_command.directory)
+app.command("eval")(eval_command.evaluate)
 app.add_typer(models.app, name="models")
 
 

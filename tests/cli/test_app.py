@@ -11,7 +11,8 @@ from depthcli import errors
 from depthcli.version import __version__
 from tests.conftest import environment
 
-COMMANDS = [(), ("image",), ("dir",), ("models",), *(("models", name) for name in ("list", "pull", "verify", "path"))]
+SCREENS = ("list", "pull", "verify", "path")
+COMMANDS = [(), ("image",), ("dir",), ("eval",), ("models",), *(("models", name) for name in SCREENS)]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

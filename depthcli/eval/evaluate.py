@@ -1,0 +1,200 @@
+"""A list of pictures with truths, and where predictions come from -> one Score per picture, and their means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from depthcli.depthmap import DepthKind, DepthMap, Origin
+from depthcli.errors import DepthError, DiskFullError, PictureError
+from depthcli.eval import metrics, panels
+from depthcli.eval.alignment import AUTO, Alignment, align, protocol
+from depthcli.eval.lists import Entry
+from depthcli.eval.metrics import Figures
+from depthcli.eval.truth import Truth, read_truth
+from depthcli.io.images import Picture, read_picture
+from depthcli.postprocess import resize_bilinear
+from depthcli.version import __version__
+
+SCHEMA = "depthcli-eval/1"
+# From an entry and its picture to a prediction of any size; raises DepthError where there is none.
+Predict = Callable[[Entry, Picture], DepthMap]
+# Two sizes are of one view where their proportions differ by less: what rounding to whole elements makes of small ones.
+_SAME_VIEW = 0.02
+
+
+@dataclass(frozen=True)
+class Score:
+    """What became of one entry.
+
+    figures: empty where it failed. known, elements: how many elements of the truth are known, of how many inside the
+    crop. pairs: how many point pairs. kind: of the prediction; origin: where it came from. alignment: None without a
+    truth. error: one line, or empty; code: that error's exit code.
+    """
+
+    entry: Entry
+    figures: Figures = field(default_factory=Figures)
+    kind: DepthKind | None = None
+    origin: Origin = field(default_factory=Origin)
+    alignment: Alignment | None = None
+    known: int = 0
+    elements: int = 0
+    pairs: int = 0
+    error: str = ""
+    code: int = 0
+
+
+def evaluate(
+    entries: Sequence[Entry], predict: Predict, alignment: str = AUTO, errors: Path | None = None
+) -> Iterator[Score]:
+    """Yield one Score per entry, in order; an entry that fails is scored with its error and the rest goes on.
+
+    A prediction of another size is resized to the truth's, bilinear with the corners aligned; the truth never is.
+    alignment: one of ALIGNMENTS. errors: a folder for one error picture each, NAME_error.png.
+    Raises DiskFullError where no more error pictures can be written.
+    """
+    for entry in entries:
+        try:
+            score = _score(entry, predict, alignment, errors)
+        except DiskFullError:
+            raise
+        except (DepthError, MemoryError) as error:
+            score = _failed(entry, error)
+        yield score
+
+
+def _score(entry: Entry, predict: Predict, alignment: str, errors: Path | None) -> Score:
+    picture = read_picture(entry.picture)
+    truth = _truth(entry, picture)
+    _check_pairs(entry, picture)
+    depth = predict(entry, picture)
+    _check_view("the prediction", depth.size, picture)
+    pairs = None
+    if entry.pairs:
+        pairs = metrics.pair_accuracy(_nearness(resize_bilinear(depth.values, picture.size), depth.kind), entry.pairs)
+    score = Score(entry, Figures(pairs=pairs), depth.kind, depth.origin, pairs=len(entry.pairs))
+    if truth is None:
+        return score
+
+    top, left, bottom, right = entry.crop or (0, 0, truth.size[1], truth.size[0])
+    size, truth = truth.size, truth.crop(top, left, bottom, right)
+    values = resize_bilinear(depth.values, size)[top:bottom, left:right]
+    aligned, done = align(values, depth.kind, truth, alignment, entry.min_depth, entry.max_depth)
+    known = truth.known
+    nearness = truth.disparity[known]
+    figures = Figures(
+        **metrics.errors(aligned[known], truth.depth[known], truth.metres),
+        spearman=metrics.spearman(_nearness(values, depth.kind)[known], nearness),
+        prior=metrics.spearman(np.nonzero(known)[0], nearness),
+        pairs=pairs,
+        boundary_f1=metrics.boundary_f1(aligned, truth.depth),
+    )
+    if errors is not None:
+        photo = panels.resized_photo(picture.rgb, size)[top:bottom, left:right]
+        panels.write_panels(panels.error_panels(photo, aligned, truth), errors / f"{entry.name}_error.png")
+    return replace(score, figures=figures, alignment=done, known=int(known.sum()), elements=known.size)
+
+
+def _truth(entry: Entry, picture: Picture) -> Truth | None:
+    """Return the truth of an entry at its full size, unknown beyond the entry's limits."""
+    if entry.truth is None:
+        return None
+    truth = read_truth(entry.truth, entry.format, entry.scale, entry.invalid)
+    width, height = truth.size
+    _check_view("the truth", truth.size, picture)
+    if entry.crop and (entry.crop[2] > height or entry.crop[3] > width):
+        raise PictureError(f"crop {list(entry.crop)} reaches beyond the truth's {height} rows and {width} columns")
+    if entry.min_depth is None and entry.max_depth is None:
+        return truth
+    if not truth.metres:
+        raise PictureError(f"{entry.truth} is not in metres, as min_depth and max_depth are", "leave these out")
+    lo, hi = entry.min_depth or 0, entry.max_depth or np.inf
+    inside = np.where(truth.known, truth.values, 0)
+    return Truth(np.where((inside >= lo) & (inside <= hi), inside, np.nan), truth.kind)
+
+
+def _check_view(what: str, size: tuple[int, int], picture: Picture) -> None:
+    (width, height), (wide, high) = size, picture.size
+    if abs(width * high - wide * height) > _SAME_VIEW * wide * height:
+        raise PictureError(f"{what} is {width}x{height} and the picture {wide}x{high}: these are not one view")
+
+
+def _check_pairs(entry: Entry, picture: Picture) -> None:
+    width, height = picture.size
+    for pair in entry.pairs:
+        if any(row >= height or column >= width for row, column in pair):
+            raise PictureError(f"the pair {[list(point) for point in pair]} leaves the picture of {width}x{height}")
+
+
+def _nearness(values: np.ndarray, kind: DepthKind) -> np.ndarray:
+    return values if kind.near_is_high else -values
+
+
+def _failed(entry: Entry, error: DepthError | MemoryError) -> Score:
+    if isinstance(error, MemoryError):
+        error = PictureError("not enough memory", "use a smaller --input-size")
+    return Score(entry, error=" ".join(str(error).split()), code=error.exit_code)
+
+
+def mean(scores: Sequence[Score]) -> Figures:
+    """Return the mean of each figure over the pictures that have it; `pairs` is the share of all pairs together."""
+    means = {}
+    for name in asdict(Figures()):
+        given = [(getattr(score.figures, name), score) for score in scores]
+        values = [value for value, _ in given if value is not None]
+        weights = [score.pairs if name == "pairs" else 1 for value, score in given if value is not None]
+        means[name] = float(np.average(values, weights=weights)) if values else None
+    return Figures(**means)
+
+
+def better_than_prior(scores: Sequence[Score]) -> tuple[int, int]:
+    """Return how many pictures have a rank correlation above their prior's, and how many have both."""
+    both = [(score.figures.spearman, score.figures.prior) for score in scores]
+    wins = [found > prior for found, prior in both if found is not None and prior is not None]
+    return sum(wins), len(wins)
+
+
+def report(scores: Sequence[Score], alignment: str, source: dict[str, Any]) -> dict[str, Any]:
+    """Return everything as one JSON-ready dictionary. source: what predicted, for the reader of the file."""
+    better, compared = better_than_prior(scores)
+    failed = sum(bool(score.error) for score in scores)
+    rows = [_row(score) for score in scores]
+    return {
+        "schema": SCHEMA,
+        "depthcli": __version__,
+        "source": source,
+        "align": alignment,
+        "protocol": protocol(score.alignment for score in scores if score.alignment),
+        "mean": asdict(mean(scores)),
+        "pictures_in_mean": {name: sum(row[name] is not None for row in rows) for name in asdict(Figures())},
+        "better_than_prior": better,
+        "compared_with_prior": compared,
+        "summary": {"done": len(scores) - failed, "failed": failed, "total": len(scores)},
+        "pictures": rows,
+    }
+
+
+def _row(score: Score) -> dict[str, Any]:
+    done = score.alignment
+    return {
+        "entry": score.entry.number,
+        "name": score.entry.name,
+        "picture": score.entry.source,
+        "kind": score.kind and score.kind.value,
+        "model": score.origin.model,
+        "weights_sha256": score.origin.sha256,
+        "align": done and done.method,
+        "scale": done and done.scale,
+        "shift": done and done.shift,
+        "turned_over": done and done.turned_over,
+        "known": score.known,
+        "elements": score.elements,
+        "pair_count": score.pairs,
+        **asdict(score.figures),
+        "error": score.error or None,
+        "exit_code": score.code,
+    }

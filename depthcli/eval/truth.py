@@ -1,0 +1,194 @@
+"""Truth files -> one Truth: measured depth or disparity, NaN where nothing is known. One row per format.
+
+What is never knowledge, whatever the format: NaN, infinity, zero and negative numbers.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL.PngImagePlugin import PngImageFile
+
+from depthcli.depthmap import DepthKind
+from depthcli.errors import DepthError, PictureError
+from depthcli.io.depth_files import read_depth
+
+METRES, DISPARITY = DepthKind.METRIC_DEPTH, DepthKind.RELATIVE_DISPARITY
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What is known of one view.
+
+    values: (H, W) float64, above 0, NaN where unknown, read-only. kind: METRIC_DEPTH, in metres, or RELATIVE_DISPARITY,
+    in pixels or any other unit: proportional to 1 / depth.
+    """
+
+    values: np.ndarray
+    kind: DepthKind
+
+    def __post_init__(self) -> None:
+        values = np.array(self.values, dtype=np.float64)
+        values[~(np.isfinite(values) & (values > 0))] = np.nan
+        values.flags.writeable = False
+        object.__setattr__(self, "values", values)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in elements."""
+        return self.values.shape[1], self.values.shape[0]
+
+    @property
+    def metres(self) -> bool:
+        """True where depth has a unit."""
+        return self.kind is METRES
+
+    @property
+    def known(self) -> np.ndarray:
+        """(H, W) bool."""
+        return np.isfinite(self.values)
+
+    @property
+    def depth(self) -> np.ndarray:
+        """(H, W) depth, large is far: metres, or what one over the disparity's unit is."""
+        return self.values if self.metres else 1 / self.values
+
+    @property
+    def disparity(self) -> np.ndarray:
+        """(H, W) disparity, large is near: 1 / metres, or the unit of the file."""
+        return 1 / self.values if self.metres else self.values
+
+    def crop(self, top: int, left: int, bottom: int, right: int) -> Truth:
+        """Return rows top to bottom and columns left to right, the last ones not included."""
+        return Truth(self.values[top:bottom, left:right], self.kind)
+
+
+@dataclass(frozen=True)
+class TruthFormat:
+    """One format: what a stored number means.
+
+    scale: stored numbers to one metre, or to one unit of disparity. only_png16: other files cannot be of this format,
+    and an 8-bit PNG is refused as the preview it must be. rotated: the 16 bits stand three places to the left.
+    """
+
+    name: str
+    what: str
+    kind: DepthKind
+    scale: float = 1.0
+    only_png16: bool = False
+    rotated: bool = False
+
+
+FORMATS: dict[str, TruthFormat] = {
+    row.name: row
+    for row in (
+        TruthFormat("nyu", "16-bit PNG, millimetres", METRES, 1000, only_png16=True),
+        TruthFormat("scannet", "16-bit PNG, millimetres", METRES, 1000, only_png16=True),
+        TruthFormat("open3d", "16-bit PNG, millimetres", METRES, 1000, only_png16=True),
+        TruthFormat("kitti", "16-bit PNG, metres x 256", METRES, 256, only_png16=True),
+        TruthFormat("tum", "16-bit PNG, metres x 5000", METRES, 5000, only_png16=True),
+        TruthFormat("sun", "16-bit PNG, millimetres, bits rotated", METRES, 1000, only_png16=True, rotated=True),
+        TruthFormat("depth", "PNG, NPZ, NPY or PFM, metres x scale", METRES),
+        TruthFormat("disparity", "PNG, NPZ, NPY or PFM, proportional to 1 / depth", DISPARITY),
+    )
+}
+OWN = "depthcli"  # written by this tool: the file itself says what its numbers mean
+FORMAT_NAMES = (*FORMATS, OWN)
+
+
+def read_truth(path: Path, format: str, scale: float | None = None, invalid: Sequence[float] = ()) -> Truth:
+    """Return the truth in a file.
+
+    format: one of FORMAT_NAMES. scale: stored numbers to a metre or unit; the format's own where None. invalid: stored
+    numbers that mean unknown, besides those that never mean anything else.
+    Raises PictureError for a file that is missing, damaged or not of this format, OutputError for one that is not ours
+    though the format says so.
+    """
+    if format == OWN:
+        return _read_own(path, invalid)
+    row = FORMATS[format]
+    stored = read_numbers(path, "disparity" if row.kind is DISPARITY else "depth", row.only_png16)
+    if row.rotated:
+        bits = stored.astype(np.uint16)
+        stored = (bits >> 3) | (bits << 13)
+    values = stored.astype(np.float64)
+    values[np.isin(stored, invalid)] = np.nan
+    return Truth(values / (scale or row.scale), row.kind)
+
+
+def _read_own(path: Path, invalid: Sequence[float]) -> Truth:
+    depth = read_depth(path)
+    values = np.where(np.isin(depth.values, invalid), np.nan, depth.values.astype(np.float64))
+    if depth.kind is DepthKind.RELATIVE_DEPTH:
+        with np.errstate(divide="ignore"):
+            return Truth(1 / values, DISPARITY)
+    return Truth(values, depth.kind)
+
+
+def read_numbers(path: Path, array: str = "depth", only_png16: bool = False) -> np.ndarray:
+    """Return the (H, W) numbers of a gray PNG, a PFM, an NPY or an NPZ as they are stored, top row first.
+
+    array: which one of an NPZ that holds several. only_png16: refuse all but 16-bit PNG. Raises PictureError.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None or (only_png16 and reader is not _png):
+        known = "16-bit PNG" if only_png16 else ", ".join(suffix[1:].upper() for suffix in _READERS)
+        raise PictureError(f"{path} is not {known}", "another format may be meant")
+    try:
+        numbers = reader(path.read_bytes(), array)
+        if numbers.ndim != 2 or not numbers.size or numbers.dtype.kind not in "uif":
+            raise ValueError(f"it holds {numbers.dtype} {numbers.shape}, not (H, W) numbers")
+        if only_png16 and numbers.dtype == np.uint8:
+            raise ValueError("it has 8 bits, as a preview has, where the format has 16")
+    except FileNotFoundError as error:
+        raise PictureError(f"{path} does not exist", "check the path") from error
+    except DepthError:
+        raise
+    except Exception as error:  # what zip, npy and PNG readers raise on broken bytes has no common class
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or "it is damaged"
+        raise PictureError(f"cannot read numbers from {path}: {reason}") from error
+    return numbers
+
+
+def _png(data: bytes, array: str) -> np.ndarray:
+    PngImageFile(io.BytesIO(data)).verify()  # the check sums, which loading leaves out
+    bits, colour = data[24:26]
+    if bits not in (8, 16) or colour != 0:  # fewer bits would be stretched to 8
+        raise ValueError("it is not gray with 8 or 16 bits")
+    image = PngImageFile(io.BytesIO(data))
+    image.load()  # or numpy 1.22 hides that a file is cut short
+    return np.asarray(image).astype(np.uint8 if bits == 8 else np.uint16)
+
+
+def _npy(data: bytes, array: str) -> np.ndarray:
+    return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+
+
+def _npz(data: bytes, array: str) -> np.ndarray:
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        names = list(arrays)
+        if len(names) != 1 and array not in names:
+            raise ValueError(f"it holds {', '.join(names) or 'nothing'}: one array is wanted, or one called {array}")
+        return arrays[names[0] if len(names) == 1 else array]
+
+
+def _pfm(data: bytes, array: str) -> np.ndarray:
+    """Read `Pf`, width, height, scale, then rows of float32 from the bottom up.
+
+    A negative scale means little-endian. Its size is left alone, as everyone does: Middlebury's files have 1/255 there.
+    """
+    head = re.match(rb"Pf\s+(\d+)\s+(\d+)\s+(-?[\d.eE+-]+)\s", data)
+    if not head:
+        raise ValueError("it is not a gray PFM")
+    width, height, scale = int(head[1]), int(head[2]), float(head[3])
+    if len(data) - head.end() != 4 * width * height:
+        raise ValueError(f"it has {len(data) - head.end()} bytes for {width}x{height} numbers of 4")
+    return np.frombuffer(data, "<f4" if scale < 0 else ">f4", offset=head.end()).reshape(height, width)[::-1]
+
+
+_READERS = {".png": _png, ".npz": _npz, ".npy": _npy, ".pfm": _pfm}
