@@ -6,7 +6,7 @@ import os
 
 from depthcli.errors import PictureError
 from depthcli.preprocess import InputPlan, plan_input
-from depthcli.zoo import PATCH, NetworkConfig
+from depthcli.zoo import PATCH, AnyConfig, LiteConfig, NetworkConfig
 
 _FLOAT = 4
 # Peaks measured on the CPU, tiny to vitl, were 0.9 to 1.2 times the sums below.
@@ -15,10 +15,26 @@ _MARGIN = 1.25
 _BYTES_PER_PIXEL = 27
 
 
-def predict_bytes(config: NetworkConfig, plan: InputPlan, batch: int = 1, plain_attention: bool = False) -> int:
+def predict_bytes(config: AnyConfig, plan: InputPlan, batch: int = 1, plain_attention: bool = False) -> int:
     """Return the bytes a forward pass holds at its widest point, weights apart, in float32.
 
-    Attention: q, k, v and the hidden layer of the feed-forward, and with plain attention the (N, N) scores and their
+    plain_attention: the engine makes the full table of attention scores, as torch before 2.0 does.
+    """
+    floats = _lite_floats(plan) if isinstance(config, LiteConfig) else _vit_floats(config, plan, plain_attention)
+    return int(_MARGIN * batch * _FLOAT * floats)
+
+
+def _lite_floats(plan: InputPlan) -> int:
+    """The second stage of the encoder, at half the input's size: what comes in, its 96 channels, and its input's map.
+
+    The head, with fewer channels at that size, holds less.
+    """
+    width, height = plan.input_size
+    return width * height * (2 * 96 + 2 * 16) // 4
+
+
+def _vit_floats(config: NetworkConfig, plan: InputPlan, plain_attention: bool) -> int:
+    """Attention: q, k, v and the hidden layer of the feed-forward, and with plain attention the (N, N) scores and their
     softmax for every head. Head: the widest of its stages, which is the last at the input's own resolution.
     """
     tokens = plan.tokens
@@ -32,7 +48,7 @@ def predict_bytes(config: NetworkConfig, plan: InputPlan, batch: int = 1, plain_
     fused = grid * 64 * 4 * config.features
     predicted = width * height * (2 * 32 + config.features)
     head = taps + reassembled + max(fused, predicted)
-    return int(_MARGIN * batch * _FLOAT * max(encoder + taps, head))
+    return max(encoder + taps, head)
 
 
 def free_memory() -> int | None:
@@ -55,7 +71,7 @@ def check_picture(size: tuple[int, int], free: int | None) -> None:
 
 
 def check_memory(
-    config: NetworkConfig, plan: InputPlan, batch: int, free: int | None, plain_attention: bool = False
+    config: AnyConfig, plan: InputPlan, batch: int, free: int | None, plain_attention: bool = False
 ) -> None:
     """Raise PictureError, with an input size that would fit, where the forward pass needs more than `free` bytes."""
     need = predict_bytes(config, plan, batch, plain_attention)
@@ -71,7 +87,7 @@ def check_memory(
     )
 
 
-def _largest_fit(config: NetworkConfig, plan: InputPlan, free: int, plain_attention: bool) -> int | None:
+def _largest_fit(config: AnyConfig, plan: InputPlan, free: int, plain_attention: bool) -> int | None:
     for size in range(min(plan.input_size) - PATCH, PATCH - 1, -PATCH):
         if predict_bytes(config, plan_input(*plan.picture_size, size), 1, plain_attention) <= free:
             return size

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Optional, Union
 from urllib.parse import urlsplit
 
 from depthcli.errors import CheckpointError, DownloadError, ModelError
-from depthcli.zoo import ROWS, ModelRow, find_row
+from depthcli.zoo import NETWORKS, ROWS, ModelRow, find_row
 
 # The places a file can come from, as they are printed.
 NAMED = "--checkpoint"
@@ -484,7 +484,7 @@ def _read_config(path: Path) -> _Claim | None:
         last_four = taps == list(range(taps[-1] - 3, taps[-1] + 1))
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
-    encoder = next((row.encoder for row in ROWS if row.network.embed_dim == width), None)
+    encoder = next((name for name, size in NETWORKS.items() if getattr(size, "embed_dim", None) == width), None)
     # The layouts of V1 and V2 are the same but for the blocks the head reads: the last four are V1's.
     return _Claim("Depth Anything V1" if last_four else "", encoder, scene)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, replace
-from typing import Optional
+from typing import Optional, Union
 
 from depthcli.depthmap import DepthKind
 from depthcli.errors import UsageError
@@ -34,6 +34,16 @@ class NetworkConfig:
     taps: tuple[int, int, int, int]
     swiglu: bool = False
     position_grid: int = 37
+
+
+@dataclass(frozen=True)
+class LiteConfig:
+    """Size of the head over an EfficientNet-Lite0 encoder. features: channels of the fusion stages."""
+
+    features: int
+
+
+AnyConfig = Union[NetworkConfig, LiteConfig]
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,7 @@ class ModelRow:
     name: str
     title: str
     encoder: str
-    network: NetworkConfig
+    network: AnyConfig
     kind: DepthKind
     weights: Weights
     licence: str
@@ -83,12 +93,12 @@ class ModelRow:
         return bool(self.weights.repo)
 
 
-NETWORKS = {
+NETWORKS: dict[str, AnyConfig] = {
     "vits": NetworkConfig(384, 12, 6, 64, (48, 96, 192, 384), (2, 5, 8, 11)),
     "vitb": NetworkConfig(768, 12, 12, 128, (96, 192, 384, 768), (2, 5, 8, 11)),
     "vitl": NetworkConfig(1024, 24, 16, 256, (256, 512, 1024, 1024), (4, 11, 17, 23)),
     "vitg": NetworkConfig(1536, 40, 24, 384, (1536, 1536, 1536, 1536), (9, 19, 29, 39), swiglu=True),
-    "tiny": NetworkConfig(192, 8, 3, 32, (32, 64, 128, 128), (1, 3, 5, 7), position_grid=16),
+    "tiny": LiteConfig(64),
 }
 
 APACHE = "Apache-2.0"
@@ -139,10 +149,10 @@ ROWS: tuple[ModelRow, ...] = (
         network=NETWORKS["tiny"],
         kind=DepthKind.RELATIVE_DISPARITY,
         weights=Weights(
-            repo="", file="tiny.safetensors", sha256="1020cee9d69223a99d30b1f865b31a0871e448eea9af4eae7def073a1186b80e"
+            repo="", file="tiny.safetensors", sha256="194858edebb7bece734fff67751be1684fa12da20d7cb5b9a9c25ae4920607ac"
         ),
         licence=APACHE,
-        input_size=126,
+        input_size=196,
         packaged=True,
     ),
     _relative(

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 import numpy as np
 
 SALT = "dev"
+# The last layers of a Depth Anything network and of the packaged one, and the gains that make their answers vary.
+_LAST = {"scratch.output_conv2.2": 0.4, "depth_head.predict.3": 2.0}
 
 
 def _stream(name: str) -> np.random.RandomState:
@@ -30,14 +32,14 @@ def reference_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
     elif leaf in ("pos_embed", "cls_token", "mask_token"):
         values = 0.2 * values
     elif leaf == "bias":
-        last = name.endswith("scratch.output_conv2.2.bias")
+        last = name.endswith(tuple(f"{layer}.bias" for layer in _LAST))
         values = (2.0 if last else 0.0) + 0.05 * values  # keeps the depth off the floor of its last ReLU
     elif len(shape) == 1:  # a norm's scale
         values = 1.0 + 0.1 * values
     else:
         transposed = name.endswith(("resize_layers.0.weight", "resize_layers.1.weight"))
         fan_in = shape[0] if transposed else math.prod(shape[1:])
-        gain = 0.4 if name.endswith("scratch.output_conv2.2.weight") else 1.0
+        gain = next((gain for layer, gain in _LAST.items() if name.endswith(f"{layer}.weight")), 1.0)
         values = gain * values / math.sqrt(fan_in)
     return values.astype(np.float32)
 

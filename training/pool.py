@@ -50,11 +50,13 @@ def open_pool(folder: Path, capacity: int = 0, height: int = 0, width: int = 0) 
 
 
 def worth_learning(pictures: Pictures) -> torch.Tensor:
-    """Leave out pictures of nothing but sky, or of one surface right before the lens: (B,) bool."""
+    """Leave out pictures of nothing but sky, of a bare wall, or of one surface right before the lens: (B,) bool."""
     flat = pictures.disparity[:, ::2, ::2].flatten(1)
     spread = (torch.quantile(flat, 0.95, 1) - torch.quantile(flat, 0.05, 1)) / flat.mean(1).clamp(min=1e-6)
     brightness = pictures.colour.flatten(1).float().std(1)
-    return ((flat == 0).float().mean(1) < 0.8) & (spread > 0.15) & (brightness > 8)
+    log = pictures.disparity.clamp(min=1e-3).log()
+    steps = ((log[:, :, 1:] - log[:, :, :-1]).abs() > 0.1).float().mean((1, 2))
+    return ((flat == 0).float().mean(1) < 0.8) & (spread > 0.15) & (brightness > 12) & (steps > 0.004)
 
 
 def put(pool: Pool, pictures: Pictures) -> int:
@@ -167,10 +169,12 @@ def recolour(colour: torch.Tensor, draw: np.random.Generator) -> torch.Tensor:
     if draw.random() < 0.3:
         colour = colour[:, torch.from_numpy(draw.permutation(3))]
     # Some negatives and bent tone curves: bright must not mean far.
-    negative = torch.from_numpy((draw.random((len(colour), 1, 1, 1)) < 0.15).astype(np.float32))
+    negative = torch.from_numpy((draw.random((len(colour), 1, 1, 1)) < 0.07).astype(np.float32))
     colour = colour + negative * (1 - 2 * colour)
     colour = colour.clamp(1e-3, 1) ** torch.exp(random(-0.7, 0.7))
     patches = torch.from_numpy(draw.normal(0.0, 1.0, (len(colour), 1, 4, 5)).astype(np.float32)) * random(0.0, 0.5)
     colour = colour * torch.exp(F.interpolate(patches, size=colour.shape[-2:], mode="bilinear", align_corners=True))
+    # Over- and underexposed: a white wall is no sky.
+    colour = (colour * torch.exp(random(-0.5, 0.6))).clamp(0, 1)
     level = colour.mean((1, 2, 3), keepdim=True)
     return ((colour - level) * random(0.7, 1.4) + level * random(0.75, 1.25, 3)).clamp(0, 1)

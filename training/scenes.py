@@ -21,8 +21,9 @@ class Group:
     """count things of one of the named templates, put by one rule.
 
     rule: "front" (standing, before the camera), "wall" (standing with its back to a wall), "pinned" (on a wall),
-    "ceiling" (hanging from the ceiling), "on" (on one of the things before it that carry others), "left"/"right"
-    (along a road), "float" (anywhere in view, turned in any way).
+    "ceiling" (hanging from the ceiling), "on" (on one of the things before it that carry others), "spray" (growing out
+    of the top of the last thing of another rule, leaning any way), "left"/"right" (along a road), "float" (anywhere in
+    view, turned in any way).
     """
 
     count: int
@@ -49,7 +50,7 @@ class Style:
     ahead: float = 180.0
 
 
-_SMALL = ("ball", "can", "bottle", "books", "carton", "plant", "screen", "carton", "can")
+_SMALL = ("ball", "can", "bottle", "books", "carton", "plant", "screen", "carton", "can", "pot")
 _SEATS = (
     "chair",
     "armchair",
@@ -62,31 +63,66 @@ _SEATS = (
     "floor lamp",
     "plant",
     "desk",
+    "office chair",
+    "stool",
 )
-_BULKY = ("wardrobe", "cabinet", "shelf", "sofa", "bed", "desk", "table", "shelf", "cabinet", "column")
+_BULKY = (
+    "wardrobe",
+    "cabinet",
+    "shelf",
+    "sofa",
+    "bed",
+    "desk",
+    "table",
+    "full shelf",
+    "full shelf",
+    "cabinet",
+    "column",
+)
 
 STYLES: tuple[Style, ...] = (
     Style(
         "room",
-        0.50,
+        0.40,
         (
-            Group(3, _BULKY, "wall"),
-            Group(5, _SEATS, "front", (1.3, 7.0)),
-            Group(4, _SMALL, "on"),
-            Group(1, ("flat slab",), "front", (1.0, 4.0)),
-            Group(3, ("panel",), "pinned"),
+            Group(4, _BULKY, "wall"),
+            Group(6, _SEATS, "front", (1.1, 7.0)),
+            Group(7, _SMALL, "on"),
+            Group(1, ("flat slab", "person"), "front", (0.8, 4.0)),
+            Group(3, ("panel", "panel", "wall shelf"), "pinned"),
             Group(1, ("ball", "can", "carton", "panel"), "ceiling", (1.0, 5.0)),
+            Group(1, ("pot", "can", "stool"), "front", (1.0, 5.0)),
+            Group(5, ("leaf",), "spray", scale=1.2),
         ),
         (2.5, 9.0),
         (2.2, 3.6),
         (2.5, 11.0),
         (0.8, 1.9),
-        (-15.0, 8.0),
+        (-13.0, 8.0),
         (48.0, 80.0),
     ),
     Style(
+        "desk",
+        0.15,
+        (
+            Group(3, ("full shelf", "shelf", "cabinet", "wardrobe", "desk"), "wall"),
+            Group(2, ("desk", "table", "desk", "cabinet"), "front", (1.2, 3.0)),
+            Group(9, (*_SMALL, "screen", "books"), "on"),
+            Group(3, ("chair", "office chair", "office chair", "stool", "armchair"), "front", (0.9, 3.0)),
+            Group(2, ("crate", "motorbike", "plant", "person", "motorbike"), "front", (1.2, 3.5)),
+            Group(1, ("person",), "front", (0.6, 2.0)),
+            Group(3, ("panel", "wall shelf"), "pinned"),
+        ),
+        (2.2, 5.0),
+        (2.2, 3.2),
+        (2.2, 5.5),
+        (0.9, 1.8),
+        (-14.0, 9.0),
+        (45.0, 75.0),
+    ),
+    Style(
         "street",
-        0.20,
+        0.18,
         (
             Group(2, ("house",), "left", (4.0, 9.0)),
             Group(2, ("house",), "right", (4.0, 9.0)),
@@ -113,12 +149,13 @@ STYLES: tuple[Style, ...] = (
     ),
     Style(
         "nature",
-        0.07,
+        0.06,
         (
             Group(3, ("hill",), "front", (25.0, 120.0)),
             Group(6, ("tree", "fir", "bush", "tree"), "front", (4.0, 60.0)),
             Group(2, ("bush", "crate", "person", "wall piece", "fence", "house"), "front", (3.0, 25.0)),
             Group(3, ("person", "pole", "ball", "bush", "car", "sign"), "front", (2.0, 20.0)),
+            Group(1, ("person",), "front", (0.8, 3.0)),
         ),
         (300.0, 500.0),
         (150.0, 200.0),
@@ -135,19 +172,20 @@ STYLES: tuple[Style, ...] = (
             Group(7, (*_SMALL, "leaf", "crate"), "front", (0.35, 2.2), 0.9),
             Group(3, _SMALL, "on", scale=0.7),
             Group(1, ("motorbike", "armchair", "crate", "cabinet", "plant"), "front", (0.8, 2.5), 0.8),
-            Group(3, ("leaf",), "float", (0.5, 1.6), 0.8),
             Group(1, ("panel",), "pinned"),
+            Group(1, ("pot", "pot", "can", "bottle", "carton"), "front", (0.5, 1.5)),
+            Group(10, ("leaf",), "spray", scale=0.6),
         ),
-        (1.6, 5.0),
+        (1.2, 4.5),
         (2.0, 3.5),
-        (1.6, 5.0),
-        (0.25, 1.3),
-        (-24.0, 9.0),
+        (1.2, 4.5),
+        (0.25, 1.1),
+        (-18.0, 9.0),
         (35.0, 70.0),
     ),
     Style(
         "chaos",
-        0.05,
+        0.03,
         (
             Group(8, (*_SMALL, "crate", "leaf", "pole", "panel"), "float", (0.6, 6.0), 1.6),
             Group(4, _BULKY + _SEATS, "float", (1.5, 7.0)),
@@ -308,12 +346,22 @@ def _place(
     return torch.stack([x, y, z], -1), rotation
 
 
+def _leaning(batch: int, device: torch.device) -> torch.Tensor:
+    """World -> thing rotations whose y axis leans from upright by up to 80 degrees, any way: (B, 3, 3)."""
+    lean = _draw(batch, (0.0, math.radians(80.0)), device)
+    away = _draw(batch, (-math.pi, math.pi), device)
+    up = torch.stack([lean.sin() * away.cos(), lean.cos(), lean.sin() * away.sin()], -1)
+    side = torch.nn.functional.normalize(torch.cross(up, torch.randn(batch, 3, device=device), dim=-1), dim=-1)
+    return torch.stack([side, up, torch.cross(side, up, dim=-1)], 1)
+
+
 def _furnish(
     style: Style, camera: _Camera, low: torch.Tensor, high: torch.Tensor, things: Catalogue
 ) -> tuple[Solids, torch.Tensor]:
     """Put all groups of a style into the rooms; also returns the template numbers (B, S)."""
     batch, device = low.shape[0], low.device
     kinds, places, turns, sizes, tops = [], [], [], [], []
+    root = torch.zeros(batch, 3, device=device)
     for group in style.groups:
         names = torch.tensor([INDEX[name] for name in group.names], device=device)
         for _ in range(group.count):
@@ -322,6 +370,8 @@ def _furnish(
             size = things.low[kind] + (things.high[kind] - things.low[kind]) * torch.rand(batch, 3, device=device)
             size = size * grown
             place, rotation = _place(group, camera, size, low, high)
+            if group.rule == "spray":
+                place, rotation = root, _leaning(batch, device)
             if group.rule == "on" and places:
                 carrier = torch.randint(0, len(places), (batch,), device=device)
                 pick = torch.arange(batch, device=device)
@@ -333,6 +383,8 @@ def _furnish(
                 on[:, 1] = under[:, 1] + top * under_size[:, 1]
                 # What carries nothing has its guest stand on the floor beside it instead.
                 place = torch.where((top > 0).unsqueeze(-1), on, place)
+            if group.rule != "spray":
+                root = place + torch.nn.functional.pad((things.top[kind] * size[:, 1]).unsqueeze(-1), (1, 1))
             kinds.append(kind)
             places.append(place)
             turns.append(rotation)
@@ -388,7 +440,7 @@ def _materials(style: Style, kind: torch.Tensor, textures: int) -> Materials:
 
     texture = (shared(0.4) * textures).long().clamp(max=textures - 1)
     frequency = torch.exp(shared(0.3) * 3.2 - 1.6)
-    if style.name in ("close", "chaos"):
+    if style.name in ("close", "chaos", "desk"):
         frequency = frequency * 2.5
     if style.outdoors:
         frequency = frequency * 0.4
@@ -397,8 +449,14 @@ def _materials(style: Style, kind: torch.Tensor, textures: int) -> Materials:
     grey = torch.where(shared(0.3) < (0.15 if style.outdoors else 0.3), 0.85 + 0.15 * grey, grey)
     colour = (grey.unsqueeze(-1) + (shared(0.2, 3) - 0.5) * shared(0.2).unsqueeze(-1) ** 1.5 * 0.7).clamp(0.01, 1.0)
     colour = _natural(colour, kind, style.outdoors)
+    if not style.outdoors:  # white chairs stand before white walls
+        alike = (torch.rand(batch, 1, 1, device=device) < 0.15) * (0.6 + 0.4 * torch.rand(batch, 1, 1, device=device))
+        colour = colour.lerp(colour[:, -6:-5].expand_as(colour), alike.expand_as(colour))
     mix = shared(0.4)
-    mix[:, -6:] *= torch.rand(batch, 1, device=device) ** 0.5
+    # Plain walls and strong patterns both: cloth, wallpaper and brick stand right behind things.
+    mix[:, -6:] *= torch.where(
+        torch.rand(batch, 1, device=device) < 0.3, 1.0, torch.rand(batch, 1, device=device) ** 0.5
+    )
     if style.outdoors:
         mix = mix.sqrt()
     glow = (torch.rand(batch, count, device=device) < 0.03).float() * torch.rand(batch, count, device=device)

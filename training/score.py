@@ -1,8 +1,9 @@
-"""Score weights on pictures with measured depth: rank correlation per picture, beside the vertical prior.
+"""Score weights while they are trained: rank correlation per photograph, upright and turned, beside the row's own.
 
-    python -m training.score REALDATA WEIGHTS [--input-size 224] [--turns] [--json FILE]
+    python -m training.score REALDATA WEIGHTS [--input-size 168 196] [--turns] [--json FILE]
 
-REALDATA is the folder with gt-metric3d, gt-open3d, gt-skimage and gt-opencv-aloe. These pictures are a test only.
+`depth eval` gives all other figures of finished weights. What is here besides is the turning: a picture turned by a
+quarter takes the help of its rows away. The photographs are those of benchmarks/pictures.json, a test only.
 """
 
 from __future__ import annotations
@@ -12,118 +13,70 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import nn
 
+from depthcli.eval.lists import read_list
+from depthcli.eval.metrics import spearman
+from depthcli.eval.truth import read_truth
+from depthcli.io.images import read_picture
+from depthcli.postprocess import resize_bilinear
+from depthcli.preprocess import plan_input, to_network_input
 from training.network import load_weights
 
-PATCH = 14
-MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-STD = np.array([0.229, 0.224, 0.225], np.float32)
+PICTURES = Path(__file__).parents[1] / "benchmarks" / "pictures.json"
 
 
 @dataclass(frozen=True)
 class Case:
-    """A picture and its truth. colour: (h, w, 3) uint8 RGB; disparity: (h, w) of any scale, NaN where unknown."""
+    """A photograph and its truth. rgb: (h, w, 3) uint8; disparity: (h, w) of any scale, NaN where unknown."""
 
     name: str
-    colour: np.ndarray
+    rgb: np.ndarray
     disparity: np.ndarray
 
 
-def _inverse(depth: np.ndarray) -> np.ndarray:
-    return np.where(depth > 0, 1.0 / np.maximum(depth, 1e-9), np.nan)
-
-
-def _colour(path: Path) -> np.ndarray:
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise FileNotFoundError(path)
-    return np.ascontiguousarray(picture[:, :, ::-1])
-
-
-def _raw(path: Path) -> np.ndarray:
-    values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if values is None:
-        raise FileNotFoundError(path)
-    return (values if values.ndim == 2 else values[:, :, 0]).astype(np.float64)
-
-
 def load_cases(folder: Path) -> list[Case]:
-    """The twelve scored pictures."""
+    """The scored photographs, from a folder laid out as benchmarks/pictures.json says."""
     cases = []
-    nyu = folder / "gt-metric3d" / "nyu_demo"
-    for number in ("00000", "00050", "00100"):
-        truth = _inverse(_raw(nyu / "depth" / f"sync_depth_{number}.png"))
-        frame = np.full_like(truth, np.nan)
-        frame[45:471, 41:601] = truth[45:471, 41:601]
-        cases.append(Case(f"nyu_{number}", _colour(nyu / "rgb" / f"rgb_{number}.jpg"), frame))
-    kitti = folder / "gt-metric3d" / "kitti_demo"
-    for number in ("0000000005", "0000000050", "0000000100"):
-        truth = _inverse(_raw(kitti / "depth" / f"{number}.png"))
-        cases.append(Case(f"kitti_{number[-3:]}", _colour(kitti / "rgb" / f"{number}.png"), truth))
-    room = folder / "gt-open3d"
-    for number in ("00000", "00002", "00004"):
-        truth = _inverse(_raw(room / "depth" / f"{number}.png"))
-        cases.append(Case(f"open3d_{number[-1]}", _colour(room / "color" / f"{number}.jpg"), truth))
-    other = room / "other_formats"
-    cases.append(Case("tum", _colour(other / "TUM_color.png"), _inverse(_raw(other / "TUM_depth.png"))))
-    disparity = np.load(folder / "gt-skimage" / "motorcycle_disp.npz")["arr_0"].astype(np.float64)
-    disparity[~np.isfinite(disparity)] = np.nan
-    cases.append(Case("motorcycle", _colour(folder / "gt-skimage" / "motorcycle_left.png"), disparity))
-    aloe = _raw(folder / "gt-opencv-aloe" / "aloeGT.png")
-    aloe[aloe == 0] = np.nan
-    cases.append(Case("aloe", _colour(folder / "gt-opencv-aloe" / "aloeL.jpg"), aloe))
+    for entry in read_list(PICTURES, folder):
+        truth = read_truth(entry.truth, entry.format, entry.scale, entry.invalid)
+        disparity = np.where(truth.known, truth.disparity, np.nan)
+        if entry.crop:
+            top, left, bottom, right = entry.crop
+            inside = np.zeros(disparity.shape, bool)
+            inside[top:bottom, left:right] = True
+            disparity = np.where(inside, disparity, np.nan)
+        cases.append(Case(entry.name, read_picture(entry.picture).rgb, disparity))
     return cases
 
 
-def _fitting(length: float, least: int) -> int:
-    """The multiple of a patch nearest to length, but at least `least`."""
-    near = round(length / PATCH) * PATCH
-    return int(near if near >= least else -(-length // PATCH) * PATCH)
-
-
-def predict(network: nn.Module, colour: np.ndarray, input_size: int) -> np.ndarray:
-    """Disparity (h, w) of a picture (h, w, 3), its shorter side brought to input_size, as the tool does it."""
-    height, width = colour.shape[:2]
-    scale = max(input_size / height, input_size / width)
-    size = (_fitting(width * scale, input_size), _fitting(height * scale, input_size))
-    small = cv2.resize(colour.astype(np.float32) / 255, size, interpolation=cv2.INTER_CUBIC)
-    batch = torch.from_numpy((small - MEAN) / STD).permute(2, 0, 1).unsqueeze(0)
+def predict(network: nn.Module, rgb: np.ndarray, input_size: int) -> np.ndarray:
+    """Disparity (h, w) of a picture (h, w, 3), as the tool computes it."""
+    height, width = rgb.shape[:2]
+    batch = torch.from_numpy(to_network_input(rgb, plan_input(width, height, input_size)))[None]
     with torch.no_grad():
-        answer = network(batch)[0].numpy()
-    return cv2.resize(answer, (width, height), interpolation=cv2.INTER_LINEAR)
+        return resize_bilinear(network(batch)[0].numpy(), (width, height))
 
 
-def rank_correlation(values: np.ndarray, truth: np.ndarray) -> float:
-    """Spearman's correlation over the known elements, ties shared; 0 where either is constant."""
+def _ranked(values: np.ndarray, truth: np.ndarray) -> float:
     known = np.isfinite(truth)
-    a, b = rankdata(values[known]), rankdata(truth[known])
-    if a.std() == 0 or b.std() == 0:
-        return 0.0
-    return float(np.corrcoef(a, b)[0, 1])
-
-
-def vertical_prior(shape: tuple) -> np.ndarray:
-    """ "Lower in the picture is nearer": the number of the row, (h, w)."""
-    return np.repeat(np.arange(shape[0], dtype=np.float64)[:, None], shape[1], 1)
+    return spearman(values[known], truth[known]) or 0.0
 
 
 def score(network: nn.Module, cases: list[Case], input_size: int, turn: int = 0) -> dict[str, float]:
-    """Rank correlation per picture; turn: quarter turns given to picture and truth before."""
+    """Rank correlation per photograph; turn: quarter turns given to photograph and truth before."""
     scores = {}
     for case in cases:
-        colour, truth = (np.ascontiguousarray(np.rot90(values, turn)) for values in (case.colour, case.disparity))
-        scores[case.name] = rank_correlation(predict(network, colour, input_size), truth)
+        rgb, truth = (np.ascontiguousarray(np.rot90(values, turn)) for values in (case.rgb, case.disparity))
+        scores[case.name] = _ranked(predict(network, rgb, input_size), truth)
     return scores
 
 
 def baseline(cases: list[Case]) -> dict[str, float]:
-    """Rank correlation of the vertical prior per picture."""
-    return {case.name: rank_correlation(vertical_prior(case.disparity.shape), case.disparity) for case in cases}
+    """Rank correlation of "lower in the picture is nearer" per photograph."""
+    return {case.name: _ranked(np.indices(case.disparity.shape)[0], case.disparity) for case in cases}
 
 
 def mean(scores: dict[str, float]) -> float:
@@ -133,11 +86,11 @@ def mean(scores: dict[str, float]) -> float:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="Score weights on pictures with measured depth.")
+    parser = argparse.ArgumentParser(description="Score weights on photographs with measured depth.")
     parser.add_argument("realdata", type=Path)
     parser.add_argument("weights", type=Path)
-    parser.add_argument("--input-size", type=int, nargs="+", default=[224])
-    parser.add_argument("--turns", action="store_true", help="also turn every picture by 90, 180 and 270 degrees")
+    parser.add_argument("--input-size", type=int, nargs="+", default=[168])
+    parser.add_argument("--turns", action="store_true", help="also turn every photograph by 90, 180 and 270 degrees")
     parser.add_argument("--json", type=Path, help="write the scores to a file as well")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -11,15 +11,16 @@ from torch.overrides import TorchFunctionMode
 
 from depthcli.errors import CheckpointError
 from depthcli.nets.depth_anything_v2 import DepthAnythingV2
-from depthcli.zoo import NETWORKS, ModelRow, NetworkConfig
+from depthcli.nets.lite_depth import LiteDepth
+from depthcli.zoo import NETWORKS, AnyConfig, LiteConfig, ModelRow, NetworkConfig
 
 
-def build_network(config: NetworkConfig, metric: bool = False) -> DepthAnythingV2:
+def build_network(config: AnyConfig, metric: bool = False) -> nn.Module:
     """Return a network of these sizes with torch's default initialisation."""
-    return DepthAnythingV2(config, metric)
+    return LiteDepth(config) if isinstance(config, LiteConfig) else DepthAnythingV2(config, metric)
 
 
-def load_network(row: ModelRow, state: Mapping[str, torch.Tensor], name: str = "the checkpoint") -> DepthAnythingV2:
+def load_network(row: ModelRow, state: Mapping[str, torch.Tensor], name: str = "the checkpoint") -> nn.Module:
     """Return the row's network in float32, ready to run, with the tensors of `state` as its weights.
 
     The module is built on the meta device and takes the tensors over, so nothing is initialised or copied.
@@ -37,12 +38,14 @@ def load_network(row: ModelRow, state: Mapping[str, torch.Tensor], name: str = "
 
 def infer_encoder(state: Mapping[str, torch.Tensor]) -> str | None:
     """Return the encoder a checkpoint is for, judged by its width and depth, or None for something unknown."""
+    if "encoder.stem.weight" in state:
+        return "tiny"
     tokens = state.get("pretrained.cls_token")
     if tokens is None:
         return None
     depth = len({key.split(".")[2] for key in state if key.startswith("pretrained.blocks.")})
     for encoder, config in NETWORKS.items():
-        if (config.embed_dim, config.depth) == (tokens.shape[-1], depth):
+        if isinstance(config, NetworkConfig) and (config.embed_dim, config.depth) == (tokens.shape[-1], depth):
             return encoder
     return None
 
@@ -56,7 +59,7 @@ def _check_fit(row: ModelRow, wanted: Mapping[str, torch.Size], state: Mapping[s
     if missing or unexpected:
         example = f"lacks {missing[0]}" if missing else f"also holds {unexpected[0]}"
         raise CheckpointError(
-            f"{name} is not a Depth Anything V2 {row.encoder} checkpoint: it {example} "
+            f"{name} is not a checkpoint of {row.title}: it {example} "
             f"({len(missing)} missing, {len(unexpected)} unexpected)"
         )
     for key, shape in wanted.items():

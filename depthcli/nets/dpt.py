@@ -40,13 +40,16 @@ class ResidualConvUnit(nn.Module):
 
 
 class FusionStage(nn.Module):
-    """Add the finer map to the coarse one, refine, and bring the sum to the next size."""
+    """Add the finer map to the coarse one, refine, and bring the sum to the next size.
 
-    def __init__(self, features: int) -> None:
+    outputs: channels of what comes out, as many as go in unless given. adds: whether there is a finer map to add.
+    """
+
+    def __init__(self, features: int, outputs: Optional[int] = None, adds: bool = True) -> None:
         super().__init__()
-        self.out_conv = nn.Conv2d(features, features, kernel_size=1)
-        # The coarsest stage has nothing to add and leaves its resConfUnit1 unused; it is in every checkpoint.
-        self.resConfUnit1 = ResidualConvUnit(features)
+        self.out_conv = nn.Conv2d(features, outputs or features, kernel_size=1)
+        if adds:
+            self.resConfUnit1 = ResidualConvUnit(features)
         self.resConfUnit2 = ResidualConvUnit(features)
 
     def forward(self, coarse: torch.Tensor, fine: Optional[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
@@ -66,6 +69,7 @@ class Scratch(nn.Module):
         self.refinenet1 = FusionStage(features)
         self.refinenet2 = FusionStage(features)
         self.refinenet3 = FusionStage(features)
+        # The coarsest stage has nothing to add; every checkpoint has its unused resConfUnit1 all the same.
         self.refinenet4 = FusionStage(features)
         self.output_conv1 = conv3x3(features, features // 2)
         self.output_conv2 = nn.Sequential(conv3x3(features // 2, 32), nn.ReLU(), nn.Conv2d(32, 1, kernel_size=1))

@@ -15,6 +15,7 @@ from depthcli import DepthEstimator, DepthKind, read_depth
 from depthcli.colormap import color_table, to_gray8
 from depthcli.io.depth_files import read_facts
 from tests.conftest import TINY, broken, ended, photo, tree
+from tests.reference import reference_state
 
 
 def files() -> list[str]:
@@ -23,13 +24,28 @@ def files() -> list[str]:
 
 
 @pytest.fixture
-def metric_row(monkeypatch, tiny_file):
-    """A metric row of the size of tiny, with the same weights."""
-    from dataclasses import replace
+def metric_row(monkeypatch, tiny_weights):
+    """A metric row of a very small network, with random weights in checkpoints/."""
+    import torch
+    from safetensors.torch import save_file
 
     from depthcli import zoo
+    from depthcli.nets.build import build_network
 
-    row = replace(zoo.find_row("tiny"), name="small-rooms", kind=DepthKind.METRIC_DEPTH, max_depth=20.0)
+    network = zoo.NetworkConfig(16, 4, 2, 8, (8, 8, 8, 8), (0, 1, 2, 3), position_grid=4)
+    row = zoo.ModelRow(
+        name="small-rooms",
+        title="Small rooms",
+        encoder="small",
+        network=network,
+        kind=DepthKind.METRIC_DEPTH,
+        weights=zoo.Weights("", "small.safetensors"),
+        licence="",
+        max_depth=20.0,
+    )
+    shapes = {name: value.shape for name, value in build_network(network).state_dict().items()}
+    weights = {name: torch.from_numpy(value) for name, value in reference_state(shapes).items()}
+    save_file(weights, "checkpoints/small.safetensors")
     monkeypatch.setitem(zoo._BY_NAME, row.name, row)
     return row.name
 
@@ -384,7 +400,7 @@ class TestReport:
 
 
 class TestHonesty:
-    def test_own_weights_bear_neither_the_title_nor_the_licence_of_published_ones(self, depth, metric_row):
+    def test_own_weights_bear_neither_the_title_nor_the_licence_of_published_ones(self, depth):
         import shutil
 
         shutil.copy("checkpoints/tiny.safetensors", "mine.safetensors")

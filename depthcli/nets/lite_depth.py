@@ -1,0 +1,59 @@
+"""The packaged small network: an EfficientNet-Lite encoder under the fusion stages of a DPT head.
+
+A network of convolutions, after MiDaS v2.1 small (Ranftl et al., 2020): it draws finer edges than a transformer of its
+size, and runs on engines that know nothing but convolutions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from depthcli.nets.dpt import FusionStage, conv3x3, resize
+from depthcli.nets.efficientnet_lite import TAP_CHANNELS, EfficientNetLite
+from depthcli.zoo import LiteConfig
+
+
+class FusionHead(nn.Module):
+    """Five maps, fine to coarse, from 1/2 to 1/32 of the input -> (B, 1, h, w) at 1/2, before the last activation."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        half = features // 2
+        self.narrow = nn.ModuleList(
+            conv3x3(channels, half if number == 0 else features, bias=False)
+            for number, channels in enumerate(TAP_CHANNELS)
+        )
+        # The finest stage leaves with half of the channels: at that size every one of them is dear.
+        self.fuse = nn.ModuleList(
+            [
+                FusionStage(features, half),
+                FusionStage(features),
+                FusionStage(features),
+                FusionStage(features, adds=False),
+            ]
+        )
+        self.predict = nn.Sequential(nn.ReLU(), conv3x3(half, half // 2), nn.ReLU(), nn.Conv2d(half // 2, 1, 1))
+
+    def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        m2, m4, m8, m16, m32 = (narrow(x) for narrow, x in zip(self.narrow, maps))
+        to2, to4, to8, to16 = self.fuse
+        x = to16(m32, None, (m16.shape[-2], m16.shape[-1]))
+        x = to8(x, m16, (m8.shape[-2], m8.shape[-1]))
+        x = to4(x, m8, (m4.shape[-2], m4.shape[-1]))
+        x = to2(x, m4, (m2.shape[-2], m2.shape[-1]))
+        return self.predict(x + m2)
+
+
+class LiteDepth(nn.Module):
+    """Normalised picture (B, 3, H, W) -> disparity (B, H, W), >= 0, large is near."""
+
+    def __init__(self, config: LiteConfig) -> None:
+        super().__init__()
+        self.encoder = EfficientNetLite()
+        self.depth_head = FusionHead(config.features)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        size = (x.shape[-2], x.shape[-1])
+        x = self.depth_head(self.encoder(x))
+        return torch.relu(resize(x, size).squeeze(1))
