@@ -27,7 +27,7 @@ from depthcli.io.depth_files import write_color, write_gray16, write_npz
 from depthcli.io.images import read_picture
 from depthcli.nets import vit
 from depthcli.nets.attention import HAS_FUSED, attention, plain_attention
-from depthcli.nets.build import build_network
+from depthcli.nets.build import build_network, channels_last
 from depthcli.postprocess import to_depth_map
 from depthcli.preprocess import plan_input, to_network_input
 from depthcli.zoo import ENCODERS, find_row
@@ -80,7 +80,7 @@ def main() -> None:
     if HAS_FUSED:
         vit.attention = attention
         rows["network, fused attention"] = measure(forward, arguments.runs)
-    network.depth_head.to(memory_format=torch.channels_last)
+    channels_last(network)
     rows["network, as depth runs it"] = measure(forward, arguments.runs)
     output = forward()[0].numpy()
     depth = to_depth_map(output, plan, row)

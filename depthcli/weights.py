@@ -243,7 +243,7 @@ def obtain_auto(
         file = find(tiny, folder=folder)
         if file is None:
             raise
-        notice = f"using {tiny.name}, the coarse model of the package: {error.message}; for {row.name}, {_way(row)}"
+        notice = f"using {tiny.name}, the small model of the package: {error.message}; for {row.name}, {_way(row)}"
         return tiny, file, notice
 
 

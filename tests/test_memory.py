@@ -18,6 +18,15 @@ def test_plain_attention_grows_with_the_square_of_the_tokens() -> None:
     assert 1.9 < fused[1] / fused[0] < 2.1
 
 
+def test_convolutions_grow_with_the_picture_and_no_faster() -> None:
+    small, large = plan_input(400, 300, 210), plan_input(400, 300, 420)
+    needs = [predict_bytes(NETWORKS["tiny"], plan, plain_attention=True) for plan in (small, large)]
+    assert needs[1] == pytest.approx(4 * needs[0], rel=1e-6)
+    # What the widest map of the encoder takes alone: 96 channels at half the input's sides, before and after.
+    width, height = large.input_size
+    assert needs[1] > 2 * 96 * (width // 2) * (height // 2) * 4
+
+
 def test_a_batch_needs_its_number_of_times_more() -> None:
     plan = plan_input(100, 100, 140)
     assert predict_bytes(VITS, plan, batch=4) == pytest.approx(4 * predict_bytes(VITS, plan), rel=1e-6)

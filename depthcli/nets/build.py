@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from depthcli.errors import CheckpointError
 from depthcli.nets.depth_anything_v2 import DepthAnythingV2
 from depthcli.nets.lite_depth import LiteDepth
+from depthcli.nets.vit import VisionTransformer
 from depthcli.zoo import NETWORKS, AnyConfig, LiteConfig, ModelRow, NetworkConfig
 
 
@@ -34,6 +35,17 @@ def load_network(row: ModelRow, state: Mapping[str, torch.Tensor], name: str = "
         weight = nn.Parameter(tensor.float(), requires_grad=False)
         setattr(network.get_submodule(owner), leaf, weight)
     return network.eval()
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """Lay out the convolutions of heads and of convolutional encoders with the channels last, in place.
+
+    They run two to three times faster so on a CPU; the transformer keeps its layout, and with it its last bits.
+    """
+    for part in network.children():
+        if not isinstance(part, VisionTransformer):
+            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 def infer_encoder(state: Mapping[str, torch.Tensor]) -> str | None:

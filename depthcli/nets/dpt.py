@@ -22,6 +22,11 @@ def resize(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
+def size_of(x: torch.Tensor) -> tuple[int, int]:
+    """Height and width of a map as plain numbers, which a trace keeps as constants."""
+    return int(x.shape[-2]), int(x.shape[-1])
+
+
 def conv3x3(inputs: int, outputs: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
     """A padded 3x3 convolution."""
     return nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=bias)
@@ -93,7 +98,7 @@ class DPTHead(nn.Module):
         self.scratch = Scratch(config)
 
     def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
-        rows, cols = maps[0].shape[-2:]
+        rows, cols = size_of(maps[0])
         scratch = self.scratch
 
         # reassemble: sizes 4, 2, 1 and 1/2 of the patch grid
@@ -101,10 +106,10 @@ class DPTHead(nn.Module):
         l1, l2, l3, l4 = scratch.layer1_rn(l1), scratch.layer2_rn(l2), scratch.layer3_rn(l3), scratch.layer4_rn(l4)
 
         # fuse, from coarse to fine
-        x = scratch.refinenet4(l4, None, (l3.shape[-2], l3.shape[-1]))
-        x = scratch.refinenet3(x, l3, (l2.shape[-2], l2.shape[-1]))
-        x = scratch.refinenet2(x, l2, (l1.shape[-2], l1.shape[-1]))
-        x = scratch.refinenet1(x, l1, (2 * l1.shape[-2], 2 * l1.shape[-1]))
+        x = scratch.refinenet4(l4, None, size_of(l3))
+        x = scratch.refinenet3(x, l3, size_of(l2))
+        x = scratch.refinenet2(x, l2, size_of(l1))
+        x = scratch.refinenet1(x, l1, (8 * rows, 8 * cols))
 
         # predict
         x = resize(scratch.output_conv1(x), (PATCH * rows, PATCH * cols))

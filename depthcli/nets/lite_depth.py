@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from depthcli.nets.dpt import FusionStage, conv3x3, resize
+from depthcli.nets.dpt import FusionStage, conv3x3, resize, size_of
 from depthcli.nets.efficientnet_lite import TAP_CHANNELS, EfficientNetLite
 from depthcli.zoo import LiteConfig
 
@@ -38,10 +38,10 @@ class FusionHead(nn.Module):
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
         m2, m4, m8, m16, m32 = (narrow(x) for narrow, x in zip(self.narrow, maps))
         to2, to4, to8, to16 = self.fuse
-        x = to16(m32, None, (m16.shape[-2], m16.shape[-1]))
-        x = to8(x, m16, (m8.shape[-2], m8.shape[-1]))
-        x = to4(x, m8, (m4.shape[-2], m4.shape[-1]))
-        x = to2(x, m4, (m2.shape[-2], m2.shape[-1]))
+        x = to16(m32, None, size_of(m16))
+        x = to8(x, m16, size_of(m8))
+        x = to4(x, m8, size_of(m4))
+        x = to2(x, m4, size_of(m2))
         return self.predict(x + m2)
 
 
@@ -54,6 +54,5 @@ class LiteDepth(nn.Module):
         self.depth_head = FusionHead(config.features)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        size = (x.shape[-2], x.shape[-1])
-        x = self.depth_head(self.encoder(x))
-        return torch.relu(resize(x, size).squeeze(1))
+        depth = resize(self.depth_head(self.encoder(x)), size_of(x))
+        return torch.relu(depth.squeeze(1))

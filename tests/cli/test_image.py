@@ -205,7 +205,7 @@ class TestPipes:
     def test_talk_about_the_model_keeps_out_of_stdout(self, depth):
         picture = photo("a.jpg").read_bytes()
         ran = depth("image", "-", "-o", "-", "--input-size", "56", stdin=picture)
-        assert ran.stdout.startswith(b"\x89PNG") and ran.err.startswith("using tiny, the coarse model")
+        assert ran.stdout.startswith(b"\x89PNG") and ran.err.startswith("using tiny, the small model")
 
     @pytest.mark.parametrize(
         ("arguments", "code"),
