@@ -21,7 +21,7 @@ def _stage_done(run: Path, pictures: int) -> bool:
 
 
 def main() -> None:
-    """Run the stages one after the other, each with its own pool of scenes beside it."""
+    """Run the stages one after the other, with a pool of scenes beside them for each size of scene."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("run", type=Path, help="folder for pools, checkpoints, log and weights")
     parser.add_argument("--realdata", type=Path, help="pictures with measured depth to score on")
@@ -31,15 +31,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     context = multiprocessing.get_context("spawn")
-    before = None
+    before, first = None, options.run / STAGES[0].name / "checkpoint.pt"
     for number, stage in enumerate(STAGES):
         folder = options.run / stage.name
         if not _stage_done(folder, stage.plan.pictures):
             filling = Filling(*stage.scene, stage.wild, options.capacity, seed=number, compiled=not options.plain)
-            pool = (options.pool or options.run / "pool") / stage.name
+            pool = (options.pool or options.run / "pool") / "x".join(map(str, stage.scene))
             filler = context.Process(target=fill_forever, args=(pool, filling), daemon=True)
             filler.start()
-            train(folder, stage, pool, options.run, options.realdata, before, options.threads)
+            alive = filler.is_alive
+            train(folder, stage, pool, options.run, options.realdata, before, first, options.threads, filling=alive)
             filler.terminate()
         before = folder / "checkpoint.pt"
 

@@ -20,7 +20,10 @@ def build() -> ctypes.CDLL:
     library = Path(tempfile.gettempdir()) / f"depth-training-{digest}.so"
     if not library.exists():
         partial = library.with_suffix(".partial.so")
-        subprocess.run(["g++", *_FLAGS, "-o", str(partial), str(_SOURCE)], check=True)
+        try:
+            subprocess.run(["g++", *_FLAGS, "-o", str(partial), str(_SOURCE)], check=True)
+        except FileNotFoundError as error:
+            raise FileNotFoundError("there is no g++ to compile the ray loop; --plain goes without") from error
         partial.replace(library)
     return ctypes.CDLL(str(library))
 

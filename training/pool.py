@@ -1,7 +1,11 @@
-"""A ring of scenes in shared memory: a generator process keeps replacing the oldest, the trainer draws at random."""
+"""A ring of scenes in shared memory: a generator process keeps replacing the oldest, the trainer draws at random.
+
+python -m training.pool FOLDER --size 240 320 [--plain]
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from dataclasses import dataclass
@@ -36,6 +40,7 @@ def open_pool(folder: Path, capacity: int = 0, height: int = 0, width: int = 0) 
     fresh = capacity > 0 and not (layout.exists() and json.loads(layout.read_text()) == wanted)
     if fresh:
         folder.mkdir(parents=True, exist_ok=True)
+        layout.unlink(missing_ok=True)  # or a trainer would open files of another size
     else:
         wanted = json.loads(layout.read_text())
     mode = "w+" if fresh else "r+"
@@ -50,13 +55,16 @@ def open_pool(folder: Path, capacity: int = 0, height: int = 0, width: int = 0) 
 
 
 def worth_learning(pictures: Pictures) -> torch.Tensor:
-    """Leave out pictures of nothing but sky, of a bare wall, or of one surface right before the lens: (B,) bool."""
+    """Leave out pictures of nothing but sky, of a bare wall, or of one surface right before the lens: (B,) bool.
+
+    Not too many of them: a room of plain walls with a chair in it has few edges and is a common photograph.
+    """
     flat = pictures.disparity[:, ::2, ::2].flatten(1)
     spread = (torch.quantile(flat, 0.95, 1) - torch.quantile(flat, 0.05, 1)) / flat.mean(1).clamp(min=1e-6)
     brightness = pictures.colour.flatten(1).float().std(1)
     log = pictures.disparity.clamp(min=1e-3).log()
     steps = ((log[:, :, 1:] - log[:, :, :-1]).abs() > 0.1).float().mean((1, 2))
-    return ((flat == 0).float().mean(1) < 0.8) & (spread > 0.15) & (brightness > 12) & (steps > 0.004)
+    return ((flat == 0).float().mean(1) < 0.8) & (spread > 0.15) & (brightness > 8) & (steps > 0.001)
 
 
 def put(pool: Pool, pictures: Pictures) -> int:
@@ -178,3 +186,21 @@ def recolour(colour: torch.Tensor, draw: np.random.Generator) -> torch.Tensor:
     colour = (colour * torch.exp(random(-0.5, 0.6))).clamp(0, 1)
     level = colour.mean((1, 2, 3), keepdim=True)
     return ((colour - level) * random(0.7, 1.4) + level * random(0.75, 1.25, 3)).clamp(0, 1)
+
+
+def main() -> None:
+    """Fill a pool until killed, for a training that goes on from finished weights."""
+    parser = argparse.ArgumentParser(description="Make scenes into a pool until killed.")
+    parser.add_argument("folder", type=Path, help="folder of the pool, best in memory")
+    parser.add_argument("--size", type=int, nargs=2, default=(240, 320), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--wild", type=float, default=0.07, help="share of cameras pitched, and rolled, in any way")
+    parser.add_argument("--capacity", type=int, default=16_000, help="scenes kept")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plain", action="store_true", help="do not compile the ray loop (no C++ compiler)")
+    options = parser.parse_args()
+    filling = Filling(*options.size, options.wild, options.capacity, options.seed, compiled=not options.plain)
+    fill_forever(options.folder, filling)
+
+
+if __name__ == "__main__":
+    main()

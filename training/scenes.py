@@ -391,7 +391,7 @@ def _furnish(
             sizes.append(size)
             tops.append(things.top[kind])
     kind, size = torch.stack(kinds, 1), torch.stack(sizes, 1)
-    absent = torch.rand(batch, kind.shape[1], device=device) < torch.rand(batch, 1, device=device) * 0.6
+    absent = torch.rand(batch, kind.shape[1], device=device) < torch.rand(batch, 1, device=device) * 0.85
     place = torch.stack(places, 1)
     place = torch.where(absent.unsqueeze(-1), torch.tensor([0.0, -1e4, 0.0], device=device), place)
     into = torch.stack(turns, 1) / size.unsqueeze(-1)

@@ -3,7 +3,8 @@
     python -m training.score REALDATA WEIGHTS [--input-size 168 196] [--turns] [--json FILE]
 
 `depth eval` gives all other figures of finished weights. What is here besides is the turning: a picture turned by a
-quarter takes the help of its rows away. The photographs are those of benchmarks/pictures.json, a test only.
+quarter takes the help of its rows away. The photographs are those of benchmarks/pictures.json;
+none is trained on, but they choose the checkpoint that is kept.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Optional
@@ -38,11 +39,11 @@ class Plan:
 
     pictures: number of training pictures; batch: pictures per step; shapes: (height, width) of the inputs, drawn
     anew for every step; rate: peak learning rate of AdamW for the head, muon: that of the head's convolutions;
-    encoder: rate of the encoder as a share of AdamW's; frozen: stages of the encoder, from the first, that keep their
-    ImageNet weights; warm: share of the steps the rate rises over; floor: the rate's last share; turned: share of
-    pictures turned by quarters; average: EMA decay; gradient: weight of the gradient loss;
-    logarithmic: weight of the losses of logarithms;
-    free: see loss.affine_invariant_losses; level: least levelness of a window, see pool.draw_batch.
+    encoder_rate: rate of the encoder as a share of AdamW's; frozen: stages of the encoder, from the first, that keep
+    their ImageNet weights; warm: share of the steps the rate rises over; floor: the rate's last share; decay: weight
+    decay of Muon; turned: share of pictures turned by quarters; average: decay of the running average; gradient:
+    weight of the gradient loss; logarithmic: weight of the losses of logarithms; free: see
+    loss.affine_invariant_losses; level: least levelness of a window, see pool.draw_batch.
     """
 
     pictures: int
@@ -50,7 +51,7 @@ class Plan:
     shapes: tuple[Shape, ...]
     rate: float = 1e-3
     muon: float = 0.02
-    encoder: float = 0.1
+    encoder_rate: float = 0.1
     frozen: int = 3
     warm: float = 0.02
     floor: float = 0.02
@@ -87,20 +88,33 @@ LARGE: tuple[Shape, ...] = (
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of the training. scene: (height, width) of the scenes it draws from; wild: share of wild cameras;
-    input_size: shorter side at which it is scored."""
+    """One part of the training.
+
+    scene: (height, width) of the scenes it draws from; wild: share of wild cameras; input_size: shorter side at which
+    it is scored; back: it starts that far back on the straight line from where it would to the end of the first stage,
+    whose encoder has forgotten nothing of ImageNet: on photographs such a mean is better than both of its ends.
+    """
 
     name: str
     plan: Plan
     scene: Shape
     wild: float
     input_size: int
+    back: float = 0.0
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("head", Plan(12_000, 32, SMALL, encoder=0.0, frozen=7), (168, 224), 0.07, 168),
+    Stage("head", Plan(12_000, 32, SMALL, encoder_rate=0.0, frozen=7), (168, 224), 0.07, 168),
     Stage("whole", Plan(90_000, 32, SMALL, rate=6e-4, muon=0.012), (168, 224), 0.07, 168),
-    Stage("large", Plan(62_000, 32, LARGE, rate=4e-4, muon=0.008, logarithmic=1.0, level=0.1), (240, 320), 0.07, 196),
+    Stage("large", Plan(60_000, 32, LARGE, rate=4e-4, muon=0.008, logarithmic=1.0, level=0.1), (240, 320), 0.07, 196),
+    Stage(
+        "settle",
+        Plan(20_000, 32, LARGE, rate=2.5e-4, muon=0.005, encoder_rate=0.0, frozen=7, logarithmic=1.0, level=0.1),
+        (240, 320),
+        0.07,
+        196,
+        back=0.25,
+    ),
 )
 
 
@@ -129,7 +143,7 @@ def _optimisers(network: nn.Module, plan: Plan) -> list[torch.optim.Optimizer]:
     groups = [{"params": others}]
     moving = [weight for weight in encoder if weight.requires_grad]
     if moving:
-        groups.append({"params": moving, "lr": plan.rate * plan.encoder})
+        groups.append({"params": moving, "lr": plan.rate * plan.encoder_rate})
     return [
         Muon(kernels, rate=plan.muon, decay=plan.decay),
         torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.0),
@@ -261,11 +275,25 @@ def run(trainer: Trainer, pool: Pool, cases: Optional[list[Case]], keep: Path, i
             last = time.time()
 
 
-def _wait_for(folder: Path, scenes: int) -> Pool:
-    """The pool of a folder as soon as it holds so many scenes."""
-    while not (folder / "pool.json").exists() or open_pool(folder).filled < scenes:
+def _wait_for(folder: Path, scenes: int, filling: Callable[[], bool]) -> Pool:
+    """The pool of a folder as soon as it holds so many scenes, or is full. filling: whether anyone still fills it."""
+    while True:
+        if (folder / "pool.json").exists():
+            pool = open_pool(folder)
+            if pool.filled >= min(scenes, len(pool.colour)):
+                return pool
+        if not filling():
+            raise RuntimeError(f"nobody fills {folder}: the process that makes the scenes has ended")
         time.sleep(1)
-    return open_pool(folder)
+
+
+def _start(before: Path, first: Optional[Path], back: float) -> dict[str, torch.Tensor]:
+    """The averaged weights of a checkpoint, moved back towards those of the first stage by a share."""
+    average = torch.load(before, map_location="cpu")["average"]
+    if not (first and back):
+        return average
+    origin = torch.load(first, map_location="cpu")["average"]
+    return {name: weight.lerp(origin[name], back) for name, weight in average.items()}
 
 
 def train(
@@ -275,23 +303,27 @@ def train(
     keep: Path,
     realdata: Optional[Path] = None,
     before: Optional[Path] = None,
+    first: Optional[Path] = None,
     threads: int = 1,
     every: float = 4.0,
+    filling: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Train one stage in a folder, from the averaged weights of the checkpoint `before` or from nothing.
+    """Train one stage in a folder, from the averaged weights of the checkpoint `before`, or from ImageNet's.
 
-    pool: folder a generator fills; keep: folder for the best weights; every: minutes between scores and checkpoints.
+    first: checkpoint of the first stage, for stages that go back a little;
+    pool: folder a generator fills; keep: folder for the best weights; every: minutes between scores and checkpoints;
+    filling: whether the generator still runs.
     """
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
     network = new_network(imagenet_encoder())
     if before:
-        network.load_state_dict(torch.load(before, map_location="cpu")["average"])
+        network.load_state_dict(_start(before, first, stage.back))
     trainer = Trainer(folder, stage.plan, network.to(memory_format=torch.channels_last).train())
     trainer.resume()
     cases = load_cases(realdata) if realdata else None
-    run(trainer, _wait_for(pool, 1000), cases, keep, stage.input_size, every)
+    run(trainer, _wait_for(pool, 1000, filling), cases, keep, stage.input_size, every)
 
 
 def main() -> None:
@@ -302,6 +334,7 @@ def main() -> None:
     parser.add_argument("--pool", type=Path, required=True, help="folder a generator fills with scenes")
     parser.add_argument("--pictures", type=int, help="train on so many pictures instead of the stage's number")
     parser.add_argument("--start", type=Path, help="begin with the averaged weights of this checkpoint")
+    parser.add_argument("--first", type=Path, help="checkpoint of the first stage, for the stage that goes back to it")
     parser.add_argument("--realdata", type=Path, help="score on these pictures with measured depth")
     parser.add_argument("--keep", type=Path, help="folder for the best weights (default: FOLDER)")
     parser.add_argument("--input-size", type=int, help="shorter side at which the weights are scored")
@@ -320,6 +353,7 @@ def main() -> None:
         options.keep or options.folder,
         options.realdata,
         options.start,
+        options.first,
         options.threads,
         options.every,
     )

@@ -54,5 +54,6 @@ class LiteDepth(nn.Module):
         self.depth_head = FusionHead(config.features)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        depth = resize(self.depth_head(self.encoder(x)), size_of(x))
+        # In half precision the resize would only repeat a few hundred values.
+        depth = resize(self.depth_head(self.encoder(x)).float(), size_of(x))
         return torch.relu(depth.squeeze(1))

@@ -21,29 +21,48 @@ from depthcli.zoo import PATCH
 
 
 def static_network(network: nn.Module, batch: int, height: int, width: int, fused: bool = HAS_FUSED) -> nn.Module:
-    """Return a module that maps (batch, 3, height, width) to (batch, height, width) as `network` does, no other size.
+    """Return a module that maps (batch, 3, height, width) to (batch, height, width) as `network` does.
 
-    Weights that need no change are shared with `network`. fused: leave attention to torch's fused operation, which some
-    exporters know; otherwise it is two products and a softmax. Raises UsageError for a size that is no multiple of 14.
+    It raises ValueError for a picture of any other size. Weights that need no change are shared with `network`.
+    fused: leave attention to torch's fused operation, which some exporters know; otherwise it is two products and a
+    softmax. Raises UsageError for a size that is no multiple of 14.
     """
     if batch < 1 or height < PATCH or width < PATCH or height % PATCH or width % PATCH:
         raise UsageError(f"a network input of {batch}x{height}x{width} cannot be", f"sides are multiples of {PATCH}")
     if isinstance(network, DepthAnythingV2):
-        return _StaticDepthAnything(network, batch, height, width, fused).eval()
-    return network.eval()  # convolutions alone: there is nothing to fold
+        network = _StaticDepthAnything(network, batch, height, width, fused)
+    # In a network of convolutions there is nothing to fold.
+    return _OneSize(network, (batch, 3, height, width))
 
 
 def trace(network: nn.Module, batch: int, height: int, width: int, fused: bool = HAS_FUSED) -> torch.jit.ScriptModule:
-    """Return `static_network` as a traced graph without arithmetic on shapes. Errors as there."""
+    """Return `static_network` as a traced graph without arithmetic on shapes. Errors as there.
+
+    A trace checks no sizes, and one for a landscape takes a portrait of as many patches and gives a wrong answer: who
+    runs it has to compare the sizes first.
+    """
     module = static_network(network, batch, height, width, fused)
     device = next(module.parameters()).device
     with torch.no_grad(), warnings.catch_warnings():
-        # Two warnings are expected: the heads read their sizes as plain numbers, which is what we want, and torch 2.13
-        # would have us export, which torch 1.13 cannot.
-        warnings.simplefilter("ignore")
+        # The heads read their sizes as plain numbers, which is what we want; torch 2.13 would have us export, which
+        # torch 1.13 cannot.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        warnings.filterwarnings("ignore", r".*torch\.jit\.trace.* is deprecated", DeprecationWarning)
         picture = torch.zeros(batch, 3, height, width, device=device)
         traced: torch.jit.ScriptModule = torch.jit.trace(module, picture, check_trace=False)  # type: ignore[no-untyped-call]
     return traced
+
+
+class _OneSize(nn.Module):
+    def __init__(self, network: nn.Module, size: tuple[int, int, int, int]) -> None:
+        super().__init__()
+        self.network, self.size = network, size
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if tuple(map(int, x.shape)) != self.size:
+            raise ValueError(f"an input of {tuple(x.shape)} for a network of {self.size}")
+        depth: torch.Tensor = self.network(x)
+        return depth
 
 
 class _StaticDepthAnything(nn.Module):

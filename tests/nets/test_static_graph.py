@@ -20,7 +20,7 @@ NETWORKS: dict[str, AnyConfig] = {
 # What every exporter knows. Nothing that asks for a size, and no bicubic resize.
 KNOWN = set(
     "_convolution reshape permute add cat layer_norm linear transpose matmul softmax gelu silu mul slice relu relu_"
-    " squeeze hardtanh hardtanh_ relu6 relu6_ sigmoid upsample_bilinear2d scaled_dot_product_attention".split()
+    " squeeze hardtanh hardtanh_ relu6 relu6_ sigmoid to upsample_bilinear2d scaled_dot_product_attention".split()
 )
 ATTENTIONS = (True, False) if HAS_FUSED else (False,)
 
@@ -59,10 +59,12 @@ def test_the_trace_holds_no_arithmetic_on_shapes(name: str) -> None:
     assert operations <= KNOWN, operations - KNOWN
 
 
-def test_another_size_fails_and_gives_no_wrong_picture() -> None:
-    module = static_network(network("vit"), 1, 56, 70)
-    with pytest.raises(RuntimeError):
-        module(torch.zeros(1, 3, 70, 70))
+@pytest.mark.parametrize("name", NETWORKS)
+def test_another_size_fails_and_gives_no_wrong_picture(name: str) -> None:
+    module = static_network(network(name), 1, 56, 70)
+    for size in ((1, 3, 70, 56), (1, 3, 70, 70), (2, 3, 56, 70)):
+        with pytest.raises(ValueError, match=r"for a network of \(1, 3, 56, 70\)"):
+            module(torch.zeros(size))
 
 
 def test_sizes_that_are_no_multiples_of_a_patch_are_refused() -> None:
