@@ -149,10 +149,10 @@ ROWS: tuple[ModelRow, ...] = (
         network=NETWORKS["tiny"],
         kind=DepthKind.RELATIVE_DISPARITY,
         weights=Weights(
-            repo="", file="tiny.safetensors", sha256="194858edebb7bece734fff67751be1684fa12da20d7cb5b9a9c25ae4920607ac"
+            repo="", file="tiny.safetensors", sha256="9a3788ba718c9c0c618d49645736d9f7965446ae838cd45ac5b02e5d959f809f"
         ),
         licence=APACHE,
-        input_size=196,
+        input_size=210,
         packaged=True,
     ),
     _relative(

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from depthcli.eval.evaluate import known_truth
 from depthcli.eval.lists import read_list
 from depthcli.eval.metrics import spearman
-from depthcli.eval.truth import read_truth
 from depthcli.io.images import read_picture
 from depthcli.postprocess import resize_bilinear
 from depthcli.preprocess import plan_input, to_network_input
@@ -42,14 +42,10 @@ def load_cases(folder: Path) -> list[Case]:
     """The scored photographs, from a folder laid out as benchmarks/pictures.json says."""
     cases = []
     for entry in read_list(PICTURES, folder):
-        truth = read_truth(entry.truth, entry.format, entry.scale, entry.invalid)
-        disparity = np.where(truth.known, truth.disparity, np.nan)
-        if entry.crop:
-            top, left, bottom, right = entry.crop
-            inside = np.zeros(disparity.shape, bool)
-            inside[top:bottom, left:right] = True
-            disparity = np.where(inside, disparity, np.nan)
-        cases.append(Case(entry.name, read_picture(entry.picture).rgb, disparity))
+        picture = read_picture(entry.picture)
+        truth = known_truth(entry, picture.size)
+        if truth is not None:
+            cases.append(Case(entry.name, picture.rgb, truth.disparity))
     return cases
 
 
@@ -90,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Score weights on photographs with measured depth.")
     parser.add_argument("realdata", type=Path)
     parser.add_argument("weights", type=Path)
-    parser.add_argument("--input-size", type=int, nargs="+", default=[168])
+    parser.add_argument("--input-size", type=int, nargs="+", default=[210])
     parser.add_argument("--turns", action="store_true", help="also turn every photograph by 90, 180 and 270 degrees")
     parser.add_argument("--json", type=Path, help="write the scores to a file as well")
     options = parser.parse_args()
@@ -102,7 +98,7 @@ def main() -> None:
         if options.turns:
             for turn in (1, 2, 3):
                 columns[f"tiny@{size} turned {90 * turn}"] = score(network, cases, size, turn)
-    print("| picture | " + " | ".join(columns) + " |\n|---" * 1 + "|---" * len(columns) + "|")
+    print("| picture | " + " | ".join(columns) + " |\n|---" + "|---" * len(columns) + "|")
     for case in cases:
         print(f"| {case.name} | " + " | ".join(f"{column[case.name]:.3f}" for column in columns.values()) + " |")
     print("| mean | " + " | ".join(f"{mean(column):.3f}" for column in columns.values()) + " |")

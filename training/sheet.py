@@ -1,6 +1,6 @@
 """A contact sheet, photograph beside depth, to look at: figures do not show a sky that is near.
 
-python -m training.sheet PHOTOGRAPHS WEIGHTS sheet.jpg [--input-size 196]
+python -m training.sheet PHOTOGRAPHS WEIGHTS sheet.jpg [--input-size 210]
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("photographs", type=Path, help="folder of pictures")
     parser.add_argument("weights", type=Path)
     parser.add_argument("sheet", type=Path, help="file to write")
-    parser.add_argument("--input-size", type=int, default=196)
+    parser.add_argument("--input-size", type=int, default=210)
     options = parser.parse_args()
     torch.set_num_threads(1)
     sheet = contact_sheet(options.photographs, options.weights, options.input_size)

@@ -5,13 +5,14 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from depthcli.cli import options as opt
 from depthcli.cli.running import RunOptions
-from depthcli.errors import UsageError
+from depthcli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from depthcli.estimator import DepthEstimator
@@ -119,6 +120,7 @@ def evaluate(
     _check(options, align, predictions, prediction_kind, output, errors)
     kind = parse_kind(prediction_kind)
     entries = read_list(name, root)
+    _make_ready(output, errors)
     if predictions is not None:
         source: dict[str, Any] = {"list": name.name, "predictions": str(predictions)}
         scores, code = _run(entries, SavedPredictions(predictions, entries, kind), align, errors)
@@ -127,9 +129,9 @@ def evaluate(
             source = {"list": name.name, **_facts(estimator, align)}
             scores, code = _run(entries, lambda entry, picture: estimator.estimate(picture), align, errors)
     if output != "-":
-        _print_table(scores)
+        _print_table(scores, len(entries))
     if output is not None:
-        _write_json(scores, align, source, output)
+        _write_json(scores, align, source, output, len(entries))
     raise typer.Exit(code)
 
 
@@ -159,6 +161,18 @@ def _check(
         raise UsageError(f"{errors} is a file, not a folder", "use another --errors")
 
 
+def _make_ready(output: Optional[str], errors: Optional[Path]) -> None:
+    """Make the folders of all that will be written and try them: not when the scores are there, to be lost."""
+    folders = [] if output in (None, "-") else [Path(str(output)).parent]
+    for folder in folders if errors is None else [*folders, errors]:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise OutputError(f"cannot write into {folder}: {error.strerror or error}", "use another folder") from error
+
+
 def _facts(estimator: "DepthEstimator", align: str) -> dict[str, Any]:
     """Return what a reader of the scores needs to know of the model, once the alignment is seen to fit it."""
     from depthcli.eval.alignment import choose
@@ -175,29 +189,44 @@ def _facts(estimator: "DepthEstimator", align: str) -> dict[str, Any]:
 
 
 def _run(entries: Sequence[Any], predict: "Predict", align: str, errors: Optional[Path]) -> tuple[list["Score"], int]:
-    """Return the scores and the exit code; failures and progress go to stderr as they come."""
-    from depthcli.cli.report import Report
+    """Return the scores and the exit code; failures and progress go to stderr as they come.
+
+    Ctrl-C and SIGTERM end it after the picture at hand, a second one at once; the scores so far are returned.
+    """
+    from depthcli.cli.report import Report, say, stop_signals
     from depthcli.eval.evaluate import evaluate
     from depthcli.jobs.manifest import DONE, FAILED, Result
 
     scores = []
-    with Report(len(entries)) as progress:
-        for score in evaluate(entries, predict, align, errors):
-            scores.append(score)
-            status = FAILED if score.error else DONE
-            progress.add(Result(score.entry.place, (), status, error=score.error, code=score.code))
+    with Report(len(entries)) as progress, stop_signals(quiet=False) as stop:
+        try:
+            for score in evaluate(entries, predict, align, errors):
+                scores.append(score)
+                status = FAILED if score.error else DONE
+                progress.add(Result(score.entry.place, (), status, error=score.error, code=score.code))
+                if stop.asked:
+                    break
+        except KeyboardInterrupt:
+            pass
         progress.finish()
-    return scores, progress.exit_code()
+    interrupted = len(scores) < len(entries)
+    if interrupted:
+        say(_interrupted(scores, len(entries)))
+    return scores, progress.exit_code(interrupted)
 
 
-def _print_table(scores: Sequence["Score"]) -> None:
-    """Print the figures of all pictures that have some, their mean, and the protocol."""
+def _interrupted(scores: Sequence["Score"], total: int) -> str:
+    return f"interrupted: {len(scores)} of {total} pictures"
+
+
+def _print_table(scores: Sequence["Score"], total: int) -> None:
+    """Print the figures of all pictures that have some, their mean, and the protocol. total: entries of the list."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     from depthcli.eval.alignment import protocol
-    from depthcli.eval.evaluate import better_than_prior, mean
+    from depthcli.eval.evaluate import better_than_prior, mean, pictures_in_mean
 
     scored = [score for score in scores if not score.error]
     if not scored:
@@ -218,12 +247,17 @@ def _print_table(scores: Sequence["Score"]) -> None:
         table.add_row(score.entry.name + " !" * over, known, *cells, style="red" if over else None)
     table.add_section()
     table.add_row(f"mean of {len(scored)}", "", *_cells(means, columns), style="bold")
+    counts = [pictures_in_mean(scored)[field] for field, _, _ in columns]
+    if set(counts) != {len(scored)}:
+        table.add_row("over", "", *map(str, counts))
     console = Console(highlight=False, markup=False, emoji=False)
     # As wide as the table is: a figure that is cut off is a wrong one.
     console.width = max(console.width, console.measure(table, options=console.options.update(width=10_000)).maximum)
     console.print(table)
     if turned:
         print("! negative scale: the prediction runs against the truth, and its errors are those of its negative")
+    if len(scores) < total:
+        print(_interrupted(scores, total))
     better, compared = better_than_prior(scored)
     if compared:
         print(f'Spearman is above that of "lower in the picture is nearer" (prior) on {better} of {compared} pictures')
@@ -235,11 +269,11 @@ def _cells(figures: "Figures", columns: Sequence[tuple[str, str, int]]) -> list[
     return ["-" if value is None else f"{value:.{digits}f}" for value, digits in values]
 
 
-def _write_json(scores: Sequence["Score"], align: str, source: dict[str, Any], output: str) -> None:
+def _write_json(scores: Sequence["Score"], align: str, source: dict[str, Any], output: str, total: int) -> None:
     from depthcli.eval.evaluate import report
     from depthcli.io.atomic import atomic_path
 
-    text = json.dumps(report(scores, align, source), indent=1, allow_nan=False)
+    text = json.dumps(report(scores, align, source, total), indent=1, allow_nan=False)
     if output == "-":
         print(text)
         return

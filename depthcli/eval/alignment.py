@@ -15,12 +15,14 @@ from depthcli.eval.truth import Truth
 SCALE_SHIFT, MEDIAN, NONE, AUTO = "scale-shift", "median", "none", "auto"
 ALIGNMENTS = (AUTO, SCALE_SHIFT, MEDIAN, NONE)
 
+_NEAR_LIMIT = "min_depth (of the list, else a thousandth of the nearest truth)"
 _SENTENCES = {
     SCALE_SHIFT: "scale and shift fitted to each picture by least squares in disparity (1 / depth) over the known "
-    "elements, disparity held at or above 1 / max_depth (of the list, else of the farthest truth), then inverted",
-    MEDIAN: "each picture's depth scaled until its median over the known elements is the truth's, and held between "
-    "min_depth and max_depth where the list has them",
-    NONE: "metres as predicted, held between min_depth and max_depth where the list has them",
+    "elements, disparity held at or above 1 / max_depth (of the list, else of the farthest truth), then inverted, and "
+    f"depth held at or above {_NEAR_LIMIT}",
+    MEDIAN: "each picture's depth scaled until its median over the known elements is the truth's, then held at or "
+    f"above {_NEAR_LIMIT} and at or below max_depth where the list has it",
+    NONE: f"metres as predicted, held at or above {_NEAR_LIMIT} and at or below max_depth where the list has it",
 }
 # So much nearer than the nearest truth a depth may be where the list gives no min_depth: it keeps logarithms finite.
 _NEARER = 1e-3
@@ -127,7 +129,7 @@ def protocol(alignments: Iterable[Alignment]) -> str:
     """Return one line that says how predictions were brought to the truth; with counts where methods differ."""
     counts = Counter(alignment.method for alignment in alignments)
     if not counts:
-        return "no alignment: point pairs need none"
+        return "nothing was aligned (point pairs need no alignment)"
     used = [method for method in _SENTENCES if counts[method]]
     if len(used) == 1:
         return f"{used[0]}: {_SENTENCES[used[0]]}"

@@ -15,6 +15,7 @@ from depthcli.eval import metrics, panels
 from depthcli.eval.alignment import AUTO, Alignment, align, protocol
 from depthcli.eval.lists import Entry
 from depthcli.eval.metrics import Figures
+from depthcli.eval.predictions import SavedPredictions
 from depthcli.eval.truth import Truth, read_truth
 from depthcli.io.images import Picture, read_picture
 from depthcli.postprocess import resize_bilinear
@@ -63,16 +64,16 @@ def evaluate(
         except DiskFullError:
             raise
         except (DepthError, MemoryError) as error:
-            score = _failed(entry, error)
+            score = _failed(entry, error, isinstance(predict, SavedPredictions))
         yield score
 
 
 def _score(entry: Entry, predict: Predict, alignment: str, errors: Path | None) -> Score:
     picture = read_picture(entry.picture)
-    truth = _truth(entry, picture)
+    truth = known_truth(entry, picture.size)
     _check_pairs(entry, picture)
     depth = predict(entry, picture)
-    _check_view("the prediction", depth.size, picture)
+    _check_view("the prediction", depth.size, picture.size)
     pairs = None
     if entry.pairs:
         pairs = metrics.pair_accuracy(_nearness(resize_bilinear(depth.values, picture.size), depth.kind), entry.pairs)
@@ -99,26 +100,33 @@ def _score(entry: Entry, predict: Predict, alignment: str, errors: Path | None) 
     return replace(score, figures=figures, alignment=done, known=int(known.sum()), elements=known.size)
 
 
-def _truth(entry: Entry, picture: Picture) -> Truth | None:
-    """Return the truth of an entry at its full size, unknown beyond the entry's limits."""
+def known_truth(entry: Entry, picture_size: tuple[int, int]) -> Truth | None:
+    """Return the truth of an entry at its full size, unknown outside its crop and its limits; None where it has none.
+
+    picture_size: (width, height) of the upright picture. Raises PictureError where the file cannot be read or does not
+    fit the picture, the crop or the limits, OutputError as `read_truth` does.
+    """
     if entry.truth is None:
         return None
     truth = read_truth(entry.truth, entry.format, entry.scale, entry.invalid)
     width, height = truth.size
-    _check_view("the truth", truth.size, picture)
-    if entry.crop and (entry.crop[2] > height or entry.crop[3] > width):
-        raise PictureError(f"crop {list(entry.crop)} reaches beyond the truth's {height} rows and {width} columns")
-    if entry.min_depth is None and entry.max_depth is None:
-        return truth
-    if not truth.metres:
-        raise PictureError(f"{entry.truth} is not in metres, as min_depth and max_depth are", "leave these out")
-    lo, hi = entry.min_depth or 0, entry.max_depth or np.inf
-    inside = np.where(truth.known, truth.values, 0)
-    return Truth(np.where((inside >= lo) & (inside <= hi), inside, np.nan), truth.kind)
+    _check_view("the truth", truth.size, picture_size)
+    top, left, bottom, right = entry.crop or (0, 0, height, width)
+    if bottom > height or right > width:
+        crop = [top, left, bottom, right]
+        raise PictureError(f"crop {crop} reaches beyond the truth's {height} rows and {width} columns")
+    counts = np.zeros((height, width), bool)
+    counts[top:bottom, left:right] = True
+    if entry.min_depth is not None or entry.max_depth is not None:
+        if not truth.metres:
+            raise PictureError(f"{entry.truth} is not in metres, as min_depth and max_depth are", "leave these out")
+        depth = np.where(truth.known, truth.values, 0)
+        counts &= (depth >= (entry.min_depth or 0)) & (depth <= (entry.max_depth or np.inf))
+    return Truth(np.where(counts, truth.values, np.nan), truth.kind)
 
 
-def _check_view(what: str, size: tuple[int, int], picture: Picture) -> None:
-    (width, height), (wide, high) = size, picture.size
+def _check_view(what: str, size: tuple[int, int], picture_size: tuple[int, int]) -> None:
+    (width, height), (wide, high) = size, picture_size
     if abs(width * high - wide * height) > _SAME_VIEW * wide * height:
         raise PictureError(f"{what} is {width}x{height} and the picture {wide}x{high}: these are not one view")
 
@@ -134,9 +142,10 @@ def _nearness(values: np.ndarray, kind: DepthKind) -> np.ndarray:
     return values if kind.near_is_high else -values
 
 
-def _failed(entry: Entry, error: DepthError | MemoryError) -> Score:
+def _failed(entry: Entry, error: DepthError | MemoryError, saved: bool) -> Score:
     if isinstance(error, MemoryError):
-        error = PictureError("not enough memory", "use a smaller --input-size")
+        hint = "end other programs, or use smaller files" if saved else "use a smaller --input-size"
+        error = PictureError("not enough memory", hint)
     return Score(entry, error=" ".join(str(error).split()), code=error.exit_code)
 
 
@@ -151,6 +160,12 @@ def mean(scores: Sequence[Score]) -> Figures:
     return Figures(**means)
 
 
+def pictures_in_mean(scores: Sequence[Score]) -> dict[str, int]:
+    """Return, by the name of each figure, how many pictures have it."""
+    names = asdict(Figures())
+    return {name: sum(getattr(score.figures, name) is not None for score in scores) for name in names}
+
+
 def better_than_prior(scores: Sequence[Score]) -> tuple[int, int]:
     """Return how many pictures have a rank correlation above their prior's, and how many have both."""
     both = [(score.figures.spearman, score.figures.prior) for score in scores]
@@ -158,11 +173,15 @@ def better_than_prior(scores: Sequence[Score]) -> tuple[int, int]:
     return sum(wins), len(wins)
 
 
-def report(scores: Sequence[Score], alignment: str, source: dict[str, Any]) -> dict[str, Any]:
-    """Return everything as one JSON-ready dictionary. source: what predicted, for the reader of the file."""
+def report(scores: Sequence[Score], alignment: str, source: dict[str, Any], total: int | None = None) -> dict[str, Any]:
+    """Return everything as one JSON-ready dictionary.
+
+    source: what predicted, for the reader of the file. total: how many entries the list has, where an interruption left
+    some of them without a score.
+    """
+    total = len(scores) if total is None else total
     better, compared = better_than_prior(scores)
     failed = sum(bool(score.error) for score in scores)
-    rows = [_row(score) for score in scores]
     return {
         "schema": SCHEMA,
         "depthcli": __version__,
@@ -170,11 +189,16 @@ def report(scores: Sequence[Score], alignment: str, source: dict[str, Any]) -> d
         "align": alignment,
         "protocol": protocol(score.alignment for score in scores if score.alignment),
         "mean": asdict(mean(scores)),
-        "pictures_in_mean": {name: sum(row[name] is not None for row in rows) for name in asdict(Figures())},
+        "pictures_in_mean": pictures_in_mean(scores),
         "better_than_prior": better,
         "compared_with_prior": compared,
-        "summary": {"done": len(scores) - failed, "failed": failed, "total": len(scores)},
-        "pictures": rows,
+        "summary": {
+            "done": len(scores) - failed,
+            "failed": failed,
+            "total": total,
+            "interrupted": len(scores) < total,
+        },
+        "pictures": [_row(score) for score in scores],
     }
 
 

@@ -22,6 +22,7 @@ from depthcli.eval.truth import DISPARITY, FORMAT_NAMES, FORMATS, OWN
 _TEXTS = ("picture", "truth", "format", "name")
 _FOR_TRUTH = ("format", "scale", "invalid", "crop", "min_depth", "max_depth")
 KEYS = (*_TEXTS, "scale", "invalid", "crop", "min_depth", "max_depth", "pairs")
+_LONGEST_NAME = 200  # bytes: a file has 255 at most, and a name gets an ending
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,17 @@ def read_list(path: Path, root: Path | None = None) -> tuple[Entry, ...]:
         raise UsageError(f"{folder} is not a folder", "check --root")
     try:
         text = path.read_text(encoding="utf-8-sig")
-        rows = _csv_rows(text) if path.suffix.lower() == ".csv" else json.loads(text)
+        table = path.suffix.lower() == ".csv"
+        rows = _csv_rows(text) if table else json.loads(text, object_pairs_hook=_object)
     except OSError as error:
         raise UsageError(f"cannot read the list {path}: {(error.strerror or str(error)).lower()}") from error
     except (ValueError, csv.Error) as error:
         raise UsageError(f"the list {path} is broken: {error}") from error
+    except RecursionError:
+        raise UsageError(f"the list {path} is broken: it is nested too deeply") from None
     if not isinstance(rows, list) or not rows:
-        raise UsageError(f"the list {path} holds no entries", "a JSON list is an array of objects")
+        shape = "a CSV is a heading and one line for each" if table else "a JSON list is an array of objects"
+        raise UsageError(f"the list {path} holds no entries", shape)
     entries = tuple(_entry(path, number, row, folder) for number, row in enumerate(rows, 1))
     for name, count in Counter(entry.name for entry in entries).items():
         if count > 1:
@@ -80,11 +85,27 @@ def read_list(path: Path, root: Path | None = None) -> tuple[Entry, ...]:
 
 def _csv_rows(text: str) -> list[dict[str, Any]]:
     rows = []
-    for number, cells in enumerate(csv.DictReader(io.StringIO(text), strict=True), 1):
+    reader = csv.DictReader(io.StringIO(text), strict=True)
+    headings = [heading.strip() for heading in reader.fieldnames or ()]
+    for heading, count in Counter(headings).items():
+        if ";" in heading or "\t" in heading:
+            raise ValueError("cells are separated by commas, not by semicolons or tabs")
+        if count > 1:
+            raise ValueError(f"{count} columns are headed {heading!r}")
+    reader.fieldnames = headings
+    for number, cells in enumerate(reader, 1):
         if None in cells or None in cells.values():
             raise ValueError(f"entry {number} has not as many cells as the heading")
         rows.append({key: _cell(number, key, cell) for key, cell in cells.items() if cell.strip()})
     return rows
+
+
+def _object(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(items)
+    for key, count in Counter(key for key, _ in items).items():
+        if count > 1:
+            raise ValueError(f"the key {key!r} stands {count} times in {_short(found)}")
+    return found
 
 
 def _cell(number: int, key: str, cell: str) -> Any:
@@ -140,6 +161,8 @@ def _check_keys(row: dict[str, Any], name: str) -> None:
                 raise ValueError(f"{key} is about a truth, and there is none")
     if name in (".", "..") or any(char in "/\\" or not char.isprintable() for char in name):
         raise ValueError("name cannot be the name of a file")
+    if len(name.encode()) > _LONGEST_NAME:
+        raise ValueError(f"name has {len(name.encode())} bytes, and {_LONGEST_NAME} are the most; give a shorter one")
 
 
 def _format(row: dict[str, Any]) -> str:
@@ -161,9 +184,12 @@ def _text(row: dict[str, Any], key: str, default: str | None = None) -> str:
 
 
 def _number(key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{key} is a number, not {_short(value)}")
-    return float(value)
+    try:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ValueError(f"{key} is a number, not {_short(value)}")
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{key} is too large a number: {_short(value)}") from None
 
 
 def _positive(row: dict[str, Any], key: str) -> float | None:
@@ -210,5 +236,8 @@ def _whole_numbers(value: Any, count: int, shape: str) -> list[int]:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value)
+    try:
+        text = json.dumps(value)
+    except RecursionError:
+        return "something nested too deeply"
     return text if len(text) <= 60 else f"{text[:57]}..."

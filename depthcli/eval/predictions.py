@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePath
 
 from depthcli.depthmap import DepthKind, DepthMap, Origin
@@ -13,11 +15,14 @@ from depthcli.eval.truth import read_numbers
 from depthcli.io.depth_files import read_depth
 from depthcli.io.images import Picture
 
-# The most exact first: floats, 16 bits, then the 8 bits of pictures made to be looked at.
+# The most exact first: floats, 16 bits, then the 8 bits of pictures made to be looked at. A plain .png comes last, as
+# it may be a photograph.
 ENDINGS = (
     *("_depth.npz", "_depth.npy", "_depth.pfm", ".npz", ".npy", ".pfm"),
-    *("_depth_gray.png", ".png", "_depth.png", "_depth_gray8.png", "_depth_side.png"),
+    *("_depth_gray.png", "_depth.png", "_depth_gray8.png", "_depth_side.png", ".png"),
 )
+# How good a claim a picture has to a file: where `depth dir` puts it, beside that, or only by its name. 0 is the best.
+_OURS, _MIRRORED, _BY_NAME = range(3)
 KINDS = tuple(kind.value for kind in DepthKind)
 
 
@@ -25,8 +30,8 @@ KINDS = tuple(kind.value for kind in DepthKind)
 class SavedPredictions:
     """The predictions in a folder, as a source for `evaluate`.
 
-    entries: the whole list, as a name that two pictures could claim finds no file. kind: what the numbers mean in files
-    that do not say so themselves (NPY, PFM, NPZ of others).
+    entries: the whole list, as a file that two pictures could claim alike is nobody's. kind: what the numbers mean in
+    files that do not say so themselves (NPY, PFM, NPZ of others).
     """
 
     folder: Path
@@ -35,21 +40,30 @@ class SavedPredictions:
 
     def __call__(self, entry: Entry, picture: Picture) -> DepthMap:
         """Return the prediction for an entry. Raises DepthError where there is none, or what it means is not known."""
-        for stem in self._stems(entry):
-            for ending in ENDINGS:
-                path = stem.with_name(stem.name + ending)
-                if path.is_file():
-                    return self._read(path)
-        raise OutputError(f"{self.folder} holds no prediction for it", f"such as {entry.picture.stem}_depth.npz")
+        own = _picture(entry)
+        names = [name for _, name in _claims(entry) if self._owners.get(name, own) == own]
+        for name in names:
+            path = self.folder / name
+            if os.path.isfile(path) and os.path.realpath(path) != own:
+                return self._read(path)
+        if not names:
+            raise OutputError("every file name for it fits another entry as well", "give their pictures other names")
+        first = self.folder / names[0]
+        raise OutputError(f"{self.folder} holds no prediction for it", f"the first file looked for is {first}")
 
-    def _stems(self, entry: Entry) -> Iterator[Path]:
-        """Yield the paths without ending: where `depth dir` puts it, then by the entry's name, then by its stem."""
-        source = PurePath(entry.source)
-        if not source.is_absolute() and ".." not in source.parts:
-            yield self.folder / source.parent / source.stem
-        others = [other for other in self.entries if other.number != entry.number]
-        taken = {name for other in others for name in (other.name, other.picture.stem)}
-        yield from (self.folder / name for name in (entry.name, source.stem) if name not in taken)
+    @cached_property
+    def _owners(self) -> dict[str, str | None]:
+        """The picture with the best claim to each file, None where two have claims that are equally good."""
+        best: dict[str, tuple[int, str | None]] = {}
+        for entry in self.entries:
+            picture = _picture(entry)
+            for rank, name in _claims(entry):
+                other_rank, other = best.get(name, (_BY_NAME + 1, None))
+                if rank < other_rank:
+                    best[name] = rank, picture
+                elif rank == other_rank and picture != other:
+                    best[name] = rank, None
+        return {name: picture for name, (_, picture) in best.items()}
 
     def _read(self, path: Path) -> DepthMap:
         if path.suffix in (".npy", ".pfm"):
@@ -71,6 +85,25 @@ class SavedPredictions:
             return DepthMap(read_numbers(path), self.kind, Origin(source=path.name))
         except ValueError as error:
             raise OutputError(f"{path} is no prediction: {error}") from error
+
+
+def _picture(entry: Entry) -> str:
+    return os.path.realpath(entry.picture)
+
+
+def _claims(entry: Entry) -> Iterator[tuple[int, str]]:
+    """Yield (rank of the claim, path below the folder) for each file that could be this entry's, the likeliest first.
+
+    Where `depth dir` puts it: by the picture's path, with its suffix where two pictures differ in nothing else. Then by
+    the entry's name, and by the picture's own.
+    """
+    source = PurePath(entry.source)
+    stems = [(_BY_NAME, name) for name in (entry.name, source.stem, source.name)]
+    if not source.is_absolute() and ".." not in source.parts:
+        stems = [(_OURS, str(source.parent / source.stem)), (_OURS, str(source)), *stems]
+    for rank, stem in stems:
+        for ending in ENDINGS:
+            yield (_MIRRORED if rank == _OURS and not ending.startswith("_depth") else rank), stem + ending
 
 
 def parse_kind(name: str | None) -> DepthKind | None:

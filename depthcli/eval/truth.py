@@ -19,6 +19,8 @@ from depthcli.errors import DepthError, PictureError
 from depthcli.io.depth_files import read_depth
 
 METRES, DISPARITY = DepthKind.METRIC_DEPTH, DepthKind.RELATIVE_DISPARITY
+# From here to one over it, a number and its inverse are normal float32: the depth and the disparity that are drawn.
+_LEAST = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +28,7 @@ class Truth:
     """What is known of one view.
 
     values: (H, W) float64, above 0, NaN where unknown, read-only. kind: METRIC_DEPTH, in metres, or RELATIVE_DISPARITY,
-    in pixels or any other unit: proportional to 1 / depth.
+    in pixels or any other unit: proportional to 1 / depth. Raises PictureError for numbers no depth or disparity has.
     """
 
     values: np.ndarray
@@ -35,6 +37,7 @@ class Truth:
     def __post_init__(self) -> None:
         values = np.array(self.values, dtype=np.float64)
         values[~(np.isfinite(values) & (values > 0))] = np.nan
+        _check_range(values, "the truth")
         values.flags.writeable = False
         object.__setattr__(self, "values", values)
 
@@ -113,17 +116,37 @@ def read_truth(path: Path, format: str, scale: float | None = None, invalid: Seq
         return _read_own(path, invalid)
     row = FORMATS[format]
     stored = read_numbers(path, "disparity" if row.kind is DISPARITY else "depth", row.only_png16)
+    unknown = _is_invalid(stored, invalid)
     if row.rotated:
         bits = stored.astype(np.uint16)
         stored = (bits >> 3) | (bits << 13)
     values = stored.astype(np.float64)
-    values[np.isin(stored, invalid)] = np.nan
-    return Truth(values / (scale or row.scale), row.kind)
+    values[unknown | ~(np.isfinite(values) & (values > 0))] = np.nan
+    with np.errstate(over="ignore", under="ignore"):
+        values /= scale or row.scale
+    _check_range(values, str(path))
+    return Truth(values, row.kind)
+
+
+def _is_invalid(stored: np.ndarray, invalid: Sequence[float]) -> np.ndarray:
+    """Return where a stored number is one of those; 99.9 is also what float32 makes of it."""
+    if stored.dtype.kind != "f":
+        return np.isin(stored, invalid)
+    with np.errstate(over="ignore"):  # what the type cannot hold is not stored
+        return np.isin(stored, np.array(invalid, np.float64).astype(stored.dtype))
+
+
+def _check_range(values: np.ndarray, what: str) -> None:
+    """Raise PictureError for numbers so large or small that depth or disparity overflows. NaN is unknown."""
+    wrong = (values < _LEAST) | (values > 1 / _LEAST)
+    if wrong.any():
+        hint = "check scale, invalid and format"
+        raise PictureError(f"{what} holds {values[wrong][0]:.3g} once it is scaled, which is no depth", hint)
 
 
 def _read_own(path: Path, invalid: Sequence[float]) -> Truth:
     depth = read_depth(path)
-    values = np.where(np.isin(depth.values, invalid), np.nan, depth.values.astype(np.float64))
+    values = np.where(_is_invalid(depth.values, invalid), np.nan, depth.values.astype(np.float64))
     if depth.kind is DepthKind.RELATIVE_DEPTH:
         with np.errstate(divide="ignore"):
             return Truth(1 / values, DISPARITY)
@@ -147,7 +170,7 @@ def read_numbers(path: Path, array: str = "depth", only_png16: bool = False) -> 
             raise ValueError("it has 8 bits, as a preview has, where the format has 16")
     except FileNotFoundError as error:
         raise PictureError(f"{path} does not exist", "check the path") from error
-    except DepthError:
+    except (DepthError, MemoryError):
         raise
     except Exception as error:  # what zip, npy and PNG readers raise on broken bytes has no common class
         reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or "it is damaged"

@@ -1,6 +1,7 @@
 """EfficientNet-Lite0 (Liu, 2020), an encoder of convolutions only, with its batch norms folded into them.
 
-The stages are those of EfficientNet (Tan & Le, 2019, table 1) less squeeze-and-excite, with ReLU6 throughout.
+The stages are those of EfficientNet (Tan & Le, 2019, table 1) less squeeze-and-excite, with ReLU6 throughout. A stride
+of two pads on all sides, where TensorFlow pads right and below: the maps are sampled an element further up and left.
 """
 
 from __future__ import annotations

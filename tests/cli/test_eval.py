@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import asdict
 from pathlib import Path
 
@@ -68,6 +70,7 @@ class TestTable:
         )
         assert row(ran, "b") == {**cells, "picture": "b"}
         assert any(line.split()[:3] == ["mean", "of", "2"] for line in ran.lines)
+        assert not any(line.split()[:1] == ["over"] for line in ran.lines)
         assert 'above that of "lower in the picture is nearer" (prior) on 2 of 2 pictures' in ran.out
         assert ran.lines[-1].startswith("protocol: scale-shift: scale and shift fitted")
         assert "negative scale" not in ran.out
@@ -95,7 +98,8 @@ class TestTable:
         ran = depth("eval", path, "--predictions", "out")
         assert ran.code == 0 and "AbsRel" not in ran.out
         assert next(line.split() for line in ran.lines if line.split()[:1] == ["a"]) == ["a", "-", "0.500"]
-        assert ran.lines[-1] == "protocol: no alignment: point pairs need none"
+        assert ran.lines[-1] == "protocol: nothing was aligned (point pairs need no alignment)"
+        assert not any(line.split()[:1] == ["over"] for line in ran.lines)
 
     def test_metres_and_alignments(self, depth):
         predicted(2 / TRUTH, "a", kind=DepthKind.METRIC_DEPTH)
@@ -114,6 +118,8 @@ class TestTable:
         ran = depth("eval", path, "--predictions", "out")
         assert (row(ran, "a")["AbsRel"], row(ran, "b")["AbsRel"]) == ("1.000", "0.000")
         assert row(ran, "b")["RMSE"] == "-" != row(ran, "a")["RMSE"]
+        over = row(ran, "over")  # it has no cell of what is known
+        assert list(over.values())[:4] == ["over", "2", "1", "1"]
         assert "median (pictures: 1): " in ran.lines[-1] and "none (pictures: 1): " in ran.lines[-1]
         ran = depth("eval", path, "--predictions", "out", "--align", "none")
         assert ran.code == 3 and "entry 2 (b): a truth in disparity has no unit" in ran.err
@@ -246,6 +252,8 @@ class TestFailures:
             (("--json", ""), 2, "--json is empty"),
             (("--json", "in"), 2, "in is a folder, not a file"),
             (("--errors", "in/list.json"), 2, "in/list.json is a file, not a folder"),
+            (("--errors", "in/list.json/look", "--encoder", "vits"), 1, "cannot write into in/list.json/look: "),
+            (("--json", "in/list.json/look.json", "--encoder", "vits"), 1, "cannot write into in/list.json: "),
             (("--encoder", "vitz"), 2, "no encoder is called 'vitz'"),
             (("--encoder", "vits"), 4, "cannot get depth_anything_v2_vits.pth"),
             (("--encoder", "tiny", "--device", "cuda:99"), 5, "CUDA"),
@@ -263,6 +271,41 @@ class TestFailures:
     def test_a_list_that_is_not_there(self, depth):
         ran = depth("eval", "none.json", *TINY)
         assert (ran.code, ran.out) == (2, "") and "none.json" in ran.error
+
+
+class TestInterruption:
+    """Ctrl-C keeps what is scored already."""
+
+    def run(self, depth, monkeypatch, happen, *options: str):
+        from depthcli.eval.predictions import SavedPredictions
+
+        read = SavedPredictions.__call__
+
+        def call(self, entry, picture):
+            if entry.name == "b":
+                happen()
+            return read(self, entry, picture)
+
+        monkeypatch.setattr(SavedPredictions, "__call__", call)
+        predicted(TRUTH, "a", "b", "c")
+        return depth("eval", room("abc"), "--predictions", "out", *options)
+
+    def test_the_picture_at_hand_is_finished(self, depth, monkeypatch):
+        ran = self.run(depth, monkeypatch, lambda: os.kill(os.getpid(), signal.SIGINT), "--json", "new/scores.json")
+        assert ran.code == 130 and row(ran, "a") and row(ran, "b")
+        assert "interrupted: 2 of 3 pictures" in ran.lines
+        assert "interrupted: 2 of 3 pictures" in ran.err and "1 not reached" in ran.err
+        found = json.loads(Path("new/scores.json").read_text())
+        assert found["summary"] == {"done": 2, "failed": 0, "total": 3, "interrupted": True}
+
+    def test_at_once(self, depth, monkeypatch):
+        def happen():
+            raise KeyboardInterrupt
+
+        ran = self.run(depth, monkeypatch, happen, "--json", "-")
+        found = json.loads(ran.out)
+        assert ran.code == 130 and "interrupted: 1 of 3 pictures" in ran.err
+        assert found["summary"]["interrupted"] is True and [one["name"] for one in found["pictures"]] == ["a"]
 
 
 def test_help_has_a_sentence_for_every_option(depth, monkeypatch):

@@ -147,4 +147,6 @@ def test_the_protocol_says_what_was_done_and_to_how_many():
     assert protocol([one, one]).startswith("scale-shift: ") and "least squares in disparity" in protocol([one])
     both = protocol([Alignment("none"), Alignment("none"), Alignment("median", 3)])
     assert "none (pictures: 2): " in both and "median (pictures: 1): " in both
-    assert "pairs" in protocol([])
+    assert protocol([]).startswith("nothing was aligned")
+    for method in ("scale-shift", "median", "none"):
+        assert "min_depth (of the list, else a thousandth of the nearest truth)" in protocol([Alignment(method)])

@@ -9,9 +9,9 @@ import pytest
 
 from depthcli.colormap import color_table
 from depthcli.depthmap import DepthKind, DepthMap, Origin
-from depthcli.errors import DiskFullError, EngineError, OutputError, UsageError
+from depthcli.errors import DiskFullError, EngineError, OutputError, PictureError, UsageError
 from depthcli.eval.alignment import Alignment
-from depthcli.eval.evaluate import Score, better_than_prior, evaluate, mean, report
+from depthcli.eval.evaluate import Score, better_than_prior, evaluate, known_truth, mean, report
 from depthcli.eval.lists import Entry
 from depthcli.eval.metrics import Figures
 from depthcli.eval.panels import error_panels
@@ -197,7 +197,7 @@ def test_the_report_holds_everything():
     found = report(list(evaluate(entries, answer(-1 / DEPTH))), "auto", {"model": "m"})
     assert found["schema"] == "depthcli-eval/1" and found["source"] == {"model": "m"}
     assert found["protocol"].startswith("scale-shift: ") and found["align"] == "auto"
-    assert found["summary"] == {"done": 2, "failed": 1, "total": 3}
+    assert found["summary"] == {"done": 2, "failed": 1, "total": 3, "interrupted": False}
     assert (found["pictures_in_mean"]["rmse"], found["pictures_in_mean"]["abs_rel"]) == (1, 2)
     assert (found["better_than_prior"], found["compared_with_prior"]) == (0, 2)
     first, second, third = found["pictures"]
@@ -206,6 +206,48 @@ def test_the_report_holds_everything():
     assert (first["known"], first["kind"], first["weights_sha256"]) == (4800, "relative_disparity", "ab")
     assert second["scale"] == pytest.approx(-50) and second["rmse"] is None
     assert third["exit_code"] == 1 and "c.png" in third["error"] and third["abs_rel"] is third["scale"] is None
+
+
+def test_a_report_of_some_says_that_it_was_interrupted():
+    found = report(list(evaluate([entry()], answer(1 / DEPTH))), "auto", {}, total=3)
+    assert found["summary"] == {"done": 1, "failed": 0, "total": 3, "interrupted": True}
+
+
+def test_a_report_of_failures_says_that_nothing_was_aligned():
+    found = report(list(evaluate([entry()], answer(DEPTH[:30]))), "auto", {})
+    assert found["protocol"].startswith("nothing was aligned")
+
+
+class TestKnownTruth:
+    def test_it_has_its_full_size_and_is_unknown_outside_crop_and_limits(self):
+        found = known_truth(entry(crop=(10, 20, 30, 60), min_depth=2, max_depth=4), (80, 60))
+        counts = np.zeros(DEPTH.shape, bool)
+        counts[10:30, 20:60] = True
+        counts &= (DEPTH >= 2) & (DEPTH <= 4)
+        assert found.metres and np.array_equal(found.known, counts)
+        assert np.array_equal(found.values[counts], DEPTH[counts])
+
+    def test_without_crop_and_limits_it_is_what_the_file_holds(self):
+        assert np.array_equal(known_truth(entry(), (160, 120)).values, DEPTH)
+        assert known_truth(entry(truth=None), (80, 60)) is None
+
+    def test_another_view_is_refused(self):
+        with pytest.raises(PictureError, match="the truth is 80x60 and the picture 60x80"):
+            known_truth(entry(), (60, 80))
+
+
+def test_too_little_memory_has_a_way_out_that_there_is():
+    def short(*_):
+        raise MemoryError
+
+    (found,) = evaluate([entry()], short)
+    assert "--input-size" in found.error
+
+    class Short(SavedPredictions):
+        __call__ = short
+
+    (found,) = evaluate([entry()], Short(Path("."), [entry()]))
+    assert "not enough memory" in found.error and "--input-size" not in found.error
 
 
 class TestErrorPictures:
@@ -300,6 +342,56 @@ class TestSavedPredictions:
         assert self.read(first).kind is METRES
         with pytest.raises(OutputError, match="out holds no prediction for it"):
             self.read(first, second)
+
+    def test_pictures_that_differ_in_their_suffix_have_files_that_keep_it(self):
+        first, second = Entry(1, "a", "a.png", Path("a.png")), Entry(2, "two", "a.jpg", Path("a.jpg"))
+        write_depth(DepthMap(DEPTH, METRES), "out/a_depth.npz")
+        for one, other in ((first, second), (second, first)):
+            with pytest.raises(OutputError, match="out holds no prediction for it"):
+                self.read(one, other)
+        write_depth(DepthMap(DEPTH * 2, METRES), "out/a.png_depth.npz")
+        write_depth(DepthMap(DEPTH * 3, METRES), "out/a.jpg_depth.npz")
+        assert np.array_equal(self.read(first, second).values, DEPTH * 2)
+        assert np.array_equal(self.read(second, first).values, DEPTH * 3)
+
+    def test_below_folders_too(self):
+        first, second = (Entry(n, str(n), f"x/a.{end}", Path(f"x/a.{end}")) for n, end in ((1, "png"), (2, "jpg")))
+        Path("out/x").mkdir()
+        write_depth(DepthMap(DEPTH * 2, METRES), "out/x/a.png_depth.npz")
+        assert np.array_equal(self.read(first, second).values, DEPTH * 2)
+
+    def test_where_dir_puts_it_goes_before_a_name(self):
+        write_depth(DepthMap(DEPTH, METRES), "out/a_depth.npz")
+        first, second = Entry(1, "x", "a.png", Path("a.png")), Entry(2, "y", "sub/a.png", Path("sub/a.png"))
+        assert self.read(first, second).kind is METRES
+        third = Entry(3, "z", "a_depth.png", Path("a_depth.png"))
+        assert self.read(first, third).kind is METRES
+        for other in (second, third):
+            with pytest.raises(OutputError, match="holds no prediction"):
+                self.read(other, first)
+
+    def test_two_entries_of_one_picture_share_its_file(self):
+        write_depth(DepthMap(DEPTH, METRES), "out/a_depth.npz")
+        first, second = Entry(1, "x", "a.png", Path("a.png")), Entry(2, "y", "./a.png", Path("./a.png"))
+        assert self.read(first, second).kind is self.read(second, first).kind is METRES
+
+    def test_the_picture_itself_is_no_prediction_and_does_not_hide_one(self):
+        photo("out/a.png")
+        write_depth(DepthMap(DEPTH, METRES), "out/a_depth.png", "color")
+        one = Entry(1, "a", "a.png", Path("out/a.png"))
+        assert self.read(one).kind is METRES
+        Path("out/a_depth.png").unlink()
+        with pytest.raises(OutputError, match="holds no prediction"):
+            self.read(one)
+
+    def test_a_plain_png_comes_last(self):
+        write_depth(DepthMap(DEPTH, METRES), "out/a_depth_side.png", "gray8")
+        photo("out/a.png")
+        assert self.read(entry()).kind is METRES
+
+    def test_the_first_path_looked_for_is_named(self):
+        with pytest.raises(OutputError, match=r"the first file looked for is out/sub/b_depth\.npz"):
+            self.read(Entry(1, "x", "sub/b.png", Path("root/sub/b.png")))
 
     def test_kinds_by_name(self):
         assert parse_kind(None) is None and parse_kind("metric_depth") is METRES

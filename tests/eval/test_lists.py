@@ -120,6 +120,10 @@ def test_csv_says_the_same_as_json():
         ({"truth": None, "pairs": [[[1, 2], [3, 4]]]}, "format is about a truth, and there is none"),
         ({"name": "a/b"}, "cannot be the name of a file"),
         ({"name": ".."}, "cannot be the name of a file"),
+        ({"name": "ü" * 101}, "name has 202 bytes, and 200 are the most"),
+        ({"picture": "p" * 201 + ".png", "name": None}, "name has 201 bytes"),
+        ({"scale": 10**400}, r"scale is too large a number: 1000.*\.\.\."),
+        ({"invalid": [10**400]}, "invalid is too large a number"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(change, message):
@@ -141,7 +145,15 @@ def test_the_place_names_the_picture():
         ("a.json", "[]", "a.json holds no entries"),
         ("a.json", '{"picture": "x"}', "a.json holds no entries"),
         ("a.json", '["x"]', 'entry 1: an entry is an object with keys, not "x"'),
-        ("a.csv", "", "a.csv holds no entries"),
+        ("a.json", "[" * 100_000, "a.json is broken: it is nested too deeply"),
+        ("a.json", '[{"picture": ' + "[" * 100_000, "a.json is broken: it is nested too deeply"),
+        ("a.json", '[{"picture": "x", "crop": 1, "crop": 2}]', "the key 'crop' stands 2 times in .*\"x\""),
+        ("a.csv", "picture,crop\nx," + "[" * 50_000 + "\n", "a.csv is broken: it is nested too deeply"),
+        ("a.csv", "picture,truth, picture\nx,y,z\n", "2 columns are headed 'picture'"),
+        ("a.csv", "picture;truth;format\nx;y;nyu\n", "separated by commas, not by semicolons"),
+        ("a.csv", "picture\ttruth\nx\ty\n", "separated by commas"),
+        ("a.csv", "picture,truth\n", r"a.csv holds no entries \(a CSV is a heading and one line for each\)"),
+        ("a.csv", "", r"a.csv holds no entries \(a CSV is a heading and one line for each\)"),
         ("a.csv", "picture,truth\nx\n", "entry 1 has not as many cells as the heading"),
         ("a.csv", "picture,truth\nx,y,z\n", "entry 1 has not as many cells as the heading"),
         ("a.csv", "picture,truth,format,crop\nx,y,nyu,1 2 3 4\n", "entry 1: crop is not a number or array"),
@@ -152,6 +164,11 @@ def test_a_broken_list_is_named(name, content, message):
     Path(name).write_text(content)
     with pytest.raises(UsageError, match=message):
         read_list(Path(name))
+
+
+def test_blanks_around_a_heading_do_not_count():
+    Path("a.csv").write_text("picture , truth, format\nx.png,y.png,nyu\n")
+    assert read_list(Path("a.csv"))[0].truth == Path("y.png")
 
 
 def test_bytes_that_are_no_text_and_lists_that_are_not_there():

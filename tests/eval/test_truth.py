@@ -85,6 +85,47 @@ def test_nan_infinity_zero_and_negative_numbers_are_unknown(form):
         assert found.kind is kind and found.known.sum() == 1
 
 
+@pytest.mark.parametrize("dtype", ["<f2", "<f4", ">f4", "<f8"])
+def test_an_invalid_number_is_compared_in_the_type_of_the_file(dtype):
+    np.save("d.npy", np.array([[99.9, 2, 4]], dtype))
+    same(read_truth(Path("d.npy"), "depth", invalid=(99.9, 1e300, 4)).values, [[NAN, 2, NAN]])
+
+
+def test_a_fraction_is_no_whole_number():
+    same(read_truth(png([[1000, 65535]]), "nyu", invalid=(1000.5, -1)).values, [[1, 65.535]])
+
+
+def test_for_sun_an_invalid_number_is_the_stored_one():
+    # 40.96 m is stored as 5; 8 is stored for 1 mm.
+    same(read_truth(png([[5, 8]]), "sun", invalid=(5,)).values, [[NAN, 0.001]])
+    same(read_truth(png([[5, 8]]), "sun", invalid=(1,)).values, [[40.96, 0.001]])
+
+
+@pytest.mark.parametrize(("number", "scale"), [(1e-320, 1), (1e300, 1), (5.0, 1e-320), (5.0, 1e308), (1e-30, 1e30)])
+@pytest.mark.parametrize("format", ["depth", "disparity"])
+def test_what_no_float_can_hold_is_no_depth(number, scale, format, recwarn):
+    np.save("d.npy", np.array([[number, 1]]))
+    with pytest.raises(PictureError, match=r"d\.npy holds .* \(check scale, invalid and format\)"):
+        read_truth(Path("d.npy"), format, scale=scale)
+    with pytest.raises(PictureError, match="the truth holds"):
+        Truth(np.array([[1e-40]]), METRES)
+    assert not recwarn.list
+
+
+def test_unless_it_means_unknown():
+    np.save("d.npy", np.array([[1e300, 8]]))
+    same(read_truth(Path("d.npy"), "depth", scale=2, invalid=(1e300,)).values, [[NAN, 4]])
+
+
+def test_too_little_memory_is_no_damage(monkeypatch):
+    def short(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(Path, "read_bytes", short)
+    with pytest.raises(MemoryError):
+        read_numbers(Path("d.npy"))
+
+
 def test_of_several_arrays_the_one_named_like_the_format():
     np.savez("d.npz", depth=[[1.0]], disparity=[[2.0]], mask=[[3.0]])
     assert read_truth(Path("d.npz"), "depth").values == 1
@@ -108,6 +149,10 @@ class TestOurOwn:
         found = read_truth(Path("d.npz"), "depthcli")
         same(found.values, [[1.5, NAN]])
         assert found.kind is METRES
+
+    def test_an_invalid_number_is_compared_as_float32(self):
+        write_depth(DepthMap(np.array([[99.9, 2]]), METRES), "d.npz")
+        same(read_truth(Path("d.npz"), "depthcli", invalid=(99.9,)).values, [[NAN, 2]])
 
     def test_disparity_also_from_png(self):
         write_depth(DepthMap(np.array([[0.0, 1, 4]]), DISPARITY), "d.png")

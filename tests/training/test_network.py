@@ -1,4 +1,4 @@
-"""The ImageNet encoder is taken over exactly: its batch norms folded, its input the tool's own."""
+"""How the ImageNet encoder is taken over: its batch norms folded, its input the tool's own."""
 
 from __future__ import annotations
 
