@@ -1,4 +1,4 @@
-"""A loss for disparity known up to scale and shift."""
+"""Losses for disparity known up to scale and shift: of the disparity itself, and of its logarithm."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Muon: momentum whose matrix updates are made orthogonal, for the inner matrices of a transformer.
+"""Muon: momentum whose updates of a matrix, or of a convolution's kernels as one, are made orthogonal.
 
-Every direction of a matrix learns equally fast, which a transformer trained from nothing on few pictures gains from.
+Every direction of a matrix learns equally fast, which a head trained from nothing on few pictures gains from.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Train one stage of the packaged small model: scenes from a pool, checkpoints to go on from, a score on real pictures.
 
-    python -m training.train FOLDER --stage low --pool POOL [--start CHECKPOINT] [--realdata FOLDER] [--pictures N]
+    python -m training.train FOLDER --stage whole --pool POOL [--start CHECKPOINT] [--realdata FOLDER] [--pictures N]
 
 Everything of a stage lies in its FOLDER: checkpoint, best weights and their score. Started again, it goes on from the
 checkpoint. `python -m training` runs all stages and the generator.

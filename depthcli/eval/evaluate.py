@@ -15,7 +15,6 @@ from depthcli.eval import metrics, panels
 from depthcli.eval.alignment import AUTO, Alignment, align, protocol
 from depthcli.eval.lists import Entry
 from depthcli.eval.metrics import Figures
-from depthcli.eval.predictions import SavedPredictions
 from depthcli.eval.truth import Truth, read_truth
 from depthcli.io.images import Picture, read_picture
 from depthcli.postprocess import resize_bilinear
@@ -64,7 +63,7 @@ def evaluate(
         except DiskFullError:
             raise
         except (DepthError, MemoryError) as error:
-            score = _failed(entry, error, isinstance(predict, SavedPredictions))
+            score = _failed(entry, error)
         yield score
 
 
@@ -142,10 +141,9 @@ def _nearness(values: np.ndarray, kind: DepthKind) -> np.ndarray:
     return values if kind.near_is_high else -values
 
 
-def _failed(entry: Entry, error: DepthError | MemoryError, saved: bool) -> Score:
-    if isinstance(error, MemoryError):
-        hint = "end other programs, or use smaller files" if saved else "use a smaller --input-size"
-        error = PictureError("not enough memory", hint)
+def _failed(entry: Entry, error: DepthError | MemoryError) -> Score:
+    if isinstance(error, MemoryError):  # an engine's own says --input-size; here reading or comparing ran out
+        error = PictureError("not enough memory", "end other programs, or use smaller pictures")
     return Score(entry, error=" ".join(str(error).split()), code=error.exit_code)
 
 
