@@ -50,7 +50,7 @@ class Origin:
     """Where a depth map came from: enough to make it again.
 
     model: the zoo row's name ("vits"); model_title: its full name; sha256: of the weights file, empty where unknown.
-    licence: of the weights. engine: engine, version, device and dtype. input_size: (width, height) the network saw.
+    licence: of the weights. engine: engine, version, device and precision. input_size: (width, height) the network saw.
     source: name of the picture, never an absolute path.
     """
 

@@ -10,7 +10,7 @@ from typing import Callable, Optional, Union
 import numpy as np
 
 from depthcli import weights as weight_files
-from depthcli.backends import Backend, check_names, open_backend
+from depthcli.backends import Backend, EngineChoice, check_choice, open_backend
 from depthcli.depthmap import DepthMap, Origin
 from depthcli.errors import CheckpointError, PictureError, UsageError
 from depthcli.io.images import Picture, read_picture
@@ -40,6 +40,15 @@ class ModelChoice:
     max_depth: Optional[float] = None
     offline: bool = False
     trust: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A picture on its way through the network. image: (3, H, W) float32, normalised."""
+
+    picture: Picture
+    plan: InputPlan
+    image: np.ndarray
 
 
 def resolve_model(choice: ModelChoice, talk: Talk = lambda line: None) -> tuple[ModelRow, WeightsFile]:
@@ -95,8 +104,9 @@ class DepthEstimator:
     """A loaded model. Use it as a context manager, or call `close` to free the device.
 
     model: a zoo row's name, the path of a checkpoint, or "auto". input_size: length of the network input's shorter side
-    in pixels; None takes the model's own. device: auto, cpu, cuda, cuda:N or mps. dtype: auto (float32), fp32, bf16 or
-    fp16. talk: takes one line at a time about downloads and fallbacks.
+    in pixels; None takes the model's own. backend: auto, or the engine's name. precision: auto,
+    exact (float32 as the reference computes it), fp32, bf16 or fp16. talk: takes one line at a time about downloads
+    and fallbacks.
     """
 
     def __init__(
@@ -106,21 +116,22 @@ class DepthEstimator:
         input_size: Optional[int] = None,
         device: str = "auto",
         backend: str = "auto",
-        dtype: str = "auto",
+        precision: str = "auto",
         talk: Talk = lambda line: None,
     ) -> None:
         choice = model if isinstance(model, ModelChoice) else ModelChoice(model=None if model == "auto" else model)
         # What cannot be is said before anything is downloaded, not at the first picture.
-        check_names(backend, device, dtype)
+        engine = EngineChoice(backend, device, precision)
+        check_choice(engine)
         if input_size is not None:
             plan_input(1, 1, input_size)
         self.row, self.weights = resolve_model(choice, talk)
         self.input_size = self.row.input_size if input_size is None else input_size
-        self._backend: Backend = open_backend(backend, self.row, self.weights, device, dtype, choice.trust)
+        self._backend: Backend = open_backend(self.row, self.weights, engine, choice.trust)
 
     @property
     def engine(self) -> str:
-        """Engine, version, device and dtype."""
+        """Engine, version, device and precision."""
         return self._backend.description
 
     def estimate(self, picture: AnyPicture) -> DepthMap:
@@ -145,16 +156,28 @@ class DepthEstimator:
 
     def estimate_batch(self, pictures: Sequence[Picture]) -> list[DepthMap]:
         """Return the depth maps of pictures whose plans have one input size, from one run of the network."""
-        plans = [self.plan(picture) for picture in pictures]
-        if len({plan.input_size for plan in plans}) != 1:
+        prepared = [self.prepare(picture) for picture in pictures]
+        return [self.finish(item, output) for item, output in zip(prepared, self.run(prepared))]
+
+    # The three steps of an estimate, for a job that does them at the same time for different pictures: `prepare` and
+    # `finish` may run in any thread, `run` in one at a time.
+
+    def prepare(self, picture: Picture) -> Prepared:
+        """Return the picture with the network's input made of it. Raises as `plan` does."""
+        plan = self.plan(picture)
+        return Prepared(picture, plan, to_network_input(picture.rgb, plan))
+
+    def run(self, batch: Sequence[Prepared]) -> np.ndarray:
+        """Return the network's answers (B, H, W) float32 for pictures of one input size."""
+        if len({item.plan.input_size for item in batch}) != 1:
             raise ValueError("the pictures of a batch need one input size")
-        self._backend.check(plans[0], len(plans))
-        image = np.stack([to_network_input(picture.rgb, plan) for picture, plan in zip(pictures, plans)])
-        depth = self._backend.run({"image": image})["depth"]
-        return [
-            to_depth_map(output, plan, self.row, self._origin(picture, plan))
-            for output, plan, picture in zip(depth, plans, pictures)
-        ]
+        self._backend.check(batch[0].plan, len(batch))
+        return self._backend.run({"image": np.stack([item.image for item in batch])})["depth"]
+
+    def finish(self, prepared: Prepared, output: np.ndarray) -> DepthMap:
+        """Return the depth map at the picture's size for the network's (H, W) answer."""
+        origin = self._origin(prepared.picture, prepared.plan)
+        return to_depth_map(output, prepared.plan, self.row, origin)
 
     def close(self) -> None:
         """Free the device."""

@@ -21,7 +21,7 @@ def to_depth_map(output: np.ndarray, plan: InputPlan, row: ModelRow, origin: Ori
         raise EngineError(f"the engine gave {output.shape} for an input of {(height, width)}")
     output = output.astype(np.float32, copy=False)
     if not np.isfinite(output).all():
-        raise EngineError("the network's answer holds NaN or infinity", "use --dtype fp32")
+        raise EngineError("the network's answer holds NaN or infinity", "use --precision fp32")
     if row.metric:
         assert row.max_depth is not None
         output = output * np.float32(row.max_depth)

@@ -90,9 +90,9 @@ def test_half_precision_is_close_or_refused() -> None:
     picture = reference_image(60, 80)
     if not HAS_FUSED:  # torch before 2.0
         with pytest.raises(EngineError, match="bf16 on the CPU needs torch 2"):
-            tiny(dtype="bf16")
+            tiny(precision="bf16")
         return
-    with tiny() as exact, tiny(dtype="bf16") as rough:
+    with tiny() as exact, tiny(precision="bf16") as rough:
         depth, half = exact.estimate(picture).values, rough.estimate(picture).values
     assert 0 < np.abs(depth - half).max() < 0.1 * depth.max()
 
@@ -108,8 +108,8 @@ def test_what_cannot_be_is_said_at_once() -> None:
         ({"device": "tpu"}, UsageError),
         ({"device": "cuda:x"}, UsageError),
         ({"backend": "magic"}, UsageError),
-        ({"dtype": "fp8"}, UsageError),
-        ({"dtype": "fp16", "device": "cpu"}, EngineError),
+        ({"precision": "fp8"}, UsageError),
+        ({"precision": "fp16", "device": "cpu"}, EngineError),
     ):
         with pytest.raises(error):
             tiny(**options)

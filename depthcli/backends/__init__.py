@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -17,13 +18,25 @@ Arrays = dict[str, np.ndarray]
 
 # name -> "module:class"; the first is what `auto` takes
 BACKENDS = {"torch": "depthcli.backends.torch_eager:TorchEager"}
-DTYPES = ("auto", "fp32", "bf16", "fp16")
+PRECISIONS = ("auto", "exact", "fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """What a user said about the engine; "auto" means: choose for me.
+
+    backend: auto or a name of BACKENDS. device: auto, cpu, cuda, cuda:N or mps. precision: one of PRECISIONS.
+    """
+
+    backend: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
 
 
 class Backend(Protocol):
     """A network on a device.
 
-    description: engine, version, device and dtype, for people and for metadata.
+    description: engine, version, device and precision, for people and for metadata.
     """
 
     description: str
@@ -38,26 +51,26 @@ class Backend(Protocol):
         """Free the device."""
 
 
-def check_names(backend: str, device: str, dtype: str) -> None:
-    """Raise UsageError for a backend, device or dtype that is none, wherever this runs."""
+def check_choice(choice: EngineChoice) -> None:
+    """Raise UsageError for a backend, device or precision that is none, wherever this runs."""
+    backend, device, precision = choice.backend, choice.device, choice.precision
     if backend not in ("auto", *BACKENDS):
         raise UsageError(f"no backend is called {backend!r}", f"choose from: auto, {', '.join(BACKENDS)}")
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
         raise UsageError(f"no device is called {device!r}", "choose auto, cpu, cuda, cuda:N or mps")
-    if dtype not in DTYPES:
-        raise UsageError(f"no dtype is called {dtype!r}", f"choose from: {', '.join(DTYPES)}")
+    if precision not in PRECISIONS:
+        raise UsageError(f"no precision is called {precision!r}", f"choose from: {', '.join(PRECISIONS)}")
 
 
 def open_backend(
-    name: str, row: ModelRow, weights: WeightsFile, device: str = "auto", dtype: str = "auto", trust: bool = False
+    row: ModelRow, weights: WeightsFile, choice: EngineChoice = EngineChoice(), trust: bool = False
 ) -> Backend:
-    """Return the engine of that name with the row's network loaded.
+    """Return the engine that was chosen, with the row's network loaded.
 
     trust: read a pickle that this torch cannot read safely. Raises UsageError, ModelError or EngineError.
     """
-    check_names(name, device, dtype)
-    if name == "auto":
-        name = next(iter(BACKENDS))
+    check_choice(choice)
+    name = next(iter(BACKENDS)) if choice.backend == "auto" else choice.backend
     module, _, attribute = BACKENDS[name].partition(":")
-    backend: Backend = getattr(importlib.import_module(module), attribute)(row, weights, device, dtype, trust)
+    backend: Backend = getattr(importlib.import_module(module), attribute)(row, weights, choice, trust)
     return backend

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from depthcli.backends import Arrays
+from depthcli.backends import Arrays, EngineChoice
 from depthcli.errors import EngineError
 from depthcli.memory import check_memory, free_memory
 from depthcli.nets.attention import HAS_FUSED
@@ -25,15 +25,15 @@ _TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.fl
 class TorchEager:
     """One network in eager mode; fp16 and bf16 run under autocast, the weights stay float32."""
 
-    def __init__(self, row: ModelRow, weights: WeightsFile, device: str, dtype: str, trust: bool) -> None:
+    def __init__(self, row: ModelRow, weights: WeightsFile, choice: EngineChoice, trust: bool) -> None:
         self._row = row
-        self._device = pick_device(device)
-        self._dtype = "fp32" if dtype == "auto" else dtype
+        self._device = pick_device(choice.device)
+        self._dtype = "fp32" if choice.precision in ("auto", "exact") else choice.precision
         if self._device.type == "cpu" and self._dtype == "fp16":
-            raise EngineError("half precision does not run on the CPU", "use --dtype fp32 or bf16")
+            raise EngineError("half precision does not run on the CPU", "use --precision fp32 or bf16")
         if self._device.type == "cpu" and self._dtype == "bf16" and not HAS_FUSED:
             # autocast of 1.13 on the CPU leaves layer norms with two types
-            raise EngineError(f"bf16 on the CPU needs torch 2.0, this is {torch.__version__}", "use --dtype fp32")
+            raise EngineError(f"bf16 on the CPU needs torch 2.0, this is {torch.__version__}", "use --precision fp32")
         state = read_state(weights.path, weights.sha256, trust=trust)
         network = channels_last(load_network(row, state, weights.path.name))
         with _engine_errors():

@@ -90,7 +90,7 @@ def evaluate(
     input_size: opt.InputSize = None,
     device: opt.Device = "auto",
     backend: opt.BackendName = "auto",
-    dtype: opt.Dtype = "auto",
+    precision: opt.Precision = "auto",
 ) -> None:
     """Score a model, or saved predictions, against measured depth.
 
@@ -115,7 +115,7 @@ def evaluate(
         input_size=input_size,
         device=device,
         backend=backend,
-        dtype=dtype,
+        precision=precision,
     )
     _check(options, align, predictions, prediction_kind, output, errors)
     kind = parse_kind(prediction_kind)

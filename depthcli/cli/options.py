@@ -95,9 +95,9 @@ Device = Annotated[
     typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=RUN_PANEL),
 ]
 BackendName = Annotated[str, typer.Option("--backend", help="Engine: auto or torch.", rich_help_panel=RUN_PANEL)]
-Dtype = Annotated[
+Precision = Annotated[
     str,
-    typer.Option(help="auto (fp32), fp32, bf16, or fp16 on a GPU.", rich_help_panel=RUN_PANEL),
+    typer.Option(help="auto (fp32), exact, fp32, bf16, or fp16 on a GPU.", rich_help_panel=RUN_PANEL),
 ]
 Batch = Annotated[
     int,

@@ -41,7 +41,7 @@ class RunOptions:
     input_size: opt.InputSize = None
     device: opt.Device = "auto"
     backend: opt.BackendName = "auto"
-    dtype: opt.Dtype = "auto"
+    precision: opt.Precision = "auto"
     batch: opt.Batch = 1
     as_json: opt.Json = False
     quiet: opt.Quiet = False
@@ -77,7 +77,7 @@ class RunOptions:
             "max-depth": self.max_depth,
             "input-size": self.input_size,
             "backend": self.backend,
-            "dtype": self.dtype,
+            "precision": self.precision,
             "colormap": self.colormap if {"color", "side"} & set(formats) else None,
         }
         return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)
@@ -101,7 +101,7 @@ class RunOptions:
             input_size=self.input_size,
             device=self.device,
             backend=self.backend,
-            dtype=self.dtype,
+            precision=self.precision,
             talk=say,
         )
 

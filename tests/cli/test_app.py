@@ -27,8 +27,8 @@ def test_every_command_explains_itself(depth, command, flag):
 def test_every_option_has_its_sentence(depth, command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
     options = (
-        "--encoder --metric --model --checkpoint --max-depth --offline --input-size --device --backend --dtype --batch"
-        " --output --format --colormap --grayscale --pred-only --if-exists --json --quiet --verbose"
+        "--encoder --metric --model --checkpoint --max-depth --offline --input-size --device --backend --precision"
+        " --batch --output --format --colormap --grayscale --pred-only --if-exists --json --quiet --verbose"
     ).split() + (["--include", "--exclude", "--dry-run"] if command == "dir" else [])
     lines = depth(command, "--help").lines
     for option in options:

@@ -319,7 +319,7 @@ class TestModelOptions:
         assert read_depth("a_depth.png").origin.input_size == (126, 98)
         assert read_depth("a_depth.png").size == (80, 60)
 
-    @pytest.mark.parametrize("options", [("--device", "cpu"), ("--backend", "torch"), ("--dtype", "fp32"), ("-b", 2)])
+    @pytest.mark.parametrize("options", [("-d", "cpu"), ("--backend", "torch"), ("--precision", "fp32"), ("-b", 2)])
     def test_options_that_name_the_default_change_nothing(self, depth, options):
         depth("image", "a.jpg", "-o", "x", *TINY)
         assert depth("image", "a.jpg", "-o", "y", *options, *TINY).code == 0
@@ -342,14 +342,14 @@ class TestModelOptions:
             (("--encoder", "tiny", "--if-exists", "ask"), 2, "choose from: skip, overwrite, error"),
             (("--encoder", "tiny", "--device", "gpu"), 2, "no device is called 'gpu'"),
             (("--encoder", "tiny", "--backend", "tpu"), 2, "no backend is called 'tpu'"),
-            (("--encoder", "tiny", "--dtype", "int8"), 2, "no dtype is called 'int8'"),
+            (("--encoder", "tiny", "--precision", "int8"), 2, "no precision is called 'int8'"),
             (("--encoder", "vits"), 4, "cannot get depth_anything_v2_vits.pth"),
             (("--metric", "outdoor"), 4, "cannot get depth_anything_v2_metric_vkitti_vits.pth"),
             (("--encoder", "vitg"), 4, "was never published"),
             (("--checkpoint", "nowhere.pth"), 4, "there is no checkpoint nowhere.pth"),
             (("--encoder", "vits", "--checkpoint", "checkpoints/tiny.safetensors"), 4, "use --encoder tiny"),
             (("--encoder", "tiny", "--device", "cuda:99"), 5, "CUDA"),
-            (("--encoder", "tiny", "--device", "cpu", "--dtype", "fp16"), 5, "half precision does not run on the CPU"),
+            (("--encoder", "tiny", "-d", "cpu", "--precision", "fp16"), 5, "half precision does not run on the CPU"),
         ],
     )
     def test_what_cannot_be_is_one_line_that_says_why_and_the_way_out(self, depth, options, code, message):
