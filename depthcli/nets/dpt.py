@@ -81,7 +81,10 @@ class Scratch(nn.Module):
 
 
 class DPTHead(nn.Module):
-    """Four maps (B, D, rows, cols) -> (B, 14 rows, 14 cols), before the last activation."""
+    """Four maps (B, D, rows, cols) -> (B, 14 rows, 14 cols), before the last activation.
+
+    grid: (rows, cols) where they are not to be plain numbers, as in a trace for any size.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -97,8 +100,8 @@ class DPTHead(nn.Module):
         )
         self.scratch = Scratch(config)
 
-    def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
-        rows, cols = size_of(maps[0])
+    def forward(self, maps: Sequence[torch.Tensor], grid: Optional[tuple[int, int]] = None) -> torch.Tensor:
+        rows, cols = grid or size_of(maps[0])
         scratch = self.scratch
 
         # reassemble: sizes 4, 2, 1 and 1/2 of the patch grid
@@ -106,9 +109,9 @@ class DPTHead(nn.Module):
         l1, l2, l3, l4 = scratch.layer1_rn(l1), scratch.layer2_rn(l2), scratch.layer3_rn(l3), scratch.layer4_rn(l4)
 
         # fuse, from coarse to fine
-        x = scratch.refinenet4(l4, None, size_of(l3))
-        x = scratch.refinenet3(x, l3, size_of(l2))
-        x = scratch.refinenet2(x, l2, size_of(l1))
+        x = scratch.refinenet4(l4, None, (rows, cols))
+        x = scratch.refinenet3(x, l3, (2 * rows, 2 * cols))
+        x = scratch.refinenet2(x, l2, (4 * rows, 4 * cols))
         x = scratch.refinenet1(x, l1, (8 * rows, 8 * cols))
 
         # predict

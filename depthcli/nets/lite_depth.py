@@ -6,6 +6,9 @@ size, and runs on engines that know nothing but convolutions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Optional
+
 import torch
 from torch import nn
 
@@ -15,7 +18,10 @@ from depthcli.zoo import LiteConfig
 
 
 class FusionHead(nn.Module):
-    """Five maps, fine to coarse, from 1/2 to 1/32 of the input -> (B, 1, h, w) at 1/2, before the last activation."""
+    """Five maps, fine to coarse, from 1/2 to 1/32 of the input -> (B, 1, h, w) at 1/2, before the last activation.
+
+    sizes: (height, width) of the maps.
+    """
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -35,25 +41,39 @@ class FusionHead(nn.Module):
         )
         self.predict = nn.Sequential(nn.ReLU(), conv3x3(half, half // 2), nn.ReLU(), nn.Conv2d(half // 2, 1, 1))
 
-    def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
+    def forward(self, maps: list[torch.Tensor], sizes: Sequence[tuple[int, int]]) -> torch.Tensor:
+        size2, size4, size8, size16, _ = sizes
         m2, m4, m8, m16, m32 = (narrow(x) for narrow, x in zip(self.narrow, maps))
         to2, to4, to8, to16 = self.fuse
-        x = to16(m32, None, size_of(m16))
-        x = to8(x, m16, size_of(m8))
-        x = to4(x, m8, size_of(m4))
-        x = to2(x, m4, size_of(m2))
+        x = to16(m32, None, size16)
+        x = to8(x, m16, size8)
+        x = to4(x, m8, size4)
+        x = to2(x, m4, size2)
         return self.predict(x + m2)
 
 
 class LiteDepth(nn.Module):
-    """Normalised picture (B, 3, H, W) -> disparity (B, H, W), >= 0, large is near."""
+    """Normalised picture (B, 3, H, W) -> disparity (B, H, W), >= 0, large is near.
+
+    size: (H, W) where they are not to be plain numbers, as in a trace for any size.
+    """
 
     def __init__(self, config: LiteConfig) -> None:
         super().__init__()
         self.encoder = EfficientNetLite()
         self.depth_head = FusionHead(config.features)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, size: Optional[tuple[int, int]] = None) -> torch.Tensor:
+        size = size or size_of(x)
         # In half precision the resize would only repeat a few hundred values.
-        depth = resize(self.depth_head(self.encoder(x)).float(), size_of(x))
+        depth = resize(self.depth_head(self.encoder(x), _halvings(size)).float(), size)
         return torch.relu(depth.squeeze(1))
+
+
+def _halvings(size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return the sizes of the encoder's five maps: halved and rounded up, again and again."""
+    sizes = []
+    for _ in TAP_CHANNELS:
+        size = (size[0] + 1) // 2, (size[1] + 1) // 2
+        sizes.append(size)
+    return sizes

@@ -1,8 +1,8 @@
 """A network's forward pass for one batch and one size of input, as compilers and exporters want it.
 
-The same numbers as the readable network, to within rounding: positions are computed once and become constants, q, k and
-v are three layers with the attention's scale in q, LayerScale disappears into the layers before it, and every size is a
-number, so that a trace holds no arithmetic on shapes. All of it follows from weights that no longer change.
+The same numbers as the readable network, to within rounding: blocks are folded, positions are computed once and become
+constants, and every size is a number, so that a trace holds no arithmetic on shapes. All of it follows from weights
+that no longer change. Engines that take any size have any_size.py instead.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import warnings
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from depthcli.errors import UsageError
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.depth_anything_v2 import DepthAnythingV2
-from depthcli.nets.vit import Block, Mlp, SwiGlu, VisionTransformer
+from depthcli.nets.folded import FoldedBlock
+from depthcli.nets.vit import Block, VisionTransformer
 from depthcli.zoo import PATCH
 
 
@@ -94,7 +94,7 @@ class _StaticEncoder(nn.Module):
         self.register_buffer("positions", positions[:, 1:].clone())
         # What follows the last tapped block is never read.
         blocks = [block for block in vit.blocks if isinstance(block, Block)][: max(vit.taps) + 1]
-        self.blocks = nn.ModuleList(_StaticBlock(block, batch, tokens, fused) for block in blocks)
+        self.blocks = nn.ModuleList(FoldedBlock(block, batch, tokens, fused) for block in blocks)
         self.norm = vit.norm
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
@@ -106,63 +106,3 @@ class _StaticEncoder(nn.Module):
             if index in self.taps:
                 maps.append(self.norm(x)[:, 1:].permute(0, 2, 1).reshape(self.grid))
         return maps
-
-
-class _StaticBlock(nn.Module):
-    def __init__(self, block: Block, batch: int, tokens: int, fused: bool) -> None:
-        super().__init__()
-        dim, heads = block.attn.proj.out_features, block.attn.heads
-        self.split = (batch, tokens, heads, dim // heads)
-        self.joined = (batch, tokens, dim)
-        self.fused = fused
-        q, k, v = zip(block.attn.qkv.weight.detach().chunk(3), block.attn.qkv.bias.detach().chunk(3))
-        # The fused operation scales by itself.
-        scale = 1.0 if fused else (dim // heads) ** -0.5
-        self.norm1, self.norm2 = block.norm1, block.norm2
-        self.q, self.k, self.v = _linear(q[0] * scale, q[1] * scale), _linear(*k), _linear(*v)
-        self.proj = _scaled(block.attn.proj, block.ls1.gamma)
-        gamma = block.ls2.gamma
-        self.mlp = _StaticMlp(block.mlp, gamma) if isinstance(block.mlp, Mlp) else _StaticSwiGlu(block.mlp, gamma)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.norm1(x)
-        q, k, v = (layer(y).reshape(self.split).permute(0, 2, 1, 3) for layer in (self.q, self.k, self.v))
-        if self.fused:
-            y = F.scaled_dot_product_attention(q, k, v)
-        else:
-            y = (q @ k.transpose(-2, -1)).softmax(dim=-1) @ v
-        x = x + self.proj(y.permute(0, 2, 1, 3).reshape(self.joined))
-        return x + self.mlp(self.norm2(x))
-
-
-class _StaticMlp(nn.Module):
-    def __init__(self, mlp: Mlp, gamma: torch.Tensor) -> None:
-        super().__init__()
-        self.fc1, self.fc2 = mlp.fc1, _scaled(mlp.fc2, gamma)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
-class _StaticSwiGlu(nn.Module):
-    def __init__(self, mlp: SwiGlu, gamma: torch.Tensor) -> None:
-        super().__init__()
-        weights, biases = mlp.w12.weight.detach().chunk(2), mlp.w12.bias.detach().chunk(2)
-        self.gate, self.value = (_linear(weight, bias) for weight, bias in zip(weights, biases))
-        self.w3 = _scaled(mlp.w3, gamma)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.w3(F.silu(self.gate(x)) * self.value(x))
-
-
-def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
-    with torch.no_grad():
-        layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    layer.weight = nn.Parameter(weight.clone(), requires_grad=False)
-    layer.bias = nn.Parameter(bias.clone(), requires_grad=False)
-    return layer
-
-
-def _scaled(layer: nn.Linear, gamma: torch.Tensor) -> nn.Linear:
-    """The layer with a factor on each of its outputs."""
-    return _linear(layer.weight.detach() * gamma.detach()[:, None], layer.bias.detach() * gamma.detach())

@@ -1,0 +1,105 @@
+"""A network's forward pass as one graph for every size of input, as engines that compile for themselves want it.
+
+One graph per checkpoint is traced, converted and kept; a picture of a new shape then costs nothing but its first run.
+What depends on the size and cannot be said in operations that every engine runs well, the bicubic resize of the
+positions, stays outside: positions are the second input of a transformer's graph (see backends/positions.py).
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Optional
+
+import numpy as np
+import torch
+from torch import nn
+
+from depthcli.nets.attention import HAS_FUSED
+from depthcli.nets.depth_anything_v2 import DepthAnythingV2
+from depthcli.nets.folded import FoldedBlock
+from depthcli.nets.lite_depth import LiteDepth
+from depthcli.nets.vit import Block
+from depthcli.zoo import PATCH
+
+
+@dataclass(frozen=True, eq=False)
+class AnySizeGraph:
+    """A traced network for one picture of any size.
+
+    trace: image (1, 3, H, W), and for a transformer positions (1, D, rows, cols) -> depth (1, H, W), all float32.
+    example: inputs of the right shapes. positions: the trained grid (D, side, side) float32, or None for a network of
+    convolutions.
+    """
+
+    trace: torch.jit.ScriptModule
+    example: tuple[torch.Tensor, ...]
+    positions: Optional[np.ndarray]
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the inputs, in order."""
+        return ("image", "positions")[: len(self.example)]
+
+
+def trace_any_size(network: nn.Module) -> AnySizeGraph:
+    """Return the graph of a network whose weights no longer change."""
+    # Small, as tracing runs the network, and with sides, and counts of tokens, that nothing else here is equal to.
+    rows, cols = 3, 5
+    image = torch.zeros(1, 3, rows * PATCH, cols * PATCH)
+    if isinstance(network, DepthAnythingV2):
+        grid = network.pretrained.pos_embed.detach().float()[0, 1:].T
+        side = round(grid.shape[1] ** 0.5)
+        example = (image, torch.zeros(1, len(grid), rows, cols))
+        positions = np.ascontiguousarray(grid.numpy().reshape(len(grid), side, side))
+        return AnySizeGraph(_trace(_AnySizeDepthAnything(network), example), example, positions)
+    assert isinstance(network, LiteDepth), type(network)
+    return AnySizeGraph(_trace(_AnySizeLite(network), (image,)), (image,), None)
+
+
+def _trace(module: nn.Module, example: tuple[torch.Tensor, ...]) -> torch.jit.ScriptModule:
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)  # of torch.jit, which no exporter can do without
+        traced = torch.jit.trace(module.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
+        # Weights become constants, which halves the time that a conversion takes.
+        frozen: torch.jit.ScriptModule = torch.jit.freeze(traced)
+        return frozen
+
+
+class _AnySizeLite(nn.Module):
+    def __init__(self, network: LiteDepth) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        depth: torch.Tensor = self.network(image, (image.shape[2], image.shape[3]))
+        return depth
+
+
+class _AnySizeDepthAnything(nn.Module):
+    first: torch.Tensor
+
+    def __init__(self, network: DepthAnythingV2) -> None:
+        super().__init__()
+        vit = network.pretrained
+        self.taps = vit.taps
+        self.project = vit.patch_embed.proj
+        self.register_buffer("first", (vit.cls_token + vit.pos_embed[:, :1]).detach().float())
+        # What follows the last tapped block is never read.
+        blocks = [block for block in vit.blocks if isinstance(block, Block)][: max(vit.taps) + 1]
+        self.blocks = nn.ModuleList(FoldedBlock(block, batch=1, tokens=-1, fused=HAS_FUSED) for block in blocks)
+        self.norm = vit.norm
+        self.depth_head = network.depth_head
+        self.metric = network.metric
+
+    def forward(self, image: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        x = self.project(image) + positions
+        grid = x.shape
+        x = torch.cat([self.first, x.flatten(2).permute(0, 2, 1)], dim=1)
+        maps = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in self.taps:
+                maps.append(self.norm(x)[:, 1:].permute(0, 2, 1).reshape(grid))
+        x = self.depth_head(maps, (grid[2], grid[3]))
+        return torch.sigmoid(x) if self.metric else torch.relu(x)

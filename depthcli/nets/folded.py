@@ -1,0 +1,78 @@
+"""A transformer's block with all folded into its layers that can be, once its weights no longer change.
+
+q, k and v are three layers with the attention's scale in q, and LayerScale disappears into the layers before it. The
+numbers are those of the readable block, to within rounding.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from depthcli.nets.vit import Block, Mlp, SwiGlu
+
+
+class FoldedBlock(nn.Module):
+    """One block, (batch, tokens, D) -> the same, for one batch; tokens: their number, or -1 for any.
+
+    fused: leave attention to torch's fused operation; otherwise it is two products and a softmax.
+    """
+
+    def __init__(self, block: Block, batch: int, tokens: int, fused: bool) -> None:
+        super().__init__()
+        dim, heads = block.attn.proj.out_features, block.attn.heads
+        self.split = (batch, tokens, heads, dim // heads)
+        self.joined = (batch, tokens, dim)
+        self.fused = fused
+        q, k, v = zip(block.attn.qkv.weight.detach().chunk(3), block.attn.qkv.bias.detach().chunk(3))
+        # The fused operation scales by itself.
+        scale = 1.0 if fused else (dim // heads) ** -0.5
+        self.norm1, self.norm2 = block.norm1, block.norm2
+        self.q, self.k, self.v = _linear(q[0] * scale, q[1] * scale), _linear(*k), _linear(*v)
+        self.proj = _scaled(block.attn.proj, block.ls1.gamma)
+        gamma = block.ls2.gamma
+        self.mlp = _FoldedMlp(block.mlp, gamma) if isinstance(block.mlp, Mlp) else _FoldedSwiGlu(block.mlp, gamma)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm1(x)
+        q, k, v = (layer(y).reshape(self.split).permute(0, 2, 1, 3) for layer in (self.q, self.k, self.v))
+        if self.fused:
+            y = F.scaled_dot_product_attention(q, k, v)
+        else:
+            y = (q @ k.transpose(-2, -1)).softmax(dim=-1) @ v
+        x = x + self.proj(y.permute(0, 2, 1, 3).reshape(self.joined))
+        return x + self.mlp(self.norm2(x))
+
+
+class _FoldedMlp(nn.Module):
+    def __init__(self, mlp: Mlp, gamma: torch.Tensor) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = mlp.fc1, _scaled(mlp.fc2, gamma)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class _FoldedSwiGlu(nn.Module):
+    def __init__(self, mlp: SwiGlu, gamma: torch.Tensor) -> None:
+        super().__init__()
+        weights, biases = mlp.w12.weight.detach().chunk(2), mlp.w12.bias.detach().chunk(2)
+        self.gate, self.value = (_linear(weight, bias) for weight, bias in zip(weights, biases))
+        self.w3 = _scaled(mlp.w3, gamma)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.w3(F.silu(self.gate(x)) * self.value(x))
+
+
+def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
+    with torch.no_grad():
+        layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    layer.weight = nn.Parameter(weight.clone(), requires_grad=False)
+    layer.bias = nn.Parameter(bias.clone(), requires_grad=False)
+    return layer
+
+
+def _scaled(layer: nn.Linear, gamma: torch.Tensor) -> nn.Linear:
+    """The layer with a factor on each of its outputs."""
+    return _linear(layer.weight.detach() * gamma.detach()[:, None], layer.bias.detach() * gamma.detach())
