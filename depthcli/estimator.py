@@ -127,7 +127,7 @@ class DepthEstimator:
             plan_input(1, 1, input_size)
         self.row, self.weights = resolve_model(choice, talk)
         self.input_size = self.row.input_size if input_size is None else input_size
-        self._backend: Backend = open_backend(self.row, self.weights, engine, choice.trust)
+        self._backend: Backend = open_backend(self.row, self.weights, engine, choice.trust, talk)
 
     @property
     def engine(self) -> str:

@@ -47,11 +47,18 @@ class Ran:
         return line
 
 
+@pytest.fixture(scope="session")
+def graphs(tmp_path_factory) -> Path:
+    """The cache of converted networks, one for all tests: converting takes half a second."""
+    return tmp_path_factory.mktemp("graphs")
+
+
 @pytest.fixture(autouse=True)
-def alone(monkeypatch, tmp_path):
+def alone(monkeypatch, tmp_path, graphs):
     from huggingface_hub import constants
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEPTHCLI_CACHE", str(graphs))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv("COLUMNS", "120")

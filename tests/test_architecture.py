@@ -17,16 +17,17 @@ ROOMS = (
     ("depthmap",),
     ("zoo",),
     ("preprocess", "colormap"),
-    ("postprocess", "memory", "weights"),
+    ("postprocess", "memory", "cores", "weights"),
     ("io",),
+    ("graph_cache",),
     ("nets",),
-    ("backends",),
+    ("backends", "flops"),
     ("estimator",),
     ("jobs", "eval"),
     ("cli",),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
-MAY_IMPORT_TORCH = ("nets/", "backends/torch_eager.py")
+MAY_IMPORT_TORCH = ("nets/", "backends/torch_eager.py", "jobs/peers.py")
 
 
 def modules() -> list[Path]:

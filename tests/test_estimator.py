@@ -16,7 +16,6 @@ from depthcli import DepthEstimator, DepthKind, ModelChoice
 from depthcli.backends.torch_eager import pick_device
 from depthcli.errors import CheckpointError, EngineError, ModelError, PictureError, UsageError
 from depthcli.estimator import open_picture, resolve_model
-from depthcli.nets.attention import HAS_FUSED
 from depthcli.weights import CHECKPOINTS
 from tests.conftest import photo
 from tests.reference import reference_image
@@ -83,18 +82,9 @@ def test_the_map_says_where_it_comes_from() -> None:
         origin = estimator.estimate(path).origin
     assert origin.model == "tiny" and origin.licence == "Apache-2.0" and len(origin.sha256) == 64
     assert origin.input_size == (70, 56) and origin.source == "fjörd.png"
-    assert origin.engine.startswith("torch ") and origin.engine.endswith("cpu fp32")
-
-
-def test_half_precision_is_close_or_refused() -> None:
-    picture = reference_image(60, 80)
-    if not HAS_FUSED:  # torch before 2.0
-        with pytest.raises(EngineError, match="bf16 on the CPU needs torch 2"):
-            tiny(precision="bf16")
-        return
-    with tiny() as exact, tiny(precision="bf16") as rough:
-        depth, half = exact.estimate(picture).values, rough.estimate(picture).values
-    assert 0 < np.abs(depth - half).max() < 0.1 * depth.max()
+    assert " cpu " in origin.engine
+    with tiny(backend="torch") as estimator:
+        assert estimator.engine.startswith("torch ") and estimator.engine.endswith("cpu fp32")
 
 
 def test_one_shot_and_estimator_agree() -> None:
@@ -165,14 +155,6 @@ def test_choices_that_contradict_each_other_are_refused() -> None:
         resolve_model(ModelChoice(model="vits", metric="indoor"))
     with pytest.raises(UsageError, match="relative model"):
         resolve_model(ModelChoice(model="tiny", max_depth=20))
-
-
-def test_a_picture_too_large_for_the_memory_is_refused_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    from depthcli.backends import torch_eager
-
-    monkeypatch.setattr(torch_eager, "free_memory", lambda: 10_000_000)
-    with tiny() as estimator, pytest.raises(PictureError, match="--input-size"):
-        estimator.estimate(reference_image(10, 500))
 
 
 def test_bytes_that_are_no_picture_are_named() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
 import re
+import sys
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,13 +14,21 @@ import numpy as np
 
 from depthcli.errors import UsageError
 from depthcli.preprocess import InputPlan
-from depthcli.weights import WeightsFile
+from depthcli.weights import Talk, WeightsFile
 from depthcli.zoo import ModelRow
 
 Arrays = dict[str, np.ndarray]
 
-# name -> "module:class"; the first is what `auto` takes
-BACKENDS = {"torch": "depthcli.backends.torch_eager:TorchEager"}
+# name -> "module:class"
+BACKENDS = {
+    "torch": "depthcli.backends.torch_eager:TorchEager",
+    "openvino": "depthcli.backends.openvino:OpenVino",
+    "onnx": "depthcli.backends.onnx:OnnxRuntime",
+}
+# What `auto` takes on a CPU, the first that is installed, for these precisions; torch where there is none.
+_CPU_ENGINES = (("openvino", "openvino", ("auto", "fp32", "bf16")), ("onnx", "onnxruntime", ("auto", "fp32")))
+# Any of these is there where a driver for NVIDIA's or AMD's devices is.
+_GPU_TRACES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 PRECISIONS = ("auto", "exact", "fp32", "bf16", "fp16")
 
 
@@ -25,7 +36,9 @@ PRECISIONS = ("auto", "exact", "fp32", "bf16", "fp16")
 class EngineChoice:
     """What a user said about the engine; "auto" means: choose for me.
 
-    backend: auto or a name of BACKENDS. device: auto, cpu, cuda, cuda:N or mps. precision: one of PRECISIONS.
+    backend: auto or a name of BACKENDS. device: auto, cpu, cuda, cuda:N or mps.
+    precision: one of PRECISIONS. auto is the fastest whose answers stay within a few thousandths of the map's range:
+    bf16 on a CPU that computes it, else fp32; exact is float32 in torch, as the reference computes it.
     """
 
     backend: str = "auto"
@@ -63,14 +76,38 @@ def check_choice(choice: EngineChoice) -> None:
 
 
 def open_backend(
-    row: ModelRow, weights: WeightsFile, choice: EngineChoice = EngineChoice(), trust: bool = False
+    row: ModelRow,
+    weights: WeightsFile,
+    choice: EngineChoice = EngineChoice(),
+    trust: bool = False,
+    talk: Talk = lambda line: None,
 ) -> Backend:
     """Return the engine that was chosen, with the row's network loaded.
 
-    trust: read a pickle that this torch cannot read safely. Raises UsageError, ModelError or EngineError.
+    trust: read a pickle that this torch cannot read safely. talk: takes a line at a time about what does not go as it
+    should. Raises UsageError, ModelError or EngineError.
     """
     check_choice(choice)
-    name = next(iter(BACKENDS)) if choice.backend == "auto" else choice.backend
+    name = pick_backend(choice) if choice.backend == "auto" else choice.backend
     module, _, attribute = BACKENDS[name].partition(":")
-    backend: Backend = getattr(importlib.import_module(module), attribute)(row, weights, choice, trust)
+    backend: Backend = getattr(importlib.import_module(module), attribute)(row, weights, choice, trust, talk)
     return backend
+
+
+def pick_backend(choice: EngineChoice) -> str:
+    """Return what `auto` stands for: torch for a GPU or where its arithmetic is asked for, else the CPU's best."""
+    if choice.device not in ("auto", "cpu") or (choice.device == "auto" and _has_gpu()):
+        return "torch"
+    for name, package, precisions in _CPU_ENGINES:
+        if choice.precision in precisions and importlib.util.find_spec(package):
+            return name
+    return "torch"
+
+
+def _has_gpu() -> bool:
+    """Return whether torch has a device other than the CPU; torch is asked only where the system shows signs of one."""
+    if sys.platform.startswith("linux") and not any(os.path.exists(path) for path in _GPU_TRACES):
+        return False
+    from depthcli.backends.torch_eager import pick_device
+
+    return pick_device("auto").type != "cpu"

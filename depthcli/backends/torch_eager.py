@@ -16,7 +16,7 @@ from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import channels_last, load_network
 from depthcli.nets.checkpoint import read_state
 from depthcli.preprocess import InputPlan
-from depthcli.weights import WeightsFile
+from depthcli.weights import Talk, WeightsFile
 from depthcli.zoo import ModelRow
 
 _TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -25,7 +25,7 @@ _TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.fl
 class TorchEager:
     """One network in eager mode; fp16 and bf16 run under autocast, the weights stay float32."""
 
-    def __init__(self, row: ModelRow, weights: WeightsFile, choice: EngineChoice, trust: bool) -> None:
+    def __init__(self, row: ModelRow, weights: WeightsFile, choice: EngineChoice, trust: bool, talk: Talk) -> None:
         self._row = row
         self._device = pick_device(choice.device)
         self._dtype = "fp32" if choice.precision in ("auto", "exact") else choice.precision

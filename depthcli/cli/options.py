@@ -94,10 +94,21 @@ Device = Annotated[
     str,
     typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=RUN_PANEL),
 ]
-BackendName = Annotated[str, typer.Option("--backend", help="Engine: auto or torch.", rich_help_panel=RUN_PANEL)]
+BackendName = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        help="Engine: auto, torch, openvino or onnx. auto takes torch on a GPU, else openvino where it is installed.",
+        rich_help_panel=RUN_PANEL,
+    ),
+]
 Precision = Annotated[
     str,
-    typer.Option(help="auto (fp32), exact, fp32, bf16, or fp16 on a GPU.", rich_help_panel=RUN_PANEL),
+    typer.Option(
+        help="auto (bf16 on a CPU that computes it, else fp32), exact (as the reference computes), fp32, bf16, or fp16 "
+        "on a GPU.",
+        rich_help_panel=RUN_PANEL,
+    ),
 ]
 Batch = Annotated[
     int,

@@ -49,7 +49,7 @@ def remove_partials(folder: Path) -> int:
     removed = 0
     for path in folder.glob(".depthcli-*.part"):
         match = _PARTIAL.fullmatch(path.name)
-        if match and match["host"] == _HOST[:32] and not _alive(int(match["pid"])):
+        if match and match["host"] == _HOST[:32] and not _is_written(int(match["pid"])):
             try:
                 path.unlink()
             except OSError:  # a folder that may be read only: writing to it will say so, if it comes to that
@@ -58,7 +58,12 @@ def remove_partials(folder: Path) -> int:
     return removed
 
 
-def _alive(pid: int) -> bool:
+def _is_written(pid: int) -> bool:
+    return pid != os.getpid() and is_alive(pid)  # nothing of ours is being written while we clean
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether there is a process of that number on this machine; True where that cannot be told."""
     if os.name == "nt":  # signal 0 is Ctrl-C there
         return True
     try:
@@ -67,4 +72,4 @@ def _alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    return pid != os.getpid()  # nothing of ours is being written while we clean
+    return True

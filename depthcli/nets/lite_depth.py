@@ -67,7 +67,7 @@ class LiteDepth(nn.Module):
         size = size or size_of(x)
         # In half precision the resize would only repeat a few hundred values.
         depth = resize(self.depth_head(self.encoder(x), _halvings(size)).float(), size)
-        return torch.relu(depth.squeeze(1))
+        return torch.relu(depth[:, 0])
 
 
 def _halvings(size: tuple[int, int]) -> list[tuple[int, int]]:

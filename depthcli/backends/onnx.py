@@ -1,0 +1,96 @@
+"""ONNX Runtime, the engine for CPUs where OpenVINO is not to be had; float32. Comes with the extra [onnx]."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from depthcli.backends import Arrays, EngineChoice
+from depthcli.backends.graphs import obtain_graph
+from depthcli.cores import compute_threads
+from depthcli.errors import EngineError
+from depthcli.memory import check_memory, free_memory
+from depthcli.preprocess import InputPlan
+from depthcli.weights import Talk, WeightsFile
+from depthcli.zoo import ModelRow
+
+if TYPE_CHECKING:
+    from depthcli.nets.any_size import AnySizeGraph
+
+_FILE = "network.onnx"
+
+
+class OnnxRuntime:
+    """One network on the CPU, at every size."""
+
+    def __init__(self, row: ModelRow, weights: WeightsFile, choice: EngineChoice, trust: bool, talk: Talk) -> None:
+        if choice.device not in ("auto", "cpu"):
+            raise EngineError(f"onnx runs on the CPU here, not on {choice.device}", "use --backend torch")
+        if choice.precision not in ("auto", "fp32"):
+            raise EngineError(f"onnx computes in fp32, not {choice.precision}", "use --backend openvino or torch")
+        ort = _import_onnxruntime()
+        self._row = row
+        self._graph = obtain_graph("onnxruntime", row, weights, trust, talk, _write_graph)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = compute_threads()
+        options.log_severity_level = 3  # errors; what it would warn of is its own affair
+        with _engine_errors():
+            path = str(self._graph.folder / _FILE)
+            self._session: Any = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._names = [item.name for item in self._session.get_inputs()]
+        self.description = f"onnxruntime {version('onnxruntime')} cpu fp32"
+
+    def check(self, plan: InputPlan, batch: int) -> None:
+        """Raise PictureError where a picture of this size would not fit into the memory; a batch runs one by one."""
+        check_memory(self._row.network, plan, 1, free_memory(), plain_attention=True)
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Return {"depth": (B, H, W) float32} for {"image": (B, 3, H, W) float32}."""
+        if self._session is None:
+            raise EngineError("this estimator is closed", "open another one")
+        with _engine_errors():
+            depth = [
+                self._session.run(None, dict(zip(self._names, self._graph.inputs(image))))[0]
+                for image in np.ascontiguousarray(inputs["image"])[:, None]
+            ]
+        return {"depth": np.concatenate(depth)}
+
+    def close(self) -> None:
+        """Free the network; closing twice is no error."""
+        self._session = None
+        self._graph.close()
+
+
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineError(
+            f"ONNX Runtime is not installed or does not load here: {error}", 'pip install "depthcli[onnx]"'
+        ) from error
+    return onnxruntime
+
+
+def _write_graph(graph: AnySizeGraph, folder: Path) -> None:
+    from depthcli.nets.onnx_export import export_onnx
+
+    try:
+        export_onnx(graph, folder / _FILE)
+    except ImportError as error:
+        raise EngineError(f"the network cannot be written as ONNX: {error}", 'pip install "depthcli[onnx]"') from error
+
+
+@contextlib.contextmanager
+def _engine_errors() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise EngineError("the machine ran out of memory", "use a smaller --input-size") from error
+    except Exception as error:  # its exceptions have no common class that is public
+        reason = str(error).strip().splitlines()[0]
+        raise EngineError(f"onnxruntime failed: {reason}", "try --backend torch") from error

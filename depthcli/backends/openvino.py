@@ -1,0 +1,140 @@
+"""OpenVINO, the engine for CPUs: one graph per checkpoint, converted once, kept in the cache, run at every size.
+
+Transformers run in bf16 where the CPU computes it, which halves the time of float32 and moves the answer by a few
+thousandths of its range; all else in float32. What of OpenVINO talks to a network, its telemetry, stays unused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from depthcli.backends import Arrays, EngineChoice
+from depthcli.backends.graphs import obtain_graph
+from depthcli.cores import compute_threads
+from depthcli.errors import EngineError
+from depthcli.memory import check_memory, free_memory
+from depthcli.preprocess import InputPlan
+from depthcli.weights import Talk, WeightsFile
+from depthcli.zoo import LiteConfig, ModelRow
+
+if TYPE_CHECKING:
+    from depthcli.nets.any_size import AnySizeGraph
+
+_FILE = "network.xml"
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+# How OpenVINO names what a CPU computes natively.
+_CAPABILITIES = {"bf16": "BF16", "fp16": "FP16"}
+
+
+class OpenVino:
+    """One network on the CPU, compiled for every size at once."""
+
+    def __init__(self, row: ModelRow, weights: WeightsFile, choice: EngineChoice, trust: bool, talk: Talk) -> None:
+        if choice.device not in ("auto", "cpu"):
+            raise EngineError(f"openvino runs on the CPU here, not on {choice.device}", "use --backend torch")
+        ov = _import_openvino()
+        self._row = row
+        with _engine_errors():
+            core = ov.Core()
+            capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self._precision = _pick_precision(choice.precision, capabilities, row)
+        self._graph = obtain_graph("openvino", row, weights, trust, talk, _write_graph)
+        settings = {
+            "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
+            "INFERENCE_NUM_THREADS": compute_threads(),
+            "NUM_STREAMS": 1,
+            # Two processes that pin their threads pin them to the same cores.
+            "ENABLE_CPU_PINNING": False,
+        }
+        with _engine_errors():
+            compiled = core.compile_model(core.read_model(self._graph.folder / _FILE), "CPU", settings)
+            self._request: Any = compiled.create_infer_request()
+        self.description = f"openvino {version('openvino')} cpu {self._precision}"
+
+    def check(self, plan: InputPlan, batch: int) -> None:
+        """Raise PictureError where a picture of this size would not fit into the memory; a batch runs one by one."""
+        check_memory(self._row.network, plan, 1, free_memory())
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Return {"depth": (B, H, W) float32} for {"image": (B, 3, H, W) float32}.
+
+        One by one, as on a CPU a larger batch only takes more memory.
+        """
+        if self._request is None:
+            raise EngineError("this estimator is closed", "open another one")
+        depth = []
+        with _engine_errors():
+            for image in np.ascontiguousarray(inputs["image"])[:, None]:
+                results = self._request.infer(self._graph.inputs(image), share_inputs=True)
+                depth.append(results[0].copy())  # the next picture is written to the same memory
+        return {"depth": np.concatenate(depth)}
+
+    def close(self) -> None:
+        """Free the network; closing twice is no error."""
+        self._request = None
+        self._graph.close()
+
+
+def _import_openvino() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise EngineError(
+            f"openvino is not installed or does not load here: {error}",
+            "pip install openvino (Python 3.10 or later), or use --backend torch",
+        ) from error
+    return openvino
+
+
+def _pick_precision(wanted: str, capabilities: list[str], row: ModelRow) -> str:
+    if wanted == "exact":
+        raise EngineError(
+            "only torch computes exactly as the reference does", "use --backend torch, or --precision fp32"
+        )
+    if wanted == "auto":
+        # The narrow layers of the packaged network lose half a percent in bf16, a transformer a third of that.
+        coarse = isinstance(row.network, LiteConfig)
+        return "bf16" if _CAPABILITIES["bf16"] in capabilities and not coarse else "fp32"
+    if wanted != "fp32" and _CAPABILITIES[wanted] not in capabilities:
+        raise EngineError(f"this CPU does not compute in {wanted}", "use --precision fp32")
+    return wanted
+
+
+def _write_graph(graph: AnySizeGraph, folder: Path) -> None:
+    """Convert a trace and write it as OpenVINO's own format, weights in float32.
+
+    Through the frontend itself: `openvino.convert_model` takes three times as long and reports to its makers.
+    """
+    import openvino as ov
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    with _engine_errors():
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        decoder = TorchScriptPythonDecoder(graph.trace)  # has to live as long as the conversion
+        model = frontend.convert(frontend.load(decoder))
+        for port, name, example in zip(model.inputs, graph.input_names, graph.example):
+            node = port.get_node()
+            node.set_friendly_name(name)
+            node.set_element_type(ov.Type.f32)
+            batch, channels = example.shape[:2]
+            node.set_partial_shape(ov.PartialShape([batch, channels, -1, -1]))
+        model.validate_nodes_and_infer_types()
+        ov.save_model(model, folder / _FILE, compress_to_fp16=False)
+
+
+@contextlib.contextmanager
+def _engine_errors() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise EngineError("the machine ran out of memory", "use a smaller --input-size") from error
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise EngineError(f"openvino failed: {reason}", "try --backend torch") from error

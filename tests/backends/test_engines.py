@@ -1,0 +1,215 @@
+"""Every engine gives the answer of eager torch, for every kind of network and every size, and closes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from depthcli import graph_cache
+from depthcli.backends import BACKENDS, Backend, EngineChoice, open_backend, pick_backend
+from depthcli.errors import CheckpointError, EngineError, PictureError, UsageError
+from depthcli.nets.attention import HAS_FUSED
+from depthcli.nets.build import build_network
+from depthcli.preprocess import plan_input
+from depthcli.weights import WeightsFile
+from depthcli.zoo import LiteConfig, ModelRow, NetworkConfig, find_row
+from tests.reference import reference_state
+
+VIT = NetworkConfig(32, 5, 2, 16, (8, 16, 16, 16), (0, 1, 2, 3), position_grid=4)
+ROWS = {
+    "vit": dataclasses.replace(find_row("vits"), network=VIT),
+    "gated": dataclasses.replace(find_row("vitg"), network=dataclasses.replace(VIT, swiglu=True)),
+    "metric": dataclasses.replace(find_row("metric-indoor-vits"), network=VIT),
+    "lite": dataclasses.replace(find_row("tiny"), network=LiteConfig(16)),
+}
+# (height, width): the trained grid of positions itself, landscape, portrait of as many patches, a strip
+SIZES = ((56, 56), (42, 70), (70, 42), (28, 126))
+PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
+OTHERS = [name for name, package in PACKAGES.items() if find_spec(package)]
+
+
+def test_every_engine_is_compared_here() -> None:
+    assert set(PACKAGES) | {"torch"} == set(BACKENDS)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory) -> dict[str, WeightsFile]:
+    files = {}
+    for name, row in ROWS.items():
+        shapes = {key: value.shape for key, value in build_network(row.network, row.metric).state_dict().items()}
+        path = tmp_path_factory.mktemp("weights") / f"{name}.safetensors"
+        save_file({key: torch.from_numpy(value) for key, value in reference_state(shapes).items()}, str(path))
+        files[name] = WeightsFile(path, hashlib.sha256(path.read_bytes() + name.encode()).hexdigest(), "test")
+    return files
+
+
+def opened(name: str, checkpoints: dict[str, WeightsFile], *choice: str) -> Backend:
+    return open_backend(ROWS[name], checkpoints[name], EngineChoice(*choice))
+
+
+def picture(height: int, width: int, batch: int = 1) -> np.ndarray:
+    return np.random.default_rng(height).standard_normal((batch, 3, height, width)).astype(np.float32)
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+@pytest.mark.parametrize("name", ROWS)
+def test_float32_is_that_of_eager_torch_at_every_size(name: str, engine: str, checkpoints) -> None:
+    eager, other = opened(name, checkpoints, "torch"), opened(name, checkpoints, engine, "auto", "fp32")
+    assert "fp32" in other.description
+    for height, width in (*SIZES, SIZES[0]):
+        image = picture(height, width)
+        wanted, found = (backend.run({"image": image})["depth"] for backend in (eager, other))
+        assert found.shape == (1, height, width) and found.dtype == np.float32 and wanted.std() > 0
+        assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max(), (height, width)
+
+
+@pytest.mark.parametrize("engine", ["torch", *OTHERS])
+def test_a_batch_is_its_pictures_one_by_one(engine: str, checkpoints) -> None:
+    backend = opened("vit", checkpoints, engine, "cpu", "fp32")
+    images = picture(42, 56, batch=3)
+    together = backend.run({"image": images})["depth"]
+    for image, depth in zip(images, together):
+        assert np.abs(backend.run({"image": image[None]})["depth"][0] - depth).max() <= 1e-5 * depth.max()
+    assert np.ptp(together, axis=0).max() > 0
+
+
+@pytest.mark.parametrize("engine", ["torch", *OTHERS])
+def test_an_answer_is_not_overwritten_by_the_next(engine: str, checkpoints) -> None:
+    backend = opened("lite", checkpoints, engine)
+    first = backend.run({"image": picture(42, 56)})["depth"]
+    kept = first.copy()
+    backend.run({"image": -picture(42, 56)})
+    assert np.array_equal(first, kept)
+
+
+@pytest.mark.parametrize("engine", ["torch", *OTHERS])
+def test_a_closed_engine_says_so(engine: str, checkpoints) -> None:
+    backend = opened("lite", checkpoints, engine)
+    backend.close()
+    backend.close()
+    with pytest.raises(EngineError, match="closed"):
+        backend.run({"image": picture(56, 56)})
+
+
+@pytest.mark.parametrize("engine", ["torch", *OTHERS])
+def test_a_picture_that_would_not_fit_is_refused(engine: str, checkpoints, monkeypatch) -> None:
+    module = BACKENDS[engine].partition(":")[0]
+    monkeypatch.setattr(f"{module}.free_memory", lambda: 1_000_000)
+    backend = opened("vit", checkpoints, engine, "cpu")
+    with pytest.raises(PictureError, match="--input-size"):
+        backend.check(plan_input(640, 480, 518), 1)
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_what_an_engine_cannot_do_is_an_error_and_no_other_engine(engine: str, checkpoints) -> None:
+    for choice in ((engine, "cuda"), (engine, "auto", "exact")):
+        with pytest.raises(EngineError, match="--backend"):
+            opened("lite", checkpoints, *choice)
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_a_network_is_converted_once(engine: str, checkpoints, monkeypatch) -> None:
+    image = picture(42, 56)
+    first = opened("vit", checkpoints, engine).run({"image": image})["depth"]
+
+    def fails(*_: object) -> None:
+        raise AssertionError("converted again")
+
+    monkeypatch.setattr("depthcli.backends.graphs._trace", fails)
+    assert np.array_equal(opened("vit", checkpoints, engine).run({"image": image})["depth"], first)
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_where_nothing_can_be_kept_it_runs_all_the_same_and_says_so(engine, checkpoints, monkeypatch, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(graph_cache.FOLDER_VARIABLE, str(tmp_path / "file"))
+    said: list[str] = []
+    backend = open_backend(ROWS["lite"], checkpoints["lite"], EngineChoice(engine), talk=said.append)
+    assert backend.run({"image": picture(42, 56)})["depth"].std() > 0
+    (line,) = said
+    assert "cannot be kept" in line and str(tmp_path / "file") in line
+    backend.close()
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_weights_of_another_network_are_refused_and_nothing_is_kept(engine, checkpoints, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv(graph_cache.FOLDER_VARIABLE, str(tmp_path))
+    with pytest.raises(CheckpointError):
+        open_backend(ROWS["lite"], checkpoints["vit"], EngineChoice(engine))
+    assert not graph_cache.entries()
+
+
+def test_relative_and_metric_graphs_of_one_file_are_two(checkpoints) -> None:
+    if not OTHERS:
+        return
+    image, weights = picture(42, 56), checkpoints["vit"]
+    rows: tuple[ModelRow, ...] = ROWS["vit"], ROWS["metric"]
+    answers = [open_backend(row, weights, EngineChoice(OTHERS[0])).run({"image": image})["depth"] for row in rows]
+    assert answers[0].max() > 1 >= answers[1].max()
+
+
+@pytest.mark.skipif("openvino" not in OTHERS, reason="openvino has no wheel for this Python")
+@pytest.mark.parametrize("name", ["vit", "gated", "metric"])
+def test_bf16_of_openvino_is_near_and_is_not_float32(name: str, checkpoints) -> None:
+    try:
+        rough = opened(name, checkpoints, "openvino", "cpu", "bf16")
+    except EngineError as error:
+        assert "does not compute in bf16" in str(error)  # an older CPU
+        assert opened(name, checkpoints, "openvino").description.endswith("fp32")
+        return
+    assert opened(name, checkpoints, "openvino").description.endswith("bf16")
+    assert opened("lite", checkpoints, "openvino").description.endswith("fp32")
+    eager = opened(name, checkpoints, "torch")
+    image = picture(42, 70)
+    wanted, found = (backend.run({"image": image})["depth"] for backend in (eager, rough))
+    difference = np.abs(found - wanted)
+    assert 0 < difference.mean() <= 0.01 * np.ptp(wanted)
+
+
+def test_auto_takes_the_cpus_engine_and_torch_for_a_gpu(monkeypatch) -> None:
+    monkeypatch.setattr("depthcli.backends._has_gpu", lambda: False)
+    best = OTHERS[0] if OTHERS else "torch"
+    assert pick_backend(EngineChoice()) == pick_backend(EngineChoice(device="cpu", precision="fp32")) == best
+    assert pick_backend(EngineChoice(precision="exact")) == pick_backend(EngineChoice(device="cuda:1")) == "torch"
+    assert pick_backend(EngineChoice(precision="fp16")) == "torch"
+    monkeypatch.setattr("depthcli.backends._has_gpu", lambda: True)
+    assert pick_backend(EngineChoice()) == "torch" and pick_backend(EngineChoice(device="cpu")) == best
+    monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
+    assert pick_backend(EngineChoice(device="cpu")) == "torch"
+
+
+def test_an_engine_that_is_not_installed_says_how_to_get_it(checkpoints, monkeypatch) -> None:
+    import sys
+
+    for engine, package in PACKAGES.items():
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(EngineError, match="pip install"):
+            opened("lite", checkpoints, engine)
+
+
+def test_half_precision_is_close_or_refused_by_torch(checkpoints) -> None:
+    if not HAS_FUSED:  # torch before 2.0
+        with pytest.raises(EngineError, match="bf16 on the CPU needs torch 2"):
+            opened("vit", checkpoints, "torch", "cpu", "bf16")
+        return
+    image = picture(42, 70)
+    exact, rough = (
+        opened("vit", checkpoints, "torch", "cpu", precision).run({"image": image})["depth"]
+        for precision in ("exact", "bf16")
+    )
+    assert 0 < np.abs(exact - rough).max() < 0.1 * exact.max()
+    with pytest.raises(EngineError, match="half precision does not run on the CPU"):
+        opened("vit", checkpoints, "torch", "cpu", "fp16")
+
+
+def test_names_that_mean_nothing_are_refused() -> None:
+    for choice in (EngineChoice("magic"), EngineChoice("auto", "tpu"), EngineChoice("auto", "auto", "fp8")):
+        with pytest.raises(UsageError, match="choose"):
+            open_backend(ROWS["lite"], WeightsFile(Path("none"), "", ""), choice)

@@ -1,0 +1,94 @@
+"""Entries of the cache are whole or not there, the oldest go first, and all can be cleared."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from depthcli import graph_cache
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch, tmp_path) -> Path:
+    monkeypatch.setenv(graph_cache.FOLDER_VARIABLE, str(tmp_path / "graphs"))
+    return tmp_path / "graphs"
+
+
+def store(name: str, content: bytes = b"graph", used: float = 0) -> None:
+    with graph_cache.new_entry(name) as partial:
+        (partial / "network.bin").write_bytes(content)
+    if used:
+        os.utime(graph_cache.cache_folder() / name / "sizes.json", (used, used))
+
+
+def test_what_was_stored_is_found_again_and_nothing_else(folder: Path) -> None:
+    assert graph_cache.find("a") is None and graph_cache.entries() == []
+    store("a")
+    found = graph_cache.find("a")
+    assert found == folder / "a" and (found / "network.bin").read_bytes() == b"graph"
+    assert graph_cache.find("b") is None
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "no sizes", "broken sizes"])
+def test_a_damaged_entry_is_not_found_and_can_be_replaced(folder: Path, damage: str) -> None:
+    store("a")
+    if damage == "cut":
+        (folder / "a/network.bin").write_bytes(b"gra")
+    elif damage == "gone":
+        (folder / "a/network.bin").unlink()
+    elif damage == "no sizes":
+        (folder / "a/sizes.json").unlink()
+    else:
+        (folder / "a/sizes.json").write_text("[]")
+    assert graph_cache.find("a") is None
+    store("a", b"new")
+    found = graph_cache.find("a")
+    assert found and (found / "network.bin").read_bytes() == b"new"
+    assert os.listdir(folder) == ["a"]
+
+
+def test_an_entry_that_fails_half_way_leaves_nothing(folder: Path) -> None:
+    with pytest.raises(ValueError), graph_cache.new_entry("a") as partial:
+        (partial / "network.bin").write_bytes(b"half")
+        raise ValueError
+    assert os.listdir(folder) == []
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(folder: Path) -> None:
+    code = (
+        "import os; from depthcli import graph_cache\n"
+        "with graph_cache.new_entry('a') as partial: (partial / 'x').write_bytes(b'half'); os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 9
+    assert len(os.listdir(folder)) == 1 and graph_cache.find("a") is None and graph_cache.entries() == []
+    store("b")
+    assert os.listdir(folder) == ["b"]
+
+
+def test_the_least_recently_used_go_when_there_is_too_much(monkeypatch) -> None:
+    monkeypatch.setattr(graph_cache, "LIMIT_BYTES", 2500)
+    store("old", bytes(1000), used=100)
+    store("older, but used since", bytes(1000), used=50)
+    assert graph_cache.find("older, but used since")
+    store("new", bytes(1000))
+    assert {entry.name for entry in graph_cache.entries()} == {"older, but used since", "new"}
+
+
+def test_an_entry_larger_than_the_limit_stays_until_the_next_comes(monkeypatch) -> None:
+    monkeypatch.setattr(graph_cache, "LIMIT_BYTES", 10)
+    store("giant", bytes(1000), used=100)
+    assert graph_cache.find("giant")
+    store("next", bytes(5))
+    assert [entry.name for entry in graph_cache.entries()] == ["next"]
+
+
+def test_clearing_removes_and_tells_all() -> None:
+    store("a", bytes(10))
+    store("b", bytes(20))
+    removed = graph_cache.clear()
+    assert {entry.name for entry in removed} == {"a", "b"} and sum(entry.bytes for entry in removed) >= 30
+    assert graph_cache.entries() == [] and graph_cache.clear() == []
