@@ -6,6 +6,7 @@ Numpy only. Arrays inside a DepthMap are read-only: a value does not change afte
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,18 +70,21 @@ class DepthMap:
 
     values: (H, W) float32, finite, at the size of the upright picture; meaning, unit and direction are in `kind`.
     max_depth: for metric models, the largest depth in metres that the network can give; None otherwise.
+    range: (smallest, largest) value.
     """
 
     values: np.ndarray
     kind: DepthKind
     origin: Origin = field(default_factory=Origin)
     max_depth: float | None = None
+    range: tuple[float, float] = field(init=False)
 
     def __post_init__(self) -> None:
         values = np.asarray(self.values, dtype=np.float32)
         if values.ndim != 2 or not values.size:
             raise ValueError(f"a depth map is (H, W) with at least one pixel, not {values.shape}")
-        if not np.isfinite(values).all():
+        lo, hi = float(values.min()), float(values.max())  # NaN where there is one
+        if not (math.isfinite(lo) and math.isfinite(hi)):
             raise ValueError("a depth map holds no NaN and no infinity")
         given = self.values
         if isinstance(given, np.ndarray) and given.flags.writeable and np.may_share_memory(values, given):
@@ -88,16 +92,12 @@ class DepthMap:
         values.flags.writeable = False
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "kind", DepthKind(self.kind))
+        object.__setattr__(self, "range", (lo, hi))
 
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels."""
         return self.values.shape[1], self.values.shape[0]
-
-    @property
-    def range(self) -> tuple[float, float]:
-        """(smallest, largest) value."""
-        return float(self.values.min()), float(self.values.max())
 
 
 def describe(depth: DepthMap) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from depthcli.errors import EngineError
 from depthcli.preprocess import InputPlan
 from depthcli.zoo import ModelRow
 
+_BAND_PIXELS = 1 << 17  # of a map, made at a time: half a megabyte, which stays in the processor's cache
+
 
 def to_depth_map(output: np.ndarray, plan: InputPlan, row: ModelRow, origin: Origin | None = None) -> DepthMap:
     """Return the depth map of one picture from the network's (H, W) output.
@@ -41,11 +43,13 @@ def resize_bilinear(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     left, right, x = _neighbours(values.shape[1], width)
     wide = values[:, left] * (1 - x) + values[:, right] * x
     top, bottom, y = _neighbours(values.shape[0], height)
-    out = wide[top]
-    out *= (1 - y)[:, None]
-    low = wide[bottom]
-    low *= y[:, None]
-    out += low
+    y = y[:, None]
+    out = np.empty((height, width), np.float32)
+    band = max(1, _BAND_PIXELS // width)
+    for start in range(0, height, band):
+        rows = slice(start, start + band)
+        np.multiply(wide[top[rows]], 1 - y[rows], out=out[rows])
+        out[rows] += wide[bottom[rows]] * y[rows]
     return out
 
 

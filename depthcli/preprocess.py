@@ -13,7 +13,8 @@ from depthcli.zoo import PATCH
 # ImageNet statistics of RGB in 0..1, as DINOv2 was trained with.
 MEAN = np.array([0.485, 0.456, 0.406])
 STD = np.array([0.229, 0.224, 0.225])
-_BAND_PIXELS = 1 << 22
+_SHARES = np.arange(256) / 255.0  # what a uint8 is of 255: the bits of dividing, at a quarter of the time
+_BAND_PIXELS = 1 << 17  # of a picture, held in float64 at a time: 3 MB, which stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,10 @@ def to_network_input(rgb: np.ndarray, plan: InputPlan) -> np.ndarray:
     parity with the reference.
     """
     x = _resize_cubic(rgb, plan.input_size)
-    x -= MEAN
-    x /= STD
-    return np.ascontiguousarray(x.transpose(2, 0, 1), dtype=np.float32)
+    out = np.empty((3, *x.shape[:2]), np.float32)
+    for channel in range(3):  # one after the other, as numpy is slow over rows of three
+        out[channel] = (x[..., channel] - MEAN[channel]) / STD[channel]
+    return out
 
 
 def _round_to_patch(length: float, minimum: int) -> int:
@@ -64,12 +66,24 @@ def _resize_cubic(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return rgb / 255 at (width, height), float64.
 
     OpenCV resizes along the rows, then along the columns; doing the first in bands of rows gives the same bits and
-    never holds a large picture in float64.
+    never holds a large picture in float64. Rows that the second does not look at stay zero.
     """
     height, width = rgb.shape[:2]
     band = max(1, _BAND_PIXELS // width)
-    narrow = np.empty((height, size[0], 3))
-    for top in range(0, height, band):
-        rows = rgb[top : top + band] / 255.0
-        narrow[top : top + band] = cv2.resize(rows, (size[0], len(rows)), interpolation=cv2.INTER_CUBIC)
+    used = _rows_used(height, size[1])
+    narrow = np.zeros((height, size[0], 3))
+    for start in range(0, len(used), band):
+        rows = used[start : start + band]
+        shares = cv2.LUT(rgb[rows], _SHARES)
+        narrow[rows] = cv2.resize(shares, (size[0], len(rows)), interpolation=cv2.INTER_CUBIC)
     return cv2.resize(narrow, size, interpolation=cv2.INTER_CUBIC)
+
+
+def _rows_used(source: int, target: int) -> np.ndarray:
+    """Return the indices of the rows out of which a bicubic resize makes `target` rows: four around each position.
+
+    OpenCV has positions in float32, which may round to the other side of a row: both sides count then.
+    """
+    position = (np.arange(target) + 0.5) * (source / target) - 0.5
+    used = [np.floor(position + slack) + tap for slack in (-0.01, 0.01) for tap in (-1, 0, 1, 2)]
+    return np.unique(np.clip(used, 0, source - 1).astype(np.intp))

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from depthcli.colormap import COLORMAPS, codes_of_color, color_table, to_color, to_gray8, to_gray16
+from depthcli import colormap
+from depthcli.colormap import COLORMAPS, codes_of_color, color_table, nearness, to_color, to_gray8, to_gray16
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import UsageError
 
@@ -28,6 +29,20 @@ def test_codes_are_truncated_as_the_official_scripts_do() -> None:
     values = np.linspace(0.3, 7.1, 999, dtype=np.float32).reshape(27, 37)
     wanted = ((values - values.min()) / (values.max() - values.min()) * 255).astype(np.uint8)
     assert np.array_equal(to_gray8(disparity(values)), wanted)
+
+
+@pytest.mark.parametrize("kind", list(DepthKind))
+def test_bands_of_rows_give_the_bits_of_one_piece(kind: DepthKind, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).random((41, 37), np.float32) * 7
+    t = (values - values.min()) / (values.max() - values.min())
+    t = t if kind.near_is_high else 1 - t
+    monkeypatch.setattr(colormap, "_BAND_PIXELS", 37 * 5)
+    depth = DepthMap(values, kind)
+    assert np.array_equal(nearness(depth), t)
+    assert np.array_equal(to_gray8(depth), (t * np.float32(255)).astype(np.uint8))
+    assert np.array_equal(to_gray16(depth), np.round(t.astype(np.float64) * 65535).astype(np.uint16))
+    for name in ("Spectral_r", "turbo"):
+        assert np.array_equal(to_color(depth, name), color_table(name)[to_gray8(depth)])
 
 
 def test_a_flat_map_is_a_flat_picture() -> None:

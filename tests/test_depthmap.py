@@ -34,6 +34,14 @@ def test_only_one_view_is_a_map(shape: tuple[int, ...]) -> None:
         DepthMap(np.zeros(shape, np.float32), DepthKind.METRIC_DEPTH)
 
 
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_broken_numbers_are_no_map(broken: float) -> None:
+    values = VALUES.copy()
+    values[1, 1] = broken
+    with pytest.raises(ValueError, match="no NaN and no infinity"):
+        DepthMap(values, DepthKind.METRIC_DEPTH)
+
+
 def test_description_survives_json() -> None:
     origin = Origin("vits", "Depth Anything V2 Small", "ab12", "Apache-2.0", "torch", (686, 518), "a.jpg")
     depth = DepthMap(VALUES, DepthKind.METRIC_DEPTH, origin, max_depth=20.0)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from depthcli import postprocess
 from depthcli.depthmap import DepthKind
 from depthcli.errors import EngineError
 from depthcli.postprocess import resize_bilinear, to_depth_map
@@ -23,6 +24,13 @@ def test_the_resize_back_is_torchs_with_aligned_corners(size: tuple[int, int]) -
     assert found.dtype == np.float32
     # Positions are float32 and their last bit differs between versions of torch: 1.6e-6 was measured with 1.13.
     assert np.abs(found - wanted).max() <= 4e-6
+
+
+def test_bands_of_rows_give_the_bits_of_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).random((28, 42), np.float32)
+    whole = resize_bilinear(values, (97, 131))
+    monkeypatch.setattr(postprocess, "_BAND_PIXELS", 97 * 7)
+    assert np.array_equal(resize_bilinear(values, (97, 131)), whole)
 
 
 def test_corners_stay_where_they_are() -> None:

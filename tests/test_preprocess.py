@@ -59,6 +59,15 @@ def test_bands_of_rows_give_the_bits_of_one_piece(monkeypatch: pytest.MonkeyPatc
     assert np.array_equal(to_network_input(picture, plan), whole)
 
 
+@pytest.mark.parametrize("size", [(300, 1400), (1400, 300), (97, 3001), (500, 511)])
+def test_rows_that_are_not_looked_at_change_nothing(size: tuple[int, int]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8)
+    for side in (14, 28, 70):
+        plan = plan_input(*size, side)
+        wanted = (cv2.resize(picture / 255.0, plan.input_size, interpolation=cv2.INTER_CUBIC) - MEAN) / STD
+        assert np.array_equal(to_network_input(picture, plan), wanted.transpose(2, 0, 1).astype(np.float32))
+
+
 def test_overshoot_of_an_edge_is_kept() -> None:
     picture = np.zeros((28, 28, 3), np.uint8)
     picture[:, 14:] = 255

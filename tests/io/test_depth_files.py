@@ -6,12 +6,13 @@ import io
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 import depthcli
-from depthcli.colormap import COLORMAPS, to_color
+from depthcli.colormap import COLORMAPS, to_color, to_gray8, to_gray16
 from depthcli.depthmap import DepthKind, DepthMap, Origin
 from depthcli.errors import DepthError, OutputError, UsageError
 from depthcli.io import depth_files
@@ -99,6 +100,21 @@ def test_the_same_map_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in FORMATS:
         first = written(tmp_path / "a", depth, name).read_bytes()
         assert written(tmp_path / "b", depth, name).read_bytes() == first, name
+
+
+@pytest.mark.parametrize("name", ["color", "gray", "gray8", "side"])
+def test_pngs_hold_their_pixels_for_any_reader(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    depth = make(DepthKind.RELATIVE_DISPARITY)
+    gap = np.full((23, 50, 3), 255, np.uint8)
+    color = to_color(depth, "Spectral_r")
+    pixels = {"color": color, "gray": to_gray16(depth), "gray8": to_gray8(depth), "side": np.hstack([RGB, gap, color])}
+    for band in (1, 500, 1 << 20):  # bytes packed at a time: a row, a few, all
+        monkeypatch.setattr(depth_files, "_BAND_BYTES", band)
+        path = written(tmp_path, depth, name)
+        with Image.open(path) as image:
+            assert np.array_equal(np.asarray(image), pixels[name])
+        found = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert np.array_equal(found[..., ::-1] if found.ndim == 3 else found, pixels[name])
 
 
 def test_a_flat_map_survives(tmp_path: Path) -> None:
