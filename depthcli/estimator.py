@@ -105,8 +105,8 @@ class DepthEstimator:
 
     model: a zoo row's name, the path of a checkpoint, or "auto". input_size: length of the network input's shorter side
     in pixels; None takes the model's own. backend: auto, or the engine's name. precision: auto,
-    exact (float32 as the reference computes it), fp32, bf16 or fp16. talk: takes one line at a time about downloads
-    and fallbacks.
+    exact (float32 as the reference computes it), fp32, bf16, fp16 or int8. calibration: a folder of
+    pictures for int8. talk: takes one line at a time about downloads and fallbacks.
     """
 
     def __init__(
@@ -117,11 +117,12 @@ class DepthEstimator:
         device: str = "auto",
         backend: str = "auto",
         precision: str = "auto",
+        calibration: Optional[Path] = None,
         talk: Talk = lambda line: None,
     ) -> None:
         choice = model if isinstance(model, ModelChoice) else ModelChoice(model=None if model == "auto" else model)
         # What cannot be is said before anything is downloaded, not at the first picture.
-        engine = EngineChoice(backend, device, precision)
+        engine = EngineChoice(backend, device, precision, calibration)
         check_choice(engine)
         if input_size is not None:
             plan_input(1, 1, input_size)

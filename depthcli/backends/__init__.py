@@ -8,7 +8,8 @@ import os
 import re
 import sys
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Optional, Protocol
 
 import numpy as np
 
@@ -26,10 +27,10 @@ BACKENDS = {
     "onnx": "depthcli.backends.onnx:OnnxRuntime",
 }
 # What `auto` takes on a CPU, the first that is installed, for these precisions; torch where there is none.
-_CPU_ENGINES = (("openvino", "openvino", ("auto", "fp32", "bf16")), ("onnx", "onnxruntime", ("auto", "fp32")))
+_CPU_ENGINES = (("openvino", "openvino", ("auto", "fp32", "bf16", "int8")), ("onnx", "onnxruntime", ("auto", "fp32")))
 # Any of these is there where a driver for NVIDIA's or AMD's devices is.
 _GPU_TRACES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
-PRECISIONS = ("auto", "exact", "fp32", "bf16", "fp16")
+PRECISIONS = ("auto", "exact", "fp32", "bf16", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,13 @@ class EngineChoice:
     backend: auto or a name of BACKENDS. device: auto, cpu, cuda, cuda:N or mps.
     precision: one of PRECISIONS. auto is the fastest whose answers stay within a few thousandths of the map's range:
     bf16 on a CPU that computes it, else fp32; exact is float32 in torch, as the reference computes it.
+    calibration: a folder of pictures to choose the steps of int8 by; None takes those that were chosen before.
     """
 
     backend: str = "auto"
     device: str = "auto"
     precision: str = "auto"
+    calibration: Optional[Path] = None
 
 
 class Backend(Protocol):
@@ -73,6 +76,8 @@ def check_choice(choice: EngineChoice) -> None:
         raise UsageError(f"no device is called {device!r}", "choose auto, cpu, cuda, cuda:N or mps")
     if precision not in PRECISIONS:
         raise UsageError(f"no precision is called {precision!r}", f"choose from: {', '.join(PRECISIONS)}")
+    if choice.calibration is not None and precision != "int8":
+        raise UsageError("--calibration belongs to --precision int8", "leave it out, or say --precision int8")
 
 
 def open_backend(

@@ -29,6 +29,8 @@ class TorchEager:
         self._row = row
         self._device = pick_device(choice.device)
         self._dtype = "fp32" if choice.precision in ("auto", "exact") else choice.precision
+        if self._dtype == "int8":
+            raise EngineError("torch does not compute in int8 here", "use --backend openvino, on a CPU")
         if self._device.type == "cpu" and self._dtype == "fp16":
             raise EngineError("half precision does not run on the CPU", "use --precision fp32 or bf16")
         if self._device.type == "cpu" and self._dtype == "bf16" and not HAS_FUSED:

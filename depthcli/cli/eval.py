@@ -91,6 +91,7 @@ def evaluate(
     device: opt.Device = "auto",
     backend: opt.BackendName = "auto",
     precision: opt.Precision = "auto",
+    calibration: opt.Calibration = None,
 ) -> None:
     """Score a model, or saved predictions, against measured depth.
 
@@ -116,6 +117,7 @@ def evaluate(
         device=device,
         backend=backend,
         precision=precision,
+        calibration=calibration,
     )
     _check(options, align, predictions, prediction_kind, output, errors)
     kind = parse_kind(prediction_kind)

@@ -15,7 +15,7 @@ from depthcli.errors import CheckpointError, UsageError
 if TYPE_CHECKING:
     from depthcli.zoo import ModelRow
 
-app = typer.Typer(help="download and check the models.", no_args_is_help=True)
+app = typer.Typer(help="download and check the models, and what is kept of them.", no_args_is_help=True)
 
 Names = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names from `depth models list`.")]
 
@@ -106,6 +106,35 @@ def path(names: Names) -> None:
         if file is None:
             raise CheckpointError(f"{row.name} is not on this machine", f"depth models pull {row.name}")
         print(file.path)
+
+
+@app.command("cache")
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all; they are made again when needed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per network.")] = False,
+) -> None:
+    """List the networks that were converted for an engine and are kept, or remove them.
+
+    They make the start of every run on a CPU quick. The least recently used go when there are too many. Where they are:
+    in the user's cache folder, or where $DEPTHCLI_CACHE says.
+    """
+    from datetime import datetime
+
+    from depthcli import graph_cache
+
+    entries = graph_cache.clear() if clear else graph_cache.entries()
+    for entry in entries:
+        used = datetime.fromtimestamp(entry.used)
+        if as_json:
+            facts = {"name": entry.name, "bytes": entry.bytes, "used": used.isoformat(timespec="seconds")}
+            print(json.dumps({**facts, "path": str(entry.path), "removed": clear}))
+        else:
+            print(f"{entry.name}  {_megabytes(entry.bytes)}  last used {used:%Y-%m-%d %H:%M}")
+    total = _megabytes(sum(entry.bytes for entry in entries)) or "0 MB"
+    say(
+        f"{len(entries)} networks, {total} of {_megabytes(graph_cache.LIMIT_BYTES)}, "
+        f"{'removed from' if clear else 'in'} {graph_cache.cache_folder()}"
+    )
 
 
 def _rows(names: list[str]) -> "list[ModelRow]":

@@ -105,8 +105,16 @@ BackendName = Annotated[
 Precision = Annotated[
     str,
     typer.Option(
-        help="auto (bf16 on a CPU that computes it, else fp32), exact (as the reference computes), fp32, bf16, or fp16 "
-        "on a GPU.",
+        help="auto (bf16 on a CPU that computes it, else fp32), exact (as the reference computes), fp32, bf16, "
+        "int8 (see --calibration), or fp16 on a GPU.",
+        rich_help_panel=RUN_PANEL,
+    ),
+]
+Calibration = Annotated[
+    Optional[Path],
+    typer.Option(
+        metavar="FOLDER",
+        help="Pictures to choose the steps of int8 by, a dozen or more like those to come; once per checkpoint.",
         rich_help_panel=RUN_PANEL,
     ),
 ]

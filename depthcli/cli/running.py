@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -42,6 +43,7 @@ class RunOptions:
     device: opt.Device = "auto"
     backend: opt.BackendName = "auto"
     precision: opt.Precision = "auto"
+    calibration: opt.Calibration = None
     batch: opt.Batch = 1
     as_json: opt.Json = False
     quiet: opt.Quiet = False
@@ -102,6 +104,7 @@ class RunOptions:
             device=self.device,
             backend=self.backend,
             precision=self.precision,
+            calibration=self.calibration,
             talk=say,
         )
 
@@ -161,9 +164,11 @@ def run(
 
     with report, stop_signals(options.quiet) as stop:
         try:
-            for result in run_folder(job, load, lambda: stop.asked):
-                older.add(result)
-                report.add(result)
+            # Closed at once where a second Ctrl-C or a broken pipe ends the loop: what waits to be written is dropped.
+            with closing(run_folder(job, load, lambda: stop.asked)) as results:
+                for result in results:
+                    older.add(result)
+                    report.add(result)
         except OutputError as error:  # a full disk, or a manifest that cannot be written: the rest would fare no better
             report.fail(error)
         interrupted = stop.asked and sum(report.counts.values()) < len(tasks)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import pickle
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from depthcli.nets.build import build_network
 from depthcli.preprocess import plan_input
 from depthcli.weights import WeightsFile
 from depthcli.zoo import LiteConfig, ModelRow, NetworkConfig, find_row
+from tests.conftest import environment
 from tests.reference import reference_state
 
 VIT = NetworkConfig(32, 5, 2, 16, (8, 16, 16, 16), (0, 1, 2, 3), position_grid=4)
@@ -186,7 +190,6 @@ def test_auto_takes_the_cpus_engine_and_torch_for_a_gpu(monkeypatch) -> None:
 
 
 def test_an_engine_that_is_not_installed_says_how_to_get_it(checkpoints, monkeypatch) -> None:
-    import sys
 
     for engine, package in PACKAGES.items():
         monkeypatch.setitem(sys.modules, package, None)
@@ -213,3 +216,20 @@ def test_names_that_mean_nothing_are_refused() -> None:
     for choice in (EngineChoice("magic"), EngineChoice("auto", "tpu"), EngineChoice("auto", "auto", "fp8")):
         with pytest.raises(UsageError, match="choose"):
             open_backend(ROWS["lite"], WeightsFile(Path("none"), "", ""), choice)
+
+
+@pytest.mark.skipif("openvino" not in OTHERS, reason="openvino has no wheel for this Python")
+def test_a_network_that_is_kept_runs_without_torch(checkpoints) -> None:
+    opened("vit", checkpoints, "openvino").close()
+    code = (
+        "import sys, pickle; from depthcli.backends import EngineChoice, open_backend\n"
+        "row, weights = pickle.load(sys.stdin.buffer)\n"
+        "import numpy as np\n"
+        "backend = open_backend(row, weights, EngineChoice('openvino'))\n"
+        "print(backend.run({'image': np.zeros((1, 3, 42, 56), np.float32)})['depth'].shape, 'torch' in sys.modules)"
+    )
+    given = pickle.dumps((ROWS["vit"], checkpoints["vit"]))
+    ran = subprocess.run(
+        [sys.executable, "-c", code], input=given, stdout=subprocess.PIPE, env=environment(), check=True
+    )
+    assert ran.stdout.decode().split("\n")[0] == "(1, 42, 56) False"

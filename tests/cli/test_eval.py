@@ -313,7 +313,7 @@ def test_help_has_a_sentence_for_every_option(depth, monkeypatch):
     lines = depth("eval", "--help").lines
     for option in (
         "--root --align --predictions --prediction-kind --json --errors --encoder --metric --model --checkpoint"
-        " --max-depth --offline --trust-checkpoint --input-size --device --backend --precision"
+        " --max-depth --offline --trust-checkpoint --input-size --device --backend --precision --calibration"
     ).split():
         (line,) = (line for line in lines if option in line.split()[:3])
         assert "." in line

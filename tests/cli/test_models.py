@@ -65,3 +65,20 @@ def test_verify_names_a_damaged_file(depth):
 def test_what_cannot_be_is_one_line(depth, arguments, code, message):
     ran = depth("models", *arguments)
     assert (ran.code, ran.out) == (code, "") and message in ran.error
+
+
+def test_the_networks_that_are_kept_are_listed_and_cleared(depth, monkeypatch, tmp_path):
+    from depthcli import graph_cache
+
+    monkeypatch.setenv(graph_cache.FOLDER_VARIABLE, str(tmp_path / "graphs"))
+    assert depth("models", "cache").err.startswith("0 networks, 0 MB of 8000 MB, in ")
+    for name in ("first", "second"):
+        with graph_cache.new_entry(name) as partial:
+            (partial / "network.bin").write_bytes(bytes(2_000_000))
+    ran = depth("models", "cache")
+    assert sorted(line.split()[0] for line in ran.lines) == ["first", "second"] and "2 networks, 4 MB" in ran.err
+    (row, _) = (json.loads(line) for line in depth("models", "cache", "--json").lines)
+    assert row["bytes"] > 2_000_000 and row["removed"] is False and Path(row["path"]).is_dir()
+    ran = depth("models", "cache", "--clear")
+    assert ran.code == 0 and len(ran.lines) == 2 and "removed from" in ran.err
+    assert depth("models", "cache").lines == [] and not Path(row["path"]).exists()

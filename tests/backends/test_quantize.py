@@ -1,0 +1,70 @@
+"""int8 is calibrated on pictures, compared with float32, refused where it strays, and kept."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from depthcli import graph_cache
+from depthcli.errors import EngineError, UsageError
+from tests.backends.test_engines import checkpoints, opened, picture  # noqa: F401
+from tests.conftest import photo
+
+pytestmark = pytest.mark.skipif(not find_spec("nncf"), reason="NNCF has no wheel for this Python")
+
+
+@pytest.fixture
+def pictures() -> Path:
+    for number in range(5):
+        photo(f"pictures/{number}.png", (70 + 14 * number, 56))
+    Path("pictures/broken.png").write_bytes(b"no picture")
+    return Path("pictures")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv(graph_cache.FOLDER_VARIABLE, str(tmp_path / "graphs"))
+
+
+def choose(precision: str, calibration: Path | None = None) -> tuple[object, ...]:
+    return "openvino", "cpu", precision, calibration
+
+
+def test_it_is_calibrated_once_near_float32_and_kept(checkpoints, pictures, monkeypatch) -> None:  # noqa: F811
+    monkeypatch.setattr("depthcli.backends.quantize.MEAN_BOUND", 0.05)  # a network this small is a coarse one
+    monkeypatch.setattr("depthcli.backends.quantize.RANK_BOUND", 0.9)
+    int8 = opened("vit", checkpoints, *choose("int8", pictures))
+    assert int8.description.endswith("cpu int8")
+    image = picture(42, 70)
+    found, wanted = (b.run({"image": image})["depth"] for b in (int8, opened("vit", checkpoints, *choose("fp32"))))
+    assert 0 < np.abs(found - wanted).mean() < 0.05 * np.ptp(wanted)
+
+    monkeypatch.setattr("depthcli.backends.quantize._make", None)  # not again, neither for the same pictures
+    for calibration in (None, pictures):
+        again = opened("vit", checkpoints, *choose("int8", calibration)).run({"image": image})["depth"]
+        assert np.array_equal(again, found)
+
+
+def test_one_that_strays_is_refused_and_not_kept(checkpoints, pictures, monkeypatch) -> None:  # noqa: F811
+    monkeypatch.setattr("depthcli.backends.quantize.MEAN_BOUND", 1e-6)
+    with pytest.raises(EngineError, match=r"strays too far from float32 .*bound.*use --precision bf16"):
+        opened("vit", checkpoints, *choose("int8", pictures))
+    assert not [entry for entry in graph_cache.entries() if entry.name.endswith("int8")]
+    with pytest.raises(UsageError, match="has not been calibrated"):
+        opened("vit", checkpoints, *choose("int8"))
+
+
+def test_what_it_cannot_be_made_of_is_said(checkpoints, pictures) -> None:  # noqa: F811
+    with pytest.raises(UsageError, match="not a folder"):
+        opened("vit", checkpoints, *choose("int8", Path("nowhere")))
+    for number in (0, 1):
+        (pictures / f"{number}.png").unlink()
+    with pytest.raises(UsageError, match="holds 3 pictures"):
+        opened("vit", checkpoints, *choose("int8", pictures))
+    with pytest.raises(EngineError, match="no linear layers"):
+        opened("lite", checkpoints, *choose("int8", pictures))
+    with pytest.raises(UsageError, match="belongs to --precision int8"):
+        opened("vit", checkpoints, *choose("bf16", pictures))
