@@ -12,7 +12,7 @@ _FLOAT = 4
 # Peaks measured on the CPU, tiny to vitl, were 0.9 to 1.2 times the sums below.
 _MARGIN = 1.25
 # Picture, depth map, and what is made of them on the way to a file; 27 were measured for color, gray and npz at 60 MP.
-_BYTES_PER_PIXEL = 27
+BYTES_PER_PIXEL = 27
 
 
 def predict_bytes(config: AnyConfig, plan: InputPlan, batch: int = 1, plain_attention: bool = False) -> int:
@@ -62,7 +62,7 @@ def free_memory() -> int | None:
 
 def check_picture(size: tuple[int, int], free: int | None) -> None:
     """Raise PictureError where a picture of (width, height) and its depth map need more than `free` bytes."""
-    need = size[0] * size[1] * _BYTES_PER_PIXEL
+    need = size[0] * size[1] * BYTES_PER_PIXEL
     if free is not None and need > free:
         raise PictureError(
             f"a picture of {size[0]}x{size[1]} needs about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free",

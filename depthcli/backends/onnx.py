@@ -77,12 +77,9 @@ def _import_onnxruntime() -> Any:
 
 
 def _write_graph(graph: AnySizeGraph, folder: Path) -> None:
-    from depthcli.nets.onnx_export import export_onnx
+    from depthcli.backends.exports import export_onnx
 
-    try:
-        export_onnx(graph, folder / _FILE)
-    except ImportError as error:
-        raise EngineError(f"the network cannot be written as ONNX: {error}", 'pip install "depthcli[onnx]"') from error
+    export_onnx(graph.trace, graph.examples, folder / _FILE, any_size=True, facts={})
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ thousandths of its range; all else in float32. What of OpenVINO talks to a netwo
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -90,14 +91,41 @@ class OpenVino:
 
 
 def _import_openvino() -> Any:
+    """Import it without its converter of models, which takes two thirds of the time and brings the telemetry in.
+
+    It leaves the converter out by itself where that cannot be imported; whoever calls it later gets it.
+    """
     try:
-        import openvino
+        with _without("openvino.tools.ovc"):
+            import openvino
+
+        if not hasattr(openvino, "convert_model"):
+            openvino.convert_model = _convert_model
     except ImportError as error:
         raise EngineError(
             f"openvino is not installed or does not load here: {error}",
             "pip install openvino (Python 3.10 or later), or use --backend torch",
         ) from error
     return openvino
+
+
+def _convert_model(*arguments: Any, **options: Any) -> Any:
+    from openvino.tools.ovc import convert_model
+
+    return convert_model(*arguments, **options)
+
+
+@contextlib.contextmanager
+def _without(name: str) -> Iterator[None]:
+    """Within this context a module that is not loaded yet cannot be imported."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 def _pick_precision(wanted: str, capabilities: list[str], row: ModelRow) -> str:
@@ -115,26 +143,10 @@ def _pick_precision(wanted: str, capabilities: list[str], row: ModelRow) -> str:
 
 
 def _write_graph(graph: AnySizeGraph, folder: Path) -> None:
-    """Convert a trace and write it as OpenVINO's own format, weights in float32.
-
-    Through the frontend itself: `openvino.convert_model` takes three times as long and reports to its makers.
-    """
-    import openvino as ov
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+    from depthcli.backends.exports import export_openvino
 
     with _engine_errors():
-        frontend = FrontEndManager().load_by_framework("pytorch")
-        decoder = TorchScriptPythonDecoder(graph.trace)  # has to live as long as the conversion
-        model = frontend.convert(frontend.load(decoder))
-        for port, name, example in zip(model.inputs, graph.input_names, graph.example):
-            node = port.get_node()
-            node.set_friendly_name(name)
-            node.set_element_type(ov.Type.f32)
-            batch, channels = example.shape[:2]
-            node.set_partial_shape(ov.PartialShape([batch, channels, -1, -1]))
-        model.validate_nodes_and_infer_types()
-        ov.save_model(model, folder / FILE, compress_to_fp16=False)
+        export_openvino(graph.trace, graph.examples, folder / FILE, any_size=True, facts={})
 
 
 @contextlib.contextmanager

@@ -93,6 +93,20 @@ def read_picture(source: Source, name: str | None = None, max_pixels: int = MAX_
         return _read(file, shown, max_pixels)
 
 
+def picture_size(source: Source) -> tuple[int, int] | None:
+    """Return the (width, height) that a picture's header claims, as it lies in the file; None where it says none.
+
+    Nothing is decoded and nothing raised: what is wrong with the file is for `read_picture` to say.
+    """
+    try:
+        with BytesIO(source) if isinstance(source, bytes) else _open_file(source, str(source)) as file, _no_warnings():
+            reader = _reader(file.read(64), "")
+            file.seek(0)
+            return reader(file).size
+    except Exception:  # decoders raise whatever their bytes lead them to
+        return None
+
+
 # --- Files ------------------------------------------------------------------------------------------------------------
 
 

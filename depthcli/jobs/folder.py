@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, TypeVar
 
+import numpy as np
+
+from depthcli.cores import usable_cores
 from depthcli.errors import DepthError, DiskFullError, OutputError, PictureError, UsageError
-from depthcli.estimator import DepthEstimator
+from depthcli.estimator import DepthEstimator, Prepared
 from depthcli.io.atomic import remove_partials
-from depthcli.io.images import Picture, read_picture
+from depthcli.io.images import Picture, picture_size, read_picture
 from depthcli.io.writers import OutputSpec
 from depthcli.jobs.inputs import Task
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Manifest, Result
+from depthcli.jobs.pipeline import Lane, wait_for_oldest
+from depthcli.memory import BYTES_PER_PIXEL, free_memory
 
 IF_EXISTS = ("skip", "overwrite", "error")
+
+# Of the free memory, for the pictures on their way; the rest is for the network, which needs most of it at high sizes.
+_SHARE = 0.25
+_NOTHING = np.empty(0, np.float32)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,74 +70,265 @@ class FolderJob:
         return all(os.path.exists(path) for path in self.paths(task))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Open:
-    """A picture that was read and waits for its batch."""
+    """A picture that was read.
+
+    prepared: None where the calling thread has to prepare it, as there was no model yet, or too little memory beside
+    the pictures that were at work. seconds: of work on it so far.
+    """
 
     task: Task
     picture: Picture
-    input_size: tuple[int, int]
+    prepared: Prepared | None
     seconds: float
+
+
+def thread_counts(tasks: int) -> tuple[int, int]:
+    """Return how many threads read and how many write.
+
+    The network is one call after another in the calling thread and wants the cores as well, so neither end gets them
+    all: a third for reading, half for writing, which has more to do (the resize back, colours, PNG). One picture has
+    nothing to overlap with and needs no thread.
+    """
+    if tasks <= 1:
+        return 0, 0
+    cores = usable_cores()
+    return max(1, cores // 3), max(1, cores // 2)
 
 
 def run_folder(
     job: FolderJob, load: Callable[[], DepthEstimator], stop: Callable[[], bool] = lambda: False
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Do the job; yield one Result per task as it is settled, in the order of the tasks.
 
+    While one picture is in the network, the next are read and the last are written by other threads. `load`, the
+    network and `stop` are called in the thread that asks for results. Close the iterator where it is not read to its
+    end: no thread and no partial file is left then.
+
     load: makes the estimator; called once, when the first picture has been read. stop: asked between pictures; when it
-    says True the job ends after the pictures at hand, leaving no partial file.
+    says True the job ends after the pictures that were in the network or behind it; those only read are not reached.
     Raises ModelError or EngineError where the model does not load, DiskFullError where nothing more can be written.
     """
     for folder in {task.stem.parent for task in job.tasks}:
         remove_partials(folder)
-    model = _Once(load)
-    try:
-        for group in _groups(job, model, stop):
-            if isinstance(group, Result):
-                yield _noted(job, group)
-            else:
-                yield from _settle(job, model.get(), group)
-    finally:
-        model.close()
+    readers, writers = thread_counts(len(job.tasks))
+    reading: Lane[Result | _Open] = Lane(readers)
+    finishing: Lane[Result] = Lane(writers)
+    with closing(_Once(load)) as model, reading, finishing:
+        work = _Work(job, model, reading, finishing, ahead=readers + job.batch, behind=writers)
+        for result in work.results(stop):
+            yield _noted(job, result)
 
 
 class _Once:
-    """The estimator, made when it is first asked for: a misspelt path or a finished folder costs no loading."""
+    """The estimator, made when it is first asked for: a misspelt path or a finished folder costs no loading.
+
+    loaded: the estimator, or None as long as nobody asked.
+    """
 
     def __init__(self, load: Callable[[], DepthEstimator]) -> None:
         self._load = load
-        self._estimator: DepthEstimator | None = None
+        self.loaded: DepthEstimator | None = None
 
     def get(self) -> DepthEstimator:
-        if self._estimator is None:
-            self._estimator = self._load()
-        return self._estimator
+        if self.loaded is None:
+            self.loaded = self._load()
+        return self.loaded
 
     def close(self) -> None:
-        if self._estimator is not None:
-            self._estimator.close()
+        if self.loaded is not None:
+            self.loaded.close()
 
 
-def _groups(job: FolderJob, model: _Once, stop: Callable[[], bool]) -> Iterator[Result | list[_Open]]:
-    """Yield, in the order of the tasks, what is settled already and groups of pictures for one run of the network."""
-    waiting: list[_Open] = []
-    for task in job.tasks:
-        if stop():
-            break
-        item = _existing(job, task) or _open(job, model, task)
-        if waiting and (isinstance(item, Result) or item.input_size != waiting[0].input_size):
-            yield waiting
-            waiting = []
+class _Work:
+    """The three stages of a job: pictures pass `reading`, the network and `finishing` in the order of the tasks.
+
+    What is settled without work passes as a Result. `_read` and `_finish` are the calls that the lanes' threads make;
+    all the rest is for the calling thread.
+
+    ahead: pictures that may be read or being read; behind: those that may be finishing when the network starts anew.
+    """
+
+    def __init__(
+        self,
+        job: FolderJob,
+        model: _Once,
+        reading: Lane[Result | _Open],
+        finishing: Lane[Result],
+        ahead: int,
+        behind: int,
+    ) -> None:
+        self._job = job
+        self._model = model
+        self._reading = reading
+        self._finishing = finishing
+        self._ahead = ahead
+        self._behind = behind
+        self._to_come = _looked_up(job)
+        self._next = next(self._to_come, None)
+        self._group: list[_Open] = []
+        # One entry for each task on its way, in their order: the bytes its picture takes.
+        self._held: deque[int] = deque()
+        free = free_memory()
+        self._budget = math.inf if free is None else free * _SHARE
+
+    def results(self, stop: Callable[[], bool]) -> Iterator[Result]:
+        """Yield what becomes of the tasks; after `stop`, or an error to raise, nothing new is begun."""
+        while not (self._finishing.failed() or stop()):
+            if self._finishing.ready():
+                yield self._leave()
+                continue
+            self._read_ahead()
+            waits_for_memory = self._next is not None and not self._reading
+            if waits_for_memory or len(self._finishing) > self._behind:
+                wait_for_oldest(self._finishing)
+            elif self._reading.ready():
+                self._take()
+            elif self._reading:
+                wait_for_oldest(self._reading, self._finishing)
+            else:
+                self._run_group()
+                break
+        while self._finishing:
+            yield self._leave()
+
+    def _leave(self) -> Result:
+        self._held.popleft()
+        return self._finishing.take()
+
+    def _read_ahead(self) -> None:
+        """Have pictures read, as many as may be."""
+        while self._next is not None and len(self._reading) < self._ahead:
+            task, known = self._next
+            if isinstance(known, Result):
+                self._reading.put_done(known)
+                self._held.append(0)
+            elif self._has_room(known):
+                self._reading.put(self._read, task)
+                self._held.append(known)
+            else:
+                return
+            self._next = next(self._to_come, None)
+
+    def _has_room(self, need: int) -> bool:
+        """Whether a picture fits beside those on their way. A batch does in any case: it cannot do with less."""
+        return sum(self._held) + need <= self._budget or sum(map(bool, self._held)) < self._job.batch
+
+    def _take(self) -> None:
+        """Move the oldest picture out of `reading`, and on through the network where its batch is complete."""
+        item = self._reading.take()
+        self._read_ahead()  # before the model loads or runs
+        if isinstance(item, _Open):
+            item = self._prepared(item)
+        if self._group and (isinstance(item, Result) or _input_size(item) != _input_size(self._group[0])):
+            self._run_group()
         if isinstance(item, Result):
-            yield item
-            continue
-        waiting.append(item)
-        if len(waiting) == job.batch:
-            yield waiting
-            waiting = []
-    if waiting:
-        yield waiting
+            self._finishing.put_done(item)
+            return
+        self._group.append(item)
+        if len(self._group) == self._job.batch:
+            self._run_group()
+
+    def _read(self, task: Task) -> Result | _Open:
+        """Read one picture, and prepare it where that can be done by now."""
+        started = time.perf_counter()
+        try:
+            picture = read_picture(task.source, None if isinstance(task.source, Path) else task.name)
+        except (DepthError, MemoryError) as error:
+            return _failed(self._job, task, error)
+        estimator = self._model.loaded
+        prepared = None
+        if estimator is not None:
+            with suppress(DepthError, MemoryError):  # to be tried again when less is at work
+                prepared = estimator.prepare(picture)
+        return _Open(task, picture, prepared, time.perf_counter() - started)
+
+    def _prepared(self, item: _Open) -> Result | _Open:
+        """Return a picture prepared: here where the reader could not."""
+        estimator = self._model.get()  # an error here is not the picture's: it ends the job
+        if item.prepared is not None:
+            return item
+        started = time.perf_counter()
+        try:
+            prepared = self._with_room(lambda: estimator.prepare(item.picture))
+        except (DepthError, MemoryError) as error:
+            return _failed(self._job, item.task, error)
+        return replace(item, prepared=prepared, seconds=item.seconds + time.perf_counter() - started)
+
+    def _with_room(self, call: Callable[[], T]) -> T:
+        """Make a call; where it finds too little memory, once more when all that is being written has been."""
+        try:
+            return call()
+        except (PictureError, MemoryError):
+            if not self._finishing:
+                raise
+        self._finishing.settle()
+        return call()
+
+    def _run_group(self) -> None:
+        group, self._group = self._group, []
+        if group:
+            self._run(group)
+
+    def _run(self, group: Sequence[_Open]) -> None:
+        """Run the network over pictures of one size; one that fails does not take the others with it."""
+        estimator = self._model.get()
+        batch = [item.prepared for item in group if item.prepared is not None]
+        started = time.perf_counter()
+        try:
+            outputs = estimator.run(batch) if len(batch) > 1 else self._with_room(lambda: estimator.run(batch))
+        except (DepthError, MemoryError) as error:
+            if len(group) == 1:
+                self._finishing.put_done(_failed(self._job, group[0].task, error))
+                return
+            outputs = None
+        if outputs is None:
+            for item in group:
+                self._run([item])
+            return
+        share = (time.perf_counter() - started) / len(group)
+        for item, prepared, output in zip(group, batch, outputs):
+            without_input = replace(prepared, image=_NOTHING)
+            self._finishing.put(self._finish, item.task, without_input, output, item.seconds + share)
+
+    def _finish(self, task: Task, prepared: Prepared, output: np.ndarray, seconds: float) -> Result:
+        """Make the depth map of the network's answer and write it."""
+        job, estimator = self._job, self._model.get()
+        started = time.perf_counter()
+        try:
+            depth = estimator.finish(prepared, output)
+            if self._finishing.closed:  # nobody waits for this any more
+                raise CancelledError
+            job.outputs.write(depth, prepared.picture.rgb, job.paths(task))
+            warnings = job.outputs.warnings(depth)
+        except DiskFullError:
+            raise
+        except (DepthError, MemoryError) as error:
+            return _failed(job, task, error)
+        return _result(
+            job,
+            task,
+            DONE,
+            ms=round(1000 * (seconds + time.perf_counter() - started), 1),
+            notes=prepared.picture.notes,
+            warnings=warnings,
+            model=estimator.row.name,
+            weights=estimator.weights.sha256,
+            settings=job.settings,
+        )
+
+
+def _looked_up(job: FolderJob) -> Iterator[tuple[Task, Result | int]]:
+    """Yield each task with its result where nothing is to be done, else with the bytes that its picture will take."""
+    for task in job.tasks:
+        yield task, _existing(job, task) or _need(task)
+
+
+def _need(task: Task) -> int:
+    """Return the bytes that a picture and all that is made of it take, 0 for one that cannot be read anyway."""
+    width, height = picture_size(task.source) or (0, 0)
+    return width * height * BYTES_PER_PIXEL
 
 
 def _existing(job: FolderJob, task: Task) -> Result | None:
@@ -135,59 +340,9 @@ def _existing(job: FolderJob, task: Task) -> Result | None:
     return _result(job, task, SKIPPED)
 
 
-def _open(job: FolderJob, model: _Once, task: Task) -> _Open | Result:
-    """Read one picture and see whether it fits into the memory."""
-    started = time.perf_counter()
-    try:
-        picture = read_picture(task.source, None if isinstance(task.source, Path) else task.name)
-    except (DepthError, MemoryError) as error:
-        return _failed(job, task, error)
-    read = time.perf_counter() - started
-    estimator = model.get()  # an error here is not the picture's: it ends the job
-    try:
-        input_size = estimator.plan(picture).input_size
-    except (DepthError, MemoryError) as error:
-        return _failed(job, task, error)
-    return _Open(task, picture, input_size, read)
-
-
-def _settle(job: FolderJob, estimator: DepthEstimator, waiting: Sequence[_Open]) -> Iterator[Result]:
-    """Run the network over one group and write its files; a picture that fails does not take the others with it."""
-    started = time.perf_counter()
-    try:
-        depths = estimator.estimate_batch([item.picture for item in waiting])
-    except (DepthError, MemoryError) as error:
-        if len(waiting) > 1:
-            for item in waiting:
-                yield from _settle(job, estimator, [item])
-        else:
-            yield _noted(job, _failed(job, waiting[0].task, error))
-        return
-    share = (time.perf_counter() - started) / len(waiting)
-    for item, depth in zip(waiting, depths):
-        started = time.perf_counter()
-        try:
-            job.outputs.write(depth, item.picture.rgb, job.paths(item.task))
-        except DiskFullError:
-            raise
-        except (OutputError, PictureError) as error:
-            yield _noted(job, _failed(job, item.task, error))
-            continue
-        seconds = item.seconds + share + time.perf_counter() - started
-        yield _noted(
-            job,
-            _result(
-                job,
-                item.task,
-                DONE,
-                ms=round(1000 * seconds, 1),
-                notes=item.picture.notes,
-                warnings=job.outputs.warnings(depth),
-                model=estimator.row.name,
-                weights=estimator.weights.sha256,
-                settings=job.settings,
-            ),
-        )
+def _input_size(item: _Open) -> tuple[int, int]:
+    assert item.prepared is not None
+    return item.prepared.plan.input_size
 
 
 def _result(job: FolderJob, task: Task, status: str, **facts: Any) -> Result:

@@ -28,18 +28,13 @@ class AnySizeGraph:
     """A traced network for one picture of any size.
 
     trace: image (1, 3, H, W), and for a transformer positions (1, D, rows, cols) -> depth (1, H, W), all float32.
-    example: inputs of the right shapes. positions: the trained grid (D, side, side) float32, or None for a network of
-    convolutions.
+    examples: inputs by name, in order, of a size that goes together.
+    positions: the trained grid (D, side, side) float32, or None for a network of convolutions.
     """
 
     trace: torch.jit.ScriptModule
-    example: tuple[torch.Tensor, ...]
+    examples: dict[str, torch.Tensor]
     positions: Optional[np.ndarray]
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        """Names of the inputs, in order."""
-        return ("image", "positions")[: len(self.example)]
 
 
 def trace_any_size(network: nn.Module) -> AnySizeGraph:
@@ -50,17 +45,17 @@ def trace_any_size(network: nn.Module) -> AnySizeGraph:
     if isinstance(network, DepthAnythingV2):
         grid = network.pretrained.pos_embed.detach().float()[0, 1:].T
         side = round(grid.shape[1] ** 0.5)
-        example = (image, torch.zeros(1, len(grid), rows, cols))
+        examples = {"image": image, "positions": torch.zeros(1, len(grid), rows, cols)}
         positions = np.ascontiguousarray(grid.numpy().reshape(len(grid), side, side))
-        return AnySizeGraph(_trace(_AnySizeDepthAnything(network), example), example, positions)
+        return AnySizeGraph(_trace(_AnySizeDepthAnything(network), examples), examples, positions)
     assert isinstance(network, LiteDepth), type(network)
-    return AnySizeGraph(_trace(_AnySizeLite(network), (image,)), (image,), None)
+    return AnySizeGraph(_trace(_AnySizeLite(network), {"image": image}), {"image": image}, None)
 
 
-def _trace(module: nn.Module, example: tuple[torch.Tensor, ...]) -> torch.jit.ScriptModule:
+def _trace(module: nn.Module, examples: dict[str, torch.Tensor]) -> torch.jit.ScriptModule:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)  # of torch.jit, which no exporter can do without
-        traced = torch.jit.trace(module.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(module.eval(), tuple(examples.values()), check_trace=False)  # type: ignore[no-untyped-call]
         # Weights become constants, which halves the time that a conversion takes.
         frozen: torch.jit.ScriptModule = torch.jit.freeze(traced)
         return frozen

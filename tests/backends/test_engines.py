@@ -233,3 +233,16 @@ def test_a_network_that_is_kept_runs_without_torch(checkpoints) -> None:
         [sys.executable, "-c", code], input=given, stdout=subprocess.PIPE, env=environment(), check=True
     )
     assert ran.stdout.decode().split("\n")[0] == "(1, 42, 56) False"
+
+
+@pytest.mark.skipif("openvino" not in OTHERS, reason="openvino has no wheel for this Python")
+def test_openvino_starts_without_its_converter_and_gives_it_to_who_asks() -> None:
+    code = (
+        "import sys; from depthcli.backends.openvino import _import_openvino as load; ov = load()\n"
+        "print(any('telemetry' in name for name in sys.modules), 'openvino.tools.ovc' in sys.modules)\n"
+        "try: ov.convert_model('none.onnx')\n"
+        "except Exception as error: print(type(error).__name__, 'openvino.tools.ovc' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment(), check=True).stdout
+    first, second = out.decode().splitlines()[:2]
+    assert first == "False False" and second.endswith("True") and "AttributeError" not in second

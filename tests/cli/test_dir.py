@@ -312,7 +312,9 @@ class TestEnding:
         assert select.select([process.stderr], [], [], 60)[0]
         process.send_signal(signal.SIGTERM)
         assert ended(process).code == 130
-        assert sorted(tree("out")) == ["00_depth.npz", "00_depth.png"]
+        found = sorted(tree("out"))
+        assert found[:2] == ["00_depth.npz", "00_depth.png"] and len(found) < 30  # a writer may have been at the next
+        assert not list(Path("out").glob(".*"))
 
     @pytest.mark.parametrize("moment", ["out/.*.part", "out/01_depth.png"])
     def test_a_run_that_is_killed_and_started_again_ends_with_the_same_files(self, start, depth, moment):

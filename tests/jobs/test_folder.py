@@ -5,17 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
+import weakref
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from depthcli import read_depth
 from depthcli.depthmap import DepthMap, Origin
-from depthcli.errors import DiskFullError, EngineError, ModelError, PictureError, UsageError
+from depthcli.errors import DiskFullError, EngineError, ModelError, OutputError, PictureError, UsageError
+from depthcli.estimator import Prepared
 from depthcli.io.atomic import atomic_path
+from depthcli.io.images import read_picture
 from depthcli.io.writers import OutputSpec
-from depthcli.jobs.folder import FolderJob, run_folder
-from depthcli.jobs.inputs import find_pictures, plan_tasks
+from depthcli.jobs import folder
+from depthcli.jobs.folder import FolderJob, run_folder, thread_counts
+from depthcli.jobs.inputs import Task, find_pictures, plan_tasks
 from depthcli.jobs.manifest import Manifest, Result
 from depthcli.preprocess import plan_input
 from depthcli.weights import WeightsFile
@@ -24,7 +32,10 @@ from tests.conftest import broken, photo, tree
 
 
 class Fake:
-    """Takes the red channel for disparity, and notes what it was asked for."""
+    """Takes the red channel for disparity, and notes what it was asked for.
+
+    fails: what the network raises for a picture. at: what is called meanwhile, by the picture's name, or "load".
+    """
 
     row = find_row("tiny")
     weights = WeightsFile(Path("tiny.safetensors"), "ab" * 32, "package")
@@ -34,24 +45,70 @@ class Fake:
         self.batches = []
         self.loaded = 0
         self.closed = 0
+        self.at = {}
 
     def load(self):
         self.loaded += 1
+        self.at.get("load", bool)()
         return self
 
-    def plan(self, picture):
-        return plan_input(*picture.size, 56)
+    def prepare(self, picture):
+        return Prepared(picture, plan_input(*picture.size, 56), picture.rgb[..., 0].astype(np.float32))
 
-    def estimate_batch(self, pictures):
-        names = [Path(picture.name).name for picture in pictures]
+    def run(self, batch):
+        names = [Path(item.picture.name).name for item in batch]
         self.batches.append(names)
         for name in names:
+            self.at.get(name, bool)()
             if name in self.fails:
                 raise self.fails[name]
-        return [DepthMap(p.rgb[..., 0], self.row.kind, Origin(source=Path(p.name).name)) for p in pictures]
+        return [item.image for item in batch]
+
+    def finish(self, prepared, output):
+        assert not prepared.image.size  # not held while files are written
+        return DepthMap(output, self.row.kind, Origin(source=Path(prepared.picture.name).name))
 
     def close(self):
         self.closed += 1
+
+
+@dataclass(frozen=True)
+class Hooked(OutputSpec):
+    """Calls what `at` has for a file before it is written."""
+
+    at: dict = field(default_factory=dict)
+
+    def write(self, depth, rgb, paths):
+        self.at.get(paths[0].name, bool)()
+        super().write(depth, rgb, paths)
+
+
+@pytest.fixture
+def reads(monkeypatch) -> list[str]:
+    """The names of the pictures whose reading has begun."""
+    names = []
+
+    def read(source, name=None):
+        names.append(Path(source).name)
+        return read_picture(source, name)
+
+    monkeypatch.setattr(folder, "read_picture", read)
+    return names
+
+
+def until(condition) -> None:
+    """Wait for what must happen meanwhile."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
 
 
 def job(formats=("color",), **options) -> FolderJob:
@@ -222,25 +279,34 @@ class TestEnding:
             photo(f"in/{name}.png")
 
     def test_stop_ends_after_the_picture_at_hand_and_the_next_run_goes_on(self):
-        results = go(Fake(), stop=lambda: Path("out/b_depth.png").exists())
+        fake = Fake()
+        results = go(fake, stop=lambda: ["b.png"] in fake.batches)
         assert statuses(results) == {"a.png": "done", "b.png": "done"}
+        assert files() == ["a_depth.png", "b_depth.png"]
         assert [r.status for r in go(Fake())] == ["skipped", "skipped", "done", "done"]
 
-    def test_stop_still_finishes_the_pictures_that_were_read(self):
-        answers = iter([False, False, True])
-        assert [r.input for r in go(Fake(), stop=lambda: next(answers), batch=4)] == ["a.png", "b.png"]
-        assert files() == ["a_depth.png", "b_depth.png"]
+    def test_stop_still_finishes_a_batch_that_is_in_the_network(self):
+        fake = Fake()
+        results = go(fake, stop=lambda: bool(fake.batches), batch=3)
+        assert [r.input for r in results] == ["a.png", "b.png", "c.png"]
+        assert files() == ["a_depth.png", "b_depth.png", "c_depth.png"]
+
+    def test_stop_before_the_first_picture_reads_nothing_and_loads_nothing(self, reads):
+        fake = Fake()
+        assert go(fake, stop=lambda: True) == []
+        assert (fake.loaded, reads, files()) == (0, [], [])
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
     def test_a_full_disk_ends_the_job_and_leaves_no_partial_file(self):
         fake = Fake()
+        full = partial_of(Path("out/b_depth.png"))
+        fake.at["b.png"] = lambda: full.symlink_to("/dev/full")
         results = run_folder(job(), fake.load)
-        next(results)
-        partial_of(Path("out/b_depth.png")).symlink_to("/dev/full")
+        assert next(results).input == "a.png"
         with pytest.raises(DiskFullError, match=r"cannot write out/b_depth\.png: No space left on device"):
             list(results)
-        assert [path.name for path in Path("out").iterdir()] == ["a_depth.png"]
-        assert fake.closed == 1 and len(fake.batches) == 2
+        assert not list(Path("out").glob(".*")) and "b_depth.png" not in files()
+        assert fake.closed == 1
 
     def test_a_folder_that_is_read_only_is_named_for_each_picture(self, as_nobody):
         Path("out").mkdir(mode=0o500)
@@ -260,6 +326,255 @@ class TestEnding:
             path.touch()
         go(Fake())
         assert [path.exists() for path in (killed, living, elsewhere)] == [False, True, True]
+
+
+class TestOverlap:
+    """Readers and writers: two of the former, three of the latter, as on a machine with six cores."""
+
+    @pytest.fixture(autouse=True)
+    def pictures(self, monkeypatch):
+        monkeypatch.setattr(folder, "usable_cores", lambda: 6)
+        for name in "abcdef":
+            photo(f"in/{name}.png")
+
+    @pytest.fixture
+    def many(self) -> list[Task]:
+        return [Task(Path("in/a.png"), f"{n}.png", Path(f"out/{n}")) for n in range(100)]
+
+    def hooked(self, fake, at, **options) -> list[Result]:
+        return list(run_folder(FolderJob(job().tasks, Hooked(at=at), **options), fake.load))
+
+    @pytest.mark.parametrize(("cores", "counts"), [(1, (1, 1)), (2, (1, 1)), (6, (2, 3)), (64, (21, 32))])
+    def test_threads_follow_from_the_cores(self, monkeypatch, cores, counts):
+        monkeypatch.setattr(folder, "usable_cores", lambda: cores)
+        assert thread_counts(100) == counts
+
+    def test_one_picture_needs_no_thread(self):
+        before, seen = threading.active_count(), []
+        fake = Fake()
+        fake.at = {name: lambda: seen.append(threading.active_count()) for name in ("load", "a.png")}
+        tasks = job().tasks[:1]
+        at = {"a_depth.png": lambda: seen.append(threading.active_count())}
+        (result,) = run_folder(FolderJob(tasks, Hooked(at=at)), fake.load)
+        assert result.status == "done" and seen == [before] * 3
+
+    def test_the_next_pictures_are_read_while_the_model_loads_and_while_one_is_in_the_network(self, reads):
+        fake = Fake()
+        fake.at = {"load": lambda: until(lambda: "b.png" in reads), "a.png": lambda: until(lambda: "d.png" in reads)}
+        assert [r.status for r in go(fake)] == ["done"] * 6
+
+    def test_the_network_goes_on_while_a_picture_is_written(self):
+        fake = Fake()
+        results = self.hooked(fake, {"a_depth.png": lambda: until(lambda: ["b.png"] in fake.batches)})
+        assert [r.status for r in results] == ["done"] * 6
+
+    def test_results_keep_the_order_though_the_first_is_written_last(self):
+        at = {"a_depth.png": lambda: until(Path("out/c_depth.png").exists)}
+        assert [r.input for r in self.hooked(Fake(), at)] == [f"{name}.png" for name in "abcdef"]
+
+    def test_waiting_is_not_counted_as_work(self):
+        fake = Fake()
+        fake.at["b.png"] = lambda: time.sleep(1)  # c has been read by then, a may wait to be yielded
+        first, second, third, *_ = go(fake)
+        assert second.ms >= 1000 > max(first.ms, third.ms)
+
+    def test_no_model_is_loaded_where_no_picture_can_be_read(self):
+        for name in "abcdef":
+            broken(f"in/{name}.png")
+        fake = Fake()
+        assert [r.status for r in go(fake)] == ["failed"] * 6
+        assert fake.loaded == 0
+
+    def test_the_files_are_those_of_one_at_a_time(self):
+        for number in range(12):
+            photo(f"in/{number}.jpg", (90 + number, 70))
+        fake, work = Fake(), job(("color", "npz", "side"))
+        for task in work.tasks:
+            prepared = fake.prepare(read_picture(task.source))
+            (output,) = fake.run([prepared])
+            depth = fake.finish(replace(prepared, image=np.empty(0)), output)
+            work.outputs.write(depth, prepared.picture.rgb, OutputSpec(work.outputs.formats).paths(task.stem))
+        expected = tree("out")
+        assert len(expected) == 54
+        assert {r.status for r in go(Fake(), formats=("color", "npz", "side"), if_exists="overwrite")} == {"done"}
+        assert tree("out") == expected
+
+    @pytest.mark.parametrize("batch", [1, 4])
+    def test_few_pictures_are_read_ahead_of_the_network(self, many, reads, batch):
+        ahead = 2 + batch
+        fake = Fake()
+
+        def blocked() -> None:
+            in_network = batch * len(fake.batches)
+            until(lambda: len(reads) >= min(100, in_network + ahead))
+            assert len(reads) <= in_network + ahead
+
+        fake.at["a.png"] = blocked
+        results = list(run_folder(FolderJob(many, OutputSpec(), batch=batch), fake.load))
+        assert {r.status for r in results} == {"done"} and len(reads) == 100
+
+    def test_few_pictures_wait_to_be_written(self, many):
+        fake = Fake()
+
+        def blocked() -> None:
+            until(lambda: len(fake.batches) == 3 + 1)
+            time.sleep(0.05)
+            assert len(fake.batches) == 3 + 1
+
+        results = list(run_folder(FolderJob(many, Hooked(at={"0_depth.png": blocked})), fake.load))
+        assert {r.status for r in results} == {"done"} and len(results) == 100
+
+    def test_pictures_are_let_go_when_they_are_written(self, many, monkeypatch):
+        alive, most, fake = weakref.WeakSet(), [], Fake()
+
+        def read(source, name=None):
+            picture = read_picture(source, name)
+            alive.add(picture)
+            return picture
+
+        monkeypatch.setattr(folder, "read_picture", read)
+        fake.at["a.png"] = lambda: most.append(len(alive))
+        for _ in run_folder(FolderJob(many, OutputSpec()), fake.load):
+            pass
+        assert max(most) <= (2 + 1) + 1 + (3 + 1)
+        assert not alive
+
+    @pytest.mark.parametrize(("room", "most"), [(0.5, 1), (1, 1), (2, 2), (3.9, 3)])
+    def test_huge_pictures_do_not_add_up(self, many, monkeypatch, room, most):
+        """room: how many of these pictures the memory that is for pictures holds."""
+        self.give_room(monkeypatch, room)
+        begun, written, found = [], [], []
+
+        def read(source, name=None):
+            begun.append(source)
+            found.append(len(begun) - len(written))
+            return read_picture(source, name)
+
+        monkeypatch.setattr(folder, "read_picture", read)
+        at = {f"{n}_depth.png": lambda: written.append(1) for n in range(100)}
+        results = list(run_folder(FolderJob(many, Hooked(at=at)), Fake().load))
+        assert [r.status for r in results] == ["done"] * 100
+        assert max(found) <= most
+
+    def test_a_batch_is_read_together_however_huge_its_pictures(self, monkeypatch):
+        self.give_room(monkeypatch, 0.5)
+        fake = Fake()
+        assert [r.status for r in go(fake, batch=4)] == ["done"] * 6
+        assert [len(batch) for batch in fake.batches] == [4, 2]
+
+    def give_room(self, monkeypatch, pictures: float) -> None:
+        monkeypatch.setattr(folder, "free_memory", lambda: int(pictures * 80 * 60 * 27 / 0.25) + 1)
+
+    def test_a_picture_that_a_reader_finds_no_memory_for_is_prepared_between_two_runs(self):
+        class Short(Fake):
+            def prepare(self, picture):
+                if threading.current_thread() is not threading.main_thread():
+                    raise PictureError("needs 9 GB and 8 GB are free")
+                return super().prepare(picture)
+
+        assert [r.status for r in go(Short())] == ["done"] * 6
+
+    def test_a_picture_that_finds_no_memory_beside_those_being_written_is_tried_again_after_them(self):
+        writing, let_go, written = threading.Event(), threading.Event(), threading.Event()
+
+        def write() -> None:
+            writing.set()
+            let_go.wait(20)
+            written.set()
+
+        def run() -> None:
+            writing.wait(20)
+            if not written.is_set():
+                let_go.set()
+                raise PictureError("needs 9 GB and 8 GB are free")
+
+        fake = Fake()
+        fake.at["b.png"] = run
+        assert [r.status for r in self.hooked(fake, {"a_depth.png": write})] == ["done"] * 6
+
+    @pytest.mark.parametrize("error", [EngineError("NaN"), MemoryError()])
+    @pytest.mark.parametrize("stage", ["prepare", "finish"])
+    def test_a_picture_that_fails_before_or_after_the_network_fails_alone(self, monkeypatch, stage, error):
+        fake = Fake()
+        as_it_was = getattr(fake, stage)
+
+        def fail(item, *rest):
+            if "c.png" in (getattr(item, "picture", item).name)[-5:]:
+                raise error
+            return as_it_was(item, *rest)
+
+        monkeypatch.setattr(fake, stage, fail)
+        assert [r.status for r in go(fake, batch=2)] == ["done", "done", "failed", "done", "done", "done"]
+
+    def test_a_writer_that_fails_takes_no_other_picture_with_it(self):
+        def fail() -> None:
+            raise OutputError("permission denied")
+
+        results = self.hooked(Fake(), {"c_depth.png": fail})
+        assert [r.status for r in results] == ["done", "done", "failed", "done", "done", "done"]
+
+    def test_a_bug_in_a_thread_is_raised_where_results_are_asked_for(self):
+        def fail() -> None:
+            raise RuntimeError("a bug")
+
+        fake = Fake()
+        with pytest.raises(RuntimeError):
+            self.hooked(fake, {"c_depth.png": fail})
+        assert fake.closed == 1
+
+    def test_a_full_disk_is_told_after_the_results_before_it_and_ends_the_work(self, many):
+        full = threading.Event()
+
+        def fail() -> None:
+            full.set()
+            raise DiskFullError("no space")
+
+        # The second of three writers is still at work when the third finds the disk full.
+        at = {"1_depth.png": lambda: until(full.is_set), "2_depth.png": fail}
+        fake, found = Fake(), []
+        with pytest.raises(DiskFullError):
+            for result in run_folder(FolderJob(many, Hooked(at=at)), fake.load):
+                found.append(result.input)
+        assert found == ["0.png", "1.png"]
+        assert len(fake.batches) <= 10 and not list(Path("out").glob(".*"))
+
+    def test_a_manifest_that_cannot_be_written_ends_the_work(self, many):
+        Path("out/manifest.jsonl").mkdir(parents=True)
+        fake = Fake()
+        manifest = Manifest(Path("elsewhere"))
+        manifest._path = Path("out/manifest.jsonl")
+        with pytest.raises(OutputError, match=r"cannot write out/manifest\.jsonl"):
+            list(run_folder(FolderJob(many, OutputSpec(), manifest=manifest), fake.load))
+        assert len(fake.batches) <= 10 and fake.closed == 1
+
+    def test_stop_begins_nothing_new(self, many, reads):
+        fake = Fake()
+        results = list(run_folder(FolderJob(many, OutputSpec()), fake.load, lambda: len(fake.batches) == 5))
+        assert [r.input for r in results] == [f"{n}.png" for n in range(5)]
+        assert len(tree("out")) == 5 and len(reads) <= 5 + 3
+
+    def test_a_job_that_is_left_ends_with_what_is_being_written(self, many):
+        fake, leaving = Fake(), threading.Event()
+        at = {f"{n}_depth.png": lambda: until(leaving.is_set) for n in (1, 2, 3)}
+        results = run_folder(FolderJob(many, Hooked(at=at)), fake.load)
+        assert next(results).input == "0.png"
+        threading.Timer(0.1, leaving.set).start()
+        results.close()
+        assert fake.closed == 1 and len(fake.batches) <= 5
+        assert set(tree("out")) <= {f"{n}_depth.png" for n in range(4)}
+
+    def test_an_interrupt_leaves_nothing_behind(self, many):
+        fake = Fake()
+
+        def interrupt() -> None:
+            if len(fake.batches) == 10:
+                raise KeyboardInterrupt
+
+        fake.at["a.png"] = interrupt
+        with pytest.raises(KeyboardInterrupt):
+            list(run_folder(FolderJob(many, OutputSpec()), fake.load))
+        assert fake.closed == 1 and len(fake.batches) == 10
+        assert len(tree("out")) < 10 and not list(Path("out").glob(".*"))
 
 
 class TestManifest:

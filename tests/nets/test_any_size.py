@@ -20,7 +20,7 @@ def test_it_says_what_the_readable_network_says_at_every_size(name: str, metric:
         inputs = [image]
         if graph.positions is not None:
             inputs.append(torch.from_numpy(resize_positions(graph.positions, height // 14, width // 14)))
-        assert len(inputs) == len(graph.input_names)
+        assert len(inputs) == len(graph.examples)
         with torch.no_grad():
             wanted = source(image)
             assert (graph.trace(*inputs) - wanted).abs().max() <= 1e-5 * wanted.abs().max(), (height, width)
