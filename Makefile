@@ -47,8 +47,8 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(READY) ## times of a forward pass and of the whole way from picture to depth
-	$(BIN)/python benchmarks/forward.py $(ARGS)
+bench: $(READY) ## speed and memory of the engines, side by side
+	$(BIN)/depth bench $(ARGS)
 
 package: $(READY) ## wheel and sdist in dist/, and a look at what is in the wheel
 	rm -rf dist

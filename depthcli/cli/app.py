@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from depthcli.cli import bench as bench_command
+from depthcli.cli import compile as compile_command
 from depthcli.cli import dir as dir_command
 from depthcli.cli import eval as eval_command
 from depthcli.cli import image as image_command
@@ -68,6 +70,8 @@ def _root(
 app.command("image")(image_command.image)
 app.command("dir")(dir_command.directory)
 app.command("eval")(eval_command.evaluate)
+app.command("bench")(bench_command.bench)
+app.command("compile")(compile_command.compile_command)
 app.add_typer(models.app, name="models")
 
 

@@ -12,7 +12,7 @@ from depthcli.version import __version__
 from tests.conftest import environment
 
 SCREENS = ("list", "pull", "verify", "path")
-COMMANDS = [(), ("image",), ("dir",), ("eval",), ("models",), *(("models", name) for name in SCREENS)]
+COMMANDS = [(), ("image",), ("dir",), ("eval",), ("bench",), ("models",), *(("models", name) for name in SCREENS)]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -61,6 +61,7 @@ def test_version(depth):
         ("image", "a.jpg", "--batch", "two"),
         ("image", "a.jpg", "--max-depth", "far"),
         ("dir", "a", "b"),
+        ("bench", "a"),
         ("models", "pull"),
     ],
     ids=" ".join,

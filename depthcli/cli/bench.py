@@ -1,0 +1,290 @@
+"""`depth bench`: how fast the engines are on this machine, as tables or JSON."""
+
+# No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Callable, Optional, Union
+
+import typer
+
+from depthcli.cli import options as opt
+from depthcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from depthcli.jobs.benchmark import Folder, Load, Machine, Network, Process, Roofline, Row, Stages
+
+Cell = Union[str, float, None]
+
+# The packages that compute, as the head names them; JSON has more.
+_ENGINES = ("torch", "openvino", "onnxruntime")
+
+
+def bench(
+    encoder: Annotated[
+        str,
+        typer.Option(
+            help="Size of the network: tiny, vits, vitb, vitl, vitg. auto takes vits.", rich_help_panel=opt.MODEL_PANEL
+        ),
+    ] = "auto",
+    metric: opt.Metric = None,
+    model: opt.Model = None,
+    checkpoint: opt.Checkpoint = None,
+    trust_checkpoint: opt.TrustCheckpoint = False,
+    backend: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            help="Engines to compare: auto, torch, openvino, onnx, or all. Repeat it or separate with commas.",
+            rich_help_panel=opt.RUN_PANEL,
+        ),
+    ] = None,
+    input_size: Annotated[
+        Optional[int],
+        typer.Option(
+            "--size",
+            "--input-size",
+            help="Shorter side of the network's input in pixels. Default: the model's own.",
+            rich_help_panel=opt.RUN_PANEL,
+        ),
+    ] = None,
+    device: opt.Device = "auto",
+    precision: opt.Precision = "auto",
+    images: Annotated[
+        Optional[Path],
+        typer.Option(
+            metavar="FOLDER",
+            help="Time all pictures below this folder too, as `depth dir`. Default: one synthetic picture.",
+        ),
+    ] = None,
+    picture: Annotated[
+        Optional[str], typer.Option(metavar="WxH", help="Size of the synthetic picture in pixels. Default: 640x480.")
+    ] = None,
+    runs: Annotated[int, typer.Option(help="How often each engine is timed, in turns with the others.")] = 10,
+    warmup: Annotated[int, typer.Option(help="Turns before those that count.")] = 2,
+    peers: Annotated[
+        bool,
+        typer.Option(
+            "--peers",
+            help="Compare with the official code's form of the network and, with --images, its script's loop. Slow.",
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per row, and no tables.")] = False,
+) -> None:
+    """Measure speed and memory: engines side by side, whole processes, and a folder.
+
+    Nothing is downloaded: without weights the network gets random ones, which take as long. The engines take turns, as
+    machines are shared: ratios are what to compare, between rows of one run. Progress goes to stderr.
+
+    Examples: depth bench · depth bench --encoder vits --backend all · depth bench --images photos --peers --json
+    """
+    from depthcli.cli.report import say, stop_signals
+    from depthcli.estimator import ModelChoice
+    from depthcli.jobs.benchmark import BenchJob, run_benchmark
+
+    job = BenchJob(
+        model=ModelChoice(model, encoder, metric, checkpoint, trust=trust_checkpoint),
+        backends=_names(backend),
+        device=device,
+        precision=precision,
+        input_size=input_size,
+        images=images,
+        picture=_parse_size(picture),
+        runs=runs,
+        warmup=warmup,
+        peers=peers,
+    )
+    rows: list[Row] = []
+    with stop_signals(quiet=True) as stop:
+        stop.at_once = True  # SIGTERM too leaves nothing behind
+        try:
+            for row in run_benchmark(job, say):
+                if as_json:
+                    print(row.to_json(), flush=True)
+                rows.append(row)
+        except KeyboardInterrupt:
+            if len(rows) > 1 and not as_json:
+                _print(rows)  # what was measured until then is right
+            raise
+    if not as_json:
+        _print(rows)
+
+
+def _names(backend: Optional[Sequence[str]]) -> tuple[str, ...]:
+    """Return the engines of `--backend`, which may be repeated and may hold lists with commas."""
+    if backend is None:
+        return ("auto",)
+    names = tuple(name.strip() for item in backend for name in item.split(",") if name.strip())
+    if not names:
+        raise UsageError("--backend is empty", "is a variable of your script unset?")
+    return names
+
+
+def _parse_size(picture: Optional[str]) -> Optional[tuple[int, int]]:
+    if picture is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", picture)
+    if match is None:
+        raise UsageError(f"{picture!r} is no size of a picture", "give --picture as 640x480")
+    return int(match[1]), int(match[2])
+
+
+# --- Tables -----------------------------------------------------------------------------------------------------------
+
+
+def _print(rows: Sequence["Row"]) -> None:
+    """Print the head, a table for each kind of row, and what failed."""
+    kinds: dict[str, list[Any]] = {}
+    for row in rows:
+        kinds.setdefault(row.row, []).append(row)
+    (machine,) = kinds["machine"]
+    _print_head(machine, *kinds.get("load", []))
+    _print_networks(machine, kinds["network"], kinds.get("roofline", []))
+    for kind, show in (("stages", _print_stages), ("process", _print_processes), ("folder", _print_folders)):
+        if kind in kinds:  # not where it was interrupted before that
+            show(kinds[kind])
+
+
+def _print_head(machine: "Machine", load: Optional["Load"] = None) -> None:
+    weights = "random weights" if machine.random_weights else "its weights"
+    print(f"{machine.title} ({machine.model}), {weights}, {machine.gflop:.4g} GFLOP per picture")
+    which = f"the first of {machine.pictures} pictures" if machine.pictures > 1 else "one picture"
+    print(f"{which}: {_by(machine.picture_size)} px, network input {_by(machine.input_size)} px")
+    flags = f", {' '.join(machine.flags)}" if machine.flags else ""
+    print(f"{machine.cpu}, {_count(machine.cores, 'core')}, {_count(machine.threads, 'thread')}{flags}")
+    versions = ", ".join(f"{name} {machine.versions[name]}" for name in _ENGINES if name in machine.versions)
+    print(f"{machine.system}, Python {machine.python}, {versions}")
+    took = "interrupted" if load is None else f"{load.seconds:.0f} s"
+    after = "" if load is None else f" and {load.after} after"
+    loads = "" if machine.load is None else f", load average {machine.load} before{after}"
+    print(f"{machine.date}, {took}{loads}")
+    if machine.load is not None and machine.load > machine.cores / 2:
+        print("other work ran on this machine, which slows some engines more than others: compare with care")
+
+
+def _print_networks(machine: "Machine", rows: Sequence["Network"], rooflines: Sequence["Roofline"]) -> None:
+    _print_table(
+        f"network alone, {_count(machine.runs, 'turn')} after {machine.warmup} of warm-up",
+        rows,
+        (
+            ("faster", lambda row: _times(row.faster)),
+            ("engine", lambda row: row.name),
+            ("precision", lambda row: row.precision),
+            ("median ms", lambda row: row.median_ms),
+            ("p90 ms", lambda row: row.p90_ms),
+            ("spread", lambda row: _percent(row.spread)),
+            ("GFLOP/s", lambda row: row.gflop_s),
+            ("of best product", lambda row: _percent(row.roofline)),
+            ("open s", lambda row: row.open_s),
+        ),
+    )
+    if rooflines:
+        best = ", ".join(
+            f"{line.precision} {_number(line.gflop_s)} GFLOP/s ({line.side} x {line.side})" for line in rooflines
+        )
+        print(f"best product of two matrices in torch: {best}")
+    print("spread: first to third quartile over the median; open: with the converted network in the cache")
+
+
+def _print_stages(rows: Sequence["Stages"]) -> None:
+    _print_table(
+        "one picture, stage by stage, ms",
+        rows,
+        (
+            ("faster", lambda row: _times(row.faster)),
+            ("engine", lambda row: row.name),
+            ("precision", lambda row: row.precision),
+            ("total", lambda row: row.total_ms),
+            ("read", lambda row: row.read_ms),
+            ("prepare", lambda row: row.prepare_ms),
+            ("network", lambda row: row.run_ms),
+            ("finish", lambda row: row.finish_ms),
+            ("write PNG", lambda row: row.write_ms),
+        ),
+    )
+
+
+def _print_processes(rows: Sequence["Process"]) -> None:
+    _print_table(
+        "depth image, the whole process",
+        rows,
+        (
+            ("faster", lambda row: _times(row.faster)),
+            ("engine", lambda row: row.name),
+            ("precision", lambda row: row.precision),
+            ("first s", lambda row: row.first_s),
+            ("again s", lambda row: row.again_s),
+            ("peak MB", lambda row: _whole(row.peak_mb)),
+        ),
+    )
+
+
+def _print_folders(rows: Sequence["Folder"]) -> None:
+    spec = {"color": "colour", "side": "photo and colour side by side"}[rows[0].format]
+    _print_table(
+        f"depth dir, the whole process, {_count(max(row.pictures for row in rows), 'picture')}, {spec}",
+        rows,
+        (
+            ("faster", lambda row: _times(row.faster)),
+            ("engine", lambda row: row.name),
+            ("precision", lambda row: row.precision),
+            ("s", lambda row: row.seconds),
+            ("s/picture", lambda row: row.seconds_per_picture),
+            ("pictures/s", lambda row: row.pictures_per_second),
+            ("over network", lambda row: _times(row.over_network)),
+            ("peak MB", lambda row: _whole(row.peak_mb)),
+        ),
+    )
+    print("over network: seconds of the whole over those in the network alone, measured for each size of input")
+
+
+def _print_table(title: str, rows: Sequence[Any], columns: Sequence[tuple[str, Callable[[Any], Cell]]]) -> None:
+    """Print rows under a title, as wide as they are, and below them why rows have no figures."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading, _ in columns:
+        words = heading in ("engine", "precision")
+        table.add_column(heading, justify="left" if words else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(_number(value(row)) for _, value in columns))
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.width = max(console.width, console.measure(table, options=console.options.update(width=10_000)).maximum)
+    reference = next((row.reference for row in rows if row.reference), "")
+    print()
+    print(title + (f"; times faster than {reference}" if len(rows) > 1 and reference else ""))
+    console.print(table)
+    for row in rows:
+        if getattr(row, "error", ""):
+            print(f"{row.name}: {row.error}")
+
+
+def _number(value: Cell) -> str:
+    """Return a figure to three digits, a text as it is."""
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return value
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}"
+
+
+def _times(value: Optional[float]) -> Optional[str]:
+    return None if value is None else f"{value:.2f}x"
+
+
+def _percent(value: Optional[float]) -> Optional[str]:
+    return None if value is None else f"{value:.0%}"
+
+
+def _whole(value: Optional[float]) -> Optional[str]:
+    return None if value is None else f"{value:.0f}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"

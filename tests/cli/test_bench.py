@@ -1,0 +1,145 @@
+"""`depth bench`: tables for people, JSON for machines, and one way to end for each thing that can go wrong."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from depthcli.backends import BACKENDS
+from depthcli.jobs import benchmark, peers
+from tests.conftest import ended, photo
+
+SMALL = ("--size", 56, "--runs", 1, "--warmup", 0, "--picture", "80x60")
+TINY = ("--encoder", "tiny", *SMALL)
+
+
+@pytest.fixture
+def bench(depth, monkeypatch):
+    """Run the command; what it would start is not started."""
+    monkeypatch.setattr(peers, "SIDES", (16,))
+    monkeypatch.setattr(benchmark, "run_alone", lambda arguments: benchmark._Ended(2.0, 123_000_000))
+    return lambda *arguments: depth("bench", *arguments)
+
+
+def rows(ran) -> dict[str, list[dict]]:
+    assert ran.code == 0, ran.err
+    kinds: dict[str, list[dict]] = {}
+    for line in ran.lines:
+        row = json.loads(line)
+        kinds.setdefault(row["row"], []).append(row)
+    return kinds
+
+
+def test_tables(bench):
+    ran = bench(*TINY, "--backend", "torch")
+    assert ran.code == 0
+    assert ran.lines[0].startswith("depthcli tiny (tiny), its weights, ") and "GFLOP" in ran.lines[0]
+    assert ran.lines[1] == "one picture: 80x60 px, network input 70x56 px"
+    for title in ("network alone, 1 turn after 0 of warm-up", "one picture, stage by stage, ms", "depth image, "):
+        assert any(line.startswith(title) for line in ran.lines)
+    cells = [line.split() for line in ran.lines if line.split()[:2] == ["1.00x", "torch"]]
+    assert len(cells) == 3 and cells[2][-3:] == ["2.00", "2.00", "123"]
+    assert "whole process: torch auto, 1 of 2" in ran.err
+
+
+def test_json_and_nothing_else(bench):
+    found = rows(bench(*TINY, "--backend", "torch", "--json"))
+    assert list(found) == ["machine", "network", "roofline", "stages", "process", "load"]
+    assert found["network"][0]["name"] == "torch" and found["machine"][0]["input_size"] == [70, 56]
+
+
+def test_a_folder(bench):
+    photo("in/a.jpg")
+    photo("in/b.jpg")
+    options = ("--encoder", "tiny", "--size", 56, "--runs", 1, "--images", "in", "--backend", "torch")
+    assert rows(bench(*options, "--json"))["folder"][0]["pictures"] == 2
+    ran = bench(*options)
+    assert "depth dir, the whole process, 2 pictures, colour" in ran.out
+    assert ran.lines[1].startswith("the first of 2 pictures: ")
+
+
+def test_random_weights_are_named(bench):
+    ran = bench("--encoder", "vits", *SMALL, "--backend", "torch")
+    assert ran.code == 0 and ran.lines[0].startswith("Depth Anything V2 Small (vits), random weights, ")
+    assert sum("not on this machine: random ones" in line for line in ran.err.splitlines()) == 1
+
+
+def test_engines_are_listed_or_repeated(bench):
+    for names in (["torch,auto"], ["torch", "--backend", "auto"]):
+        network = rows(bench(*TINY, "--json", "--backend", *names))["network"]
+        assert network[0]["name"] == "torch" and network[0]["backend"] == "torch"
+
+
+def test_an_engine_that_is_not_here_is_a_row(bench, monkeypatch):
+    monkeypatch.setitem(BACKENDS, "missing", "tests.jobs.test_benchmark:Missing")
+    ran = bench(*TINY, "--backend", "torch,missing")
+    assert ran.code == 0
+    assert "missing: no engine of that name is to be had" in ran.lines
+    assert any(line.split()[:4] == ["-", "missing", "auto", "-"] for line in ran.lines)
+
+
+def test_no_engine_at_all_is_code_5(bench, monkeypatch):
+    monkeypatch.setitem(BACKENDS, "missing", "tests.jobs.test_benchmark:Missing")
+    ran = bench(*TINY, "--backend", "missing")
+    assert ran.code == 5 and ran.err.splitlines()[-1] == "error: no engine of that name is to be had"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--backend", "nonsense"),
+        ("--backend", ","),
+        ("--precision", "fp99"),
+        ("--device", "abacus"),
+        ("--runs", 0),
+        ("--warmup", -1),
+        ("--size", 3),
+        ("--picture", "large"),
+        ("--picture", "0x5"),
+        ("--images", "nowhere"),
+        ("--images", ".", "--picture", "64x48"),
+        ("--encoder", "huge"),
+        ("--model", "vits", "--encoder", "vits"),
+    ],
+    ids=lambda options: " ".join(map(str, options)),
+)
+def test_what_makes_no_sense_is_code_2(bench, options):
+    ran = bench(*options)
+    assert ran.code == 2 and ran.out == "" and ran.err.splitlines()[-1].startswith("error: ")
+
+
+def test_a_checkpoint_that_is_not_there_is_code_4(bench):
+    ran = bench(*TINY, "--checkpoint", "none.safetensors")
+    assert ran.code == 4 and "none.safetensors" in ran.error
+
+
+def test_nothing_is_left_behind(bench):
+    before = set(Path().iterdir())
+    bench(*TINY, "--backend", "torch")
+    assert set(Path().iterdir()) == before
+
+
+def test_an_interruption_leaves_no_process_and_no_file(start, monkeypatch):
+    Path("temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(Path("temporary").resolve()))
+    process = start("bench", *TINY, "--backend", "torch")
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith(b"whole process: ")
+    process.send_signal(signal.SIGTERM)
+    ran = ended(process)
+    assert ran.code == 130 and ran.err.splitlines()[-1] == "interrupted"
+    assert not list(Path("temporary").glob("depth-bench-*"))
+
+
+def test_it_starts_the_commands_it_times(depth, monkeypatch):
+    monkeypatch.setattr(peers, "SIDES", (16,))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    photo("in/a.jpg")
+    options = ("--encoder", "tiny", "--size", 56, "--runs", 1, "--warmup", 0, "--images", "in", "--backend", "torch")
+    found = rows(depth("bench", *options, "--json"))
+    (process,), (folder,) = found["process"], found["folder"]
+    assert (process["error"], folder["error"]) == ("", "")
+    assert process["again_s"] > 0 and folder["seconds"] > 0 and folder["over_network"] > 1
