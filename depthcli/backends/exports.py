@@ -61,7 +61,17 @@ def export_onnx(
 def export_openvino(
     trace: torch.jit.ScriptModule, examples: Examples, path: Path, any_size: bool, facts: Mapping[str, str]
 ) -> None:
-    """Write a trace as OpenVINO's .xml and, beside it, .bin, weights in float32. Arguments as for ONNX.
+    """Write a trace as OpenVINO's .xml and, beside it, .bin, weights in float32. Arguments as for ONNX."""
+    import openvino as ov
+
+    model = to_openvino(trace, examples, any_size)
+    for key, text in facts.items():
+        model.set_rt_info(text, ["depthcli", key])
+    ov.save_model(model, path, compress_to_fp16=False)
+
+
+def to_openvino(trace: torch.jit.ScriptModule, examples: Examples, any_size: bool) -> Any:
+    """Return a trace as a model of OpenVINO, which shares the memory of its weights.
 
     Through the frontend itself: `openvino.convert_model` takes three times as long and reports to its makers.
     """
@@ -81,6 +91,4 @@ def export_openvino(
         node.set_partial_shape(ov.PartialShape([batch, channels, *((-1, -1) if any_size else (height, width))]))
     model.outputs[0].get_tensor().set_names({OUTPUT})
     model.validate_nodes_and_infer_types()
-    for key, text in facts.items():
-        model.set_rt_info(text, ["depthcli", key])
-    ov.save_model(model, path, compress_to_fp16=False)
+    return model

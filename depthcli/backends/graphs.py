@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # To be raised with every change of the networks or of the way they are converted that changes the files.
 GRAPH_VERSION = 1
-POSITIONS = "positions.npy"
+_POSITIONS = "positions.npy"
 _KEPT_GRIDS = 16
 
 Write = Callable[["AnySizeGraph", Path], None]
@@ -65,15 +65,25 @@ def graph_name(package: str, row: ModelRow, weights: WeightsFile) -> str:
     return f"{form}-{weights.sha256[:32]}-{package}-{version(package)}-{GRAPH_VERSION}"
 
 
-def obtain_graph(package: str, row: ModelRow, weights: WeightsFile, trust: bool, talk: Talk, write: Write) -> KeptGraph:
+def obtain_graph(
+    name: str,
+    row: ModelRow,
+    weights: WeightsFile,
+    trust: bool,
+    talk: Talk,
+    write: Write,
+    is_current: Optional[Callable[[Optional[Path]], bool]] = None,
+) -> KeptGraph:
     """Return the graph of a checkpoint as `write` puts it into a folder for an engine.
 
-    package: the engine's, whose version is part of what the graph is kept under. Raises ModelError where the weights
-    cannot be read. Where nothing can be kept the graph is made in a temporary folder, and `talk` is told.
+    name: what it is kept under. is_current: asked, where given, whether what is there, or None, is what is wanted; else
+    what is there is. Raises ModelError where the weights cannot be read. Where nothing can be kept the graph is made in
+    a temporary folder, and `talk` is told.
     """
-    name = graph_name(package, row, weights)
     temporary = contextlib.ExitStack()
     folder = graph_cache.find(name)
+    if is_current and not is_current(folder):
+        folder = None
     if folder is None:
         graph = _trace(row, weights, trust)
         try:
@@ -87,12 +97,8 @@ def obtain_graph(package: str, row: ModelRow, weights: WeightsFile, trust: bool,
             talk(f"the network cannot be kept in {graph_cache.cache_folder()} and will be converted again: {reason}")
             folder = Path(temporary.enter_context(tempfile.TemporaryDirectory(prefix="depthcli-")))
             _write(graph, folder, write)
-    return KeptGraph(folder, read_positions(folder), temporary)
-
-
-def read_positions(folder: Path) -> Optional[np.ndarray]:
-    """Return the trained grid of positions that lies beside a graph, or None for a network of convolutions."""
-    return np.load(folder / POSITIONS) if (folder / POSITIONS).exists() else None
+    positions = np.load(folder / _POSITIONS) if (folder / _POSITIONS).exists() else None
+    return KeptGraph(folder, positions, temporary)
 
 
 def _trace(row: ModelRow, weights: WeightsFile, trust: bool) -> AnySizeGraph:
@@ -107,4 +113,4 @@ def _trace(row: ModelRow, weights: WeightsFile, trust: bool) -> AnySizeGraph:
 def _write(graph: AnySizeGraph, folder: Path, write: Write) -> None:
     write(graph, folder)
     if graph.positions is not None:
-        np.save(folder / POSITIONS, graph.positions)
+        np.save(folder / _POSITIONS, graph.positions)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from depthcli.backends import Arrays, EngineChoice
-from depthcli.backends.graphs import obtain_graph
+from depthcli.backends.graphs import graph_name, obtain_graph
 from depthcli.cores import compute_threads
 from depthcli.errors import EngineError
 from depthcli.memory import check_memory, free_memory
@@ -35,7 +35,7 @@ class OnnxRuntime:
             raise EngineError(f"onnx computes in fp32, not {choice.precision}", "use --backend openvino or torch")
         ort = _import_onnxruntime()
         self._row = row
-        self._graph = obtain_graph("onnxruntime", row, weights, trust, talk, _write_graph)
+        self._graph = obtain_graph(graph_name("onnxruntime", row, weights), row, weights, trust, talk, _write_graph)
         options = ort.SessionOptions()
         options.intra_op_num_threads = compute_threads()
         options.log_severity_level = 3  # errors; what it would warn of is its own affair

@@ -1,4 +1,4 @@
-"""OpenVINO, the engine for CPUs: one graph per checkpoint, converted once, kept in the cache, run at every size.
+"""OpenVINO, the engine for CPUs: a network is compiled once for every size of picture, kept in the cache, and mapped.
 
 Transformers run in bf16 where the CPU computes it, which halves the time of float32 and moves the answer by a few
 thousandths of its range; all else in float32. What of OpenVINO talks to a network, its telemetry, stays unused.
@@ -7,6 +7,8 @@ thousandths of its range; all else in float32. What of OpenVINO talks to a netwo
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from depthcli.backends import Arrays, EngineChoice
-from depthcli.backends.graphs import obtain_graph
+from depthcli.backends.graphs import KeptGraph, graph_name, obtain_graph
 from depthcli.cores import compute_threads
 from depthcli.errors import EngineError
 from depthcli.memory import check_memory, free_memory
@@ -27,7 +29,7 @@ from depthcli.zoo import LiteConfig, ModelRow
 if TYPE_CHECKING:
     from depthcli.nets.any_size import AnySizeGraph
 
-FILE = "network.xml"
+_FILE = "compiled.blob"
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 # How OpenVINO names what a CPU computes natively.
 _CAPABILITIES = {"bf16": "BF16", "fp16": "FP16"}
@@ -44,27 +46,43 @@ class OpenVino:
         with _engine_errors():
             core = ov.Core()
             capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self._precision = _pick_precision(choice.precision, capabilities, row)
-        self._graph = obtain_graph("openvino", row, weights, trust, talk, _write_graph)
-        if self._precision == "int8":
-            from depthcli.backends.quantize import obtain_int8
-
-            with _engine_errors():
-                self._graph = obtain_int8(self._graph, row, weights, choice.calibration, talk)
+            cpu = [core.get_property("CPU", "FULL_DEVICE_NAME"), *capabilities]
+        precision = _pick_precision(choice.precision, capabilities, row)
+        # Between its int8 layers a network computes in the best that the CPU has.
+        hint = _pick_precision("auto", capabilities, row) if precision == "int8" else precision
         settings = {
-            # Between its int8 layers a network computes in the best that the CPU has.
-            "INFERENCE_PRECISION_HINT": _HINTS[
-                _pick_precision("auto", capabilities, row) if self._precision == "int8" else self._precision
-            ],
+            "INFERENCE_PRECISION_HINT": _HINTS[hint],
             "INFERENCE_NUM_THREADS": compute_threads(),
             "NUM_STREAMS": 1,
             # Two processes that pin their threads pin them to the same cores.
             "ENABLE_CPU_PINNING": False,
         }
+        # What is compiled for one CPU need not run on another that shares the cache.
+        name = f"{graph_name('openvino', row, weights)}-{precision}-{_digest(cpu)}"
+
+        def write(graph: AnySizeGraph, folder: Path) -> None:
+            with _engine_errors():
+                model = _convert(graph)
+            if calibration is not None:
+                model = calibration.quantized(model, graph, folder)
+            with _engine_errors():
+                (folder / _FILE).write_bytes(core.compile_model(model, "CPU", settings).export_model().getbuffer())
+
+        calibration = None
+        is_current = None
+        if precision == "int8":
+            from depthcli.backends.quantize import Calibration
+
+            calibration = Calibration(row, choice.calibration, talk)
+            is_current = calibration.is_that_of
+        self._graph: KeptGraph = obtain_graph(name, row, weights, trust, talk, write, is_current)
         with _engine_errors():
-            compiled = core.compile_model(core.read_model(self._graph.folder / FILE), "CPU", settings)
+            # Mapped, so that a process takes from the disk what it uses, and processes share it.
+            blob = np.memmap(self._graph.folder / _FILE, np.uint8, "c")
+            compiled = core.import_model(ov.Tensor(blob, shared_memory=True), "CPU", settings)
             self._request: Any = compiled.create_infer_request()
-        self.description = f"openvino {version('openvino')} cpu {self._precision}"
+        self._blob: Any = blob
+        self.description = f"openvino {version('openvino')} cpu {precision}"
 
     def check(self, plan: InputPlan, batch: int) -> None:
         """Raise PictureError where a picture of this size would not fit into the memory; a batch runs one by one."""
@@ -86,7 +104,7 @@ class OpenVino:
 
     def close(self) -> None:
         """Free the network; closing twice is no error."""
-        self._request = None
+        self._request = self._blob = None
         self._graph.close()
 
 
@@ -142,11 +160,14 @@ def _pick_precision(wanted: str, capabilities: list[str], row: ModelRow) -> str:
     return wanted
 
 
-def _write_graph(graph: AnySizeGraph, folder: Path) -> None:
-    from depthcli.backends.exports import export_openvino
+def _digest(facts: list[str]) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
 
-    with _engine_errors():
-        export_openvino(graph.trace, graph.examples, folder / FILE, any_size=True, facts={})
+
+def _convert(graph: AnySizeGraph) -> Any:
+    from depthcli.backends.exports import to_openvino
+
+    return to_openvino(graph.trace, graph.examples, any_size=True)
 
 
 @contextlib.contextmanager

@@ -12,20 +12,21 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
-from depthcli import graph_cache
-from depthcli.backends.graphs import POSITIONS, KeptGraph, graph_name, read_positions
+from depthcli.backends.graphs import KeptGraph
 from depthcli.errors import EngineError, PictureError, UsageError
 from depthcli.io.images import is_picture, read_picture
 from depthcli.preprocess import plan_input, to_network_input
-from depthcli.weights import Talk, WeightsFile
+from depthcli.weights import Talk
 from depthcli.zoo import LiteConfig, ModelRow
+
+if TYPE_CHECKING:
+    from depthcli.nets.any_size import AnySizeGraph
 
 # How far int8 may be from float32: the mean difference over the map's range, averaged over the pictures compared, and
 # the least correlation of the ranks of their pixels.
@@ -37,66 +38,68 @@ _COMPARED = 6
 _FACTS = "int8.json"
 
 
-def obtain_int8(
-    graph: KeptGraph, row: ModelRow, weights: WeightsFile, calibration: Optional[Path], talk: Talk
-) -> KeptGraph:
-    """Return the graph in int8: the one that is kept, or one made by the pictures of a folder, which takes a minute.
+class Calibration:
+    """The pictures that the steps of int8 are chosen by.
 
-    Raises UsageError where no pictures are given and none were before, EngineError where the answer strays too far.
+    folder: where they are; None takes what was calibrated before. Raises UsageError for a folder that does not do, and
+    EngineError for a network without linear layers.
     """
-    if isinstance(row.network, LiteConfig):
-        raise EngineError(f"{row.name} has no linear layers to run in int8", "use --precision fp32")
-    name = f"{graph_name('openvino', row, weights)}-int8"
-    folder = graph_cache.find(name)
-    pictures = None if calibration is None else _pictures(calibration)
-    if folder is None and pictures is None:
-        raise UsageError(
-            f"int8 has not been calibrated for {weights.path.name}", "give a dozen pictures with --calibration FOLDER"
-        )
-    if pictures is not None and (folder is None or _facts(folder)["pictures"] != _digest(pictures)):
-        talk(f"calibrating int8 on the pictures of {calibration}; this takes about a minute, once")
-        folder = _make(name, graph, row, pictures, talk)
-    assert folder is not None
-    graph.close()
-    return KeptGraph(folder, read_positions(folder), contextlib.ExitStack())
 
+    def __init__(self, row: ModelRow, folder: Optional[Path], talk: Talk) -> None:
+        if isinstance(row.network, LiteConfig):
+            raise EngineError(f"{row.name} has no linear layers to run in int8", "use --precision fp32")
+        self._row = row
+        self._folder = folder
+        self._pictures = [] if folder is None else _pictures(folder)
+        self._talk = talk
 
-def _make(name: str, graph: KeptGraph, row: ModelRow, pictures: Sequence[Path], talk: Talk) -> Path:
-    nncf = _import_nncf()
-    import openvino as ov
+    def is_that_of(self, kept: Optional[Path]) -> bool:
+        """Return whether a kept graph, or None, was calibrated on these pictures; where none are given, any will do.
 
-    from depthcli.backends.openvino import FILE
+        Raises UsageError where there is neither a graph nor pictures.
+        """
+        if not self._pictures:
+            if kept is None:
+                raise UsageError(
+                    "int8 has not been calibrated for these weights", "give a dozen pictures with --calibration FOLDER"
+                )
+            return True
+        return kept is not None and _facts(kept)["pictures"] == _digest(self._pictures)
 
-    chosen, compared = pictures[:_CALIBRATED], (pictures[_CALIBRATED:] or pictures)[:_COMPARED]
-    source = ov.Core().read_model(graph.folder / FILE)
-    names = [port.get_any_name() for port in source.inputs]
-    data = nncf.Dataset(chosen, lambda path: dict(zip(names, _inputs(graph, row, path))))
-    with _quiet():
-        model = nncf.quantize(
-            source,
-            data,
-            subset_size=len(chosen),
-            model_type=nncf.ModelType.TRANSFORMER,
-            ignored_scope=nncf.IgnoredScope(types=["Convolution", "ConvolutionBackpropData"]),
-        )
-    mean, rank = _compare(source, model, [_inputs(graph, row, path) for path in compared])
-    if mean > MEAN_BOUND or rank < RANK_BOUND:
-        raise EngineError(
-            f"int8 strays too far from float32 with these weights: mean difference {100 * mean:.2f} % of the range "
-            f"(bound {100 * MEAN_BOUND:.0f} %), rank correlation {rank:.4f} (bound {RANK_BOUND})",
-            "use --precision bf16 or fp32",
-        )
-    talk(f"int8 differs from float32 by {100 * mean:.2f} % of the range in the mean, rank correlation {rank:.4f}")
-    try:
-        with graph_cache.new_entry(name) as partial:
-            ov.save_model(model, partial / FILE, compress_to_fp16=False)
-            shutil.copyfile(graph.folder / POSITIONS, partial / POSITIONS)
-            facts = {"pictures": _digest(pictures), "mean_difference": mean, "rank_correlation": rank}
-            (partial / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise EngineError(f"what was calibrated cannot be kept in {graph_cache.cache_folder()}: {reason}") from error
-    return graph_cache.cache_folder() / name
+    def quantized(self, model: Any, graph: AnySizeGraph, folder: Path) -> Any:
+        """Return a model of OpenVINO in int8, and note in a folder how far it is from float32; takes a minute.
+
+        Raises EngineError where that is further than the bounds, or NNCF is missing.
+        """
+        nncf = _import_nncf()
+        self._talk(f"calibrating int8 on the pictures of {self._folder}; this takes about a minute, once")
+        chosen, compared = self._pictures[:_CALIBRATED], (self._pictures[_CALIBRATED:] or self._pictures)[:_COMPARED]
+        kept = KeptGraph(folder, graph.positions, contextlib.ExitStack())
+        data = nncf.Dataset(chosen, lambda path: dict(zip(graph.examples, self._inputs(kept, path))))
+        with _quiet():
+            rough = nncf.quantize(
+                model,
+                data,
+                subset_size=len(chosen),
+                model_type=nncf.ModelType.TRANSFORMER,
+                ignored_scope=nncf.IgnoredScope(types=["Convolution", "ConvolutionBackpropData"]),
+            )
+        mean, rank = _compare(model, rough, [self._inputs(kept, path) for path in compared])
+        if mean > MEAN_BOUND or rank < RANK_BOUND:
+            raise EngineError(
+                f"int8 strays too far from float32 with these weights: mean difference {100 * mean:.2f} % of the range "
+                f"(bound {100 * MEAN_BOUND:.0f} %), rank correlation {rank:.4f} (bound {RANK_BOUND})",
+                "use --precision bf16 or fp32",
+            )
+        self._talk(f"int8 differs from float32 by {100 * mean:.2f} % of the range, rank correlation {rank:.4f}")
+        facts = {"pictures": _digest(self._pictures), "mean_difference": mean, "rank_correlation": rank}
+        (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
+        return rough
+
+    def _inputs(self, graph: KeptGraph, path: Path) -> list[np.ndarray]:
+        rgb = read_picture(path).rgb
+        plan = plan_input(rgb.shape[1], rgb.shape[0], self._row.input_size)
+        return graph.inputs(to_network_input(rgb, plan)[None])
 
 
 def _compare(source: Any, model: Any, inputs: Sequence[Sequence[np.ndarray]]) -> tuple[float, float]:
@@ -118,12 +121,6 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     ranks = np.empty(values.size)
     ranks[np.argsort(values, axis=None, kind="stable")] = np.arange(values.size)
     return ranks
-
-
-def _inputs(graph: KeptGraph, row: ModelRow, path: Path) -> list[np.ndarray]:
-    rgb = read_picture(path).rgb
-    plan = plan_input(rgb.shape[1], rgb.shape[0], row.input_size)
-    return graph.inputs(to_network_input(rgb, plan)[None])
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -342,7 +342,7 @@ class TestModelOptions:
             (("--encoder", "tiny", "--if-exists", "ask"), 2, "choose from: skip, overwrite, error"),
             (("--encoder", "tiny", "--device", "gpu"), 2, "no device is called 'gpu'"),
             (("--encoder", "tiny", "--backend", "tpu"), 2, "no backend is called 'tpu'"),
-            (("--encoder", "tiny", "--precision", "int8"), 2, "no precision is called 'int8'"),
+            (("--encoder", "tiny", "--precision", "int4"), 2, "no precision is called 'int4'"),
             (("--encoder", "vits"), 4, "cannot get depth_anything_v2_vits.pth"),
             (("--metric", "outdoor"), 4, "cannot get depth_anything_v2_metric_vkitti_vits.pth"),
             (("--encoder", "vitg"), 4, "was never published"),

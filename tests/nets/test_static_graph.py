@@ -19,8 +19,9 @@ NETWORKS: dict[str, AnyConfig] = {
 }
 # What every exporter knows. Nothing that asks for a size, and no bicubic resize.
 KNOWN = set(
-    "_convolution reshape permute add cat layer_norm linear transpose matmul softmax gelu silu mul slice relu relu_"
-    " squeeze select hardtanh hardtanh_ relu6 relu6_ sigmoid to upsample_bilinear2d scaled_dot_product_attention".split()
+    "_convolution reshape permute add cat layer_norm linear transpose matmul softmax gelu silu mul slice relu"
+    " relu_ squeeze select hardtanh hardtanh_ relu6 relu6_ sigmoid to upsample_bilinear2d"
+    " scaled_dot_product_attention".split()
 )
 ATTENTIONS = (True, False) if HAS_FUSED else (False,)
 
