@@ -120,7 +120,7 @@ def depth(monkeypatch, capfdbinary, tiny_weights):
     """Run the command in this process: depth("image", "a.jpg") -> Ran. stdin: its bytes."""
     import torch
 
-    from depthcli.cli.app import main
+    from depthcli.cli import app
 
     # Many threads make a small network slow, and other bits than one, which is what `start` gives.
     threads = torch.get_num_threads()
@@ -131,7 +131,7 @@ def depth(monkeypatch, capfdbinary, tiny_weights):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         capfdbinary.readouterr()
         with pytest.raises(SystemExit) as ended:
-            main()
+            app.run()
         captured = capfdbinary.readouterr()
         ran = Ran(ended.value.code or 0, captured.out, captured.err.decode())
         assert "Traceback" not in ran.err

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
+import io
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import torch
 
@@ -16,33 +18,43 @@ from depthcli.errors import EngineError
 OPSET = 17
 OUTPUT = "depth"
 
+Trace = Union[torch.jit.ScriptModule, "torch.jit.ScriptFunction[Any, Any]"]
 Examples = Mapping[str, torch.Tensor]
 
 
-def export_onnx(
-    trace: torch.jit.ScriptModule, examples: Examples, path: Path, any_size: bool, facts: Mapping[str, str]
-) -> None:
+def export_onnx(trace: Trace, examples: Examples, path: Path, any_size: bool, facts: Mapping[str, str]) -> None:
     """Write a trace as ONNX.
 
     examples: an input (B, C, H, W) by name, in order. any_size: H and W of inputs and answer are left open.
     facts: texts that the file carries as its metadata. Raises EngineError where the package `onnx` is missing or the
     network cannot be written.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise EngineError(f"the network cannot be written as ONNX: {error}", 'pip install "depthcli[onnx]"') from error
+    content = to_onnx(trace, examples, any_size)
+    import onnx
 
+    model = onnx.load_from_string(content)
+    onnx.helper.set_model_props(model, dict(facts))
+    onnx.save(model, str(path))
+
+
+def to_onnx(trace: Trace, examples: Examples, any_size: bool) -> bytes:
+    """Return a trace as the content of an ONNX file. Arguments and errors as for `export_onnx`."""
+    if importlib.util.find_spec("onnx") is None:  # which torch needs for it
+        raise EngineError(
+            "the network cannot be written as ONNX without the package onnx", 'pip install "depthcli[onnx]"'
+        )
     axes = {name: {2: f"{name}_height", 3: f"{name}_width"} for name in examples}
     # torch 1.13 has only the exporter for traces, and later ones have to be told.
-    traces: Any = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    export: Any = torch.onnx.export  # whose types no longer know of streams
+    traces = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    content = io.BytesIO()
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that exporter is deprecated
-            torch.onnx.export(
+            export(
                 trace,
                 tuple(examples.values()),
-                str(path),
+                content,
                 input_names=list(examples),
                 output_names=[OUTPUT],
                 dynamic_axes={**axes, OUTPUT: {1: "height", 2: "width"}} if any_size else None,
@@ -52,15 +64,10 @@ def export_onnx(
     except RuntimeError as error:  # above all: protobuf holds 2 GB and no more, which vitg exceeds
         reason = str(error).strip().splitlines()[0]
         raise EngineError(f"the network cannot be written as ONNX: {reason}", "use openvino") from error
-    if facts:
-        model = onnx.load(str(path))
-        onnx.helper.set_model_props(model, dict(facts))
-        onnx.save(model, str(path))
+    return content.getvalue()
 
 
-def export_openvino(
-    trace: torch.jit.ScriptModule, examples: Examples, path: Path, any_size: bool, facts: Mapping[str, str]
-) -> None:
+def export_openvino(trace: Trace, examples: Examples, path: Path, any_size: bool, facts: Mapping[str, str]) -> None:
     """Write a trace as OpenVINO's .xml and, beside it, .bin, weights in float32. Arguments as for ONNX."""
     import openvino as ov
 
@@ -70,7 +77,7 @@ def export_openvino(
     ov.save_model(model, path, compress_to_fp16=False)
 
 
-def to_openvino(trace: torch.jit.ScriptModule, examples: Examples, any_size: bool) -> Any:
+def to_openvino(trace: Trace, examples: Examples, any_size: bool) -> Any:
     """Return a trace as a model of OpenVINO, which shares the memory of its weights.
 
     Through the frontend itself: `openvino.convert_model` takes three times as long and reports to its makers.

@@ -1,16 +1,16 @@
-"""A checkpoint's graph for engines that compile for themselves: out of the cache, or traced, converted and kept there.
+"""A checkpoint's graph for engines that compile for themselves: out of the cache, or traced, compiled and kept there.
 
-Only a graph that is not there yet needs torch, and only while it is made.
+Only a graph that is not there yet needs torch, and only while it is made. It is kept while the first picture is
+computed, so that nobody waits for the disk.
 """
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
+import threading
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 import numpy as np
 
@@ -23,28 +23,22 @@ if TYPE_CHECKING:
     from depthcli.nets.any_size import AnySizeGraph
 
 # To be raised with every change of the networks or of the way they are converted that changes the files.
-GRAPH_VERSION = 1
+GRAPH_VERSION = 2
 _POSITIONS = "positions.npy"
 _KEPT_GRIDS = 16
 
-Write = Callable[["AnySizeGraph", Path], None]
+Write = Callable[[Path], None]
 
 
 @dataclass
-class KeptGraph:
-    """The files of one graph.
+class GraphInputs:
+    """What a graph is fed. positions: the trained grid (D, side, side) float32, None for a network of convolutions."""
 
-    folder: where they are. positions: the trained grid (D, side, side) float32, None for a network of convolutions.
-    temporary: what has to live as long as the folder is needed, where it is not in the cache.
-    """
-
-    folder: Path
     positions: Optional[np.ndarray]
-    temporary: contextlib.ExitStack
     _grids: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
 
-    def inputs(self, image: np.ndarray) -> list[np.ndarray]:
-        """Return the graph's inputs for one picture (1, 3, H, W)."""
+    def of(self, image: np.ndarray) -> list[np.ndarray]:
+        """Return the graph's inputs, in order, for one picture (1, 3, H, W)."""
         if self.positions is None:
             return [image]
         grid = image.shape[2] // PATCH, image.shape[3] // PATCH
@@ -54,51 +48,70 @@ class KeptGraph:
             self._grids[grid] = resize_positions(self.positions, *grid)
         return [image, self._grids[grid]]
 
+
+class GraphEngine(Protocol):
+    """How an engine takes a graph."""
+
+    def is_current(self, kept: Optional[Path]) -> bool:
+        """Return whether the entry that the cache has, or None, is what is wanted."""
+
+    def load(self, folder: Path) -> Any:
+        """Return what runs, from the files of an entry of the cache."""
+
+    def compile(self, graph: AnySizeGraph) -> tuple[Any, Write]:
+        """Return what runs, and a function that writes an entry's files into a folder, in a thread of its own."""
+
+
+class EngineGraph:
+    """A checkpoint's graph in an engine, out of the cache where it is there.
+
+    name: what it is kept under. `network` is what the engine runs, `inputs` what it is fed. Raises ModelError where
+    the weights cannot be read, and what the engine raises. Where nothing can be kept, `talk` is told at the end.
+    """
+
+    def __init__(
+        self, engine: GraphEngine, name: str, row: ModelRow, weights: WeightsFile, trust: bool, talk: Talk
+    ) -> None:
+        self._talk = talk
+        self._keeping: Optional[threading.Thread] = None
+        self._trouble: Optional[Exception] = None
+        folder = graph_cache.find(name)
+        if engine.is_current(folder):
+            assert folder is not None
+            self.network = engine.load(folder)
+            self.inputs = GraphInputs(np.load(folder / _POSITIONS) if (folder / _POSITIONS).exists() else None)
+        else:
+            graph = _trace(row, weights, trust)
+            self.network, write = engine.compile(graph)
+            self.inputs = GraphInputs(graph.positions)
+            self._keeping = threading.Thread(target=self._keep, args=(name, write, graph.positions))
+            self._keeping.start()
+
     def close(self) -> None:
-        """Remove what is not kept."""
-        self.temporary.close()
+        """Wait until the graph is kept, and free it; closing twice is no error."""
+        if self._keeping is not None:
+            self._keeping.join()
+        if self._trouble is not None:
+            reason = getattr(self._trouble, "strerror", None) or self._trouble
+            self._talk(
+                f"the network was not kept in {graph_cache.cache_folder()} and will be converted again: {reason}"
+            )
+        self.network = self._keeping = self._trouble = None
+
+    def _keep(self, name: str, write: Write, positions: Optional[np.ndarray]) -> None:
+        try:
+            with graph_cache.new_entry(name) as partial:
+                write(partial)
+                if positions is not None:
+                    np.save(partial / _POSITIONS, positions)
+        except Exception as error:  # whatever it is, the graph itself runs
+            self._trouble = error
 
 
 def graph_name(package: str, row: ModelRow, weights: WeightsFile) -> str:
     """Return what a checkpoint's graph is kept under, for the engine of this package in its present version."""
     form = f"{row.encoder}-metric" if row.metric else row.encoder
     return f"{form}-{weights.sha256[:32]}-{package}-{version(package)}-{GRAPH_VERSION}"
-
-
-def obtain_graph(
-    name: str,
-    row: ModelRow,
-    weights: WeightsFile,
-    trust: bool,
-    talk: Talk,
-    write: Write,
-    is_current: Optional[Callable[[Optional[Path]], bool]] = None,
-) -> KeptGraph:
-    """Return the graph of a checkpoint as `write` puts it into a folder for an engine.
-
-    name: what it is kept under. is_current: asked, where given, whether what is there, or None, is what is wanted; else
-    what is there is. Raises ModelError where the weights cannot be read. Where nothing can be kept the graph is made in
-    a temporary folder, and `talk` is told.
-    """
-    temporary = contextlib.ExitStack()
-    folder = graph_cache.find(name)
-    if is_current and not is_current(folder):
-        folder = None
-    if folder is None:
-        graph = _trace(row, weights, trust)
-        try:
-            with graph_cache.new_entry(name) as partial:
-                _write(graph, partial, write)
-            folder = graph_cache.find(name)
-            reason = "it is gone"
-        except OSError as error:
-            reason = error.strerror or str(error)
-        if folder is None:
-            talk(f"the network cannot be kept in {graph_cache.cache_folder()} and will be converted again: {reason}")
-            folder = Path(temporary.enter_context(tempfile.TemporaryDirectory(prefix="depthcli-")))
-            _write(graph, folder, write)
-    positions = np.load(folder / _POSITIONS) if (folder / _POSITIONS).exists() else None
-    return KeptGraph(folder, positions, temporary)
 
 
 def _trace(row: ModelRow, weights: WeightsFile, trust: bool) -> AnySizeGraph:
@@ -108,9 +121,3 @@ def _trace(row: ModelRow, weights: WeightsFile, trust: bool) -> AnySizeGraph:
 
     state = read_state(weights.path, weights.sha256, trust=trust)
     return trace_any_size(load_network(row, state, weights.path.name))
-
-
-def _write(graph: AnySizeGraph, folder: Path, write: Write) -> None:
-    write(graph, folder)
-    if graph.positions is not None:
-        np.save(folder / _POSITIONS, graph.positions)

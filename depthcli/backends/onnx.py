@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 
 from depthcli.backends import Arrays, EngineChoice
-from depthcli.backends.graphs import graph_name, obtain_graph
+from depthcli.backends.graphs import EngineGraph, Write, graph_name
 from depthcli.cores import compute_threads
 from depthcli.errors import EngineError
 from depthcli.memory import check_memory, free_memory
@@ -33,16 +34,10 @@ class OnnxRuntime:
             raise EngineError(f"onnx runs on the CPU here, not on {choice.device}", "use --backend torch")
         if choice.precision not in ("auto", "fp32"):
             raise EngineError(f"onnx computes in fp32, not {choice.precision}", "use --backend openvino or torch")
-        ort = _import_onnxruntime()
+        engine = _GraphEngine(_import_onnxruntime())
         self._row = row
-        self._graph = obtain_graph(graph_name("onnxruntime", row, weights), row, weights, trust, talk, _write_graph)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = compute_threads()
-        options.log_severity_level = 3  # errors; what it would warn of is its own affair
-        with _engine_errors():
-            path = str(self._graph.folder / _FILE)
-            self._session: Any = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self._names = [item.name for item in self._session.get_inputs()]
+        self._graph = EngineGraph(engine, graph_name("onnxruntime", row, weights), row, weights, trust, talk)
+        self._names = [item.name for item in self._graph.network.get_inputs()]
         self.description = f"onnxruntime {version('onnxruntime')} cpu fp32"
 
     def check(self, plan: InputPlan, batch: int) -> None:
@@ -51,19 +46,47 @@ class OnnxRuntime:
 
     def run(self, inputs: Arrays) -> Arrays:
         """Return {"depth": (B, H, W) float32} for {"image": (B, 3, H, W) float32}."""
-        if self._session is None:
+        session, names = self._graph.network, self._names
+        if session is None:
             raise EngineError("this estimator is closed", "open another one")
         with _engine_errors():
             depth = [
-                self._session.run(None, dict(zip(self._names, self._graph.inputs(image))))[0]
+                session.run(None, dict(zip(names, self._graph.inputs.of(image))))[0]
                 for image in np.ascontiguousarray(inputs["image"])[:, None]
             ]
         return {"depth": np.concatenate(depth)}
 
     def close(self) -> None:
         """Free the network; closing twice is no error."""
-        self._session = None
         self._graph.close()
+
+
+@dataclass(frozen=True)
+class _GraphEngine:
+    runtime: Any
+
+    def is_current(self, kept: Optional[Path]) -> bool:
+        return kept is not None
+
+    def load(self, folder: Path) -> Any:
+        return self._session(str(folder / _FILE))
+
+    def compile(self, graph: AnySizeGraph) -> tuple[Any, Write]:
+        from depthcli.backends.exports import to_onnx
+
+        content = to_onnx(graph.trace, graph.examples, any_size=True)
+
+        def write(folder: Path) -> None:
+            (folder / _FILE).write_bytes(content)
+
+        return self._session(content), write
+
+    def _session(self, model: Union[str, bytes]) -> Any:
+        options = self.runtime.SessionOptions()
+        options.intra_op_num_threads = compute_threads()
+        options.log_severity_level = 3  # errors; what it would warn of is its own affair
+        with _engine_errors():
+            return self.runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _import_onnxruntime() -> Any:
@@ -74,12 +97,6 @@ def _import_onnxruntime() -> Any:
             f"ONNX Runtime is not installed or does not load here: {error}", 'pip install "depthcli[onnx]"'
         ) from error
     return onnxruntime
-
-
-def _write_graph(graph: AnySizeGraph, folder: Path) -> None:
-    from depthcli.backends.exports import export_onnx
-
-    export_onnx(graph.trace, graph.examples, folder / _FILE, any_size=True, facts={})
 
 
 @contextlib.contextmanager

@@ -7,18 +7,20 @@ thousandths of its range; all else in float32. What of OpenVINO talks to a netwo
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
 from depthcli.backends import Arrays, EngineChoice
-from depthcli.backends.graphs import KeptGraph, graph_name, obtain_graph
+from depthcli.backends.graphs import EngineGraph, Write, graph_name
 from depthcli.cores import compute_threads
 from depthcli.errors import EngineError
 from depthcli.memory import check_memory, free_memory
@@ -27,6 +29,7 @@ from depthcli.weights import Talk, WeightsFile
 from depthcli.zoo import LiteConfig, ModelRow
 
 if TYPE_CHECKING:
+    from depthcli.backends.quantize import Calibration
     from depthcli.nets.any_size import AnySizeGraph
 
 _FILE = "compiled.blob"
@@ -41,17 +44,21 @@ class OpenVino:
     def __init__(self, row: ModelRow, weights: WeightsFile, choice: EngineChoice, trust: bool, talk: Talk) -> None:
         if choice.device not in ("auto", "cpu"):
             raise EngineError(f"openvino runs on the CPU here, not on {choice.device}", "use --backend torch")
-        ov = _import_openvino()
-        self._row = row
         with _engine_errors():
-            core = ov.Core()
+            core = shared_core()
             capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
             cpu = [core.get_property("CPU", "FULL_DEVICE_NAME"), *capabilities]
         precision = _pick_precision(choice.precision, capabilities, row)
-        # Between its int8 layers a network computes in the best that the CPU has.
-        hint = _pick_precision("auto", capabilities, row) if precision == "int8" else precision
+        calibration = None
+        if precision == "int8":
+            from depthcli.backends.quantize import Calibration
+
+            calibration = Calibration(row, choice.calibration, talk)
         settings = {
-            "INFERENCE_PRECISION_HINT": _HINTS[hint],
+            # Between its int8 layers a network computes in the best that the CPU has.
+            "INFERENCE_PRECISION_HINT": _HINTS[
+                _pick_precision("auto", capabilities, row) if calibration else precision
+            ],
             "INFERENCE_NUM_THREADS": compute_threads(),
             "NUM_STREAMS": 1,
             # Two processes that pin their threads pin them to the same cores.
@@ -59,29 +66,10 @@ class OpenVino:
         }
         # What is compiled for one CPU need not run on another that shares the cache.
         name = f"{graph_name('openvino', row, weights)}-{precision}-{_digest(cpu)}"
-
-        def write(graph: AnySizeGraph, folder: Path) -> None:
-            with _engine_errors():
-                model = _convert(graph)
-            if calibration is not None:
-                model = calibration.quantized(model, graph, folder)
-            with _engine_errors():
-                (folder / _FILE).write_bytes(core.compile_model(model, "CPU", settings).export_model().getbuffer())
-
-        calibration = None
-        is_current = None
-        if precision == "int8":
-            from depthcli.backends.quantize import Calibration
-
-            calibration = Calibration(row, choice.calibration, talk)
-            is_current = calibration.is_that_of
-        self._graph: KeptGraph = obtain_graph(name, row, weights, trust, talk, write, is_current)
+        self._row = row
+        self._graph = EngineGraph(_GraphEngine(core, settings, calibration), name, row, weights, trust, talk)
         with _engine_errors():
-            # Mapped, so that a process takes from the disk what it uses, and processes share it.
-            blob = np.memmap(self._graph.folder / _FILE, np.uint8, "c")
-            compiled = core.import_model(ov.Tensor(blob, shared_memory=True), "CPU", settings)
-            self._request: Any = compiled.create_infer_request()
-        self._blob: Any = blob
+            self._request: Any = self._graph.network.compiled.create_infer_request()
         self.description = f"openvino {version('openvino')} cpu {precision}"
 
     def check(self, plan: InputPlan, batch: int) -> None:
@@ -98,14 +86,72 @@ class OpenVino:
         depth = []
         with _engine_errors():
             for image in np.ascontiguousarray(inputs["image"])[:, None]:
-                results = self._request.infer(self._graph.inputs(image), share_inputs=True)
+                results = self._request.infer(self._graph.inputs.of(image), share_inputs=True)
                 depth.append(results[0].copy())  # the next picture is written to the same memory
         return {"depth": np.concatenate(depth)}
 
     def close(self) -> None:
         """Free the network; closing twice is no error."""
-        self._request = self._blob = None
+        self._request = None
         self._graph.close()
+
+
+@dataclass(frozen=True)
+class _Network:
+    """What OpenVINO compiled, and the mapped file that it reads its weights from and does not keep alive itself."""
+
+    compiled: Any
+    blob: Optional[np.ndarray] = None
+
+
+@dataclass(frozen=True)
+class _GraphEngine:
+    core: Any
+    settings: dict[str, Any]
+    calibration: Optional[Calibration]
+
+    def is_current(self, kept: Optional[Path]) -> bool:
+        return kept is not None if self.calibration is None else self.calibration.is_that_of(kept)
+
+    def load(self, folder: Path) -> _Network:
+        from openvino import Tensor
+
+        # Mapped, so that a process takes from the disk what it uses, and processes share it.
+        blob = np.memmap(folder / _FILE, np.uint8, "c")
+        with _engine_errors():
+            return _Network(self.core.import_model(Tensor(blob, shared_memory=True), "CPU", self.settings), blob)
+
+    def compile(self, graph: AnySizeGraph) -> tuple[_Network, Write]:
+        from depthcli.backends.exports import to_openvino
+
+        with _engine_errors():
+            model = to_openvino(graph.trace, graph.examples, any_size=True)
+        facts: dict[str, str] = {}
+        if self.calibration is not None:
+            model, facts = self.calibration.quantized(model, graph)
+        with _engine_errors():
+            compiled = self.core.compile_model(model, "CPU", self.settings)
+
+        def write(folder: Path) -> None:
+            (folder / _FILE).write_bytes(compiled.export_model().getbuffer())
+            for file, text in facts.items():
+                (folder / file).write_text(text, encoding="utf-8")
+
+        return _Network(compiled), write
+
+
+def shared_core() -> Any:
+    """Return OpenVINO's core, one for the whole life of a process. Raises EngineError where the package is missing.
+
+    Each core gives signal handlers a stack, and of two that go in the order they came the second gives them back that
+    of the first, which is freed: the next Ctrl-C would be a segmentation fault (seen with 2026.4).
+    """
+    return _only_core(_import_openvino())
+
+
+@functools.cache
+def _only_core(openvino: Any) -> Any:
+    return openvino.Core()
 
 
 def _import_openvino() -> Any:
@@ -162,12 +208,6 @@ def _pick_precision(wanted: str, capabilities: list[str], row: ModelRow) -> str:
 
 def _digest(facts: list[str]) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
-
-
-def _convert(graph: AnySizeGraph) -> Any:
-    from depthcli.backends.exports import to_openvino
-
-    return to_openvino(graph.trace, graph.examples, any_size=True)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
-from depthcli.backends.graphs import KeptGraph
+from depthcli.backends.graphs import GraphInputs
 from depthcli.errors import EngineError, PictureError, UsageError
 from depthcli.io.images import is_picture, read_picture
 from depthcli.preprocess import plan_input, to_network_input
@@ -66,16 +66,16 @@ class Calibration:
             return True
         return kept is not None and _facts(kept)["pictures"] == _digest(self._pictures)
 
-    def quantized(self, model: Any, graph: AnySizeGraph, folder: Path) -> Any:
-        """Return a model of OpenVINO in int8, and note in a folder how far it is from float32; takes a minute.
+    def quantized(self, model: Any, graph: AnySizeGraph) -> tuple[Any, dict[str, str]]:
+        """Return a model of OpenVINO in int8, and the texts to keep beside it by file name; takes a minute.
 
         Raises EngineError where that is further than the bounds, or NNCF is missing.
         """
         nncf = _import_nncf()
         self._talk(f"calibrating int8 on the pictures of {self._folder}; this takes about a minute, once")
         chosen, compared = self._pictures[:_CALIBRATED], (self._pictures[_CALIBRATED:] or self._pictures)[:_COMPARED]
-        kept = KeptGraph(folder, graph.positions, contextlib.ExitStack())
-        data = nncf.Dataset(chosen, lambda path: dict(zip(graph.examples, self._inputs(kept, path))))
+        inputs = GraphInputs(graph.positions)
+        data = nncf.Dataset(chosen, lambda path: dict(zip(graph.examples, self._inputs(inputs, path))))
         with _quiet():
             rough = nncf.quantize(
                 model,
@@ -84,7 +84,7 @@ class Calibration:
                 model_type=nncf.ModelType.TRANSFORMER,
                 ignored_scope=nncf.IgnoredScope(types=["Convolution", "ConvolutionBackpropData"]),
             )
-        mean, rank = _compare(model, rough, [self._inputs(kept, path) for path in compared])
+        mean, rank = _compare(model, rough, [self._inputs(inputs, path) for path in compared])
         if mean > MEAN_BOUND or rank < RANK_BOUND:
             raise EngineError(
                 f"int8 strays too far from float32 with these weights: mean difference {100 * mean:.2f} % of the range "
@@ -93,20 +93,19 @@ class Calibration:
             )
         self._talk(f"int8 differs from float32 by {100 * mean:.2f} % of the range, rank correlation {rank:.4f}")
         facts = {"pictures": _digest(self._pictures), "mean_difference": mean, "rank_correlation": rank}
-        (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
-        return rough
+        return rough, {_FACTS: json.dumps(facts)}
 
-    def _inputs(self, graph: KeptGraph, path: Path) -> list[np.ndarray]:
+    def _inputs(self, inputs: GraphInputs, path: Path) -> list[np.ndarray]:
         rgb = read_picture(path).rgb
         plan = plan_input(rgb.shape[1], rgb.shape[0], self._row.input_size)
-        return graph.inputs(to_network_input(rgb, plan)[None])
+        return inputs.of(to_network_input(rgb, plan)[None])
 
 
 def _compare(source: Any, model: Any, inputs: Sequence[Sequence[np.ndarray]]) -> tuple[float, float]:
     """Return the mean difference over the range, averaged over pictures, and the least rank correlation."""
-    import openvino as ov
+    from depthcli.backends.openvino import shared_core
 
-    core = ov.Core()
+    core = shared_core()
     exact = core.compile_model(source, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     rough = core.compile_model(model, "CPU")
     means, ranks = [], []

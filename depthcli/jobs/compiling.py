@@ -180,9 +180,9 @@ def _run_onnx(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _run_openvino(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    import openvino
+    from depthcli.backends.openvino import shared_core
 
-    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = shared_core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda image: np.array(compiled([image])[0])
 
 

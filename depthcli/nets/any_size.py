@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from depthcli.nets.lite_depth import LiteDepth
 from depthcli.nets.vit import Block
 from depthcli.zoo import PATCH
 
+if TYPE_CHECKING:
+    TracedFunction = torch.jit.ScriptFunction[Any, Any]
+
 
 @dataclass(frozen=True, eq=False)
 class AnySizeGraph:
@@ -32,7 +35,7 @@ class AnySizeGraph:
     positions: the trained grid (D, side, side) float32, or None for a network of convolutions.
     """
 
-    trace: torch.jit.ScriptModule
+    trace: TracedFunction
     examples: dict[str, torch.Tensor]
     positions: Optional[np.ndarray]
 
@@ -52,13 +55,24 @@ def trace_any_size(network: nn.Module) -> AnySizeGraph:
     return AnySizeGraph(_trace(_AnySizeLite(network), {"image": image}), {"image": image}, None)
 
 
-def _trace(module: nn.Module, examples: dict[str, torch.Tensor]) -> torch.jit.ScriptModule:
+def _trace(module: nn.Module, examples: dict[str, torch.Tensor]) -> TracedFunction:
+    module.eval().requires_grad_(False)
+
+    # A function, not the module: its weights are constants from the start, in a third of the time that it takes to
+    # trace a module and to freeze it.
+    def forward(*inputs: torch.Tensor) -> Any:
+        return module(*inputs)
+
     with torch.no_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)  # of torch.jit, which no exporter can do without
-        traced = torch.jit.trace(module.eval(), tuple(examples.values()), check_trace=False)  # type: ignore[no-untyped-call]
-        # Weights become constants, which halves the time that a conversion takes.
-        frozen: torch.jit.ScriptModule = torch.jit.freeze(traced)
-        return frozen
+        traced: TracedFunction = torch.jit.trace(  # type: ignore[no-untyped-call]
+            forward, tuple(examples.values()), check_trace=False
+        )
+    # One node per constant, which halves the time of a conversion. Freezing a module ends with the same two.
+    passes: Any = torch._C
+    passes._jit_pass_constant_pooling(traced.graph)
+    passes._jit_pass_cse(traced.graph)
+    return traced
 
 
 class _AnySizeLite(nn.Module):

@@ -121,7 +121,9 @@ def test_what_an_engine_cannot_do_is_an_error_and_no_other_engine(engine: str, c
 @pytest.mark.parametrize("engine", OTHERS)
 def test_a_network_is_converted_once(engine: str, checkpoints, monkeypatch) -> None:
     image = picture(42, 56)
-    first = opened("vit", checkpoints, engine).run({"image": image})["depth"]
+    maker = opened("vit", checkpoints, engine)
+    first = maker.run({"image": image})["depth"]
+    maker.close()  # by when it is kept
 
     def fails(*_: object) -> None:
         raise AssertionError("converted again")
@@ -137,9 +139,10 @@ def test_where_nothing_can_be_kept_it_runs_all_the_same_and_says_so(engine, chec
     said: list[str] = []
     backend = open_backend(ROWS["lite"], checkpoints["lite"], EngineChoice(engine), talk=said.append)
     assert backend.run({"image": picture(42, 56)})["depth"].std() > 0
-    (line,) = said
-    assert "cannot be kept" in line and str(tmp_path / "file") in line
     backend.close()
+    backend.close()
+    (line,) = said
+    assert "was not kept" in line and str(tmp_path / "file") in line
 
 
 @pytest.mark.parametrize("engine", OTHERS)
@@ -233,6 +236,21 @@ def test_a_network_that_is_kept_runs_without_torch(checkpoints) -> None:
         [sys.executable, "-c", code], input=given, stdout=subprocess.PIPE, env=environment(), check=True
     )
     assert ran.stdout.decode().split("\n")[0] == "(1, 42, 56) False"
+
+
+@pytest.mark.parametrize("engine", ["torch", *OTHERS])
+def test_ctrl_c_is_an_interruption_after_engines_were_closed(engine: str, checkpoints) -> None:
+    code = (
+        "import os, pickle, signal, sys; from depthcli.backends import EngineChoice, open_backend\n"
+        "row, weights, engine = pickle.load(sys.stdin.buffer)\n"
+        "backends = [open_backend(row, weights, EngineChoice(engine)) for _ in range(2)]\n"
+        "while backends: backends.pop(0).close()\n"
+        "try: os.kill(os.getpid(), signal.SIGINT)\n"
+        "except KeyboardInterrupt: print('interrupted')"
+    )
+    given = pickle.dumps((ROWS["vit"], checkpoints["vit"], engine))
+    ran = subprocess.run([sys.executable, "-c", code], input=given, stdout=subprocess.PIPE, env=environment())
+    assert (ran.returncode, ran.stdout.decode().strip()) == (0, "interrupted")
 
 
 @pytest.mark.skipif("openvino" not in OTHERS, reason="openvino has no wheel for this Python")
