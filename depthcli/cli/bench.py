@@ -73,8 +73,9 @@ def bench(
 ) -> None:
     """Measure speed and memory: engines side by side, whole processes, and a folder.
 
-    Nothing is downloaded: without weights the network gets random ones, which take as long. The engines take turns, as
-    machines are shared: ratios are what to compare, between rows of one run. Progress goes to stderr.
+    Nothing is downloaded: without weights the network gets random ones, which take as long.
+    Engines take turns, as machines are shared: what to compare is rows of one run, by their ratios.
+    Progress goes to stderr.
 
     Examples: depth bench · depth bench --encoder vits --backend all · depth bench --images photos --peers --json
     """
