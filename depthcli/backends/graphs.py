@@ -85,10 +85,15 @@ class EngineGraph:
             self.network, write = engine.compile(graph)
             self.inputs = GraphInputs(graph.positions)
             self._keeping = threading.Thread(target=self._keep, args=(name, write, graph.positions))
+
+    def keep(self) -> None:
+        """Begin to keep a graph that is new. To be called where an engine computes: till then Python has more to do."""
+        if self._keeping is not None and self._keeping.ident is None:
             self._keeping.start()
 
     def close(self) -> None:
         """Wait until the graph is kept, and free it; closing twice is no error."""
+        self.keep()
         if self._keeping is not None:
             self._keeping.join()
         if self._trouble is not None:

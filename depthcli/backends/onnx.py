@@ -49,6 +49,7 @@ class OnnxRuntime:
         session, names = self._graph.network, self._names
         if session is None:
             raise EngineError("this estimator is closed", "open another one")
+        self._graph.keep()
         with _engine_errors():
             depth = [
                 session.run(None, dict(zip(names, self._graph.inputs.of(image))))[0]

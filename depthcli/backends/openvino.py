@@ -83,6 +83,7 @@ class OpenVino:
         """
         if self._request is None:
             raise EngineError("this estimator is closed", "open another one")
+        self._graph.keep()
         depth = []
         with _engine_errors():
             for image in np.ascontiguousarray(inputs["image"])[:, None]:
