@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Optional, Union
 
 import numpy as np
 
 from depthcli import weights as weight_files
-from depthcli.backends import Backend, EngineChoice, check_choice, open_backend
+from depthcli.backends import COMPILED, Backend, EngineChoice, check_choice, open_backend
+from depthcli.backends.artifact import find_artifacts, origin_of, select_artifacts, stretch_of
 from depthcli.depthmap import DepthMap, Origin
 from depthcli.errors import CheckpointError, PictureError, UsageError
 from depthcli.io.images import Picture, read_picture
@@ -69,6 +71,14 @@ def resolve_model(choice: ModelChoice, talk: Talk = lambda line: None) -> tuple[
 
 def _row_and_checkpoint(choice: ModelChoice, talk: Talk) -> tuple[ModelRow | None, Path | None]:
     """Return the row, or None for the automatic choice, and the file that was named, or None."""
+    row, checkpoint = _named(choice)
+    if row is None and checkpoint is not None:
+        row = weight_files.row_for_checkpoint(checkpoint) or _row_by_tensors(checkpoint, choice.trust, talk)
+    return row, checkpoint
+
+
+def _named(choice: ModelChoice) -> tuple[ModelRow | None, Path | None]:
+    """Return the row and the file that were named, None for what was not."""
     checkpoint = choice.checkpoint
     encoder = None if choice.encoder == "auto" else choice.encoder
     if choice.model is not None:
@@ -83,9 +93,7 @@ def _row_and_checkpoint(choice: ModelChoice, talk: Talk) -> tuple[ModelRow | Non
         checkpoint = Path(choice.model)
     if encoder or choice.metric:
         return select_row(encoder or "vits", choice.metric), checkpoint
-    if checkpoint is None:
-        return None, None
-    return weight_files.row_for_checkpoint(checkpoint) or _row_by_tensors(checkpoint, choice.trust, talk), checkpoint
+    return None, checkpoint
 
 
 def _row_by_tensors(checkpoint: Path, trust: bool, talk: Talk) -> ModelRow:
@@ -100,13 +108,21 @@ def _row_by_tensors(checkpoint: Path, trust: bool, talk: Talk) -> ModelRow:
     return find_row(encoder)
 
 
+def _resolve_compiled(choice: ModelChoice, engine: EngineChoice) -> tuple[ModelRow, WeightsFile]:
+    """Return the row and the weights of the compiled networks that an engine is to run; no checkpoint is needed."""
+    row, checkpoint = _named(choice)
+    sha256 = None if checkpoint is None else weight_files.digest(checkpoint)
+    first = select_artifacts(find_artifacts(engine.artifacts, engine.backend), row.name if row else None, sha256)[0]
+    row = first.row if choice.max_depth is None else with_max_depth(first.row, choice.max_depth)
+    return row, origin_of(first)
+
+
 class DepthEstimator:
-    """A loaded model. Use it as a context manager, or call `close` to free the device.
+    """A loaded model. Use it as a context manager, or call `close` to free the device. Threads may share one.
 
     model: a zoo row's name, the path of a checkpoint, or "auto". input_size: length of the network input's shorter side
-    in pixels; None takes the model's own. backend: auto, or the engine's name. precision: auto,
-    exact (float32 as the reference computes it), fp32, bf16, fp16 or int8. calibration: a folder of
-    pictures for int8. talk: takes one line at a time about downloads and fallbacks.
+    in pixels; None takes the model's own. device, backend, precision, calibration, artifacts, shape_policy: as in
+    EngineChoice. talk: takes one line at a time about downloads and fallbacks.
     """
 
     def __init__(
@@ -118,17 +134,27 @@ class DepthEstimator:
         backend: str = "auto",
         precision: str = "auto",
         calibration: Optional[Path] = None,
+        artifacts: Optional[Path] = None,
+        shape_policy: str = "strict",
         talk: Talk = lambda line: None,
     ) -> None:
         choice = model if isinstance(model, ModelChoice) else ModelChoice(model=None if model == "auto" else model)
         # What cannot be is said before anything is downloaded, not at the first picture.
-        engine = EngineChoice(backend, device, precision, calibration)
+        engine = EngineChoice(backend, device, precision, calibration, artifacts, shape_policy)
         check_choice(engine)
         if input_size is not None:
             plan_input(1, 1, input_size)
-        self.row, self.weights = resolve_model(choice, talk)
-        self.input_size = self.row.input_size if input_size is None else input_size
+        compiled = engine.backend in COMPILED
+        self.row, self.weights = _resolve_compiled(choice, engine) if compiled else resolve_model(choice, talk)
+        if input_size is not None:
+            self.row = replace(self.row, input_size=input_size)
+        self._running = threading.Lock()
         self._backend: Backend = open_backend(self.row, self.weights, engine, choice.trust, talk)
+
+    @property
+    def input_size(self) -> int:
+        """Length of the shorter side of the network's input in pixels."""
+        return self.row.input_size
 
     @property
     def engine(self) -> str:
@@ -151,7 +177,7 @@ class DepthEstimator:
         """Return the input plan of a picture. Raises PictureError where it cannot fit into the memory."""
         height, width = picture.rgb.shape[:2]
         check_picture((width, height), free_memory())
-        plan = plan_input(width, height, self.input_size)
+        plan = self._backend.fit(plan_input(width, height, self.row.input_size))
         self._backend.check(plan, 1)
         return plan
 
@@ -160,12 +186,16 @@ class DepthEstimator:
         prepared = [self.prepare(picture) for picture in pictures]
         return [self.finish(item, output) for item, output in zip(prepared, self.run(prepared))]
 
-    # The three steps of an estimate, for a job that does them at the same time for different pictures: `prepare` and
-    # `finish` may run in any thread, `run` in one at a time.
+    # The three steps of an estimate, for a job that does them at the same time for different pictures. All may be
+    # called from any thread; the network itself is run for one at a time.
 
     def prepare(self, picture: Picture) -> Prepared:
         """Return the picture with the network's input made of it. Raises as `plan` does."""
         plan = self.plan(picture)
+        wanted = plan_input(*plan.picture_size, self.row.input_size)
+        if plan != wanted:
+            note = f"network input {_by(plan)} instead of {_by(wanted)}, stretched by {100 * stretch_of(plan):.1f} %"
+            picture = replace(picture, notes=(*picture.notes, note))
         return Prepared(picture, plan, to_network_input(picture.rgb, plan))
 
     def run(self, batch: Sequence[Prepared]) -> np.ndarray:
@@ -173,7 +203,8 @@ class DepthEstimator:
         if len({item.plan.input_size for item in batch}) != 1:
             raise ValueError("the pictures of a batch need one input size")
         self._backend.check(batch[0].plan, len(batch))
-        return self._backend.run({"image": np.stack([item.image for item in batch])})["depth"]
+        with self._running:
+            return self._backend.run({"image": np.stack([item.image for item in batch])})["depth"]
 
     def finish(self, prepared: Prepared, output: np.ndarray) -> DepthMap:
         """Return the depth map at the picture's size for the network's (H, W) answer."""
@@ -201,6 +232,10 @@ class DepthEstimator:
             input_size=plan.input_size,
             source=Path(picture.name).name,
         )
+
+
+def _by(plan: InputPlan) -> str:
+    return f"{plan.input_size[1]}x{plan.input_size[0]}"
 
 
 def open_picture(picture: AnyPicture) -> Picture:

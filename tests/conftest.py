@@ -94,11 +94,11 @@ def tiny_weights(tiny_file) -> Path:
     return path
 
 
-def photo(name: Path | str, size: tuple[int, int] = (80, 60)) -> Path:
+def photo(name: Path | str, size: tuple[int, int] = (80, 60), exif: bytes = b"") -> Path:
     """Make a picture of (width, height) pixels, of the kind its suffix says; folders are made."""
     path = Path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(reference_image(size[1], size[0])).save(path)
+    Image.fromarray(reference_image(size[1], size[0])).save(path, exif=exif)
     return path
 
 

@@ -27,7 +27,14 @@ ROOMS = (
     ("cli",),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
-MAY_IMPORT_TORCH = ("nets/", "backends/torch_eager.py", "backends/exports.py", "jobs/compiling.py", "jobs/peers.py")
+MAY_IMPORT_TORCH = (
+    "nets/",
+    "backends/torch_eager.py",
+    "backends/torchscript.py",
+    "backends/exports.py",
+    "jobs/compiling.py",
+    "jobs/peers.py",
+)
 
 
 def modules() -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,15 @@ def test_a_batch_gives_what_single_pictures_give() -> None:
             assert np.abs(depth.values - alone).max() <= 1e-5 * np.abs(alone).max()
         with pytest.raises(ValueError, match="one input size"):
             estimator.estimate_batch([open_picture(reference_image(60, 80)), open_picture(reference_image(80, 60))])
+
+
+def test_threads_may_share_an_estimator() -> None:
+    pictures = [open_picture(np.roll(reference_image(60, 80), shift, axis=1)) for shift in range(0, 80, 10)]
+    with tiny() as estimator, ThreadPoolExecutor(8) as pool:
+        wanted = [estimator.estimate(picture).values for picture in pictures]
+        for _ in range(4):
+            for depth, values in zip(pool.map(estimator.estimate, pictures), wanted):
+                assert np.array_equal(depth.values, values)
 
 
 def test_the_map_says_where_it_comes_from() -> None:

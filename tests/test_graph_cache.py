@@ -22,7 +22,7 @@ def store(name: str, content: bytes = b"graph", used: float = 0) -> None:
     with graph_cache.new_entry(name) as partial:
         (partial / "network.bin").write_bytes(content)
     if used:
-        os.utime(graph_cache.cache_folder() / name / "sizes.json", (used, used))
+        os.utime(graph_cache.cache_folder() / name / "contents.json", (used, used))
 
 
 def test_what_was_stored_is_found_again_and_nothing_else(folder: Path) -> None:
@@ -33,17 +33,19 @@ def test_what_was_stored_is_found_again_and_nothing_else(folder: Path) -> None:
     assert graph_cache.find("b") is None
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "no sizes", "broken sizes"])
+@pytest.mark.parametrize("damage", ["cut", "garbled", "gone", "no list", "broken list", "empty list"])
 def test_a_damaged_entry_is_not_found_and_can_be_replaced(folder: Path, damage: str) -> None:
     store("a")
     if damage == "cut":
         (folder / "a/network.bin").write_bytes(b"gra")
     elif damage == "gone":
         (folder / "a/network.bin").unlink()
-    elif damage == "no sizes":
-        (folder / "a/sizes.json").unlink()
+    elif damage == "garbled":
+        (folder / "a/network.bin").write_bytes(b"grapf")
+    elif damage == "no list":
+        (folder / "a/contents.json").unlink()
     else:
-        (folder / "a/sizes.json").write_text("[]")
+        (folder / "a/contents.json").write_text("[]" if damage == "broken list" else "{}")
     assert graph_cache.find("a") is None
     store("a", b"new")
     found = graph_cache.find("a")
@@ -69,6 +71,26 @@ def test_what_a_killed_process_left_is_removed_by_the_next(folder: Path) -> None
     assert os.listdir(folder) == ["b"]
 
 
+def test_what_another_machine_has_begun_in_a_shared_folder_stays(folder: Path) -> None:
+    store("a")
+    theirs = folder / ".part-another1234-999999-abc"
+    theirs.mkdir()
+    store("b")
+    graph_cache.clear()
+    assert os.listdir(folder) == [theirs.name]
+
+
+def test_processes_that_make_one_entry_at_once_all_succeed(folder: Path) -> None:
+    code = (
+        "from depthcli import graph_cache\n"
+        "for _ in range(40):\n"
+        "    with graph_cache.new_entry('a') as partial: (partial / 'x').write_bytes(b'graph')\n"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert graph_cache.find("a") and os.listdir(folder) == ["a"]
+
+
 def test_the_least_recently_used_go_when_there_is_too_much(monkeypatch) -> None:
     monkeypatch.setattr(graph_cache, "LIMIT_BYTES", 2500)
     store("old", bytes(1000), used=100)
@@ -86,9 +108,11 @@ def test_an_entry_larger_than_the_limit_stays_until_the_next_comes(monkeypatch) 
     assert [entry.name for entry in graph_cache.entries()] == ["next"]
 
 
-def test_clearing_removes_and_tells_all() -> None:
+def test_clearing_removes_and_tells_all(folder: Path) -> None:
+    (folder / "without a list").mkdir(parents=True)
     store("a", bytes(10))
     store("b", bytes(20))
     removed = graph_cache.clear()
-    assert {entry.name for entry in removed} == {"a", "b"} and sum(entry.bytes for entry in removed) >= 30
+    assert {entry.name for entry in removed} == {"a", "b", "without a list"}
+    assert sum(entry.bytes for entry in removed) >= 30 and os.listdir(folder) == []
     assert graph_cache.entries() == [] and graph_cache.clear() == []

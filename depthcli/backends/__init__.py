@@ -13,6 +13,7 @@ from typing import Optional, Protocol
 
 import numpy as np
 
+from depthcli.backends.artifact import SHAPE_POLICIES
 from depthcli.errors import UsageError
 from depthcli.preprocess import InputPlan
 from depthcli.weights import Talk, WeightsFile
@@ -25,7 +26,10 @@ BACKENDS = {
     "torch": "depthcli.backends.torch_eager:TorchEager",
     "openvino": "depthcli.backends.openvino:OpenVino",
     "onnx": "depthcli.backends.onnx:OnnxRuntime",
+    "torchscript": "depthcli.backends.torchscript:TorchScript",
 }
+# Those that run files of `depth compile` instead of checkpoints.
+COMPILED = ("torchscript",)
 # What `auto` takes on a CPU, the first that is installed, for these precisions; torch where there is none.
 _CPU_ENGINES = (("openvino", "openvino", ("auto", "fp32", "bf16", "int8")), ("onnx", "onnxruntime", ("auto", "fp32")))
 # Any of these is there where a driver for NVIDIA's or AMD's devices is.
@@ -41,12 +45,16 @@ class EngineChoice:
     precision: one of PRECISIONS. auto is the fastest whose answers stay within a few thousandths of the map's range:
     bf16 on a CPU that computes it, else fp32; exact is float32 in torch, as the reference computes it.
     calibration: a folder of pictures to choose the steps of int8 by; None takes those that were chosen before.
+    artifacts: a compiled network, or a folder of them; None takes those beside the checkpoints. shape_policy: one of
+    SHAPE_POLICIES, what to do with a picture whose size was not compiled.
     """
 
     backend: str = "auto"
     device: str = "auto"
     precision: str = "auto"
     calibration: Optional[Path] = None
+    artifacts: Optional[Path] = None
+    shape_policy: str = "strict"
 
 
 class Backend(Protocol):
@@ -56,6 +64,9 @@ class Backend(Protocol):
     """
 
     description: str
+
+    def fit(self, plan: InputPlan) -> InputPlan:
+        """Return the plan with an input size that the engine takes; raises EngineError where it has none for it."""
 
     def check(self, plan: InputPlan, batch: int) -> None:
         """Raise PictureError where a batch of this size would not fit into the device's memory."""
@@ -78,6 +89,15 @@ def check_choice(choice: EngineChoice) -> None:
         raise UsageError(f"no precision is called {precision!r}", f"choose from: {', '.join(PRECISIONS)}")
     if choice.calibration is not None and precision != "int8":
         raise UsageError("--calibration belongs to --precision int8", "leave it out, or say --precision int8")
+    if choice.shape_policy not in SHAPE_POLICIES:
+        raise UsageError(
+            f"no shape policy is called {choice.shape_policy!r}", f"choose from: {', '.join(SHAPE_POLICIES)}"
+        )
+    if backend not in COMPILED and (choice.artifacts is not None or choice.shape_policy != "strict"):
+        raise UsageError(
+            f"{'--artifacts' if choice.artifacts else '--shape-policy'} belongs to compiled networks",
+            f"leave it out, or say --backend {' or '.join(COMPILED)}",
+        )
 
 
 def open_backend(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
 import io
+import signal
+import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Union
 
@@ -49,7 +52,7 @@ def to_onnx(trace: Trace, examples: Examples, any_size: bool) -> bytes:
     traces = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     content = io.BytesIO()
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with _uninterrupted(), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that exporter is deprecated
             export(
                 trace,
@@ -88,7 +91,8 @@ def to_openvino(trace: Trace, examples: Examples, any_size: bool) -> Any:
 
     frontend = FrontEndManager().load_by_framework("pytorch")
     decoder = TorchScriptPythonDecoder(trace)  # has to live as long as the conversion
-    model = frontend.convert(frontend.load(decoder))
+    with _uninterrupted():
+        model = frontend.convert(frontend.load(decoder))
     for port, (name, example) in zip(model.inputs, examples.items()):
         node = port.get_node()
         node.set_friendly_name(name)
@@ -99,3 +103,19 @@ def to_openvino(trace: Trace, examples: Examples, any_size: bool) -> Any:
     model.outputs[0].get_tensor().set_names({OUTPUT})
     model.validate_nodes_and_infer_types()
     return model
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Within this context Ctrl-C waits: where a converter calls Python back, it becomes an error of the converter."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)

@@ -16,6 +16,7 @@ import numpy as np
 
 from depthcli import graph_cache
 from depthcli.backends.positions import resize_positions
+from depthcli.errors import EngineError
 from depthcli.weights import Talk, WeightsFile
 from depthcli.zoo import PATCH, ModelRow
 
@@ -73,23 +74,31 @@ class EngineGraph:
         self, engine: GraphEngine, name: str, row: ModelRow, weights: WeightsFile, trust: bool, talk: Talk
     ) -> None:
         self._talk = talk
+        self.network: Any = None
         self._keeping: Optional[threading.Thread] = None
         self._trouble: Optional[Exception] = None
+        self._starting = threading.Lock()
         folder = graph_cache.find(name)
-        if engine.is_current(folder):
-            assert folder is not None
-            self.network = engine.load(folder)
-            self.inputs = GraphInputs(np.load(folder / _POSITIONS) if (folder / _POSITIONS).exists() else None)
-        else:
+        if not (engine.is_current(folder) and folder is not None and self._load(engine, folder)):
             graph = _trace(row, weights, trust)
             self.network, write = engine.compile(graph)
             self.inputs = GraphInputs(graph.positions)
             self._keeping = threading.Thread(target=self._keep, args=(name, write, graph.positions))
 
+    def _load(self, engine: GraphEngine, folder: Path) -> bool:
+        """Take what is kept; False where it cannot be, as another process has removed it or made it elsewhere."""
+        try:
+            self.inputs = GraphInputs(np.load(folder / _POSITIONS) if (folder / _POSITIONS).exists() else None)
+            self.network = engine.load(folder)
+        except (EngineError, OSError, ValueError):
+            return False
+        return True
+
     def keep(self) -> None:
         """Begin to keep a graph that is new. To be called where an engine computes: till then Python has more to do."""
-        if self._keeping is not None and self._keeping.ident is None:
-            self._keeping.start()
+        with self._starting:
+            if self._keeping is not None and self._keeping.ident is None:
+                self._keeping.start()
 
     def close(self) -> None:
         """Wait until the graph is kept, and free it; closing twice is no error."""

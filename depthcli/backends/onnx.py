@@ -40,6 +40,10 @@ class OnnxRuntime:
         self._names = [item.name for item in self._graph.network.get_inputs()]
         self.description = f"onnxruntime {version('onnxruntime')} cpu fp32"
 
+    def fit(self, plan: InputPlan) -> InputPlan:
+        """Return the plan itself: any size will do."""
+        return plan
+
     def check(self, plan: InputPlan, batch: int) -> None:
         """Raise PictureError where a picture of this size would not fit into the memory; a batch runs one by one."""
         check_memory(self._row.network, plan, 1, free_memory(), plain_attention=True)

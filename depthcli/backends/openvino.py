@@ -64,13 +64,18 @@ class OpenVino:
             # Two processes that pin their threads pin them to the same cores.
             "ENABLE_CPU_PINNING": False,
         }
+        kind = precision if calibration is None else f"int8-{row.input_size}"  # calibrated at that size
         # What is compiled for one CPU need not run on another that shares the cache.
-        name = f"{graph_name('openvino', row, weights)}-{precision}-{_digest(cpu)}"
+        name = f"{graph_name('openvino', row, weights)}-{kind}-{_digest(cpu)}"
         self._row = row
         self._graph = EngineGraph(_GraphEngine(core, settings, calibration), name, row, weights, trust, talk)
         with _engine_errors():
             self._request: Any = self._graph.network.compiled.create_infer_request()
         self.description = f"openvino {version('openvino')} cpu {precision}"
+
+    def fit(self, plan: InputPlan) -> InputPlan:
+        """Return the plan itself: any size will do."""
+        return plan
 
     def check(self, plan: InputPlan, batch: int) -> None:
         """Raise PictureError where a picture of this size would not fit into the memory; a batch runs one by one."""
@@ -217,6 +222,6 @@ def _engine_errors() -> Iterator[None]:
         yield
     except MemoryError as error:
         raise EngineError("the machine ran out of memory", "use a smaller --input-size") from error
-    except RuntimeError as error:
+    except Exception as error:  # those of its frontends have no class in common with the others
         reason = str(error).strip().splitlines()[-1]
         raise EngineError(f"openvino failed: {reason}", "try --backend torch") from error

@@ -1,8 +1,8 @@
 """Linear layers in eight bits: post-training quantisation of a transformer with NNCF, calibrated on given pictures.
 
 Only the encoder's linear layers: with the convolutions of the head the answer strays ten times as far and little time
-is won. What comes out is compared with float32 on pictures that it was not calibrated on where there are enough, and
-refused beyond the bounds below. Comes with the extra [int8].
+is won. What comes out is compared with float32 on pictures that it was not calibrated on, at the size of input that is
+asked for, and refused beyond the bounds below. Comes with the extra [int8].
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class Calibration:
         if not self._pictures:
             if kept is None:
                 raise UsageError(
-                    "int8 has not been calibrated for these weights", "give a dozen pictures with --calibration FOLDER"
+                    f"int8 has not been calibrated for these weights at an input of {self._row.input_size}",
+                    "give a dozen pictures with --calibration FOLDER",
                 )
             return True
         return kept is not None and _facts(kept)["pictures"] == _digest(self._pictures)
@@ -73,7 +74,9 @@ class Calibration:
         """
         nncf = _import_nncf()
         self._talk(f"calibrating int8 on the pictures of {self._folder}; this takes about a minute, once")
-        chosen, compared = self._pictures[:_CALIBRATED], (self._pictures[_CALIBRATED:] or self._pictures)[:_COMPARED]
+        # A quarter is kept for the comparison, as what it was calibrated on flatters it.
+        count = min(_CALIBRATED, len(self._pictures) - len(self._pictures) // 4)
+        chosen, compared = self._pictures[:count], self._pictures[count:][:_COMPARED]
         inputs = GraphInputs(graph.positions)
         data = nncf.Dataset(chosen, lambda path: dict(zip(graph.examples, self._inputs(inputs, path))))
         with _quiet():

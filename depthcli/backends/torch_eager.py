@@ -38,9 +38,13 @@ class TorchEager:
             raise EngineError(f"bf16 on the CPU needs torch 2.0, this is {torch.__version__}", "use --precision fp32")
         state = read_state(weights.path, weights.sha256, trust=trust)
         network = channels_last(load_network(row, state, weights.path.name))
-        with _engine_errors():
+        with engine_errors():
             self._network: nn.Module | None = network.to(self._device)
         self.description = f"torch {torch.__version__} {self._device} {self._dtype}"
+
+    def fit(self, plan: InputPlan) -> InputPlan:
+        """Return the plan itself: any size will do."""
+        return plan
 
     def check(self, plan: InputPlan, batch: int) -> None:
         """Raise PictureError where a batch of this size would not fit into the device's memory."""
@@ -50,7 +54,7 @@ class TorchEager:
         """Return {"depth": (B, H, W) float32} for {"image": (B, 3, H, W) float32}."""
         if self._network is None:
             raise EngineError("this estimator is closed", "open another one")
-        with torch.inference_mode(), _engine_errors(), self._precision():
+        with torch.inference_mode(), engine_errors(), self._precision():
             image = torch.from_numpy(np.ascontiguousarray(inputs["image"])).to(self._device)
             depth = self._network(image)
             return {"depth": depth.float().cpu().numpy()}
@@ -98,7 +102,8 @@ def pick_device(name: str) -> torch.device:
 
 
 @contextlib.contextmanager
-def _engine_errors() -> Iterator[None]:
+def engine_errors() -> Iterator[None]:
+    """Within this context what torch raises becomes an EngineError."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # torch before 2.0 has no class of its own for this

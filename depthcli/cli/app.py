@@ -94,10 +94,14 @@ def main() -> None:
     gc.set_threshold(100_000, *gc.get_threshold()[1:])
     try:
         run()
+    except OSError as error:  # where not even the version or a help can be printed
+        say(f"error: {error}")
+        os._exit(1)
     except SystemExit as end:
         with contextlib.suppress(OSError, ValueError):  # what cannot be flushed is left to Python, which says so
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:  # as it is where the process was started with it closed
+                    stream.flush()
             if end.code is None or isinstance(end.code, int):
                 os._exit(end.code or 0)
         raise

@@ -50,6 +50,7 @@ def bench(
     ] = None,
     device: opt.Device = "auto",
     precision: opt.Precision = "auto",
+    calibration: opt.Calibration = None,
     images: Annotated[
         Optional[Path],
         typer.Option(
@@ -88,6 +89,7 @@ def bench(
         backends=_names(backend),
         device=device,
         precision=precision,
+        calibration=calibration,
         input_size=input_size,
         images=images,
         picture=_parse_size(picture),

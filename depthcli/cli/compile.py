@@ -13,12 +13,30 @@ from depthcli.errors import UsageError
 
 
 def compile_command(
-    target: Annotated[str, typer.Option(help="What to write: onnx or openvino.", rich_help_panel=opt.OUTPUT_PANEL)],
+    target: Annotated[
+        str, typer.Option(help="What to write: torchscript, onnx or openvino.", rich_help_panel=opt.OUTPUT_PANEL)
+    ],
     size: Annotated[
-        Optional[str],
+        Optional[list[str]],
         typer.Option(
             metavar="HxW",
-            help="Height and width of the network's input, multiples of 14. Default: the model's own size, square.",
+            help="Height and width of the network's input, multiples of 14; a file for each. Repeat it or separate "
+            "with commas. Default: the model's own size, square.",
+            rich_help_panel=opt.OUTPUT_PANEL,
+        ),
+    ] = None,
+    preset: Annotated[
+        Optional[str],
+        typer.Option(
+            help="common: the sizes of square, 4:3, 3:2 and 16:9 pictures, landscape and portrait.",
+            rich_help_panel=opt.OUTPUT_PANEL,
+        ),
+    ] = None,
+    from_dir: Annotated[
+        Optional[Path],
+        typer.Option(
+            metavar="FOLDER",
+            help="The sizes that the pictures in this folder ask for.",
             rich_help_panel=opt.OUTPUT_PANEL,
         ),
     ] = None,
@@ -26,11 +44,13 @@ def compile_command(
         int, typer.Option("--batch", "-b", help="Pictures at once.", rich_help_panel=opt.OUTPUT_PANEL)
     ] = 1,
     output: Annotated[
-        Optional[Path],
+        Optional[str],
         typer.Option(
             "--output",
+            "--out",
             "-o",
-            help="The file, or a folder for it. Default: MODEL_HxW with the target's suffix, here.",
+            help="The file, or a folder for MODEL_HxW with the target's suffix. Default: this folder; "
+            "checkpoints/compiled for torchscript, where depth looks for it.",
             rich_help_panel=opt.OUTPUT_PANEL,
         ),
     ] = None,
@@ -44,28 +64,43 @@ def compile_command(
 ) -> None:
     """Write a model as a file that needs none of this program to run.
 
-    The file is run once and compared with torch before it gets its name. What goes in and what comes out is described
-    in its metadata and in a .json beside it. For depthcli's own engines nothing needs to be compiled beforehand.
+    The file is run once and compared with torch before it gets its name.
+    What goes in and what comes out is described in its metadata and in a .json beside it.
+    `depth dir --backend torchscript` runs such files; for the other engines nothing needs to be compiled beforehand.
 
-    Examples: depth compile --target onnx --encoder vits --size 518x686 · depth compile --target openvino -o nets/
+    Examples: depth compile --target onnx --size 518x686 · depth compile --target torchscript --preset common
     """
     from depthcli.cli.report import say
     from depthcli.estimator import ModelChoice, resolve_model
-    from depthcli.jobs.compiling import TARGETS, CompileJob, check_target, compile_model
+    from depthcli.jobs.compiling import CompileJob, check_target, compile_model, output_path, preset_sizes, sizes_of
     from depthcli.zoo import PATCH
 
-    parsed = None if size is None else _parse_size(size)
-    check_target(target, *(parsed or (PATCH, PATCH)), batch)  # before anything is downloaded
+    if sum(given is not None for given in (size, preset, from_dir)) > 1:
+        raise UsageError("--size, --preset and --from-dir are three ways to say one thing", "leave two out")
+    sizes = [_parse_size(text) for item in size or () for text in item.split(",")]
+    for height, width in sizes or [(PATCH, PATCH)]:
+        check_target(target, height, width, batch)  # before anything is downloaded
     choice = ModelChoice(model, encoder, metric, checkpoint, max_depth, offline, trust_checkpoint)
     row, weights = resolve_model(choice, say)
-    height, width = parsed or (row.input_size, row.input_size)
-    name = f"{row.name}_{height}x{width}" + (f"_b{batch}" if batch > 1 else "")
-    if output is None or output.is_dir() or not output.suffix:
-        output = (output or Path()) / (name + TARGETS[target].suffixes[0])
-    compiled = compile_model(CompileJob(target, row, weights, height, width, batch, output, trust_checkpoint))
-    for path in compiled.paths:
-        print(path)
-    say(f"differs from torch by {compiled.difference:.1e} of the maximum")
+    if preset is not None:
+        sizes = preset_sizes(preset, row.input_size)
+    elif from_dir is not None:
+        counted = sizes_of(from_dir, row.input_size)
+        for (height, width), count in counted:
+            say(f"{height}x{width}: {count} picture{'s' if count > 1 else ''}")
+        sizes = [pair for pair, _ in counted]
+    sizes = list(dict.fromkeys(sizes or [(row.input_size, row.input_size)]))
+    jobs = []
+    for height, width in sizes:
+        path = output_path(output, target, row, height, width, batch)
+        jobs.append(CompileJob(target, row, weights, height, width, batch, path, trust_checkpoint))
+    if len({job.output for job in jobs}) < len(jobs):
+        raise UsageError(f"{len(jobs)} networks do not go into the one file {output}", "name a folder with --output")
+    for job in jobs:
+        compiled = compile_model(job)
+        for path in compiled.paths:
+            print(path)
+        say(f"{job.height}x{job.width} differs from torch by {compiled.difference:.1e} of the maximum")
 
 
 def _parse_size(size: str) -> tuple[int, int]:

@@ -98,7 +98,25 @@ BackendName = Annotated[
     str,
     typer.Option(
         "--backend",
-        help="Engine: auto, torch, openvino or onnx. auto takes torch on a GPU, else openvino where it is installed.",
+        help="Engine: auto, torch, openvino, onnx or torchscript (see --artifacts). auto takes torch on a GPU, else "
+        "openvino where it is installed.",
+        rich_help_panel=RUN_PANEL,
+    ),
+]
+Artifacts = Annotated[
+    Optional[Path],
+    typer.Option(
+        metavar="PATH",
+        help="A network compiled by `depth compile`, or a folder of them, for --backend torchscript. Default: "
+        "checkpoints/compiled.",
+        rich_help_panel=RUN_PANEL,
+    ),
+]
+ShapePolicy = Annotated[
+    str,
+    typer.Option(
+        help="For pictures whose size was not compiled: strict takes a network whose ratio of sides is the picture's "
+        "to 3 %, stretch the nearest of the same orientation.",
         rich_help_panel=RUN_PANEL,
     ),
 ]

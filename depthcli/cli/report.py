@@ -22,7 +22,8 @@ _NAMED_FAILURES = 20
 
 def say(line: str) -> None:
     """Write one line to stderr, also where a name in it has a line break."""
-    print(line.replace("\n", "\\n"), file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # as it is where the process was started with it closed
+        print(line.replace("\n", "\\n"), file=sys.stderr, flush=True)
 
 
 def say_error(error: DepthError) -> None:

@@ -44,6 +44,8 @@ class RunOptions:
     backend: opt.BackendName = "auto"
     precision: opt.Precision = "auto"
     calibration: opt.Calibration = None
+    artifacts: opt.Artifacts = None
+    shape_policy: opt.ShapePolicy = "strict"
     batch: opt.Batch = 1
     as_json: opt.Json = False
     quiet: opt.Quiet = False
@@ -80,6 +82,7 @@ class RunOptions:
             "input-size": self.input_size,
             "backend": self.backend,
             "precision": self.precision,
+            "shape-policy": self.shape_policy if self.shape_policy != "strict" else None,
             "colormap": self.colormap if {"color", "side"} & set(formats) else None,
         }
         return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)
@@ -105,6 +108,8 @@ class RunOptions:
             backend=self.backend,
             precision=self.precision,
             calibration=self.calibration,
+            artifacts=self.artifacts,
+            shape_policy=self.shape_policy,
             talk=say,
         )
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from depthcli.errors import DiskFullError, OutputError
 
-_HOST = re.sub(r"\W", "", socket.gethostname()) or "host"
+# Of this machine, as part of a name: short, as a name has an end.
+HOST = (re.sub(r"\W", "", socket.gethostname()) or "host")[:32]
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _PARTIAL = re.compile(r"\.depthcli-(?P<host>\w+)-(?P<pid>\d{1,9})-[0-9a-f]{8}\.part")
 
@@ -26,7 +27,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     file that is there is whole. Raises OutputError where the disk or its permissions do not allow it.
     """
     # Short, as the name of the file itself may be as long as a name can be.
-    name = f".depthcli-{_HOST[:32]}-{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}.part"
+    name = f".depthcli-{HOST}-{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}.part"
     partial = path.parent / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +50,7 @@ def remove_partials(folder: Path) -> int:
     removed = 0
     for path in folder.glob(".depthcli-*.part"):
         match = _PARTIAL.fullmatch(path.name)
-        if match and match["host"] == _HOST[:32] and not _is_written(int(match["pid"])):
+        if match and match["host"] == HOST and not _is_written(int(match["pid"])):
             try:
                 path.unlink()
             except OSError:  # a folder that may be read only: writing to it will say so, if it comes to that

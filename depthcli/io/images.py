@@ -94,7 +94,7 @@ def read_picture(source: Source, name: str | None = None, max_pixels: int = MAX_
 
 
 def picture_size(source: Source) -> tuple[int, int] | None:
-    """Return the (width, height) that a picture's header claims, as it lies in the file; None where it says none.
+    """Return the (width, height) of a picture by its header, upright as `read_picture` has it; None where it says none.
 
     Nothing is decoded and nothing raised: what is wrong with the file is for `read_picture` to say.
     """
@@ -102,7 +102,9 @@ def picture_size(source: Source) -> tuple[int, int] | None:
         with BytesIO(source) if isinstance(source, bytes) else _open_file(source, str(source)) as file, _no_warnings():
             reader = _reader(file.read(64), "")
             file.seek(0)
-            return reader(file).size
+            image = reader(file)
+            width, height = image.size
+            return (height, width) if _turn(image) in _SIDEWAYS else (width, height)
     except Exception:  # decoders raise whatever their bytes lead them to
         return None
 
@@ -303,15 +305,21 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = tuple(_TURNS[value] for value in (5, 6, 7, 8))
 
 
 def _upright(rgb: Image.Image, image: ImageFile.ImageFile) -> Image.Image:
     """Return `rgb` turned as the EXIF of the loaded file says; TIFF files Pillow has turned, and unmarked, by then."""
-    try:
-        turn = _TURNS.get(int(image.getexif().get(0x0112, 1)))
-    except Exception:  # a broken EXIF block is no reason to refuse the picture
-        turn = None
+    turn = _turn(image)
     return rgb if turn is None else rgb.transpose(turn)
+
+
+def _turn(image: ImageFile.ImageFile) -> Image.Transpose | None:
+    """Return what makes a picture upright, None where nothing has to be done."""
+    try:
+        return _TURNS.get(int(image.getexif().get(0x0112, 1)))
+    except Exception:  # a broken EXIF block is no reason to refuse the picture
+        return None
 
 
 def _to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Callable, ClassVar, Optional, Union, cast
 import numpy as np
 from PIL import Image
 
-from depthcli.backends import BACKENDS, Backend, EngineChoice, check_choice, open_backend
+from depthcli.backends import BACKENDS, COMPILED, Backend, EngineChoice, check_choice, open_backend
 from depthcli.cores import compute_threads, usable_cores
 from depthcli.errors import CheckpointError, DepthError, EngineError, ModelError, PictureError, UsageError
 from depthcli.estimator import ModelChoice, resolve_model
@@ -79,7 +79,7 @@ _MEGABYTE = 1e6
 class BenchJob:
     """What is to be measured.
 
-    backends: names of BACKENDS, auto, or all. input_size: shorter side of the network's input in pixels, None for the
+    backends: names of BACKENDS, auto, or all that take checkpoints. input_size: shorter side of the input, None for the
     model's own. images: a folder of pictures, or None for one synthetic picture of `picture` (width, height) pixels.
     runs: how often each engine is timed, after `warmup` runs that do not count. peers: also run the official code's
     form. Raises UsageError for what cannot be.
@@ -89,6 +89,7 @@ class BenchJob:
     backends: Sequence[str] = ("auto",)
     device: str = "auto"
     precision: str = "auto"
+    calibration: Optional[Path] = None
     input_size: Optional[int] = None
     images: Optional[Path] = None
     picture: Optional[tuple[int, int]] = None
@@ -114,8 +115,9 @@ class BenchJob:
 
     def engines(self) -> list[EngineChoice]:
         """Return the engines to measure, each once, in the order they were named."""
-        names = [name for item in self.backends for name in (BACKENDS if item == "all" else (item,))]
-        choices = [EngineChoice(name, self.device, self.precision) for name in names]
+        every = [name for name in BACKENDS if name not in COMPILED]
+        names = [name for item in self.backends for name in (every if item == "all" else (item,))]
+        choices = [EngineChoice(name, self.device, self.precision, self.calibration) for name in names]
         if self.peers:
             # The reference, to compare others with; torch's own float32 is the same engine.
             exact = EngineChoice("torch", self.device, "exact")
@@ -735,7 +737,9 @@ class _Bench:
         engine = ("--backend", choice.backend, "--device", choice.device, "--precision", choice.precision)
         size = ("--input-size", str(self.input_size))
         trust = ("--trust-checkpoint",) if self.job.model.trust else ()
-        return run_alone([command, str(source), "-o", str(target), "--quiet", *model, *engine, *size, *trust, *more])
+        steps = ("--calibration", str(choice.calibration)) if choice.calibration else ()
+        options = (*model, *engine, *size, *steps, *trust, *more)
+        return run_alone([command, str(source), "-o", str(target), "--quiet", *options])
 
 
 def _timed(row: Folder, seconds: Sequence[float], faster: float, reference: str) -> Folder:

@@ -8,26 +8,35 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import platform
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import numpy as np
 
-from depthcli.errors import EngineError, OutputError, UsageError
+from depthcli.backends import COMPILED
+from depthcli.backends.artifact import EXTRA_FILE, FOLDER, SCHEMA, SUFFIX, sidecar_of
+from depthcli.errors import DepthError, EngineError, OutputError, UsageError
 from depthcli.io.atomic import atomic_path
-from depthcli.preprocess import MEAN, STD
+from depthcli.io.images import is_picture, picture_size
+from depthcli.memory import free_memory, predict_bytes
+from depthcli.preprocess import MEAN, STD, InputPlan, plan_input
 from depthcli.version import __version__
-from depthcli.weights import WeightsFile, is_published
+from depthcli.weights import WeightsFile, digest, is_published
 from depthcli.zoo import PATCH, ModelRow
 
 if TYPE_CHECKING:
     import torch
 
-SCHEMA = "depthcli-network/1"
+# Ratios of sides; 1620x1080 and not 6048x4032, which the reference rounds to another width.
+_COMMON = ((1, 1), (4, 3), (1620, 1080), (16, 9))
 # How far the file's float32 answer may be from eager torch's, over its maximum; 1.2e-6 to 1.3e-5 were measured.
 BOUND = 5e-5
 
@@ -40,7 +49,11 @@ class Target:
     engine: str
 
 
-TARGETS = {"onnx": Target((".onnx",), "onnxruntime"), "openvino": Target((".xml", ".bin"), "openvino")}
+TARGETS = {
+    "onnx": Target((".onnx",), "onnxruntime"),
+    "openvino": Target((".xml", ".bin"), "openvino"),
+    "torchscript": Target((SUFFIX,), "torch"),
+}
 
 
 @dataclass(frozen=True)
@@ -87,6 +100,43 @@ def check_target(target: str, height: int, width: int, batch: int) -> None:
         )
 
 
+def output_path(output: Optional[str], target: str, row: ModelRow, height: int, width: int, batch: int) -> Path:
+    """Return the file to write. output: what was named, a file, or a folder (one that is there, without a suffix, or
+    with / at its end), or None.
+    """
+    if output and not output.endswith("/") and Path(output).suffix and not Path(output).is_dir():
+        return Path(output)
+    kind = f"_{target}" if target in COMPILED else ""  # several of them end in .pt
+    name = f"{row.name}_{height}x{width}" + (f"_b{batch}" if batch > 1 else "") + kind
+    folder = Path(output) if output else FOLDER if target in COMPILED else Path()
+    return folder / (name + TARGETS[target].suffixes[0])
+
+
+def preset_sizes(preset: str, shorter_side: int) -> list[tuple[int, int]]:
+    """Return the (height, width) of a preset: "common" is square, 4:3, 3:2, 16:9 and their portraits."""
+    if preset != "common":
+        raise UsageError(f"no preset is called {preset!r}", "choose from: common")
+    landscape = [plan_input(width, height, shorter_side).input_size for width, height in _COMMON]
+    sizes = [(height, width) for width, height in landscape]
+    return list(dict.fromkeys([*sizes, *((width, height) for height, width in sizes)]))
+
+
+def sizes_of(folder: Path, shorter_side: int) -> list[tuple[tuple[int, int], int]]:
+    """Return the (height, width) that the pictures of a folder ask for and how many do, the most frequent first.
+
+    Raises UsageError for a folder without pictures.
+    """
+    counts: Counter[tuple[int, int]] = Counter()
+    for path in sorted(path for path in folder.rglob("*") if is_picture(path)) if folder.is_dir() else ():
+        size = picture_size(path)
+        if size is not None:
+            width, height = plan_input(*size, shorter_side).input_size
+            counts[height, width] += 1
+    if not counts:
+        raise UsageError(f"{folder} holds no pictures", "--from-dir names a folder of pictures")
+    return counts.most_common()
+
+
 def compile_model(job: CompileJob) -> Compiled:
     """Write the file, run it once, compare it with the readable network, and only then give it its name.
 
@@ -95,32 +145,63 @@ def compile_model(job: CompileJob) -> Compiled:
     """
     from depthcli.nets.build import load_network
     from depthcli.nets.checkpoint import read_state
-    from depthcli.nets.static_graph import trace
+    from depthcli.nets.static_graph import guarded, trace
 
     target = TARGETS[job.target]
+    _check_memory(job)
     state = read_state(job.weights.path, job.weights.sha256, trust=job.trust)
     network = load_network(job.row, state, job.weights.path.name)
-    graph = trace(network, job.batch, job.height, job.width)
     facts = describe_network(job)
     try:
         with tempfile.TemporaryDirectory(prefix="depthcli-") as name:
             draft = Path(name) / job.output.name
-            _write(job, graph, draft, facts)
-            difference = _difference(network, _RUNNERS[job.target](draft), job)
+            with _compiler_errors(target):
+                graph = trace(network, job.batch, job.height, job.width)
+                if job.target == "torchscript":
+                    graph = guarded(graph, job.batch, job.height, job.width)
+                _write(job, graph, draft, facts)
+                difference = _difference(network, _RUNNERS[job.target](draft), job)
             if not difference <= BOUND:
                 raise EngineError(
                     f"{target.engine} answers otherwise than torch: the difference is {difference:.1e} of the maximum",
                     "please report this, with the versions of both",
                 )
+            if job.target in COMPILED:
+                facts["file_sha256"] = digest(draft)
             paths = [job.output.with_suffix(suffix) for suffix in target.suffixes]
             for path in paths[::-1]:  # the main file last: where it is, the others are
                 _move(draft.with_suffix(path.suffix), path)
     except OSError as error:
         raise OutputError(f"cannot write {job.output}: {error.strerror or error}") from error
-    sidecar = job.output.with_suffix(".json")
+    sidecar = sidecar_of(job.output)
     with atomic_path(sidecar) as partial:
         partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return Compiled((*paths, sidecar), difference)
+
+
+def _check_memory(job: CompileJob) -> None:
+    """Raise EngineError where running the network once, in torch, would not fit into the memory."""
+    size = job.width, job.height
+    need, free = predict_bytes(job.row.network, InputPlan(size, size), job.batch), free_memory()
+    if free is not None and need > free:
+        raise EngineError(
+            f"an input of {job.height}x{job.width} needs about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free",
+            "use a smaller --size or --batch",
+        )
+
+
+@contextmanager
+def _compiler_errors(target: Target) -> Iterator[None]:
+    """Within this context what torch and the engines raise becomes an EngineError."""
+    try:
+        yield
+    except (DepthError, OSError):
+        raise
+    except MemoryError as error:
+        raise EngineError("the machine ran out of memory", "use a smaller --size or --batch") from error
+    except Exception as error:  # the engines' own have no class in common
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise EngineError(f"the network cannot be written or run with {target.engine}: {reason}") from error
 
 
 def describe_network(job: CompileJob) -> dict[str, Any]:
@@ -130,9 +211,12 @@ def describe_network(job: CompileJob) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "depthcli": __version__,
+        "target": job.target,
+        "versions": {"python": platform.python_version(), "torch": version("torch"), "numpy": np.__version__},
         "model": row.name,
         "model_title": row.title if published else f"{job.weights.path.name}, a {row.encoder} of its own",
         "weights_sha256": job.weights.sha256,
+        "max_depth": row.max_depth,
         "weights_licence": row.licence if published else "",
         "input": {
             "name": "image",
@@ -157,7 +241,12 @@ def _write(job: CompileJob, graph: torch.jit.ScriptModule, path: Path, facts: Ma
     import torch
 
     from depthcli.backends.exports import export_onnx, export_openvino
+    from depthcli.nets.jit import quiet_jit
 
+    if job.target == "torchscript":
+        with quiet_jit():
+            torch.jit.save(graph, str(path), _extra_files={EXTRA_FILE: json.dumps(facts)})
+        return
     export = export_onnx if job.target == "onnx" else export_openvino
     examples = {"image": torch.zeros(job.batch, 3, job.height, job.width)}
     export(graph, examples, path, any_size=False, facts={"depthcli": json.dumps(facts)})
@@ -186,7 +275,22 @@ def _run_openvino(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     return lambda image: np.array(compiled([image])[0])
 
 
-_RUNNERS = {"onnx": _run_onnx, "openvino": _run_openvino}
+def _run_torchscript(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    import torch
+
+    from depthcli.nets.jit import quiet_jit
+
+    with quiet_jit():
+        network = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
+
+    def run(image: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return np.asarray(network(torch.from_numpy(image)))
+
+    return run
+
+
+_RUNNERS = {"onnx": _run_onnx, "openvino": _run_openvino, "torchscript": _run_torchscript}
 
 
 def _move(source: Path, path: Path) -> None:

@@ -27,7 +27,7 @@ from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import build_network, load_network
 from depthcli.nets.checkpoint import read_state
 from depthcli.nets.depth_anything_v2 import DepthAnythingV2
-from depthcli.nets.dpt import resize
+from depthcli.nets.dpt import bilinear
 from depthcli.nets.official_form import OfficialForm
 from depthcli.preprocess import MEAN, STD, InputPlan, plan_input
 from depthcli.weights import WeightsFile, digest
@@ -58,6 +58,10 @@ class OfficialEngine:
             raise UsageError(f"there is no official code for {row.name}", "compare with --encoder vits")
         self._form: Optional[nn.Module] = OfficialForm(network, fused).to(self._device)
         self.description = f"torch {torch.__version__} {self._device} fp32"
+
+    def fit(self, plan: InputPlan) -> InputPlan:
+        """Return the plan itself: any size will do."""
+        return plan
 
     def check(self, plan: InputPlan, batch: int) -> None:
         """Raise PictureError where a batch of this size would not fit into the memory."""
@@ -162,7 +166,7 @@ def _make_smooth(network: DepthAnythingV2) -> None:
     head = network.depth_head
     for layer in list(head.resize_layers)[:2]:
         nn.init.zeros_(cast(nn.ConvTranspose2d, layer).weight)
-    answer = head(network.pretrained(resize(torch.randn(1, 3, 8, 8), (112, 112))))
+    answer = head(network.pretrained(bilinear(torch.randn(1, 3, 8, 8), (112, 112))))
     low, high = float(answer.min()), float(answer.max())
     last = cast(nn.Conv2d, head.scratch.output_conv2[2])
     assert last.bias is not None

@@ -7,7 +7,6 @@ positions, stays outside: positions are the second input of a transformer's grap
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -18,6 +17,7 @@ from torch import nn
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.depth_anything_v2 import DepthAnythingV2
 from depthcli.nets.folded import FoldedBlock
+from depthcli.nets.jit import quiet_jit
 from depthcli.nets.lite_depth import LiteDepth
 from depthcli.nets.vit import Block
 from depthcli.zoo import PATCH
@@ -63,8 +63,7 @@ def _trace(module: nn.Module, examples: dict[str, torch.Tensor]) -> TracedFuncti
     def forward(*inputs: torch.Tensor) -> Any:
         return module(*inputs)
 
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=DeprecationWarning)  # of torch.jit, which no exporter can do without
+    with torch.no_grad(), quiet_jit():
         traced: TracedFunction = torch.jit.trace(  # type: ignore[no-untyped-call]
             forward, tuple(examples.values()), check_trace=False
         )

@@ -8,7 +8,7 @@ it works on a quarter of the pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Optional
+from typing import Callable, Optional
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +16,10 @@ from torch import nn
 
 from depthcli.zoo import PATCH, NetworkConfig
 
+Resize = Callable[[torch.Tensor, tuple[int, int]], torch.Tensor]
 
-def resize(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+
+def bilinear(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Bilinear with aligned corners, as everywhere in this head."""
     return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
@@ -57,7 +59,9 @@ class FusionStage(nn.Module):
             self.resConfUnit1 = ResidualConvUnit(features)
         self.resConfUnit2 = ResidualConvUnit(features)
 
-    def forward(self, coarse: torch.Tensor, fine: Optional[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
+    def forward(
+        self, coarse: torch.Tensor, fine: Optional[torch.Tensor], size: tuple[int, int], resize: Resize = bilinear
+    ) -> torch.Tensor:
         x = coarse if fine is None else coarse + self.resConfUnit1(fine)
         return resize(self.out_conv(self.resConfUnit2(x)), size)
 
@@ -83,7 +87,8 @@ class Scratch(nn.Module):
 class DPTHead(nn.Module):
     """Four maps (B, D, rows, cols) -> (B, 14 rows, 14 cols), before the last activation.
 
-    grid: (rows, cols) where they are not to be plain numbers, as in a trace for any size.
+    grid: (rows, cols) where they are not to be plain numbers, as in a trace for any size. resize: how maps get larger,
+    for compilers that know no bilinear resize.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -100,7 +105,9 @@ class DPTHead(nn.Module):
         )
         self.scratch = Scratch(config)
 
-    def forward(self, maps: Sequence[torch.Tensor], grid: Optional[tuple[int, int]] = None) -> torch.Tensor:
+    def forward(
+        self, maps: Sequence[torch.Tensor], grid: Optional[tuple[int, int]] = None, resize: Resize = bilinear
+    ) -> torch.Tensor:
         rows, cols = grid or size_of(maps[0])
         scratch = self.scratch
 
@@ -109,10 +116,10 @@ class DPTHead(nn.Module):
         l1, l2, l3, l4 = scratch.layer1_rn(l1), scratch.layer2_rn(l2), scratch.layer3_rn(l3), scratch.layer4_rn(l4)
 
         # fuse, from coarse to fine
-        x = scratch.refinenet4(l4, None, (rows, cols))
-        x = scratch.refinenet3(x, l3, (2 * rows, 2 * cols))
-        x = scratch.refinenet2(x, l2, (4 * rows, 4 * cols))
-        x = scratch.refinenet1(x, l1, (8 * rows, 8 * cols))
+        x = scratch.refinenet4(l4, None, (rows, cols), resize)
+        x = scratch.refinenet3(x, l3, (2 * rows, 2 * cols), resize)
+        x = scratch.refinenet2(x, l2, (4 * rows, 4 * cols), resize)
+        x = scratch.refinenet1(x, l1, (8 * rows, 8 * cols), resize)
 
         # predict
         x = resize(scratch.output_conv1(x), (PATCH * rows, PATCH * cols))

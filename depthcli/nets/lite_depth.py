@@ -12,7 +12,7 @@ from typing import Optional
 import torch
 from torch import nn
 
-from depthcli.nets.dpt import FusionStage, conv3x3, resize, size_of
+from depthcli.nets.dpt import FusionStage, bilinear, conv3x3, size_of
 from depthcli.nets.efficientnet_lite import TAP_CHANNELS, EfficientNetLite
 from depthcli.zoo import LiteConfig
 
@@ -66,7 +66,7 @@ class LiteDepth(nn.Module):
     def forward(self, x: torch.Tensor, size: Optional[tuple[int, int]] = None) -> torch.Tensor:
         size = size or size_of(x)
         # In half precision the resize would only repeat a few hundred values.
-        depth = resize(self.depth_head(self.encoder(x), _halvings(size)).float(), size)
+        depth = bilinear(self.depth_head(self.encoder(x), _halvings(size)).float(), size)
         return torch.relu(depth[:, 0])
 
 

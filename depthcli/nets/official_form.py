@@ -16,7 +16,7 @@ from torch import nn
 
 from depthcli.nets.attention import fused_attention, plain_attention
 from depthcli.nets.depth_anything_v2 import DepthAnythingV2
-from depthcli.nets.dpt import DPTHead, FusionStage, resize, size_of
+from depthcli.nets.dpt import DPTHead, FusionStage, bilinear, size_of
 from depthcli.nets.vit import Attention, Block, VisionTransformer, interpolate_positions
 from depthcli.zoo import PATCH
 
@@ -67,7 +67,7 @@ class OfficialForm(nn.Module):
         x = _fuse(scratch.refinenet3, x, l3, (2 * rows, 2 * cols))
         x = _fuse(scratch.refinenet2, x, l2, (4 * rows, 4 * cols))
         x = _fuse(scratch.refinenet1, x, l1, (8 * rows, 8 * cols))
-        x = resize(scratch.output_conv1(x), (PATCH * rows, PATCH * cols))
+        x = bilinear(scratch.output_conv1(x), (PATCH * rows, PATCH * cols))
         return scratch.output_conv2(x).squeeze(1)
 
 
@@ -75,4 +75,4 @@ def _fuse(
     stage: FusionStage, coarse: torch.Tensor, fine: Optional[torch.Tensor], size: tuple[int, int]
 ) -> torch.Tensor:
     x = coarse if fine is None else coarse + stage.resConfUnit1(fine)
-    return stage.out_conv(resize(stage.resConfUnit2(x), size))
+    return stage.out_conv(bilinear(stage.resConfUnit2(x), size))

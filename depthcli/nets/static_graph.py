@@ -15,42 +15,67 @@ from torch import nn
 from depthcli.errors import UsageError
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.depth_anything_v2 import DepthAnythingV2
+from depthcli.nets.dpt import Resize, bilinear
 from depthcli.nets.folded import FoldedBlock
+from depthcli.nets.jit import quiet_jit
 from depthcli.nets.vit import Block, VisionTransformer
 from depthcli.zoo import PATCH
 
 
-def static_network(network: nn.Module, batch: int, height: int, width: int, fused: bool = HAS_FUSED) -> nn.Module:
+def static_network(
+    network: nn.Module, batch: int, height: int, width: int, fused: bool = HAS_FUSED, resize: Resize = bilinear
+) -> nn.Module:
     """Return a module that maps (batch, 3, height, width) to (batch, height, width) as `network` does.
 
     It raises ValueError for a picture of any other size. Weights that need no change are shared with `network`.
     fused: leave attention to torch's fused operation, which some exporters know; otherwise it is two products and a
-    softmax. Raises UsageError for a size that is no multiple of 14.
+    softmax. resize: how the head's maps get larger. Raises UsageError for a size that is no multiple of 14.
     """
     if batch < 1 or height < PATCH or width < PATCH or height % PATCH or width % PATCH:
         raise UsageError(f"a network input of {batch}x{height}x{width} cannot be", f"sides are multiples of {PATCH}")
     if isinstance(network, DepthAnythingV2):
-        network = _StaticDepthAnything(network, batch, height, width, fused)
+        network = _StaticDepthAnything(network, batch, height, width, fused, resize)
     # In a network of convolutions there is nothing to fold.
     return _OneSize(network, (batch, 3, height, width))
 
 
-def trace(network: nn.Module, batch: int, height: int, width: int, fused: bool = HAS_FUSED) -> torch.jit.ScriptModule:
+def trace(
+    network: nn.Module, batch: int, height: int, width: int, fused: bool = HAS_FUSED, resize: Resize = bilinear
+) -> torch.jit.ScriptModule:
     """Return `static_network` as a traced graph without arithmetic on shapes. Errors as there.
 
     A trace checks no sizes, and one for a landscape takes a portrait of as many patches and gives a wrong answer: who
     runs it has to compare the sizes first.
     """
-    module = static_network(network, batch, height, width, fused)
+    module = static_network(network, batch, height, width, fused, resize)
     device = next(module.parameters()).device
-    with torch.no_grad(), warnings.catch_warnings():
-        # The heads read their sizes as plain numbers, which is what we want; torch 2.13 would have us export, which
-        # torch 1.13 cannot.
+    with torch.no_grad(), quiet_jit():
+        # The heads read their sizes as plain numbers, which is what we want.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        warnings.filterwarnings("ignore", r".*torch\.jit\.trace.* is deprecated", DeprecationWarning)
         picture = torch.zeros(batch, 3, height, width, device=device)
+        if resize is not bilinear:
+            module(picture)  # what it makes for each size is made by then and is a constant of the trace
         traced: torch.jit.ScriptModule = torch.jit.trace(module, picture, check_trace=False)  # type: ignore[no-untyped-call]
     return traced
+
+
+def guarded(traced: torch.jit.ScriptModule, batch: int, height: int, width: int) -> torch.jit.ScriptModule:
+    """Return a trace behind a comparison of sizes, as part of the graph: ValueError for any other picture."""
+    with quiet_jit():
+        script: torch.jit.ScriptModule = torch.jit.script(_Guard(traced, [batch, 3, height, width]))
+    return script
+
+
+class _Guard(nn.Module):
+    def __init__(self, traced: torch.jit.ScriptModule, size: list[int]) -> None:
+        super().__init__()
+        self.traced, self.size = traced, size
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if list(x.shape) != self.size:
+            raise ValueError("this network was compiled for an input of " + str(self.size) + ", not " + str(x.shape))
+        depth: torch.Tensor = self.traced(x)
+        return depth
 
 
 class _OneSize(nn.Module):
@@ -66,14 +91,17 @@ class _OneSize(nn.Module):
 
 
 class _StaticDepthAnything(nn.Module):
-    def __init__(self, network: DepthAnythingV2, batch: int, height: int, width: int, fused: bool) -> None:
+    def __init__(
+        self, network: DepthAnythingV2, batch: int, height: int, width: int, fused: bool, resize: Resize
+    ) -> None:
         super().__init__()
+        self.resize = resize
         self.encoder = _StaticEncoder(network.pretrained, batch, height // PATCH, width // PATCH, fused)
         self.depth_head = network.depth_head
         self.metric = network.metric
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.depth_head(self.encoder(x))
+        x = self.depth_head(self.encoder(x), resize=self.resize)
         return torch.sigmoid(x) if self.metric else torch.relu(x)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import pickle
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -16,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from depthcli import graph_cache
-from depthcli.backends import BACKENDS, Backend, EngineChoice, open_backend, pick_backend
+from depthcli.backends import BACKENDS, COMPILED, Backend, EngineChoice, open_backend, pick_backend
 from depthcli.errors import CheckpointError, EngineError, PictureError, UsageError
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import build_network
@@ -40,7 +42,7 @@ OTHERS = [name for name, package in PACKAGES.items() if find_spec(package)]
 
 
 def test_every_engine_is_compared_here() -> None:
-    assert set(PACKAGES) | {"torch"} == set(BACKENDS)
+    assert set(PACKAGES) | {"torch"} | set(COMPILED) == set(BACKENDS)  # those of COMPILED: cli/test_compile.py
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +132,26 @@ def test_a_network_is_converted_once(engine: str, checkpoints, monkeypatch) -> N
 
     monkeypatch.setattr("depthcli.backends.graphs._trace", fails)
     assert np.array_equal(opened("vit", checkpoints, engine).run({"image": image})["depth"], first)
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_an_entry_that_is_gone_when_it_is_opened_is_made_anew(engine, checkpoints, monkeypatch, tmp_path) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.setattr(graph_cache, "find", lambda name: tmp_path / "gone")
+    assert opened("lite", checkpoints, engine).run({"image": picture(42, 56)})["depth"].std() > 0
+
+
+@pytest.mark.skipif("openvino" not in OTHERS, reason="openvino has no wheel for this Python")
+def test_ctrl_c_waits_for_the_end_of_a_conversion() -> None:
+    from depthcli.backends.exports import _uninterrupted
+
+    steps = []
+    with pytest.raises(KeyboardInterrupt):
+        with _uninterrupted():
+            os.kill(os.getpid(), signal.SIGINT)
+            steps.append("converted")
+        steps.append("went on")
+    assert steps == ["converted"]
 
 
 @pytest.mark.parametrize("engine", OTHERS)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from depthcli import errors
 from depthcli.version import __version__
-from tests.conftest import environment
+from tests.conftest import environment, photo
 
-SCREENS = ("list", "pull", "verify", "path")
-COMMANDS = [(), ("image",), ("dir",), ("eval",), ("bench",), ("models",), *(("models", name) for name in SCREENS)]
+SCREENS = ("list", "pull", "verify", "path", "cache")
+ALONE = ("image", "dir", "eval", "bench", "compile", "models")
+COMMANDS = [(), *((name,) for name in ALONE), *(("models", name) for name in SCREENS)]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -84,3 +86,11 @@ def test_each_kind_of_error_has_its_exit_code():
     }
     assert {kind: kind("message").exit_code for kind in codes} == codes
     assert (errors.SOME_FAILED, errors.INTERRUPTED) == (3, 130)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_process_whose_streams_are_closed_ends_well(closed, tiny_weights):
+    photo("a.png")
+    command = f"{sys.executable} -m depthcli image a.png --encoder tiny --input-size 56 {closed}"
+    assert subprocess.run(["sh", "-c", command], env=environment(), stdout=subprocess.DEVNULL).returncode == 0
+    assert Path("a_depth.png").exists()

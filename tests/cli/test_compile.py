@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from depthcli import read_depth
 from depthcli.depthmap import DepthKind
 from depthcli.jobs import compiling
+from tests.conftest import photo
 
 TARGETS = [name for name, target in compiling.TARGETS.items() if find_spec(target.engine)]
-RUN = {"onnx": compiling._run_onnx, "openvino": compiling._run_openvino}
+RUN = compiling._RUNNERS
+MODEL = {"torch": ("--encoder", "tiny"), "torchscript": ()}
+ON_ITS_SIDE = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_file_gives_what_the_tool_gives_and_says_what_it_is(depth, target, tiny_file):
     ran = depth("compile", "--target", target, "--encoder", "tiny", "--size", "42x56", "-b", 2, "-o", "nets/")
-    main = Path("nets/tiny_42x56_b2").with_suffix(compiling.TARGETS[target].suffixes[0])
-    assert ran.code == 0 and ran.lines[0] == str(main) and ran.lines[-1] == str(main.with_suffix(".json"))
+    kind = "_torchscript" if target == "torchscript" else ""
+    main = Path(f"nets/tiny_42x56_b2{kind}").with_suffix(compiling.TARGETS[target].suffixes[0])
+    assert ran.code == 0 and ran.lines[0] == str(main) and ran.lines[-1] == f"{main}.json"
     assert all(Path(line).is_file() for line in ran.lines) and len(list(Path("nets").iterdir())) == len(ran.lines)
     assert "differs from torch by" in ran.err
 
@@ -33,11 +39,11 @@ def test_a_file_gives_what_the_tool_gives_and_says_what_it_is(depth, target, tin
     wanted, found = eager.run({"image": image})["depth"], RUN[target](main)(image)
     assert np.abs(found - wanted).max() <= 1e-5 * wanted.max() and wanted.std() > 0
 
-    facts = json.loads(main.with_suffix(".json").read_text())
+    facts = json.loads(Path(f"{main}.json").read_text())
     assert facts["input"]["shape"] == [2, 3, 42, 56] and facts["output"]["shape"] == [2, 42, 56]
     assert DepthKind(facts["output"]["kind"]) is DepthKind.RELATIVE_DISPARITY and facts["output"]["near_is"] == "high"
     assert facts["weights_sha256"] == digest(tiny_file)
-    inside = b"".join(path.read_bytes() for path in main.parent.iterdir() if path.suffix in (".onnx", ".xml"))
+    inside = b"".join(path.read_bytes() for path in main.parent.iterdir() if path.suffix in (".onnx", ".xml", ".pt"))
     assert facts["weights_sha256"].encode() in inside
 
 
@@ -57,6 +63,14 @@ def test_what_answers_otherwise_is_not_kept(depth, monkeypatch):
         (("--target", "onnx", "--size", "large"), 2, "no size of an input"),
         (("--target", "onnx", "--size", "42x42", "-b", 0), 2, "--batch is at least 1"),
         (("--target", "onnx", "--size", "42x42", "-o", "x.xml"), 2, "written as .onnx"),
+        (
+            ("--target", "torchscript", "--size", "42x42,56x42", "-o", "x.pt"),
+            2,
+            "2 networks do not go into the one file",
+        ),
+        (("--target", "torchscript", "--size", "42x42", "--preset", "common"), 2, "three ways to say one thing"),
+        (("--target", "torchscript", "--preset", "all"), 2, "no preset is called 'all'"),
+        (("--target", "torchscript", "--from-dir", "nowhere"), 2, "nowhere holds no pictures"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(depth, monkeypatch, arguments, code, says):
@@ -69,3 +83,97 @@ def test_a_missing_engine_is_named(depth, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     ran = depth("compile", "--target", "onnx", "--encoder", "tiny", "--size", "42x42")
     assert ran.code == 5 and "pip install onnxruntime" in ran.error
+
+
+class TestTorchScript:
+    """Files that `depth compile` wrote give eager's depth, for the sizes that they were compiled for and no others."""
+
+    def compiled(self, depth, *arguments: object) -> None:
+        ran = depth("compile", "--target", "torchscript", "--encoder", "tiny", *arguments)
+        assert ran.code == 0, ran.err
+
+    def test_the_folders_pictures_say_which_sizes(self, depth):
+        photo("in/a.jpg", (80, 60))
+        photo("in/b.jpg", (80, 60))
+        photo("in/upright.jpg", (80, 60), exif=ON_ITS_SIDE)
+        ran = depth("compile", "--target", "torchscript", "--encoder", "tiny", "--from-dir", "in")
+        assert ran.code == 0 and "210x280: 2 pictures" in ran.err and "280x210: 1 picture\n" in ran.err
+        names = [Path(line).name for line in ran.lines if line.endswith(".pt")]
+        assert names == ["tiny_210x280_torchscript.pt", "tiny_280x210_torchscript.pt"]
+        assert {Path(line).parent for line in ran.lines} == {Path("checkpoints/compiled")}
+
+        for backend in ("torch", "torchscript"):
+            assert depth("dir", "in", "-o", backend, "-f", "npz", "--backend", backend, *MODEL[backend]).code == 0
+        for name in ("a", "upright"):
+            eager, other = (read_depth(f"{backend}/{name}_depth.npz") for backend in ("torch", "torchscript"))
+            assert np.abs(eager.values - other.values).max() <= 1e-5 * eager.values.max() and eager.values.std() > 0
+            assert "torchscript" in other.origin.engine and other.origin.sha256 == eager.origin.sha256
+
+    def test_a_batch_is_filled_up(self, depth):
+        self.compiled(depth, "--size", "42x56", "-b", 2)
+        for name in "abc":
+            photo(f"in/{name}.png", (80, 60))
+        options = ("-f", "npz", "--input-size", 42)
+        assert depth("dir", "in", "-o", "x", "--backend", "torchscript", "-b", 3, *options).code == 0
+        assert depth("dir", "in", "-o", "y", "--backend", "torch", *MODEL["torch"], *options).code == 0
+        for name in "abc":
+            found, wanted = (read_depth(f"{folder}/{name}_depth.npz").values for folder in "xy")
+            assert np.abs(found - wanted).max() <= 1e-5 * wanted.max()
+
+    def test_what_was_not_compiled_is_not_run(self, depth):
+        self.compiled(depth, "--size", "42x56")
+        photo("tall.png", (60, 80))
+        photo("wide.png", (160, 60))
+        for name, wanted in (("tall", "56x42"), ("wide", "42x112")):
+            ran = depth("image", f"{name}.png", "--backend", "torchscript", "--input-size", 42)
+            assert ran.code == 5 and f"wants a network input of {wanted}, there are 42x56" in ran.error
+            assert f"--size {wanted}" in ran.error
+        stretched = ("--backend", "torchscript", "--input-size", 42, "--shape-policy", "stretch")
+        assert depth("image", "tall.png", *stretched).code == 5  # never on its side
+        ran = depth("image", "wide.png", *stretched, "--json")
+        assert ran.code == 0 and read_depth("wide_depth.png").origin.input_size == (56, 42)
+        assert "instead of 42x112" in str(json.loads(ran.lines[0])["notes"])
+
+    def test_what_does_not_fit_is_said_before_torch_is_there(self, depth, tiny_file):
+        photo("a.png", (80, 60))
+        self.compiled(depth, "--size", "42x56", "-o", "nets/")
+        whole = Path("nets/tiny_42x56_torchscript.pt").read_bytes()
+        Path("cut.pt").write_bytes(whole[:5000])
+        with zipfile.ZipFile("plain.pt", "w") as archive:
+            archive.writestr("plain/data.pkl", b"")
+        Path("other.pth").write_bytes(b"another checkpoint")
+        for options, code, message in (
+            ((), 5, "no network compiled for torchscript in checkpoints"),
+            (("--artifacts", "nowhere"), 5, "no network compiled for torchscript in nowhere"),
+            (("--artifacts", "cut.pt"), 5, "cut.pt is not a whole compiled network"),
+            (("--artifacts", "plain.pt"), 5, "plain.pt does not say what it is"),
+            (("--artifacts", "nets", "--encoder", "vits"), 5, "holds networks of tiny, none of vits"),
+            (("--artifacts", "nets", "--checkpoint", "other.pth"), 5, "compiled from another checkpoint"),
+            (("--artifacts", "nets", "--precision", "bf16"), 5, "torchscript computes in fp32"),
+            (("--artifacts", "nets", "--shape-policy", "crop"), 2, "no shape policy is called 'crop'"),
+        ):
+            ran = depth("image", "a.png", "--backend", "torchscript", *options)
+            assert (ran.code, ran.out) == (code, "") and message in ran.error
+        ran = depth("image", "a.png", "--encoder", "tiny", "--artifacts", "nets")
+        assert ran.code == 2 and "--artifacts belongs to compiled networks" in ran.error
+
+    def test_a_file_that_is_not_the_one_described_is_refused(self, depth):
+        photo("a.png", (80, 60))
+        self.compiled(depth, "--size", "42x56", "-o", "nets/")
+        path = Path("nets/tiny_42x56_torchscript.pt")
+        facts = json.loads(Path(f"{path}.json").read_text())
+        Path(f"{path}.json").write_text(json.dumps({**facts, "file_sha256": "0" * 64}))
+        ran = depth("image", "a.png", "--backend", "torchscript", "--artifacts", "nets", "--input-size", 42)
+        assert ran.code == 5 and "is not the file that its .json describes" in ran.error
+
+    def test_the_file_alone_refuses_a_picture_on_its_side(self, depth):
+        import torch
+
+        from depthcli.nets.jit import quiet_jit
+
+        self.compiled(depth, "--size", "42x56", "-o", "x.pt")
+        with quiet_jit():
+            network = torch.jit.load("x.pt")
+        assert network(torch.zeros(1, 3, 42, 56)).shape == (1, 42, 56)
+        with pytest.raises(Exception, match="compiled for an input of"):
+            network(torch.zeros(1, 3, 56, 42))

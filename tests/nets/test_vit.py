@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from depthcli.nets import attention as attentions
 from depthcli.nets.build import build_network
-from depthcli.nets.dpt import FusionStage, resize
+from depthcli.nets.dpt import FusionStage, bilinear
 from depthcli.nets.vit import interpolate_positions
 from depthcli.zoo import NetworkConfig
 
@@ -88,7 +88,7 @@ def test_projecting_before_upsampling_is_the_same() -> None:
     stage = FusionStage(8).eval()
     coarse = torch.randn(1, 8, 5, 7)
     with torch.no_grad():
-        after = stage.out_conv(resize(stage.resConfUnit2(coarse), (10, 14)))
+        after = stage.out_conv(bilinear(stage.resConfUnit2(coarse), (10, 14)))
         assert torch.allclose(stage(coarse, None, (10, 14)), after, atol=1e-5)
 
 

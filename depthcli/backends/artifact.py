@@ -1,0 +1,224 @@
+"""Compiled networks as files: what `depth compile` writes for an engine, and how one is found again for a picture.
+
+A file is a TorchScript archive that carries its own description as JSON, and lies beside a copy of it. The description
+is read with zipfile, so that whatever does not fit is said before any framework is imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from depthcli.errors import EngineError, UsageError
+from depthcli.preprocess import InputPlan
+from depthcli.weights import CHECKPOINTS, WeightsFile
+from depthcli.zoo import ModelRow, find_row, is_row, with_max_depth
+
+SCHEMA = "depthcli-network/1"
+# The name of the description inside an archive; `torch.jit.save` puts it into extra/.
+EXTRA_FILE = "depthcli.json"
+SUFFIX = ".pt"
+# Where compiled networks are written and looked for unless a place is named.
+FOLDER = CHECKPOINTS / "compiled"
+SHAPE_POLICIES = ("strict", "stretch")
+# A picture may be stretched by so much, as a logarithm of the sides' ratio, without a word from the user; the
+# reference itself, which rounds sides to multiples of 14, stretches by up to 0.009.
+NEAR = 0.03
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One compiled network.
+
+    target: the engine it is for. model: its row's name. batch, height, width: of its only input. weights_sha256: of the
+    checkpoint it was made of. torch: the version that wrote it.
+    """
+
+    path: Path
+    target: str
+    model: str
+    max_depth: Optional[float]
+    weights_sha256: str
+    batch: int
+    height: int
+    width: int
+    torch: str
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(width, height) of the network's input."""
+        return self.width, self.height
+
+    @property
+    def row(self) -> ModelRow:
+        """The row of its model."""
+        row = find_row(self.model)
+        return row if self.max_depth in (None, row.max_depth) else with_max_depth(row, self.max_depth or 0)
+
+
+def read_artifact(path: Path) -> Artifact:
+    """Return what a file says of itself. Raises EngineError where it is no whole file that `depth compile` wrote."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            (member,) = [member for member in archive.namelist() if member.endswith(f"/extra/{EXTRA_FILE}")]
+            facts = json.loads(archive.read(member))
+    except OSError as error:
+        raise EngineError(f"{path} cannot be read: {error.strerror or error}") from error
+    except zipfile.BadZipFile as error:
+        raise EngineError(f"{path} is not a whole compiled network", "compile it again") from error
+    except ValueError as error:
+        raise EngineError(f"{path} does not say what it is", "`depth compile` writes files that do") from error
+    if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
+        raise EngineError(
+            f"{path} was made by another version of depthcli: its description is not {SCHEMA}", "compile it again"
+        )
+    return _from_facts(path, facts)
+
+
+def find_artifacts(place: Optional[Path], target: str) -> list[Artifact]:
+    """Return the networks for an engine in a file or a folder, by default those beside the checkpoints.
+
+    Raises EngineError where there is none, or where a file that was named is for another engine or no such file.
+    """
+    place = FOLDER if place is None else place
+    if place.is_dir():
+        found = [read_artifact(path) for path in sorted(place.glob(f"*{SUFFIX}"))]
+        found = [artifact for artifact in found if artifact.target == target]
+    else:
+        found = [read_artifact(place)] if place.exists() else []
+        if found and found[0].target != target:
+            raise EngineError(
+                f"{place} was compiled for {found[0].target}, not for {target}",
+                f"recompile it with --target {target}",
+            )
+    if not found:
+        raise EngineError(
+            f"no network compiled for {target} in {place}",
+            f"depth compile --target {target} --encoder vits --size 518x686, or name the place with --artifacts",
+        )
+    return found
+
+
+def select_artifacts(artifacts: Sequence[Artifact], name: Optional[str], sha256: Optional[str]) -> list[Artifact]:
+    """Return the networks of one model and one checkpoint, which is what a run may take.
+
+    name: the row that was asked for, None for any. sha256: of the checkpoint that was named. Raises EngineError where
+    none fits, UsageError where more than one would.
+    """
+    place = artifacts[0].path.parent
+    fitting = [item for item in artifacts if name in (None, item.model)]
+    if not fitting:
+        there = ", ".join(sorted({item.model for item in artifacts}))
+        raise EngineError(f"{place} holds networks of {there}, none of {name}", f"compile one of {name}")
+    models = sorted({item.model for item in fitting})
+    if len(models) > 1:
+        raise UsageError(f"{place} holds networks of {', '.join(models)}", "choose one with --model")
+    of_weights = [item for item in fitting if sha256 in (None, item.weights_sha256)]
+    if not of_weights:
+        raise EngineError(
+            f"the networks of {models[0]} in {place} were compiled from another checkpoint", "compile them again"
+        )
+    if len({(item.weights_sha256, item.max_depth) for item in of_weights}) > 1:
+        raise UsageError(
+            f"{place} holds networks of {models[0]} from several checkpoints", "name one of the files with --artifacts"
+        )
+    return of_weights
+
+
+def origin_of(artifact: Artifact) -> WeightsFile:
+    """Return the weights that a network was compiled from, as a file of this machine: the network itself."""
+    return WeightsFile(artifact.path, artifact.weights_sha256, "compiled")
+
+
+def sidecar_of(path: Path) -> Path:
+    """Return where the copy of a file's description lies."""
+    return path.with_name(path.name + ".json")
+
+
+def check_file(artifact: Artifact) -> None:
+    """Raise EngineError where a file is not the one that its sidecar was written for."""
+    try:
+        sidecar = json.loads(sidecar_of(artifact.path).read_text(encoding="utf-8"))
+        stated = sidecar["file_sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # the sidecar is a convenience: without it the file stands for itself
+    if hashlib.sha256(artifact.path.read_bytes()).hexdigest() != stated:
+        raise EngineError(f"{artifact.path} is not the file that its .json describes", "copy both again, or recompile")
+
+
+@dataclass(frozen=True)
+class InputSizes:
+    """The input sizes (width, height) that an engine was compiled for, and what may be done with other pictures.
+
+    policy: "strict" takes the size that the reference would, or one of the same orientation and, to 3 %, the same ratio
+    of its sides; "stretch" takes the nearest of the same orientation, whatever it does to the picture.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    policy: str
+    target: str
+
+    def fit(self, plan: InputPlan) -> InputPlan:
+        """Return the plan with a size that is there. Raises EngineError where none may be taken."""
+        if plan.input_size in self.sizes:
+            return plan
+        wanted = plan.input_size
+        ratio = plan.picture_size[0] / plan.picture_size[1]
+        # A square stands for both orientations, as a picture of it does.
+        same = [size for size in self.sizes if _orientation(size) * _orientation(wanted) >= 0]
+        near = [size for size in same if abs(math.log(size[0] / size[1] / ratio)) <= NEAR]
+        allowed = near or (same if self.policy == "stretch" else [])
+        if not allowed:
+            there = ", ".join(_by(size) for size in self.sizes)
+            raise EngineError(
+                f"the picture wants a network input of {_by(wanted)}, there are {there}",
+                f"depth compile --target {self.target} --size {_by(wanted)}"
+                + (", or --shape-policy stretch" if same else ""),
+            )
+        return InputPlan(plan.picture_size, min(allowed, key=lambda size: _distance(size, wanted)))
+
+
+def stretch_of(plan: InputPlan) -> float:
+    """Return by what share a plan changes the ratio of a picture's sides."""
+    width, height = plan.input_size
+    return abs(math.log((width / height) / (plan.picture_size[0] / plan.picture_size[1])))
+
+
+def _orientation(size: tuple[int, int]) -> int:
+    return (size[0] > size[1]) - (size[0] < size[1])
+
+
+def _distance(size: tuple[int, int], wanted: tuple[int, int]) -> float:
+    return sum(abs(math.log(have / want)) for have, want in zip(size, wanted))
+
+
+def _by(size: tuple[int, int]) -> str:
+    """As everything about networks is written: height x width."""
+    return f"{size[1]}x{size[0]}"
+
+
+def _from_facts(path: Path, facts: dict[str, Any]) -> Artifact:
+    try:
+        batch, _, height, width = facts["input"]["shape"]
+        artifact = Artifact(
+            path,
+            str(facts["target"]),
+            str(facts["model"]),
+            facts["max_depth"],
+            str(facts["weights_sha256"]),
+            int(batch),
+            int(height),
+            int(width),
+            str(facts["versions"]["torch"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise EngineError(f"the description in {path} is not whole", "compile it again") from error
+    if not is_row(artifact.model):
+        raise EngineError(f"{path} is a network of {artifact.model}, which this version does not know")
+    return artifact

@@ -1,0 +1,15 @@
+"""torch.jit without its warnings: it is deprecated, and what torch would have in its place torch 1.13 does not know."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def quiet_jit() -> Iterator[None]:
+    """Within this context the use of torch.jit is not warned of. Not for threads: warnings belong to the process."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r".*torch\.jit\.\w+`? is deprecated", DeprecationWarning)
+        yield
