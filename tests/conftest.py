@@ -115,6 +115,11 @@ def tree(folder: Path | str) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
+def files() -> list[str]:
+    """What lies in the working folder, the weights apart."""
+    return sorted(path for path in tree(".") if not path.startswith("checkpoints/"))
+
+
 @pytest.fixture
 def depth(monkeypatch, capfdbinary, tiny_weights):
     """Run the command in this process: depth("image", "a.jpg") -> Ran. stdin: its bytes."""

@@ -32,6 +32,7 @@ MAY_IMPORT_TORCH = (
     "backends/torch_eager.py",
     "backends/torchscript.py",
     "backends/exports.py",
+    "jobs/analysis.py",
     "jobs/compiling.py",
     "jobs/peers.py",
 )

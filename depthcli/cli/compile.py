@@ -4,12 +4,15 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from depthcli.cli import options as opt
-from depthcli.errors import UsageError
+from depthcli.errors import EngineError, UsageError
+
+if TYPE_CHECKING:
+    from depthcli.jobs.analysis import Analysis
 
 
 def compile_command(
@@ -43,6 +46,14 @@ def compile_command(
     batch: Annotated[
         int, typer.Option("--batch", "-b", help="Pictures at once.", rich_help_panel=opt.OUTPUT_PANEL)
     ] = 1,
+    analyze_only: Annotated[
+        bool,
+        typer.Option(
+            "--analyze-only",
+            help="Write nothing; say whether AWS Inf1 (--target inf1) knows all of the network. Exit code 5 if not.",
+            rich_help_panel=opt.OUTPUT_PANEL,
+        ),
+    ] = False,
     output: Annotated[
         Optional[str],
         typer.Option(
@@ -72,6 +83,7 @@ def compile_command(
     """
     from depthcli.cli.report import say
     from depthcli.estimator import ModelChoice, resolve_model
+    from depthcli.jobs.analysis import analyze, check_analysis
     from depthcli.jobs.compiling import CompileJob, check_target, compile_model, output_path, preset_sizes, sizes_of
     from depthcli.zoo import PATCH
 
@@ -79,7 +91,7 @@ def compile_command(
         raise UsageError("--size, --preset and --from-dir are three ways to say one thing", "leave two out")
     sizes = [_parse_size(text) for item in size or () for text in item.split(",")]
     for height, width in sizes or [(PATCH, PATCH)]:
-        check_target(target, height, width, batch)  # before anything is downloaded
+        (check_analysis if analyze_only else check_target)(target, height, width, batch)  # before a download
     choice = ModelChoice(model, encoder, metric, checkpoint, max_depth, offline, trust_checkpoint)
     row, weights = resolve_model(choice, say)
     if preset is not None:
@@ -90,6 +102,11 @@ def compile_command(
             say(f"{height}x{width}: {count} picture{'s' if count > 1 else ''}")
         sizes = [pair for pair, _ in counted]
     sizes = list(dict.fromkeys(sizes or [(row.input_size, row.input_size)]))
+    if analyze_only:
+        results = [analyze(row, weights, height, width, batch, trust_checkpoint) for height, width in sizes]
+        for pair, result in zip(sizes, results):
+            _show(row.name, pair, result)
+        raise typer.Exit(0 if all(result.passed for result in results) else EngineError.exit_code)
     jobs = []
     for height, width in sizes:
         path = output_path(output, target, row, height, width, batch)
@@ -101,6 +118,22 @@ def compile_command(
         for path in compiled.paths:
             print(path)
         say(f"{job.height}x{job.width} differs from torch by {compiled.difference:.1e} of the maximum")
+
+
+def _show(name: str, size: tuple[int, int], found: "Analysis") -> None:
+    """Print what was found out about one size of input."""
+    from depthcli.jobs.analysis import BOUND
+
+    verdict = "nothing speaks against it" if found.passed else "cannot be compiled for inf1"
+    print(f"{name} {size[0]}x{size[1]}: {verdict}")
+    print("  operators: " + ", ".join(f"{operator} {count}" for operator, count in found.operators.items()))
+    print(f"  unknown to torch-neuron: {', '.join(found.unknown) or 'none'}")
+    print(f"  differs from the network by {found.difference:.1e} of the maximum (bound {BOUND:.0e})")
+    if "aten::upsample_bilinear2d" in found.operators:
+        print("  its bilinear resizes have aligned corners, which nobody has seen torch-neuron compile")
+        return
+    mean = f"{100 * found.snapped_mean:.2f} % of the standard deviation in the mean"
+    print(f"  with resizes exact in bfloat16: {found.snapped:.1e} of the maximum, {mean}")
 
 
 def _parse_size(size: str) -> tuple[int, int]:

@@ -88,15 +88,20 @@ def check_target(target: str, height: int, width: int, batch: int) -> None:
     """Raise UsageError for a target or an input that cannot be, EngineError where the target's engine is missing."""
     if target not in TARGETS:
         raise UsageError(f"nothing is compiled for {target!r}", f"choose from: {', '.join(TARGETS)}")
-    if batch < 1 or min(height, width) < PATCH or height % PATCH or width % PATCH:
-        raise UsageError(
-            f"a network input of {height}x{width}, {batch} at once, cannot be",
-            f"sides are multiples of {PATCH}, and --batch is at least 1",
-        )
+    check_size(height, width, batch)
     engine = TARGETS[target].engine
     if importlib.util.find_spec(engine) is None:
         raise EngineError(
             f"{engine}, which checks what is written for {target}, is not installed", f"pip install {engine}"
+        )
+
+
+def check_size(height: int, width: int, batch: int) -> None:
+    """Raise UsageError for an input that cannot be."""
+    if batch < 1 or min(height, width) < PATCH or height % PATCH or width % PATCH:
+        raise UsageError(
+            f"a network input of {height}x{width}, {batch} at once, cannot be",
+            f"sides are multiples of {PATCH}, and --batch is at least 1",
         )
 
 

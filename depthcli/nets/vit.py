@@ -6,6 +6,7 @@ D width of a token, H and W pixels, rows and cols patches.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -111,10 +112,11 @@ def interpolate_positions(pos_embed: torch.Tensor, rows: int, cols: int) -> torc
     returned as it is.
     """
     class_position, grid = pos_embed[:, :1], pos_embed[:, 1:]
-    side = round(grid.shape[1] ** 0.5)
+    side = math.isqrt(int(grid.shape[1]))
     if (rows, cols) == (side, side):
         return pos_embed
     grid = grid.float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    rows, cols = int(rows), int(cols)  # which a trace has as tensors
     scale = ((rows + POSITION_OFFSET) / side, (cols + POSITION_OFFSET) / side)
     grid = F.interpolate(grid, scale_factor=scale, mode="bicubic")
     assert grid.shape[-2:] == (rows, cols), (grid.shape, rows, cols)

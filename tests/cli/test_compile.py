@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import sys
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from depthcli import read_depth
+from depthcli import read_depth, zoo
 from depthcli.depthmap import DepthKind
 from depthcli.jobs import compiling
-from tests.conftest import photo
+from depthcli.nets.build import build_network
+from depthcli.zoo import NetworkConfig, find_row
+from tests.conftest import files, photo
+from tests.reference import reference_state
 
 TARGETS = [name for name, target in compiling.TARGETS.items() if find_spec(target.engine)]
 RUN = compiling._RUNNERS
@@ -177,3 +184,27 @@ class TestTorchScript:
         assert network(torch.zeros(1, 3, 42, 56)).shape == (1, 42, 56)
         with pytest.raises(Exception, match="compiled for an input of"):
             network(torch.zeros(1, 3, 56, 42))
+
+
+def test_an_analysis_says_what_inf1_knows_and_writes_nothing(depth, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_neuron", None)
+    network = dataclasses.replace(find_row("vits"), network=NetworkConfig(32, 5, 2, 16, (8, 16, 16, 16), (0, 1, 2, 3)))
+    monkeypatch.setitem(zoo._BY_NAME, "vits", network)
+    state = build_network(network.network).state_dict()
+    shapes = {key: value.shape for key, value in state.items()}
+    save_file({key: torch.from_numpy(value) for key, value in reference_state(shapes).items()}, "own.safetensors")
+    options = ("--target", "inf1", "--analyze-only", "--size", "42x56,56x42")
+    before = files()
+    ran = depth("compile", *options, "--encoder", "vits", "--checkpoint", "own.safetensors")
+    assert ran.code == 0 and "vits 42x56: nothing speaks against it" in ran.out and "vits 56x42" in ran.out
+    assert "unknown to torch-neuron: none" in ran.out and "aten::linear" in ran.out
+    with monkeypatch.context() as patch:
+        patch.setattr("depthcli.nets.operators.inf1_operators", lambda: frozenset({"aten::linear"}))
+        ran = depth("compile", *options, "--encoder", "tiny")
+    assert ran.code == 5 and "cannot be compiled for inf1" in ran.out and "aten::_convolution" in ran.out
+    assert files() == before
+    for target in ("onnx", "inf2"):
+        ran = depth("compile", "--target", target, "--analyze-only")
+        assert ran.code == 2 and "--analyze-only goes with --target inf1" in ran.error
+    ran = depth("compile", "--target", "inf1", "--encoder", "tiny")
+    assert ran.code == 2 and "nothing is compiled for 'inf1'" in ran.error

@@ -14,13 +14,8 @@ from PIL import Image
 from depthcli import DepthEstimator, DepthKind, read_depth
 from depthcli.colormap import color_table, to_gray8
 from depthcli.io.depth_files import read_facts
-from tests.conftest import TINY, broken, ended, photo, tree
+from tests.conftest import TINY, broken, ended, files, photo, tree
 from tests.reference import reference_state
-
-
-def files() -> list[str]:
-    """What lies in the working folder, the weights apart."""
-    return sorted(path for path in tree(".") if not path.startswith("checkpoints/"))
 
 
 @pytest.fixture
