@@ -34,6 +34,7 @@ MAY_IMPORT_TORCH = (
     "backends/exports.py",
     "jobs/analysis.py",
     "jobs/compiling.py",
+    "jobs/inf1_compiling.py",
     "jobs/peers.py",
 )
 

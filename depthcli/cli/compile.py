@@ -4,7 +4,7 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Callable, Optional
 
 import typer
 
@@ -13,11 +13,19 @@ from depthcli.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
     from depthcli.jobs.analysis import Analysis
+    from depthcli.jobs.compiling import CompileJob
+    from depthcli.jobs.inf1_compiling import CompiledForInf1
+
+NEURON_PANEL = "AWS Inferentia"
 
 
 def compile_command(
     target: Annotated[
-        str, typer.Option(help="What to write: torchscript, onnx or openvino.", rich_help_panel=opt.OUTPUT_PANEL)
+        str,
+        typer.Option(
+            help="What to write: torchscript, onnx, openvino or inf1.",
+            rich_help_panel=opt.OUTPUT_PANEL,
+        ),
     ],
     size: Annotated[
         Optional[list[str]],
@@ -65,6 +73,27 @@ def compile_command(
             rich_help_panel=opt.OUTPUT_PANEL,
         ),
     ] = None,
+    fast_math: Annotated[
+        str,
+        typer.Option(
+            help="How neuron-cc rounds, for inf1: all, fp32-cast-matmult, fp32-cast-matmult-no-fast-relayout or none.",
+            rich_help_panel=NEURON_PANEL,
+        ),
+    ] = "fp32-cast-matmult",
+    workdir: Annotated[
+        Optional[Path],
+        typer.Option(metavar="FOLDER", help="Keep what neuron-cc writes here.", rich_help_panel=NEURON_PANEL),
+    ] = None,
+    timeout: Annotated[int, typer.Option(help="Seconds that neuron-cc may take.", rich_help_panel=NEURON_PANEL)] = 4
+    * 3600,
+    allow_cpu_ops: Annotated[
+        bool,
+        typer.Option(
+            "--allow-cpu-ops",
+            help="Leave operators that do not compile to the CPU, which is slow.",
+            rich_help_panel=NEURON_PANEL,
+        ),
+    ] = False,
     encoder: opt.Encoder = "auto",
     metric: opt.Metric = None,
     model: opt.Model = None,
@@ -85,8 +114,13 @@ def compile_command(
     from depthcli.estimator import ModelChoice, resolve_model
     from depthcli.jobs.analysis import analyze, check_analysis
     from depthcli.jobs.compiling import CompileJob, check_target, compile_model, output_path, preset_sizes, sizes_of
+    from depthcli.jobs.inf1_compiling import CASTS, CompilerOptions, compile_for_inf1
     from depthcli.zoo import PATCH
 
+    if fast_math not in CASTS:
+        raise UsageError(f"neuron-cc has no --fast-math {fast_math}", f"choose from: {', '.join(CASTS)}")
+    if timeout < 1:
+        raise UsageError(f"{timeout} seconds are no time", "--timeout is at least 1")
     if sum(given is not None for given in (size, preset, from_dir)) > 1:
         raise UsageError("--size, --preset and --from-dir are three ways to say one thing", "leave two out")
     sizes = [_parse_size(text) for item in size or () for text in item.split(",")]
@@ -114,10 +148,26 @@ def compile_command(
     if len({job.output for job in jobs}) < len(jobs):
         raise UsageError(f"{len(jobs)} networks do not go into the one file {output}", "name a folder with --output")
     for job in jobs:
+        if target == "inf1":
+            options = CompilerOptions(fast_math, workdir, timeout, allow_cpu_ops)
+            _tell(job, compile_for_inf1(job, options, say), say)
+            continue
         compiled = compile_model(job)
         for path in compiled.paths:
             print(path)
         say(f"{job.height}x{job.width} differs from torch by {compiled.difference:.1e} of the maximum")
+
+
+def _tell(job: "CompileJob", compiled: "CompiledForInf1", say: Callable[[str], None]) -> None:
+    """Print what was written for Inf1, and what is known of it."""
+    for path in compiled.paths:
+        print(path)
+    proven = (
+        "not run: there is no Neuron device here"
+        if compiled.device is None
+        else f"differs from the CPU by {100 * compiled.device:.2f} % of the standard deviation in the mean"
+    )
+    say(f"{job.height}x{job.width} compiled in {compiled.seconds:.0f} s; {proven}")
 
 
 def _show(name: str, size: tuple[int, int], found: "Analysis") -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import numpy as np
 
-from depthcli.backends import COMPILED
+from depthcli.backends import inf1
 from depthcli.backends.artifact import EXTRA_FILE, FOLDER, SCHEMA, SUFFIX, sidecar_of
 from depthcli.errors import DepthError, EngineError, OutputError, UsageError
 from depthcli.io.atomic import atomic_path
@@ -53,6 +53,7 @@ TARGETS = {
     "onnx": Target((".onnx",), "onnxruntime"),
     "openvino": Target((".xml", ".bin"), "openvino"),
     "torchscript": Target((SUFFIX,), "torch"),
+    "inf1": Target((SUFFIX,), "torch_neuron"),
 }
 
 
@@ -90,7 +91,9 @@ def check_target(target: str, height: int, width: int, batch: int) -> None:
         raise UsageError(f"nothing is compiled for {target!r}", f"choose from: {', '.join(TARGETS)}")
     check_size(height, width, batch)
     engine = TARGETS[target].engine
-    if importlib.util.find_spec(engine) is None:
+    if target == "inf1":
+        inf1.require(compiler=True)
+    elif importlib.util.find_spec(engine) is None:
         raise EngineError(
             f"{engine}, which checks what is written for {target}, is not installed", f"pip install {engine}"
         )
@@ -111,10 +114,11 @@ def output_path(output: Optional[str], target: str, row: ModelRow, height: int, 
     """
     if output and not output.endswith("/") and Path(output).suffix and not Path(output).is_dir():
         return Path(output)
-    kind = f"_{target}" if target in COMPILED else ""  # several of them end in .pt
+    suffix = TARGETS[target].suffixes[0]
+    kind = f"_{target}" if suffix == SUFFIX else ""  # of which there are several
     name = f"{row.name}_{height}x{width}" + (f"_b{batch}" if batch > 1 else "") + kind
-    folder = Path(output) if output else FOLDER if target in COMPILED else Path()
-    return folder / (name + TARGETS[target].suffixes[0])
+    folder = Path(output) if output else FOLDER if suffix == SUFFIX else Path()
+    return folder / (name + suffix)
 
 
 def preset_sizes(preset: str, shorter_side: int) -> list[tuple[int, int]]:
@@ -153,14 +157,14 @@ def compile_model(job: CompileJob) -> Compiled:
     from depthcli.nets.static_graph import guarded, trace
 
     target = TARGETS[job.target]
-    _check_memory(job)
+    check_room(job)
     state = read_state(job.weights.path, job.weights.sha256, trust=job.trust)
     network = load_network(job.row, state, job.weights.path.name)
     facts = describe_network(job)
     try:
         with tempfile.TemporaryDirectory(prefix="depthcli-") as name:
             draft = Path(name) / job.output.name
-            with _compiler_errors(target):
+            with compiler_errors(target.engine):
                 graph = trace(network, job.batch, job.height, job.width)
                 if job.target == "torchscript":
                     graph = guarded(graph, job.batch, job.height, job.width)
@@ -171,11 +175,11 @@ def compile_model(job: CompileJob) -> Compiled:
                     f"{target.engine} answers otherwise than torch: the difference is {difference:.1e} of the maximum",
                     "please report this, with the versions of both",
                 )
-            if job.target in COMPILED:
+            if job.target == "torchscript":
                 facts["file_sha256"] = digest(draft)
             paths = [job.output.with_suffix(suffix) for suffix in target.suffixes]
             for path in paths[::-1]:  # the main file last: where it is, the others are
-                _move(draft.with_suffix(path.suffix), path)
+                keep_file(draft.with_suffix(path.suffix), path)
     except OSError as error:
         raise OutputError(f"cannot write {job.output}: {error.strerror or error}") from error
     sidecar = sidecar_of(job.output)
@@ -184,7 +188,7 @@ def compile_model(job: CompileJob) -> Compiled:
     return Compiled((*paths, sidecar), difference)
 
 
-def _check_memory(job: CompileJob) -> None:
+def check_room(job: CompileJob) -> None:
     """Raise EngineError where running the network once, in torch, would not fit into the memory."""
     size = job.width, job.height
     need, free = predict_bytes(job.row.network, InputPlan(size, size), job.batch), free_memory()
@@ -196,7 +200,7 @@ def _check_memory(job: CompileJob) -> None:
 
 
 @contextmanager
-def _compiler_errors(target: Target) -> Iterator[None]:
+def compiler_errors(engine: str) -> Iterator[None]:
     """Within this context what torch and the engines raise becomes an EngineError."""
     try:
         yield
@@ -206,7 +210,7 @@ def _compiler_errors(target: Target) -> Iterator[None]:
         raise EngineError("the machine ran out of memory", "use a smaller --size or --batch") from error
     except Exception as error:  # the engines' own have no class in common
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise EngineError(f"the network cannot be written or run with {target.engine}: {reason}") from error
+        raise EngineError(f"the network cannot be written or run with {engine}: {reason}") from error
 
 
 def describe_network(job: CompileJob) -> dict[str, Any]:
@@ -298,6 +302,7 @@ def _run_torchscript(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 _RUNNERS = {"onnx": _run_onnx, "openvino": _run_openvino, "torchscript": _run_torchscript}
 
 
-def _move(source: Path, path: Path) -> None:
+def keep_file(source: Path, path: Path) -> None:
+    """Copy a finished file to where it belongs; it is there whole or not at all."""
     with atomic_path(path) as partial:
         shutil.copyfile(source, partial)

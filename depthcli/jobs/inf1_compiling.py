@@ -1,0 +1,147 @@
+"""Compiling a model for AWS Inf1: three gates around neuron-cc, and a file that says what is proven of it.
+
+Before: every operator is known to the converter, and the graph answers as the readable network does. After: the graph
+holds what was compiled, and no arithmetic is left to the CPU. On a machine with a device the result is run as well;
+elsewhere its file says that it has not been.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import numpy as np
+
+from depthcli.backends import inf1
+from depthcli.backends.artifact import EXTRA_FILE, sidecar_of
+from depthcli.backends.inf1 import CASTS as CASTS  # for the command line, which knows no engine
+from depthcli.backends.inf1 import CompilerOptions as CompilerOptions
+from depthcli.errors import EngineError, OutputError
+from depthcli.io.atomic import atomic_path
+from depthcli.jobs.analysis import BOUND, Analysis, analyze
+from depthcli.jobs.compiling import CompileJob, check_room, compiler_errors, describe_network, keep_file
+from depthcli.weights import digest
+
+# How far a NeuronCore may be from float32 on the CPU, as the mean over the standard deviation of the answer: it
+# multiplies in bfloat16, which costs a few thousandths on other machines; more than this is a wrong answer.
+DEVICE_BOUND = 0.05
+
+
+@dataclass(frozen=True)
+class CompiledForInf1:
+    """What was written. analysis: of the graph before it was compiled. device: mean difference of a run on a device
+    from float32, over the standard deviation; None where there was no device to run it on.
+    """
+
+    paths: tuple[Path, ...]
+    analysis: Analysis
+    seconds: float
+    device: Optional[float]
+
+
+def compile_for_inf1(job: CompileJob, options: CompilerOptions, talk: Callable[[str], None]) -> CompiledForInf1:
+    """Write one compiled network; nothing is written where a gate stays shut.
+
+    talk: takes one line for each step. Raises EngineError that says which gate and why, ModelError for weights that do
+    not fit, OutputError where nothing can be written.
+    """
+    import torch
+
+    from depthcli.nets.jit import quiet_jit
+
+    inf1.require(compiler=True)
+    check_room(job)
+    size = f"{job.height}x{job.width}"
+    talk(f"{job.row.name} {size}: checking the graph")
+    analysis = analyze(job.row, job.weights, job.height, job.width, job.batch, job.trust)
+    _check(analysis, options)
+    talk(f"{job.row.name} {size}: neuron-cc compiles; this takes minutes, and is given {options.timeout} s")
+    started = time.monotonic()
+    module, image, wanted = _module(job)
+    compiled = inf1.compile_network(module, image, options)
+    seconds = round(time.monotonic() - started, 1)
+    facts = _facts(job, options, analysis, inf1.operator_counts(compiled), seconds)
+    try:
+        with tempfile.TemporaryDirectory(prefix="depthcli-") as name, compiler_errors("torch_neuron"), quiet_jit():
+            draft = Path(name) / job.output.name
+            torch.jit.save(compiled, str(draft), _extra_files={EXTRA_FILE: json.dumps(facts)})
+            device = None
+            if inf1.devices():
+                talk(f"{job.row.name} {size}: running it once")
+                device = _difference(torch.jit.load(str(draft)), image, wanted)  # type: ignore[no-untyped-call]
+            facts["file_sha256"] = digest(draft)
+            keep_file(draft, job.output)
+    except OSError as error:
+        raise OutputError(f"cannot write {job.output}: {error.strerror or error}") from error
+    facts["verified_on_device"], facts["check"] = device is not None, device
+    sidecar = sidecar_of(job.output)
+    with atomic_path(sidecar) as partial:
+        partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    return CompiledForInf1((job.output, sidecar), analysis, seconds, device)
+
+
+def _check(analysis: Analysis, options: CompilerOptions) -> None:
+    if analysis.unknown and not options.allow_cpu:
+        raise EngineError(
+            f"torch-neuron does not know {', '.join(analysis.unknown)}", "use --allow-cpu-ops to leave them to the CPU"
+        )
+    if not analysis.difference <= BOUND:
+        raise EngineError(
+            f"the graph differs from the network by {analysis.difference:.1e} of the maximum (bound {BOUND:.0e})",
+            "please report this, with the version of torch",
+        )
+
+
+def _module(job: CompileJob) -> tuple[Any, Any, Any]:
+    """Return the static network, an input, and the answer of the readable network to it."""
+    import torch
+
+    from depthcli.nets.build import load_network
+    from depthcli.nets.checkpoint import read_state
+    from depthcli.nets.resize_matrices import MatrixResize
+    from depthcli.nets.static_graph import static_network
+
+    state = read_state(job.weights.path, job.weights.sha256, trust=job.trust)
+    network = load_network(job.row, state, job.weights.path.name)
+    module = static_network(network, job.batch, job.height, job.width, False, MatrixResize(snap=True)).eval()
+    shape = (job.batch, 3, job.height, job.width)
+    image = torch.from_numpy(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
+    with torch.inference_mode():
+        wanted = network(image)
+    with torch.no_grad():
+        module(image)  # the matrices of its resizes are constants of the trace by then
+    return module, image, wanted
+
+
+def _difference(compiled: Any, image: Any, wanted: Any) -> float:
+    import torch
+
+    with torch.no_grad():
+        found = compiled(image)
+    difference = float((found - wanted).abs().mean() / wanted.std())
+    if not difference <= DEVICE_BOUND:
+        raise EngineError(
+            f"the device differs from the CPU by {100 * difference:.1f} % of the standard deviation in the mean "
+            f"(bound {100 * DEVICE_BOUND:.0f} %)",
+            "try --fast-math none, and please report this",
+        )
+    return difference
+
+
+def _facts(
+    job: CompileJob, options: CompilerOptions, analysis: Analysis, operators: Any, seconds: float
+) -> dict[str, Any]:
+    facts = describe_network(job)
+    facts["versions"].update(inf1.versions())
+    return {
+        **facts,
+        "compiler": {"name": "neuron-cc", "args": ["--fast-math", *CASTS[options.cast]], "seconds": seconds},
+        "graph": {"operators": dict(operators), "cpu_operators": list(inf1.cpu_operators(operators))},
+        "analysis": asdict(analysis),
+        "verified_on_device": False,
+        "check": None,
+    }
