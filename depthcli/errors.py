@@ -74,3 +74,7 @@ class EngineError(DepthError):
     """The device or the engine cannot do what was asked."""
 
     exit_code = 5
+
+
+class DeviceLostError(EngineError):
+    """The device fails again and again: going on would only fail every picture."""

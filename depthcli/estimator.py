@@ -112,7 +112,9 @@ def _resolve_compiled(choice: ModelChoice, engine: EngineChoice) -> tuple[ModelR
     """Return the row and the weights of the compiled networks that an engine is to run; no checkpoint is needed."""
     row, checkpoint = _named(choice)
     sha256 = None if checkpoint is None else weight_files.digest(checkpoint)
-    first = select_artifacts(find_artifacts(engine.artifacts, engine.backend), row.name if row else None, sha256)[0]
+    first = select_artifacts(
+        find_artifacts(engine.artifacts, COMPILED[engine.backend]), row.name if row else None, sha256
+    )[0]
     row = first.row if choice.max_depth is None else with_max_depth(first.row, choice.max_depth)
     return row, origin_of(first)
 
@@ -155,6 +157,11 @@ class DepthEstimator:
     def input_size(self) -> int:
         """Length of the shorter side of the network's input in pixels."""
         return self.row.input_size
+
+    @property
+    def best_batch(self) -> int:
+        """How many pictures at once the engine wants; on most 1, as more only take more memory."""
+        return getattr(self._backend, "best_batch", 1)
 
     @property
     def engine(self) -> str:

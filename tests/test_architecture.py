@@ -29,6 +29,7 @@ ROOMS = (
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 MAY_IMPORT_TORCH = (
     "nets/",
+    "backends/neuron.py",
     "backends/torch_eager.py",
     "backends/torchscript.py",
     "backends/exports.py",

@@ -27,9 +27,10 @@ BACKENDS = {
     "openvino": "depthcli.backends.openvino:OpenVino",
     "onnx": "depthcli.backends.onnx:OnnxRuntime",
     "torchscript": "depthcli.backends.torchscript:TorchScript",
+    "neuron": "depthcli.backends.neuron:Neuron",
 }
-# Those that run files of `depth compile` instead of checkpoints.
-COMPILED = ("torchscript",)
+# Those that run files of `depth compile` instead of checkpoints, with the target that these are compiled for.
+COMPILED = {"torchscript": "torchscript", "neuron": "inf1"}
 # What `auto` takes on a CPU, the first that is installed, for these precisions; torch where there is none.
 _CPU_ENGINES = (("openvino", "openvino", ("auto", "fp32", "bf16", "int8")), ("onnx", "onnxruntime", ("auto", "fp32")))
 # Any of these is there where a driver for NVIDIA's or AMD's devices is.

@@ -10,10 +10,11 @@ import hashlib
 import json
 import math
 import zipfile
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional, TypeVar
 
 from depthcli.errors import EngineError, UsageError
 from depthcli.preprocess import InputPlan
@@ -30,6 +31,9 @@ SHAPE_POLICIES = ("strict", "stretch")
 # A picture may be stretched by so much, as a logarithm of the sides' ratio, without a word from the user; the
 # reference itself, which rounds sides to multiples of 14, stretches by up to 0.009.
 NEAR = 0.03
+# Loaded networks that are kept, the last used; each holds all the weights.
+_LOADED = 4
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Artifact:
     height: int
     width: int
     torch: str
+    torch_neuron: Optional[str]
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -184,6 +189,45 @@ class InputSizes:
         return InputPlan(plan.picture_size, min(allowed, key=lambda size: _distance(size, wanted)))
 
 
+class CompiledNetworks:
+    """The compiled networks of one model by the size of their input, and those that are loaded.
+
+    Raises EngineError and UsageError as `find_artifacts` and `select_artifacts` do.
+    """
+
+    def __init__(self, place: Optional[Path], target: str, policy: str, row: ModelRow, weights: WeightsFile) -> None:
+        self.artifacts = select_artifacts(find_artifacts(place, target), row.name, weights.sha256)
+        self._by_size = {artifact.input_size: artifact for artifact in self.artifacts}
+        self._sizes = InputSizes(tuple(self._by_size), policy, target)
+        self._loaded: OrderedDict[tuple[int, int], Any] = OrderedDict()
+
+    def fit(self, plan: InputPlan) -> InputPlan:
+        """Return the plan with a size that was compiled. Raises EngineError where there is none for the picture."""
+        return self._sizes.fit(plan)
+
+    def of(self, size: tuple[int, int]) -> Artifact:
+        """Return the network for an input of exactly (width, height). Raises EngineError where there is none."""
+        if size not in self._by_size:  # a portrait is not a landscape, whatever a trace makes of it
+            raise EngineError(f"no network was compiled for an input of {_by(size)}", "compile one")
+        return self._by_size[size]
+
+    def loaded(self, artifact: Artifact, load: Callable[[Artifact], T]) -> T:
+        """Return what `load` makes of a network, kept from the last time where that is not long ago."""
+        size = artifact.input_size
+        if size not in self._loaded:
+            check_file(artifact)
+            while len(self._loaded) >= _LOADED:
+                self._loaded.popitem(last=False)
+            self._loaded[size] = load(artifact)
+        self._loaded.move_to_end(size)
+        found: T = self._loaded[size]
+        return found
+
+    def close(self) -> None:
+        """Free what is loaded."""
+        self._loaded.clear()
+
+
 def stretch_of(plan: InputPlan) -> float:
     """Return by what share a plan changes the ratio of a picture's sides."""
     width, height = plan.input_size
@@ -216,6 +260,7 @@ def _from_facts(path: Path, facts: dict[str, Any]) -> Artifact:
             int(height),
             int(width),
             str(facts["versions"]["torch"]),
+            facts["versions"].get("torch_neuron"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise EngineError(f"the description in {path} is not whole", "compile it again") from error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any
 
 import numpy as np
 import torch
 
 from depthcli.backends import Arrays, EngineChoice
-from depthcli.backends.artifact import Artifact, InputSizes, check_file, find_artifacts, select_artifacts
+from depthcli.backends.artifact import Artifact, CompiledNetworks
 from depthcli.backends.torch_eager import engine_errors, pick_device
 from depthcli.errors import EngineError
 from depthcli.memory import check_memory, free_memory
@@ -18,9 +17,6 @@ from depthcli.nets.jit import quiet_jit
 from depthcli.preprocess import InputPlan
 from depthcli.weights import Talk, WeightsFile
 from depthcli.zoo import ModelRow
-
-# Loaded networks that are kept, the last used; each holds all the weights.
-_LOADED = 4
 
 
 class TorchScript:
@@ -31,22 +27,19 @@ class TorchScript:
             raise EngineError(f"torchscript computes in fp32, not {choice.precision}", "use --backend torch")
         self._row = row
         self._device = pick_device(choice.device)
-        found = select_artifacts(find_artifacts(choice.artifacts, "torchscript"), row.name, weights.sha256)
-        for artifact in found:
+        self._networks = CompiledNetworks(choice.artifacts, "torchscript", choice.shape_policy, row, weights)
+        for artifact in self._networks.artifacts:
             _check_version(artifact)
-        self._artifacts = {artifact.input_size: artifact for artifact in found}
-        self._loaded: OrderedDict[tuple[int, int], Any] = OrderedDict()
         self._closed = False
-        self._sizes = InputSizes(tuple(self._artifacts), choice.shape_policy, "torchscript")
         self.description = f"torchscript, torch {torch.__version__} {self._device} fp32"
 
     def fit(self, plan: InputPlan) -> InputPlan:
         """Return the plan with a size that was compiled. Raises EngineError where there is none for the picture."""
-        return self._sizes.fit(plan)
+        return self._networks.fit(plan)
 
     def check(self, plan: InputPlan, batch: int) -> None:
         """Raise PictureError where a batch of this size would not fit into the memory."""
-        check_memory(self._row.network, plan, self._of(plan.input_size).batch, free_memory(), not HAS_FUSED)
+        check_memory(self._row.network, plan, self._networks.of(plan.input_size).batch, free_memory(), not HAS_FUSED)
 
     def run(self, inputs: Arrays) -> Arrays:
         """Return {"depth": (B, H, W) float32} for {"image": (B, 3, H, W) float32}.
@@ -56,8 +49,8 @@ class TorchScript:
         if self._closed:
             raise EngineError("this estimator is closed", "open another one")
         images = np.ascontiguousarray(inputs["image"])
-        artifact = self._of((images.shape[3], images.shape[2]))
-        network, depth = self._network(artifact), []
+        artifact = self._networks.of((images.shape[3], images.shape[2]))
+        network, depth = self._networks.loaded(artifact, self._load), []
         with torch.inference_mode(), engine_errors():
             for start in range(0, len(images), artifact.batch):
                 batch = torch.zeros((artifact.batch, *images.shape[1:]))
@@ -68,24 +61,12 @@ class TorchScript:
 
     def close(self) -> None:
         """Free the networks; closing twice is no error."""
-        self._loaded.clear()
+        self._networks.close()
         self._closed = True
 
-    def _of(self, size: tuple[int, int]) -> Artifact:
-        if size not in self._artifacts:  # a portrait is not a landscape, whatever a trace makes of it
-            raise EngineError(f"no network was compiled for an input of {size[1]}x{size[0]}", "compile one")
-        return self._artifacts[size]
-
-    def _network(self, artifact: Artifact) -> Any:
-        size = artifact.input_size
-        if size not in self._loaded:
-            check_file(artifact)
-            while len(self._loaded) >= _LOADED:
-                self._loaded.popitem(last=False)
-            with engine_errors(), quiet_jit():
-                self._loaded[size] = torch.jit.load(str(artifact.path), map_location=self._device).eval()  # type: ignore[no-untyped-call]
-        self._loaded.move_to_end(size)
-        return self._loaded[size]
+    def _load(self, artifact: Artifact) -> Any:
+        with engine_errors(), quiet_jit():
+            return torch.jit.load(str(artifact.path), map_location=self._device).eval()  # type: ignore[no-untyped-call]
 
 
 def _check_version(artifact: Artifact) -> None:

@@ -98,8 +98,8 @@ BackendName = Annotated[
     str,
     typer.Option(
         "--backend",
-        help="Engine: auto, torch, openvino, onnx or torchscript (see --artifacts). auto takes torch on a GPU, else "
-        "openvino where it is installed.",
+        help="Engine: auto, torch, openvino, onnx, torchscript or neuron (see --artifacts). auto takes torch on a GPU, "
+        "else openvino where it is installed.",
         rich_help_panel=RUN_PANEL,
     ),
 ]
@@ -107,7 +107,7 @@ Artifacts = Annotated[
     Optional[Path],
     typer.Option(
         metavar="PATH",
-        help="A network compiled by `depth compile`, or a folder of them, for --backend torchscript. Default: "
+        help="A network compiled by `depth compile`, or a folder of them, for torchscript and neuron. Default: "
         "checkpoints/compiled.",
         rich_help_panel=RUN_PANEL,
     ),

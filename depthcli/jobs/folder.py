@@ -16,7 +16,7 @@ from typing import Any, Callable, Optional, TypeVar
 import numpy as np
 
 from depthcli.cores import usable_cores
-from depthcli.errors import DepthError, DiskFullError, OutputError, PictureError, UsageError
+from depthcli.errors import DepthError, DeviceLostError, DiskFullError, OutputError, PictureError, UsageError
 from depthcli.estimator import DepthEstimator, Prepared
 from depthcli.io.atomic import remove_partials
 from depthcli.io.images import Picture, picture_size, read_picture
@@ -108,7 +108,8 @@ def run_folder(
 
     load: makes the estimator; called once, when the first picture has been read. stop: asked between pictures; when it
     says True the job ends after the pictures that were in the network or behind it; those only read are not reached.
-    Raises ModelError or EngineError where the model does not load, DiskFullError where nothing more can be written.
+    Raises ModelError or EngineError where the model does not load, DeviceLostError where it runs no more, DiskFullError
+    where nothing more can be written.
     """
     for folder in {task.stem.parent for task in job.tasks}:
         remove_partials(folder)
@@ -116,7 +117,7 @@ def run_folder(
     reading: Lane[Result | _Open] = Lane(readers)
     finishing: Lane[Result] = Lane(writers)
     with closing(_Once(load)) as model, reading, finishing:
-        work = _Work(job, model, reading, finishing, ahead=readers + job.batch, behind=writers)
+        work = _Work(job, model, reading, finishing, ahead=readers, behind=writers)
         for result in work.results(stop):
             yield _noted(job, result)
 
@@ -147,7 +148,8 @@ class _Work:
     What is settled without work passes as a Result. `_read` and `_finish` are the calls that the lanes' threads make;
     all the rest is for the calling thread.
 
-    ahead: pictures that may be read or being read; behind: those that may be finishing when the network starts anew.
+    ahead: pictures that may be read or being read beside those of the next batch; behind: those that may be finishing
+    when the network starts anew.
     """
 
     def __init__(
@@ -172,6 +174,12 @@ class _Work:
         self._held: deque[int] = deque()
         free = free_memory()
         self._budget = math.inf if free is None else free * _SHARE
+
+    @property
+    def _batch(self) -> int:
+        """Pictures that share a run: as many as the user said, or more where the engine wants them."""
+        loaded = self._model.loaded
+        return self._job.batch if loaded is None else max(self._job.batch, loaded.best_batch)
 
     def results(self, stop: Callable[[], bool]) -> Iterator[Result]:
         """Yield what becomes of the tasks; after `stop`, or an error to raise, nothing new is begun."""
@@ -199,7 +207,7 @@ class _Work:
 
     def _read_ahead(self) -> None:
         """Have pictures read, as many as may be."""
-        while self._next is not None and len(self._reading) < self._ahead:
+        while self._next is not None and len(self._reading) < self._ahead + self._batch:
             task, known = self._next
             if isinstance(known, Result):
                 self._reading.put_done(known)
@@ -213,7 +221,7 @@ class _Work:
 
     def _has_room(self, need: int) -> bool:
         """Whether a picture fits beside those on their way. A batch does in any case: it cannot do with less."""
-        return sum(self._held) + need <= self._budget or sum(map(bool, self._held)) < self._job.batch
+        return sum(self._held) + need <= self._budget or sum(map(bool, self._held)) < self._batch
 
     def _take(self) -> None:
         """Move the oldest picture out of `reading`, and on through the network where its batch is complete."""
@@ -227,7 +235,7 @@ class _Work:
             self._finishing.put_done(item)
             return
         self._group.append(item)
-        if len(self._group) == self._job.batch:
+        if len(self._group) >= self._batch:
             self._run_group()
 
     def _read(self, task: Task) -> Result | _Open:
@@ -278,6 +286,8 @@ class _Work:
         started = time.perf_counter()
         try:
             outputs = estimator.run(batch) if len(batch) > 1 else self._with_room(lambda: estimator.run(batch))
+        except DeviceLostError:
+            raise
         except (DepthError, MemoryError) as error:
             if len(group) == 1:
                 self._finishing.put_done(_failed(self._job, group[0].task, error))
