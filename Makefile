@@ -1,13 +1,14 @@
 # Every target works on a fresh clone by itself: what it needs is made first.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup inference test test-inf1 lint bench package requirements clean
+.PHONY: help setup setup-inf1 inference test test-inf1 lint bench package requirements clean
 .DELETE_ON_ERROR:
 
 ENCODER = auto
 INPUT = input_images
 OUTPUT = output_depth
 ARGS =
+NEURON = run
 
 # uv from PATH where it runs and is new enough (a pyenv shim may be there and lead nowhere), else one bootstrapped into the project.
 UV := $(shell uv cache dir >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
@@ -92,9 +93,12 @@ $(READY): $(wildcard requirements/dev*.txt) $(PINS) | $(UV)
 	UV=$(UV) PYTHON=$(PYTHON) requirements/venv.sh .venv dev $(PYTHONS)
 	@touch $@
 
-.venv-inf1/.ready: $(wildcard requirements/inf1*.txt) $(PINS) | $(UV)
+.venv-inf1/.ready: $(wildcard requirements/inf1.txt requirements/inf1-cuda.txt) $(PINS) | $(UV)
 	UV=$(UV) PYTHON=$(PYTHON39) requirements/venv.sh .venv-inf1 inf1 3.9
 	@touch $@
+
+setup-inf1: .venv-inf1/.ready ## torch-neuron from AWS into .venv-inf1, to run networks on an Inf1 machine; NEURON=compile to compile them
+	$(UV) pip install --quiet --python .venv-inf1 -r requirements/inf1-$(NEURON).txt
 
 uv.lock: pyproject.toml | $(UV)
 	$(RESOLVE) lock --quiet
