@@ -20,7 +20,7 @@ from depthcli.cli import compile as compile_command
 from depthcli.cli import dir as dir_command
 from depthcli.cli import eval as eval_command
 from depthcli.cli import image as image_command
-from depthcli.cli import models
+from depthcli.cli import models, neuron
 from depthcli.cli.report import say, say_error
 from depthcli.errors import INTERRUPTED, DepthError
 from depthcli.version import __version__
@@ -76,6 +76,7 @@ app.command("eval")(eval_command.evaluate)
 app.command("bench")(bench_command.bench)
 app.command("compile")(compile_command.compile_command)
 app.add_typer(models.app, name="models")
+app.add_typer(neuron.app, name="neuron")
 
 
 def run() -> None:

@@ -13,8 +13,8 @@ from depthcli.version import __version__
 from tests.conftest import environment, photo
 
 SCREENS = ("list", "pull", "verify", "path", "cache")
-ALONE = ("image", "dir", "eval", "bench", "compile", "models")
-COMMANDS = [(), *((name,) for name in ALONE), *(("models", name) for name in SCREENS)]
+ALONE = ("image", "dir", "eval", "bench", "compile", "models", "neuron")
+COMMANDS = [(), *((name,) for name in ALONE), *(("models", name) for name in SCREENS), ("neuron", "doctor")]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -1,0 +1,128 @@
+"""What a machine has for AWS Inferentia, tried out step by step: a report for whoever has to tell what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Callable, Optional
+
+import numpy as np
+
+from depthcli.backends import EngineChoice, inf1, open_backend
+from depthcli.backends.artifact import origin_of, read_artifact
+from depthcli.backends.neuron import core_count
+from depthcli.cores import usable_cores
+from depthcli.errors import DepthError
+from depthcli.jobs.analysis import analyze
+from depthcli.jobs.benchmark import cpu_model
+from depthcli.jobs.compiling import CompileJob
+from depthcli.jobs.inf1_compiling import compile_for_inf1
+from depthcli.jobs.peers import random_weights
+from depthcli.memory import free_memory
+from depthcli.weights import WeightsFile
+from depthcli.zoo import ModelRow, find_row
+
+# Small enough to compile in minutes, large enough to be this network: 362 tokens.
+SIDE = 266
+_PACKAGES = ("torch", "numpy", "protobuf", "torch-neuron", "neuron-cc")
+_RUNS = 20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. good: None where it is neither good nor bad."""
+
+    name: str
+    value: str
+    good: Optional[bool] = None
+
+
+def examine(talk: Callable[[str], None]) -> Iterator[Finding]:
+    """Yield what is found, in the order it is looked at; the last steps compile and run a network where that can be.
+
+    The network is vits with random weights at 266x266. talk: takes a line for each long step.
+    """
+    yield Finding("system", f"{platform.system()} {platform.release()}, Python {platform.python_version()}")
+    free = free_memory()
+    memory = "unknown" if free is None else f"{free / 1e9:.0f} GB free"
+    yield Finding("host", f"{cpu_model()}, {usable_cores()} cores, memory {memory}")
+    for package in _PACKAGES:
+        yield Finding(package, _installed(package) or "not installed")
+    variables = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("NEURON")]
+    yield Finding("variables", " ".join(variables) or "none of NEURON_*")
+    devices = inf1.devices()
+    yield Finding("devices", " ".join(devices) or "none: nothing can be run here", bool(devices))
+    with tempfile.TemporaryDirectory(prefix="depthcli-") as name:
+        row = find_row("vits")
+        weights = random_weights(row, Path(name))
+        yield _graph(row, weights)
+        runs = yield from _ready("torch-neuron, to run", compiler=False)
+        compiles = yield from _ready("neuron-cc, to compile", compiler=True)
+        if compiles:
+            target = Path(name) / "doctor_inf1.pt"
+            compiled = yield from _compiled(CompileJob("inf1", row, weights, SIDE, SIDE, 1, target), talk)
+            if compiled and runs and devices:
+                yield _speed(target, len(devices))
+
+
+def _ready(name: str, compiler: bool) -> Generator[Finding, None, bool]:
+    try:
+        inf1.require(compiler)
+    except DepthError as error:
+        yield Finding(name, str(error), False)
+        return False
+    yield Finding(name, "imports", True)
+    return True
+
+
+def _graph(row: ModelRow, weights: WeightsFile) -> Finding:
+    found = analyze(row, weights, SIDE, SIDE, 1, trust=False)
+    words = f"unknown to torch-neuron: {', '.join(found.unknown) or 'none'}; {found.difference:.1e} from the network"
+    return Finding("graph", words, found.passed)
+
+
+def _compiled(job: CompileJob, talk: Callable[[str], None]) -> Generator[Finding, None, bool]:
+    try:
+        result = compile_for_inf1(job, inf1.CompilerOptions(timeout=3600), talk)
+    except DepthError as error:
+        yield Finding("compile", str(error), False)
+        return False
+    yield Finding("compile", f"{SIDE}x{SIDE} in {result.seconds:.0f} s", True)
+    if result.device is not None:
+        yield Finding(
+            "parity", f"{100 * result.device:.2f} % of the standard deviation from the CPU, in the mean", True
+        )
+    return True
+
+
+def _speed(path: Path, devices: int) -> Finding:
+    artifact = read_artifact(path)
+    try:
+        backend = open_backend(artifact.row, origin_of(artifact), EngineChoice("neuron", artifacts=path))
+    except DepthError as error:
+        return Finding("run", str(error), False)
+    try:
+        count = 2 * core_count(os.environ, devices)
+        images = np.zeros((count, 3, SIDE, SIDE), np.float32)
+        started = time.monotonic()
+        for _ in range(_RUNS):
+            backend.run({"image": images})
+        rate = _RUNS * count / (time.monotonic() - started)
+        return Finding("run", f"{rate:.1f} pictures/s through {backend.description}, the network alone", True)
+    except DepthError as error:
+        return Finding("run", str(error), False)
+    finally:
+        backend.close()
+
+
+def _installed(package: str) -> Optional[str]:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
