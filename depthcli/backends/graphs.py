@@ -1,7 +1,7 @@
 """A checkpoint's graph for engines that compile for themselves: out of the cache, or traced, compiled and kept there.
 
-Only a graph that is not there yet needs torch, and only while it is made. It is kept while the first picture is
-computed, so that nobody waits for the disk.
+Only a graph that is not there yet needs torch, and only while it is made. It is kept beside the second picture, or
+at the end, so that nobody who waits for a picture waits for the disk.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ class EngineGraph:
         self._keeping: Optional[threading.Thread] = None
         self._trouble: Optional[Exception] = None
         self._starting = threading.Lock()
+        self._answered = False
         folder = graph_cache.find(name)
         if not (engine.is_current(folder) and folder is not None and self._load(engine, folder)):
             graph = _trace(row, weights, trust)
@@ -94,23 +95,30 @@ class EngineGraph:
             return False
         return True
 
-    def keep(self) -> None:
-        """Begin to keep a graph that is new. To be called where an engine computes: till then Python has more to do."""
-        with self._starting:
-            if self._keeping is not None and self._keeping.ident is None:
-                self._keeping.start()
+    def computed(self) -> None:
+        """To be called when an engine has computed. From the second time on a graph that is new is kept, in a thread.
+
+        Whoever waits for one picture should not wait for the disk as well: for them it is kept at the end.
+        """
+        if self._answered:
+            self._start_keeping()
+        self._answered = True
 
     def close(self) -> None:
         """Wait until the graph is kept, and free it; closing twice is no error."""
-        self.keep()
+        self._start_keeping()
         if self._keeping is not None:
             self._keeping.join()
         if self._trouble is not None:
             reason = getattr(self._trouble, "strerror", None) or self._trouble
-            self._talk(
-                f"the network was not kept in {graph_cache.cache_folder()} and will be converted again: {reason}"
-            )
+            folder = graph_cache.cache_folder()
+            self._talk(f"the network was not kept in {folder} and will be converted again: {reason}")
         self.network = self._keeping = self._trouble = None
+
+    def _start_keeping(self) -> None:
+        with self._starting:
+            if self._keeping is not None and self._keeping.ident is None:
+                self._keeping.start()
 
     def _keep(self, name: str, write: Write, positions: Optional[np.ndarray]) -> None:
         try:

@@ -53,12 +53,12 @@ class OnnxRuntime:
         session, names = self._graph.network, self._names
         if session is None:
             raise EngineError("this estimator is closed", "open another one")
-        self._graph.keep()
         with _engine_errors():
             depth = [
                 session.run(None, dict(zip(names, self._graph.inputs.of(image))))[0]
                 for image in np.ascontiguousarray(inputs["image"])[:, None]
             ]
+        self._graph.computed()
         return {"depth": np.concatenate(depth)}
 
     def close(self) -> None:

@@ -88,12 +88,12 @@ class OpenVino:
         """
         if self._request is None:
             raise EngineError("this estimator is closed", "open another one")
-        self._graph.keep()
         depth = []
         with _engine_errors():
             for image in np.ascontiguousarray(inputs["image"])[:, None]:
                 results = self._request.infer(self._graph.inputs.of(image), share_inputs=True)
                 depth.append(results[0].copy())  # the next picture is written to the same memory
+        self._graph.computed()
         return {"depth": np.concatenate(depth)}
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ class TorchScript:
         for artifact in self._networks.artifacts:
             _check_version(artifact)
         self._closed = False
-        self.description = f"torchscript, torch {torch.__version__} {self._device} fp32"
+        self.description = f"torchscript {torch.__version__} {self._device} fp32"
 
     def fit(self, plan: InputPlan) -> InputPlan:
         """Return the plan with a size that was compiled. Raises EngineError where there is none for the picture."""
