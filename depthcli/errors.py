@@ -78,3 +78,13 @@ class EngineError(DepthError):
 
 class DeviceLostError(EngineError):
     """The device fails again and again: going on would only fail every picture."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return what a foreign error says in its first line, or its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def last_line(error: BaseException) -> str:
+    """The same for those that begin with where they come from, and end with what is wrong."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]

@@ -15,7 +15,7 @@ from typing import Any, Union
 
 import torch
 
-from depthcli.errors import EngineError
+from depthcli.errors import EngineError, first_line
 
 # Layer norm is one operation from this version on, and every runtime since 2022 reads it.
 OPSET = 17
@@ -65,8 +65,7 @@ def to_onnx(trace: Trace, examples: Examples, any_size: bool) -> bytes:
                 **traces,
             )
     except RuntimeError as error:  # above all: protobuf holds 2 GB and no more, which vitg exceeds
-        reason = str(error).strip().splitlines()[0]
-        raise EngineError(f"the network cannot be written as ONNX: {reason}", "use openvino") from error
+        raise EngineError(f"the network cannot be written as ONNX: {first_line(error)}", "use openvino") from error
     return content.getvalue()
 
 

@@ -7,6 +7,8 @@ at the end, so that nobody who waits for a picture waits for the disk.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +18,7 @@ import numpy as np
 
 from depthcli import graph_cache
 from depthcli.backends.positions import resize_positions
-from depthcli.errors import EngineError
+from depthcli.errors import EngineError, first_line, last_line
 from depthcli.weights import Talk, WeightsFile
 from depthcli.zoo import PATCH, ModelRow
 
@@ -128,6 +130,18 @@ class EngineGraph:
                     np.save(partial / _POSITIONS, positions)
         except Exception as error:  # whatever it is, the graph itself runs
             self._trouble = error
+
+
+@contextmanager
+def runtime_errors(package: str) -> Iterator[None]:
+    """Within this context what an engine's package raises becomes an EngineError; its classes have none in common."""
+    try:
+        yield
+    except MemoryError as error:
+        raise EngineError("the machine ran out of memory", "use a smaller --input-size") from error
+    except Exception as error:
+        line = last_line(error) if package == "openvino" else first_line(error)
+        raise EngineError(f"{package} failed: {line}", "try --backend torch") from error
 
 
 def graph_name(package: str, row: ModelRow, weights: WeightsFile) -> str:

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Optional
 
-from depthcli.errors import EngineError
+from depthcli.errors import EngineError, first_line
 
 INDEX = "https://pip.repos.neuron.amazonaws.com"
 _RUN = 'pip install "torch-neuron==1.13.1.2.11.13.0" "protobuf<3.20" "numpy==1.22.2"'
@@ -103,14 +103,16 @@ def compile_network(module: Any, example: Any, options: CompilerOptions) -> Any:
         raise EngineError(f"neuron-cc did not end within {options.timeout} s", "give it more with --timeout") from error
     except subprocess.SubprocessError as error:
         raise EngineError(
-            f"neuron-cc failed: {_line(error)}", f"{logs}; a smaller --size, or --encoder vits, may compile"
+            f"neuron-cc failed: {first_line(error)}", f"{logs}; a smaller --size, or --encoder vits, may compile"
         ) from error
     except AttributeError as error:
-        raise EngineError(f"torch-neuron cannot convert an operator: {_line(error)}", "please report this") from error
+        raise EngineError(
+            f"torch-neuron cannot convert an operator: {first_line(error)}", "please report this"
+        ) from error
     except MemoryError as error:
         raise EngineError("compiling needs more memory than there is", "use a machine with 32 GB or more") from error
     except RuntimeError as error:
-        raise EngineError(f"torch-neuron failed: {_line(error)}", logs) from error
+        raise EngineError(f"torch-neuron failed: {first_line(error)}", logs) from error
     check_compiled(operator_counts(compiled), options.allow_cpu)
     return compiled
 
@@ -147,8 +149,3 @@ def _version(package: str) -> Optional[str]:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -17,7 +17,7 @@ import numpy as np
 
 from depthcli.backends import Arrays, EngineChoice, inf1
 from depthcli.backends.artifact import Artifact, CompiledNetworks
-from depthcli.errors import DeviceLostError, EngineError
+from depthcli.errors import DeviceLostError, EngineError, first_line
 from depthcli.preprocess import InputPlan
 from depthcli.weights import Talk, WeightsFile
 from depthcli.zoo import ModelRow
@@ -96,10 +96,10 @@ class Neuron:
         self._failures = self._failures + 1 if len(parts) == 1 else self._failures
         if self._failures >= _FAILURES:
             raise DeviceLostError(
-                f"the Neuron device failed {self._failures} times in a row: {_line(errors[0])}",
+                f"the Neuron device failed {self._failures} times in a row: {first_line(errors[0])}",
                 "see neuron-top and dmesg; the same command goes on where this one stopped",
             ) from errors[0]
-        raise EngineError(f"the Neuron device failed twice: {_line(errors[0])}") from errors[0]
+        raise EngineError(f"the Neuron device failed twice: {first_line(errors[0])}") from errors[0]
 
     def close(self) -> None:
         """Free the cores; closing twice is no error."""
@@ -123,7 +123,7 @@ class Neuron:
                         "NeuronCores are held by another process (see neuron-ls)",
                         "set NEURON_RT_NUM_CORES or NEURON_RT_VISIBLE_CORES",
                     ) from error
-                raise EngineError(f"{artifact.path} does not load: {_line(error)}", "compile it again") from error
+                raise EngineError(f"{artifact.path} does not load: {first_line(error)}", "compile it again") from error
         replicas = _Replicas(artifact, networks)
         image = np.zeros((artifact.batch, 3, artifact.height, artifact.width), np.float32)
         for core in range(self._cores):  # the first call of each is slow
@@ -203,8 +203,3 @@ def _check_versions(artifact: Artifact, talk: Talk) -> None:
 
 def _numbers(version: str) -> list[int]:
     return [int(part) for part in re.findall(r"\d+", version)]
-
-
-def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 import numpy as np
 
 from depthcli.backends import Arrays, EngineChoice
-from depthcli.backends.graphs import EngineGraph, Write, graph_name
+from depthcli.backends.graphs import EngineGraph, Write, graph_name, runtime_errors
 from depthcli.cores import compute_threads
 from depthcli.errors import EngineError
 from depthcli.memory import check_memory, free_memory
@@ -53,7 +51,7 @@ class OnnxRuntime:
         session, names = self._graph.network, self._names
         if session is None:
             raise EngineError("this estimator is closed", "open another one")
-        with _engine_errors():
+        with runtime_errors("onnxruntime"):
             depth = [
                 session.run(None, dict(zip(names, self._graph.inputs.of(image))))[0]
                 for image in np.ascontiguousarray(inputs["image"])[:, None]
@@ -90,7 +88,7 @@ class _GraphEngine:
         options = self.runtime.SessionOptions()
         options.intra_op_num_threads = compute_threads()
         options.log_severity_level = 3  # errors; what it would warn of is its own affair
-        with _engine_errors():
+        with runtime_errors("onnxruntime"):
             return self.runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
@@ -102,14 +100,3 @@ def _import_onnxruntime() -> Any:
             f"ONNX Runtime is not installed or does not load here: {error}", 'pip install "depthcli[onnx]"'
         ) from error
     return onnxruntime
-
-
-@contextlib.contextmanager
-def _engine_errors() -> Iterator[None]:
-    try:
-        yield
-    except MemoryError as error:
-        raise EngineError("the machine ran out of memory", "use a smaller --input-size") from error
-    except Exception as error:  # its exceptions have no common class that is public
-        reason = str(error).strip().splitlines()[0]
-        raise EngineError(f"onnxruntime failed: {reason}", "try --backend torch") from error

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 
 from depthcli.backends import Arrays, EngineChoice
-from depthcli.backends.graphs import EngineGraph, Write, graph_name
+from depthcli.backends.graphs import EngineGraph, Write, graph_name, runtime_errors
 from depthcli.cores import compute_threads
 from depthcli.errors import EngineError
 from depthcli.memory import check_memory, free_memory
@@ -44,7 +44,7 @@ class OpenVino:
     def __init__(self, row: ModelRow, weights: WeightsFile, choice: EngineChoice, trust: bool, talk: Talk) -> None:
         if choice.device not in ("auto", "cpu"):
             raise EngineError(f"openvino runs on the CPU here, not on {choice.device}", "use --backend torch")
-        with _engine_errors():
+        with runtime_errors("openvino"):
             core = shared_core()
             capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
             cpu = [core.get_property("CPU", "FULL_DEVICE_NAME"), *capabilities]
@@ -69,7 +69,7 @@ class OpenVino:
         name = f"{graph_name('openvino', row, weights)}-{kind}-{_digest(cpu)}"
         self._row = row
         self._graph = EngineGraph(_GraphEngine(core, settings, calibration), name, row, weights, trust, talk)
-        with _engine_errors():
+        with runtime_errors("openvino"):
             self._request: Any = self._graph.network.compiled.create_infer_request()
         self.description = f"openvino {version('openvino')} cpu {precision}"
 
@@ -89,7 +89,7 @@ class OpenVino:
         if self._request is None:
             raise EngineError("this estimator is closed", "open another one")
         depth = []
-        with _engine_errors():
+        with runtime_errors("openvino"):
             for image in np.ascontiguousarray(inputs["image"])[:, None]:
                 results = self._request.infer(self._graph.inputs.of(image), share_inputs=True)
                 depth.append(results[0].copy())  # the next picture is written to the same memory
@@ -124,18 +124,18 @@ class _GraphEngine:
 
         # Mapped, so that a process takes from the disk what it uses, and processes share it.
         blob = np.memmap(folder / _FILE, np.uint8, "c")
-        with _engine_errors():
+        with runtime_errors("openvino"):
             return _Network(self.core.import_model(Tensor(blob, shared_memory=True), "CPU", self.settings), blob)
 
     def compile(self, graph: AnySizeGraph) -> tuple[_Network, Write]:
         from depthcli.backends.exports import to_openvino
 
-        with _engine_errors():
+        with runtime_errors("openvino"):
             model = to_openvino(graph.trace, graph.examples, any_size=True)
         facts: dict[str, str] = {}
         if self.calibration is not None:
             model, facts = self.calibration.quantized(model, graph)
-        with _engine_errors():
+        with runtime_errors("openvino"):
             compiled = self.core.compile_model(model, "CPU", self.settings)
 
         def write(folder: Path) -> None:
@@ -214,14 +214,3 @@ def _pick_precision(wanted: str, capabilities: list[str], row: ModelRow) -> str:
 
 def _digest(facts: list[str]) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
-
-
-@contextlib.contextmanager
-def _engine_errors() -> Iterator[None]:
-    try:
-        yield
-    except MemoryError as error:
-        raise EngineError("the machine ran out of memory", "use a smaller --input-size") from error
-    except Exception as error:  # those of its frontends have no class in common with the others
-        reason = str(error).strip().splitlines()[-1]
-        raise EngineError(f"openvino failed: {reason}", "try --backend torch") from error

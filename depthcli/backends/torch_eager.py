@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from depthcli.backends import Arrays, EngineChoice
-from depthcli.errors import EngineError
+from depthcli.errors import EngineError, first_line
 from depthcli.memory import check_memory, free_memory
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import channels_last, load_network
@@ -110,4 +110,4 @@ def engine_errors() -> Iterator[None]:
         text = str(error).lower()
         if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
             raise EngineError("the device ran out of memory", "use a smaller --input-size or --batch") from error
-        raise EngineError(f"torch failed: {str(error).strip().splitlines()[0]}", "try --device cpu") from error
+        raise EngineError(f"torch failed: {first_line(error)}", "try --device cpu") from error

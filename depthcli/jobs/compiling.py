@@ -23,7 +23,7 @@ import numpy as np
 
 from depthcli.backends import inf1
 from depthcli.backends.artifact import EXTRA_FILE, FOLDER, SCHEMA, SUFFIX, sidecar_of
-from depthcli.errors import DepthError, EngineError, OutputError, UsageError
+from depthcli.errors import DepthError, EngineError, OutputError, UsageError, first_line
 from depthcli.io.atomic import atomic_path
 from depthcli.io.images import is_picture, picture_size
 from depthcli.memory import free_memory, predict_bytes
@@ -209,8 +209,7 @@ def compiler_errors(engine: str) -> Iterator[None]:
     except MemoryError as error:
         raise EngineError("the machine ran out of memory", "use a smaller --size or --batch") from error
     except Exception as error:  # the engines' own have no class in common
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise EngineError(f"the network cannot be written or run with {engine}: {reason}") from error
+        raise EngineError(f"the network cannot be written or run with {engine}: {first_line(error)}") from error
 
 
 def describe_network(job: CompileJob) -> dict[str, Any]:
