@@ -12,7 +12,7 @@ import numpy as np
 
 from depthcli import weights as weight_files
 from depthcli.backends import COMPILED, Backend, EngineChoice, check_choice, open_backend
-from depthcli.backends.artifact import find_artifacts, origin_of, select_artifacts, stretch_of
+from depthcli.backends.artifact import by_height, find_artifacts, origin_of, select_artifacts, stretch_of
 from depthcli.depthmap import DepthMap, Origin
 from depthcli.errors import CheckpointError, PictureError, UsageError
 from depthcli.io.images import Picture, read_picture
@@ -201,7 +201,8 @@ class DepthEstimator:
         plan = self.plan(picture)
         wanted = plan_input(*plan.picture_size, self.row.input_size)
         if plan != wanted:
-            note = f"network input {_by(plan)} instead of {_by(wanted)}, stretched by {100 * stretch_of(plan):.1f} %"
+            sizes = f"{by_height(plan.input_size)} instead of {by_height(wanted.input_size)}"
+            note = f"network input {sizes}, stretched by {100 * stretch_of(plan):.1f} %"
             picture = replace(picture, notes=(*picture.notes, note))
         return Prepared(picture, plan, to_network_input(picture.rgb, plan))
 
@@ -239,10 +240,6 @@ class DepthEstimator:
             input_size=plan.input_size,
             source=Path(picture.name).name,
         )
-
-
-def _by(plan: InputPlan) -> str:
-    return f"{plan.input_size[1]}x{plan.input_size[0]}"
 
 
 def open_picture(picture: AnyPicture) -> Picture:

@@ -180,10 +180,10 @@ class InputSizes:
         near = [size for size in same if abs(math.log(size[0] / size[1] / ratio)) <= NEAR]
         allowed = near or (same if self.policy == "stretch" else [])
         if not allowed:
-            there = ", ".join(_by(size) for size in self.sizes)
+            there = ", ".join(by_height(size) for size in self.sizes)
             raise EngineError(
-                f"the picture wants a network input of {_by(wanted)}, there are {there}",
-                f"depth compile --target {self.target} --size {_by(wanted)}"
+                f"the picture wants a network input of {by_height(wanted)}, there are {there}",
+                f"depth compile --target {self.target} --size {by_height(wanted)}"
                 + (", or --shape-policy stretch" if same else ""),
             )
         return InputPlan(plan.picture_size, min(allowed, key=lambda size: _distance(size, wanted)))
@@ -208,7 +208,7 @@ class CompiledNetworks:
     def of(self, size: tuple[int, int]) -> Artifact:
         """Return the network for an input of exactly (width, height). Raises EngineError where there is none."""
         if size not in self._by_size:  # a portrait is not a landscape, whatever a trace makes of it
-            raise EngineError(f"no network was compiled for an input of {_by(size)}", "compile one")
+            raise EngineError(f"no network was compiled for an input of {by_height(size)}", "compile one")
         return self._by_size[size]
 
     def loaded(self, artifact: Artifact, load: Callable[[Artifact], T]) -> T:
@@ -242,8 +242,8 @@ def _distance(size: tuple[int, int], wanted: tuple[int, int]) -> float:
     return sum(abs(math.log(have / want)) for have, want in zip(size, wanted))
 
 
-def _by(size: tuple[int, int]) -> str:
-    """As everything about networks is written: height x width."""
+def by_height(size: tuple[int, int]) -> str:
+    """Return a size (width, height) as everything about networks is written: height x width."""
     return f"{size[1]}x{size[0]}"
 
 

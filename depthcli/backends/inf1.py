@@ -56,7 +56,7 @@ def require(compiler: bool) -> Any:
     Raises EngineError, with what to install, where one of them is missing.
     """
     install = INSTALL_COMPILER if compiler else INSTALL
-    installed = _version("torch-neuron")
+    installed = installed_version("torch-neuron")
     if installed is not None and installed.startswith("1.0"):
         raise EngineError(
             f"found the empty torch-neuron {installed} placeholder from PyPI",
@@ -66,14 +66,14 @@ def require(compiler: bool) -> Any:
         import torch_neuron
     except ImportError as error:
         raise EngineError(f"torch-neuron is not installed ({error})", install) from error
-    if compiler and _version("neuron-cc") is None and shutil.which("neuron-cc") is None:
+    if compiler and installed_version("neuron-cc") is None and shutil.which("neuron-cc") is None:
         raise EngineError("neuron-cc, the compiler, is not installed", install)
     return torch_neuron
 
 
 def versions() -> dict[str, Optional[str]]:
     """Return the versions of torch-neuron and neuron-cc, None for what is not installed."""
-    return {"torch_neuron": _version("torch-neuron"), "neuron_cc": _version("neuron-cc")}
+    return {"torch_neuron": installed_version("torch-neuron"), "neuron_cc": installed_version("neuron-cc")}
 
 
 def devices() -> list[str]:
@@ -144,7 +144,8 @@ def cpu_operators(operators: Mapping[str, int]) -> Sequence[str]:
     return sorted(name for name in operators if name.startswith("aten::") and name not in _HARMLESS)
 
 
-def _version(package: str) -> Optional[str]:
+def installed_version(package: str) -> Optional[str]:
+    """Return the version of an installed package, None where it is not there."""
     try:
         return version(package)
     except PackageNotFoundError:

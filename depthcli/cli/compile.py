@@ -1,4 +1,4 @@
-"""`depth compile`: a model as a file that other programs run."""
+"""`depth compile`: a model as a file that other programs run, or the engines for compiled networks."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 

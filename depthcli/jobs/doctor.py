@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -53,7 +52,7 @@ def examine(talk: Callable[[str], None]) -> Iterator[Finding]:
     memory = "unknown" if free is None else f"{free / 1e9:.0f} GB free"
     yield Finding("host", f"{cpu_model()}, {usable_cores()} cores, memory {memory}")
     for package in _PACKAGES:
-        yield Finding(package, _installed(package) or "not installed")
+        yield Finding(package, inf1.installed_version(package) or "not installed")
     variables = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("NEURON")]
     yield Finding("variables", " ".join(variables) or "none of NEURON_*")
     devices = inf1.devices()
@@ -119,10 +118,3 @@ def _speed(path: Path, devices: int) -> Finding:
         return Finding("run", str(error), False)
     finally:
         backend.close()
-
-
-def _installed(package: str) -> Optional[str]:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
