@@ -11,7 +11,7 @@ from typing import Callable, Optional, Union
 import numpy as np
 
 from depthcli import weights as weight_files
-from depthcli.backends import COMPILED, Backend, EngineChoice, check_choice, open_backend
+from depthcli.backends import COMPILED, Backend, EngineChoice, check_choice, open_backend, targets_of
 from depthcli.backends.artifact import by_height, find_artifacts, origin_of, select_artifacts, stretch_of
 from depthcli.depthmap import DepthMap, Origin
 from depthcli.errors import CheckpointError, PictureError, UsageError
@@ -108,13 +108,12 @@ def _row_by_tensors(checkpoint: Path, trust: bool, talk: Talk) -> ModelRow:
     return find_row(encoder)
 
 
-def _resolve_compiled(choice: ModelChoice, engine: EngineChoice) -> tuple[ModelRow, WeightsFile]:
+def resolve_compiled(choice: ModelChoice, engine: EngineChoice) -> tuple[ModelRow, WeightsFile]:
     """Return the row and the weights of the compiled networks that an engine is to run; no checkpoint is needed."""
     row, checkpoint = _named(choice)
     sha256 = None if checkpoint is None else weight_files.digest(checkpoint)
-    first = select_artifacts(
-        find_artifacts(engine.artifacts, COMPILED[engine.backend]), row.name if row else None, sha256
-    )[0]
+    found = find_artifacts(engine.artifacts, targets_of(engine))
+    first = select_artifacts(found, row.name if row else None, sha256)[0]
     row = first.row if choice.max_depth is None else with_max_depth(first.row, choice.max_depth)
     return row, origin_of(first)
 
@@ -123,8 +122,8 @@ class DepthEstimator:
     """A loaded model. Use it as a context manager, or call `close` to free the device. Threads may share one.
 
     model: a zoo row's name, the path of a checkpoint, or "auto". input_size: length of the network input's shorter side
-    in pixels; None takes the model's own. device, backend, precision, calibration, artifacts, shape_policy: as in
-    EngineChoice. talk: takes one line at a time about downloads and fallbacks.
+    in pixels; None takes the model's own. device, backend, precision, calibration, artifacts, shape_policy,
+    allow_standin: as in EngineChoice. talk: takes one line at a time about downloads and fallbacks.
     """
 
     def __init__(
@@ -138,16 +137,17 @@ class DepthEstimator:
         calibration: Optional[Path] = None,
         artifacts: Optional[Path] = None,
         shape_policy: str = "strict",
+        allow_standin: bool = False,
         talk: Talk = lambda line: None,
     ) -> None:
         choice = model if isinstance(model, ModelChoice) else ModelChoice(model=None if model == "auto" else model)
         # What cannot be is said before anything is downloaded, not at the first picture.
-        engine = EngineChoice(backend, device, precision, calibration, artifacts, shape_policy)
+        engine = EngineChoice(backend, device, precision, calibration, artifacts, shape_policy, allow_standin)
         check_choice(engine)
         if input_size is not None:
             plan_input(1, 1, input_size)
         compiled = engine.backend in COMPILED
-        self.row, self.weights = _resolve_compiled(choice, engine) if compiled else resolve_model(choice, talk)
+        self.row, self.weights = resolve_compiled(choice, engine) if compiled else resolve_model(choice, talk)
         if input_size is not None:
             self.row = replace(self.row, input_size=input_size)
         self._running = threading.Lock()
@@ -167,6 +167,11 @@ class DepthEstimator:
     def engine(self) -> str:
         """Engine, version, device and precision."""
         return self._backend.description
+
+    @property
+    def mixes_sizes(self) -> bool:
+        """Whether a run may hold pictures of different input sizes, as where each core takes one."""
+        return hasattr(self._backend, "run_each")
 
     def estimate(self, picture: AnyPicture) -> DepthMap:
         """Return the depth map of one picture, at the size of the upright picture.
@@ -206,13 +211,19 @@ class DepthEstimator:
             picture = replace(picture, notes=(*picture.notes, note))
         return Prepared(picture, plan, to_network_input(picture.rgb, plan))
 
-    def run(self, batch: Sequence[Prepared]) -> np.ndarray:
-        """Return the network's answers (B, H, W) float32 for pictures of one input size."""
+    def run(self, batch: Sequence[Prepared]) -> Sequence[np.ndarray]:
+        """Return the network's answers, (H, W) float32 each, for pictures of one input size, or see `mixes_sizes`."""
+        if self.mixes_sizes:
+            for item in batch:
+                self._backend.check(item.plan, 1)
+            with self._running:
+                answers: list[np.ndarray] = self._backend.run_each([item.image for item in batch])  # type: ignore[attr-defined]
+            return answers
         if len({item.plan.input_size for item in batch}) != 1:
             raise ValueError("the pictures of a batch need one input size")
         self._backend.check(batch[0].plan, len(batch))
         with self._running:
-            return self._backend.run({"image": np.stack([item.image for item in batch])})["depth"]
+            return list(self._backend.run({"image": np.stack([item.image for item in batch])})["depth"])
 
     def finish(self, prepared: Prepared, output: np.ndarray) -> DepthMap:
         """Return the depth map at the picture's size for the network's (H, W) answer."""

@@ -84,3 +84,28 @@ def make(failure: str = "") -> types.ModuleType:
     module.trace = trace  # type: ignore[attr-defined]
     module.calls = calls  # type: ignore[attr-defined]
     return module
+
+
+def make_x() -> types.ModuleType:
+    """Return a stand-in of torch_neuronx, whose `trace` takes other arguments and knows no parts on the CPU."""
+    module = types.ModuleType("torch_neuronx")
+    calls: list[dict[str, Any]] = []
+
+    def trace(
+        network: torch.nn.Module,
+        example_inputs: Any,
+        *_: Any,
+        compiler_workdir: str | None = None,
+        compiler_args: list[str] | None = None,
+        cpu_backend: bool = False,
+    ) -> torch.jit.ScriptModule:
+        assert not _ and compiler_args is not None and all(isinstance(argument, str) for argument in compiler_args)
+        calls.append({"args": compiler_args, "cpu_backend": cpu_backend})
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _compiled.append(torch.jit.trace(network, example_inputs, check_trace=False))
+            return torch.jit.trace(_Whole(len(_compiled) - 1), example_inputs, check_trace=False)
+
+    module.trace = trace  # type: ignore[attr-defined]
+    module.calls = calls  # type: ignore[attr-defined]
+    return module

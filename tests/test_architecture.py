@@ -35,7 +35,8 @@ MAY_IMPORT_TORCH = (
     "backends/exports.py",
     "jobs/analysis.py",
     "jobs/compiling.py",
-    "jobs/inf1_compiling.py",
+    "jobs/neuron_compiling.py",
+    "backends/flavours/standin.py",
     "jobs/peers.py",
 )
 

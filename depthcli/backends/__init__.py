@@ -29,8 +29,8 @@ BACKENDS = {
     "torchscript": "depthcli.backends.torchscript:TorchScript",
     "neuron": "depthcli.backends.neuron:Neuron",
 }
-# Those that run files of `depth compile` instead of checkpoints, with the target that these are compiled for.
-COMPILED = {"torchscript": "torchscript", "neuron": "inf1"}
+# Those that run files of `depth compile` instead of checkpoints.
+COMPILED = ("torchscript", "neuron")
 # What `auto` takes on a CPU, the first that is installed, for these precisions; torch where there is none.
 _CPU_ENGINES = (("openvino", "openvino", ("auto", "fp32", "bf16", "int8")), ("onnx", "onnxruntime", ("auto", "fp32")))
 # Any of these is there where a driver for NVIDIA's or AMD's devices is.
@@ -47,7 +47,8 @@ class EngineChoice:
     bf16 on a CPU that computes it, else fp32; exact is float32 in torch, as the reference computes it.
     calibration: a folder of pictures to choose the steps of int8 by; None takes those that were chosen before.
     artifacts: a compiled network, or a folder of them; None takes those beside the checkpoints. shape_policy: one of
-    SHAPE_POLICIES, what to do with a picture whose size was not compiled.
+    SHAPE_POLICIES, what to do with a picture whose size was not compiled. allow_standin: run networks that only pretend
+    to be for one of AWS's chips.
     """
 
     backend: str = "auto"
@@ -56,6 +57,7 @@ class EngineChoice:
     calibration: Optional[Path] = None
     artifacts: Optional[Path] = None
     shape_policy: str = "strict"
+    allow_standin: bool = False
 
 
 class Backend(Protocol):
@@ -99,6 +101,17 @@ def check_choice(choice: EngineChoice) -> None:
             f"{'--artifacts' if choice.artifacts else '--shape-policy'} belongs to compiled networks",
             f"leave it out, or say --backend {' or '.join(COMPILED)}",
         )
+    if choice.allow_standin and backend != "neuron":
+        raise UsageError("--allow-standin belongs to --backend neuron", "leave it out")
+
+
+def targets_of(choice: EngineChoice) -> tuple[str, ...]:
+    """Return the targets of `depth compile` whose files an engine of COMPILED runs, the likeliest first."""
+    if choice.backend == "torchscript":
+        return ("torchscript",)
+    from depthcli.backends.flavours import targets_here
+
+    return targets_here(choice.allow_standin)
 
 
 def open_backend(

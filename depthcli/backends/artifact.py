@@ -11,7 +11,7 @@ import json
 import math
 import zipfile
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional, TypeVar
@@ -27,6 +27,8 @@ EXTRA_FILE = "depthcli.json"
 SUFFIX = ".pt"
 # Where compiled networks are written and looked for unless a place is named.
 FOLDER = CHECKPOINTS / "compiled"
+# The target of files that only pretend to be for a chip.
+STANDIN = "cpu-standin"
 SHAPE_POLICIES = ("strict", "stretch")
 # A picture may be stretched by so much, as a logarithm of the sides' ratio, without a word from the user; the
 # reference itself, which rounds sides to multiples of 14, stretches by up to 0.009.
@@ -41,7 +43,8 @@ class Artifact:
     """One compiled network.
 
     target: the engine it is for. model: its row's name. batch, height, width: of its only input. weights_sha256: of the
-    checkpoint it was made of. torch: the version that wrote it.
+    checkpoint it was made of. versions: of the packages that wrote it, by name, with torch among them. compiler_args:
+    how its compiler was called.
     """
 
     path: Path
@@ -52,13 +55,18 @@ class Artifact:
     batch: int
     height: int
     width: int
-    torch: str
-    torch_neuron: Optional[str]
+    versions: Mapping[str, Any]
+    compiler_args: tuple[str, ...] = ()
 
     @property
     def input_size(self) -> tuple[int, int]:
         """(width, height) of the network's input."""
         return self.width, self.height
+
+    @property
+    def torch(self) -> str:
+        """The version of torch that wrote it."""
+        return str(self.versions["torch"])
 
     @property
     def row(self) -> ModelRow:
@@ -86,26 +94,29 @@ def read_artifact(path: Path) -> Artifact:
     return _from_facts(path, facts)
 
 
-def find_artifacts(place: Optional[Path], target: str) -> list[Artifact]:
-    """Return the networks for an engine in a file or a folder, by default those beside the checkpoints.
+def find_artifacts(place: Optional[Path], targets: Sequence[str]) -> list[Artifact]:
+    """Return the networks for one of these targets in a file or a folder, by default those beside the checkpoints.
 
-    Raises EngineError where there is none, or where a file that was named is for another engine or no such file.
+    Where a folder holds networks for several of them, those of the first are returned. Raises EngineError where there
+    is none, or where a file that was named is for another target or no such file.
     """
     place = FOLDER if place is None else place
     if place.is_dir():
-        found = [read_artifact(path) for path in sorted(place.glob(f"*{SUFFIX}"))]
-        found = [artifact for artifact in found if artifact.target == target]
+        every = [read_artifact(path) for path in sorted(place.glob(f"*{SUFFIX}"))]
+        found = next(filter(None, ([item for item in every if item.target == target] for target in targets)), [])
     else:
         found = [read_artifact(place)] if place.exists() else []
-        if found and found[0].target != target:
+        if found and found[0].target == STANDIN and STANDIN not in targets:
+            raise EngineError(f"{place} is a CPU stand-in (no Neuron code)", "use --allow-standin for tests")
+        if found and found[0].target not in targets:
             raise EngineError(
-                f"{place} was compiled for {found[0].target}, not for {target}",
-                f"recompile it with --target {target}",
+                f"{place} was compiled for {found[0].target}, this runs {' or '.join(targets)}",
+                f"recompile it with --target {targets[0]}",
             )
     if not found:
         raise EngineError(
-            f"no network compiled for {target} in {place}",
-            f"depth compile --target {target} --encoder vits --size 518x686, or name the place with --artifacts",
+            f"no network compiled for {' or '.join(targets)} in {place}",
+            f"depth compile --target {targets[0]} --encoder vits --size 518x686, or name the place with --artifacts",
         )
     return found
 
@@ -195,10 +206,13 @@ class CompiledNetworks:
     Raises EngineError and UsageError as `find_artifacts` and `select_artifacts` do.
     """
 
-    def __init__(self, place: Optional[Path], target: str, policy: str, row: ModelRow, weights: WeightsFile) -> None:
-        self.artifacts = select_artifacts(find_artifacts(place, target), row.name, weights.sha256)
+    def __init__(
+        self, place: Optional[Path], targets: Sequence[str], policy: str, row: ModelRow, weights: WeightsFile
+    ) -> None:
+        self.artifacts = select_artifacts(find_artifacts(place, targets), row.name, weights.sha256)
+        self.target = self.artifacts[0].target
         self._by_size = {artifact.input_size: artifact for artifact in self.artifacts}
-        self._sizes = InputSizes(tuple(self._by_size), policy, target)
+        self._sizes = InputSizes(tuple(self._by_size), policy, self.target)
         self._loaded: OrderedDict[tuple[int, int], Any] = OrderedDict()
 
     def fit(self, plan: InputPlan) -> InputPlan:
@@ -259,8 +273,8 @@ def _from_facts(path: Path, facts: dict[str, Any]) -> Artifact:
             int(batch),
             int(height),
             int(width),
-            str(facts["versions"]["torch"]),
-            facts["versions"].get("torch_neuron"),
+            {**facts["versions"], "torch": facts["versions"]["torch"]},
+            tuple(facts.get("compiler", {}).get("args", ())),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise EngineError(f"the description in {path} is not whole", "compile it again") from error

@@ -1,7 +1,7 @@
-"""AWS Inferentia: networks that `depth compile --target inf1` wrote, one replica on each NeuronCore.
+"""AWS Inferentia and Trainium: networks that `depth compile` wrote, one replica on each NeuronCore.
 
-Not run on a device so far: proven against a stand-in of torch_neuron (docs/neuron.md). Nothing falls back to the CPU:
-off a device such a file would compute nonsense, so it is not even loaded there.
+Not run on a device so far: proven against stand-ins (docs/neuron.md). Nothing falls back to the CPU: off a device such
+a file would compute nonsense, so it is not even loaded there.
 """
 
 from __future__ import annotations
@@ -9,20 +9,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Optional
 
 import numpy as np
 
-from depthcli.backends import Arrays, EngineChoice, inf1
+from depthcli.backends import Arrays, EngineChoice, targets_of
 from depthcli.backends.artifact import Artifact, CompiledNetworks
+from depthcli.backends.flavours import FLAVOURS, Flavour
+from depthcli.backends.flavours.standin import NOTICE
 from depthcli.errors import DeviceLostError, EngineError, first_line
 from depthcli.preprocess import InputPlan
 from depthcli.weights import Talk, WeightsFile
 from depthcli.zoo import ModelRow
 
-_CORES_PER_DEVICE = 4
 # AWS's own benchmarks feed each core from two threads, so that it never waits for the host.
 _THREADS_PER_CORE = 2
 # One failure is a hiccup and two are a picture's misfortune; so many in a row are a device that is gone.
@@ -35,32 +36,40 @@ class Neuron:
     def __init__(self, row: ModelRow, weights: WeightsFile, choice: EngineChoice, trust: bool, talk: Talk) -> None:
         if choice.precision != "auto":
             raise EngineError(
-                f"a network for Inferentia computes as it was compiled, not in {choice.precision}",
+                f"a network for a NeuronCore computes as it was compiled, not in {choice.precision}",
                 "leave --precision out, and see --fast-math of depth compile",
             )
         if choice.device != "auto":
             raise EngineError(f"neuron runs on NeuronCores, not on {choice.device}", "leave --device out")
-        self._networks = CompiledNetworks(choice.artifacts, "inf1", choice.shape_policy, row, weights)
-        if not inf1.devices():
+        self._networks = CompiledNetworks(choice.artifacts, targets_of(choice), choice.shape_policy, row, weights)
+        self.flavour: Flavour = FLAVOURS[self._networks.target]
+        devices = self.flavour.devices()
+        if not devices:
             raise EngineError(
                 "no Neuron device on this host; compiled artifacts cannot run on CPU (results would be invalid)",
-                "run this on an Inf1 machine with the aws-neuronx-dkms driver, or use another --backend",
+                f"run this on an {self.flavour.target} machine with the aws-neuronx-dkms driver, or use another "
+                "--backend",
             )
         # Read when the runtime starts, which is with the import.
         os.environ.setdefault("NEURON_RT_LOG_LEVEL", "ERROR")
         os.environ.setdefault("NEURON_PROCESS_TAG", "depthcli")
-        inf1.require(compiler=False)
+        self.flavour.require(compiler=False)
         for artifact in self._networks.artifacts:
-            _check_versions(artifact, talk)
-        self._cores = core_count(os.environ, len(inf1.devices()))
-        self._pool: Optional[ThreadPoolExecutor] = ThreadPoolExecutor(_THREADS_PER_CORE * self._cores)
+            _check_versions(artifact, self.flavour, talk)
+        if self.flavour.simulated:
+            talk(f"{NOTICE}: what it answers is right, how fast it is says nothing of a chip")
+        self.cores = core_count(os.environ, len(devices) * self.flavour.cores_per_device)
+        self._pool: Optional[ThreadPoolExecutor] = ThreadPoolExecutor(_THREADS_PER_CORE * self.cores)
         self._failures = 0
-        self.description = f"neuron {inf1.versions()['torch_neuron']} inf1 {self._cores} cores"
+        # Its products are bfloat16 and the rest as it was compiled; the stand-in computes in float32.
+        notice, precision = (f" ({NOTICE})", "fp32") if self.flavour.simulated else ("", "mixed")
+        version = self.flavour.versions()[self.flavour.package]
+        self.description = f"neuron{notice} {version} {self.flavour.target}:{self.cores} {precision}"
 
     @property
     def best_batch(self) -> int:
         """How many pictures keep all cores busy."""
-        return _THREADS_PER_CORE * self._cores * max(artifact.batch for artifact in self._networks.artifacts)
+        return _THREADS_PER_CORE * self.cores * max(artifact.batch for artifact in self._networks.artifacts)
 
     def fit(self, plan: InputPlan) -> InputPlan:
         """Return the plan with a size that was compiled. Raises EngineError where there is none for the picture."""
@@ -71,28 +80,38 @@ class Neuron:
         self._networks.of(plan.input_size)
 
     def run(self, inputs: Arrays) -> Arrays:
-        """Return {"depth": (B, H, W) float32} for {"image": (B, 3, H, W) float32}, the batch spread over the cores.
+        """Return {"depth": (B, H, W) float32} for {"image": (B, 3, H, W) float32}; raises as `run_each` does."""
+        return {"depth": np.stack(self.run_each(list(inputs["image"])))}
+
+    def run_each(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return an (H, W) float32 answer for each (3, H, W) float32 input, spread over the cores; sizes may differ.
 
         A run that fails is tried once more. Raises EngineError where it fails again, and DeviceLostError after several
         of those in a row.
         """
         if self._pool is None:
             raise EngineError("this estimator is closed", "open another one")
-        images = np.ascontiguousarray(inputs["image"])
-        artifact = self._networks.of((images.shape[3], images.shape[2]))
-        replicas: _Replicas = self._networks.loaded(artifact, self._load)
-        parts = [images[start : start + artifact.batch] for start in range(0, len(images), artifact.batch)]
-        futures = [self._pool.submit(replicas.run, part, number % self._cores) for number, part in enumerate(parts)]
-        depth: list[np.ndarray] = []
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for number, image in enumerate(images):
+            by_size.setdefault((image.shape[2], image.shape[1]), []).append(number)
+        parts: list[tuple[list[int], Future[np.ndarray]]] = []
+        for size, numbers in by_size.items():
+            artifact = self._networks.of(size)
+            replicas = self.replicas(artifact)
+            for start in range(0, len(numbers), artifact.batch):
+                part = numbers[start : start + artifact.batch]
+                batch = np.stack([images[number] for number in part])
+                parts.append((part, self._pool.submit(replicas.run, batch, len(parts) % self.cores)))
+        depth: dict[int, np.ndarray] = {}
         errors: list[Exception] = []
-        for future in futures:  # all of them end before anything is raised
+        for part, future in parts:  # all of them end before anything is raised
             try:
-                depth.append(future.result())
+                depth.update(zip(part, future.result()))
             except Exception as error:  # whatever the runtime raises
                 errors.append(error)
         if not errors:
             self._failures = 0
-            return {"depth": np.concatenate(depth)}
+            return [depth[number] for number in range(len(images))]
         self._failures = self._failures + 1 if len(parts) == 1 else self._failures
         if self._failures >= _FAILURES:
             raise DeviceLostError(
@@ -108,13 +127,21 @@ class Neuron:
         self._pool = None
         self._networks.close()
 
-    def _load(self, artifact: Artifact) -> _Replicas:
+    def replicas(self, artifact: Artifact) -> Replicas:
+        """Return the copies of a network, one for each core, loaded where they are not yet."""
+        return self._networks.loaded(artifact, self._load)
+
+    def artifact(self, size: tuple[int, int]) -> Artifact:
+        """Return the network for an input of (width, height). Raises EngineError where there is none."""
+        return self._networks.of(size)
+
+    def _load(self, artifact: Artifact) -> Replicas:
         """Return one replica per core: the runtime puts each on the core that has least to do.
 
         One after the other, in this thread, as AWS has it.
         """
         networks = []
-        for _ in range(self._cores):
+        for _ in range(self.cores):
             try:
                 networks.append(load_network(artifact))
             except RuntimeError as error:
@@ -124,15 +151,17 @@ class Neuron:
                         "set NEURON_RT_NUM_CORES or NEURON_RT_VISIBLE_CORES",
                     ) from error
                 raise EngineError(f"{artifact.path} does not load: {first_line(error)}", "compile it again") from error
-        replicas = _Replicas(artifact, networks)
+        replicas = Replicas(artifact, networks)
         image = np.zeros((artifact.batch, 3, artifact.height, artifact.width), np.float32)
-        for core in range(self._cores):  # the first call of each is slow
+        for core in range(self.cores):  # the first call of each is slow
             replicas.run(image, core)
         return replicas
 
 
 @dataclass(frozen=True)
-class _Replicas:
+class Replicas:
+    """The copies of one network, a core each. Threads may run them at the same time."""
+
     artifact: Artifact
     networks: Sequence[Any]
 
@@ -166,7 +195,7 @@ def load_network(artifact: Artifact) -> Any:
         return torch.jit.load(str(artifact.path))  # type: ignore[no-untyped-call] # old builds take no Path
 
 
-def core_count(environment: Any, devices: int) -> int:
+def core_count(environment: Any, all_cores: int) -> int:
     """Return how many NeuronCores this process has: as the runtime's own variables say, else all of the machine's."""
     visible = environment.get("NEURON_RT_VISIBLE_CORES", "")
     number = environment.get("NEURON_RT_NUM_CORES", "")
@@ -174,7 +203,7 @@ def core_count(environment: Any, devices: int) -> int:
         if visible:
             ends = [list(map(int, item.split("-"))) for item in visible.split(",")]
             return sum(last[-1] - last[0] + 1 for last in ends)
-        return int(number) if number else _CORES_PER_DEVICE * devices
+        return int(number) if number else all_cores
     except ValueError as error:
         raise EngineError(
             f"NEURON_RT_VISIBLE_CORES={visible!r} or NEURON_RT_NUM_CORES={number!r} is no number of cores",
@@ -182,23 +211,24 @@ def core_count(environment: Any, devices: int) -> int:
         ) from error
 
 
-def _check_versions(artifact: Artifact, talk: Talk) -> None:
-    """Say that a file is of another torch-neuron; raise EngineError where it is of a later one or of another torch."""
+def _check_versions(artifact: Artifact, flavour: Flavour, talk: Talk) -> None:
+    """Say that a file is of another package; raise EngineError where it is of a later one or of another torch."""
     from importlib.metadata import version
 
-    installed = inf1.versions()["torch_neuron"] or ""
+    package = flavour.package
+    installed, made = flavour.versions()[package] or "", artifact.versions.get(package) or ""
     ours, theirs = version("torch"), artifact.torch
     if ours.split(".")[:2] != theirs.split(".")[:2]:
         raise EngineError(
             f"{artifact.path} was compiled with torch {theirs}, this is {ours}", "compile it with this version"
         )
-    if _numbers(artifact.torch_neuron or "") > _numbers(installed):
+    if _numbers(made) > _numbers(installed):
         raise EngineError(
-            f"{artifact.path} was compiled with torch-neuron {artifact.torch_neuron}, this is {installed}",
-            "update torch-neuron, or compile it with this version",
+            f"{artifact.path} was compiled with {package} {made}, this is {installed}",
+            f"update {package}, or compile it with this version",
         )
-    if artifact.torch_neuron != installed:
-        talk(f"{artifact.path.name} was compiled with torch-neuron {artifact.torch_neuron}, this is {installed}")
+    if made != installed:
+        talk(f"{artifact.path.name} was compiled with {package} {made}, this is {installed}")
 
 
 def _numbers(version: str) -> list[int]:

@@ -27,7 +27,7 @@ class TorchScript:
             raise EngineError(f"torchscript computes in fp32, not {choice.precision}", "use --backend torch")
         self._row = row
         self._device = pick_device(choice.device)
-        self._networks = CompiledNetworks(choice.artifacts, "torchscript", choice.shape_policy, row, weights)
+        self._networks = CompiledNetworks(choice.artifacts, ("torchscript",), choice.shape_policy, row, weights)
         for artifact in self._networks.artifacts:
             _check_version(artifact)
         self._closed = False
@@ -58,6 +58,10 @@ class TorchScript:
                 batch[: len(taken)] = torch.from_numpy(taken)
                 depth.append(network(batch.to(self._device))[: len(taken)].float().cpu().numpy())
         return {"depth": np.concatenate(depth)}
+
+    def artifact(self, size: tuple[int, int]) -> Artifact:
+        """Return the network for an input of (width, height). Raises EngineError where there is none."""
+        return self._networks.of(size)
 
     def close(self) -> None:
         """Free the networks; closing twice is no error."""

@@ -13,7 +13,7 @@ from depthcli.cli import options as opt
 from depthcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from depthcli.jobs.benchmark import Folder, Load, Machine, Network, Process, Roofline, Row, Stages
+    from depthcli.jobs.bench_rows import Folder, Load, Machine, Network, Process, Roofline, Row, Stages, Throughput
 
 Cell = Union[str, float, None]
 
@@ -35,7 +35,8 @@ def bench(
     backend: Annotated[
         Optional[list[str]],
         typer.Option(
-            help="Engines to compare: auto, torch, openvino, onnx, or all. Repeat it or separate with commas.",
+            help="Engines to compare: auto, torch, openvino, onnx, or all of these; torchscript and neuron, which run "
+            "what `depth compile` wrote. Repeat it or separate with commas.",
             rich_help_panel=opt.RUN_PANEL,
         ),
     ] = None,
@@ -51,6 +52,9 @@ def bench(
     device: opt.Device = "auto",
     precision: opt.Precision = "auto",
     calibration: opt.Calibration = None,
+    artifacts: opt.Artifacts = None,
+    shape_policy: opt.ShapePolicy = "strict",
+    allow_standin: opt.AllowStandin = False,
     images: Annotated[
         Optional[Path],
         typer.Option(
@@ -70,6 +74,17 @@ def bench(
             help="Compare with the official code's form of the network and, with --images, its script's loop. Slow.",
         ),
     ] = False,
+    duration: Annotated[
+        float,
+        typer.Option(
+            help="Seconds that an engine is kept busy for its throughput, which is measured for compiled networks, and "
+            "for all with --cost-per-hour."
+        ),
+    ] = 10.0,
+    cost_per_hour: Annotated[
+        Optional[float],
+        typer.Option(help="What this machine costs an hour; says what a million pictures cost on it."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per row, and no tables.")] = False,
 ) -> None:
     """Measure speed and memory: engines side by side, whole processes, and a folder.
@@ -78,7 +93,8 @@ def bench(
     Engines take turns, as machines are shared: what to compare is rows of one run, by their ratios.
     Progress goes to stderr.
 
-    Examples: depth bench · depth bench --encoder vits --backend all · depth bench --images photos --peers --json
+    Examples: depth bench · depth bench --encoder vits --backend all · depth bench --images photos --peers --json ·
+    depth bench --backend neuron --cost-per-hour 0.228
     """
     from depthcli.cli.report import say, stop_signals
     from depthcli.estimator import ModelChoice
@@ -96,6 +112,11 @@ def bench(
         runs=runs,
         warmup=warmup,
         peers=peers,
+        artifacts=artifacts,
+        shape_policy=shape_policy,
+        allow_standin=allow_standin,
+        duration=duration,
+        cost_per_hour=cost_per_hour,
     )
     rows: list[Row] = []
     with stop_signals(quiet=True) as stop:
@@ -143,7 +164,12 @@ def _print(rows: Sequence["Row"]) -> None:
     (machine,) = kinds["machine"]
     _print_head(machine, *kinds.get("load", []))
     _print_networks(machine, kinds["network"], kinds.get("roofline", []))
-    for kind, show in (("stages", _print_stages), ("process", _print_processes), ("folder", _print_folders)):
+    for kind, show in (
+        ("stages", _print_stages),
+        ("process", _print_processes),
+        ("throughput", _print_throughputs),
+        ("folder", _print_folders),
+    ):
         if kind in kinds:  # not where it was interrupted before that
             show(kinds[kind])
 
@@ -222,6 +248,32 @@ def _print_processes(rows: Sequence["Process"]) -> None:
     )
 
 
+def _print_throughputs(rows: Sequence["Throughput"]) -> None:
+    seconds = next((row.duration_s for row in rows if row.duration_s), None)
+    _print_table(
+        f"kept busy for {_number(seconds)} s each",
+        rows,
+        (
+            ("engine", lambda row: row.name),
+            ("of", lambda row: row.scope.replace("_", " ")),
+            ("copies", lambda row: str(row.n_models)),
+            ("threads each", lambda row: str(row.workers_per_model)),
+            ("batch", lambda row: str(row.batch_size)),
+            ("pictures/s", lambda row: row.throughput_avg),
+            ("peak", lambda row: row.throughput_peak),
+            ("p50 ms", lambda row: row.latency_ms_p50),
+            ("p90 ms", lambda row: row.latency_ms_p90),
+            ("p95 ms", lambda row: row.latency_ms_p95),
+            ("p99 ms", lambda row: row.latency_ms_p99),
+            ("host CPU", lambda row: None if row.host_cpu_percent is None else f"{row.host_cpu_percent:.0f}%"),
+            ("per million", lambda row: row.cost_per_1m),
+        ),
+    )
+    print("of: the network alone, or from a picture's file to a PNG, where the latency is the work on one picture")
+    if any(row.simulated for row in rows):
+        print("simulated: CPU stand-in, not Neuron; none of these figures says anything of a chip")
+
+
 def _print_folders(rows: Sequence["Folder"]) -> None:
     spec = {"color": "colour", "side": "photo and colour side by side"}[rows[0].format]
     _print_table(
@@ -249,13 +301,13 @@ def _print_table(title: str, rows: Sequence[Any], columns: Sequence[tuple[str, C
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading, _ in columns:
-        words = heading in ("engine", "precision")
+        words = heading in ("engine", "precision", "of")
         table.add_column(heading, justify="left" if words else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(_number(value(row)) for _, value in columns))
     console = Console(highlight=False, markup=False, emoji=False)
     console.width = max(console.width, console.measure(table, options=console.options.update(width=10_000)).maximum)
-    reference = next((row.reference for row in rows if row.reference), "")
+    reference = next((row.reference for row in rows if getattr(row, "reference", "")), "")
     print()
     print(title + (f"; times faster than {reference}" if len(rows) > 1 and reference else ""))
     console.print(table)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Callable, Optional
 import typer
 
 from depthcli.cli import options as opt
+from depthcli.cli.neuron import report
 from depthcli.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
     from depthcli.jobs.analysis import Analysis
     from depthcli.jobs.compiling import CompileJob
-    from depthcli.jobs.inf1_compiling import CompiledForInf1
+    from depthcli.jobs.neuron_compiling import CompiledForNeuron
 
 NEURON_PANEL = "AWS Inferentia"
 
@@ -23,7 +24,7 @@ def compile_command(
     target: Annotated[
         str,
         typer.Option(
-            help="What to write: torchscript, onnx, openvino or inf1.",
+            help="What to write: torchscript, onnx, openvino, or for AWS's chips inf1, inf2 or trn1.",
             rich_help_panel=opt.OUTPUT_PANEL,
         ),
     ],
@@ -58,7 +59,7 @@ def compile_command(
         bool,
         typer.Option(
             "--analyze-only",
-            help="Write nothing; say whether AWS Inf1 (--target inf1) knows all of the network. Exit code 5 if not.",
+            help="Write nothing; say whether the network would compile for one of AWS's chips. Exit code 5 if not.",
             rich_help_panel=opt.OUTPUT_PANEL,
         ),
     ] = False,
@@ -73,19 +74,29 @@ def compile_command(
             rich_help_panel=opt.OUTPUT_PANEL,
         ),
     ] = None,
-    fast_math: Annotated[
-        str,
+    self_test: Annotated[
+        bool,
         typer.Option(
-            help="How neuron-cc rounds, for inf1: all, fp32-cast-matmult, fp32-cast-matmult-no-fast-relayout or none.",
+            "--self-test",
+            help="Compile and run a small network of random weights for the target, write nothing, and report.",
             rich_help_panel=NEURON_PANEL,
         ),
-    ] = "fp32-cast-matmult",
+    ] = False,
+    fast_math: Annotated[
+        Optional[str],
+        typer.Option(
+            help="How the compiler rounds. inf1: fp32-cast-matmult (default), fp32-cast-matmult-no-fast-relayout, all, "
+            "none; inf2 and trn1: matmult (default), all, none.",
+            rich_help_panel=NEURON_PANEL,
+        ),
+    ] = None,
     workdir: Annotated[
         Optional[Path],
-        typer.Option(metavar="FOLDER", help="Keep what neuron-cc writes here.", rich_help_panel=NEURON_PANEL),
+        typer.Option(metavar="FOLDER", help="Keep what the compiler writes here.", rich_help_panel=NEURON_PANEL),
     ] = None,
-    timeout: Annotated[int, typer.Option(help="Seconds that neuron-cc may take.", rich_help_panel=NEURON_PANEL)] = 4
-    * 3600,
+    timeout: Annotated[
+        int, typer.Option(help="Seconds that neuron-cc may take, for inf1.", rich_help_panel=NEURON_PANEL)
+    ] = 4 * 3600,
     allow_cpu_ops: Annotated[
         bool,
         typer.Option(
@@ -114,13 +125,13 @@ def compile_command(
     from depthcli.estimator import ModelChoice, resolve_model
     from depthcli.jobs.analysis import analyze, check_analysis
     from depthcli.jobs.compiling import CompileJob, check_target, compile_model, output_path, preset_sizes, sizes_of
-    from depthcli.jobs.inf1_compiling import CASTS, CompilerOptions, compile_for_inf1
+    from depthcli.jobs.neuron_compiling import CompilerOptions, check_options, compile_for_neuron, is_neuron
     from depthcli.zoo import PATCH
 
-    if fast_math not in CASTS:
-        raise UsageError(f"neuron-cc has no --fast-math {fast_math}", f"choose from: {', '.join(CASTS)}")
-    if timeout < 1:
-        raise UsageError(f"{timeout} seconds are no time", "--timeout is at least 1")
+    options = CompilerOptions(fast_math, workdir, timeout, allow_cpu_ops)
+    check_options(target, options)
+    if self_test:
+        raise typer.Exit(report(target))
     if sum(given is not None for given in (size, preset, from_dir)) > 1:
         raise UsageError("--size, --preset and --from-dir are three ways to say one thing", "leave two out")
     sizes = [_parse_size(text) for item in size or () for text in item.split(",")]
@@ -137,9 +148,9 @@ def compile_command(
         sizes = [pair for pair, _ in counted]
     sizes = list(dict.fromkeys(sizes or [(row.input_size, row.input_size)]))
     if analyze_only:
-        results = [analyze(row, weights, height, width, batch, trust_checkpoint) for height, width in sizes]
+        results = [analyze(target, row, weights, height, width, batch, trust_checkpoint) for height, width in sizes]
         for pair, result in zip(sizes, results):
-            _show(row.name, pair, result)
+            _show(row.name, target, pair, result)
         raise typer.Exit(0 if all(result.passed for result in results) else EngineError.exit_code)
     jobs = []
     for height, width in sizes:
@@ -148,9 +159,8 @@ def compile_command(
     if len({job.output for job in jobs}) < len(jobs):
         raise UsageError(f"{len(jobs)} networks do not go into the one file {output}", "name a folder with --output")
     for job in jobs:
-        if target == "inf1":
-            options = CompilerOptions(fast_math, workdir, timeout, allow_cpu_ops)
-            _tell(job, compile_for_inf1(job, options, say), say)
+        if is_neuron(target):
+            _tell(job, compile_for_neuron(job, options, say), say)
             continue
         compiled = compile_model(job)
         for path in compiled.paths:
@@ -158,8 +168,8 @@ def compile_command(
         say(f"{job.height}x{job.width} differs from torch by {compiled.difference:.1e} of the maximum")
 
 
-def _tell(job: "CompileJob", compiled: "CompiledForInf1", say: Callable[[str], None]) -> None:
-    """Print what was written for Inf1, and what is known of it."""
+def _tell(job: "CompileJob", compiled: "CompiledForNeuron", say: Callable[[str], None]) -> None:
+    """Print what was written for one of AWS's chips, and what is known of it."""
     for path in compiled.paths:
         print(path)
     proven = (
@@ -170,17 +180,17 @@ def _tell(job: "CompileJob", compiled: "CompiledForInf1", say: Callable[[str], N
     say(f"{job.height}x{job.width} compiled in {compiled.seconds:.0f} s; {proven}")
 
 
-def _show(name: str, size: tuple[int, int], found: "Analysis") -> None:
+def _show(name: str, target: str, size: tuple[int, int], found: "Analysis") -> None:
     """Print what was found out about one size of input."""
     from depthcli.jobs.analysis import BOUND
 
-    verdict = "nothing speaks against it" if found.passed else "cannot be compiled for inf1"
+    verdict = "nothing speaks against it" if found.passed else f"cannot be compiled for {target}"
     print(f"{name} {size[0]}x{size[1]}: {verdict}")
     print("  operators: " + ", ".join(f"{operator} {count}" for operator, count in found.operators.items()))
-    print(f"  unknown to torch-neuron: {', '.join(found.unknown) or 'none'}")
+    print(f"  unknown to the converter: {', '.join(found.unknown) or 'none'}")
     print(f"  differs from the network by {found.difference:.1e} of the maximum (bound {BOUND:.0e})")
     if "aten::upsample_bilinear2d" in found.operators:
-        print("  its bilinear resizes have aligned corners, which nobody has seen torch-neuron compile")
+        print("  its bilinear resizes have aligned corners, which nobody has seen compiled for these chips")
         return
     mean = f"{100 * found.snapped_mean:.2f} % of the standard deviation in the mean"
     print(f"  with resizes exact in bfloat16: {found.snapped:.1e} of the maximum, {mean}")

@@ -2,6 +2,8 @@
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
+from typing import Optional
+
 import typer
 
 from depthcli.cli.report import say
@@ -22,11 +24,16 @@ def doctor() -> None:
     Leaves with 0 where all of it works, and with 5 where something is missing; the report says what.
     Compiling takes minutes. Paste the report into an issue: nobody has run this on a device so far.
     """
+    raise typer.Exit(report())
+
+
+def report(target: Optional[str] = None) -> int:
+    """Print what is found for a target, by default that of this machine, and return the exit code."""
     from depthcli.jobs.doctor import examine
 
     bad = 0
-    for finding in examine(say):
+    for finding in examine(say, target):
         mark = {True: "ok", False: "NO", None: "  "}[finding.good]
         print(f"{mark}  {finding.name}: {finding.value}", flush=True)
         bad += finding.good is False
-    raise typer.Exit(EngineError.exit_code if bad else 0)
+    return EngineError.exit_code if bad else 0

@@ -120,6 +120,14 @@ ShapePolicy = Annotated[
         rich_help_panel=RUN_PANEL,
     ),
 ]
+AllowStandin = Annotated[
+    bool,
+    typer.Option(
+        "--allow-standin",
+        help="With --backend neuron: run files of `depth compile --target cpu-standin`, which try all but the chip.",
+        rich_help_panel=RUN_PANEL,
+    ),
+]
 Precision = Annotated[
     str,
     typer.Option(

@@ -46,6 +46,7 @@ class RunOptions:
     calibration: opt.Calibration = None
     artifacts: opt.Artifacts = None
     shape_policy: opt.ShapePolicy = "strict"
+    allow_standin: opt.AllowStandin = False
     batch: opt.Batch = 1
     as_json: opt.Json = False
     quiet: opt.Quiet = False
@@ -110,6 +111,7 @@ class RunOptions:
             calibration=self.calibration,
             artifacts=self.artifacts,
             shape_policy=self.shape_policy,
+            allow_standin=self.allow_standin,
             talk=say,
         )
 

@@ -1,7 +1,7 @@
-"""Whether a network would compile for AWS Inf1, as far as that can be said on any machine, without AWS's packages.
+"""Whether a network would compile for AWS's chips, as far as that can be said on any machine, without their packages.
 
-Two questions: does the converter know every operator of the graph, and does the graph still answer as the network does?
-That neuron-cc then compiles it, and how fast it runs, only an Inf1 machine can tell.
+Two questions: does the converter know every operator of the graph, where it says which it knows, and does the graph
+still answer as the network does? That it then compiles, and how fast it runs, only such a machine can tell.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from depthcli.backends.flavours import CHIPS, FLAVOURS
 from depthcli.errors import UsageError
 from depthcli.jobs.compiling import check_size
 from depthcli.weights import WeightsFile
 from depthcli.zoo import ModelRow
 
-TARGETS = ("inf1",)
 # How far the graph's answer may be from the readable network's, over its maximum; 1e-6 was measured.
 BOUND = 1e-5
 
@@ -25,9 +25,10 @@ BOUND = 1e-5
 class Analysis:
     """What was found out about a graph.
 
-    operators: how often each occurs. unknown: those that the converter does not list. difference: of the graph's answer
-    from the network's in float32, over the maximum. snapped: the same once the weights of resizes are rounded to what
-    bfloat16 holds, as they will be compiled; snapped_mean: the mean of that over the standard deviation of the answer.
+    operators: how often each occurs. unknown: those that the converter does not list; none where it has no list.
+    difference: of the graph's answer from the network's in float32, over the maximum. snapped: the same once the
+    weights of resizes are rounded to what bfloat16 holds, as they will be compiled; snapped_mean: the mean of that over
+    the standard deviation of the answer.
     """
 
     operators: Mapping[str, int]
@@ -44,13 +45,15 @@ class Analysis:
 
 def check_analysis(target: str, height: int, width: int, batch: int) -> None:
     """Raise UsageError for what cannot be analysed."""
-    if target not in TARGETS:
-        raise UsageError(f"{target} is not analysed", f"--analyze-only goes with --target {' or '.join(TARGETS)}")
+    if target not in FLAVOURS:
+        raise UsageError(f"{target} is not analysed", f"--analyze-only goes with --target {' or '.join(CHIPS)}")
     check_size(height, width, batch)
 
 
-def analyze(row: ModelRow, weights: WeightsFile, height: int, width: int, batch: int, trust: bool) -> Analysis:
-    """Return what speaks for and against compiling a model for one input.
+def analyze(
+    target: str, row: ModelRow, weights: WeightsFile, height: int, width: int, batch: int, trust: bool
+) -> Analysis:
+    """Return what speaks for and against compiling a model for one input and one kind of chip.
 
     Raises ModelError for weights that do not fit.
     """
@@ -74,7 +77,7 @@ def analyze(row: ModelRow, weights: WeightsFile, height: int, width: int, batch:
     top = float(wanted.max())
     return Analysis(
         dict(operators.most_common()),
-        tuple(sorted(set(operators) - inf1_operators())),
+        tuple(sorted(set(operators) - inf1_operators())) if FLAVOURS[target].listed else (),
         float(away.max()) / top,
         float(away_snapped.max()) / top,
         float(away_snapped.mean() / wanted.std()),

@@ -7,36 +7,39 @@ Machines are shared and their clocks move, so that a time by itself says little.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
-import json
+import itertools
 import os
 import platform
-import re
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, ClassVar, Optional, Union, cast
+from typing import TYPE_CHECKING, Callable, Optional, cast
 
 import numpy as np
-from PIL import Image
 
 from depthcli.backends import BACKENDS, COMPILED, Backend, EngineChoice, check_choice, open_backend
+from depthcli.backends.artifact import STANDIN, Artifact, read_artifact
+from depthcli.backends.flavours import common
 from depthcli.cores import compute_threads, usable_cores
 from depthcli.errors import CheckpointError, DepthError, EngineError, ModelError, PictureError, UsageError
-from depthcli.estimator import ModelChoice, resolve_model
+from depthcli.estimator import DepthEstimator, ModelChoice, resolve_compiled, resolve_model
 from depthcli.flops import network_flops
 from depthcli.io.images import Picture, read_picture
 from depthcli.io.writers import OutputSpec
-from depthcli.jobs.inputs import find_pictures
+from depthcli.jobs.bench_rows import Folder, Load, Machine, Network, Process, Roofline, Row, Stages, Throughput
+from depthcli.jobs.folder import FolderJob, run_folder
+from depthcli.jobs.inputs import Task, find_pictures
+from depthcli.jobs.machine import cpu_flags, cpu_model, load_average, photograph, versions
+from depthcli.jobs.own_process import Ended, run_alone
+from depthcli.jobs.throughput import Figures, cost_per_million, figures, measure
 from depthcli.postprocess import to_depth_map
 from depthcli.preprocess import InputPlan, plan_input, to_network_input
-from depthcli.weights import WeightsFile
+from depthcli.weights import WeightsFile, digest
 from depthcli.zoo import LiteConfig, ModelRow, find_row, is_row, select_row
 
 if TYPE_CHECKING:
@@ -50,23 +53,11 @@ OFFICIAL_LOOP = "official script's loop"
 STAGES = ("read", "prepare", "run", "finish", "write")
 # What is seconds long is repeated no more often than this, whatever --runs is.
 LONG_RUNS = 3
-_PACKAGES = ("torch", "openvino", "onnxruntime", "numpy", "opencv-python-headless", "pillow")
-# Of the flags of a CPU, those that decide how fast a network is.
-_FLAGS = (
-    "avx2",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "avx512_fp16",
-    "amx_bf16",
-    "amx_int8",
-    "asimd",
-    "bf16",
-    "sve",
-)
 # Where the engines keep converted networks (graph_cache.FOLDER_VARIABLE).
 _CACHE = "DEPTHCLI_CACHE"
 _SYNTHETIC = (640, 480)
+# Threads that feed each copy of a network, as the engine for AWS's chips has them.
+WORKERS = 2
 _MEGABYTE = 1e6
 
 
@@ -82,7 +73,9 @@ class BenchJob:
     backends: names of BACKENDS, auto, or all that take checkpoints. input_size: shorter side of the input, None for the
     model's own. images: a folder of pictures, or None for one synthetic picture of `picture` (width, height) pixels.
     runs: how often each engine is timed, after `warmup` runs that do not count. peers: also run the official code's
-    form. Raises UsageError for what cannot be.
+    form. artifacts, shape_policy, allow_standin: as in EngineChoice, for the engines that run compiled networks.
+    duration: seconds that each engine is kept busy for its throughput; that is measured for compiled networks, and for
+    all where cost_per_hour, the price of this machine, is given. Raises UsageError for what cannot be.
     """
 
     model: ModelChoice = field(default_factory=ModelChoice)
@@ -96,12 +89,24 @@ class BenchJob:
     runs: int = 10
     warmup: int = 2
     peers: bool = False
+    artifacts: Optional[Path] = None
+    shape_policy: str = "strict"
+    allow_standin: bool = False
+    duration: float = 10.0
+    cost_per_hour: Optional[float] = None
 
     def __post_init__(self) -> None:
         for choice in self.engines():
             check_choice(choice)
         if self.runs < 1:
             raise UsageError(f"{self.runs} runs measure nothing", "--runs is at least 1")
+        if not 0 < self.duration < float("inf"):
+            raise UsageError(f"{self.duration} seconds measure nothing", "--duration is more than 0")
+        if self.cost_per_hour is not None and not 0 < self.cost_per_hour < float("inf"):
+            raise UsageError(f"a machine for {self.cost_per_hour} an hour cannot be", "--cost-per-hour is more than 0")
+        if (self.artifacts or self.allow_standin) and not any(map(is_compiled, self.engines())):
+            option = "--artifacts" if self.artifacts else "--allow-standin"
+            raise UsageError(f"{option} belongs to compiled networks", f"say --backend {' or '.join(COMPILED)}")
         if self.warmup < 0:
             raise UsageError(f"{self.warmup} runs of warm-up cannot be", "--warmup is at least 0")
         if self.images is not None and self.picture is not None:
@@ -117,7 +122,7 @@ class BenchJob:
         """Return the engines to measure, each once, in the order they were named."""
         every = [name for name in BACKENDS if name not in COMPILED]
         names = [name for item in self.backends for name in (every if item == "all" else (item,))]
-        choices = [EngineChoice(name, self.device, self.precision, self.calibration) for name in names]
+        choices = [self._choice(name) for name in names]
         if self.peers:
             # The reference, to compare others with; torch's own float32 is the same engine.
             exact = EngineChoice("torch", self.device, "exact")
@@ -125,164 +130,23 @@ class BenchJob:
             choices = [exact, *(choice for choice in choices if choice not in same)]
         return list(dict.fromkeys(choices))
 
-
-@dataclass(frozen=True)
-class _Row:
-    """One line of the result."""
-
-    row: ClassVar[str]
-
-    def to_json(self) -> str:
-        """Return the row as one line of JSON; `row` names its kind."""
-        return json.dumps({"row": self.row, **asdict(self)}, allow_nan=False)
-
-
-@dataclass(frozen=True)
-class Machine(_Row):
-    """What a reader has to know before any figure.
-
-    cores: those this process may use; threads: what an operation of torch takes. flags: of the CPU, those that matter.
-    picture_size, input_size: (width, height) in pixels of the picture the engines are timed on. pictures: how many.
-    gflop: 1e9 operations in one pass over it, see depthcli.flops. random_weights: nobody trained them; speed does not
-    depend on it. load: the load average of one minute before the start, None where there is none. date: ISO 8601, UTC.
-    """
-
-    row: ClassVar[str] = "machine"
-    cpu: str
-    cores: int
-    threads: int
-    flags: tuple[str, ...]
-    system: str
-    python: str
-    versions: Mapping[str, str]
-    model: str
-    title: str
-    random_weights: bool
-    pictures: int
-    picture_size: tuple[int, int]
-    input_size: tuple[int, int]
-    gflop: float
-    runs: int
-    warmup: int
-    load: Optional[float]
-    date: str
+    def _choice(self, name: str) -> EngineChoice:
+        if name not in COMPILED:
+            return EngineChoice(name, self.device, self.precision, self.calibration)
+        standin = self.allow_standin and name == "neuron"
+        return EngineChoice(
+            name,
+            self.device,
+            self.precision,
+            artifacts=self.artifacts,
+            shape_policy=self.shape_policy,
+            allow_standin=standin,
+        )
 
 
-@dataclass(frozen=True)
-class Network(_Row):
-    """The network alone, in one engine: from one prepared picture to its raw answer.
-
-    name: the engine's, or the peer's. engine: with version, device and precision. faster: times faster than the row
-    `reference`, the median of the turns' ratios. median_ms, p90_ms, min_ms: of the timed runs. spread: from the first
-    to the third quartile, as a share of the median. gflop_s: the network's operations over the median. roofline: that
-    over what the best matrix product of this precision reached, None where none was measured. open_s: seconds to load
-    the network into the engine, with the converted graph in the cache. error: why there are no figures, or empty.
-    """
-
-    row: ClassVar[str] = "network"
-    name: str
-    backend: str
-    precision: str
-    engine: str = ""
-    faster: Optional[float] = None
-    reference: str = ""
-    median_ms: Optional[float] = None
-    p90_ms: Optional[float] = None
-    min_ms: Optional[float] = None
-    spread: Optional[float] = None
-    gflop_s: Optional[float] = None
-    roofline: Optional[float] = None
-    open_s: Optional[float] = None
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class Roofline(_Row):
-    """The best product of two square matrices in torch: what the machine can do in a precision. side: of the matrix."""
-
-    row: ClassVar[str] = "roofline"
-    precision: str
-    device: str
-    gflop_s: float
-    side: int
-
-
-@dataclass(frozen=True)
-class Stages(_Row):
-    """One picture in one process, a stage at a time: median milliseconds each.
-
-    read: file to pixels; prepare: pixels to network input; run: the network; finish: answer to depth map at the
-    picture's size; write: depth map to colour PNG in memory. All but `run` are the same code for every engine.
-    """
-
-    row: ClassVar[str] = "stages"
-    name: str
-    precision: str
-    faster: float
-    reference: str
-    total_ms: float
-    read_ms: float
-    prepare_ms: float
-    run_ms: float
-    finish_ms: float
-    write_ms: float
-
-
-@dataclass(frozen=True)
-class Process(_Row):
-    """`depth image` as a process of its own, from its start to its end: Python, imports, loading, one picture.
-
-    first_s: the very first, with no converted graph in the cache; again_s: median of those after it, and `faster` is
-    about them. peak_mb: resident memory at its highest, 1e6 bytes, None where the system does not say.
-    """
-
-    row: ClassVar[str] = "process"
-    name: str
-    precision: str
-    faster: Optional[float] = None
-    reference: str = ""
-    first_s: Optional[float] = None
-    again_s: Optional[float] = None
-    peak_mb: Optional[float] = None
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class Folder(_Row):
-    """`depth dir` over all pictures, as a process of its own, from its start to its end.
-
-    seconds: median of the runs. network_s: what the pictures take in the engine alone, and over_network is seconds over
-    that: 1 would be a job that costs nothing but the network. format: what is written. The official script's loop runs
-    in this process, and loading Python, torch and its model is not counted.
-    """
-
-    row: ClassVar[str] = "folder"
-    name: str
-    precision: str
-    format: str
-    pictures: int = 0
-    faster: Optional[float] = None
-    reference: str = ""
-    seconds: Optional[float] = None
-    seconds_per_picture: Optional[float] = None
-    pictures_per_second: Optional[float] = None
-    network_s: Optional[float] = None
-    over_network: Optional[float] = None
-    peak_mb: Optional[float] = None
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class Load(_Row):
-    """The load average of one minute, before and after, when the benchmark is part of it. seconds: it took."""
-
-    row: ClassVar[str] = "load"
-    before: Optional[float]
-    after: Optional[float]
-    seconds: float
-
-
-Row = Union[Machine, Network, Roofline, Stages, Process, Folder, Load]
+def is_compiled(choice: EngineChoice) -> bool:
+    """Return whether an engine runs files of `depth compile`."""
+    return choice.backend in COMPILED
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -322,7 +186,7 @@ def run_benchmark(job: BenchJob, talk: Talk = lambda line: None) -> Iterator[Row
     talk: takes one line at a time about what goes on. An engine that is not installed or fails becomes a row that says
     so. Raises UsageError or ModelError for a model that cannot be, EngineError where no engine runs.
     """
-    before, started = _load_average(), time.perf_counter()
+    before, started = load_average(), time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="depth-bench-") as name, _cache_of_its_own(Path(name) / "graphs"):
         bench = _Bench(job, Path(name), talk)
         yield bench.machine(before)
@@ -331,18 +195,23 @@ def run_benchmark(job: BenchJob, talk: Talk = lambda line: None) -> Iterator[Row
         try:
             yield from bench.networks()
             yield from bench.processes()
+            yield from bench.throughputs()
             if job.images is not None:
                 yield from bench.folders()
         finally:
             bench.close()
-    yield Load(before, _load_average(), round(time.perf_counter() - started, 1))
+    yield Load(before, load_average(), round(time.perf_counter() - started, 1))
 
 
-def obtain(choice: ModelChoice, folder: Path, talk: Talk) -> tuple[ModelRow, WeightsFile, bool]:
+def obtain(job: BenchJob, folder: Path, talk: Talk) -> tuple[ModelRow, WeightsFile, bool]:
     """Return the row, its weights, and whether they are random ones, as where they are not on this machine.
 
-    folder: where random weights are written. Raises UsageError or ModelError as `resolve_model` does.
+    Where nothing but compiled networks is measured, they say what they were made of. folder: where random weights are
+    written. Raises UsageError or ModelError as `resolve_model` does, EngineError where there is no compiled network.
     """
+    choice, engines = job.model, job.engines()
+    if all(map(is_compiled, engines)):
+        return (*resolve_compiled(choice, engines[0]), False)
     if choice == ModelChoice():
         choice = replace(choice, encoder="vits")
     try:
@@ -377,7 +246,7 @@ class _Contender:
     open_s: Optional[float] = None
     error: str = ""
     times: dict[tuple[int, int], list[float]] = field(default_factory=dict)
-    processes: list[_Ended] = field(default_factory=list)
+    processes: list[Ended] = field(default_factory=list)
 
 
 class _Bench:
@@ -385,7 +254,7 @@ class _Bench:
 
     def __init__(self, job: BenchJob, folder: Path, talk: Talk) -> None:
         self.job, self.folder, self.talk = job, folder, talk
-        self.row, self.weights, self.random = obtain(job.model, folder, talk)
+        self.row, self.weights, self.random = obtain(job, folder, talk)
         self.input_size = self.row.input_size if job.input_size is None else job.input_size
         self.pictures, self.plans = self._pictures()
         self.plan = self.plans[0]
@@ -396,7 +265,7 @@ class _Bench:
         """Return the pictures that can be read and their plans."""
         if self.job.images is None:
             path = self.folder / "synthetic.jpg"
-            path.write_bytes(photograph(*(self.job.picture or _SYNTHETIC)))
+            path.write_bytes(photograph(*(self.job.picture or self._synthetic_size())))
             found = [path]
         else:
             found = [self.job.images / relative for relative in find_pictures(self.job.images)]
@@ -412,6 +281,14 @@ class _Bench:
         if not paths:
             raise UsageError(f"there is no picture in {self.job.images}")
         return paths, plans
+
+    def _synthetic_size(self) -> tuple[int, int]:
+        """Return a size of picture: one whose input was compiled, where nothing but compiled networks is measured."""
+        if not all(map(is_compiled, self.job.engines())):
+            return _SYNTHETIC
+        size = read_artifact(self.weights.path).input_size
+        self.input_size = min(size)
+        return size
 
     def machine(self, load: Optional[float]) -> Machine:
         """Return the head of the result."""
@@ -667,6 +544,131 @@ class _Bench:
                 peak_mb=_peak(again),
             )
 
+    # --- Kept busy ----------------------------------------------------------------------------------------------------
+
+    def throughputs(self) -> Iterator[Throughput]:
+        """Keep each engine busy, the network alone and then from file to file."""
+        for item in self.contenders:
+            if item.choice is None or item.error or item.backend is None:
+                continue
+            if is_compiled(item.choice) or self.job.cost_per_hour is not None:
+                yield from self._throughputs_of(item)
+
+    def _throughputs_of(self, item: _Contender) -> Iterator[Throughput]:
+        about = self._about(item)
+        best = 0.0
+        row = about
+        try:
+            for row, copies in self._loads(item, about):
+                self.talk(f"throughput: {_title(item)}, {row.n_models} x {row.workers_per_model}")
+                before = time.process_time()
+                found = measure(copies, row.workers_per_model, row.batch_size, self.job.duration)
+                best = max(best, found.throughput_avg)
+                yield self._measured(row, found, time.process_time() - before)
+            self._close_one(item)  # its cores go to the estimator
+            yield self._end_to_end(item, row, best)
+        except Exception as error:  # as above
+            yield replace(about, error=_reason(error))
+
+    def _about(self, item: _Contender) -> Throughput:
+        """Return a row without figures."""
+        width, height = self.plan.input_size
+        row = Throughput(
+            scope="model",
+            name=item.name,
+            precision=item.precision,
+            simulated=bool(item.choice and item.choice.allow_standin and STANDIN in item.engine),
+            engine=item.engine,
+            instance_type=common.instance_type(),
+            height=height,
+            width=width,
+            cost_per_hour=self.job.cost_per_hour,
+        )
+        find = getattr(item.backend, "artifact", None)
+        if find is None:
+            return row
+        artifact: Artifact = find(self.plan.input_size)
+        return replace(
+            row,
+            target=artifact.target,
+            model_filename=artifact.path.name,
+            model_sha256=digest(artifact.path),
+            compiler_args=artifact.compiler_args,
+            batch_size=artifact.batch,
+        )
+
+    def _loads(self, item: _Contender, about: Throughput) -> Iterator[tuple[Throughput, list[Callable[[], object]]]]:
+        """Yield what an engine is to bear: one copy fed by one thread, and all of them by two, where it has several."""
+        backend = item.backend
+        assert backend is not None
+        image = to_network_input(read_picture(self.pictures[0]).rgb, self.plan)
+        batch = np.stack([image] * about.batch_size)
+        find = getattr(backend, "replicas", None)
+        if find is None:
+            yield about, [lambda: backend.run({"image": batch})]
+            return
+        replicas = find(backend.artifact(self.plan.input_size))  # type: ignore[attr-defined]
+        copies: list[Callable[[], object]] = [
+            functools.partial(replicas.run, batch, core) for core in range(len(replicas.networks))
+        ]
+        yield about, copies[:1]
+        yield replace(about, n_models=len(copies), workers_per_model=WORKERS), copies
+
+    def _end_to_end(self, item: _Contender, about: Throughput, network: float) -> Throughput:
+        """Do the folder job in this process, over as many pictures as the network takes in the time given."""
+        assert item.choice is not None
+        sizes = {plan.input_size for plan in self.plans}
+        self.talk(f"throughput: {_title(item)}, from file to file")
+        model = replace(self.job.model, model=self.row.name, encoder="auto", metric=None, offline=True)
+        if not is_compiled(item.choice):
+            model = replace(model, checkpoint=self.weights.path)
+        choice = item.choice
+        with DepthEstimator(
+            model,
+            input_size=self.input_size,
+            device=choice.device,
+            backend=choice.backend,
+            precision=choice.precision,
+            calibration=choice.calibration,
+            artifacts=choice.artifacts,
+            shape_policy=choice.shape_policy,
+            allow_standin=choice.allow_standin,
+        ) as estimator:
+            for path, plan in zip(self.pictures, self.plans):  # each size is loaded before the clock runs
+                if plan.input_size in sizes:
+                    sizes.discard(plan.input_size)
+                    estimator.estimate(path)
+            count = max(2 * estimator.best_batch, round(network * self.job.duration))
+            with tempfile.TemporaryDirectory(dir=self.folder) as name:
+                pictures = itertools.islice(itertools.cycle(self.pictures), count)
+                tasks = [Task(path, str(path), Path(name) / str(number)) for number, path in enumerate(pictures)]
+                before, started, calls = time.process_time(), time.perf_counter(), []
+                for result in run_folder(FolderJob(tasks, OutputSpec()), lambda: estimator):
+                    if result.error:
+                        raise EngineError(result.error)
+                    ended = time.perf_counter()
+                    calls.append((ended, result.ms))
+        seconds = ended - started
+        whole = figures([(started, ended) for ended, _ in calls], 1)
+        found = replace(whole, seconds=seconds, latencies_ms=tuple(ms for _, ms in calls))
+        return self._measured(replace(about, scope="end_to_end"), found, time.process_time() - before)
+
+    def _measured(self, row: Throughput, found: Figures, cpu: float) -> Throughput:
+        price = self.job.cost_per_hour
+        return replace(
+            row,
+            n=found.pictures,
+            duration_s=found.seconds,
+            throughput_avg=found.throughput_avg,
+            throughput_peak=found.throughput_peak,
+            latency_ms_p50=found.percentile(50),
+            latency_ms_p90=found.percentile(90),
+            latency_ms_p95=found.percentile(95),
+            latency_ms_p99=found.percentile(99),
+            host_cpu_percent=100 * cpu / (found.seconds * usable_cores()),
+            cost_per_1m=None if price is None else cost_per_million(found.throughput_avg, price),
+        )
+
     def folders(self) -> Iterator[Folder]:
         """Time `depth dir` over the pictures, in turns with the official script's loop where that was asked for."""
         assert self.job.images is not None
@@ -677,7 +679,7 @@ class _Bench:
             if item.name != OFFICIAL:
                 self._close_one(item)
         spec = "side" if official else "color"
-        runs: dict[int, list[_Ended]] = {number: [] for number in range(len(racing))}
+        runs: dict[int, list[Ended]] = {number: [] for number in range(len(racing))}
         loop: list[tuple[float, int]] = []
         for turn in range(self.long_runs):
             counted = f"{turn + 1} of {self.long_runs}"
@@ -699,7 +701,7 @@ class _Bench:
         self,
         spec: str,
         racing: Sequence[_Contender],
-        runs: Mapping[int, Sequence[_Ended]],
+        runs: Mapping[int, Sequence[Ended]],
         loop: Sequence[tuple[float, int]],
     ) -> Iterator[Folder]:
         # Per picture, as OpenCV may not read all of them.
@@ -732,13 +734,18 @@ class _Bench:
                 self._turns(read_picture(path), plan, 1, self.long_runs)
                 done.add(plan.input_size)
 
-    def _depth(self, command: str, source: Path, target: Path, choice: EngineChoice, *more: str) -> _Ended:
-        model = ("--model", self.row.name, "--checkpoint", str(self.weights.path), "--offline")
+    def _depth(self, command: str, source: Path, target: Path, choice: EngineChoice, *more: str) -> Ended:
+        job = self.job
+        checkpoint = () if is_compiled(choice) else ("--checkpoint", str(self.weights.path))
+        model = ("--model", self.row.name, *checkpoint, "--offline")
         engine = ("--backend", choice.backend, "--device", choice.device, "--precision", choice.precision)
         size = ("--input-size", str(self.input_size))
-        trust = ("--trust-checkpoint",) if self.job.model.trust else ()
+        trust = ("--trust-checkpoint",) if job.model.trust else ()
         steps = ("--calibration", str(choice.calibration)) if choice.calibration else ()
-        options = (*model, *engine, *size, *steps, *trust, *more)
+        files = ("--artifacts", str(choice.artifacts)) if choice.artifacts else ()
+        shape = ("--shape-policy", choice.shape_policy) if choice.shape_policy != "strict" else ()
+        standin = ("--allow-standin",) if choice.allow_standin else ()
+        options = (*model, *engine, *size, *steps, *files, *shape, *standin, *trust, *more)
         return run_alone([command, str(source), "-o", str(target), "--quiet", *options])
 
 
@@ -768,73 +775,7 @@ def _by(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def photograph(width: int, height: int) -> bytes:
-    """Return the bytes of a JPEG with the spectrum of a photograph: smooth, with a little noise."""
-    random = np.random.default_rng(0)
-    coarse = random.integers(0, 255, (height // 16 + 1, width // 16 + 1, 3), np.uint8)
-    picture = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.float64)
-    picture += random.normal(0, 4, picture.shape)
-    stream = io.BytesIO()
-    Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(stream, "JPEG", quality=90)
-    return stream.getvalue()
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# A command as a process of its own
-# ---------------------------------------------------------------------------------------------------------------------
-
-# A process passes its own peak of memory on to those it starts, so a small one stands between us and the command.
-_RUNNER = """\
-import json, os, signal, subprocess, sys, time
-started = time.perf_counter()
-process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-peak = None
-if hasattr(os, "wait4"):
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-else:
-    process.wait()
-print(json.dumps([process.returncode, time.perf_counter() - started, peak]))
-"""
-
-
-@dataclass(frozen=True)
-class _Ended:
-    """How a process ended. seconds: from its start to its end; peak: bytes of resident memory, or None."""
-
-    seconds: float
-    peak: Optional[int]
-    error: str = ""
-
-
-def run_alone(arguments: Sequence[str]) -> _Ended:
-    """Run `depth` with these arguments as a process of its own, and time it."""
-    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
-    command = [sys.executable, "-I", "-S", "-c", _RUNNER, sys.executable, "-m", "depthcli", *arguments]
-    runner = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )
-    try:
-        out, err = runner.communicate()
-    except BaseException:  # we are interrupted: the command is not to go on without us
-        runner.terminate()
-        runner.communicate()
-        raise
-    says = [line for line in err.splitlines() if line.strip()] or ["it ended without a word"]
-    if runner.returncode or not out:
-        return _Ended(0.0, None, says[-1])
-    code, seconds, peak = json.loads(out)
-    return _Ended(seconds, peak, re.sub("^error: ", "", says[-1]) if code else "")
-
-
-def _peak(runs: Sequence[_Ended]) -> Optional[float]:
+def _peak(runs: Sequence[Ended]) -> Optional[float]:
     peaks = [ended.peak for ended in runs if ended.peak]
     return max(peaks) / _MEGABYTE if peaks else None
 
@@ -851,45 +792,3 @@ def _cache_of_its_own(folder: Path) -> Iterator[None]:
             os.environ.pop(_CACHE, None)
         else:
             os.environ[_CACHE] = before
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The machine
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def cpu_model() -> str:
-    """Return the CPU's name, or its architecture where the system keeps the name to itself."""
-    names = _cpuinfo("model name")
-    return names or platform.processor() or platform.machine()
-
-
-def cpu_flags() -> tuple[str, ...]:
-    """Return those of the CPU's flags that decide how fast a network is; empty where the system does not list them."""
-    flags = (_cpuinfo("flags") or _cpuinfo("Features")).split()
-    return tuple(flag for flag in _FLAGS if flag in flags)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what computes, where it is installed; nothing is imported."""
-    found = {}
-    for name in _PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
-
-
-def _cpuinfo(key: str) -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    match = re.search(rf"^{re.escape(key)}\s*:\s*(.*)$", text, re.MULTILINE)
-    return match[1].strip() if match else ""
-
-
-def _load_average() -> Optional[float]:
-    try:
-        return round(os.getloadavg()[0], 2)
-    except (AttributeError, OSError):  # Windows
-        return None

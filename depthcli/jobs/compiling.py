@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import numpy as np
 
-from depthcli.backends import inf1
 from depthcli.backends.artifact import EXTRA_FILE, FOLDER, SCHEMA, SUFFIX, sidecar_of
+from depthcli.backends.flavours import FLAVOURS
 from depthcli.errors import DepthError, EngineError, OutputError, UsageError, first_line
 from depthcli.io.atomic import atomic_path
 from depthcli.io.images import is_picture, picture_size
@@ -53,7 +53,7 @@ TARGETS = {
     "onnx": Target((".onnx",), "onnxruntime"),
     "openvino": Target((".xml", ".bin"), "openvino"),
     "torchscript": Target((SUFFIX,), "torch"),
-    "inf1": Target((SUFFIX,), "torch_neuron"),
+    **{target: Target((SUFFIX,), flavour.package) for target, flavour in FLAVOURS.items()},
 }
 
 
@@ -91,8 +91,8 @@ def check_target(target: str, height: int, width: int, batch: int) -> None:
         raise UsageError(f"nothing is compiled for {target!r}", f"choose from: {', '.join(TARGETS)}")
     check_size(height, width, batch)
     engine = TARGETS[target].engine
-    if target == "inf1":
-        inf1.require(compiler=True)
+    if target in FLAVOURS:
+        FLAVOURS[target].require(compiler=True)
     elif importlib.util.find_spec(engine) is None:
         raise EngineError(
             f"{engine}, which checks what is written for {target}, is not installed", f"pip install {engine}"

@@ -13,15 +13,17 @@ from typing import Callable, Optional
 
 import numpy as np
 
-from depthcli.backends import EngineChoice, inf1, open_backend
+from depthcli.backends import EngineChoice, open_backend
 from depthcli.backends.artifact import origin_of, read_artifact
+from depthcli.backends.flavours import FLAVOURS, Flavour, common, targets_here
+from depthcli.backends.flavours.common import CompilerOptions
 from depthcli.backends.neuron import core_count
 from depthcli.cores import usable_cores
-from depthcli.errors import DepthError
+from depthcli.errors import DepthError, UsageError
 from depthcli.jobs.analysis import analyze
-from depthcli.jobs.benchmark import cpu_model
 from depthcli.jobs.compiling import CompileJob
-from depthcli.jobs.inf1_compiling import compile_for_inf1
+from depthcli.jobs.machine import cpu_model
+from depthcli.jobs.neuron_compiling import compile_for_neuron
 from depthcli.jobs.peers import random_weights
 from depthcli.memory import free_memory
 from depthcli.weights import WeightsFile
@@ -29,7 +31,7 @@ from depthcli.zoo import ModelRow, find_row
 
 # Small enough to compile in minutes, large enough to be this network: 362 tokens.
 SIDE = 266
-_PACKAGES = ("torch", "numpy", "protobuf", "torch-neuron", "neuron-cc")
+_PACKAGES = ("torch", "numpy", "protobuf", "torch-neuron", "neuron-cc", "torch-neuronx", "neuronx-cc")
 _RUNS = 20
 
 
@@ -42,37 +44,43 @@ class Finding:
     good: Optional[bool] = None
 
 
-def examine(talk: Callable[[str], None]) -> Iterator[Finding]:
+def examine(talk: Callable[[str], None], target: Optional[str] = None) -> Iterator[Finding]:
     """Yield what is found, in the order it is looked at; the last steps compile and run a network where that can be.
 
-    The network is vits with random weights at 266x266. talk: takes a line for each long step.
+    The network is vits with random weights at 266x266. talk: takes a line for each long step. target: one of FLAVOURS,
+    None for what this machine is. Raises UsageError for another.
     """
+    if target is not None and target not in FLAVOURS:
+        raise UsageError(f"there is no self-test for {target}", f"choose from: {', '.join(FLAVOURS)}")
+    flavour = FLAVOURS[target or targets_here(standin=False)[0]]
     yield Finding("system", f"{platform.system()} {platform.release()}, Python {platform.python_version()}")
     free = free_memory()
     memory = "unknown" if free is None else f"{free / 1e9:.0f} GB free"
+    yield Finding("instance", common.instance_type() or "unknown")
     yield Finding("host", f"{cpu_model()}, {usable_cores()} cores, memory {memory}")
     for package in _PACKAGES:
-        yield Finding(package, inf1.installed_version(package) or "not installed")
+        yield Finding(package, common.installed_version(package) or "not installed")
     variables = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("NEURON")]
     yield Finding("variables", " ".join(variables) or "none of NEURON_*")
-    devices = inf1.devices()
+    devices = flavour.devices()
     yield Finding("devices", " ".join(devices) or "none: nothing can be run here", bool(devices))
     with tempfile.TemporaryDirectory(prefix="depthcli-") as name:
         row = find_row("vits")
         weights = random_weights(row, Path(name))
-        yield _graph(row, weights)
-        runs = yield from _ready("torch-neuron, to run", compiler=False)
-        compiles = yield from _ready("neuron-cc, to compile", compiler=True)
+        yield _graph(flavour, row, weights)
+        runs = yield from _ready(flavour, "to run", compiler=False)
+        compiles = yield from _ready(flavour, "to compile", compiler=True)
         if compiles:
-            target = Path(name) / "doctor_inf1.pt"
-            compiled = yield from _compiled(CompileJob("inf1", row, weights, SIDE, SIDE, 1, target), talk)
+            path = Path(name) / f"doctor_{flavour.target}.pt"
+            compiled = yield from _compiled(CompileJob(flavour.target, row, weights, SIDE, SIDE, 1, path), talk)
             if compiled and runs and devices:
-                yield _speed(target, len(devices))
+                yield _speed(path, len(devices) * flavour.cores_per_device)
 
 
-def _ready(name: str, compiler: bool) -> Generator[Finding, None, bool]:
+def _ready(flavour: Flavour, purpose: str, compiler: bool) -> Generator[Finding, None, bool]:
+    name = f"{flavour.package}, {purpose}"
     try:
-        inf1.require(compiler)
+        flavour.require(compiler)
     except DepthError as error:
         yield Finding(name, str(error), False)
         return False
@@ -80,15 +88,17 @@ def _ready(name: str, compiler: bool) -> Generator[Finding, None, bool]:
     return True
 
 
-def _graph(row: ModelRow, weights: WeightsFile) -> Finding:
-    found = analyze(row, weights, SIDE, SIDE, 1, trust=False)
-    words = f"unknown to torch-neuron: {', '.join(found.unknown) or 'none'}; {found.difference:.1e} from the network"
+def _graph(flavour: Flavour, row: ModelRow, weights: WeightsFile) -> Finding:
+    found = analyze(flavour.target, row, weights, SIDE, SIDE, 1, trust=False)
+    words = (
+        f"unknown to {flavour.package}: {', '.join(found.unknown) or 'none'}; {found.difference:.1e} from the network"
+    )
     return Finding("graph", words, found.passed)
 
 
 def _compiled(job: CompileJob, talk: Callable[[str], None]) -> Generator[Finding, None, bool]:
     try:
-        result = compile_for_inf1(job, inf1.CompilerOptions(timeout=3600), talk)
+        result = compile_for_neuron(job, CompilerOptions(timeout=3600), talk)
     except DepthError as error:
         yield Finding("compile", str(error), False)
         return False
@@ -100,14 +110,16 @@ def _compiled(job: CompileJob, talk: Callable[[str], None]) -> Generator[Finding
     return True
 
 
-def _speed(path: Path, devices: int) -> Finding:
+def _speed(path: Path, cores: int) -> Finding:
     artifact = read_artifact(path)
     try:
-        backend = open_backend(artifact.row, origin_of(artifact), EngineChoice("neuron", artifacts=path))
+        backend = open_backend(
+            artifact.row, origin_of(artifact), EngineChoice("neuron", artifacts=path, allow_standin=True)
+        )
     except DepthError as error:
         return Finding("run", str(error), False)
     try:
-        count = 2 * core_count(os.environ, devices)
+        count = 2 * core_count(os.environ, cores)
         images = np.zeros((count, 3, SIDE, SIDE), np.float32)
         started = time.monotonic()
         for _ in range(_RUNS):

@@ -229,7 +229,7 @@ class _Work:
         self._read_ahead()  # before the model loads or runs
         if isinstance(item, _Open):
             item = self._prepared(item)
-        if self._group and (isinstance(item, Result) or _input_size(item) != _input_size(self._group[0])):
+        if self._group and (isinstance(item, Result) or not self._goes_with(item, self._group[0])):
             self._run_group()
         if isinstance(item, Result):
             self._finishing.put_done(item)
@@ -237,6 +237,10 @@ class _Work:
         self._group.append(item)
         if len(self._group) >= self._batch:
             self._run_group()
+
+    def _goes_with(self, item: _Open, other: _Open) -> bool:
+        """Whether two pictures may share a run of the network."""
+        return self._model.get().mixes_sizes or _input_size(item) == _input_size(other)
 
     def _read(self, task: Task) -> Result | _Open:
         """Read one picture, and prepare it where that can be done by now."""

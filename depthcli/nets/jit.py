@@ -13,3 +13,13 @@ def quiet_jit() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r".*torch\.jit\.\w+`? is deprecated", DeprecationWarning)
         yield
+
+
+@contextmanager
+def quiet_trace() -> Iterator[None]:
+    """The same, and no word about sizes read as plain numbers while a graph is traced, which is what we want."""
+    import torch
+
+    with quiet_jit():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        yield

@@ -7,8 +7,6 @@ that no longer change. Engines that take any size have any_size.py instead.
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import nn
 
@@ -17,7 +15,7 @@ from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.depth_anything_v2 import DepthAnythingV2
 from depthcli.nets.dpt import Resize, bilinear
 from depthcli.nets.folded import FoldedBlock
-from depthcli.nets.jit import quiet_jit
+from depthcli.nets.jit import quiet_jit, quiet_trace
 from depthcli.nets.vit import Block, VisionTransformer
 from depthcli.zoo import PATCH
 
@@ -49,9 +47,7 @@ def trace(
     """
     module = static_network(network, batch, height, width, fused, resize)
     device = next(module.parameters()).device
-    with torch.no_grad(), quiet_jit():
-        # The heads read their sizes as plain numbers, which is what we want.
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+    with torch.no_grad(), quiet_trace():
         picture = torch.zeros(batch, 3, height, width, device=device)
         if resize is not bilinear:
             module(picture)  # what it makes for each size is made by then and is a constant of the trace

@@ -10,6 +10,7 @@ import pytest
 
 from depthcli.backends import BACKENDS
 from depthcli.jobs import benchmark, peers
+from depthcli.jobs.own_process import Ended
 from tests.conftest import ended, photo
 
 SMALL = ("--size", 56, "--runs", 1, "--warmup", 0, "--picture", "80x60")
@@ -20,7 +21,7 @@ TINY = ("--encoder", "tiny", *SMALL)
 def bench(depth, monkeypatch):
     """Run the command; what it would start is not started."""
     monkeypatch.setattr(peers, "SIDES", (16,))
-    monkeypatch.setattr(benchmark, "run_alone", lambda arguments: benchmark._Ended(2.0, 123_000_000))
+    monkeypatch.setattr(benchmark, "run_alone", lambda arguments: Ended(2.0, 123_000_000))
     return lambda *arguments: depth("bench", *arguments)
 
 

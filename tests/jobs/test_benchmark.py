@@ -17,14 +17,16 @@ from PIL import Image
 from depthcli.backends import BACKENDS, COMPILED, EngineChoice
 from depthcli.errors import CheckpointError, EngineError, UsageError
 from depthcli.estimator import ModelChoice
-from depthcli.jobs import benchmark, peers
-from depthcli.jobs.benchmark import BenchJob, Folder, Load, Machine, Network, Process, Roofline, Stages, run_benchmark
+from depthcli.jobs import benchmark, machine, peers
+from depthcli.jobs.bench_rows import Folder, Load, Machine, Network, Process, Roofline, Stages
+from depthcli.jobs.benchmark import BenchJob, run_benchmark
+from depthcli.jobs.own_process import Ended, run_alone
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.zoo import find_row
 from tests.conftest import photo
 
 TINY = ModelChoice(encoder="tiny")
-SLOW = benchmark._Ended(4.0, 300_000_000)
+SLOW = Ended(4.0, 300_000_000)
 MISSING = "no engine of that name is to be had"
 
 
@@ -65,7 +67,7 @@ def commands(monkeypatch) -> list[list[str]]:
 
     def run_alone(arguments):
         started.append(list(arguments))
-        return benchmark._Ended(6.0, 400_000_000) if len(started) == 1 else SLOW
+        return Ended(6.0, 400_000_000) if len(started) == 1 else SLOW
 
     monkeypatch.setattr(benchmark, "run_alone", run_alone)
     return started
@@ -127,12 +129,12 @@ class TestJob:
 
 class TestWeights:
     def test_those_that_are_here_are_taken(self, tmp_path):
-        row, file, random = benchmark.obtain(TINY, tmp_path, lambda line: None)
+        row, file, random = benchmark.obtain(BenchJob(TINY), tmp_path, lambda line: None)
         assert (row.name, random) == ("tiny", False) and file.path.is_file()
 
     def test_random_ones_else_and_nothing_is_downloaded(self, tmp_path):
         said = []
-        row, file, random = benchmark.obtain(ModelChoice(), tmp_path, said.append)
+        row, file, random = benchmark.obtain(BenchJob(), tmp_path, said.append)
         assert (row.name, random, file.path.parent) == ("vits", True, tmp_path)
         assert len(said) == 1 and "not on this machine" in said[0]
 
@@ -155,9 +157,11 @@ class TestWeights:
 
     def test_a_file_that_was_named_has_to_be_there(self, tmp_path):
         with pytest.raises(CheckpointError):
-            benchmark.obtain(ModelChoice(encoder="vits", checkpoint=Path("none.pth")), tmp_path, lambda line: None)
+            benchmark.obtain(
+                BenchJob(ModelChoice(encoder="vits", checkpoint=Path("none.pth"))), tmp_path, lambda line: None
+            )
         with pytest.raises(UsageError):
-            benchmark.obtain(ModelChoice(model="vits", encoder="vits"), tmp_path, lambda line: None)
+            benchmark.obtain(BenchJob(ModelChoice(model="vits", encoder="vits")), tmp_path, lambda line: None)
 
 
 class TestRows:
@@ -247,7 +251,7 @@ class TestEnginesThatFail:
             measured(backends=(name,))
 
     def test_a_command_that_fails_is_a_row_too(self, monkeypatch):
-        monkeypatch.setattr(benchmark, "run_alone", lambda arguments: benchmark._Ended(0, None, "no room"))
+        monkeypatch.setattr(benchmark, "run_alone", lambda arguments: Ended(0, None, "no room"))
         (process,) = measured(runs=1)[Process]
         assert (process.error, process.again_s) == ("no room", None)
 
@@ -301,22 +305,22 @@ class TestPeers:
 class TestProcesses:
     def test_one_is_timed_and_its_memory_is_its_own(self, tiny_weights):
         held = np.ones(60_000_000)  # 480 MB that must not be counted
-        ended = benchmark.run_alone(["--version"])
+        ended = run_alone(["--version"])
         assert ended.error == "" and ended.seconds > 0 and held.all()
         if sys.platform == "linux":
             assert 5_000_000 < ended.peak < 200_000_000
 
     def test_the_reason_of_one_that_fails_is_its_last_word(self):
-        ended = benchmark.run_alone(["image", "nowhere.jpg", "--encoder", "tiny", "--quiet"])
+        ended = run_alone(["image", "nowhere.jpg", "--encoder", "tiny", "--quiet"])
         assert "nowhere.jpg" in ended.error and not ended.error.startswith("error")
 
 
 def test_the_machine_is_described():
-    assert benchmark.cpu_model()
-    assert isinstance(benchmark.cpu_flags(), tuple)
-    assert "numpy" in benchmark.versions() and "torch" in benchmark.versions()
+    assert machine.cpu_model()
+    assert isinstance(machine.cpu_flags(), tuple)
+    assert "numpy" in machine.versions() and "torch" in machine.versions()
 
 
 def test_the_synthetic_picture_has_the_size_that_was_asked():
-    assert Image.open(io.BytesIO(benchmark.photograph(70, 50))).size == (70, 50)
-    assert benchmark.photograph(70, 50) == benchmark.photograph(70, 50)
+    assert Image.open(io.BytesIO(machine.photograph(70, 50))).size == (70, 50)
+    assert machine.photograph(70, 50) == machine.photograph(70, 50)

@@ -39,6 +39,7 @@ class Fake:
 
     row = find_row("tiny")
     best_batch = 1
+    mixes_sizes = False
     weights = WeightsFile(Path("tiny.safetensors"), "ab" * 32, "package")
 
     def __init__(self, fails=()):

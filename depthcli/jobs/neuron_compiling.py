@@ -1,4 +1,4 @@
-"""Compiling a model for AWS Inf1: three gates around neuron-cc, and a file that says what is proven of it.
+"""Compiling a model for AWS's chips: three gates around the compiler, and a file that says what is proven of it.
 
 Before: every operator is known to the converter, and the graph answers as the readable network does. After: the graph
 holds what was compiled, and no arithmetic is left to the CPU. On a machine with a device the result is run as well;
@@ -16,11 +16,16 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
-from depthcli.backends import inf1
 from depthcli.backends.artifact import EXTRA_FILE, sidecar_of
-from depthcli.backends.inf1 import CASTS as CASTS  # for the command line, which knows no engine
-from depthcli.backends.inf1 import CompilerOptions as CompilerOptions
-from depthcli.errors import EngineError, OutputError
+from depthcli.backends.flavours import FLAVOURS, Flavour
+from depthcli.backends.flavours.common import CompilerOptions as CompilerOptions  # for the command line, which knows
+from depthcli.backends.flavours.common import (
+    cast_arguments,
+    check_compiled,
+    cpu_operators,
+    operator_counts,
+)  # no engine
+from depthcli.errors import EngineError, OutputError, UsageError
 from depthcli.io.atomic import atomic_path
 from depthcli.jobs.analysis import BOUND, Analysis, analyze
 from depthcli.jobs.compiling import CompileJob, check_room, compiler_errors, describe_network, keep_file
@@ -32,7 +37,7 @@ DEVICE_BOUND = 0.05
 
 
 @dataclass(frozen=True)
-class CompiledForInf1:
+class CompiledForNeuron:
     """What was written. analysis: of the graph before it was compiled. device: mean difference of a run on a device
     from float32, over the standard deviation; None where there was no device to run it on.
     """
@@ -43,7 +48,22 @@ class CompiledForInf1:
     device: Optional[float]
 
 
-def compile_for_inf1(job: CompileJob, options: CompilerOptions, talk: Callable[[str], None]) -> CompiledForInf1:
+def is_neuron(target: str) -> bool:
+    """Return whether a target of `depth compile` is one of AWS's chips, or what stands in for them."""
+    return target in FLAVOURS
+
+
+def check_options(target: str, options: CompilerOptions) -> None:
+    """Raise UsageError for settings that the target's compiler does not have; other targets have no compiler."""
+    if target in FLAVOURS:
+        cast_arguments(target, FLAVOURS[target].casts, options.cast)
+    elif options != CompilerOptions():
+        raise UsageError(f"nothing is compiled by another program for {target}", "see the options for AWS Inferentia")
+    if options.timeout < 1:
+        raise UsageError(f"{options.timeout} seconds are no time", "--timeout is at least 1")
+
+
+def compile_for_neuron(job: CompileJob, options: CompilerOptions, talk: Callable[[str], None]) -> CompiledForNeuron:
     """Write one compiled network; nothing is written where a gate stays shut.
 
     talk: takes one line for each step. Raises EngineError that says which gate and why, ModelError for weights that do
@@ -51,43 +71,50 @@ def compile_for_inf1(job: CompileJob, options: CompilerOptions, talk: Callable[[
     """
     import torch
 
-    from depthcli.nets.jit import quiet_jit
+    from depthcli.nets.jit import quiet_jit, quiet_trace
 
-    inf1.require(compiler=True)
+    flavour = FLAVOURS[job.target]
+    flavour.require(compiler=True)
     check_room(job)
     size = f"{job.height}x{job.width}"
     talk(f"{job.row.name} {size}: checking the graph")
-    analysis = analyze(job.row, job.weights, job.height, job.width, job.batch, job.trust)
-    _check(analysis, options)
-    talk(f"{job.row.name} {size}: neuron-cc compiles; this takes minutes, and is given {options.timeout} s")
+    analysis = analyze(job.target, job.row, job.weights, job.height, job.width, job.batch, job.trust)
+    _check(flavour, analysis, options)
+    if not flavour.simulated:
+        talk(f"{job.row.name} {size}: compiling for {job.target}; this takes minutes")
     started = time.monotonic()
     module, image, wanted = _module(job)
-    compiled = inf1.compile_network(module, image, options)
+    with quiet_trace():
+        compiled = flavour.compile_network(module, image, options)
+    operators = operator_counts(compiled)
+    if not flavour.simulated:
+        check_compiled(operators, options.allow_cpu)
     seconds = round(time.monotonic() - started, 1)
-    facts = _facts(job, options, analysis, inf1.operator_counts(compiled), seconds)
+    facts = _facts(job, flavour, options, analysis, operators, seconds)
     try:
-        with tempfile.TemporaryDirectory(prefix="depthcli-") as name, compiler_errors("torch_neuron"), quiet_jit():
+        with tempfile.TemporaryDirectory(prefix="depthcli-") as name, compiler_errors(flavour.package), quiet_jit():
             draft = Path(name) / job.output.name
             torch.jit.save(compiled, str(draft), _extra_files={EXTRA_FILE: json.dumps(facts)})
             device = None
-            if inf1.devices():
+            if flavour.devices():
                 talk(f"{job.row.name} {size}: running it once")
                 device = _difference(torch.jit.load(str(draft)), image, wanted)  # type: ignore[no-untyped-call]
             facts["file_sha256"] = digest(draft)
             keep_file(draft, job.output)
     except OSError as error:
         raise OutputError(f"cannot write {job.output}: {error.strerror or error}") from error
-    facts["verified_on_device"], facts["check"] = device is not None, device
+    facts["verified_on_device"], facts["check"] = device is not None and not flavour.simulated, device
     sidecar = sidecar_of(job.output)
     with atomic_path(sidecar) as partial:
         partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    return CompiledForInf1((job.output, sidecar), analysis, seconds, device)
+    return CompiledForNeuron((job.output, sidecar), analysis, seconds, device)
 
 
-def _check(analysis: Analysis, options: CompilerOptions) -> None:
+def _check(flavour: Flavour, analysis: Analysis, options: CompilerOptions) -> None:
     if analysis.unknown and not options.allow_cpu:
         raise EngineError(
-            f"torch-neuron does not know {', '.join(analysis.unknown)}", "use --allow-cpu-ops to leave them to the CPU"
+            f"{flavour.package} does not know {', '.join(analysis.unknown)}",
+            "use --allow-cpu-ops to leave them to the CPU",
         )
     if not analysis.difference <= BOUND:
         raise EngineError(
@@ -133,15 +160,17 @@ def _difference(compiled: Any, image: Any, wanted: Any) -> float:
 
 
 def _facts(
-    job: CompileJob, options: CompilerOptions, analysis: Analysis, operators: Any, seconds: float
+    job: CompileJob, flavour: Flavour, options: CompilerOptions, analysis: Analysis, operators: Any, seconds: float
 ) -> dict[str, Any]:
     facts = describe_network(job)
-    facts["versions"].update(inf1.versions())
+    facts["versions"].update(flavour.versions())
+    arguments = cast_arguments(flavour.target, flavour.casts, options.cast)
     return {
         **facts,
-        "compiler": {"name": "neuron-cc", "args": ["--fast-math", *CASTS[options.cast]], "seconds": seconds},
-        "graph": {"operators": dict(operators), "cpu_operators": list(inf1.cpu_operators(operators))},
+        "compiler": {"args": arguments, "seconds": seconds},
+        "graph": {"operators": dict(operators), "cpu_operators": list(cpu_operators(operators))},
         "analysis": asdict(analysis),
+        "simulated": flavour.simulated,
         "verified_on_device": False,
         "check": None,
     }

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from depthcli import zoo
-from depthcli.backends import inf1
 from depthcli.backends.artifact import read_artifact
+from depthcli.backends.flavours import common
 from depthcli.nets import operators
 from depthcli.nets.build import build_network
 from depthcli.zoo import NetworkConfig, find_row
@@ -32,9 +32,9 @@ def neuron(monkeypatch):
     shapes = {key: value.shape for key, value in build_network(network).state_dict().items()}
     save_file({key: torch.from_numpy(value) for key, value in reference_state(shapes).items()}, "own.safetensors")
     numbers = {"torch-neuron": "1.13.1.2.11.13.0", "neuron-cc": "1.24.0.0"}
-    real = inf1.installed_version
-    monkeypatch.setattr(inf1, "installed_version", lambda name: numbers.get(name) if "neuron" in name else real(name))
-    monkeypatch.setattr(inf1, "devices", list)
+    real = common.installed_version
+    monkeypatch.setattr(common, "installed_version", lambda name: numbers.get(name) if "neuron" in name else real(name))
+    monkeypatch.setattr(common, "device_files", list)
 
     def install(failure: str = "", known: frozenset[str] = LISTED):
         module = make(failure)
@@ -58,12 +58,12 @@ def test_what_was_compiled_says_how_and_that_it_was_not_run(depth, neuron):
     facts = json.loads(Path(f"{path}.json").read_text())
     assert facts["verified_on_device"] is False and facts["check"] is None
     assert facts["graph"]["operators"]["neuron::forward_v2"] == 1 and facts["graph"]["cpu_operators"] == []
-    assert facts["versions"]["neuron_cc"] == "1.24.0.0" and facts["analysis"]["difference"] <= 1e-5
+    assert facts["versions"]["neuron-cc"] == "1.24.0.0" and facts["analysis"]["difference"] <= 1e-5
 
 
 def test_where_there_is_a_device_it_is_run_and_compared(depth, neuron, monkeypatch):
     neuron()
-    monkeypatch.setattr(inf1, "devices", lambda: ["/dev/neuron0"])
+    monkeypatch.setattr(common, "device_files", lambda: ["/dev/neuron0"])
     ran = depth(*COMPILE, "-o", "nets/")
     facts = json.loads(Path("nets/vits_42x56_inf1.pt.json").read_text())
     assert ran.code == 0 and facts["verified_on_device"] is True and 0 < facts["check"] < 0.01
@@ -107,7 +107,7 @@ def test_what_is_not_installed_is_named_with_the_way_to_get_it(depth, neuron, mo
     assert "neuron-cc, the compiler, is not installed" in depth(*COMPILE).error
     neuron.versions["torch-neuron"] = "1.0.1"
     ran = depth(*COMPILE)
-    assert ran.code == 5 and "empty torch-neuron 1.0.1 placeholder from PyPI" in ran.error and inf1.INDEX in ran.error
+    assert ran.code == 5 and "empty torch-neuron 1.0.1 placeholder from PyPI" in ran.error and common.INDEX in ran.error
     neuron.versions.clear()
     monkeypatch.setitem(sys.modules, "torch_neuron", None)
     assert "torch-neuron is not installed" in depth(*COMPILE).error
