@@ -14,6 +14,7 @@ from depthcli.depthmap import DepthKind
 from depthcli.errors import UsageError
 
 PATCH = 14
+WINDOW = 32  # frames that a model for clips sees at once
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,9 @@ class ModelRow:
     """One model a user can name.
 
     name: what is typed; title: what is printed; encoder: the size of its network; kind: what its numbers mean.
-    max_depth: metres at the top of a metric model's range. input_size: default length of the input's shorter side.
-    packaged: the weights lie inside the package.
+    max_depth: metres at the top of a metric model's range, None where the network answers in metres by itself.
+    input_size: default length of the input's shorter side. packaged: the weights lie inside the package.
+    temporal: a model for clips, which sees WINDOW frames at once and nothing in a single picture.
     """
 
     name: str
@@ -81,6 +83,7 @@ class ModelRow:
     max_depth: Optional[float] = None
     input_size: int = 518
     packaged: bool = False
+    temporal: bool = False
 
     @property
     def metric(self) -> bool:
@@ -138,6 +141,28 @@ def _metric(scene: str, encoder: str, licence: str, sha256: str | None, size: in
             bytes=size,
         ),
         licence=licence,
+    )
+
+
+def _video(
+    encoder: str, licence: str, metric: bool = False, sha256: str | None = None, size: int | None = None
+) -> ModelRow:
+    repo, file = ("Metric-", "metric_") if metric else ("", "")
+    size_name = _SIZE_NAMES[encoder]
+    return ModelRow(
+        name=f"vda-metric-{encoder}" if metric else f"vda-{encoder}",
+        title=f"Video-Depth-Anything {'Metric ' if metric else ''}{size_name}",
+        encoder=encoder,
+        network=NETWORKS[encoder],
+        kind=DepthKind.METRIC_DEPTH if metric else DepthKind.RELATIVE_DISPARITY,
+        weights=Weights(
+            repo=f"depth-anything/{repo}Video-Depth-Anything-{size_name}",
+            file=f"{file}video_depth_anything_{encoder}.pth",
+            sha256=sha256,
+            bytes=size,
+        ),
+        licence=licence,
+        temporal=True,
     )
 
 
@@ -200,6 +225,17 @@ ROWS: tuple[ModelRow, ...] = (
     _metric(
         "outdoor", "vitl", UNCLEAR, "239b1054a369e66da2576e9a118d6d7c12d90dc8ebe609579a9a09cd8e05fe38", 1_341_401_064
     ),
+    _video("vits", APACHE),
+    _video(
+        "vitb",
+        NON_COMMERCIAL,
+        sha256="775e578e8f9431ec0496514aa466bd0a1f67c28d0f518267809f35a43c04329b",
+        size=458_247_082,
+    ),
+    _video("vitl", NON_COMMERCIAL),
+    _video("vits", APACHE, metric=True),
+    _video("vitb", UNCLEAR, metric=True),
+    _video("vitl", UNCLEAR, metric=True),
 )
 
 _BY_NAME = {row.name: row for row in ROWS}
@@ -242,6 +278,8 @@ def with_max_depth(row: ModelRow, max_depth: float) -> ModelRow:
     """Return a metric row whose range ends at `max_depth` metres instead of its own."""
     if not row.metric:
         raise UsageError(f"{row.name} is a relative model and has no metres", "--max-depth goes with --metric")
+    if row.max_depth is None:
+        raise UsageError(f"{row.name} answers in metres without a range", "leave out --max-depth")
     if not 0 < max_depth < float("inf"):
         raise UsageError(f"a depth range cannot be {max_depth}", "give --max-depth in metres, more than 0")
     return replace(row, max_depth=float(max_depth))
