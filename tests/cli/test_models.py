@@ -17,6 +17,7 @@ def test_list_shows_every_model_with_its_meaning_licence_and_place(depth):
     assert [line.split()[0] for line in ran.lines] == ["MODEL", *(row.name for row in ROWS)]
     for row, line in zip(ROWS, ran.lines[1:]):
         assert row.licence in line and ("metres" if row.metric else "disparity") in line
+        assert line.split()[1] == ("video" if row.temporal else "pictures")
     assert ran.lines[1].endswith("checkpoints/") and ran.lines[2].endswith("no")
 
 
