@@ -11,7 +11,7 @@ from depthcli.zoo import NETWORKS, ROWS, find_row, select_row, with_max_depth
 PARAMETERS = {"vits": 24_785_089, "vitb": 97_470_785, "vitl": 335_315_649, "vitg": 1_258_132_225}
 # Entries of the official checkpoints.
 KEYS = {"vits": 239, "vitb": 239, "vitl": 407, "vitg": 631}
-# The same of Video-Depth-Anything, where the parameters do not count the codes of a frame's place, which are stored too.
+# The same of Video-Depth-Anything. Its files also hold codes of a frame's place, which are no parameters.
 VIDEO_PARAMETERS = {"vits": 29_035_137, "vitb": 114_441_409, "vitl": 384_390_337}
 VIDEO_KEYS = {"vits": 351, "vitb": 351, "vitl": 519}
 

@@ -24,7 +24,7 @@ Names = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names from
 def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per model.")] = False,
 ) -> None:
-    """List every model: what it is for and what its numbers are, its size, its licence, and whether its weights are on this machine."""
+    """List every model: its purpose, what its numbers are, its size, its licence, and whether it is on this machine."""
     from depthcli.weights import inventory
 
     items = inventory()

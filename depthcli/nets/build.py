@@ -16,7 +16,6 @@ from depthcli.nets.video_depth_anything import VideoDepthAnything
 from depthcli.nets.vit import VisionTransformer
 from depthcli.zoo import NETWORKS, AnyConfig, LiteConfig, ModelRow, NetworkConfig
 
-
 # What only the checkpoints of Video-Depth-Anything have.
 _MOTION = "head.motion_modules."
 

@@ -61,7 +61,7 @@ class FrameAttention(nn.Module):
         q, k, v = (
             layer(x).reshape(P, T, HEADS, C // HEADS).transpose(1, 2) for layer in (self.to_q, self.to_k, self.to_v)
         )
-        # Over 32 frames the fused kernel has nothing to save: it took as long at 24 channels a head, a fifth longer at 8.
+        # Over 32 frames the fused kernel has nothing to save: it took as long with 24 channels a head, longer with 8.
         x = plain_attention(q, k, v)  # P, heads, T, C / heads
         return self.to_out[0](x.transpose(1, 2).reshape(P, T, C))
 

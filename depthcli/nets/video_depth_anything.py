@@ -12,13 +12,11 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from depthcli.memory import FINE_FRAMES
 from depthcli.nets.dpt import DPTHead, Resize, bilinear, size_of
 from depthcli.nets.motion import MotionModule
 from depthcli.nets.vit import VisionTransformer
 from depthcli.zoo import PATCH, NetworkConfig
-
-# The fine maps are made for so many frames at once. Each is by itself there, so this changes the memory and no bit.
-_FRAMES_AT_ONCE = 4
 
 Taps = Sequence[torch.Tensor]
 
@@ -43,10 +41,10 @@ class TemporalDPTHead(DPTHead):
         x = over_time[2](scratch.refinenet4(scratch.layer4_rn(l4), None, (rows, cols)))
         x = over_time[3](scratch.refinenet3(x, scratch.layer3_rn(l3), (2 * rows, 2 * cols)))
 
-        # from here on every frame is by itself
+        # From here on every frame is by itself: a few at a time change the memory and no bit.
         depth = []
-        for start in range(0, len(frames), _FRAMES_AT_ONCE):
-            part = slice(start, start + _FRAMES_AT_ONCE)
+        for start in range(0, len(frames), FINE_FRAMES):
+            part = slice(start, start + FINE_FRAMES)
             l1, l2 = (self.reassemble(level, _level(frames[part], level)) for level in (0, 1))
             depth.append(self.predict(self.refine(x[part], l2, l1, grid), grid))
         return torch.cat(depth)
