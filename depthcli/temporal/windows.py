@@ -43,9 +43,14 @@ class VideoNetwork(Protocol):
 
 @dataclass
 class _Frame:
-    """A frame in a window. image: (3, H, W), None where the next window does not need it. encoded: None until it is."""
+    """A frame in a window.
+
+    image: (3, H, W), None where it is no longer needed. handed_on: to the next window, whose `state` wants the image.
+    encoded: what the network made of it, None until then.
+    """
 
     image: Optional[np.ndarray]
+    handed_on: bool
     encoded: Any = None
 
 
@@ -80,8 +85,7 @@ class Windows:
 
         The first 31 frames give none, the 32nd gives 24 maps, from then on every 22nd gives 22.
         """
-        # Also the last frame that is known, as it is what a short window is filled up with.
-        frame = _Frame(image)
+        frame = _Frame(image, handed_on=len(self._frames) in KEYFRAMES)
         self._frames.append(frame)
         self._waiting.append(frame)
         self._fed += 1
@@ -90,21 +94,22 @@ class Windows:
         return self._given_out(self._run()) if len(self._frames) == WINDOW else []
 
     def finish(self) -> list[np.ndarray]:
-        """Return the maps that are still due; in all there are as many as frames were fed."""
-        maps = []
+        """Return the maps that are still due; in all there are as many as frames were fed. The shot is over then."""
+        maps: list[np.ndarray] = []
         while self._windows * STEP < self._fed:
             # Only the first of these windows has new frames; one more is due where its overlap reaches the last.
             self._frames += [self._frames[-1]] * (WINDOW - len(self._frames))
             maps += self._run()
+        self._frames = []
         return self._given_out((maps + self._tail)[: self._fed - self._given])
 
     def state(self) -> State:
         """Return what is needed to go on in another process. To be called when `feed` has just returned maps."""
-        if len(self._frames) != OVERLAP:
+        if not self._windows or len(self._frames) != OVERLAP:
             raise ValueError("a shot can be left only between two windows, when feed has returned maps")
         return {
             "counts": np.array([self._windows, self._fed, self._given], np.int64),
-            "images": np.stack([frame.image for frame in self._frames if frame.image is not None]),
+            "images": _images(self._frames),
             "anchors": np.stack(self._anchors),
             "tail": np.stack(self._tail),
         }
@@ -112,7 +117,7 @@ class Windows:
     def restore(self, state: State) -> None:
         """Take the place of the Windows that gave this state: what follows gives the same maps, bit for bit."""
         self._windows, self._fed, self._given = (int(count) for count in state["counts"])
-        self._frames = [_Frame(image) for image in state["images"]]
+        self._frames = [_Frame(image, handed_on=True) for image in state["images"]]
         self._waiting = list(self._frames)
         self._anchors, self._tail = list(state["anchors"]), list(state["tail"])
         self._encode()
@@ -122,9 +127,9 @@ class Windows:
         batch = self._network.best_batch
         for start in range(0, len(self._waiting), batch):
             part = self._waiting[start : start + batch]
-            encoded = self._network.encode(np.stack([frame.image for frame in part if frame.image is not None]))
-            for frame, handle in zip(part, encoded):
-                frame.encoded = handle
+            for frame, encoded in zip(part, self._network.encode(_images(part))):
+                frame.encoded = encoded
+                frame.image = frame.image if frame.handed_on else None
         self._waiting = []
 
     def _run(self) -> list[np.ndarray]:
@@ -147,6 +152,13 @@ class Windows:
     def _given_out(self, maps: list[np.ndarray]) -> list[np.ndarray]:
         self._given += len(maps)
         return maps
+
+
+def _images(frames: Sequence[_Frame]) -> np.ndarray:
+    """Return the images (n, 3, H, W) of frames that still have theirs."""
+    images = [frame.image for frame in frames if frame.image is not None]
+    assert len(images) == len(frames)
+    return np.stack(images)
 
 
 def _cross_fade(old: Sequence[np.ndarray], new: Sequence[np.ndarray]) -> list[np.ndarray]:
