@@ -72,7 +72,7 @@ def predict_clip_bytes(config: AnyConfig, plan: InputPlan, batch: int = 1, plain
     level = WINDOW * grid * max(config.embed_dim + 4 * c2, config.embed_dim + c3 + 2 * c3)
     stage = WINDOW * grid * (4 * 4 * config.features + 2 * config.features)
     fine = WINDOW * grid * 4 * config.features + FINE_FRAMES * _head_floats(config, plan)
-    answers = WINDOW * width * height
+    answers = 2 * WINDOW * width * height
     return int(_MARGIN * _FLOAT * (taps + max(encoder, level, stage, fine + answers)))
 
 

@@ -463,14 +463,13 @@ def _read_name(path: Path) -> _Claim:
     repositories = [part[len("models--") :] for part in path.parts if part.startswith("models--")]
     for name in (path.stem, *repositories, path.absolute().parent.name):
         name = name.lower().replace("_", "-")
+        size, metric, clips = _ENCODER.search(name), _METRIC.search(name), _CLIPS.search(name)
+        encoder = f"vit{size.group(1) or size.group(2)[0]}" if size else None
+        if clips:
+            return _Claim(_VIDEO, encoder, "metric" if clips.group(1) else "" if _RELATIVE.fullmatch(name) else None)
         for pattern, family in _FOREIGN:
             if pattern.search(name):
                 return _Claim(family)
-        size, metric = _ENCODER.search(name), _METRIC.search(name)
-        encoder = f"vit{size.group(1) or size.group(2)[0]}" if size else None
-        clips = _CLIPS.search(name)
-        if clips:
-            return _Claim(_VIDEO, encoder, "metric" if clips.group(1) else "" if _RELATIVE.fullmatch(name) else None)
         if metric:
             return _Claim(_V2, encoder, _SCENES[metric.group(1)])
         if _RELATIVE.fullmatch(name):

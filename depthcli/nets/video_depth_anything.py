@@ -52,11 +52,12 @@ class TemporalDPTHead(DPTHead):
     def predict(self, x: torch.Tensor, grid: tuple[int, int], resize: Resize = bilinear) -> torch.Tensor:
         """The last two convolutions run in float32 whatever the rest does, as in the official code."""
         rows, cols = grid
-        x = resize(self.scratch.output_conv1(x), (PATCH * rows, PATCH * cols))
-        if not torch.is_autocast_enabled():
-            return self.scratch.output_conv2(x).squeeze(1)
-        with torch.autocast(x.device.type, enabled=False):
-            return self.scratch.output_conv2(x.float()).squeeze(1)
+        coarse = self.scratch.output_conv1(x)
+        fine = resize(coarse, (PATCH * rows, PATCH * cols))
+        if coarse.dtype == torch.float32:
+            return self.scratch.output_conv2(fine).squeeze(1)
+        with torch.autocast(fine.device.type, enabled=False):
+            return self.scratch.output_conv2(fine.float()).squeeze(1)
 
 
 class VideoDepthAnything(nn.Module):

@@ -33,6 +33,8 @@ FILES = sorted(DATA.glob("vda_*.npz")) + (sorted(MORE.glob("vda_*.npz")) if MORE
 # 2.1e-6 was measured with torch 2.13, 2.0e-6 with 1.13; a wrong LayerNorm epsilon moves the answer by 4e-6 and more.
 TOLERANCE = 3e-6
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 # sha256 of the names and shapes in the official checkpoints, one a line, sorted.
 OFFICIAL = {"vits": "420af04eee17cc07", "vitb": "878fd01c5e0b16d2", "vitl": "53aed06f971840d6"}
 

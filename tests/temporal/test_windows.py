@@ -221,7 +221,7 @@ def test_a_state_is_to_be_had_between_windows_only() -> None:
         windows.state()
 
 
-def test_a_real_network_streams_the_same_as_at_once() -> None:
+def test_a_real_network_streams_the_same_as_at_once(one_thread) -> None:
     import torch
 
     from tests.nets.test_video_depth_anything import small_network
