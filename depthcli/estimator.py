@@ -53,13 +53,18 @@ class Prepared:
     image: np.ndarray
 
 
-def resolve_model(choice: ModelChoice, talk: Talk = lambda line: None) -> tuple[ModelRow, WeightsFile]:
+def resolve_model(
+    choice: ModelChoice, talk: Talk = lambda line: None, video: bool = False
+) -> tuple[ModelRow, WeightsFile]:
     """Return the row and the weights file a choice stands for; may download.
 
     `auto` takes vits where its weights are here or can be fetched, else tiny, and says so through `talk`.
-    Raises UsageError for choices that contradict each other, ModelError where the weights cannot be had.
+    video: a model for clips will do. Raises UsageError for choices that contradict each other and for a model that
+    will not do, ModelError where the weights cannot be had.
     """
     row, checkpoint = _row_and_checkpoint(choice, talk)
+    if not video:
+        _refuse_video(row, checkpoint)
     if row is None:
         row, weights, notice = weight_files.obtain_auto(offline=choice.offline, talk=talk)
         if notice:
@@ -75,6 +80,12 @@ def _row_and_checkpoint(choice: ModelChoice, talk: Talk) -> tuple[ModelRow | Non
     if row is None and checkpoint is not None:
         row = weight_files.row_for_checkpoint(checkpoint) or _row_by_tensors(checkpoint, choice.trust, talk)
     return row, checkpoint
+
+
+def _refuse_video(row: ModelRow | None, checkpoint: Path | None) -> None:
+    if row is not None and row.temporal:
+        name = row.name if checkpoint is None else f"{checkpoint}, {row.title},"
+        raise UsageError(f"{name} is a model for video", "use: depth video")
 
 
 def _named(choice: ModelChoice) -> tuple[ModelRow | None, Path | None]:
@@ -98,19 +109,27 @@ def _named(choice: ModelChoice) -> tuple[ModelRow | None, Path | None]:
 
 def _row_by_tensors(checkpoint: Path, trust: bool, talk: Talk) -> ModelRow:
     """Return the relative row whose network a checkpoint of an unknown name fits; metric ones look just like it."""
-    from depthcli.nets.build import infer_encoder
+    from depthcli.nets.build import infer_encoder, is_temporal
     from depthcli.nets.checkpoint import read_state
 
-    encoder = infer_encoder(read_state(checkpoint, weight_files.digest(checkpoint), trust))
+    state = read_state(checkpoint, weight_files.digest(checkpoint), trust)
+    encoder = infer_encoder(state)
     if encoder is None:
         raise CheckpointError(f"{checkpoint} is not a Depth Anything V2 checkpoint")
-    talk(f"{checkpoint.name} fits {encoder} and is taken for a relative model; if it is metric, add --metric")
-    return find_row(encoder)
+    if is_temporal(state):
+        row = find_row(f"vda-{encoder}")
+        otherwise = f"name --model vda-metric-{encoder} too"
+    else:
+        row = find_row(encoder)
+        otherwise = "add --metric"
+    talk(f"{checkpoint.name} fits {row.name} and is taken for a relative model; if it is metric, {otherwise}")
+    return row
 
 
 def resolve_compiled(choice: ModelChoice, engine: EngineChoice) -> tuple[ModelRow, WeightsFile]:
     """Return the row and the weights of the compiled networks that an engine is to run; no checkpoint is needed."""
     row, checkpoint = _named(choice)
+    _refuse_video(row, checkpoint)
     sha256 = None if checkpoint is None else weight_files.digest(checkpoint)
     found = find_artifacts(engine.artifacts, targets_of(engine))
     first = select_artifacts(found, row.name if row else None, sha256)[0]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 
 from depthcli.errors import PictureError
-from depthcli.preprocess import InputPlan, plan_input
-from depthcli.zoo import PATCH, AnyConfig, LiteConfig, NetworkConfig
+from depthcli.preprocess import InputPlan, plan_clip_input, plan_input
+from depthcli.zoo import PATCH, WINDOW, AnyConfig, LiteConfig, NetworkConfig
 
 _FLOAT = 4
 # Peaks measured on the CPU, tiny to vitl, were 0.9 to 1.2 times the sums below.
 _MARGIN = 1.25
+# Frames whose fine maps a model for clips makes at once.
+FINE_FRAMES = 4
 # Picture, depth map, and what is made of them on the way to a file; 27 were measured for color, gray and npz at 60 MP.
 BYTES_PER_PIXEL = 27
 
@@ -38,17 +40,40 @@ def _vit_floats(config: NetworkConfig, plan: InputPlan, plain_attention: bool) -
     softmax for every head. Head: the widest of its stages, which is the last at the input's own resolution.
     """
     tokens = plan.tokens
-    width, height = plan.input_size
     encoder = tokens * config.embed_dim * 14
     if plain_attention:
         encoder += 2 * config.heads * tokens * tokens
-    grid = (width // PATCH) * (height // PATCH)
     taps = 4 * tokens * config.embed_dim
+    return max(encoder + taps, taps + _head_floats(config, plan))
+
+
+def _head_floats(config: NetworkConfig, plan: InputPlan) -> int:
+    """The head of one picture, without the maps that come in."""
+    width, height = plan.input_size
+    grid = (width // PATCH) * (height // PATCH)
     reassembled = grid * (16 * config.out_channels[0] + 4 * config.out_channels[1] + config.out_channels[2])
     fused = grid * 64 * 4 * config.features
     predicted = width * height * (2 * 32 + config.features)
-    head = taps + reassembled + max(fused, predicted)
-    return max(encoder + taps, head)
+    return reassembled + max(fused, predicted)
+
+
+def predict_clip_bytes(config: AnyConfig, plan: InputPlan, batch: int = 1, plain_attention: bool = False) -> int:
+    """Return the bytes that a window of a model for clips holds at its widest point, weights apart, in float32.
+
+    The tapped maps of its frames are there all the time. Beside them there is the encoder's work on `batch` frames, or
+    that of the head: the two coarse levels and the second stage of all frames, their copies, and the fine maps of few.
+    """
+    assert isinstance(config, NetworkConfig)
+    width, height = plan.input_size
+    grid = (width // PATCH) * (height // PATCH)
+    taps = WINDOW * 4 * grid * config.embed_dim
+    encoder = batch * _vit_floats(config, plan, plain_attention)
+    _, _, c2, c3 = config.out_channels
+    level = WINDOW * grid * max(config.embed_dim + 4 * c2, config.embed_dim + c3 + 2 * c3)
+    stage = WINDOW * grid * (4 * 4 * config.features + 2 * config.features)
+    fine = WINDOW * grid * 4 * config.features + FINE_FRAMES * _head_floats(config, plan)
+    answers = 2 * WINDOW * width * height
+    return int(_MARGIN * _FLOAT * (taps + max(encoder, level, stage, fine + answers)))
 
 
 def free_memory() -> int | None:
@@ -84,6 +109,26 @@ def check_memory(
         hint = "a smaller --batch may fit, or " + hint
     raise PictureError(
         f"a network input of {width}x{height} needs about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free", hint
+    )
+
+
+def check_clip_memory(
+    config: AnyConfig, plan: InputPlan, batch: int, free: int | None, plain_attention: bool = False
+) -> None:
+    """Raise PictureError, with an input size that would fit, where a window needs more than `free` bytes."""
+    need = predict_clip_bytes(config, plan, batch, plain_attention)
+    if free is None or need <= free:
+        return
+    width, height = plan.input_size
+    smaller = range(min(plan.input_size) - PATCH, PATCH - 1, -PATCH)
+    plans = ((size, plan_clip_input(*plan.picture_size, size)) for size in smaller)
+    fits = (size for size, other in plans if predict_clip_bytes(config, other, batch, plain_attention) <= free)
+    size = next(fits, None)
+    hint = f"--input-size {size} would fit" if size else "use a machine with more memory"
+    raise PictureError(
+        f"{WINDOW} frames of {width}x{height} as network input need about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB "
+        "are free",
+        hint,
     )
 
 

@@ -15,7 +15,8 @@ _BAND_PIXELS = 1 << 17  # of a map, made at a time: half a megabyte, which stays
 def to_depth_map(output: np.ndarray, plan: InputPlan, row: ModelRow, origin: Origin | None = None) -> DepthMap:
     """Return the depth map of one picture from the network's (H, W) output.
 
-    Relative models answer disparity; metric ones a fraction of max_depth, which becomes metres here.
+    Relative models answer disparity; metric ones a fraction of max_depth, which becomes metres here, or
+    metres.
     Raises EngineError where the output holds NaN or infinity, as half precision can.
     """
     width, height = plan.input_size
@@ -24,8 +25,7 @@ def to_depth_map(output: np.ndarray, plan: InputPlan, row: ModelRow, origin: Ori
     output = output.astype(np.float32, copy=False)
     if not np.isfinite(output).all():
         raise EngineError("the network's answer holds NaN or infinity", "use --precision fp32")
-    if row.metric:
-        assert row.max_depth is not None
+    if row.max_depth is not None:
         output = output * np.float32(row.max_depth)
     values = resize_bilinear(output, plan.picture_size)
     values.flags.writeable = False  # ours alone: a DepthMap need not copy it

@@ -44,6 +44,18 @@ def plan_input(width: int, height: int, shorter_side: int) -> InputPlan:
     )
 
 
+def plan_clip_input(width: int, height: int, shorter_side: int) -> InputPlan:
+    """Return the input size that the reference code takes for the frames of a clip.
+
+    As for a picture, but a frame wider or higher than 16:9 (its limit is a ratio of 1.78) gets a shorter side: what it
+    is longer than that is taken off, so that the memory stays that of 16:9.
+    """
+    ratio = max(width, height) / min(width, height)
+    if ratio > 1.78:
+        shorter_side = max(PATCH, round(int(shorter_side * 1.777 / ratio) / PATCH) * PATCH)
+    return plan_input(width, height, shorter_side)
+
+
 def to_network_input(rgb: np.ndarray, plan: InputPlan) -> np.ndarray:
     """Return (3, H, W) float32, normalised, for an upright (h, w, 3) uint8 RGB picture.
 

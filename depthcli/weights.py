@@ -183,10 +183,11 @@ def _places(row: ModelRow, folder: Path) -> Iterator[tuple[Path, str]]:
     if row.packaged:
         yield ASSETS / official, PACKAGE
     if row.downloadable:
-        twin = _transformers_repo(row)
-        yield folder / twin.rpartition("/")[2] / TRANSFORMERS_FILE, FOLDER
+        # What transformers would call its form of the model; of those for video there is none.
+        twins = [] if row.temporal else [_transformers_repo(row)]
+        yield from ((folder / twin.rpartition("/")[2] / TRANSFORMERS_FILE, FOLDER) for twin in twins)
         yield from ((path, CACHE) for path in _cached(row.weights.repo, row.weights.revision, row.weights.file))
-        yield from ((path, CACHE) for path in _cached(twin, "main", TRANSFORMERS_FILE))
+        yield from ((path, CACHE) for twin in twins for path in _cached(twin, "main", TRANSFORMERS_FILE))
 
 
 def _transformers_repo(row: ModelRow) -> str:
@@ -368,8 +369,8 @@ def _reason(error: BaseException) -> str:
 class _Claim:
     """What a file's name or its config.json says; None where it says nothing.
 
-    family: the other model it is of, "" for Depth Anything V2. scene: "" for relative depth, else "indoor", "outdoor",
-    or "metric" where the scene is not said.
+    family: the kind of model it is of, "" where that is not said. scene: "" for relative depth, else "indoor",
+    "outdoor", or "metric" where the scene is not said.
     """
 
     family: str = ""
@@ -379,14 +380,13 @@ class _Claim:
     @property
     def row(self) -> ModelRow | None:
         """The row of the zoo, where the claim is complete and there is such a row."""
-        if self.family or self.scene is None:
-            return None
-        return next((row for row in ROWS if (row.encoder, _scene(row)) == (self.encoder, self.scene)), None)
+        claim = (self.family, self.encoder, self.scene)
+        return next((row for row in ROWS if (_family(row), row.encoder, _scene(row)) == claim), None)
 
 
+_V2, _VIDEO = "Depth Anything V2", "Video-Depth-Anything"
 # All of these are searched in names in lower case with "-" for "_".
 _FOREIGN = (
-    (re.compile(r"video-?depth-?anything"), "Video-Depth-Anything"),
     (re.compile(r"depth-?anything-?v?3|(^|-)da3"), "Depth Anything 3"),
     (
         re.compile(r"^liheyoung|depth-?anything-(v1|vit[sbl]14|metric-depth|(small|base|large)(-hf)?$)"),
@@ -394,10 +394,13 @@ _FOREIGN = (
     ),
 )
 _ENCODER = re.compile(r"(?:^|-)(?:vit([sblg])|(small|base|large|giant))(?=-|$)")
+_CLIPS = re.compile(r"(metric-)?video-?depth-?anything")
 _METRIC = re.compile(r"metric-(hypersim|indoor|vkitti|outdoor)")
 _SCENES = {"hypersim": "indoor", "indoor": "indoor", "vkitti": "outdoor", "outdoor": "outdoor"}
 # A fine-tune may be called anything, so only the published names, whole, say that a file is of a relative model.
-_RELATIVE = re.compile(r"(depth-anything--)?depth-anything-v2-(vit[sblg]|small|base|large|giant)(-hf|-fp16|-fp32)?")
+_RELATIVE = re.compile(
+    r"(depth-anything--)?(depth-anything-v2|video-depth-anything)-(vit[sblg]|small|base|large|giant)(-hf|-fp16|-fp32)?"
+)
 
 
 def check_identity(row: ModelRow, file: WeightsFile) -> None:
@@ -419,8 +422,9 @@ def check_identity(row: ModelRow, file: WeightsFile) -> None:
             "delete it and fetch it again, or give it another name if it is your own",
         )
     claim = _read_config(file.path) or _read_name(file.path)
-    if claim.family:
-        raise CheckpointError(f"{file.path} is of {claim.family}, not of Depth Anything V2", _way(row))
+    if claim.family not in ("", _family(row)):
+        hint = "use: depth video" if claim.family == _VIDEO else _way(row)
+        raise CheckpointError(f"{file.path} is of {claim.family}, not of {_family(row)}", hint)
     if claim.row is not None:
         _demand_same(file.path, claim.row, row)
     if claim.scene == "" and row.metric:
@@ -459,15 +463,17 @@ def _read_name(path: Path) -> _Claim:
     repositories = [part[len("models--") :] for part in path.parts if part.startswith("models--")]
     for name in (path.stem, *repositories, path.absolute().parent.name):
         name = name.lower().replace("_", "-")
+        size, metric, clips = _ENCODER.search(name), _METRIC.search(name), _CLIPS.search(name)
+        encoder = f"vit{size.group(1) or size.group(2)[0]}" if size else None
+        if clips:
+            return _Claim(_VIDEO, encoder, "metric" if clips.group(1) else "" if _RELATIVE.fullmatch(name) else None)
         for pattern, family in _FOREIGN:
             if pattern.search(name):
                 return _Claim(family)
-        size, metric = _ENCODER.search(name), _METRIC.search(name)
-        encoder = f"vit{size.group(1) or size.group(2)[0]}" if size else None
         if metric:
-            return _Claim("", encoder, _SCENES[metric.group(1)])
+            return _Claim(_V2, encoder, _SCENES[metric.group(1)])
         if _RELATIVE.fullmatch(name):
-            return _Claim("", encoder, "")
+            return _Claim(_V2, encoder, "")
     return _Claim()
 
 
@@ -486,17 +492,22 @@ def _read_config(path: Path) -> _Claim | None:
         return None
     encoder = next((name for name, size in NETWORKS.items() if getattr(size, "embed_dim", None) == width), None)
     # The layouts of V1 and V2 are the same but for the blocks the head reads: the last four are V1's.
-    return _Claim("Depth Anything V1" if last_four else "", encoder, scene)
+    return _Claim("Depth Anything V1" if last_four else _V2, encoder, scene)
 
 
 def _demand_same(path: Path, found: ModelRow, asked: ModelRow) -> None:
     if found.name != asked.name:
         option = f"--metric {_scene(found)}" if found.metric else "no --metric"
-        raise CheckpointError(
-            f"{path} holds {found.name}, but {asked.name} was asked for", f"use --encoder {found.encoder} and {option}"
-        )
+        way = f"--model {found.name}" if found.temporal else f"--encoder {found.encoder} and {option}"
+        raise CheckpointError(f"{path} holds {found.name}, but {asked.name} was asked for", f"use {way}")
+
+
+def _family(row: ModelRow) -> str:
+    return _VIDEO if row.temporal else _V2
 
 
 def _scene(row: ModelRow) -> str:
-    """Return "indoor" or "outdoor" for a metric row, "" for a relative one."""
+    """Return "indoor" or "outdoor" for a metric row, "metric" for one of any scene, "" for a relative one."""
+    if row.temporal:
+        return "metric" if row.metric else ""
     return row.name.split("-")[1] if row.metric else ""

@@ -14,6 +14,7 @@ from depthcli.depthmap import DepthKind
 from depthcli.errors import UsageError
 
 PATCH = 14
+WINDOW = 32  # frames that a model for clips sees at once
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,9 @@ class ModelRow:
     """One model a user can name.
 
     name: what is typed; title: what is printed; encoder: the size of its network; kind: what its numbers mean.
-    max_depth: metres at the top of a metric model's range. input_size: default length of the input's shorter side.
-    packaged: the weights lie inside the package.
+    max_depth: metres at the top of a metric model's range, None where the network answers in metres by itself.
+    input_size: default length of the input's shorter side. packaged: the weights lie inside the package.
+    temporal: a model for clips, which sees WINDOW frames at once and nothing in a single picture.
     """
 
     name: str
@@ -81,6 +83,7 @@ class ModelRow:
     max_depth: Optional[float] = None
     input_size: int = 518
     packaged: bool = False
+    temporal: bool = False
 
     @property
     def metric(self) -> bool:
@@ -138,6 +141,27 @@ def _metric(scene: str, encoder: str, licence: str, sha256: str | None, size: in
             bytes=size,
         ),
         licence=licence,
+    )
+
+
+def _video(encoder: str, metric: bool, revision: str, sha256: str, size: int) -> ModelRow:
+    repo, file = ("Metric-", "metric_") if metric else ("", "")
+    size_name = _SIZE_NAMES[encoder]
+    return ModelRow(
+        name=f"vda-metric-{encoder}" if metric else f"vda-{encoder}",
+        title=f"Video-Depth-Anything {'Metric ' if metric else ''}{size_name}",
+        encoder=encoder,
+        network=NETWORKS[encoder],
+        kind=DepthKind.METRIC_DEPTH if metric else DepthKind.RELATIVE_DISPARITY,
+        weights=Weights(
+            repo=f"depth-anything/{repo}Video-Depth-Anything-{size_name}",
+            file=f"{file}video_depth_anything_{encoder}.pth",
+            revision=revision,
+            sha256=sha256,
+            bytes=size,
+        ),
+        licence=APACHE if encoder == "vits" else NON_COMMERCIAL,
+        temporal=True,
     )
 
 
@@ -200,6 +224,48 @@ ROWS: tuple[ModelRow, ...] = (
     _metric(
         "outdoor", "vitl", UNCLEAR, "239b1054a369e66da2576e9a118d6d7c12d90dc8ebe609579a9a09cd8e05fe38", 1_341_401_064
     ),
+    _video(
+        "vits",
+        False,
+        "256875362cff76724b920335dfb4b29dd611f66e",
+        "13379300b739e659f076a59d52e9801bd8d38c541a7e71f73bbca4dcfb013609",
+        116_440_756,
+    ),
+    _video(
+        "vitb",
+        False,
+        "7231d0c6e260f54f103eba5005d01f6efa4f43db",
+        "775e578e8f9431ec0496514aa466bd0a1f67c28d0f518267809f35a43c04329b",
+        458_247_082,
+    ),
+    _video(
+        "vitl",
+        False,
+        "7aafbcb5c6af0bac741aad2b6471894fb4761afa",
+        "43df27c6b396042ba34ff7b798ab279f64d204d2e86d7a373968f8fa36d0e6fa",
+        1_538_392_012,
+    ),
+    _video(
+        "vits",
+        True,
+        "273d090f2ce17df50c2872d82c8322c45da5b4dd",
+        "3c28432b4e1f0d7bb31cad5151b6313b49457db5aa58d82e85bfb0f8b1311b33",
+        116_444_063,
+    ),
+    _video(
+        "vitb",
+        True,
+        "f6a245abad4b5a5b0d26722c8e1767ef310c547d",
+        "f6f58576b9680a112f2428d4f39aff92656d3ae85745b0164675ace8d5b1fade",
+        458_249_567,
+    ),
+    _video(
+        "vitl",
+        True,
+        "607fcdbd454b95c3bd39abbd3054142869a527d3",
+        "24eba25342e7ee0f054be25da6a852ebd7cfa40cd6bf41a353ecb6abfe24e620",
+        1_538_348_216,
+    ),
 )
 
 _BY_NAME = {row.name: row for row in ROWS}
@@ -242,6 +308,8 @@ def with_max_depth(row: ModelRow, max_depth: float) -> ModelRow:
     """Return a metric row whose range ends at `max_depth` metres instead of its own."""
     if not row.metric:
         raise UsageError(f"{row.name} is a relative model and has no metres", "--max-depth goes with --metric")
+    if row.max_depth is None:
+        raise UsageError(f"{row.name} answers in metres without a range", "leave out --max-depth")
     if not 0 < max_depth < float("inf"):
         raise UsageError(f"a depth range cannot be {max_depth}", "give --max-depth in metres, more than 0")
     return replace(row, max_depth=float(max_depth))

@@ -121,15 +121,20 @@ def files() -> list[str]:
 
 
 @pytest.fixture
-def depth(monkeypatch, capfdbinary, tiny_weights):
-    """Run the command in this process: depth("image", "a.jpg") -> Ran. stdin: its bytes."""
+def one_thread():
+    """Torch computes with one thread: many make a small network slow, and other bits than one."""
     import torch
 
-    from depthcli.cli import app
-
-    # Many threads make a small network slow, and other bits than one, which is what `start` gives.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def depth(monkeypatch, capfdbinary, tiny_weights, one_thread):
+    """Run the command in this process, as `start` with one thread: depth("image", "a.jpg") -> Ran. stdin: its bytes."""
+    from depthcli.cli import app
 
     def run(*arguments: object, stdin: bytes = b"") -> Ran:
         monkeypatch.setattr(sys, "argv", ["depth", *map(str, arguments)])
@@ -142,8 +147,7 @@ def depth(monkeypatch, capfdbinary, tiny_weights):
         assert "Traceback" not in ran.err
         return ran
 
-    yield run
-    torch.set_num_threads(threads)
+    return run
 
 
 def environment() -> dict[str, str]:

@@ -1,9 +1,10 @@
 """Deterministic weights and pictures, from a tensor's name and shape alone, for tests against the official code.
 
 No official checkpoint can be shipped with tests, so both sides of a parity test fill their networks by this rule: the
-arrays in data/ were computed by the official code of Depth Anything V2 (revision a561b849) filled with it. NumPy's
-legacy RandomState stream is frozen, so the same name, shape and salt give the same bits everywhere. The scales keep the
-activations healthy and hide nothing: LayerScale is of order one, norms are not the identity, no projection is zero.
+arrays in data/ were computed by the official code of Depth Anything V2 (revision a561b849) and of Video-Depth-Anything
+(4f5ae23) filled with it. NumPy's legacy RandomState stream is frozen, so the same name, shape and salt give the same
+bits everywhere. The scales keep the activations healthy and hide nothing: LayerScale is of order one, norms are not the
+identity, no projection is zero.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def reference_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def reference_state(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Return {name: array} for a mapping of state_dict names to shapes."""
-    return {name: reference_tensor(name, tuple(shape)) for name, shape in shapes.items()}
+    """Return {name: array} for a mapping of state_dict names to shapes; codes that are computed are left out."""
+    return {name: reference_tensor(name, tuple(shape)) for name, shape in shapes.items() if not name.endswith(".pe")}
 
 
 def reference_image(height: int, width: int) -> np.ndarray:
@@ -66,3 +67,9 @@ def reference_image(height: int, width: int) -> np.ndarray:
     picture += 0.1 * stream.standard_normal(picture.shape)
     low, high = picture.min(), picture.max()
     return np.round(255 * (picture - low) / (high - low)).astype(np.uint8)
+
+
+def reference_clip(frames: int, height: int, width: int) -> np.ndarray:
+    """Return uint8 RGB frames (frames, height, width, 3): a window that slides over one reference picture."""
+    picture = reference_image(height + 40, width + 4 * 64)
+    return np.stack([picture[i % 40 : i % 40 + height, (3 * i) % 256 : (3 * i) % 256 + width] for i in range(frames)])

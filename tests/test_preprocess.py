@@ -6,7 +6,7 @@ import pytest
 
 from depthcli import preprocess
 from depthcli.errors import UsageError
-from depthcli.preprocess import MEAN, STD, plan_input, to_network_input
+from depthcli.preprocess import MEAN, STD, InputPlan, plan_clip_input, plan_input, to_network_input
 from tests.reference import reference_image
 
 
@@ -73,3 +73,19 @@ def test_overshoot_of_an_edge_is_kept() -> None:
     picture[:, 14:] = 255
     found = to_network_input(picture, plan_input(28, 28, 56))
     assert found.max() > ((1 - MEAN) / STD).max()
+
+
+@pytest.mark.parametrize(
+    ("picture", "size", "wanted"),
+    [
+        ((1920, 1080), 518, (924, 518)),
+        ((1280, 720), 518, (924, 518)),
+        ((2048, 858), 518, (938, 392)),
+        ((858, 2048), 518, (392, 938)),
+        ((640, 480), 518, (686, 518)),
+        ((480, 640), 518, (518, 686)),
+        ((1000, 10), 14, (1400, 14)),
+    ],
+)
+def test_the_frames_of_a_wide_clip_get_a_smaller_input(picture, size, wanted) -> None:
+    assert plan_clip_input(*picture, size) == InputPlan(picture, wanted)

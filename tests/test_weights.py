@@ -367,6 +367,12 @@ class TestIdentity:
             ("vits", "depth_anything_v2_metric_vkitti_vitl.pth", "holds metric-outdoor-vitl"),
             ("vits", "Depth-Anything-V2-Metric-Indoor-Small-hf/model.safetensors", "holds metric-indoor-vits"),
             ("metric-outdoor-vits", "depth_anything_v2_metric_hypersim_vits.pth", "holds metric-indoor-vits"),
+            ("vda-vits", "depth_anything_v2_vits.pth", "is of Depth Anything V2, not of Video-Depth-Anything"),
+            ("vda-vits", "DA3-SMALL/model.safetensors", "Depth Anything 3, not of Video-Depth-Anything"),
+            ("vda-vits", "video_depth_anything_vitl.pth", "holds vda-vitl, but vda-vits"),
+            ("vda-vits", "metric_video_depth_anything_vits.pth", "holds vda-metric-vits, but vda-vits"),
+            ("vda-metric-vits", "video_depth_anything_vits.safetensors", "holds vda-vits, but vda-metric-vits"),
+            ("vda-vits", "metric_video_depth_anything.pth", r"metric model \(metric\), but relative"),
             ("metric-indoor-vits", "depth_anything_v2_vits.pth", "holds vits"),
             ("vits", "depth_anything_v2_vitb.pth", "holds vitb"),
             ("vits", "vits_metric_hypersim_tuned.pth", "holds metric-indoor-vits"),
@@ -389,6 +395,10 @@ class TestIdentity:
             ("metric-indoor-vits", "Depth-Anything-V2/latest.pth"),
             ("metric-indoor-vits", "depth_anything_v2_vits_kitchen.pth"),
             ("vits", "Depth-Anything/checkpoints/mine.pth"),
+            ("vda-vits", "video_depth_anything_vits.pth"),
+            ("vda-metric-vitl", "metric_video_depth_anything_vitl.pth"),
+            ("vda-metric-vits", "video_depth_anything_kitchen.pth"),
+            ("vda-vits", "mine.pth"),
         ],
     )
     def test_names_that_fit_or_say_nothing(self, model, path):
@@ -450,6 +460,10 @@ class TestIdentity:
         assert row_for_checkpoint(put("Depth-Anything-V2-Base-hf/model.safetensors")).name == "vitb"
         assert row_for_checkpoint(put("mine.pth")) is None
         assert row_for_checkpoint(put("depth_anything_vits14.pth")) is None
+        assert row_for_checkpoint(put("video_depth_anything_vits.pth")).name == "vda-vits"
+        assert row_for_checkpoint(put("metric_video_depth_anything_vitb.pth")).name == "vda-metric-vitb"
+        hub = "hub/models--depth-anything--Video-Depth-Anything-Large/snapshots/1"
+        assert row_for_checkpoint(put(f"{hub}/weights.pth")).name == "vda-vitl"
         monkeypatch.setattr(weights, "ROWS", (ROW,))
         assert row_for_checkpoint("mine.pth") == ROW
         with pytest.raises(CheckpointError):

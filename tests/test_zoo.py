@@ -11,6 +11,9 @@ from depthcli.zoo import NETWORKS, ROWS, find_row, select_row, with_max_depth
 PARAMETERS = {"vits": 24_785_089, "vitb": 97_470_785, "vitl": 335_315_649, "vitg": 1_258_132_225}
 # Entries of the official checkpoints.
 KEYS = {"vits": 239, "vitb": 239, "vitl": 407, "vitg": 631}
+# The same of Video-Depth-Anything. Its files also hold codes of a frame's place, which are no parameters.
+VIDEO_PARAMETERS = {"vits": 29_035_137, "vitb": 114_441_409, "vitl": 384_390_337}
+VIDEO_KEYS = {"vits": 351, "vitb": 351, "vitl": 519}
 
 
 @pytest.mark.parametrize("encoder", PARAMETERS)
@@ -19,6 +22,19 @@ def test_networks_have_the_official_size(encoder: str) -> None:
         network = build_network(NETWORKS[encoder])
     assert sum(p.numel() for p in network.parameters()) == PARAMETERS[encoder]
     assert len(network.state_dict()) == KEYS[encoder]
+
+
+@pytest.mark.parametrize("encoder", VIDEO_PARAMETERS)
+def test_networks_for_video_have_the_official_size(encoder: str) -> None:
+    with _MetaDevice():
+        network = build_network(find_row(f"vda-{encoder}").network, temporal=True)
+    assert sum(p.numel() for p in network.parameters()) == VIDEO_PARAMETERS[encoder]
+    state = network.state_dict()
+    assert len(state) == VIDEO_KEYS[encoder]
+    for name in (f"vda-{encoder}", f"vda-metric-{encoder}"):
+        # What torch.save writes around the tensors is 120 kB, or a quarter more for as many more blocks.
+        around = (find_row(name).weights.bytes or 0) - 4 * sum(tensor.numel() for tensor in state.values())
+        assert 100_000 < around < 200_000
 
 
 def test_names_are_unique_and_found() -> None:
@@ -30,7 +46,8 @@ def test_names_are_unique_and_found() -> None:
 def test_every_row_says_what_it_gives_and_under_which_licence() -> None:
     for row in ROWS:
         assert row.licence and row.title
-        assert row.metric == (row.max_depth is not None) == (row.kind is DepthKind.METRIC_DEPTH)
+        assert row.metric == (row.kind is DepthKind.METRIC_DEPTH)
+        assert (row.max_depth is not None) == (row.metric and not row.temporal)
 
 
 def test_the_packaged_model_fits_into_the_wheel() -> None:
@@ -65,3 +82,5 @@ def test_only_metric_models_take_a_depth_range() -> None:
         with_max_depth(find_row("vits"), 35)
     with pytest.raises(UsageError):
         with_max_depth(find_row("metric-indoor-vits"), 0)
+    with pytest.raises(UsageError, match="without a range"):
+        with_max_depth(find_row("vda-metric-vits"), 35)

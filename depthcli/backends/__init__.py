@@ -16,6 +16,7 @@ import numpy as np
 from depthcli.backends.artifact import SHAPE_POLICIES
 from depthcli.errors import UsageError
 from depthcli.preprocess import InputPlan
+from depthcli.temporal.windows import VideoNetwork
 from depthcli.weights import Talk, WeightsFile
 from depthcli.zoo import ModelRow
 
@@ -29,6 +30,8 @@ BACKENDS = {
     "torchscript": "depthcli.backends.torchscript:TorchScript",
     "neuron": "depthcli.backends.neuron:Neuron",
 }
+# The same for models for clips; these give `encode` and `decode` instead of `run`.
+VIDEO_BACKENDS = {"torch": "depthcli.backends.video_torch:VideoTorch"}
 # Those that run files of `depth compile` instead of checkpoints.
 COMPILED = ("torchscript", "neuron")
 # What `auto` takes on a CPU, the first that is installed, for these precisions; torch where there is none.
@@ -76,6 +79,18 @@ class Backend(Protocol):
 
     def run(self, inputs: Arrays) -> Arrays:
         """Return {"depth": (B, H, W) float32} for {"image": (B, 3, H, W) float32}; raises EngineError."""
+
+    def close(self) -> None:
+        """Free the device."""
+
+
+class VideoBackend(VideoNetwork, Protocol):
+    """A network for windows of frames on a device. description: engine, version, device and precision."""
+
+    description: str
+
+    def check(self, plan: InputPlan) -> None:
+        """Raise PictureError where a window of this size would not fit into the device's memory."""
 
     def close(self) -> None:
         """Free the device."""
@@ -130,6 +145,25 @@ def open_backend(
     name = pick_backend(choice) if choice.backend == "auto" else choice.backend
     module, _, attribute = BACKENDS[name].partition(":")
     backend: Backend = getattr(importlib.import_module(module), attribute)(row, weights, choice, trust, talk)
+    return backend
+
+
+def open_video_backend(
+    row: ModelRow,
+    weights: WeightsFile,
+    choice: EngineChoice = EngineChoice(),
+    trust: bool = False,
+    talk: Talk = lambda line: None,
+) -> VideoBackend:
+    """Return the engine for a model for clips, with the row's network loaded; otherwise as `open_backend`."""
+    check_choice(choice)
+    name = "torch" if choice.backend == "auto" else choice.backend
+    if name not in VIDEO_BACKENDS:
+        raise UsageError(
+            f"{name} does not run models for video", f"choose from: {', '.join(('auto', *VIDEO_BACKENDS))}"
+        )
+    module, _, attribute = VIDEO_BACKENDS[name].partition(":")
+    backend: VideoBackend = getattr(importlib.import_module(module), attribute)(row, weights, choice, trust, talk)
     return backend
 
 

@@ -22,25 +22,66 @@ from depthcli.zoo import ModelRow
 _TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class TorchEager:
-    """One network in eager mode; fp16 and bf16 run under autocast, the weights stay float32."""
+class TorchDevice:
+    """Where eager torch computes and how exactly; fp16 and bf16 run under autocast, the weights stay float32.
 
-    def __init__(self, row: ModelRow, weights: WeightsFile, choice: EngineChoice, trust: bool, talk: Talk) -> None:
-        self._row = row
-        self._device = pick_device(choice.device)
-        self._dtype = "fp32" if choice.precision in ("auto", "exact") else choice.precision
-        if self._dtype == "int8":
+    Raises EngineError for a device that is not there or a precision that it does not have.
+    """
+
+    def __init__(self, choice: EngineChoice) -> None:
+        self.device = pick_device(choice.device)
+        self.precision = "fp32" if choice.precision in ("auto", "exact") else choice.precision
+        if self.precision == "int8":
             raise EngineError("torch does not compute in int8 here", "use --backend openvino, on a CPU")
-        if self._device.type == "cpu" and self._dtype == "fp16":
+        if self.device.type == "cpu" and self.precision == "fp16":
             raise EngineError("half precision does not run on the CPU", "use --precision fp32 or bf16")
-        if self._device.type == "cpu" and self._dtype == "bf16" and not HAS_FUSED:
+        if self.device.type == "cpu" and self.precision == "bf16" and not HAS_FUSED:
             # autocast of 1.13 on the CPU leaves layer norms with two types
             raise EngineError(f"bf16 on the CPU needs torch 2.0, this is {torch.__version__}", "use --precision fp32")
+        self.description = f"torch {torch.__version__} {self.device} {self.precision}"
+
+    def load(self, row: ModelRow, weights: WeightsFile, trust: bool) -> nn.Module:
+        """Return the row's network with its weights on the device."""
         state = read_state(weights.path, weights.sha256, trust=trust)
         network = channels_last(load_network(row, state, weights.path.name))
         with engine_errors():
-            self._network: nn.Module | None = network.to(self._device)
-        self.description = f"torch {torch.__version__} {self._device} {self._dtype}"
+            return network.to(self.device)
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """Within this context a network computes in the precision that was asked for, and keeps nothing to train by."""
+        with torch.inference_mode(), engine_errors(), self._precision():
+            yield
+
+    @contextlib.contextmanager
+    def _precision(self) -> Iterator[None]:
+        if self.precision != "fp32":
+            with torch.autocast(self.device.type, _TORCH_DTYPES[self.precision]):
+                yield
+        elif self.device.type == "cuda":
+            # TF32 is on by default in cuDNN and costs three digits; fp32 means fp32 here.
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                yield
+        else:
+            yield
+
+    def free_memory(self) -> int | None:
+        """Return the bytes that a network may still take there, None where that is not known."""
+        if self.device.type == "cuda":
+            # What torch has taken from the device and does not use now is free for the next picture.
+            cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+            return int(torch.cuda.mem_get_info(self.device)[0]) + cached
+        return free_memory()
+
+
+class TorchEager:
+    """One network in eager mode."""
+
+    def __init__(self, row: ModelRow, weights: WeightsFile, choice: EngineChoice, trust: bool, talk: Talk) -> None:
+        self._row = row
+        self._on = TorchDevice(choice)
+        self._network: nn.Module | None = self._on.load(row, weights, trust)
+        self.description = self._on.description
 
     def fit(self, plan: InputPlan) -> InputPlan:
         """Return the plan itself: any size will do."""
@@ -48,39 +89,20 @@ class TorchEager:
 
     def check(self, plan: InputPlan, batch: int) -> None:
         """Raise PictureError where a batch of this size would not fit into the device's memory."""
-        check_memory(self._row.network, plan, batch, self._free_memory(), plain_attention=not HAS_FUSED)
+        check_memory(self._row.network, plan, batch, self._on.free_memory(), plain_attention=not HAS_FUSED)
 
     def run(self, inputs: Arrays) -> Arrays:
         """Return {"depth": (B, H, W) float32} for {"image": (B, 3, H, W) float32}."""
         if self._network is None:
             raise EngineError("this estimator is closed", "open another one")
-        with torch.inference_mode(), engine_errors(), self._precision():
-            image = torch.from_numpy(np.ascontiguousarray(inputs["image"])).to(self._device)
+        with self._on.computing():
+            image = torch.from_numpy(np.ascontiguousarray(inputs["image"])).to(self._on.device)
             depth = self._network(image)
             return {"depth": depth.float().cpu().numpy()}
 
     def close(self) -> None:
         """Free the network; closing twice is no error."""
         self._network = None
-
-    @contextlib.contextmanager
-    def _precision(self) -> Iterator[None]:
-        if self._dtype != "fp32":
-            with torch.autocast(self._device.type, _TORCH_DTYPES[self._dtype]):
-                yield
-        elif self._device.type == "cuda":
-            # TF32 is on by default in cuDNN and costs three digits; fp32 means fp32 here.
-            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-                yield
-        else:
-            yield
-
-    def _free_memory(self) -> int | None:
-        if self._device.type == "cuda":
-            # What torch has taken from the device and does not use now is free for the next picture.
-            cached = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
-            return int(torch.cuda.mem_get_info(self._device)[0]) + cached
-        return free_memory()
 
 
 def pick_device(name: str) -> torch.device:

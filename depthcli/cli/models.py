@@ -24,7 +24,7 @@ Names = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names from
 def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per model.")] = False,
 ) -> None:
-    """List every model: what its numbers are, its size, its licence, and whether its weights are on this machine."""
+    """List every model: its purpose, what its numbers are, its size, its licence, and whether it is on this machine."""
     from depthcli.weights import inventory
 
     items = inventory()
@@ -33,6 +33,7 @@ def list_models(
             facts = {
                 "name": row.name,
                 "title": row.title,
+                "for": _purpose(row),
                 "kind": row.kind.value,
                 "max_depth": row.max_depth,
                 "input_size": row.input_size,
@@ -46,14 +47,23 @@ def list_models(
             }
             print(json.dumps(facts))
         return
-    rows = [("MODEL", "KIND OF DEPTH", "SIZE", "LICENCE", "HERE")]
+    rows = [("MODEL", "FOR", "KIND OF DEPTH", "SIZE", "LICENCE", "HERE")]
     for row, file, size in items:
-        kind = f"metres, to {row.max_depth:.0f} m" if row.max_depth else "disparity, relative"
         here = file.where if file else "no" if row.downloadable else "no, never published"
-        rows.append((row.name, kind, _megabytes(size), row.licence, here))
+        rows.append((row.name, _purpose(row), _kind(row), _megabytes(size), row.licence, here))
     widths = [max(len(line[column]) for line in rows) for column in range(len(rows[0]))]
     for line in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+
+
+def _purpose(row: "ModelRow") -> str:
+    return "video" if row.temporal else "pictures"
+
+
+def _kind(row: "ModelRow") -> str:
+    if not row.metric:
+        return "disparity, relative"
+    return "metres" if row.max_depth is None else f"metres, to {row.max_depth:.0f} m"
 
 
 @app.command("pull")

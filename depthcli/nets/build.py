@@ -12,13 +12,19 @@ from torch.overrides import TorchFunctionMode
 from depthcli.errors import CheckpointError
 from depthcli.nets.depth_anything_v2 import DepthAnythingV2
 from depthcli.nets.lite_depth import LiteDepth
+from depthcli.nets.video_depth_anything import VideoDepthAnything
 from depthcli.nets.vit import VisionTransformer
 from depthcli.zoo import NETWORKS, AnyConfig, LiteConfig, ModelRow, NetworkConfig
 
+# What only the checkpoints of Video-Depth-Anything have.
+_MOTION = "head.motion_modules."
 
-def build_network(config: AnyConfig, metric: bool = False) -> nn.Module:
+
+def build_network(config: AnyConfig, metric: bool = False, temporal: bool = False) -> nn.Module:
     """Return a network of these sizes with torch's default initialisation."""
-    return LiteDepth(config) if isinstance(config, LiteConfig) else DepthAnythingV2(config, metric)
+    if isinstance(config, LiteConfig):
+        return LiteDepth(config)
+    return VideoDepthAnything(config) if temporal else DepthAnythingV2(config, metric)
 
 
 def load_network(row: ModelRow, state: Mapping[str, torch.Tensor], name: str = "the checkpoint") -> nn.Module:
@@ -28,12 +34,13 @@ def load_network(row: ModelRow, state: Mapping[str, torch.Tensor], name: str = "
     name: what to call the file in an error. Raises CheckpointError where keys or shapes differ in any way.
     """
     with _MetaDevice():
-        network = build_network(row.network, row.metric)
+        network = build_network(row.network, row.metric, row.temporal)
     _check_fit(row, {k: v.shape for k, v in network.state_dict().items()}, state, name)
     for key, tensor in state.items():
         owner, _, leaf = key.rpartition(".")
-        weight = nn.Parameter(tensor.float(), requires_grad=False)
-        setattr(network.get_submodule(owner), leaf, weight)
+        module, value = network.get_submodule(owner), tensor.float()
+        buffer = leaf in dict(module.named_buffers(recurse=False))
+        setattr(module, leaf, value if buffer else nn.Parameter(value, requires_grad=False))
     return network.eval()
 
 
@@ -62,10 +69,18 @@ def infer_encoder(state: Mapping[str, torch.Tensor]) -> str | None:
     return None
 
 
+def is_temporal(state: Mapping[str, torch.Tensor]) -> bool:
+    """Return whether a checkpoint is one of Video-Depth-Anything, whatever its file is called."""
+    return any(key.startswith(_MOTION) for key in state)
+
+
 def _check_fit(row: ModelRow, wanted: Mapping[str, torch.Size], state: Mapping[str, torch.Tensor], name: str) -> None:
+    if is_temporal(state) and not row.temporal:
+        raise CheckpointError(f"{name} is of Video-Depth-Anything, a model for video", "use: depth video")
     found = infer_encoder(state)
     if found and found != row.encoder:
-        raise CheckpointError(f"{name} holds a {found}, not a {row.encoder}", f"use --encoder {found}")
+        hint = f"use --model {row.name.replace(row.encoder, found)}" if row.temporal else f"use --encoder {found}"
+        raise CheckpointError(f"{name} holds a {found}, not a {row.encoder}", hint)
     missing = [key for key in wanted if key not in state]
     unexpected = [key for key in state if key not in wanted]
     if missing or unexpected:

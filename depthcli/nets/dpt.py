@@ -110,17 +110,26 @@ class DPTHead(nn.Module):
     ) -> torch.Tensor:
         rows, cols = grid or size_of(maps[0])
         scratch = self.scratch
+        l1, l2, l3, l4 = (self.reassemble(level, x) for level, x in enumerate(maps))
+        x = scratch.refinenet4(scratch.layer4_rn(l4), None, (rows, cols), resize)
+        x = scratch.refinenet3(x, scratch.layer3_rn(l3), (2 * rows, 2 * cols), resize)
+        return self.predict(self.refine(x, l2, l1, (rows, cols), resize), (rows, cols), resize)
 
-        # reassemble: sizes 4, 2, 1 and 1/2 of the patch grid
-        l1, l2, l3, l4 = (up(project(x)) for x, project, up in zip(maps, self.projects, self.resize_layers))
-        l1, l2, l3, l4 = scratch.layer1_rn(l1), scratch.layer2_rn(l2), scratch.layer3_rn(l3), scratch.layer4_rn(l4)
+    def reassemble(self, level: int, x: torch.Tensor) -> torch.Tensor:
+        """A map of tokens as one of pixels: level 0 to 3 has 4, 2, 1 and 1/2 times the side of the patch grid."""
+        return self.resize_layers[level](self.projects[level](x))
 
-        # fuse, from coarse to fine
-        x = scratch.refinenet4(l4, None, (rows, cols), resize)
-        x = scratch.refinenet3(x, l3, (2 * rows, 2 * cols), resize)
-        x = scratch.refinenet2(x, l2, (4 * rows, 4 * cols), resize)
-        x = scratch.refinenet1(x, l1, (8 * rows, 8 * cols), resize)
+    def refine(
+        self, x: torch.Tensor, l2: torch.Tensor, l1: torch.Tensor, grid: tuple[int, int], resize: Resize = bilinear
+    ) -> torch.Tensor:
+        """The two finest stages of the fusion: from twice the side of the patch grid to eight times."""
+        rows, cols = grid
+        scratch = self.scratch
+        x = scratch.refinenet2(x, scratch.layer2_rn(l2), (4 * rows, 4 * cols), resize)
+        return scratch.refinenet1(x, scratch.layer1_rn(l1), (8 * rows, 8 * cols), resize)
 
-        # predict
-        x = resize(scratch.output_conv1(x), (PATCH * rows, PATCH * cols))
-        return scratch.output_conv2(x).squeeze(1)
+    def predict(self, x: torch.Tensor, grid: tuple[int, int], resize: Resize = bilinear) -> torch.Tensor:
+        """From the finest map to (B, 14 rows, 14 cols)."""
+        rows, cols = grid
+        x = resize(self.scratch.output_conv1(x), (PATCH * rows, PATCH * cols))
+        return self.scratch.output_conv2(x).squeeze(1)

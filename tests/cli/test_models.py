@@ -9,6 +9,7 @@ import pytest
 
 from depthcli.weights import ASSETS, digest
 from depthcli.zoo import ROWS
+from tests.conftest import photo
 
 
 def test_list_shows_every_model_with_its_meaning_licence_and_place(depth):
@@ -17,6 +18,7 @@ def test_list_shows_every_model_with_its_meaning_licence_and_place(depth):
     assert [line.split()[0] for line in ran.lines] == ["MODEL", *(row.name for row in ROWS)]
     for row, line in zip(ROWS, ran.lines[1:]):
         assert row.licence in line and ("metres" if row.metric else "disparity") in line
+        assert line.split()[1] == ("video" if row.temporal else "pictures")
     assert ran.lines[1].endswith("checkpoints/") and ran.lines[2].endswith("no")
 
 
@@ -82,3 +84,47 @@ def test_the_networks_that_are_kept_are_listed_and_cleared(depth, monkeypatch, t
     ran = depth("models", "cache", "--clear")
     assert ran.code == 0 and len(ran.lines) == 2 and "removed from" in ran.err
     assert depth("models", "cache").lines == [] and not Path(row["path"]).exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("image", "a.jpg", "-o", "b.png"),
+        ("dir", "photos", "-o", "maps"),
+        ("eval", "list.json"),
+        ("compile", "--target", "onnx"),
+        ("bench",),
+        ("image", "a.jpg", "--backend", "torchscript"),
+    ],
+    ids=" ".join,
+)
+def test_a_model_for_video_is_refused_where_pictures_are_asked_of_it(depth, command):
+    photo("a.jpg")
+    photo("photos/a.jpg")
+    Path("list.json").write_text(json.dumps([{"picture": "a.jpg", "truth": "a.jpg", "format": "nyu"}]))
+    ran = depth(*command, "--model", "vda-metric-vits")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.error == "error: vda-metric-vits is a model for video (use: depth video)"
+
+
+def test_a_checkpoint_for_video_says_what_it_is(depth):
+    import torch
+
+    from depthcli.nets.build import build_network
+    from depthcli.zoo import NetworkConfig
+
+    # Of the width of vits, which with the number of blocks tells its size.
+    network = build_network(NetworkConfig(384, 12, 6, 32, (32, 32, 32, 32), (2, 5, 8, 11)), temporal=True)
+    torch.save(network.state_dict(), "mine.pth")
+    photo("a.jpg")
+    for name in ("mine.pth", "video_depth_anything_vits.pth"):
+        if name != "mine.pth":
+            Path("mine.pth").rename(name)
+        ran = depth("image", "a.jpg", "--checkpoint", name, "--trust-checkpoint", "--quiet")
+        said = "Video-Depth-Anything Small, is a model for video (use: depth video)"
+        assert (ran.code, ran.err.splitlines()[-1]) == (2, f"error: {name}, {said}")
+    ran = depth("image", "a.jpg", "--checkpoint", name, "--trust-checkpoint", "--encoder", "vits")
+    assert ran.code == 4 and "is of Video-Depth-Anything" in ran.error
+    Path(name).rename("mine.pth")
+    ran = depth("image", "a.jpg", "--checkpoint", "mine.pth", "--trust-checkpoint", "--encoder", "vits")
+    assert ran.code == 4 and "mine.pth is of Video-Depth-Anything, a model for video (use: depth video)" in ran.error

@@ -1,0 +1,193 @@
+"""The frames of one shot through a network that sees 32 at once: overlapping windows, joined to one steady answer.
+
+The procedure is that of Video-Depth-Anything's offline inference, said as a generator. A window begins every 22
+frames; its last 22 frames are new, the ten before them are frames of the window before: its first two as anchors of
+the scale, eight as the overlap. The first anchor is handed on from window to window, so it always is frame 0. Every
+answer is brought to the scale of the first window by a line fitted over the two anchors, and cross-faded in the
+overlap.
+
+At any time there are the maps of features of at most 32 frames, the images of those frames that will be handed on,
+two anchor maps and eight maps of the overlap, however long the shot is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Callable, Optional, Protocol
+
+import numpy as np
+
+WINDOW = 32
+OVERLAP = 10
+STEP = WINDOW - OVERLAP
+BLEND = 8  # maps at the end of a window that are cross-faded with those of the next
+ANCHORS = OVERLAP - BLEND
+# The slots of a window that the next one begins with: two anchors, and its last eight.
+KEYFRAMES = (0, 12, *range(WINDOW - BLEND, WINDOW))
+
+State = dict[str, np.ndarray]
+
+
+class VideoNetwork(Protocol):
+    """A network for windows of frames. best_batch: how many frames it wants to encode at once."""
+
+    best_batch: int
+
+    def encode(self, images: np.ndarray) -> Sequence[Any]:
+        """Return for each of the images (n, 3, H, W) float32 what `decode` wants to have of it."""
+
+    def decode(self, frames: Sequence[Any]) -> np.ndarray:
+        """Return the maps (32, H, W) float32 of a window's frames, in order."""
+
+
+@dataclass
+class _Frame:
+    """A frame in a window.
+
+    image: (3, H, W), None where it is no longer needed. handed_on: to the next window, whose `state` wants the image.
+    encoded: what the network made of it, None until then.
+    """
+
+    image: Optional[np.ndarray]
+    handed_on: bool
+    encoded: Any = None
+
+
+class Windows:
+    """One shot: frames in by `feed`, maps out, as many as frames and in their order.
+
+    metric: the network answers in metres, so nothing is aligned. exact: fit the line with the arithmetic of the
+    official code, float32 sums, which lose digits where the contrast is low; otherwise with centred sums in float64.
+    resize: what to do with each map (H, W) of the network before it is aligned; the official code brings it to the size
+    of the video there. None aligns at the network's own size.
+    """
+
+    def __init__(
+        self,
+        network: VideoNetwork,
+        *,
+        metric: bool,
+        exact: bool = False,
+        resize: Optional[Callable[[np.ndarray], np.ndarray]] = None,
+    ) -> None:
+        self._network = network
+        self._fit = _fit_nothing if metric else _fit_float32 if exact else _fit_float64
+        self._resize = resize
+        self._frames: list[_Frame] = []  # of the window that is being filled
+        self._waiting: list[_Frame] = []  # those of them that are not encoded yet
+        self._anchors: list[np.ndarray] = []
+        self._tail: list[np.ndarray] = []  # maps that the next window will be blended into
+        self._windows = self._fed = self._given = 0
+
+    def feed(self, image: np.ndarray) -> list[np.ndarray]:
+        """Take the next frame (3, H, W) float32; return the maps (H, W) float32 that are final now.
+
+        The first 31 frames give none, the 32nd gives 24 maps, from then on every 22nd gives 22.
+        """
+        frame = _Frame(image, handed_on=len(self._frames) in KEYFRAMES)
+        self._frames.append(frame)
+        self._waiting.append(frame)
+        self._fed += 1
+        if len(self._waiting) >= self._network.best_batch:
+            self._encode()
+        return self._given_out(self._run()) if len(self._frames) == WINDOW else []
+
+    def finish(self) -> list[np.ndarray]:
+        """Return the maps that are still due; in all there are as many as frames were fed. The shot is over then."""
+        maps: list[np.ndarray] = []
+        while self._windows * STEP < self._fed:
+            # Only the first of these windows has new frames; one more is due where its overlap reaches the last.
+            self._frames += [self._frames[-1]] * (WINDOW - len(self._frames))
+            maps += self._run()
+        self._frames = []
+        return self._given_out((maps + self._tail)[: self._fed - self._given])
+
+    def state(self) -> State:
+        """Return what is needed to go on in another process. To be called when `feed` has just returned maps."""
+        if not self._windows or len(self._frames) != OVERLAP:
+            raise ValueError("a shot can be left only between two windows, when feed has returned maps")
+        return {
+            "counts": np.array([self._windows, self._fed, self._given], np.int64),
+            "images": _images(self._frames),
+            "anchors": np.stack(self._anchors),
+            "tail": np.stack(self._tail),
+        }
+
+    def restore(self, state: State) -> None:
+        """Take the place of the Windows that gave this state: what follows gives the same maps, bit for bit."""
+        self._windows, self._fed, self._given = (int(count) for count in state["counts"])
+        self._frames = [_Frame(image, handed_on=True) for image in state["images"]]
+        self._waiting = list(self._frames)
+        self._anchors, self._tail = list(state["anchors"]), list(state["tail"])
+        self._encode()
+
+    def _encode(self) -> None:
+        """Encode what waits, in batches of the size that the network wants."""
+        batch = self._network.best_batch
+        for start in range(0, len(self._waiting), batch):
+            part = self._waiting[start : start + batch]
+            for frame, encoded in zip(part, self._network.encode(_images(part))):
+                frame.encoded = encoded
+                frame.image = frame.image if frame.handed_on else None
+        self._waiting = []
+
+    def _run(self) -> list[np.ndarray]:
+        """Run the window, which is full; return its maps that are final, and begin the next one."""
+        self._encode()
+        answers = self._network.decode([frame.encoded for frame in self._frames])
+        maps = [answer if self._resize is None else self._resize(answer) for answer in answers]
+        if self._windows == 0:
+            self._anchors = [maps[slot].copy() for slot in KEYFRAMES[:ANCHORS]]
+        else:
+            scale, shift = self._fit(np.stack(maps[:ANCHORS]), np.stack(self._anchors))
+            maps = [np.maximum(values * scale + shift, np.float32(0)) for values in maps]
+            self._anchors[1:] = [maps[slot].copy() for slot in KEYFRAMES[1:ANCHORS]]
+            maps = [*_cross_fade(self._tail, maps[ANCHORS:OVERLAP]), *maps[OVERLAP:]]
+        maps, self._tail = maps[:-BLEND], [values.copy() for values in maps[-BLEND:]]
+        self._frames = [self._frames[slot] for slot in KEYFRAMES]
+        self._windows += 1
+        return maps
+
+    def _given_out(self, maps: list[np.ndarray]) -> list[np.ndarray]:
+        self._given += len(maps)
+        return maps
+
+
+def _images(frames: Sequence[_Frame]) -> np.ndarray:
+    """Return the images (n, 3, H, W) of frames that still have theirs."""
+    images = [frame.image for frame in frames if frame.image is not None]
+    assert len(images) == len(frames)
+    return np.stack(images)
+
+
+def _cross_fade(old: Sequence[np.ndarray], new: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return maps that begin as the old ones and end as the new ones."""
+    weights = [number / (len(old) - 1) for number in range(len(old))]
+    return [before * (1 - weight) + after * weight for before, after, weight in zip(old, new, weights)]
+
+
+def _fit_nothing(found: np.ndarray, wanted: np.ndarray) -> tuple[np.float32, np.float32]:
+    return np.float32(1), np.float32(0)
+
+
+def _fit_float32(found: np.ndarray, wanted: np.ndarray) -> tuple[np.float32, np.float32]:
+    """Return (scale, shift) that bring `found` to `wanted` with the least squares: normal equations in float32."""
+    count = np.float32(found.size)
+    xx, x = np.sum(found * found), np.sum(found)
+    xy, y = np.sum(found * wanted), np.sum(wanted)
+    determinant = xx * count - x * x
+    if determinant == 0:
+        return np.float32(1), np.float32(0)
+    return (count * xy - x * y) / determinant, (xx * y - x * xy) / determinant
+
+
+def _fit_float64(found: np.ndarray, wanted: np.ndarray) -> tuple[np.float32, np.float32]:
+    """The same, centred and in float64, where a low contrast costs no digits."""
+    mean_found, mean_wanted = found.mean(dtype=np.float64), wanted.mean(dtype=np.float64)
+    x = (found - mean_found).ravel()
+    variance = x @ x
+    if variance == 0:
+        return np.float32(1), np.float32(0)
+    scale = x @ (wanted - mean_wanted).ravel() / variance
+    return np.float32(scale), np.float32(mean_wanted - scale * mean_found)
