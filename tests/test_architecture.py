@@ -18,6 +18,7 @@ ROOMS = (
     ("zoo",),
     ("preprocess", "colormap"),
     ("postprocess", "memory", "cores", "weights"),
+    ("temporal",),
     ("io",),
     ("graph_cache",),
     ("nets",),
