@@ -19,7 +19,7 @@ from depthcli.temporal.flow import Motion, find_motion, small_gray, warp
 # The scale of a frame
 _COARSE = 4  # of the flow's pixels make one of the grid on which scales are compared: what is left there is no detail
 _GAINS = (0.8, 1.25)  # within which a frame's gain stays
-_HOMEWARD = 0.05  # share of the way from the past's scale to the network's own that every frame goes
+_HOMEWARD = 0.15  # share of the way from the past's scale to the network's own that every frame goes
 _COMMON = 0.1  # share of the picture that has to be seen in both frames, or the last scale is kept
 _TRUSTED = 0.7  # of a coarse pixel, from which on it counts as seen in both
 _STRAY = 4.5  # median deviations (3 sigma) by which a pixel may disagree with the rest and be used
@@ -70,8 +70,8 @@ class SteadyFilter:
     metric: True for depth in metres, whose scale is left as it is; only the average over the past is taken then.
     Relative maps get a gain from 0.8 to 1.25 and a shift, and have no value below 0. The gain is the ratio of the
     spreads of two maps that are equally noisy. A least-squares gain is too small by the noise, in every frame anew, and
-    so is one towards the averaged past: contrast fades. Against slow drift every frame goes 5 % of the way back to the
-    network's own scale, whose mean over the last second or so is thus the scale of the shot.
+    so is one towards the averaged past: contrast fades. Against slow drift every frame goes 15 % of the way back to the
+    network's own scale, whose mean over the last frames is thus the scale of the shot.
     """
 
     def __init__(self, *, metric: bool = False) -> None:
