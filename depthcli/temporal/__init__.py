@@ -1,1 +1,1 @@
-"""What looks at more than one frame of a clip: windows of a video network, cuts, flow and filters. Numpy alone."""
+"""What makes the depth of a clip one thing over time. Numpy and OpenCV only."""

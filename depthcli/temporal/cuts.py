@@ -1,0 +1,109 @@
+"""Where a new shot begins: found frame by frame on small pictures, with no look ahead."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+
+_SIZE = (64, 36)  # width and height of what is looked at
+_PAST = 48  # frames, two seconds of film, whose median says what is usual
+# Scores measured: 0.25 at most from frame to frame of two walking and riding cameras and of a pan by a tenth of the
+# picture per frame, 0.45 to 0.56 at a flash, 0.55 at least and 1.0 in the middle between two unrelated photographs,
+# of whose 380 pairs 99 % have more than 0.71.
+_LEAST = 0.6
+_TIMES = 3.0  # the usual score; a restless shot has to be left by a larger step
+_MOST = 1.0
+_COLORS = 0.25  # weight of the histograms against the pictures themselves
+_FLASH = 3  # frames after which the shot before a supposed cut may be back
+_DARK = 12.0  # grey levels; a picture of less contrast is not stretched to more, or a fade would end in noise
+
+
+class CutDetector:
+    """Says for each frame, in order, whether a new shot begins with it.
+
+    The score of a step is the mean absolute difference of two 64x36 luma pictures in standard deviations, after the
+    one has been moved onto the other along its flow, plus a quarter of the smaller of their histogram distances, luma
+    or hue with saturation (0 to 1 each). Moved, so that a pan is none; in standard deviations, so that fades, flashes
+    and exposure are none. A cut is a score above three times the median of the last 48, and above 0.6 at least.
+
+    A flash too bright to see anything in begins a shot, but its end does not. Dissolves, and fades through black, are
+    not found: no single step of theirs is large.
+    """
+
+    def __init__(self) -> None:
+        self._last: np.ndarray | None = None
+        self._left: np.ndarray | None = None  # the last frame before the last cut, while it may come back
+        self._since = 0  # frames since that cut
+        self._scores: deque[float] = deque(maxlen=_PAST)
+
+    def is_cut(self, rgb: np.ndarray) -> bool:
+        """Return True where a new shot begins with this (H, W, 3) uint8 frame; False for the first one."""
+        now = cv2.resize(rgb, _SIZE, interpolation=cv2.INTER_AREA)
+        last, self._last = self._last, now
+        if last is None:
+            return False
+        self._since += 1
+        if self._since > _FLASH:
+            self._left = None
+        threshold = float(np.clip(_TIMES * np.median(self._scores), _LEAST, _MOST)) if self._scores else _LEAST
+        score = _score(last, now)
+        if score <= threshold:
+            self._scores.append(score)
+            return False
+        if self._left is not None and _score(self._left, now) <= threshold:
+            self._left = None
+            return False
+        self._left, self._since = last, 0
+        self._scores.clear()
+        return True
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return all that is kept, as arrays of fixed names; a frame that is not there is empty."""
+        nothing = np.zeros((0, 0, 3), np.uint8)
+        return {
+            "last": nothing if self._last is None else self._last.copy(),
+            "left": nothing if self._left is None else self._left.copy(),
+            "since": np.array(self._since),
+            "scores": np.array(self._scores, np.float64),
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a `state`."""
+        last, left = (np.array(state[name], np.uint8) for name in ("last", "left"))
+        self._last = last if last.size else None
+        self._left = left if left.size else None
+        self._since = int(state["since"])
+        self._scores = deque((float(score) for score in state["scores"]), maxlen=_PAST)
+
+
+def _score(before: np.ndarray, now: np.ndarray) -> float:
+    """Return how little one small (h, w, 3) frame follows from another: 0 for the same, about 1 for an unrelated one."""
+    gray_before, gray_now = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (before, now))
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(gray_now, gray_before, None)
+    x, y = np.meshgrid(np.arange(_SIZE[0], dtype=np.float32), np.arange(_SIZE[1], dtype=np.float32))
+    where = flow + np.stack([x, y], axis=-1)
+    moved = cv2.remap(_standard(gray_before), where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    apart = float(np.abs(_standard(gray_now) - moved).mean())
+    return apart + _COLORS * min(_distance(*map(_luma, (gray_before, gray_now))), _distance(*map(_hues, (before, now))))
+
+
+def _standard(gray: np.ndarray) -> np.ndarray:
+    values = gray.astype(np.float32)
+    return (values - values.mean()) / max(float(values.std()), _DARK)
+
+
+def _luma(gray: np.ndarray) -> np.ndarray:
+    return cv2.GaussianBlur(cv2.calcHist([gray], [0], None, [32], [0, 256]), (1, 5), 0)
+
+
+def _hues(rgb: np.ndarray) -> np.ndarray:
+    hsv = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)
+    return cv2.GaussianBlur(cv2.calcHist([hsv], [0, 1], None, [12, 6], [0, 180, 0, 256]), (3, 3), 0)
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Return half the sum of absolute differences of two histograms' shares: 0 to 1."""
+    return float(np.abs(one / one.sum() - other / other.sum()).sum() / 2)

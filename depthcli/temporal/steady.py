@@ -1,0 +1,190 @@
+"""Steady depth for one shot: every frame brought to one scale, and noise averaged along the motion of the picture.
+
+A network that sees one frame at a time changes its mind from frame to frame, in two ways: the whole map moves in scale
+and level, and every place trembles on its own. The first is undone by a gain and a shift per frame, the second by an
+average over the past that follows the flow and stops where the past is no guide: at what was hidden, at what changed
+its brightness, and at what changed its depth by more than is usual there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import cv2
+import numpy as np
+
+from depthcli.temporal.flow import Motion, find_motion, small_gray, warp
+
+# The scale of a frame
+_COARSE = 4  # of the flow's pixels make one of the grid on which scales are compared: what is left there is no detail
+_GAINS = (0.8, 1.25)  # within which a frame's gain stays
+_HOMEWARD = 0.15  # share of the way from the past's scale to the network's own that every frame goes
+_COMMON = 0.1  # share of the picture that has to be seen in both frames, or the last scale is kept
+_TRUSTED = 0.7  # of a coarse pixel, from which on it counts as seen in both
+_STRAY = 4.5  # median deviations (3 sigma) by which a pixel may disagree with the rest and be used
+
+# The average over the past
+_MEMORY = 12.0  # frames: the past weighs 12/13 at most
+_SURPRISE = 5.0  # times the usual change of a place: there the past's weight has fallen to 1/e
+_SURPRISE_RANGE = (0.01, 0.25)  # of the contrast, within which that change stays
+_USUAL = 0.9  # the usual change is a mean over about 10 frames
+_PATCH = 5  # side of the box, in the flow's pixels, over which a change is averaged
+_NEIGHBOURS = 9  # and of the one over which the usual change is
+_TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """gain * depth + shift: from a frame's own numbers to the shot's."""
+
+    gain: float = 1.0
+    shift: float = 0.0
+
+    def of(self, depth: np.ndarray) -> np.ndarray:
+        return depth * np.float32(self.gain) + np.float32(self.shift)
+
+
+@dataclass(frozen=True, eq=False)
+class _Past:
+    """What is kept of the shot. Sizes: (h, w) the flow's, (H, W) the depth's.
+
+    gray: (h, w) uint8, the last frame. level: coarse float32, its map in the shot's scale, not averaged. out: (H, W)
+    float32, its steady map. count: (h, w) float32, how many frames each place of it is the mean of. usual: (h, w)
+    float32, by how much a place changes; change: the same for the whole map. gain, shift: its scale.
+    """
+
+    gray: np.ndarray
+    level: np.ndarray
+    out: np.ndarray
+    count: np.ndarray
+    usual: np.ndarray
+    change: float
+    gain: float
+    shift: float
+
+
+class SteadyFilter:
+    """Makes the depth of one shot steady, one map out for one map in. Make a new one after a cut.
+
+    metric: True for depth in metres, whose scale is left as it is; only the average over the past is taken then.
+    Relative maps get a gain from 0.8 to 1.25 and a shift, and have no value below 0. The gain is the ratio of the
+    spreads of two maps that are equally noisy. A least-squares gain is too small by the noise, in every frame anew, and
+    so is one towards the averaged past: contrast fades. Against slow drift every frame goes 15 % of the way back to the
+    network's own scale, whose mean over the last frames is thus the scale of the shot.
+    """
+
+    def __init__(self, *, metric: bool = False) -> None:
+        self._metric = metric
+        self._past: _Past | None = None
+
+    def feed(self, rgb: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        """Return the steady (H, W) float32 map of the next frame.
+
+        rgb: (H', W', 3) uint8, the frame. depth: (H, W) float32, finite, its map of any size with the frame's aspect,
+        such as the network's. Raises ValueError where a frame or a map has not the size of the one before.
+        """
+        depth = depth.astype(np.float32, copy=False)
+        gray = small_gray(rgb)
+        size = (gray.shape[1], gray.shape[0])
+        small = cv2.resize(depth, size, interpolation=cv2.INTER_AREA)
+        coarse = cv2.resize(small, (size[0] // _COARSE, size[1] // _COARSE), interpolation=cv2.INTER_AREA)
+        past = self._past
+        if past is None:
+            zeros = np.zeros(gray.shape, np.float32)
+            self._past = _Past(gray, coarse, depth.copy(), zeros + 1, zeros, 0.0, 1.0, 0.0)
+            return depth.copy()
+        if past.out.shape != depth.shape:
+            raise ValueError(f"two maps of a shot have one size, not {past.out.shape} and {depth.shape}")
+        motion = find_motion(past.gray, gray)
+        trust = motion.seen * motion.alike
+        scale = _Scale() if self._metric else _scale_of(coarse, past, motion, trust)
+        level = scale.of(coarse)
+        moved = warp(past.out, motion, cv2.INTER_CUBIC)  # linear would blur a little more with every frame
+        step = scale.of(small)
+        step -= cv2.resize(moved, size, interpolation=cv2.INTER_AREA)
+        step = np.abs(cv2.blur(step, (_PATCH, _PATCH)))
+        change = _mean_change(past.change, step, trust)
+        usual = warp(past.usual, motion)
+        tolerance = _tolerance(usual, change, level)
+        count = warp(past.count, motion) * trust * cv2.exp(-step / tolerance)
+        np.minimum(count, _MEMORY, out=count)
+        out = _blend(scale.of(depth), moved, count / (count + 1))
+        if not self._metric:
+            np.maximum(out, 0, out=out)
+        usual = _USUAL * usual + (1 - _USUAL) * np.minimum(step, 3 * tolerance)
+        self._past = _Past(gray, level, out, count + 1, usual, change, scale.gain, scale.shift)
+        return out.copy()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return all that is kept, as arrays of fixed names; empty before the first frame."""
+        past = self._past
+        return {} if past is None else {field.name: np.array(getattr(past, field.name)) for field in fields(past)}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a `state`: what follows has the bits it would have had without the interruption."""
+        arrays = {name: np.array(value) for name, value in state.items()}
+        numbers = {name: float(arrays.pop(name)) for name in ("change", "gain", "shift") if name in arrays}
+        self._past = _Past(**arrays, **numbers) if state else None
+
+
+def _scale_of(coarse: np.ndarray, past: _Past, motion: Motion, trust: np.ndarray) -> _Scale:
+    """Return the scale of a frame from what it shares with the one before."""
+    size = (coarse.shape[1], coarse.shape[0])
+    common = cv2.resize(trust, size, interpolation=cv2.INTER_AREA) > _TRUSTED
+    fitted = _Scale(past.gain, past.shift)
+    if common.mean() >= _COMMON:
+        wanted = warp(past.level, motion, cv2.INTER_CUBIC)
+        fitted = _fit(coarse[common].astype(np.float64), wanted[common].astype(np.float64), fitted)
+    gain = float(np.clip(fitted.gain ** (1 - _HOMEWARD), *_GAINS))
+    # Shifts of different gains cannot be compared; where they bring the middle of the map can.
+    middle = float(np.median(coarse))
+    there = (1 - _HOMEWARD) * (fitted.gain * middle + fitted.shift) + _HOMEWARD * middle
+    return _Scale(gain, there - gain * middle)
+
+
+def _fit(values: np.ndarray, wanted: np.ndarray, otherwise: _Scale) -> _Scale:
+    """Return the scale that gives (N,) `values` the mean and the standard deviation of `wanted`, strays left out.
+
+    Strays are found after a first fit by median and median deviation; leaving out by the difference alone favours
+    neither side. `otherwise` where the values are flat.
+    """
+    middle, aim = np.median(values), np.median(wanted)
+    spread, spread_aim = np.median(np.abs(values - middle)), np.median(np.abs(wanted - aim))
+    if min(spread, spread_aim) <= _TINY:  # more than half is one value, such as sky
+        spread, spread_aim = values.std(), wanted.std()
+    if min(spread, spread_aim) <= _TINY:
+        return otherwise
+    miss = np.abs((values - middle) * (spread_aim / spread) - (wanted - aim))
+    kept = miss <= _STRAY * np.median(miss) + _TINY
+    values, wanted = values[kept], wanted[kept]
+    if values.std() <= _TINY:
+        return otherwise
+    gain = float(np.clip(wanted.std() / values.std(), *_GAINS))
+    return _Scale(gain, float(wanted.mean() - gain * values.mean()))
+
+
+def _mean_change(before: float, step: np.ndarray, trust: np.ndarray) -> float:
+    """Return the mean over about 10 frames of the median change where the frames can be compared."""
+    comparable = trust > _TRUSTED
+    if not comparable.any():
+        return before
+    now = float(np.median(step[comparable]))
+    return _USUAL * before + (1 - _USUAL) * now if before else now
+
+
+def _tolerance(usual: np.ndarray, change: float, level: np.ndarray) -> np.ndarray:
+    """Return (h, w) float32 > 0, the change by which the past's weight falls to 1/e."""
+    low, high = np.percentile(level, (2, 98))
+    near = cv2.blur(usual, (_NEIGHBOURS, _NEIGHBOURS))
+    least, most = (float(share * (high - low) + _TINY) for share in _SURPRISE_RANGE)
+    return np.clip(np.float32(_SURPRISE) * np.maximum(near, np.float32(change)), least, most).astype(np.float32)
+
+
+def _blend(now: np.ndarray, past: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return now + weight * (past - now); weight: (h, w) of the past, on its own grid."""
+    weight = cv2.resize(weight, (now.shape[1], now.shape[0]), interpolation=cv2.INTER_LINEAR)
+    past = past - now
+    past *= weight
+    past += now
+    return past
