@@ -27,7 +27,8 @@ _READ_BYTES = 1 << 18
 _FORMATS = "mp4, mov, mkv, webm, avi and other video files can be read"
 
 # Matrices of ITU-T H.273 that turn YUV into RGB, as libav numbers them.
-_BT709, _UNSPECIFIED, _BT601 = 1, 2, 5
+BT709, _UNSPECIFIED, _BT601 = 1, 2, 5
+LIMITED, FULL = 1, 2  # ranges, as libav numbers them
 # What has no matrix in its header is BT.709 from this height on, as players have it; HD is 720 lines and more.
 _HD_HEIGHT = 600
 # Of jumps back in time: more than this is a clock that starts again, less is disorder.
@@ -47,6 +48,13 @@ def load_av() -> Any:
     return av
 
 
+def open_container(av: Any, file: BinaryIO) -> Any:
+    """Return the open container of a file that stays open as long. Raises what PyAV raises."""
+    # Not as `options`, which PyAV 15 hands to streams too, and crashes where these are found while reading.
+    options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
+    return av.open(file, container_options=options, metadata_errors="replace", buffer_size=_READ_BYTES)
+
+
 class LibavSource:
     """A video file, or a stream from a pipe. Raises ClipError where it holds no video that can be decoded."""
 
@@ -61,6 +69,7 @@ class LibavSource:
         self._broken = ""
         try:
             self._container = self._open(file)
+            self._stack.callback(self._container.close)
             self._stream = self._best_stream()
             self._check_size(max_pixels)
             self._stream.thread_type = "AUTO"
@@ -104,16 +113,13 @@ class LibavSource:
     # --- Opening ------------------------------------------------------------------------------------------------------
 
     def _open(self, file: BinaryIO) -> Any:
-        options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
         try:
-            container = self._av.open(file, options=options, metadata_errors="replace", buffer_size=_READ_BYTES)
+            return open_container(self._av, file)
         except self._errors as error:
             if self._missing:
                 reason = "is truncated: it ends before the table of its frames does"
                 raise ClipError(f"{self._name} {reason}", "copy or download it again") from error
             raise ClipError(f"{self._name} is no video, or none that can be read", _FORMATS) from error
-        self._stack.callback(container.close)
-        return container
 
     def _best_stream(self) -> Any:
         streams = self._container.streams
@@ -173,7 +179,8 @@ class LibavSource:
             duration=duration,
             rotation=self._turn.degrees,
             pixel_aspect=1 / aspect if sideways else aspect,
-            variable=bool(
+            variable=stream.frames != 1
+            and bool(
                 stream.guessed_rate and stream.average_rate and abs(stream.guessed_rate / stream.average_rate - 1) > 0.01
             ),
             audio=bool(self._container.streams.audio),
@@ -222,8 +229,16 @@ class LibavSource:
         deep = self._transfer != "sdr"
         matrix = int(frame.colorspace)
         if matrix == _UNSPECIFIED:
-            matrix = _BT709 if frame.height >= _HD_HEIGHT else _BT601
-        rgb = frame.reformat(format="rgb48le" if deep else "rgb24", src_colorspace=matrix).to_ndarray()
+            matrix = BT709 if frame.height >= _HD_HEIGHT else _BT601
+        target = "rgb48le" if deep else "rgb24"
+        if frame.format.is_rgb or frame.format.has_palette:
+            rgb = frame.reformat(format=target).to_ndarray()
+        else:
+            # Both ranges are said, as PyAV 15 takes full range for limited once it is given a matrix.
+            full = int(frame.color_range) == FULL or frame.format.name.startswith("yuvj")
+            rgb = frame.reformat(
+                format=target, src_colorspace=matrix, src_color_range=FULL if full else LIMITED, dst_color_range=FULL
+            ).to_ndarray()
         return self._turn.apply(to_sdr(rgb, self._transfer) if deep else rgb)
 
 
