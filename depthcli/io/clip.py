@@ -105,7 +105,7 @@ class Selection:
         if start < 0 or (end is not None and exact(end) <= start):
             raise UsageError(f"no frame lies from {float(start):g} until before {float(end or 0):g} seconds")
         if self.fps is not None and not 0 < self.fps <= 1000:
-            raise UsageError(f"a rate of {float(self.fps):g} frames per second makes no sense", "0 to 1000 are possible")
+            raise UsageError(f"a rate of {float(self.fps):g} frames per second makes no sense", "1000 is the most")
         if self.stride < 1:
             raise UsageError(f"a stride of {self.stride} makes no sense", "1 takes every frame, 2 every second one")
         if self.max_frames is not None and self.max_frames < 1:

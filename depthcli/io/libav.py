@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, Optional
+from typing import Any, BinaryIO, Optional, Protocol
 
 import numpy as np
 
@@ -35,6 +35,16 @@ _HD_HEIGHT = 600
 _RESTART = Fraction(1)
 
 
+class Readable(Protocol):
+    """What libav reads from: a file, or a pipe that has no more than this."""
+
+    def read(self, count: int, /) -> bytes:
+        """Return up to so many bytes; none at the end."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
 def load_av() -> Any:
     """Return the module av. Raises DepthError where it cannot be imported."""
     try:
@@ -48,7 +58,7 @@ def load_av() -> Any:
     return av
 
 
-def open_container(av: Any, file: BinaryIO) -> Any:
+def open_container(av: Any, file: Readable) -> Any:
     """Return the open container of a file that stays open as long. Raises what PyAV raises."""
     # Not as `options`, which PyAV 15 hands to streams too, and crashes where these are found while reading.
     options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
@@ -58,7 +68,7 @@ def open_container(av: Any, file: BinaryIO) -> Any:
 class LibavSource:
     """A video file, or a stream from a pipe. Raises ClipError where it holds no video that can be decoded."""
 
-    def __init__(self, file: BinaryIO, name: str, path: Optional[Path] = None, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(self, file: Readable, name: str, path: Optional[Path] = None, max_pixels: int = MAX_PIXELS) -> None:
         self._av = load_av()
         self._name = name
         self._missing = missing_bytes(path) if path else 0
@@ -80,7 +90,7 @@ class LibavSource:
             self._turn = _turn(self._first)
             self._transfer = TRANSFERS.get(int(self._stream.codec_context.color_trc), "sdr")
             self._clock = _Clock(self._first, *self._rate())
-            self.info = self._describe()
+            self.info = self._describe(self._first)
         except BaseException:
             self.close()
             raise
@@ -112,7 +122,7 @@ class LibavSource:
 
     # --- Opening ------------------------------------------------------------------------------------------------------
 
-    def _open(self, file: BinaryIO) -> Any:
+    def _open(self, file: Readable) -> Any:
         try:
             return open_container(self._av, file)
         except self._errors as error:
@@ -133,7 +143,8 @@ class LibavSource:
         width, height = self._stream.codec_context.width, self._stream.codec_context.height
         if width * height > max_pixels:
             megapixels = f"{width * height / 1e6:.0f} megapixels, the limit is {max_pixels / 1e6:.0f}"
-            raise ClipError(f"{self._name} is too large: {width}x{height} pixels ({megapixels})", "make it smaller first")
+            reason = f"is too large: {width}x{height} pixels ({megapixels})"
+            raise ClipError(f"{self._name} {reason}", "make it smaller first")
 
     def _nothing(self) -> ClipError:
         codec = self._stream.codec_context.name
@@ -145,11 +156,16 @@ class LibavSource:
     def _rate(self) -> tuple[Fraction, Fraction]:
         """Return (frames per second, unit of the time stamps)."""
         guessed, average = self._stream.guessed_rate, self._stream.average_rate
-        rate = guessed if guessed and (not average or abs(guessed / average - 1) < 0.01) else average
+        rate = average if self._is_variable() else guessed or average
         return Fraction(rate or 25), Fraction(self._stream.time_base or 1 / Fraction(rate or 25))
 
-    def _describe(self) -> ClipInfo:
-        stream, context, first = self._stream, self._stream.codec_context, self._first
+    def _is_variable(self) -> bool:
+        """Return whether the least distance of two frames, by the index, is not their average one."""
+        guessed, average = self._stream.guessed_rate, self._stream.average_rate
+        return bool(guessed and average and self._stream.frames != 1 and abs(guessed / average - 1) > 0.01)
+
+    def _describe(self, first: Any) -> ClipInfo:
+        stream, context = self._stream, self._stream.codec_context
         rate, time_base = self._rate()
         sideways = self._turn.sideways
         aspect = Fraction(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1) or Fraction(1)
@@ -179,10 +195,7 @@ class LibavSource:
             duration=duration,
             rotation=self._turn.degrees,
             pixel_aspect=1 / aspect if sideways else aspect,
-            variable=stream.frames != 1
-            and bool(
-                stream.guessed_rate and stream.average_rate and abs(stream.guessed_rate / stream.average_rate - 1) > 0.01
-            ),
+            variable=self._is_variable(),
             audio=bool(self._container.streams.audio),
             codec=context.name,
             pixel_format=first.format.name,
@@ -212,7 +225,7 @@ class LibavSource:
             for frame in frames:
                 self._decoded += 1
                 yield frame
-            if packet is None or packet.dts is None and packet.size == 0:
+            if packet is None or (packet.dts is None and packet.size == 0):
                 return
 
     def _reason(self) -> str:
@@ -245,8 +258,8 @@ class LibavSource:
 class _Clock:
     """Time stamps as they should be: seconds since the first frame, each later than the one before.
 
-    A frame with no time stamp comes one period after the one before it. A time stamp that does not go on (repeated, or a
-    little back) becomes the least that does. One that goes back by more than a second is a clock that started again,
+    A frame with no time stamp comes one period after the one before it. A time stamp that does not go on (repeated, or
+    a little back) becomes the least that does. One that goes back by more than a second is a clock that started again,
     which goes on one period after the frame before.
     """
 

@@ -7,7 +7,7 @@ what is mastered today (1000 nits) to the white of SDR (203 nits, BT.2408), and 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -84,26 +84,27 @@ def _band_to_sdr(codes: np.ndarray, transfer: str) -> np.ndarray:
     brightest = light.max(axis=2)
     index = np.sqrt(brightest * np.float32(1 / PEAK)) * (_STEPS - 1)
     light *= _gain_table()[index.astype(np.int32)][..., None]
-    return _screen_table()[(np.sqrt(np.minimum(light * np.float32(1 / WHITE), 1)) * (_STEPS - 1) + 0.5).astype(np.int32)]
+    index = np.sqrt(np.minimum(light * np.float32(1 / WHITE), 1)) * (_STEPS - 1) + 0.5
+    return _screen_table()[index.astype(np.int32)]
 
 
 # Tables whose index is not a code go by the square root of light, which leaves enough steps for the dark.
 
 
-@lru_cache(maxsize=None)
+@cache
 def _light_table(transfer: str) -> np.ndarray:
     code = np.linspace(0, 1, _STEPS)
     return (pq_light(code) if transfer == "pq" else hlg_scene_light(code)).astype(np.float32)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _gain_table() -> np.ndarray:
     nits = np.square(np.linspace(0, 1, _STEPS)) * PEAK
     nits[0] = nits[1]
     return (compressed(nits) / nits).astype(np.float32)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _screen_table() -> np.ndarray:
     """BT.1886: a screen shows code^2.4."""
     return np.round(255 * np.power(np.square(np.linspace(0, 1, _STEPS)), 1 / 2.4)).astype(np.uint8)

@@ -242,7 +242,7 @@ class _FileWriter:
             text = json.dumps({**order.facts, "video": self.described()}, ensure_ascii=False)
             self._container.metadata["comment"] = text
             if order.sound:
-                self._sound = _Sound(self.av, order.sound, self._container, order.timing.origin, self.notes)
+                self._sound = self._find_sound(order.sound)
         except BaseException:
             self.close()
             raise
@@ -292,9 +292,16 @@ class _FileWriter:
             said["gray"] = {"bits": encoding.bits, "offset": encoding.lo, "scale": encoding.hi - encoding.lo}
         return said
 
+    def _find_sound(self, path: Path) -> Optional[_Sound]:
+        try:
+            return _Sound(self.av, path, self._container, self._order.timing.origin, self.notes)
+        except (self.av.FFmpegError, OSError, ValueError) as error:
+            self.notes.append(f"the sound cannot be read: {first_line(error)}")
+            return None
+
     def _video_stream(self) -> Any:
-        encoding, (height, width) = self._encoding, self._shape
-        stream = self._container.add_stream(encoding.codec, rate=self._order.timing.rate, options=dict(encoding.options))
+        encoding, (height, width), rate = self._encoding, self._shape, self._order.timing.rate
+        stream = self._container.add_stream(encoding.codec, rate=rate, options=dict(encoding.options))
         context = stream.codec_context
         stream.width, stream.height, stream.pix_fmt = width, height, encoding.pixel_format
         stream.time_base = context.time_base = Fraction(1, self._stamps.scale)
@@ -450,6 +457,10 @@ def _png(pixels: np.ndarray, target: IO[bytes], facts: Mapping[str, Any]) -> Non
     write_png(pixels, target, {TEXT_KEY: json.dumps(facts, ensure_ascii=False)})
 
 
+def _npz(values: np.ndarray, target: IO[bytes], facts: Mapping[str, Any]) -> None:
+    write_arrays(values, facts, target)
+
+
 @contextmanager
 def _open_folder(order: _Order, suffix: str, write: Callable[[np.ndarray, IO[bytes], Mapping[str, Any]], None]) -> Any:
     writer = _FolderWriter(order, suffix, write)
@@ -570,7 +581,7 @@ def _write_sidecar(path: Path, order: _Order, count: int, described: dict[str, A
 
 @contextmanager
 def _os_errors(av: Any, path: Path) -> Iterator[None]:
-    """Turn what libav says of the disk into the OSError it is, which atomic_path knows, and the rest into OutputError."""
+    """Turn what libav says of the disk into the OSError that atomic_path knows, the rest into OutputError."""
     try:
         yield
     except av.FFmpegError as error:
@@ -638,7 +649,7 @@ VIDEO_FORMATS: dict[str, VideoFormat] = {
             "_depth_npz",
             "a folder of NPZ, float32 numbers of the model",
             VALUES,
-            lambda order: _open_folder(order, ".npz", lambda values, target, facts: write_arrays(values, facts, target)),
+            lambda order: _open_folder(order, ".npz", _npz),
             sound=False,
         ),
     )
