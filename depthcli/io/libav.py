@@ -69,15 +69,15 @@ class LibavSource:
     """A video file, or a stream from a pipe. Raises ClipError where it holds no video that can be decoded."""
 
     def __init__(self, file: Readable, name: str, path: Optional[Path] = None, max_pixels: int = MAX_PIXELS) -> None:
-        self._av = load_av()
         self._name = name
         self._missing = missing_bytes(path) if path else 0
-        self._errors = (self._av.FFmpegError, OSError, ValueError, EOFError)
+        self._decoded = self._damaged = self._incomplete = 0
+        self._broken = ""
         self._stack = contextlib.ExitStack()
         self._stack.callback(file.close)
-        self._decoded = self._damaged = 0
-        self._broken = ""
         try:
+            self._av = load_av()
+            self._errors = (self._av.FFmpegError, OSError, ValueError, EOFError)
             self._container = self._open(file)
             self._stack.callback(self._container.close)
             self._stream = self._best_stream()
@@ -132,12 +132,12 @@ class LibavSource:
             raise ClipError(f"{self._name} is no video, or none that can be read", _FORMATS) from error
 
     def _best_stream(self) -> Any:
-        streams = self._container.streams
-        stream = streams.best("video")
-        if stream is None or "ATTACHED_PIC" in _disposition(stream) or not stream.codec_context:
-            what = "sound and no video" if streams.audio else "no video"
+        """Return the video stream with the most pixels, the first of several such."""
+        streams = _videos(self._container)
+        if not streams:
+            what = "sound and no video" if self._container.streams.audio else "no video"
             raise ClipError(f"{self._name} holds {what}", _FORMATS)
-        return stream
+        return max(streams, key=lambda stream: stream.codec_context.width * stream.codec_context.height)
 
     def _check_size(self, max_pixels: int) -> None:
         width, height = self._stream.codec_context.width, self._stream.codec_context.height
@@ -174,10 +174,9 @@ class LibavSource:
             duration = float(stream.duration * stream.time_base)
         elif self._container.duration:
             duration = self._container.duration / self._av.time_base
-        videos = [s for s in self._container.streams.video if "ATTACHED_PIC" not in _disposition(s)]
         notes = []
-        if len(videos) > 1:
-            notes.append(f"stream {stream.index}, the best of {len(videos)} with video")
+        if (videos := len(_videos(self._container))) > 1:
+            notes.append(f"stream {stream.index}, the largest of {videos} with video")
         if self._turn:
             notes.append(self._turn.note)
         if self._transfer != "sdr":
@@ -215,6 +214,10 @@ class LibavSource:
             except self._errors as error:
                 self._broken = first_line(error)
                 packet = None
+            # The half of a frame at the end of a file. Elsewhere it is but a warning, as where recordings were joined.
+            if packet is not None and packet.is_corrupt and self._missing:
+                self._damaged += 1
+                continue
             try:
                 frames = self._stream.codec_context.decode(packet)
             except EOFError:
@@ -224,6 +227,7 @@ class LibavSource:
                 frames = []
             for frame in frames:
                 self._decoded += 1
+                self._incomplete += frame.is_corrupt  # the decoder filled in what is missing from the frame before
                 yield frame
             if packet is None or (packet.dts is None and packet.size == 0):
                 return
@@ -236,6 +240,8 @@ class LibavSource:
             return f"is damaged: {printable(self._broken)[:100]}"
         if self._damaged:
             return f"is damaged: {self._damaged} packet{'s' * (self._damaged != 1)} could not be decoded"
+        if self._incomplete:
+            return f"is damaged: {self._incomplete} frame{'s' * (self._incomplete != 1)} came incomplete"
         return ""
 
     def _to_rgb(self, frame: Any) -> np.ndarray:
@@ -247,10 +253,11 @@ class LibavSource:
         if frame.format.is_rgb or frame.format.has_palette:
             rgb = frame.reformat(format=target).to_ndarray()
         else:
-            # Both ranges are said, as PyAV 15 takes full range for limited once it is given a matrix.
             full = int(frame.color_range) == FULL or frame.format.name.startswith("yuvj")
+            # The range of RGB has no meaning, but PyAV 15 heeds matrix and range only where the two ranges differ.
+            source, other = (FULL, LIMITED) if full else (LIMITED, FULL)
             rgb = frame.reformat(
-                format=target, src_colorspace=matrix, src_color_range=FULL if full else LIMITED, dst_color_range=FULL
+                format=target, src_colorspace=matrix, src_color_range=source, dst_color_range=other
             ).to_ndarray()
         return self._turn.apply(to_sdr(rgb, self._transfer) if deep else rgb)
 
@@ -321,8 +328,10 @@ def _turn(frame: Any) -> _Turn:
     return _Turn((1, 0, 0, 1))
 
 
-def _disposition(stream: Any) -> str:
-    return str(stream.disposition).upper()
+def _videos(container: Any) -> list[Any]:
+    """Return the streams with video that can be decoded, but the cover of a song."""
+    videos = (stream for stream in container.streams.video if stream.codec_context)
+    return [stream for stream in videos if "ATTACHED_PIC" not in str(stream.disposition).upper()]
 
 
 # --- Truncation -------------------------------------------------------------------------------------------------------
