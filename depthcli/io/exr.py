@@ -62,7 +62,7 @@ def read_exr(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         return values, json.loads(attributes[_FACTS])
     except FileNotFoundError as error:
         raise OutputError(f"{path} does not exist") from error
-    except (OSError, ValueError, KeyError, struct.error, zlib.error) as error:
+    except (OSError, ValueError, LookupError, struct.error, zlib.error) as error:
         raise OutputError(f"cannot read depth from {path}: {error}") from error
 
 

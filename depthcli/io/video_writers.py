@@ -174,7 +174,8 @@ _HEVC10 = _Encoding(
     "mp4",
     "libx265",
     "yuv420p10le",
-    (("crf", "12"), ("preset", "fast"), ("x265-params", "log-level=none:info=0:pools=4:frame-threads=2")),
+    # No B-frames: x265 gives a clip of one or two frames impossible time stamps where it may reorder them.
+    (("crf", "10"), ("preset", "fast"), ("x265-params", "log-level=none:info=0:pools=4:frame-threads=2:bframes=0")),
     threads=1,
     bits=10,
     lo=0,
