@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -35,6 +36,8 @@ from tests.io.clips import (
     number,
     scene,
     turn_header,
+    write_sound,
+    yuv_planes,
 )
 
 
@@ -387,11 +390,11 @@ def test_tone_mapped_gray_is_gray_from_black_to_white(transfer: str) -> None:
     ("suffix", "muxer"), [(".mkv", {}), (".avi", {}), (".mp4", {"movflags": "faststart"}), (".webm", {})]
 )
 def test_of_a_truncated_clip_comes_what_is_there_and_then_its_name(tmp_path: Path, suffix: str, muxer: dict) -> None:
-    codec, options = (
-        ("libvpx", {"b:v": "4M", "crf": "4"}) if suffix == ".webm" else ("libx264", {"crf": "0", "preset": "ultrafast"})
-    )
-    pixels = "yuv420p" if suffix == ".webm" else "yuv444p"
-    path = make_clip(tmp_path / f"a{suffix}", 40, codec=codec, pixel_format=pixels, options=options, muxer=muxer)
+    if suffix == ".webm":
+        kind = {"codec": "libvpx", "pixel_format": "yuv420p", "options": {"b:v": "4M", "crf": "4"}}
+    else:
+        kind = {"options": {"crf": "0", "preset": "ultrafast"}}
+    path = make_clip(tmp_path / f"a{suffix}", 40, muxer=muxer, **kind)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 6 // 10])
     frames, error = broken_off(path)
@@ -494,10 +497,6 @@ def test_bytes_turned_over_give_frames_or_one_line(tmp_path: Path) -> None:
 
 def test_what_cannot_be_opened_says_why(tmp_path: Path) -> None:
     sound = tmp_path / "a.m4a"
-    import av
-
-    from tests.io.clips import write_sound
-
     with av.open(str(sound), "w") as out:
         write_sound(out, out.add_stream("aac", rate=48000), 0.5)
     assert failure(sound).message == f"{sound} holds sound and no video"
@@ -628,8 +627,6 @@ def test_a_folder_without_pictures(tmp_path: Path) -> None:
 
 def y4m(frames: int) -> bytes:
     header = f"YUV4MPEG2 W{SIZE[0]} H{SIZE[1]} F24000:1001 Ip A1:1 C444\n".encode()
-    from tests.io.clips import yuv_planes
-
     planes = [np.round(yuv_planes(scene(index), BT601)).astype(np.uint8).tobytes() for index in range(frames)]
     return header + b"".join(b"FRAME\n" + plane for plane in planes)
 
