@@ -10,7 +10,9 @@ of cores and the day, so that a job that was interrupted ends with the files of 
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import json
 import math
 import os
@@ -221,6 +223,7 @@ def _open_file(order: _Order, encoding: _Encoding) -> Iterator[Writer]:
                 writer.finish()
         finally:
             writer.close()
+        # Before the file has its name, so that where there is a file there is its sidecar.
         _write_sidecar(path, order, writer.count, writer.described(), writer.notes)
 
 
@@ -418,7 +421,13 @@ class _Sound:
                 self._waiting = packet
                 return
             packet.stream = self._streams[packet.stream.index]
-            self._target.mux(packet)
+            try:
+                self._target.mux(packet)
+            except self._av.FFmpegError as error:
+                if not isinstance(error, ValueError):  # the disk, and not the sound
+                    raise
+                self._notes.append(f"the sound ends early: {first_line(error)}")
+                self._packets = iter(())
 
     def close(self) -> None:
         """Let go of the source."""
@@ -426,7 +435,7 @@ class _Sound:
         self._file.close()
 
     def _copied(self, stream: Any, codec: str) -> Any:
-        if codec not in self._target.supported_codecs:
+        if not _holds(self._av, self._target.format.name, stream):
             return None
         copied = self._target.add_stream_from_template(stream)
         if stream.language:
@@ -449,6 +458,17 @@ class _Sound:
             packet.dts -= shift
             packet.pts = packet.dts if packet.pts is None else packet.pts - shift
             yield packet
+
+
+def _holds(av: Any, container: str, stream: Any) -> bool:
+    """Return whether a container takes the sound of a stream, by trying: some list more than they can write."""
+    with contextlib.suppress(av.FFmpegError, ValueError):
+        trial = av.open(io.BytesIO(), "w", format=container)
+        with contextlib.suppress(av.FFmpegError), trial:  # which has no end, as it has no packets
+            trial.add_stream_from_template(stream)
+            trial.start_encoding()
+            return True
+    return False
 
 
 # --- A folder of files ------------------------------------------------------------------------------------------------

@@ -203,6 +203,12 @@ def test_sound_is_copied_as_it_is_and_in_time(tmp_path: Path, name: str) -> None
     assert max(abs(a - shift - b) for (a, _), (b, _) in zip(after, before)) < 0.0011
 
 
+def test_sound_of_a_broadcast_is_put_into_the_form_that_files_have(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "a.ts", 24, sound="aac", container="mpegts")
+    with av.open(str(write("mp4", tmp_path, 24, sound=source))) as container:
+        assert sum(frame.samples for frame in container.decode(audio=0)) >= 24 / RATE * 48000
+
+
 def test_the_offset_of_sound_against_frames_is_kept(tmp_path: Path) -> None:
     late = [Fraction(1, 2) + index / Fraction(25) for index in range(10)]
     source = make_clip(
