@@ -3,6 +3,7 @@
     DepthError                 1   nothing could be done
     ├── UsageError             2   an option or argument makes no sense
     ├── PictureError           1   one input picture cannot be read or is too large
+    ├── ClipError              1   a clip cannot be read, or not to its end
     ├── OutputError            1   a result cannot be written or read back
     │   └── DiskFullError      1   nothing more can be written: a job stops here
     ├── ModelError             4   the model or its weights
@@ -46,6 +47,20 @@ class UsageError(DepthError):
 
 class PictureError(DepthError):
     """An input picture cannot be read, is hostile, or is too large to be processed."""
+
+
+class ClipError(DepthError):
+    """A clip cannot be read, or not to its end.
+
+    Not a PictureError: that means that there is nothing, while here `frames` may have come before the damage, and what
+    was made of them is good.
+
+    frames: how many frames were decoded before this was raised.
+    """
+
+    def __init__(self, message: str, hint: str = "", frames: int = 0) -> None:
+        super().__init__(message, hint)
+        self.frames = frames
 
 
 class OutputError(DepthError):

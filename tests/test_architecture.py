@@ -88,6 +88,12 @@ def test_torch_stays_in_nets_and_its_engines() -> None:
     assert not found
 
 
+def test_libav_is_loaded_in_one_place() -> None:
+    """Where what it prints is turned off, and its absence is said in one line."""
+    found = [path.name for path in modules() if any(name.split(".")[0] == "av" for name in imports_of(path))]
+    assert found == ["libav.py"]
+
+
 def test_the_command_line_knows_no_network_and_no_engine() -> None:
     for path in (PACKAGE / "cli").glob("*.py"):
         rooms = {name.split(".")[1] for name in imports_of(path) if name.startswith("depthcli.")}
@@ -109,7 +115,7 @@ def test_light_import_and_help_load_nothing_heavy() -> None:
         loaded = set(
             subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
         )
-        assert not loaded & {"torch", "cv2", "PIL", "huggingface_hub", "safetensors"}, statement
+        assert not loaded & {"torch", "cv2", "PIL", "av", "huggingface_hub", "safetensors"}, statement
         if "cli" not in statement:
             assert "typer" not in loaded
 

@@ -10,7 +10,7 @@ import io
 import json
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,9 +36,13 @@ _BAND_BYTES = 1 << 19  # of a picture, packed at a time: what stays in the proce
 
 def write_npz(depth: DepthMap, target: IO[bytes]) -> None:
     """Write float32 numbers at the picture's size, uncompressed: `depth` (H, W) and `meta`, a JSON string."""
-    meta = np.array(json.dumps(_facts(depth)))
+    write_arrays(depth.values, _facts(depth), target)
+
+
+def write_arrays(values: np.ndarray, facts: Mapping[str, Any], target: IO[bytes]) -> None:
+    """Write the two arrays of an NPZ: values (H, W) float32, and facts as JSON."""
     whole = io.BytesIO()  # a zip file that meets a full disk in its middle complains once more when it is collected
-    np.savez(whole, depth=depth.values, meta=meta)
+    np.savez(whole, depth=values, meta=np.array(json.dumps(facts)))
     target.write(whole.getbuffer())
 
 
@@ -152,14 +156,19 @@ def _facts(depth: DepthMap) -> dict[str, Any]:
 
 
 def _write_png(pixels: np.ndarray, target: IO[bytes], depth: DepthMap, encoding: dict[str, Any]) -> None:
-    """Write (H, W, 3) uint8, (H, W) uint8 or (H, W) uint16 pixels and what they mean.
-
-    Not by Pillow, which tries five filters on each row: half of its time, and for depth maps "up" alone packs as well.
-    """
+    """Write (H, W, 3) uint8, (H, W) uint8 or (H, W) uint16 pixels and what they mean."""
     texts = {
         TEXT_KEY: json.dumps({**_facts(depth), "encoding": encoding}, ensure_ascii=False),
         "Description": f"{depth.kind.meaning}; model {depth.origin.model_title or depth.origin.model}",
     }
+    write_png(pixels, target, texts)
+
+
+def write_png(pixels: np.ndarray, target: IO[bytes], texts: Mapping[str, str]) -> None:
+    """Write (H, W, 3) uint8, (H, W) uint8 or (H, W) uint16 pixels, and text fields.
+
+    Not by Pillow, which tries five filters on each row: half of its time, and for depth maps "up" alone packs as well.
+    """
     color, bits = pixels.ndim == 3, 8 * pixels.itemsize
     level, strategy = _COLOR_PACKING if color else _GRAY8_PACKING if bits == 8 else _GRAY16_PACKING
     target.write(b"\x89PNG\r\n\x1a\n")

@@ -87,8 +87,8 @@ def read_picture(source: Source, name: str | None = None, max_pixels: int = MAX_
     too large, or no picture.
     """
     if isinstance(source, bytes):
-        return _read(BytesIO(source), _printable(name or "the picture"), max_pixels)
-    shown = _printable(name or str(source))
+        return _read(BytesIO(source), printable(name or "the picture"), max_pixels)
+    shown = printable(name or str(source))
     with _open_file(source, shown) as file:
         return _read(file, shown, max_pixels)
 
@@ -142,7 +142,7 @@ def may_be_listed(folder: Path | str) -> bool:
         return False
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """Return a name for one line on a terminal: line breaks, escape sequences and undecodable bytes are spelled out."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in name)
 
@@ -290,7 +290,7 @@ def _failure(error: Exception, name: str) -> PictureError:
         return PictureError(f"{name} is truncated: the file ends before the picture does", "copy or download it again")
     if isinstance(error, OSError) and error.errno == errno.EIO:
         return PictureError(f"{name} cannot be read from its disk", "check the disk")
-    reason = _printable(reason.strip())[:100] or type(error).__name__
+    reason = printable(reason.strip())[:100] or type(error).__name__
     return PictureError(f"{name} cannot be decoded: {reason}", "copy or download it again, or save it anew in a viewer")
 
 

@@ -1,0 +1,227 @@
+"""Clips in: a video file, a folder of frames, or a pipe, opened as one thing that yields frames.
+
+    with open_clip("holiday.mp4") as clip:
+        for frame in clip.frames(Selection(start=10, fps=12)):
+            ...  # frame.rgb, frame.time
+
+Memory does not grow with the length: one frame is held at a time.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO, Optional, Union
+
+import numpy as np
+
+from depthcli.errors import ClipError, PictureError
+from depthcli.io.clip import ClipInfo, Frame, Number, Selection, Shown, Source, exact_rate, frames_of
+from depthcli.io.images import MAX_PIXELS, is_picture, may_be_listed, picture_size, printable, read_picture
+from depthcli.io.libav import LibavSource
+
+__all__ = ["Clip", "ClipInfo", "Frame", "Selection", "open_clip"]
+
+STDIN = "-"
+FOLDER_RATE = Fraction(24)  # of a folder of frames, for which nobody said another: that of film
+
+
+class Clip:
+    """An open clip: its facts, and its frames, once."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._begun = False
+
+    @property
+    def info(self) -> ClipInfo:
+        """What is known of the clip."""
+        return self._source.info
+
+    def frames(self, selection: Selection = Selection(), skip: int = 0) -> Iterator[Frame]:  # noqa: B008
+        """Yield one Frame for every selected frame that can be decoded, in order; time stamps increase.
+
+        skip: the first so many selected frames are decoded and not yielded; those after them are the same bytes, with
+        the same index and time, as without. May be called once per open clip.
+
+        Raises ClipError, after the frames that could be decoded, where the clip is truncated or damaged: it names the
+        reason and how many frames were read.
+        """
+        if self._begun:
+            raise ValueError("the frames of a clip can be read once; open it again")
+        self._begun = True
+        return frames_of(self._source, selection, skip)
+
+
+@contextmanager
+def open_clip(
+    source: Union[Path, str],
+    rate: Optional[Number] = None,
+    size: Optional[tuple[int, int]] = None,
+    stdin: Optional[BinaryIO] = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[Clip]:
+    """Open a video file, a folder of frames, or "-" for what comes on stdin; closed at the end of the block.
+
+    rate: frames per second of a folder (24 where None) and of raw video. size: (width, height) of raw video, 8-bit RGB
+    without any header; None for y4m and every other stream that says itself what it is. stdin: read instead of
+    sys.stdin. max_pixels: a clip whose header claims more per frame is refused before anything is decoded.
+
+    Raises ClipError where it is missing, no video, has sound only, or not one frame of it can be decoded.
+    """
+    opened = _open(source, rate, size, stdin, max_pixels)
+    try:
+        yield Clip(opened)
+    finally:
+        opened.close()
+
+
+def _open(
+    source: Union[Path, str],
+    rate: Optional[Number],
+    size: Optional[tuple[int, int]],
+    stdin: Optional[BinaryIO],
+    max_pixels: int,
+) -> Source:
+    name = printable(str(source))
+    if str(source) == STDIN:
+        pipe = stdin or sys.stdin.buffer
+        return RawSource(pipe, size, rate, max_pixels) if size else LibavSource(_Pipe(pipe), "stdin", None, max_pixels)
+    path = Path(source)
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return FolderSource(path, name, exact_rate(rate) if rate else None, max_pixels)
+        if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
+            raise ClipError(f"{name} is not a file", "save it to a file, or send it to stdin and give - as its name")
+        if is_picture(path) and path.suffix.lower() not in (".gif", ".apng"):
+            raise ClipError(f"{name} is a picture", "depth image takes pictures")
+        if not path.stat().st_size:
+            raise ClipError(f"{name} is empty", "copy or download it again")
+        return LibavSource(path.open("rb"), name, path, max_pixels)
+    except FileNotFoundError as error:
+        raise ClipError(f"{name} does not exist", "check the path") from error
+    except PermissionError as error:
+        raise ClipError(f"{name} may not be read: permission denied", "check the file's permissions") from error
+    except OSError as error:
+        raise ClipError(f"{name} cannot be opened: {error.strerror or error}".lower(), "check the path") from error
+
+
+class _Pipe:
+    """A stream that can only be read on: libav would try to seek in anything that has the method."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def read(self, count: int) -> bytes:
+        return self._stream.read(count)
+
+    def close(self) -> None:
+        """Leave it open: it is not ours."""
+
+
+# --- A folder of frames -----------------------------------------------------------------------------------------------
+
+
+class FolderSource:
+    """The pictures of one folder in the order of their numbers, at a constant rate.
+
+    A picture that cannot be read leaves a gap, and is named at the end. Raises ClipError where there is none, or one of
+    them has another size by its header.
+    """
+
+    def __init__(self, folder: Path, name: str, rate: Optional[Fraction], max_pixels: int) -> None:
+        if not may_be_listed(folder):
+            raise ClipError(f"{name} may not be read: permission denied", "check the folder's permissions")
+        self._paths = sorted((path for path in folder.iterdir() if is_picture(path)), key=natural_order)
+        self._max_pixels = max_pixels
+        size = _common_size(self._paths, name)
+        notes = [f"{len(self._paths)} pictures"]
+        if rate is None:
+            notes.append(f"{float(FOLDER_RATE):g} frames per second, as nothing says another rate")
+        rate = rate or FOLDER_RATE
+        count = len(self._paths)
+        self.info = ClipInfo(
+            name, size, rate, 1 / rate, frames=count, duration=float(count / rate), codec="pictures", notes=tuple(notes)
+        )
+
+    def shown(self) -> Iterator[Shown]:
+        """Yield the pictures that can be read; then raise ClipError where one could not."""
+        failures: list[PictureError] = []
+        period = 1 / self.info.rate
+        for index, path in enumerate(self._paths):
+            try:
+                rgb = read_picture(path, max_pixels=self._max_pixels).rgb
+            except PictureError as error:
+                failures.append(error)
+                continue
+            yield Shown(index * period, period, lambda rgb=rgb: rgb)  # type: ignore[misc]
+        if failures:
+            read = len(self._paths) - len(failures)
+            more = f" and {len(failures) - 1} more" if len(failures) > 1 else ""
+            message = f"{failures[0].message}{more}; {read} of {len(self._paths)} frames could be read"
+            raise ClipError(message, failures[0].hint, read)
+
+    def close(self) -> None:
+        """Nothing is open between two pictures."""
+
+
+def natural_order(path: Path) -> list[tuple[int, int, str]]:
+    """Return what to sort paths by so that frame2 comes before frame10."""
+    pieces = re.findall(r"[0-9]+|[^0-9]+", path.name.lower())
+    return [(0, int(piece), piece) if piece.isdigit() else (1, 0, piece) for piece in pieces]
+
+
+def _common_size(paths: list[Path], name: str) -> tuple[int, int]:
+    sizes = {path: size for path in paths if (size := picture_size(path))}
+    if not sizes:
+        reason = "holds no picture" if not paths else "holds no picture that can be read"
+        raise ClipError(f"{name} {reason}", "give a video file, or a folder of frames")
+    counts = list(sizes.values())
+    common = max(counts, key=counts.count) if len(set(counts)) > 1 else counts[0]
+    for path, size in sizes.items():
+        if size != common:
+            raise ClipError(
+                "{} has {}x{} pixels, the other frames {}x{}".format(printable(str(path)), *size, *common),
+                "frames of a clip have one size: leave it out, or use depth dir",
+            )
+    return common
+
+
+# --- Raw video --------------------------------------------------------------------------------------------------------
+
+
+class RawSource:
+    """8-bit RGB without a header from a pipe. Raises ClipError where the rate is missing or a frame is cut short."""
+
+    def __init__(
+        self, stream: BinaryIO, size: tuple[int, int], rate: Optional[Number], max_pixels: int = MAX_PIXELS
+    ) -> None:
+        width, height = size
+        if not rate:
+            raise ClipError("raw video does not say its rate", "give its frames per second")
+        if min(size) < 1 or width * height > max_pixels:
+            raise ClipError(f"raw video of {width}x{height} pixels cannot be", "check its size")
+        self._stream, self._shape = stream, (height, width, 3)
+        frames_per_second = exact_rate(rate)
+        self.info = ClipInfo("stdin", size, frames_per_second, 1 / frames_per_second, codec="raw RGB")
+
+    def shown(self) -> Iterator[Shown]:
+        """Yield the frames; then raise ClipError where the last is not whole."""
+        period, length = 1 / self.info.rate, int(np.prod(self._shape))
+        index = 0
+        while len(data := self._stream.read(length)) == length:
+            rgb = np.frombuffer(data, np.uint8).reshape(self._shape)
+            yield Shown(index * period, period, lambda rgb=rgb: rgb)  # type: ignore[misc]
+            index += 1
+        if data or not index:
+            reason = f"ends within frame {index}; {index} could be read" if data else "is empty"
+            raise ClipError(f"stdin {reason}", "check the size and the sender", index)
+
+    def close(self) -> None:
+        """Leave stdin open: it is not ours."""

@@ -1,0 +1,677 @@
+"""Clips out: one row per format, and one way to write any of them, frame by frame.
+
+    with video_writer("mp4", path, size, Timing.of(clip.info, selection), facts) as writer:
+        for frame in ...:
+            writer.write(pixels, frame.time)
+
+What is given to a writer is ready: colours, codes or numbers. The same frames give the same bytes, whatever the number
+of cores and the day, so that a job that was interrupted ends with the files of one that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any, BinaryIO, Callable, Optional, Protocol
+
+import numpy as np
+
+from depthcli.errors import OutputError, UsageError, first_line
+from depthcli.io.atomic import atomic_path
+from depthcli.io.clip import ClipInfo, Selection
+from depthcli.io.depth_files import TEXT_KEY, write_arrays, write_png
+from depthcli.io.exr import write_exr
+from depthcli.io.libav import BT709, FULL, LIMITED, load_av, open_container
+
+# What a writer takes: its dtype and its axes behind the height and the width.
+COLOR, GRAY16, VALUES = "color", "gray16", "values"
+_TAKES: dict[str, tuple[type, tuple[int, ...]]] = {
+    COLOR: (np.uint8, (3,)),
+    GRAY16: (np.uint16, ()),
+    VALUES: (np.float32, ()),
+}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When frames are shown.
+
+    rate: frames per second, exact; the average where it varies. time_base: the unit in which the time stamps were
+    given, in seconds. origin: what time 0 is on the clock of the clip that the sound comes from, in seconds.
+    """
+
+    rate: Fraction
+    time_base: Fraction
+    origin: Fraction = Fraction(0)
+
+    @classmethod
+    def of(cls, info: ClipInfo, selection: Selection) -> Timing:
+        """Return the timing of what is selected of a clip."""
+        rate = selection.rate(info.rate)
+        return cls(rate, info.time_base if selection.fps is None else 1 / rate, info.origin)
+
+
+class Writer(Protocol):
+    """What takes the frames of one clip. notes: what could not be kept, known when the clip is whole."""
+
+    notes: list[str]
+
+    def write(self, pixels: np.ndarray, time: Fraction, duration: Optional[Fraction] = None) -> None:
+        """Take the next frame and when it is shown, in seconds; the first frame of all comes at 0 in the file.
+
+        duration: how long, for the last frame; one period where None. pixels: as the format takes them (`takes`).
+        Raises OutputError, DiskFullError where the disk is full.
+        """
+
+
+@dataclass(frozen=True)
+class VideoFormat:
+    """One format: its name, what is put behind a clip's stem (a file, or a folder of files), and what it is.
+
+    takes: what `Writer.write` is given: "color" (H, W, 3) uint8, "gray16" (H, W) uint16, or "values" (H, W) float32.
+    sound: the sound of the clip can go along.
+    """
+
+    name: str
+    ending: str
+    what: str
+    takes: str
+    open: Callable[[_Order], Any] = field(repr=False)
+    sound: bool = True
+
+    @property
+    def folder(self) -> bool:
+        """Whether a clip becomes a folder of files, and not one file."""
+        return not Path(self.ending).suffix
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What is to be written. size: (width, height) of the frames as given. sound: the clip to copy sound from."""
+
+    format: VideoFormat
+    path: Path
+    size: tuple[int, int]
+    timing: Timing
+    facts: Mapping[str, Any]
+    sound: Optional[Path]
+    pixel_aspect: Fraction
+
+
+@contextmanager
+def video_writer(
+    format: str,
+    path: Path,
+    size: tuple[int, int],
+    timing: Timing,
+    facts: Mapping[str, Any],
+    sound: Optional[Path] = None,
+    pixel_aspect: Fraction = Fraction(1),
+) -> Iterator[Writer]:
+    """Write one clip; the file appears, with its sidecar, when the block ends well, and not at all when it does not.
+
+    Of a folder each file appears when it is whole, and the sidecar in the end. The sidecar is `<path>.json`: `facts`,
+    and under `video` what the file is and how its codes become the numbers again.
+
+    size: (width, height) of the frames. sound: the clip whose sound is copied as it is, None for no sound; only where
+    the whole clip is written at its speed. Formats in folders take none.
+
+    Raises UsageError for an unknown format, OutputError where it cannot be written or not one frame came.
+    """
+    if format not in VIDEO_FORMATS:
+        raise UsageError(f"no video format is called {format!r}", f"choose from: {', '.join(VIDEO_FORMATS)}")
+    row = VIDEO_FORMATS[format]
+    order = _Order(row, path, size, timing, facts, sound if row.sound else None, pixel_aspect)
+    with row.open(order) as writer:
+        yield writer
+
+
+def side_by_side(rgb: np.ndarray, colored: np.ndarray) -> np.ndarray:
+    """Return the source beside its coloured depth, both (H, W, 3) uint8, as (H, 2 W, 3) for the format `side`."""
+    return np.hstack([rgb, colored])
+
+
+# --- One file with a container ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """How frames are encoded. lo, hi: the codes of gray 0 and 65535, None for colour. even: sizes have to be."""
+
+    container: str
+    codec: str
+    pixel_format: str
+    options: tuple[tuple[str, str], ...]
+    threads: int
+    full: bool = True
+    bits: int = 8
+    lo: Optional[int] = None
+    hi: int = 65535
+    tag: str = ""
+    even: tuple[int, int] = (2, 2)
+    muxer: tuple[tuple[str, str], ...] = ()
+
+
+_FASTSTART = (("movflags", "+faststart"),)
+# The number of threads is a part of what some encoders write, so it is a number and not that of the cores.
+_H264 = _Encoding(
+    "mp4",
+    "libx264",
+    "yuv420p",
+    (("crf", "18"), ("preset", "fast")),
+    threads=4,
+    full=False,
+    muxer=_FASTSTART,
+)
+_HEVC10 = _Encoding(
+    "mp4",
+    "libx265",
+    "yuv420p10le",
+    # No B-frames: x265 gives a clip of one or two frames impossible time stamps where it may reorder them.
+    (("crf", "10"), ("preset", "fast"), ("x265-params", "log-level=none:info=0:pools=4:frame-threads=2:bframes=0")),
+    threads=1,
+    bits=10,
+    lo=0,
+    hi=1023,
+    tag="hvc1",  # without which QuickTime does not play it
+    muxer=_FASTSTART,
+)
+_FFV1 = _Encoding(
+    "matroska",
+    "ffv1",
+    "gray16le",
+    (("level", "3"), ("slices", "4"), ("slicecrc", "1"), ("g", "1")),
+    threads=4,
+    bits=16,
+    lo=0,
+    even=(1, 1),
+)
+_PRORES = _Encoding(
+    "mov",
+    "prores_ks",
+    "yuv422p10le",
+    (("profile", "3"), ("vendor", "apl0")),
+    threads=4,
+    full=False,  # players take ProRes for limited range whatever it says
+    bits=10,
+    lo=64,
+    hi=940,
+    even=(2, 1),
+    muxer=_FASTSTART,
+)
+_BITEXACT = 1 << 23  # AV_CODEC_FLAG_BITEXACT: no version of the encoder in what it writes
+_SQUARE = Fraction(1)
+
+
+@contextmanager
+def _open_file(order: _Order, encoding: _Encoding) -> Iterator[Writer]:
+    path = order.path
+    with atomic_path(path) as partial:
+        writer = _FileWriter(order, encoding, partial)
+        try:
+            with _os_errors(writer.av, path):
+                yield writer
+                writer.finish()
+        finally:
+            writer.close()
+        # Before the file has its name, so that where there is a file there is its sidecar.
+        _write_sidecar(path, order, writer.count, writer.described(), writer.notes)
+
+
+class _FileWriter:
+    """One video stream, and the sound of the source, in one file."""
+
+    def __init__(self, order: _Order, encoding: _Encoding, partial: Path) -> None:
+        self.av = load_av()
+        self.notes: list[str] = []
+        self.count = 0
+        self._order, self._encoding = order, encoding
+        self._shape = _stored_shape(order.size, encoding.even)
+        self._stamps = _Stamps(order.timing)
+        self._sound: Optional[_Sound] = None
+        with _os_errors(self.av, order.path):
+            options = {"fflags": "+bitexact", **dict(encoding.muxer)}
+            self._container = self.av.open(str(partial), "w", format=encoding.container, options=options)
+        try:
+            self._stream = self._video_stream()
+            text = json.dumps({**order.facts, "video": self.described()}, ensure_ascii=False)
+            self._container.metadata["comment"] = text
+            if order.sound:
+                self._sound = self._find_sound(order.sound)
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, pixels: np.ndarray, time: Fraction, duration: Optional[Fraction] = None) -> None:
+        """Encode a frame; see Writer."""
+        _check(pixels, self._order)
+        frame = self._frame(_padded(pixels, self._shape))
+        ticks = self._stamps.ticks(time)
+        frame.pts, frame.time_base = ticks, Fraction(1, self._stamps.scale)
+        frame.duration = max(1, round((duration or 1 / self._order.timing.rate) * self._stamps.scale))
+        with _os_errors(self.av, self._order.path):
+            if self._sound:
+                self._sound.copy_until(Fraction(ticks, self._stamps.scale))
+            self._container.mux(self._stream.encode(frame))
+        self.count += 1
+
+    def finish(self) -> None:
+        """Write what the encoder still holds, and the rest of the sound."""
+        if not self.count:
+            raise OutputError(f"cannot write {self._order.path}: not one frame came")
+        self._container.mux(self._stream.encode(None))
+        if self._sound:
+            self._sound.copy_until(None)
+        self._container.close()
+
+    def close(self) -> None:
+        """Let go of the files, also of one that is not whole."""
+        if self._sound:
+            self._sound.close()
+        try:
+            self._container.close()
+        except (self.av.FFmpegError, OSError, ValueError):  # of what is thrown away nothing else is wanted
+            pass
+
+    def described(self) -> dict[str, Any]:
+        """Return what the file is, as its sidecar says it."""
+        encoding, (height, width) = self._encoding, self._shape
+        said: dict[str, Any] = {
+            "codec": encoding.codec,
+            "pixel_format": encoding.pixel_format,
+            "range": "full" if encoding.full else "limited",
+            "stored_size": [width, height],
+        }
+        if encoding.lo is not None:
+            # code = offset + gray / 65535 * scale
+            said["gray"] = {"bits": encoding.bits, "offset": encoding.lo, "scale": encoding.hi - encoding.lo}
+        return said
+
+    def _find_sound(self, path: Path) -> Optional[_Sound]:
+        try:
+            return _Sound(self.av, path, self._container, self._order.timing.origin, self.notes)
+        except (self.av.FFmpegError, OSError, ValueError) as error:
+            self.notes.append(f"the sound cannot be read: {first_line(error)}")
+            return None
+
+    def _video_stream(self) -> Any:
+        encoding, (height, width), rate = self._encoding, self._shape, self._order.timing.rate
+        stream = self._container.add_stream(encoding.codec, rate=rate, options=dict(encoding.options))
+        context = stream.codec_context
+        stream.width, stream.height, stream.pix_fmt = width, height, encoding.pixel_format
+        stream.time_base = context.time_base = Fraction(1, self._stamps.scale)
+        context.thread_count = encoding.threads
+        context.flags |= _BITEXACT
+        context.color_range = FULL if encoding.full else LIMITED
+        context.colorspace = context.color_primaries = context.color_trc = BT709  # all three are 1 in ITU-T H.273
+        if encoding.tag:
+            context.codec_tag = encoding.tag
+        if self._order.pixel_aspect != _SQUARE:
+            context.sample_aspect_ratio = self._order.pixel_aspect
+        return stream
+
+    def _frame(self, pixels: np.ndarray) -> Any:
+        encoding = self._encoding
+        if encoding.lo is None:
+            frame = self.av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
+            frame = frame.reformat(
+                format=encoding.pixel_format,
+                dst_colorspace=BT709,
+                src_color_range=FULL,
+                dst_color_range=FULL if encoding.full else LIMITED,
+            )
+        else:
+            # The planes are filled here: libav's own conversion scales gray from one range to another unasked.
+            height, width = pixels.shape
+            frame = self.av.VideoFrame(width, height, encoding.pixel_format)
+            codes = (pixels.astype(np.uint32) * (encoding.hi - encoding.lo) + 32767) // 65535 + encoding.lo
+            _fill(frame.planes[0], codes.astype("<u2"))
+            for plane in frame.planes[1:]:
+                _fill(plane, np.full((plane.height, plane.width), 1 << (encoding.bits - 1), "<u2"))
+        frame.color_range = FULL if encoding.full else LIMITED
+        frame.colorspace = BT709
+        return frame
+
+
+def _fill(plane: Any, values: np.ndarray) -> None:
+    """Copy values into a plane, whose rows may be longer than they are."""
+    rows = np.frombuffer(plane, np.uint8)[: plane.line_size * len(values)].reshape(len(values), plane.line_size)
+    rows[:, : values.shape[1] * values.itemsize] = np.ascontiguousarray(values).view(np.uint8)
+
+
+def _stored_shape(size: tuple[int, int], even: tuple[int, int]) -> tuple[int, int]:
+    """Return (height, width) in the file: 4:2:0 and 4:2:2 have no odd sizes."""
+    width, height = (-(-length // step) * step for length, step in zip(size, even))
+    return height, width
+
+
+def _padded(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Repeat the last row and column where the file needs one more; nothing is scaled."""
+    missing = [(0, want - have) for want, have in zip(shape, pixels.shape)]
+    if not any(after for _, after in missing):
+        return pixels
+    return np.pad(pixels, missing + [(0, 0)] * (pixels.ndim - 2), mode="edge")
+
+
+class _Stamps:
+    """Time stamps for a file: whole ticks of 1 / scale seconds, from 0 on, each later than the one before.
+
+    What lies as close to the grid of the rate as its unit allows is put on it, so that 24000/1001 stays that also where
+    the source rounds to milliseconds.
+    """
+
+    _FINEST = 2_000_000  # ticks per second, what players still take
+
+    def __init__(self, timing: Timing) -> None:
+        self._rate = timing.rate
+        self._slack = min(timing.time_base, 1 / (4 * timing.rate))
+        both = math.lcm(timing.rate.numerator, timing.time_base.denominator)
+        self.scale = next((s for s in (both, timing.rate.numerator) if s <= self._FINEST), 90000)
+        if self.scale < 1000:
+            self.scale *= 1000
+        self._first: Optional[Fraction] = None
+        self._last = -1
+
+    def ticks(self, time: Fraction) -> int:
+        """Return the next frame's time stamp."""
+        if self._first is None:
+            self._first = time
+        time -= self._first
+        nearest = round(time * self._rate) / self._rate
+        if abs(nearest - time) <= self._slack:
+            time = nearest
+        self._last = max(self._last + 1, round(time * self.scale))
+        return self._last
+
+
+class _Sound:
+    """The sound of a clip, copied packet by packet beside its frames, so that little of it is held."""
+
+    def __init__(self, av: Any, path: Path, target: Any, origin: Fraction, notes: list[str]) -> None:
+        self._av, self._target, self._origin, self._notes = av, target, origin, notes
+        self._file = path.open("rb")
+        self._source = open_container(av, self._file)
+        self._streams = {}
+        for stream in self._source.streams.audio:
+            codec = stream.codec_context.codec.canonical_name if stream.codec_context else "unknown"
+            copied = self._copied(stream, codec)
+            if copied is None:
+                notes.append(f"{target.format.name} cannot hold {codec} sound, which was left out")
+            else:
+                self._streams[stream.index] = copied
+        self._waiting: Optional[Any] = None
+        self._packets = self._read([s for s in self._source.streams.audio if s.index in self._streams])
+
+    def copy_until(self, time: Optional[Fraction]) -> None:
+        """Copy the sound that begins before a time of the new file, in seconds; all of it where None."""
+        while True:
+            packet, self._waiting = self._waiting or next(self._packets, None), None
+            if packet is None:
+                return
+            if time is not None and packet.dts * packet.time_base > time:
+                self._waiting = packet
+                return
+            packet.stream = self._streams[packet.stream.index]
+            try:
+                self._target.mux(packet)
+            except self._av.FFmpegError as error:
+                if not isinstance(error, ValueError):  # the disk, and not the sound
+                    raise
+                self._notes.append(f"the sound ends early: {first_line(error)}")
+                self._packets = iter(())
+
+    def close(self) -> None:
+        """Let go of the source."""
+        self._source.close()
+        self._file.close()
+
+    def _copied(self, stream: Any, codec: str) -> Any:
+        if not _holds(self._av, self._target.format.name, stream):
+            return None
+        copied = self._target.add_stream_from_template(stream)
+        if stream.language:
+            copied.metadata["language"] = stream.language
+        return copied
+
+    def _read(self, streams: list[Any]) -> Iterator[Any]:
+        packets = self._source.demux(*streams) if streams else iter(())
+        while True:
+            try:
+                packet = next(packets, None)
+            except (self._av.FFmpegError, OSError, ValueError) as error:
+                self._notes.append(f"the sound ends early: {first_line(error)}")
+                return
+            if packet is None:
+                return
+            if packet.dts is None or packet.size == 0:
+                continue
+            shift = round(self._origin / packet.time_base)
+            packet.dts -= shift
+            packet.pts = packet.dts if packet.pts is None else packet.pts - shift
+            yield packet
+
+
+def _holds(av: Any, container: str, stream: Any) -> bool:
+    """Return whether a container takes the sound of a stream, by trying: some list more than they can write."""
+    with contextlib.suppress(av.FFmpegError, ValueError):
+        trial = av.open(io.BytesIO(), "w", format=container)
+        with contextlib.suppress(av.FFmpegError), trial:  # which has no end, as it has no packets
+            trial.add_stream_from_template(stream)
+            trial.start_encoding()
+            return True
+    return False
+
+
+# --- A folder of files ------------------------------------------------------------------------------------------------
+
+
+def _png(pixels: np.ndarray, target: IO[bytes], facts: Mapping[str, Any]) -> None:
+    write_png(pixels, target, {TEXT_KEY: json.dumps(facts, ensure_ascii=False)})
+
+
+def _npz(values: np.ndarray, target: IO[bytes], facts: Mapping[str, Any]) -> None:
+    write_arrays(values, facts, target)
+
+
+@contextmanager
+def _open_folder(order: _Order, suffix: str, write: Callable[[np.ndarray, IO[bytes], Mapping[str, Any]], None]) -> Any:
+    writer = _FolderWriter(order, suffix, write)
+    yield writer
+    if not writer.count:
+        raise OutputError(f"cannot write {order.path}: not one frame came")
+    _write_sidecar(order.path, order, writer.count, {"times": writer.times}, writer.notes)
+
+
+class _FolderWriter:
+    """One file per frame, `frame_000000` being the first. Each holds the facts, and its own place in the clip."""
+
+    def __init__(self, order: _Order, suffix: str, write: Callable[..., None]) -> None:
+        self.notes: list[str] = []
+        self.times: list[float] = []
+        self._order, self._suffix, self._write = order, suffix, write
+
+    @property
+    def count(self) -> int:
+        return len(self.times)
+
+    def write(self, pixels: np.ndarray, time: Fraction, duration: Optional[Fraction] = None) -> None:
+        """Write a file; see Writer."""
+        _check(pixels, self._order)
+        facts = {**self._order.facts, "frame": {"index": self.count, "time": float(time)}}
+        path = self._order.path / f"frame_{self.count:06d}{self._suffix}"
+        with atomic_path(path) as partial, partial.open("wb") as stream:
+            self._write(pixels, stream, facts)
+        self.times.append(float(time))
+
+
+# --- A pipe -----------------------------------------------------------------------------------------------------------
+
+
+class PipeWriter:
+    """Frames for another program's stdin: raw, or y4m, which says its size and rate itself.
+
+    takes: "color" or "gray16". Raw is rgb24 or gray16le, row after row. y4m holds colour as 4:4:4 BT.709 in limited
+    range, gray as 16 bit in full range (`mono16`, an extension of FFmpeg), and one rate for all frames.
+
+    Raises UsageError where y4m is to hold a time stamp that its rate does not have, and BrokenPipeError where the other
+    program has gone.
+    """
+
+    def __init__(self, stream: BinaryIO, takes: str, size: tuple[int, int], timing: Timing, y4m: bool = False) -> None:
+        self.notes: list[str] = []
+        self._stream, self._takes, self._size, self._timing, self._y4m = stream, takes, size, timing, y4m
+        self._count = 0
+        self._first = Fraction(0)
+
+    def write(self, pixels: np.ndarray, time: Fraction, duration: Optional[Fraction] = None) -> None:
+        """Send a frame; see Writer."""
+        _check_pixels(pixels, self._takes, self._size)
+        self._first = time if not self._count else self._first
+        if self._y4m:
+            self._check_time(time - self._first)
+            if not self._count:
+                self._stream.write(self._header())
+            self._stream.write(b"FRAME\n")
+        planes = _yuv444(pixels) if self._y4m and self._takes == COLOR else pixels
+        self._stream.write(np.ascontiguousarray(planes, planes.dtype.newbyteorder("<")).tobytes())
+        self._count += 1
+
+    def _header(self) -> bytes:
+        rate, (width, height) = self._timing.rate, self._size
+        layout, full = ("mono16", "FULL") if self._takes == GRAY16 else ("444", "LIMITED")
+        header = f"YUV4MPEG2 W{width} H{height} F{rate.numerator}:{rate.denominator} Ip A1:1 C{layout}"
+        return f"{header} XCOLORRANGE={full}\n".encode()
+
+    def _check_time(self, time: Fraction) -> None:
+        if abs(time * self._timing.rate - self._count) > Fraction(1, 2):
+            raise UsageError(
+                f"y4m has one rate, and frame {self._count} comes at {float(time):.3f} seconds",
+                "give the rate to read the clip with",
+            )
+
+
+# Rows of BT.709 for codes of 0 to 255: Y', Cb, Cr in limited range.
+_TO_YUV = np.array(
+    [[0.2126, 0.7152, 0.0722], [-0.2126 / 1.8556, -0.7152 / 1.8556, 0.5], [0.5, -0.7152 / 1.5748, -0.0722 / 1.5748]],
+    np.float32,
+) * np.array([[219 / 255], [224 / 255], [224 / 255]], np.float32)
+
+
+def _yuv444(rgb: np.ndarray) -> np.ndarray:
+    """Return (3, H, W) uint8."""
+    planes = np.moveaxis(rgb.astype(np.float32) @ _TO_YUV.T, 2, 0) + np.array([16, 128, 128], np.float32)[:, None, None]
+    return np.round(planes).astype(np.uint8)
+
+
+# --- What they share --------------------------------------------------------------------------------------------------
+
+
+def _check(pixels: np.ndarray, order: _Order) -> None:
+    _check_pixels(pixels, order.format.takes, order.size)
+
+
+def _check_pixels(pixels: np.ndarray, takes: str, size: tuple[int, int]) -> None:
+    dtype, channels = _TAKES[takes]
+    if pixels.dtype != dtype or pixels.shape != (*size[::-1], *channels):
+        raise ValueError(f"{pixels.dtype} of {pixels.shape} for a clip of {takes} of {size[0]}x{size[1]} pixels")
+
+
+def _write_sidecar(path: Path, order: _Order, count: int, described: dict[str, Any], notes: list[str]) -> None:
+    video = {
+        "format": order.format.name,
+        "frames": count,
+        "rate": str(order.timing.rate),
+        "size": list(order.size),
+        **described,
+        "notes": notes,
+    }
+    sidecar = path.with_name(path.name + ".json")
+    with atomic_path(sidecar) as partial:
+        text = json.dumps({**order.facts, "video": video}, ensure_ascii=False, indent=2)
+        partial.write_text(text + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _os_errors(av: Any, path: Path) -> Iterator[None]:
+    """Turn what libav says of the disk into the OSError that atomic_path knows, the rest into OutputError."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        if error.errno in errno.errorcode:
+            raise OSError(error.errno, os.strerror(error.errno)) from error
+        raise OutputError(f"cannot write {path}: {first_line(error)}") from error
+
+
+VIDEO_FORMATS: dict[str, VideoFormat] = {
+    row.name: row
+    for row in (
+        VideoFormat(
+            "mp4",
+            "_depth.mp4",
+            "coloured depth as H.264, which plays everywhere",
+            COLOR,
+            lambda order: _open_file(order, _H264),
+        ),
+        VideoFormat(
+            "side",
+            "_depth_side.mp4",
+            "the clip and coloured depth side by side as H.264",
+            COLOR,
+            lambda order: _open_file(order, _H264),
+        ),
+        VideoFormat(
+            "ffv1",
+            "_depth.mkv",
+            "16-bit gray without loss, FFV1 in Matroska",
+            GRAY16,
+            lambda order: _open_file(order, _FFV1),
+        ),
+        VideoFormat(
+            "hevc10",
+            "_depth_hevc.mp4",
+            "10-bit gray as HEVC, small",
+            GRAY16,
+            lambda order: _open_file(order, _HEVC10),
+        ),
+        VideoFormat(
+            "prores",
+            "_depth.mov",
+            "10-bit gray as ProRes 422 HQ, for editors",
+            GRAY16,
+            lambda order: _open_file(order, _PRORES),
+        ),
+        VideoFormat(
+            "png16",
+            "_depth_png",
+            "a folder of 16-bit gray PNG",
+            GRAY16,
+            lambda order: _open_folder(order, ".png", _png),
+            sound=False,
+        ),
+        VideoFormat(
+            "exr",
+            "_depth_exr",
+            "a folder of EXR, float32 numbers of the model in Z and RGB",
+            VALUES,
+            lambda order: _open_folder(order, ".exr", write_exr),
+            sound=False,
+        ),
+        VideoFormat(
+            "npz",
+            "_depth_npz",
+            "a folder of NPZ, float32 numbers of the model",
+            VALUES,
+            lambda order: _open_folder(order, ".npz", _npz),
+            sound=False,
+        ),
+    )
+}
