@@ -15,8 +15,17 @@ _BAND_PIXELS = 1 << 17  # of a map, made at a time: half a megabyte, which stays
 def to_depth_map(output: np.ndarray, plan: InputPlan, row: ModelRow, origin: Origin | None = None) -> DepthMap:
     """Return the depth map of one picture from the network's (H, W) output.
 
-    Relative models answer disparity; metric ones a fraction of max_depth, which becomes metres here, or
-    metres.
+    Raises EngineError as `network_values` does.
+    """
+    values = resize_bilinear(network_values(output, plan, row), plan.picture_size)
+    values.flags.writeable = False  # ours alone: a DepthMap need not copy it
+    return DepthMap(values, row.kind, origin or Origin(), row.max_depth)
+
+
+def network_values(output: np.ndarray, plan: InputPlan, row: ModelRow) -> np.ndarray:
+    """Return the network's (H, W) output in the row's own kind and unit, float32, at the network's size.
+
+    Relative models answer disparity; metric ones a fraction of max_depth, which becomes metres here, or metres.
     Raises EngineError where the output holds NaN or infinity, as half precision can.
     """
     width, height = plan.input_size
@@ -25,11 +34,7 @@ def to_depth_map(output: np.ndarray, plan: InputPlan, row: ModelRow, origin: Ori
     output = output.astype(np.float32, copy=False)
     if not np.isfinite(output).all():
         raise EngineError("the network's answer holds NaN or infinity", "use --precision fp32")
-    if row.max_depth is not None:
-        output = output * np.float32(row.max_depth)
-    values = resize_bilinear(output, plan.picture_size)
-    values.flags.writeable = False  # ours alone: a DepthMap need not copy it
-    return DepthMap(values, row.kind, origin or Origin(), row.max_depth)
+    return output if row.max_depth is None else output * np.float32(row.max_depth)
 
 
 def resize_bilinear(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:

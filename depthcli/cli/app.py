@@ -21,6 +21,7 @@ from depthcli.cli import dir as dir_command
 from depthcli.cli import eval as eval_command
 from depthcli.cli import image as image_command
 from depthcli.cli import models, neuron
+from depthcli.cli import video as video_command
 from depthcli.cli.report import say, say_error
 from depthcli.errors import INTERRUPTED, DepthError
 from depthcli.version import __version__
@@ -48,7 +49,7 @@ class _Border(TyperGroup):
 app = typer.Typer(
     cls=_Border,
     name="depth",
-    help="Pictures to depth maps, with Depth Anything V2.",
+    help="Pictures and video to depth, with Depth Anything V2.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -67,11 +68,12 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
-    """Pictures to depth maps, with Depth Anything V2."""
+    """Pictures and video to depth, with Depth Anything V2."""
 
 
 app.command("image")(image_command.image)
 app.command("dir")(dir_command.directory)
+app.command("video")(video_command.video)
 app.command("eval")(eval_command.evaluate)
 app.command("bench")(bench_command.bench)
 app.command("compile")(compile_command.compile_command)

@@ -9,12 +9,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import FrameType
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
 from depthcli.errors import INTERRUPTED, SOME_FAILED, DepthError
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
+
+if TYPE_CHECKING:
+    from depthcli.jobs.clip import Progress
 
 _PLAIN_SECONDS = 10.0  # between two lines of progress where no terminal can show a bar
 _NAMED_FAILURES = 20
@@ -145,6 +148,82 @@ class Report:
             say(line)
 
 
+class ClipReport(Report):
+    """The same for clips, whose frames are many: how many are done, how fast, and how long it will take.
+
+    A bar on a terminal, a line now and then elsewhere, or JSON events.
+    """
+
+    _WORDS: ClassVar = {"depth": "depth", "write": "writing"}
+
+    def __enter__(self) -> ClipReport:
+        self._clip_bar: Any = None
+        self._stage = ("", "")
+        self._since, self._at_first, self._shown = 0.0, 0, 0.0
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def warn(self, line: str) -> None:
+        """Say something that also counts for those who want quiet."""
+        self._stderr(line)
+
+    def add(self, result: Result) -> None:
+        """Take note of one clip's result and show it."""
+        self.clear()
+        super().add(result)
+
+    def clear(self) -> None:
+        """Take the bar away."""
+        if self._clip_bar is not None:
+            self._clip_bar.stop()
+            self._clip_bar = None
+
+    def progress(self, event: Progress) -> None:
+        """Show how far a clip is."""
+        now = time.monotonic()
+        if self._stage != (event.clip, event.stage):
+            self.clear()
+            self._stage = (event.clip, event.stage)
+            # What was there before, of an earlier run, is no measure of how fast this one is.
+            self._since, self._at_first, self._shown = now, event.frames, now
+            return
+        fps = (event.frames - self._at_first) / max(now - self._since, 1e-9)
+        left = None if event.total is None else max(0.0, (event.total - event.frames) / max(fps, 1e-9))
+        if self._json:
+            if now - self._shown >= 1:
+                self._shown = now
+                self._stdout(_progress_json(event, fps, left))
+        elif self._quiet:
+            return
+        elif sys.stderr.isatty():
+            self._show_bar(event, fps)
+        elif now - self._shown >= _PLAIN_SECONDS:
+            self._shown = now
+            of = "" if event.total is None else f"/{event.total}"
+            eta = "" if left is None else f", about {_duration(left)} left"
+            say(f"{event.clip}: {self._WORDS[event.stage]}, {event.frames}{of} frames, {fps:.2f} fps{eta}")
+
+    def _show_bar(self, event: Progress, fps: float) -> None:
+        if self._clip_bar is None:
+            self._clip_bar = _start_clip_bar()
+            text = f"{os.path.basename(event.clip)}: {self._WORDS[event.stage]}"
+            self._task = self._clip_bar.add_task(text, total=event.total, fps="")
+        self._clip_bar.update(self._task, completed=event.frames, fps=f"{fps:.2f} fps")
+
+    def _stderr(self, line: str) -> None:
+        if self._clip_bar is not None:
+            self._clip_bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            say(line)
+
+
+def _progress_json(event: Progress, fps: float, left: Optional[float]) -> str:
+    eta = None if left is None else round(left, 1)
+    return json.dumps({"event": "progress", **asdict(event), "fps": round(fps, 3), "eta_s": eta})
+
+
 @dataclass
 class Stop:
     """Whether Ctrl-C or SIGTERM came. at_once: set while no file is at hand that could be finished first."""
@@ -188,6 +267,25 @@ def _start_bar(total: int) -> tuple[Any, Any]:
     )
     bar.start()
     return bar, bar.add_task("", total=total)
+
+
+def _start_clip_bar() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[fps]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    bar.start()
+    return bar
 
 
 def _duration(seconds: float) -> str:

@@ -26,6 +26,8 @@ SCHEMA = "depthcli/1"
 TEXT_KEY = "depthcli"
 MILLIMETRES = 1000.0
 FARTHEST_MILLIMETRE = 65535
+# How codes become numbers, as files say it.
+IN_MILLIMETRES = {"code": "millimetres", "scale": MILLIMETRES}
 SIDE_GAP = 50  # white pixels between photo and depth, as in the official scripts
 # zlib's level and strategy for colour, 8-bit gray and 16-bit gray; see docs/log.md for sizes and times
 _COLOR_PACKING = (4, zlib.Z_DEFAULT_STRATEGY)
@@ -36,7 +38,7 @@ _BAND_BYTES = 1 << 19  # of a picture, packed at a time: what stays in the proce
 
 def write_npz(depth: DepthMap, target: IO[bytes]) -> None:
     """Write float32 numbers at the picture's size, uncompressed: `depth` (H, W) and `meta`, a JSON string."""
-    write_arrays(depth.values, _facts(depth), target)
+    write_arrays(depth.values, facts_of(depth), target)
 
 
 def write_arrays(values: np.ndarray, facts: Mapping[str, Any], target: IO[bytes]) -> None:
@@ -69,11 +71,16 @@ def write_gray16(depth: DepthMap, target: IO[bytes]) -> None:
     Depth beyond 65.535 m is stored as 65535; `clamped_pixels` tells how many pixels that were.
     """
     if depth.kind is DepthKind.METRIC_DEPTH:
-        millimetres = np.round(depth.values.astype(np.float64) * MILLIMETRES)
-        encoding = {"code": "millimetres", "scale": MILLIMETRES, "clamped_pixels": clamped_pixels(depth)}
-        _write_png(np.clip(millimetres, 0, FARTHEST_MILLIMETRE).astype(np.uint16), target, depth, encoding)
+        encoding = {**IN_MILLIMETRES, "clamped_pixels": clamped_pixels(depth)}
+        _write_png(to_millimetres(depth), target, depth, encoding)
     else:
         _write_png(colors.to_gray16(depth), target, depth, _codes(depth, scale=65535, offset=0.0))
+
+
+def to_millimetres(depth: DepthMap) -> np.ndarray:
+    """Return (H, W) uint16 millimetres of a metric map; beyond 65.535 m it is 65535."""
+    millimetres = np.round(depth.values.astype(np.float64) * MILLIMETRES)
+    return np.clip(millimetres, 0, FARTHEST_MILLIMETRE).astype(np.uint16)
 
 
 def clamped_pixels(depth: DepthMap) -> int:
@@ -146,19 +153,26 @@ def _read_png(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 def _codes(depth: DepthMap, colormap: str | None = None, scale: int = 255, offset: float = 0.5) -> dict[str, Any]:
+    return in_nearness(depth.range, colormap, scale, offset)
+
+
+def in_nearness(
+    value_range: tuple[float, float], colormap: str | None = None, scale: int = 255, offset: float = 0.5
+) -> dict[str, Any]:
     """Return how codes become numbers: near is t = (code + offset) / scale, and t runs from lo to hi."""
-    lo, hi = depth.range
+    lo, hi = value_range
     return {"code": "nearness", "scale": scale, "offset": offset, "lo": lo, "hi": hi, "colormap": colormap}
 
 
-def _facts(depth: DepthMap) -> dict[str, Any]:
+def facts_of(depth: DepthMap) -> dict[str, Any]:
+    """Return what every file says of a map, with the name of the form it is said in."""
     return {"schema": SCHEMA, **describe(depth), "depthcli": __version__}
 
 
 def _write_png(pixels: np.ndarray, target: IO[bytes], depth: DepthMap, encoding: dict[str, Any]) -> None:
     """Write (H, W, 3) uint8, (H, W) uint8 or (H, W) uint16 pixels and what they mean."""
     texts = {
-        TEXT_KEY: json.dumps({**_facts(depth), "encoding": encoding}, ensure_ascii=False),
+        TEXT_KEY: json.dumps({**facts_of(depth), "encoding": encoding}, ensure_ascii=False),
         "Description": f"{depth.kind.meaning}; model {depth.origin.model_title or depth.origin.model}",
     }
     write_png(pixels, target, texts)

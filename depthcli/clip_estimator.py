@@ -1,0 +1,324 @@
+"""ClipEstimator: a model and what makes it steady. Frames in, depth maps of the network's size out, shot by shot.
+
+Two engines of steadiness behind one interface: a model for video, which sees 32 frames at once, and the filter of
+temporal/steady.py behind a model that sees one frame at a time. Both are taken in three steps, so that a job can read
+the next frame and settle the last one while the network runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Optional, Protocol
+
+import numpy as np
+
+from depthcli import weights as weight_files
+from depthcli.backends import EngineChoice, VideoBackend, open_video_backend
+from depthcli.depthmap import Origin
+from depthcli.errors import ModelError, UsageError
+from depthcli.estimator import DepthEstimator, ModelChoice, Prepared, Talk, resolve_model
+from depthcli.io.images import Picture
+from depthcli.memory import check_picture, free_memory
+from depthcli.postprocess import network_values, resize_bilinear
+from depthcli.preprocess import InputPlan, plan_clip_input, to_network_input
+from depthcli.temporal.steady import SteadyFilter
+from depthcli.temporal.windows import Windows
+from depthcli.weights import WeightsFile
+from depthcli.zoo import ModelRow, find_row
+
+STEADY = ("auto", "on", "off")
+State = dict[str, np.ndarray]
+# The sizes of which there is a model for video.
+_VIDEO_ENCODERS = ("vits", "vitb", "vitl")
+
+
+@dataclass(frozen=True)
+class ClipChoice:
+    """What a user said about steadiness.
+
+    steady: "auto" takes a model for video where its weights are here or can be fetched, else the filter; "on" takes the
+    filter behind a model for pictures; "off" leaves every frame as the model for pictures answers it. exact: a model
+    for video is aligned with the official code's arithmetic, at the size of the frames.
+    """
+
+    steady: str = "auto"
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steady not in STEADY:
+            raise UsageError(f"--steady {self.steady} means nothing", f"choose from: {', '.join(STEADY)}")
+        if self.exact and self.steady != "auto":
+            raise UsageError("--exact is about models for video", "leave out --steady")
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What a network gave for the frames so far. answers: in order. state: as ClipEstimator.run says."""
+
+    answers: Sequence[Any]
+    state: Optional[State]
+
+
+class ClipEstimator(Protocol):
+    """A loaded model for the frames of one clip, in order.
+
+    `prepare` may be called from any thread, `run` and `finish` from one thread and `settle` from one other, each in the
+    order of the frames. There are as many maps as frames, and they come in their order, though later. exact: every bit
+    of them counts.
+    """
+
+    row: ModelRow
+    weights: WeightsFile
+    exact: bool
+
+    @property
+    def engine(self) -> str:
+        """Engine, version, device, precision."""
+
+    def plan(self, size: tuple[int, int]) -> InputPlan:
+        """Return the plan for frames of (width, height). Raises PictureError where they do not fit the memory."""
+
+    def map_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return (width, height) of the maps for frames of (width, height)."""
+
+    def prepare(self, rgb: np.ndarray) -> Any:
+        """Return what `run` takes of a frame (H, W, 3) uint8."""
+
+    def run(self, prepared: Any, cut: bool) -> Step:
+        """Run the network; cut: a new shot begins with this frame.
+
+        The step's state, with that of `settled_state`, is all that is needed to go on behind its answers in another
+        process; None where the work cannot be left at this point.
+        """
+
+    def finish(self) -> Step:
+        """Return the answers that are still due: the clip has ended."""
+
+    def settle(self, answer: Any) -> np.ndarray:
+        """Return the map (H, W) float32 for one of a step's answers, in the kind and unit of the row."""
+
+    def settled_state(self) -> State:
+        """Return what `settle` keeps."""
+
+    def restore(self, run: State, settled: State) -> None:
+        """Go on from where those states were taken; what follows is the same, bit for bit. Empty ones begin a clip."""
+
+    def close(self) -> None:
+        """Free the device."""
+
+
+def open_clip_estimator(
+    choice: ModelChoice,
+    engine: EngineChoice,
+    clip: ClipChoice,
+    input_size: Optional[int] = None,
+    talk: Talk = lambda line: None,
+) -> ClipEstimator:
+    """Return the estimator that was chosen, loaded; may download.
+
+    input_size: length of the network input's shorter side in pixels, None for the model's own. talk: takes a line at a
+    time about downloads and fallbacks. Raises UsageError, ModelError or EngineError.
+    """
+    row, weights = resolve_clip_model(choice, clip, talk)
+    if not row.temporal:
+        if clip.exact:
+            raise UsageError("--exact is about models for video", f"leave it out, as {row.name} is one for pictures")
+        named = replace(choice, model=row.name, encoder="auto", metric=None, checkpoint=weights.path)
+        estimator = DepthEstimator(
+            named,
+            input_size=input_size,
+            device=engine.device,
+            backend=engine.backend,
+            precision=engine.precision,
+            calibration=engine.calibration,
+            talk=talk,
+        )
+        return FrameByFrame(estimator, steady=clip.steady != "off")
+    if input_size is not None:
+        row = replace(row, input_size=input_size)
+    return WindowByWindow(row, weights, open_video_backend(row, weights, engine, choice.trust, talk), clip.exact)
+
+
+def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, talk: Talk) -> tuple[ModelRow, WeightsFile]:
+    """Return the row and the weights file for a clip; may download.
+
+    Where nothing but a size was named, a model for video is taken if it can be had. Raises UsageError for a model for
+    video that the filter is asked for, ModelError where no weights can be had.
+    """
+    if choice.checkpoint is not None and choice.model is None and choice.metric is None:
+        row = weight_files.row_for_checkpoint(choice.checkpoint)
+        if row is not None and row.temporal and choice.encoder in ("auto", row.encoder):
+            choice = replace(choice, model=row.name, encoder="auto")
+    free = choice.model is None and choice.metric is None and choice.checkpoint is None
+    encoder = "vits" if choice.encoder == "auto" else choice.encoder
+    if clip.steady == "auto" and free and encoder in _VIDEO_ENCODERS:
+        row = find_row(f"vda-{encoder}")
+        try:
+            return row, weight_files.obtain(row, offline=choice.offline, talk=talk)
+        except ModelError:
+            talk(f"the weights of {row.name} are not here and cannot be fetched: one frame at a time, then steadied")
+    row, weights = resolve_model(choice, talk, video=True)
+    if row.temporal and clip.steady != "auto":
+        raise UsageError(f"{row.name} is steady by itself", "leave out --steady, or name a model for pictures")
+    return row, weights
+
+
+class FrameByFrame:
+    """A model for pictures, one frame at a time; steady: with the filter behind it."""
+
+    exact = False
+
+    def __init__(self, estimator: DepthEstimator, steady: bool) -> None:
+        self._estimator, self._steady = estimator, steady
+        self.row, self.weights = estimator.row, estimator.weights
+        self._filter = SteadyFilter(metric=self.row.metric)
+
+    @property
+    def engine(self) -> str:
+        """Engine, version, device, precision."""
+        return self._estimator.engine
+
+    def plan(self, size: tuple[int, int]) -> InputPlan:
+        """See ClipEstimator."""
+        return self._estimator.plan(_picture(np.broadcast_to(np.uint8(0), (*size[::-1], 3))))
+
+    def map_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """See ClipEstimator."""
+        return self.plan(size).input_size
+
+    def prepare(self, rgb: np.ndarray) -> Prepared:
+        """See ClipEstimator."""
+        return self._estimator.prepare(_picture(rgb))
+
+    def run(self, prepared: Prepared, cut: bool) -> Step:
+        """See ClipEstimator. There is one answer for each frame, and nothing is kept."""
+        output = self._estimator.run([prepared])[0]
+        return Step([(prepared, output, cut)], {})
+
+    def finish(self) -> Step:
+        """See ClipEstimator."""
+        return Step([], {})
+
+    def settle(self, answer: tuple[Prepared, np.ndarray, bool]) -> np.ndarray:
+        """See ClipEstimator."""
+        prepared, output, cut = answer
+        values = network_values(output, prepared.plan, self.row)
+        if not self._steady:
+            return values
+        if cut:
+            self._filter = SteadyFilter(metric=self.row.metric)
+        return self._filter.feed(prepared.picture.rgb, values)
+
+    def settled_state(self) -> State:
+        """See ClipEstimator."""
+        return self._filter.state()
+
+    def restore(self, run: State, settled: State) -> None:
+        """See ClipEstimator."""
+        self._filter.restore(settled)
+
+    def close(self) -> None:
+        """See ClipEstimator."""
+        self._estimator.close()
+
+
+class WindowByWindow:
+    """A model for video, over windows of 32 frames; exact: as the official code aligns them."""
+
+    def __init__(self, row: ModelRow, weights: WeightsFile, backend: VideoBackend, exact: bool) -> None:
+        self.row, self.weights, self._backend, self.exact = row, weights, backend, exact
+        self._shot: Optional[Windows] = None
+        self._size = (0, 0)
+
+    @property
+    def engine(self) -> str:
+        """Engine, version, device, precision."""
+        return self._backend.description
+
+    def plan(self, size: tuple[int, int]) -> InputPlan:
+        """See ClipEstimator."""
+        check_picture(size, free_memory())
+        plan = plan_clip_input(*size, self.row.input_size)
+        self._backend.check(plan)
+        return plan
+
+    def map_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """See ClipEstimator. The official code aligns maps of the frames' own size."""
+        return size if self.exact else self.plan(size).input_size
+
+    def prepare(self, rgb: np.ndarray) -> tuple[tuple[int, int], np.ndarray]:
+        """See ClipEstimator."""
+        size = rgb.shape[1], rgb.shape[0]
+        return size, to_network_input(rgb, plan_clip_input(*size, self.row.input_size))
+
+    def run(self, prepared: tuple[tuple[int, int], np.ndarray], cut: bool) -> Step:
+        """See ClipEstimator. Answers come by windows; between them the work cannot be left."""
+        self._size, image = prepared
+        due: list[np.ndarray] = []
+        if cut and self._shot is not None:
+            due, self._shot = self._shot.finish(), None
+        if self._shot is None:
+            self._shot = self._new_shot()
+        final = self._shot.feed(image)
+        return Step([*due, *final], self._shot.state() if final else None)
+
+    def finish(self) -> Step:
+        """See ClipEstimator."""
+        due = [] if self._shot is None else self._shot.finish()
+        self._shot = None
+        return Step(due, None)
+
+    def settle(self, answer: np.ndarray) -> np.ndarray:
+        """See ClipEstimator."""
+        height, width = answer.shape
+        return network_values(answer, InputPlan((width, height), (width, height)), self.row)
+
+    def settled_state(self) -> State:
+        """See ClipEstimator."""
+        return {}
+
+    def restore(self, run: State, settled: State) -> None:
+        """See ClipEstimator."""
+        self._shot = None
+        if run:
+            self._shot = self._new_shot()
+            self._shot.restore(run)
+
+    def close(self) -> None:
+        """See ClipEstimator."""
+        self._backend.close()
+
+    def _new_shot(self) -> Windows:
+        resize = (lambda values: resize_bilinear(values, self._size)) if self.exact else None
+        return Windows(self._backend, metric=self.row.metric, exact=self.exact, resize=resize)
+
+
+def origin_of_clip(estimator: ClipEstimator, plan: InputPlan, source: str) -> Origin:
+    """Return where the maps of a clip come from."""
+    row, weights = estimator.row, estimator.weights
+    published = weight_files.is_published(row, weights)
+    return Origin(
+        model=row.name,
+        model_title=row.title if published else f"{weights.path.name}, a {row.name} of its own",
+        sha256=weights.sha256,
+        licence=row.licence if published else "",
+        engine=estimator.engine,
+        input_size=plan.input_size,
+        source=source,
+    )
+
+
+def join_states(**parts: Mapping[str, np.ndarray]) -> State:
+    """Return several states as one: the arrays of each under its name."""
+    return {f"{name}/{key}": value for name, part in parts.items() for key, value in part.items()}
+
+
+def part_of(state: Mapping[str, np.ndarray], name: str) -> State:
+    """Return one of the states that were joined."""
+    prefix = f"{name}/"
+    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _picture(rgb: np.ndarray) -> Picture:
+    return Picture(rgb, "frame", ())

@@ -1,0 +1,566 @@
+"""The clip job: one clip through one model into files, in memory that does not grow, going on where it was left.
+
+Two passes. The first makes the depth: a thread reads, this one runs the network, another settles and spools. The second
+shows it, in the range of the whole clip, which is known by then. What a run leaves behind, whatever ended it, is a
+spool of whole shards, from which the next one goes on to the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO, Callable, Optional, Union
+
+import numpy as np
+
+from depthcli.clip_estimator import ClipEstimator, State, Step, join_states, origin_of_clip, part_of
+from depthcli.colormap import DEFAULT_COLORMAP, to_color, to_gray16
+from depthcli.cores import usable_cores
+from depthcli.depthmap import DepthMap, Origin
+from depthcli.errors import ClipError, DepthError, DeviceLostError, DiskFullError, ModelError, UsageError
+from depthcli.io.clip import ClipInfo, Frame, Number, Selection
+from depthcli.io.depth_files import IN_MILLIMETRES, facts_of, in_nearness, to_millimetres
+from depthcli.io.spool import Spool, SpooledFrame, bytes_per_frame, check_disk
+from depthcli.io.video import STDIN, Clip, open_clip
+from depthcli.io.video_writers import (
+    COLOR,
+    GRAY16,
+    VALUES,
+    VIDEO_FORMATS,
+    PipeWriter,
+    Timing,
+    side_by_side,
+    video_writer,
+)
+from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
+from depthcli.jobs.pipeline import Lane
+from depthcli.postprocess import resize_bilinear
+from depthcli.temporal.cuts import CutDetector
+from depthcli.temporal.ranges import StreamRange, ValueRange
+from depthcli.version import __version__
+from depthcli.weights import Talk
+from depthcli.zoo import ModelRow
+
+MAKING, WRITING = "depth", "write"
+# Formats whose 16 bits hold the millimetres of a metric model, as those of a picture do; those of 10 bits cannot.
+_MILLIMETRES = ("ffv1", "png16")
+_AHEAD = 3  # frames that are read, and answers that are settled, beside the one in the network
+# What a kill may cost: shards are kept when they are large, or after so many seconds.
+_KEEP_SECONDS = 30.0
+# Of the range of a stream, which is not known before its end: how many frames it looks ahead.
+_LOOK_AHEAD = 30
+PIPES = {"y4m": (COLOR, True), "rgb24": (COLOR, False), "gray16le": (GRAY16, False)}
+
+
+@dataclass(frozen=True)
+class ClipJob:
+    """What is to be done with one clip.
+
+    source: a video file, a folder of frames, or "-" for stdin. outputs: (format, path) of each file or folder to write.
+    rate, size: of raw video on stdin; rate also of a folder. value_range: (lo, hi) that is shown, in the numbers of the
+    model; None for that of the whole clip. scenes: begin anew at cuts. if_exists: skip, overwrite or error where all
+    outputs are there. settings: the options that shape the maps, ready for JSON.
+    """
+
+    source: Union[Path, str]
+    outputs: Sequence[tuple[str, Path]]
+    selection: Selection = field(default_factory=Selection)
+    rate: Optional[Number] = None
+    size: Optional[tuple[int, int]] = None
+    colormap: str = DEFAULT_COLORMAP
+    value_range: Optional[tuple[float, float]] = None
+    scenes: bool = True
+    if_exists: str = "skip"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_range(self.value_range)
+        source = os.path.realpath(self.source)
+        for _, path in self.outputs:
+            if os.path.realpath(path) == source:
+                raise UsageError(f"the result would replace the clip {path}", "use another -o")
+
+    @property
+    def name(self) -> str:
+        """What to call the clip."""
+        return "stdin" if self.source == STDIN else str(self.source)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """What is written."""
+        return tuple(path for _, path in self.outputs)
+
+    @property
+    def exact(self) -> bool:
+        """Whether a format wants the very numbers of the maps, for which 16 bits are too few."""
+        return any(VIDEO_FORMATS[name].takes == VALUES for name, _ in self.outputs)
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where the depth is kept while it is made: beside the first output, of a name that only this job has."""
+        path = self.paths[0]
+        own = f"-{os.getpid()}" if self.source == STDIN else ""  # nobody can send the same stream again to go on from
+        return path.with_name(f".{path.name}{own}.depthcli-spool")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a clip is. stage: "depth" or "write". frames: done of about `total`, None where nobody knows."""
+
+    clip: str
+    stage: str
+    frames: int
+    total: Optional[int]
+
+
+Events = Generator[Union[Progress, Result], None, None]
+
+
+def check_range(value_range: Optional[tuple[float, float]]) -> None:
+    """Raise UsageError for a range that is none."""
+    if value_range is not None and not -np.inf < value_range[0] < value_range[1] < np.inf:
+        raise UsageError(f"a range from {value_range[0]:g} to {value_range[1]:g} is none", "give --range as 0,80")
+
+
+def run_clip(
+    job: ClipJob,
+    load: Callable[[], ClipEstimator],
+    stop: Callable[[], bool] = lambda: False,
+    talk: Talk = lambda line: None,
+) -> Events:
+    """Do the job; yield how far it is, and in the end one Result, unless it was stopped.
+
+    load: returns the estimator; called when the clip has been opened. stop: asked between frames; where it says True
+    the work so far is kept and the job ends. What is wrong with the clip or its outputs becomes a Result; ModelError,
+    DeviceLostError and DiskFullError are raised, as they would end every other clip too.
+    """
+    started = time.perf_counter()
+    settled = _settled_already(job)
+    if settled is not None:
+        yield settled
+        return
+    try:
+        with open_clip(job.source, job.rate, job.size) as clip:
+            estimator = load()
+            yield from _Work(job, clip, estimator, stop, talk, started).events()
+    except (ModelError, DeviceLostError, DiskFullError, UsageError):
+        raise
+    except (DepthError, MemoryError) as error:
+        yield _failed(job, error, started)
+
+
+def _settled_already(job: ClipJob) -> Optional[Result]:
+    """Return the result of a job whose outputs are all there, or None where it is to be done."""
+    if job.if_exists == "overwrite" or not all(_is_whole(path) for path in job.paths):
+        return None
+    if job.if_exists == "error":
+        return Result(job.name, _texts(job), FAILED, error=f"{job.paths[0]} is there already", code=1)
+    return Result(job.name, _texts(job), SKIPPED)
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether an output is done: a file that is there is whole, and a folder when its sidecar is there."""
+    return path.is_file() or (path.is_dir() and path.with_name(path.name + ".json").is_file())
+
+
+def _texts(job: ClipJob) -> tuple[str, ...]:
+    return tuple(map(str, job.paths))
+
+
+def _failed(job: ClipJob, error: Union[DepthError, MemoryError], started: float) -> Result:
+    code = error.exit_code if isinstance(error, DepthError) else 1
+    words = str(error) if isinstance(error, DepthError) else "the machine ran out of memory"
+    return Result(job.name, _texts(job), FAILED, _ms(started), error=words, code=code)
+
+
+def _ms(started: float) -> float:
+    return round(1000 * (time.perf_counter() - started), 1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """A frame that was read. cuts: the state of the detector behind it."""
+
+    time: Fraction
+    duration: Fraction
+    prepared: Any
+    cut: bool
+    cuts: State
+
+
+class _Work:
+    """One clip under way."""
+
+    def __init__(
+        self,
+        job: ClipJob,
+        clip: Clip,
+        estimator: ClipEstimator,
+        stop: Callable[[], bool],
+        talk: Talk,
+        started: float,
+    ) -> None:
+        self._job, self._clip, self._estimator = job, clip, estimator
+        self._stop, self._talk, self._started = stop, talk, started
+        self._info = clip.info
+        self._total = job.selection.count(clip.info)
+        self._plan = estimator.plan(clip.info.size)
+
+    def events(self) -> Events:
+        """Make the depth, unless it is in the spool, and write it."""
+        for note in self._info.notes:
+            self._talk(f"{self._info.name}: {note}")
+        job, size = self._job, self._estimator.map_size(self._info.size)
+        exact = job.exact or self._estimator.exact
+        need = (self._total or 0) * bytes_per_frame(size, exact)
+        with Spool(job.spool_folder, self._identity(), exact) as spool:
+            if spool.begun_anew:
+                self._talk(f"{self._info.name}: what was left of a run with other options is not used")
+            free = check_disk(job.spool_folder, need - spool.frames * bytes_per_frame(size, exact))
+            if self._total and spool.ended is None:
+                self._talk(
+                    f"{self._info.name}: about {self._total} frames; while it is made their depth takes "
+                    f"{_gigabytes(need)} on disk, {_gigabytes(free)} are free"
+                )
+            if spool.ended is None:
+                yield from self._make(spool)
+            if spool.ended is None:
+                return  # stopped
+            try:
+                notes = yield from _write(job, self._info, self._estimator.row, self._origin(), spool, self._stop)
+            except _StopError:
+                return
+            damage = spool.ended["damage"]
+            spool.remove()
+        yield Result(
+            job.name,
+            _texts(job),
+            FAILED if damage else DONE,
+            _ms(self._started),
+            error=f"{damage}; the depth of what could be read is there" if damage else "",
+            code=ClipError.exit_code if damage else 0,
+            notes=(*self._info.notes, *notes),
+            model=self._estimator.row.name,
+            weights=self._estimator.weights.sha256,
+            settings=" ".join(f"{name}={value}" for name, value in job.settings.items() if value is not None),
+        )
+
+    def _origin(self) -> Origin:
+        return origin_of_clip(self._estimator, self._plan, Path(self._info.name).name)
+
+    def _identity(self) -> dict[str, Any]:
+        """Return what makes the maps what they are."""
+        job = self._job
+        return {
+            "depthcli": __version__,
+            "clip": _identity_of(job.source),
+            "selection": repr(job.selection),
+            "raw": [str(job.rate), job.size],
+            "scenes": job.scenes,
+            "weights": self._estimator.weights.sha256,
+            "model": self._estimator.row.name,
+            "engine": self._estimator.engine,
+            "input": self._plan.input_size,
+            "settings": dict(job.settings),
+        }
+
+    # --- The first pass -----------------------------------------------------------------------------------------------
+
+    def _make(self, spool: Spool) -> Iterator[Progress]:
+        """Make the depth of all frames that are not in the spool yet."""
+        state = spool.state() or {}
+        fed = int(state.get("fed", 0))
+        settler = _Settler(self._estimator, spool, state)
+        self._estimator.restore(part_of(state, "run"), part_of(state, "settled"))
+        cuts = CutDetector()
+        if state:
+            cuts.restore(part_of(state, "cuts"))
+            self._talk(f"{self._info.name}: going on behind frame {spool.frames}")
+        damage: Optional[ClipError] = None
+        frames = self._clip.frames(self._job.selection, fed)
+        with closing(frames), Lane[Optional[_Read]](1) as reading, Lane[None](1) as settling:  # type: ignore[type-var]
+            for _ in range(_AHEAD):
+                reading.put(self._read, frames, cuts)
+            while not self._stop():
+                try:
+                    item = reading.take()
+                except ClipError as error:
+                    damage, item = error, None
+                if item is None:
+                    break
+                reading.put(self._read, frames, cuts)
+                step = self._estimator.run(item.prepared, item.cut)
+                fed += 1
+                settling.put(settler.settle, step, item, fed)
+                while len(settling) > _AHEAD:
+                    settling.take()
+                yield Progress(self._info.name, MAKING, fed, self._total)
+            else:
+                while settling:
+                    settling.take()
+                settler.keep()
+                return
+            settling.put(settler.settle, self._estimator.finish(), None, fed)
+            while settling:
+                settling.take()
+        if not fed:
+            raise damage or ClipError(f"{self._info.name} has no frame that was asked for", "see --start and --end")
+        spool.end({"frames": fed, "range": settler.range(), "damage": str(damage) if damage else ""})
+
+    def _read(self, frames: Iterator[Frame], cuts: CutDetector) -> Optional[_Read]:
+        """Return the next frame, ready for the network, or None behind the last."""
+        frame = next(frames, None)
+        if frame is None:
+            return None
+        cut = self._job.scenes and cuts.is_cut(frame.rgb)
+        return _Read(frame.time, frame.duration, self._estimator.prepare(frame.rgb), cut, cuts.state())
+
+
+class _Settler:
+    """What becomes of a network's answers: maps in the spool, and their range. Belongs to one thread."""
+
+    def __init__(self, estimator: ClipEstimator, spool: Spool, state: State) -> None:
+        self._estimator, self._spool = estimator, spool
+        self._range = ValueRange()
+        self._times: deque[tuple[Fraction, Fraction]] = deque()  # of the frames whose maps are not final yet
+        self._state: Optional[Callable[[], State]] = None
+        self._kept = time.monotonic()
+        if state:
+            self._range.restore(part_of(state, "range"))
+            self._times.extend((Fraction(a, b), Fraction(c, d)) for a, b, c, d in state["times"].tolist())
+
+    def settle(self, step: Step, item: Optional[_Read], fed: int) -> None:
+        """Spool the maps of a step. item: the frame it took, None at the end. fed: frames until now."""
+        if item is not None:
+            self._times.append((item.time, item.duration))
+        for answer in step.answers:
+            values = self._estimator.settle(answer)
+            self._range.add(values)
+            self._spool.add(values, *self._times.popleft())
+        run = step.state
+        if run is None or item is None:
+            self._state = None
+            return
+        cuts = item.cuts
+        self._state = lambda: {
+            **join_states(run=run, settled=self._estimator.settled_state(), cuts=cuts, range=self._range.state()),
+            "fed": np.array(fed),
+            "times": np.array(
+                [(*a.as_integer_ratio(), *b.as_integer_ratio()) for a, b in self._times], np.int64
+            ).reshape(-1, 4),
+        }
+        if self._spool.full or time.monotonic() - self._kept > _KEEP_SECONDS:
+            self.keep()
+
+    def keep(self) -> None:
+        """Keep what is settled, where the work can be left now."""
+        if self._state is not None:
+            self._spool.keep(self._state())
+            self._kept = time.monotonic()
+
+    def range(self) -> tuple[float, float]:
+        """Return the range of all maps so far."""
+        return self._range.range()
+
+
+# --- The second pass --------------------------------------------------------------------------------------------------
+
+
+def _write(
+    job: ClipJob, info: ClipInfo, row: ModelRow, origin: Origin, spool: Spool, stop: Callable[[], bool]
+) -> Generator[Progress, None, tuple[str, ...]]:
+    """Write all outputs from the spool; return what could not be kept. Raises _StopError where it is to stop."""
+    assert spool.ended is not None
+    shown = job.value_range or tuple(spool.ended["range"])
+    show = _Show(info.size, row, origin, (shown[0], shown[1]), job.colormap)
+    timing = Timing.of(info, job.selection)
+    whole = job.selection.whole and not spool.ended["damage"]
+    sound = Path(job.source) if info.audio and whole and job.source != STDIN else None
+    needs_source = any(name == "side" for name, _ in job.outputs)
+    names = [name for name, _ in job.outputs]
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(
+                video_writer(name, path, show.size(name), timing, show.facts(name), sound, info.pixel_aspect)
+            )
+            for name, path in job.outputs
+        ]
+        sources: Iterator[Optional[Frame]] = iter(lambda: None, 0)
+        if needs_source:
+            clip = stack.enter_context(open_clip(job.source, job.rate, job.size))
+            sources = clip.frames(job.selection)
+        lane = stack.enter_context(Lane[tuple[SpooledFrame, list[np.ndarray]]](max(1, usable_cores() - 1)))
+        to_come = zip(spool.read(), sources)
+        done, more = 0, True
+        while more or lane:
+            while more and len(lane) < usable_cores() + 1:
+                pair = next(to_come, None)
+                if pair is None:
+                    more = False
+                else:
+                    lane.put(_shown, show, names, *pair)
+            if not lane:
+                break
+            frame, pictures = lane.take()
+            for writer, picture in zip(writers, pictures):
+                writer.write(picture, frame.time, frame.duration)
+            done += 1
+            yield Progress(info.name, WRITING, done, spool.ended["frames"])
+            if stop():
+                raise _StopError
+    return tuple(note for writer in writers for note in writer.notes)
+
+
+class _StopError(Exception):
+    """Ends the writers as an error does, so that none of what is half written gets its name."""
+
+
+def _shown(
+    show: _Show, names: Sequence[str], frame: SpooledFrame, source: Optional[Frame]
+) -> tuple[SpooledFrame, list[np.ndarray]]:
+    return frame, show.pictures(names, frame.values, None if source is None else source.rgb)
+
+
+@dataclass(frozen=True)
+class _Show:
+    """From maps to what the writers take. size: (width, height) of the clip. shown: the range of the codes."""
+
+    clip_size: tuple[int, int]
+    row: ModelRow
+    origin: Origin
+    shown: tuple[float, float]
+    colormap: str
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Return (width, height) of the frames of a format."""
+        width, height = self.clip_size
+        return (2 * width, height) if name == "side" else (width, height)
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """Return what a file of a format says of itself."""
+        width, height = self.clip_size
+        # All that is said of a map is said of the clip; its ends are those of the range.
+        whole = facts_of(DepthMap(np.array([self.shown], np.float32), self.row.kind, self.origin, self.row.max_depth))
+        facts = {**whole, "size": [width, height]}
+        takes = VIDEO_FORMATS[name].takes
+        if takes == VALUES:
+            return facts
+        return {**facts, "encoding": self._encoding(name, takes)}
+
+    def _encoding(self, name: str, takes: str) -> dict[str, Any]:
+        if takes == COLOR:
+            return in_nearness(self.shown, self.colormap)
+        return dict(IN_MILLIMETRES) if self._in_millimetres(name) else in_nearness(self.shown, None, 65535, 0.0)
+
+    def _in_millimetres(self, name: str) -> bool:
+        return self.row.metric and name in _MILLIMETRES
+
+    def pictures(self, names: Sequence[str], values: np.ndarray, source: Optional[np.ndarray]) -> list[np.ndarray]:
+        """Return for each format what its writer takes of one map. source: the clip's frame, for `side`."""
+        depth = self.depth_map(values)
+        made: dict[str, np.ndarray] = {}
+        for name in names:
+            if name == "side":
+                assert source is not None
+                made[name] = side_by_side(source, self.color(depth))
+            elif VIDEO_FORMATS[name].takes == COLOR:
+                made[name] = self.color(depth)
+            elif VIDEO_FORMATS[name].takes == VALUES:
+                made[name] = depth.values
+            else:
+                made[name] = to_millimetres(depth) if self._in_millimetres(name) else to_gray16(depth, self.shown)
+        return [made[name] for name in names]
+
+    def depth_map(self, values: np.ndarray) -> DepthMap:
+        """Return a map of the network's size as a DepthMap of the clip's."""
+        return DepthMap(resize_bilinear(values, self.clip_size), self.row.kind, self.origin, self.row.max_depth)
+
+    def color(self, depth: DepthMap) -> np.ndarray:
+        """Return (H, W, 3) uint8."""
+        return to_color(depth, self.colormap, self.shown)
+
+
+# --- A stream ---------------------------------------------------------------------------------------------------------
+
+
+def stream_clip(
+    job: ClipJob,
+    pipe: str,
+    load: Callable[[], ClipEstimator],
+    target: Optional[BinaryIO] = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Events:
+    """Send the depth of a clip to stdout as it is made: nothing is kept, so a stream that ended cannot be gone on with.
+
+    pipe: one of PIPES. target: written to instead of stdout. The range is the one that was named, or one that looks 30
+    frames ahead and follows slowly. Yields as `run_clip`; raises what is wrong with the clip, and BrokenPipeError.
+    """
+    if pipe not in PIPES:
+        raise UsageError(f"{pipe} is no format of a stream", f"choose from: {', '.join(PIPES)}")
+    started = time.perf_counter()
+    takes, y4m = PIPES[pipe]
+    fed = 0
+    with open_clip(job.source, job.rate, job.size) as clip:
+        estimator = load()
+        info = clip.info
+        origin = origin_of_clip(estimator, estimator.plan(info.size), Path(info.name).name)
+        writer = PipeWriter(target or sys.stdout.buffer, takes, info.size, Timing.of(info, job.selection), y4m=y4m)
+        estimator.restore({}, {})
+        cuts, look = CutDetector(), StreamRange(_LOOK_AHEAD)
+        shows: deque[bool] = deque()  # whether a shot begins with a frame, of those whose maps are not final
+        times: deque[Fraction] = deque()
+        waiting: deque[tuple[np.ndarray, Fraction]] = deque()
+
+        def send(ranges: Sequence[tuple[float, float]]) -> None:
+            for shown in ranges:
+                values, moment = waiting.popleft()
+                show = _Show(info.size, estimator.row, origin, job.value_range or shown, job.colormap)
+                depth = show.depth_map(values)
+                writer.write(show.color(depth) if takes == COLOR else to_gray16(depth, show.shown), moment)
+
+        def take(step: Step) -> None:
+            for answer in step.answers:
+                values = estimator.settle(answer)
+                waiting.append((values, times.popleft()))
+                begins = shows.popleft()
+                send([job.value_range] if job.value_range else look.add(values, begins))
+
+        total = job.selection.count(info)
+        with closing(clip.frames(job.selection)) as frames:  # type: ignore[type-var]
+            for frame in frames:
+                if stop():
+                    return
+                cut = job.scenes and cuts.is_cut(frame.rgb)
+                times.append(frame.time)
+                shows.append(cut)
+                take(estimator.run(estimator.prepare(frame.rgb), cut))
+                fed += 1
+                yield Progress(info.name, MAKING, fed, total)
+        take(estimator.finish())
+        send(look.finish())
+    yield Result(job.name, ("-",), DONE, _ms(started), model=estimator.row.name, weights=estimator.weights.sha256)
+
+
+def _identity_of(source: Union[Path, str]) -> list[Any]:
+    """Return what tells a clip from another that may lie in its place later."""
+    if source == STDIN:
+        return [STDIN, os.getpid()]
+    path = Path(source)
+    facts = path.stat()
+    if not path.is_dir():
+        return [path.name, facts.st_size, facts.st_mtime_ns]
+    return [
+        path.name,
+        sorted((item.name, item.stat().st_size, item.stat().st_mtime_ns) for item in path.iterdir() if item.is_file()),
+    ]
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(1, round(size / 1e6))} MB"
