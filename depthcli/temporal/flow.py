@@ -49,56 +49,62 @@ def small_gray(rgb: np.ndarray) -> np.ndarray:
 def find_motion(before: np.ndarray, now: np.ndarray) -> Motion:
     """Return how the grey `now` came out of the grey `before`, both (h, w) uint8 of one size.
 
-    Flow by dense inverse search (Kroeger et al. 2016), forward and back. Raises ValueError for greys of two sizes.
+    Flow forward and back; where one does not undo the other, a pixel is not seen. Raises ValueError for greys of two
+    sizes.
     """
     if before.shape != now.shape:
         raise ValueError(f"two frames of a clip have one size, not {before.shape} and {now.shape}")
-    search = _search()
-    back = search.calc(now, before, None)
-    forth = search.calc(before, now, None)
-    return Motion(back, _seen(back, forth), _alike(before, now, back))
+    back, forth = dense_flow(now, before), dense_flow(before, now)
+    where = back + own_places(now.shape[1], now.shape[0])
+    return Motion(back, _seen(back, forth, where), _alike(before, now, where))
 
 
 def warp(values: np.ndarray, motion: Motion, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
-    """Return (H, W) values of the frame before, moved to where they are now; any size, the frame's aspect.
+    """Return (H, W) or (H, W, C) values of the frame before, moved to where they are now; any size, the frame's aspect.
 
     What came in over the border repeats the border: ask `motion.seen`.
     """
     height, width = values.shape[:2]
     if motion.size == (width, height):
-        return cv2.remap(values, motion.back + _grid(width, height), None, interpolation, borderMode=cv2.BORDER_REPLICATE)
-    back = cv2.resize(motion.back, (width, height), interpolation=cv2.INTER_LINEAR)
-    where = cv2.multiply(back, (width / motion.size[0], height / motion.size[1], 0, 0))
-    cv2.add(where, _grid(width, height), dst=where)
-    return cv2.remap(values, where, None, interpolation, borderMode=cv2.BORDER_REPLICATE)
+        return sample(values, motion.back + own_places(width, height), interpolation)
+    where = cv2.resize(motion.back, (width, height), interpolation=cv2.INTER_LINEAR)
+    where = cv2.multiply(where, (width / motion.size[0], height / motion.size[1], 0, 0), dst=where)
+    return sample(values, cv2.add(where, own_places(width, height), dst=where), interpolation)
 
 
-def _search() -> cv2.DISOpticalFlow:
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+def dense_flow(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Return (h, w, 2) float32: what is at p in the (h, w) uint8 `start` is at p + flow[p] in `end`.
+
+    By dense inverse search (Kroeger et al. 2016), OpenCV's fast preset.
+    """
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(start, end, np.empty(0, np.float32))
+
+
+def sample(values: np.ndarray, where: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
+    """Return the values at (h, w, 2) places (x, y), in 1/32 of a pixel; beyond the border, the border's."""
+    return cv2.remap(values, where, np.empty(0, np.float32), interpolation, borderMode=cv2.BORDER_REPLICATE)
 
 
 @functools.lru_cache(maxsize=4)
-def _grid(width: int, height: int) -> np.ndarray:
-    """Return (height, width, 2) float32: each pixel's own (x, y)."""
+def own_places(width: int, height: int) -> np.ndarray:
+    """Return (height, width, 2) float32: each pixel's own (x, y). Read-only."""
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    grid = np.stack([x, y], axis=-1)
-    grid.flags.writeable = False
-    return grid
+    places = np.stack([x, y], axis=-1)
+    places.flags.writeable = False
+    return places
 
 
-def _seen(back: np.ndarray, forth: np.ndarray) -> np.ndarray:
+def _seen(back: np.ndarray, forth: np.ndarray, where: np.ndarray) -> np.ndarray:
     height, width = back.shape[:2]
-    where = back + _grid(width, height)
-    miss = back + cv2.remap(forth, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    miss = back + sample(forth, where)
     length = cv2.magnitude(back[..., 0], back[..., 1])
     seen = cv2.magnitude(miss[..., 0], miss[..., 1]) < _SLACK + _SLACK_PER_PIXEL * length
     x, y = where[..., 0], where[..., 1]
     return seen & (x >= -0.5) & (y >= -0.5) & (x <= width - 0.5) & (y <= height - 0.5)
 
 
-def _alike(before: np.ndarray, now: np.ndarray, back: np.ndarray) -> np.ndarray:
-    height, width = now.shape
-    moved = cv2.remap(before, back + _grid(width, height), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+def _alike(before: np.ndarray, now: np.ndarray, where: np.ndarray) -> np.ndarray:
+    moved = sample(before, where).astype(np.float32)
     exposure = max(1.0, float(now.mean())) / max(1.0, float(moved.mean()))
     change = (now.astype(np.float32) - np.float32(exposure) * moved) * np.float32(1 / 255)
     return cv2.exp(np.float32(-_PHOTOMETRIC) * change * change)
