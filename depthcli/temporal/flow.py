@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import cv2
@@ -55,7 +54,7 @@ def find_motion(before: np.ndarray, now: np.ndarray) -> Motion:
     if before.shape != now.shape:
         raise ValueError(f"two frames of a clip have one size, not {before.shape} and {now.shape}")
     back, forth = dense_flow(now, before), dense_flow(before, now)
-    where = back + own_places(now.shape[1], now.shape[0])
+    where = places(back, (now.shape[1], now.shape[0]))
     return Motion(back, _seen(back, forth, where), _alike(before, now, where))
 
 
@@ -64,12 +63,7 @@ def warp(values: np.ndarray, motion: Motion, interpolation: int = cv2.INTER_LINE
 
     What came in over the border repeats the border: ask `motion.seen`.
     """
-    height, width = values.shape[:2]
-    if motion.size == (width, height):
-        return sample(values, motion.back + own_places(width, height), interpolation)
-    where = cv2.resize(motion.back, (width, height), interpolation=cv2.INTER_LINEAR)
-    where = cv2.multiply(where, (width / motion.size[0], height / motion.size[1], 0, 0), dst=where)
-    return sample(values, cv2.add(where, own_places(width, height), dst=where), interpolation)
+    return sample(values, places(motion.back, (values.shape[1], values.shape[0])), interpolation)
 
 
 def dense_flow(start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -80,30 +74,38 @@ def dense_flow(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(start, end, np.empty(0, np.float32))
 
 
-def sample(values: np.ndarray, where: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
-    """Return the values at (h, w, 2) places (x, y), in 1/32 of a pixel; beyond the border, the border's."""
-    return cv2.remap(values, where, np.empty(0, np.float32), interpolation, borderMode=cv2.BORDER_REPLICATE)
+def places(flow: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return x and y, (height, width) float32 each: where the flow leads to from each pixel of a picture of this size.
+
+    flow: (h, w, 2) of the same picture at any size. size: (width, height).
+    """
+    width, height = size
+    x, y = (cv2.resize(np.ascontiguousarray(flow[..., axis]), size) for axis in (0, 1))
+    x *= np.float32(width / flow.shape[1])
+    y *= np.float32(height / flow.shape[0])
+    x += np.arange(width, dtype=np.float32)
+    y += np.arange(height, dtype=np.float32)[:, None]
+    return x, y
 
 
-@functools.lru_cache(maxsize=4)
-def own_places(width: int, height: int) -> np.ndarray:
-    """Return (height, width, 2) float32: each pixel's own (x, y). Read-only."""
-    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    places = np.stack([x, y], axis=-1)
-    places.flags.writeable = False
-    return places
+def sample(
+    values: np.ndarray, where: tuple[np.ndarray, np.ndarray], interpolation: int = cv2.INTER_LINEAR
+) -> np.ndarray:
+    """Return the values at the places x and y, exact to 1/32 of a pixel; beyond the border, the border's."""
+    return cv2.remap(values, *where, interpolation, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _seen(back: np.ndarray, forth: np.ndarray, where: np.ndarray) -> np.ndarray:
+def _seen(back: np.ndarray, forth: np.ndarray, where: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     height, width = back.shape[:2]
-    miss = back + sample(forth, where)
-    length = cv2.magnitude(back[..., 0], back[..., 1])
-    seen = cv2.magnitude(miss[..., 0], miss[..., 1]) < _SLACK + _SLACK_PER_PIXEL * length
-    x, y = where[..., 0], where[..., 1]
+    forth_x, forth_y = (sample(np.ascontiguousarray(forth[..., axis]), where) for axis in (0, 1))
+    back_x, back_y = back[..., 0], back[..., 1]
+    length = cv2.magnitude(back_x, back_y)
+    seen = cv2.magnitude(back_x + forth_x, back_y + forth_y) < _SLACK + _SLACK_PER_PIXEL * length
+    x, y = where
     return seen & (x >= -0.5) & (y >= -0.5) & (x <= width - 0.5) & (y <= height - 0.5)
 
 
-def _alike(before: np.ndarray, now: np.ndarray, where: np.ndarray) -> np.ndarray:
+def _alike(before: np.ndarray, now: np.ndarray, where: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     moved = sample(before, where).astype(np.float32)
     exposure = max(1.0, float(now.mean())) / max(1.0, float(moved.mean()))
     change = (now.astype(np.float32) - np.float32(exposure) * moved) * np.float32(1 / 255)
