@@ -81,10 +81,10 @@ def places(flow: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndar
     """
     width, height = size
     x, y = (cv2.resize(np.ascontiguousarray(flow[..., axis]), size) for axis in (0, 1))
-    x *= np.float32(width / flow.shape[1])
-    y *= np.float32(height / flow.shape[0])
-    x += np.arange(width, dtype=np.float32)
-    y += np.arange(height, dtype=np.float32)[:, None]
+    np.multiply(x, np.float32(width / flow.shape[1]), out=x)
+    np.multiply(y, np.float32(height / flow.shape[0]), out=y)
+    np.add(x, np.arange(width, dtype=np.float32), out=x)
+    np.add(y, np.arange(height, dtype=np.float32)[:, None], out=y)
     return x, y
 
 
