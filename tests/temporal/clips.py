@@ -89,9 +89,11 @@ def pan(frames: int, noise: float, step: tuple[float, float] = (1.3, 0.4)) -> It
         yield Frame(with_noise(moved(rgb, x, y, size), t), seen, fickle(seen, noise, 2000 + t))
 
 
-def passing(frames: int, noise: float, step: int = 2) -> Iterator[tuple[Frame, np.ndarray]]:
-    """A textured disc that passes before a still scene, and where it is: (H, W) bool."""
+def passing(frames: int, noise: float, step: int = 2, plain: bool = False) -> Iterator[tuple[Frame, np.ndarray]]:
+    """A textured disc that passes before a still scene, or before a clear sky, and where it is: (H, W) bool."""
     rgb, behind = picture(90, 160, 1), scene_depth(90, 160)
+    if plain:
+        rgb = np.full_like(rgb, 220)
     cover = 255 - picture(90, 160, 50)
     row, column = np.mgrid[:90, :160]
     for t in range(frames):

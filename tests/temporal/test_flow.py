@@ -41,6 +41,18 @@ def test_what_an_object_uncovers_was_not_seen() -> None:
     assert trust[uncovered].mean() < 0.5 < 0.97 < trust[still].mean()
 
 
+def test_in_a_clear_sky_the_tone_decides() -> None:
+    """Flow wanders where there is no texture, so its not coming back says nothing there."""
+    sky = np.full((270, 480, 3), 200.0)
+    before, now = (small_gray(with_noise(sky, seed, 1.0)) for seed in (1, 2))
+    darker = small_gray(with_noise(np.where(np.arange(480)[:, None] < 320, sky, sky - 60), 3, 1.0))
+    motion = find_motion(before, now)
+    assert (motion.seen * motion.alike)[INSIDE].mean() > 0.95
+    motion = find_motion(before, darker)
+    trust = motion.seen * motion.alike
+    assert trust[20:-20, 340:460].mean() < 0.1 < 0.95 < trust[20:-20, 20:300].mean()
+
+
 def test_a_warped_map_lies_where_the_picture_lies() -> None:
     step = (3.4, -1.7)
     depth = scene_depth(140, 240)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from depthcli.temporal.steady import SteadyFilter
-from tests.temporal.clips import Frame, contrast, moved, pan, passing, slope, still
+from tests.temporal.clips import Frame, contrast, moved, pan, passing, picture, slope, still, with_noise
 
 
 def steadied(frames: Iterable[Frame], metric: bool = False) -> list[np.ndarray]:
@@ -53,8 +53,9 @@ def test_a_panned_scene_moves_with_the_picture() -> None:
     assert abs(np.mean(kept[-50:]) - 1) < 0.02
 
 
-def test_what_moves_leaves_no_ghost() -> None:
-    clip = list(passing(50, 0.02))
+@pytest.mark.parametrize("plain", [False, True])
+def test_what_moves_leaves_no_ghost(plain: bool) -> None:
+    clip = list(passing(50, 0.02, plain=plain))
     frames = [frame for frame, _ in clip]
     maps = steadied(frames)
     far = []
@@ -68,7 +69,7 @@ def test_what_moves_leaves_no_ghost() -> None:
         far.append((error[uncovered].mean() / stands_out, error[disc].mean(), np.abs(error[~disc & ~uncovered]).mean()))
     ghost, inside, elsewhere = np.mean(far, axis=0)
     # Of what the disc stood out by, less than a tenth is left where it was one to three frames ago.
-    assert abs(ghost) < 0.1 and abs(inside) < 0.03 and elsewhere < 0.02
+    assert abs(ghost) < 0.1 and abs(inside) < 0.03 and elsewhere < 0.03
 
 
 def test_metres_get_no_gain_and_no_shift() -> None:
@@ -163,3 +164,19 @@ def test_a_map_of_another_size_is_refused() -> None:
         steady.feed(frame.rgb, frame.depth[:-1])
     with pytest.raises(ValueError, match="one size"):
         steady.feed(frame.rgb[:, :100], frame.depth)
+
+
+def test_the_packaged_model_becomes_steady() -> None:
+    from depthcli.estimator import DepthEstimator
+
+    rgb = np.ascontiguousarray(cv2.resize(picture(60, 80, 5), (320, 240), interpolation=cv2.INTER_CUBIC))
+    cv2.circle(rgb, (120, 130), 60, (200, 120, 60), -1)
+    cv2.rectangle(rgb, (0, 190), (320, 240), (60, 90, 70), -1)
+    gains = np.random.default_rng(0).uniform(0.95, 1.05, 40)
+    frames = [with_noise(rgb, t, 4.0, gain) for t, gain in enumerate(gains)]
+    with DepthEstimator("tiny", input_size=126) as estimator:
+        raw = [one.values for one in estimator.map(frames)]
+    steady = SteadyFilter()
+    maps = [steady.feed(frame, depth) for frame, depth in zip(frames, raw)]
+    assert flicker(maps) < flicker(raw) / 3
+    assert np.mean([contrast(a) / contrast(b) for a, b in zip(maps[10:], raw[10:])]) > 0.96
