@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
+from depthcli.temporal.flow import dense_flow, places, sample
+
 _SIZE = (64, 36)  # width and height of what is looked at
 _PAST = 48  # frames, two seconds of film, whose median says what is usual
 # Scores measured: 0.25 at most from frame to frame of two walking and riding cameras and of a pan by a tenth of the
@@ -80,12 +82,9 @@ class CutDetector:
 
 
 def _score(before: np.ndarray, now: np.ndarray) -> float:
-    """Return how little one small (h, w, 3) frame follows from another: 0 for the same, about 1 for an unrelated one."""
+    """Return how little one small (h, w, 3) frame follows from another: 0 for itself, about 1 for an unrelated one."""
     gray_before, gray_now = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (before, now))
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(gray_now, gray_before, None)
-    x, y = np.meshgrid(np.arange(_SIZE[0], dtype=np.float32), np.arange(_SIZE[1], dtype=np.float32))
-    where = flow + np.stack([x, y], axis=-1)
-    moved = cv2.remap(_standard(gray_before), where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    moved = sample(_standard(gray_before), places(dense_flow(gray_now, gray_before), _SIZE))
     apart = float(np.abs(_standard(gray_now) - moved).mean())
     return apart + _COLORS * min(_distance(*map(_luma, (gray_before, gray_now))), _distance(*map(_hues, (before, now))))
 
@@ -96,7 +95,8 @@ def _standard(gray: np.ndarray) -> np.ndarray:
 
 
 def _luma(gray: np.ndarray) -> np.ndarray:
-    return cv2.GaussianBlur(cv2.calcHist([gray], [0], None, [32], [0, 256]), (1, 5), 0)
+    counts = cv2.calcHist([gray], [0], None, [32], [0, 256])
+    return cv2.GaussianBlur(counts.reshape(1, -1), (5, 1), 0)  # (32,) in OpenCV 5, (32, 1) before
 
 
 def _hues(rgb: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import cv2
@@ -11,6 +10,7 @@ import numpy as np
 LONG_SIDE = 480  # of the greys in pixels: 480x270 for 16:9, where DIS takes about 4 ms on one thread
 _SHORT_SIDE = 32  # at least; DIS searches down a pyramid and cannot work on less than about 12
 _SLACK, _SLACK_PER_PIXEL = 1.0, 0.05  # forward and backward flow may miss each other by 1 pixel and 5 % of the way
+_PLAIN, _PATCH = 4.0, 7  # grey levels: a 7x7 patch whose standard deviation is below has no texture but noise
 _PHOTOMETRIC = 50.0  # of OPW (Wang et al. 2023, NVDS): exp(-50 dI^2) with I from 0 to 1
 
 
@@ -19,7 +19,8 @@ class Motion:
     """How a frame came out of the one before, on a small grid (h, w).
 
     back: (h, w, 2) float32, (x, y) in pixels of the grid: what is at p in the frame was at p + back[p] before.
-    seen: (h, w) bool; False where the pixel was hidden or outside the picture before, or could not be followed.
+    seen: (h, w) bool; False where the pixel was hidden or outside the picture before, or could not be followed. Where
+    there is no texture it is True inside the picture, and `alike` alone tells.
     alike: (h, w) float32 from 0 to 1, exp(-50 dI^2): how well the brightness there is the one that was here, after
     the change of exposure between the two frames is taken out.
     """
@@ -49,21 +50,23 @@ def small_gray(rgb: np.ndarray) -> np.ndarray:
 def find_motion(before: np.ndarray, now: np.ndarray) -> Motion:
     """Return how the grey `now` came out of the grey `before`, both (h, w) uint8 of one size.
 
-    Flow by dense inverse search (Kroeger et al. 2016), forward and back. Raises ValueError for greys of two sizes.
+    Flow forward and back; where one does not undo the other, a pixel with texture is not seen. Raises ValueError for
+    greys of two sizes.
     """
     if before.shape != now.shape:
         raise ValueError(f"two frames of a clip have one size, not {before.shape} and {now.shape}")
-    search = _search()
-    back = search.calc(now, before, None)
-    forth = search.calc(before, now, None)
-    return Motion(back, _seen(back, forth), _alike(before, now, back))
+    back, forth = dense_flow(now, before), dense_flow(before, now)
+    where = places(back, (now.shape[1], now.shape[0]))
+    seen = _undone(back, forth, where) | _plain(now)
+    return Motion(back, seen & _inside(where), _alike(before, now, where))
 
 
 def warp(values: np.ndarray, motion: Motion, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
-    """Return (H, W) values of the frame before, moved to where they are now; any size, the frame's aspect.
+    """Return (H, W) or (H, W, C) values of the frame before, moved to where they are now; any size, the frame's aspect.
 
     What came in over the border repeats the border: ask `motion.seen`.
     """
+<<<<<<< HEAD
     height, width = values.shape[:2]
     if motion.size == (width, height):
         return cv2.remap(
@@ -73,34 +76,64 @@ def warp(values: np.ndarray, motion: Motion, interpolation: int = cv2.INTER_LINE
     where = cv2.multiply(back, (width / motion.size[0], height / motion.size[1], 0, 0))
     cv2.add(where, _grid(width, height), dst=where)
     return cv2.remap(values, where, None, interpolation, borderMode=cv2.BORDER_REPLICATE)
+=======
+    return sample(values, places(motion.back, (values.shape[1], values.shape[0])), interpolation)
+>>>>>>> steady
 
 
-def _search() -> cv2.DISOpticalFlow:
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+def dense_flow(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Return (h, w, 2) float32: what is at p in the (h, w) uint8 `start` is at p + flow[p] in `end`.
+
+    By dense inverse search (Kroeger et al. 2016), OpenCV's fast preset.
+    """
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(start, end, np.empty(0, np.float32))
 
 
-@functools.lru_cache(maxsize=4)
-def _grid(width: int, height: int) -> np.ndarray:
-    """Return (height, width, 2) float32: each pixel's own (x, y)."""
-    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    grid = np.stack([x, y], axis=-1)
-    grid.flags.writeable = False
-    return grid
+def places(flow: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return x and y, (height, width) float32 each: where the flow leads to from each pixel of a picture of this size.
+
+    flow: (h, w, 2) of the same picture at any size. size: (width, height).
+    """
+    width, height = size
+    x, y = (cv2.resize(np.ascontiguousarray(flow[..., axis]), size) for axis in (0, 1))
+    np.multiply(x, np.float32(width / flow.shape[1]), out=x)
+    np.multiply(y, np.float32(height / flow.shape[0]), out=y)
+    np.add(x, np.arange(width, dtype=np.float32), out=x)
+    np.add(y, np.arange(height, dtype=np.float32)[:, None], out=y)
+    return x, y
 
 
-def _seen(back: np.ndarray, forth: np.ndarray) -> np.ndarray:
-    height, width = back.shape[:2]
-    where = back + _grid(width, height)
-    miss = back + cv2.remap(forth, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    length = cv2.magnitude(back[..., 0], back[..., 1])
-    seen = cv2.magnitude(miss[..., 0], miss[..., 1]) < _SLACK + _SLACK_PER_PIXEL * length
-    x, y = where[..., 0], where[..., 1]
-    return seen & (x >= -0.5) & (y >= -0.5) & (x <= width - 0.5) & (y <= height - 0.5)
+def sample(
+    values: np.ndarray, where: tuple[np.ndarray, np.ndarray], interpolation: int = cv2.INTER_LINEAR
+) -> np.ndarray:
+    """Return the values at the places x and y, exact to 1/32 of a pixel; beyond the border, the border's."""
+    return cv2.remap(values, *where, interpolation, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _alike(before: np.ndarray, now: np.ndarray, back: np.ndarray) -> np.ndarray:
-    height, width = now.shape
-    moved = cv2.remap(before, back + _grid(width, height), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    exposure = max(1.0, float(now.mean())) / max(1.0, float(moved.mean()))
-    change = (now.astype(np.float32) - np.float32(exposure) * moved) * np.float32(1 / 255)
+def _undone(back: np.ndarray, forth: np.ndarray, where: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    forth_x, forth_y = (sample(np.ascontiguousarray(forth[..., axis]), where) for axis in (0, 1))
+    back_x, back_y = back[..., 0], back[..., 1]
+    length = cv2.magnitude(back_x, back_y)
+    return cv2.magnitude(back_x + forth_x, back_y + forth_y) < _SLACK + _SLACK_PER_PIXEL * length
+
+
+def _plain(gray: np.ndarray) -> np.ndarray:
+    """Return where nothing can be followed, as in a clear sky: any flow to the same tone is as good there."""
+    values = gray.astype(np.float32)
+    mean = cv2.blur(values, (_PATCH, _PATCH))
+    return cv2.blur(values * values, (_PATCH, _PATCH)) - mean * mean < _PLAIN**2
+
+
+def _inside(where: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    x, y = where
+    height, width = x.shape
+    return (x >= -0.5) & (y >= -0.5) & (x <= width - 0.5) & (y <= height - 0.5)
+
+
+def _alike(before: np.ndarray, now: np.ndarray, where: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    moved = sample(before, where).astype(np.float32)
+    values = now.astype(np.float32)
+    few = (slice(None, None, 4), slice(None, None, 4))
+    exposure = np.median((values[few] + 1) / (moved[few] + 1))  # not of the means, which an object coming in moves
+    change = (values - np.float32(exposure) * moved) * np.float32(1 / 255)
     return cv2.exp(np.float32(-_PHOTOMETRIC) * change * change)

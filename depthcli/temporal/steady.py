@@ -123,9 +123,12 @@ class SteadyFilter:
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a `state`: what follows has the bits it would have had without the interruption."""
-        arrays = {name: np.array(value) for name, value in state.items()}
-        numbers = {name: float(arrays.pop(name)) for name in ("change", "gain", "shift") if name in arrays}
-        self._past = _Past(**arrays, **numbers) if state else None
+        if not state:
+            self._past = None
+            return
+        gray, level, out, count, usual = (np.array(state[name]) for name in ("gray", "level", "out", "count", "usual"))
+        change, gain, shift = (float(state[name]) for name in ("change", "gain", "shift"))
+        self._past = _Past(gray, level, out, count, usual, change, gain, shift)
 
 
 def _scale_of(coarse: np.ndarray, past: _Past, motion: Motion, trust: np.ndarray) -> _Scale:
