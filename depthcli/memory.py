@@ -63,7 +63,8 @@ def predict_clip_bytes(
     """Return the bytes that a window of a model for clips holds at its widest point, weights apart, in float32.
 
     The tapped maps of its frames are there all the time. Beside them there is the encoder's work on `batch` frames, or
-    that of the head: the two coarse levels and the second stage of all frames, their copies, and the fine maps of few.
+    that of the head: the two coarse levels of all frames with what is made of them up to the second stage, or the
+    fine maps of few.
     whole_maps: the motion modules work on all places of a map at once, with eight times its channels.
     """
     assert isinstance(config, NetworkConfig)
@@ -72,8 +73,9 @@ def predict_clip_bytes(
     taps = WINDOW * 4 * grid * config.embed_dim
     encoder = batch * _vit_floats(config, plan, plain_attention)
     _, _, c2, c3 = config.out_channels
-    level = WINDOW * grid * max(config.embed_dim + 4 * c2, config.embed_dim + c3 + 2 * c3)
-    stage = WINDOW * grid * (4 * 4 * config.features + 2 * config.features)
+    coarse = WINDOW * grid * 2 * config.embed_dim
+    level = coarse + WINDOW * grid * max(4 * c2, 3 * c3)
+    stage = coarse + WINDOW * grid * 18 * config.features
     if whole_maps:
         level += WINDOW * grid * 12 * c2
         stage += WINDOW * grid * 4 * 12 * config.features
