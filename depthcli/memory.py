@@ -57,11 +57,15 @@ def _head_floats(config: NetworkConfig, plan: InputPlan) -> int:
     return reassembled + max(fused, predicted)
 
 
-def predict_clip_bytes(config: AnyConfig, plan: InputPlan, batch: int = 1, plain_attention: bool = False) -> int:
+def predict_clip_bytes(
+    config: AnyConfig, plan: InputPlan, batch: int = 1, plain_attention: bool = False, whole_maps: bool = False
+) -> int:
     """Return the bytes that a window of a model for clips holds at its widest point, weights apart, in float32.
 
     The tapped maps of its frames are there all the time. Beside them there is the encoder's work on `batch` frames, or
-    that of the head: the two coarse levels and the second stage of all frames, their copies, and the fine maps of few.
+    that of the head: the two coarse levels of all frames with what is made of them up to the second stage, or the
+    fine maps of few.
+    whole_maps: the motion modules work on all places of a map at once, with eight times its channels.
     """
     assert isinstance(config, NetworkConfig)
     width, height = plan.input_size
@@ -69,8 +73,12 @@ def predict_clip_bytes(config: AnyConfig, plan: InputPlan, batch: int = 1, plain
     taps = WINDOW * 4 * grid * config.embed_dim
     encoder = batch * _vit_floats(config, plan, plain_attention)
     _, _, c2, c3 = config.out_channels
-    level = WINDOW * grid * max(config.embed_dim + 4 * c2, config.embed_dim + c3 + 2 * c3)
-    stage = WINDOW * grid * (4 * 4 * config.features + 2 * config.features)
+    coarse = WINDOW * grid * 2 * config.embed_dim
+    level = coarse + WINDOW * grid * max(4 * c2, 3 * c3)
+    stage = coarse + WINDOW * grid * 18 * config.features
+    if whole_maps:
+        level += WINDOW * grid * 12 * c2
+        stage += WINDOW * grid * 4 * 12 * config.features
     fine = WINDOW * grid * 4 * config.features + FINE_FRAMES * _head_floats(config, plan)
     answers = 2 * WINDOW * width * height
     return int(_MARGIN * _FLOAT * (taps + max(encoder, level, stage, fine + answers)))
@@ -113,16 +121,22 @@ def check_memory(
 
 
 def check_clip_memory(
-    config: AnyConfig, plan: InputPlan, batch: int, free: int | None, plain_attention: bool = False
+    config: AnyConfig,
+    plan: InputPlan,
+    batch: int,
+    free: int | None,
+    plain_attention: bool = False,
+    whole_maps: bool = False,
 ) -> None:
     """Raise PictureError, with an input size that would fit, where a window needs more than `free` bytes."""
-    need = predict_clip_bytes(config, plan, batch, plain_attention)
+    form = (batch, plain_attention, whole_maps)
+    need = predict_clip_bytes(config, plan, *form)
     if free is None or need <= free:
         return
     width, height = plan.input_size
     smaller = range(min(plan.input_size) - PATCH, PATCH - 1, -PATCH)
     plans = ((size, plan_clip_input(*plan.picture_size, size)) for size in smaller)
-    fits = (size for size, other in plans if predict_clip_bytes(config, other, batch, plain_attention) <= free)
+    fits = (size for size, other in plans if predict_clip_bytes(config, other, *form) <= free)
     size = next(fits, None)
     hint = f"--input-size {size} would fit" if size else "use a machine with more memory"
     raise PictureError(

@@ -31,7 +31,10 @@ BACKENDS = {
     "neuron": "depthcli.backends.neuron:Neuron",
 }
 # The same for models for clips; these give `encode` and `decode` instead of `run`.
-VIDEO_BACKENDS = {"torch": "depthcli.backends.video_torch:VideoTorch"}
+VIDEO_BACKENDS = {
+    "torch": "depthcli.backends.video_torch:VideoTorch",
+    "openvino": "depthcli.backends.video_openvino:VideoOpenVino",
+}
 # Those that run files of `depth compile` instead of checkpoints.
 COMPILED = ("torchscript", "neuron")
 # What `auto` takes on a CPU, the first that is installed, for these precisions; torch where there is none.
@@ -157,7 +160,10 @@ def open_video_backend(
 ) -> VideoBackend:
     """Return the engine for a model for clips, with the row's network loaded; otherwise as `open_backend`."""
     check_choice(choice)
-    name = "torch" if choice.backend == "auto" else choice.backend
+    name = choice.backend
+    if name == "auto":
+        picked = pick_backend(choice)
+        name = picked if picked in VIDEO_BACKENDS else "torch"
     if name not in VIDEO_BACKENDS:
         raise UsageError(
             f"{name} does not run models for video", f"choose from: {', '.join(('auto', *VIDEO_BACKENDS))}"

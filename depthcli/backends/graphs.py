@@ -23,7 +23,7 @@ from depthcli.weights import Talk, WeightsFile
 from depthcli.zoo import PATCH, ModelRow
 
 if TYPE_CHECKING:
-    from depthcli.nets.any_size import AnySizeGraph
+    from depthcli.nets.any_size import AnySizeClipGraphs, AnySizeGraph
 
 # To be raised with every change of the networks or of the way they are converted that changes the files.
 GRAPH_VERSION = 2
@@ -61,8 +61,8 @@ class GraphEngine(Protocol):
     def load(self, folder: Path) -> Any:
         """Return what runs, from the files of an entry of the cache."""
 
-    def compile(self, graph: AnySizeGraph) -> tuple[Any, Write]:
-        """Return what runs, and a function that writes an entry's files into a folder, in a thread of its own."""
+    def compile(self, graph: Any) -> tuple[Any, Write]:
+        """Return what runs an AnySizeGraph or AnySizeClipGraphs, and what writes an entry's files, in a thread."""
 
 
 class EngineGraph:
@@ -146,14 +146,16 @@ def runtime_errors(package: str) -> Iterator[None]:
 
 def graph_name(package: str, row: ModelRow, weights: WeightsFile) -> str:
     """Return what a checkpoint's graph is kept under, for the engine of this package in its present version."""
-    form = f"{row.encoder}-metric" if row.metric else row.encoder
+    form = row.name if row.temporal else f"{row.encoder}-metric" if row.metric else row.encoder
     return f"{form}-{weights.sha256[:32]}-{package}-{version(package)}-{GRAPH_VERSION}"
 
 
-def _trace(row: ModelRow, weights: WeightsFile, trust: bool) -> AnySizeGraph:
-    from depthcli.nets.any_size import trace_any_size
+def _trace(row: ModelRow, weights: WeightsFile, trust: bool) -> AnySizeGraph | AnySizeClipGraphs:
+    from depthcli.nets.any_size import trace_any_size, trace_clip_graphs
     from depthcli.nets.build import load_network
     from depthcli.nets.checkpoint import read_state
+    from depthcli.nets.video_depth_anything import VideoDepthAnything
 
     state = read_state(weights.path, weights.sha256, trust=trust)
-    return trace_any_size(load_network(row, state, weights.path.name))
+    network = load_network(row, state, weights.path.name)
+    return trace_clip_graphs(network) if isinstance(network, VideoDepthAnything) else trace_any_size(network)

@@ -42,36 +42,23 @@ class OpenVino:
     """One network on the CPU, compiled for every size at once."""
 
     def __init__(self, row: ModelRow, weights: WeightsFile, choice: EngineChoice, trust: bool, talk: Talk) -> None:
-        if choice.device not in ("auto", "cpu"):
-            raise EngineError(f"openvino runs on the CPU here, not on {choice.device}", "use --backend torch")
-        with runtime_errors("openvino"):
-            core = shared_core()
-            capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-            cpu = [core.get_property("CPU", "FULL_DEVICE_NAME"), *capabilities]
-        precision = _pick_precision(choice.precision, capabilities, row)
+        core, capabilities, cpu = open_cpu(choice.device)
+        precision = pick_precision(choice.precision, capabilities, row)
         calibration = None
         if precision == "int8":
             from depthcli.backends.quantize import Calibration
 
             calibration = Calibration(row, choice.calibration, talk)
-        settings = {
-            # Between its int8 layers a network computes in the best that the CPU has.
-            "INFERENCE_PRECISION_HINT": _HINTS[
-                _pick_precision("auto", capabilities, row) if calibration else precision
-            ],
-            "INFERENCE_NUM_THREADS": compute_threads(),
-            "NUM_STREAMS": 1,
-            # Two processes that pin their threads pin them to the same cores.
-            "ENABLE_CPU_PINNING": False,
-        }
+        # Between its int8 layers a network computes in the best that the CPU has.
+        settings = cpu_settings(pick_precision("auto", capabilities, row) if calibration else precision)
         kind = precision if calibration is None else f"int8-{row.input_size}"  # calibrated at that size
         # What is compiled for one CPU need not run on another that shares the cache.
-        name = f"{graph_name('openvino', row, weights)}-{kind}-{_digest(cpu)}"
+        name = f"{graph_name('openvino', row, weights)}-{kind}-{cpu}"
         self._row = row
         self._graph = EngineGraph(_GraphEngine(core, settings, calibration), name, row, weights, trust, talk)
         with runtime_errors("openvino"):
             self._request: Any = self._graph.network.compiled.create_infer_request()
-        self.description = f"openvino {version('openvino')} cpu {precision}"
+        self.description = describe(precision)
 
     def fit(self, plan: InputPlan) -> InputPlan:
         """Return the plan itself: any size will do."""
@@ -146,6 +133,32 @@ class _GraphEngine:
         return _Network(compiled), write
 
 
+def open_cpu(device: str) -> tuple[Any, list[str], str]:
+    """Return OpenVINO's core, what the CPU computes natively, and a name for the CPU. Raises EngineError."""
+    if device not in ("auto", "cpu"):
+        raise EngineError(f"openvino runs on the CPU here, not on {device}", "use --backend torch")
+    with runtime_errors("openvino"):
+        core = shared_core()
+        capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return core, capabilities, _digest([core.get_property("CPU", "FULL_DEVICE_NAME"), *capabilities])
+
+
+def describe(precision: str) -> str:
+    """Return engine, version, device and precision."""
+    return f"openvino {version('openvino')} cpu {precision}"
+
+
+def cpu_settings(precision: str) -> dict[str, Any]:
+    """Return how a network is compiled that computes in fp32, bf16 or fp16."""
+    return {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "INFERENCE_NUM_THREADS": compute_threads(),
+        "NUM_STREAMS": 1,
+        # Two processes that pin their threads pin them to the same cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
 def shared_core() -> Any:
     """Return OpenVINO's core, one for the whole life of a process. Raises EngineError where the package is missing.
 
@@ -198,7 +211,8 @@ def _without(name: str) -> Iterator[None]:
         del sys.modules[name]
 
 
-def _pick_precision(wanted: str, capabilities: list[str], row: ModelRow) -> str:
+def pick_precision(wanted: str, capabilities: list[str], row: ModelRow) -> str:
+    """Return fp32, bf16, fp16 or int8 for what the user said. Raises EngineError for what the CPU does not compute."""
     if wanted == "exact":
         raise EngineError(
             "only torch computes exactly as the reference does", "use --backend torch, or --precision fp32"

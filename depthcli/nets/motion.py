@@ -56,7 +56,8 @@ class FrameAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        P, T, C = x.shape
+        P, T, _ = x.shape
+        C = self.to_q.out_features
         x = self.pos_encoder(x)
         q, k, v = (
             layer(x).reshape(P, T, HEADS, C // HEADS).transpose(1, 2) for layer in (self.to_q, self.to_k, self.to_v)
@@ -121,9 +122,13 @@ class FrameTransformer(nn.Module):
         nn.init.zeros_(self.proj_out.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        at_once = _PLACES_AT_ONCE.get(x.device.type, _PLACES_ON_DEVICES)
         places = self.norm(x).flatten(2).permute(2, 0, 1)  # P, T, C
-        mixed = torch.cat([self._mix(part) for part in places.split(at_once)])
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            # A trace is for maps of any size, which take no certain number of turns.
+            mixed = self._mix(places)
+        else:
+            at_once = _PLACES_AT_ONCE.get(x.device.type, _PLACES_ON_DEVICES)
+            mixed = torch.cat([self._mix(part) for part in places.split(at_once)])
         return mixed.permute(1, 2, 0).reshape(x.shape) + x
 
     def _mix(self, x: torch.Tensor) -> torch.Tensor:

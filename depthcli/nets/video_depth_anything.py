@@ -33,21 +33,28 @@ class TemporalDPTHead(DPTHead):
         self.motion_modules = nn.ModuleList(MotionModule(c) for c in (c2, c3, config.features, config.features))
 
     def forward(self, frames: Sequence[Taps]) -> torch.Tensor:  # type: ignore[override]
-        rows, cols = grid = size_of(frames[0][0])
-        scratch = self.scratch
-        over_time = self.motion_modules
-        l3 = over_time[0](self.reassemble(2, _level(frames, 2)))
-        l4 = over_time[1](self.reassemble(3, _level(frames, 3)))
-        x = over_time[2](scratch.refinenet4(scratch.layer4_rn(l4), None, (rows, cols)))
-        x = over_time[3](scratch.refinenet3(x, scratch.layer3_rn(l3), (2 * rows, 2 * cols)))
-
+        grid = size_of(frames[0][0])
+        x = self.mix(_level(frames, 2), _level(frames, 3), grid)
         # From here on every frame is by itself: a few at a time change the memory and no bit.
         depth = []
         for start in range(0, len(frames), FINE_FRAMES):
             part = slice(start, start + FINE_FRAMES)
-            l1, l2 = (self.reassemble(level, _level(frames[part], level)) for level in (0, 1))
-            depth.append(self.predict(self.refine(x[part], l2, l1, grid), grid))
+            depth.append(self.finish(x[part], _level(frames[part], 1), _level(frames[part], 0), grid))
         return torch.cat(depth)
+
+    def mix(self, m3: torch.Tensor, m4: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """The coarse half, over time: the last two maps (T, D, rows, cols) of all frames -> (T, F, 2 rows, 2 cols)."""
+        rows, cols = grid
+        scratch = self.scratch
+        over_time = self.motion_modules
+        l3 = over_time[0](self.reassemble(2, m3))
+        l4 = over_time[1](self.reassemble(3, m4))
+        x = over_time[2](scratch.refinenet4(scratch.layer4_rn(l4), None, (rows, cols)))
+        return over_time[3](scratch.refinenet3(x, scratch.layer3_rn(l3), (2 * rows, 2 * cols)))
+
+    def finish(self, x: torch.Tensor, m2: torch.Tensor, m1: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """The fine half: what `mix` made, and the first two maps, of any number of frames -> (B, 14 rows, 14 cols)."""
+        return self.predict(self.refine(x, self.reassemble(1, m2), self.reassemble(0, m1), grid), grid)
 
     def predict(self, x: torch.Tensor, grid: tuple[int, int], resize: Resize = bilinear) -> torch.Tensor:
         """The last two convolutions run in float32 whatever the rest does, as in the official code."""

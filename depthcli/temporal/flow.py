@@ -66,19 +66,7 @@ def warp(values: np.ndarray, motion: Motion, interpolation: int = cv2.INTER_LINE
 
     What came in over the border repeats the border: ask `motion.seen`.
     """
-<<<<<<< HEAD
-    height, width = values.shape[:2]
-    if motion.size == (width, height):
-        return cv2.remap(
-            values, motion.back + _grid(width, height), None, interpolation, borderMode=cv2.BORDER_REPLICATE
-        )
-    back = cv2.resize(motion.back, (width, height), interpolation=cv2.INTER_LINEAR)
-    where = cv2.multiply(back, (width / motion.size[0], height / motion.size[1], 0, 0))
-    cv2.add(where, _grid(width, height), dst=where)
-    return cv2.remap(values, where, None, interpolation, borderMode=cv2.BORDER_REPLICATE)
-=======
     return sample(values, places(motion.back, (values.shape[1], values.shape[0])), interpolation)
->>>>>>> steady
 
 
 def dense_flow(start: np.ndarray, end: np.ndarray) -> np.ndarray:

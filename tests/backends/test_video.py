@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import build_network
 from depthcli.preprocess import plan_clip_input
 from depthcli.temporal.windows import Windows
-from depthcli.weights import WeightsFile
+from depthcli.weights import WeightsFile, digest
 from depthcli.zoo import find_row
 from tests.nets.test_video_depth_anything import ROW, SMALL, small_network
 
@@ -28,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def checkpoint(tmp_path_factory) -> WeightsFile:
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     save_file(small_network().state_dict(), str(path))
-    return WeightsFile(path, "", "test")
+    return WeightsFile(path, digest(path), "test")
 
 
 @pytest.fixture
@@ -111,6 +110,6 @@ def test_what_cannot_be_is_refused(checkpoint, tmp_path) -> None:
     path = tmp_path / "picture.safetensors"
     save_file(build_network(SMALL).state_dict(), str(path))
     with pytest.raises(CheckpointError, match="is not a checkpoint of Video-Depth-Anything Small"):
-        open_video_backend(ROW, WeightsFile(Path(path), "", "test"))
+        open_video_backend(ROW, WeightsFile(path, digest(path), "test"))
     with pytest.raises(CheckpointError, match="a model for video"):
         open_video_backend(dataclasses.replace(find_row("vits"), network=SMALL), checkpoint)

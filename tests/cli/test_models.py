@@ -92,7 +92,7 @@ def test_the_networks_that_are_kept_are_listed_and_cleared(depth, monkeypatch, t
         ("image", "a.jpg", "-o", "b.png"),
         ("dir", "photos", "-o", "maps"),
         ("eval", "list.json"),
-        ("compile", "--target", "onnx"),
+        ("compile", "--target", "torchscript"),
         ("bench",),
         ("image", "a.jpg", "--backend", "torchscript"),
     ],
