@@ -82,7 +82,8 @@ class LibavSource:
             self._stack.callback(self._container.close)
             self._stream = self._best_stream()
             self._check_size(max_pixels)
-            self._stream.thread_type = "AUTO"
+            # Not by frames: HEVC that is damaged can then wait for ever for a frame that never comes.
+            self._stream.thread_type = "SLICE"
             self._frames = self._decode()
             self._first = next(self._frames, None)
             if self._first is None:
@@ -96,7 +97,9 @@ class LibavSource:
             raise
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file and of the decoder, whose threads live as long as anything refers to it."""
+        self._frames, self._first = iter(()), None
+        self._stream = self._container = None
         self._stack.close()
 
     def shown(self) -> Iterator[Shown]:
