@@ -26,7 +26,7 @@ def video(
         list[str],
         typer.Argument(
             metavar="CLIP...",
-            help="Video files, folders of clips, folders of frames, or - for y4m or raw RGB24 (--size, --rate) on stdin.",
+            help="Video files, folders of clips or of frames, or - for y4m or raw RGB24 (--size, --rate) on stdin.",
         ),
     ],
     output: Annotated[
@@ -43,8 +43,8 @@ def video(
         typer.Option(
             "--format",
             "-f",
-            help="mp4 (colour), side (clip beside colour), ffv1 (16-bit gray, lossless), hevc10 and prores (10-bit gray), "
-            "png16, exr, npz (folders of frames). Repeat it or separate with commas. Default: mp4.",
+            help="mp4 (colour), side (clip beside colour), ffv1 (16-bit gray, lossless), hevc10 and prores (10-bit "
+            "gray), png16, exr, npz (folders of frames). Repeat it or separate with commas. Default: mp4.",
             rich_help_panel=opt.OUTPUT_PANEL,
         ),
     ] = None,
@@ -65,8 +65,8 @@ def video(
     pipe: Annotated[
         str,
         typer.Option(
-            help="With -o -: y4m (colour), rgb24 (colour, raw) or gray16le (raw). What was not named with --range looks "
-            "30 frames ahead.",
+            help="With -o -: y4m (colour), rgb24 (colour, raw) or gray16le (raw). Without --range it "
+            "looks 30 frames ahead.",
             rich_help_panel=opt.OUTPUT_PANEL,
         ),
     ] = "y4m",
