@@ -14,14 +14,14 @@ from typing import Any, Optional, Protocol
 import numpy as np
 
 from depthcli import weights as weight_files
-from depthcli.backends import EngineChoice, VideoBackend, open_video_backend
+from depthcli.backends import EngineChoice, VideoBackend, check_choice, open_video_backend
 from depthcli.depthmap import Origin
 from depthcli.errors import ModelError, UsageError
 from depthcli.estimator import DepthEstimator, ModelChoice, Prepared, Talk, resolve_model
 from depthcli.io.images import Picture
 from depthcli.memory import check_picture, free_memory
 from depthcli.postprocess import network_values, resize_bilinear
-from depthcli.preprocess import InputPlan, plan_clip_input, to_network_input
+from depthcli.preprocess import InputPlan, plan_clip_input, plan_input, to_network_input
 from depthcli.temporal.steady import SteadyFilter
 from depthcli.temporal.windows import Windows
 from depthcli.weights import WeightsFile
@@ -35,21 +35,35 @@ _VIDEO_ENCODERS = ("vits", "vitb", "vitl")
 
 @dataclass(frozen=True)
 class ClipChoice:
-    """What a user said about steadiness.
+    """What a user said about the work on a clip, its model apart.
 
     steady: "auto" takes a model for video where its weights are here or can be fetched, else the filter; "on" takes the
     filter behind a model for pictures; "off" leaves every frame as the model for pictures answers it. exact: a model
-    for video is aligned with the official code's arithmetic, at the size of the frames.
+    for video is aligned with the official code's arithmetic, at the size of the frames. input_size: length of the
+    network input's shorter side in pixels, None for the model's own. device, backend, precision: as in EngineChoice.
+    Raises UsageError for what cannot be.
     """
 
     steady: str = "auto"
     exact: bool = False
+    input_size: Optional[int] = None
+    device: str = "auto"
+    backend: str = "auto"
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
+        check_choice(self.engine)
+        if self.input_size is not None:
+            plan_input(1, 1, self.input_size)
         if self.steady not in STEADY:
             raise UsageError(f"--steady {self.steady} means nothing", f"choose from: {', '.join(STEADY)}")
         if self.exact and self.steady != "auto":
             raise UsageError("--exact is about models for video", "leave out --steady")
+
+    @property
+    def engine(self) -> EngineChoice:
+        """What was said about the engine."""
+        return EngineChoice(self.backend, self.device, self.precision)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,16 +123,11 @@ class ClipEstimator(Protocol):
 
 
 def open_clip_estimator(
-    choice: ModelChoice,
-    engine: EngineChoice,
-    clip: ClipChoice,
-    input_size: Optional[int] = None,
-    talk: Talk = lambda line: None,
+    choice: ModelChoice, clip: ClipChoice = ClipChoice(), talk: Talk = lambda line: None
 ) -> ClipEstimator:
     """Return the estimator that was chosen, loaded; may download.
 
-    input_size: length of the network input's shorter side in pixels, None for the model's own. talk: takes a line at a
-    time about downloads and fallbacks. Raises UsageError, ModelError or EngineError.
+    talk: takes a line at a time about downloads and fallbacks. Raises UsageError, ModelError or EngineError.
     """
     row, weights = resolve_clip_model(choice, clip, talk)
     if not row.temporal:
@@ -127,17 +136,16 @@ def open_clip_estimator(
         named = replace(choice, model=row.name, encoder="auto", metric=None, checkpoint=weights.path)
         estimator = DepthEstimator(
             named,
-            input_size=input_size,
-            device=engine.device,
-            backend=engine.backend,
-            precision=engine.precision,
-            calibration=engine.calibration,
+            input_size=clip.input_size,
+            device=clip.device,
+            backend=clip.backend,
+            precision=clip.precision,
             talk=talk,
         )
         return FrameByFrame(estimator, steady=clip.steady != "off")
-    if input_size is not None:
-        row = replace(row, input_size=input_size)
-    return WindowByWindow(row, weights, open_video_backend(row, weights, engine, choice.trust, talk), clip.exact)
+    if clip.input_size is not None:
+        row = replace(row, input_size=clip.input_size)
+    return WindowByWindow(row, weights, open_video_backend(row, weights, clip.engine, choice.trust, talk), clip.exact)
 
 
 def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, talk: Talk) -> tuple[ModelRow, WeightsFile]:

@@ -24,6 +24,7 @@ ROOMS = (
     ("nets",),
     ("backends", "flops"),
     ("estimator",),
+    ("clip_estimator",),
     ("jobs", "eval"),
     ("cli",),
 )

@@ -145,7 +145,6 @@ def video(
     Examples: depth video clip.mp4 · depth video clip.mp4 -f mp4,ffv1 -o out/ · depth video day1 -o day1_depth ·
     ffmpeg -i in.mov -f yuv4mpegpipe - | depth video - -o - | ffplay -
     """
-    from depthcli.backends import EngineChoice, check_choice
     from depthcli.cli.report import ClipReport, stop_signals
     from depthcli.clip_estimator import ClipChoice, open_clip_estimator
     from depthcli.colormap import color_table
@@ -155,7 +154,6 @@ def video(
     from depthcli.jobs.clip import ClipJob, Progress, run_clip, stream_clip
     from depthcli.jobs.clip_inputs import find_clips, outputs_of, parse_video_formats
     from depthcli.jobs.manifest import MANIFEST_NAME, Manifest
-    from depthcli.preprocess import plan_input
 
     if if_exists not in ("skip", "overwrite", "error"):
         raise UsageError(f"--if-exists {if_exists} means nothing", "choose from: skip, overwrite, error")
@@ -163,13 +161,9 @@ def video(
         raise UsageError(f"--scene {scene} means nothing", "choose from: auto, off")
     colors = "gray" if grayscale else colormap
     color_table(colors)
-    if input_size is not None:
-        plan_input(1, 1, input_size)
     wanted = parse_video_formats(formats or ("mp4",))
     choice = ModelChoice(model, encoder, metric, checkpoint, max_depth, offline, trust_checkpoint)
-    engine = EngineChoice(backend, device, precision)
-    check_choice(engine)
-    clip_choice = ClipChoice(steady, exact)
+    clip_choice = ClipChoice(steady, exact, input_size, device, backend, precision)
     selection = Selection(_seconds(start), _seconds(end), _rate(fps), stride, max_frames)
     streams = output == STDIN
     found = find_clips(clips)
@@ -197,7 +191,7 @@ def video(
     def load() -> "ClipEstimator":
         if not opened:
             stop.at_once = True  # a download need not be finished first
-            opened.append(open_clip_estimator(choice, engine, clip_choice, input_size, report.warn))
+            opened.append(open_clip_estimator(choice, clip_choice, report.warn))
             stop.at_once = False
             if verbose:
                 row = opened[0].row
