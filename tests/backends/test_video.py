@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from depthcli import graph_cache
 from depthcli.backends import VIDEO_BACKENDS, EngineChoice, VideoBackend, open_video_backend, video_torch
 from depthcli.errors import CheckpointError, EngineError, PictureError, UsageError
 from depthcli.memory import predict_clip_bytes
@@ -45,7 +47,10 @@ def answer(backend: VideoBackend, images: np.ndarray) -> np.ndarray:
     return backend.decode(frames)
 
 
-@pytest.mark.parametrize("name", ["auto", *VIDEO_BACKENDS])
+ENGINES = [name for name in VIDEO_BACKENDS if name == "torch" or find_spec(name)]
+
+
+@pytest.mark.parametrize("name", ["auto", *ENGINES])
 def test_the_answer_is_that_of_the_network(checkpoint, images, name) -> None:
     backend = opened(checkpoint, name, "cpu", "fp32")
     found = answer(backend, images)
@@ -113,3 +118,17 @@ def test_what_cannot_be_is_refused(checkpoint, tmp_path) -> None:
         open_video_backend(ROW, WeightsFile(path, digest(path), "test"))
     with pytest.raises(CheckpointError, match="a model for video"):
         open_video_backend(dataclasses.replace(find_row("vits"), network=SMALL), checkpoint)
+
+
+@pytest.mark.skipif(not find_spec("openvino"), reason="needs openvino")
+def test_what_openvino_compiled_is_kept_and_found_again(checkpoint, images, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv(graph_cache.FOLDER_VARIABLE, str(tmp_path / "graphs"))
+    first = opened(checkpoint, "openvino")
+    wanted = answer(first, images)
+    first.close()
+    (entry,) = graph_cache.entries()
+    assert entry.name.startswith("vda-vits-")
+    monkeypatch.setattr("depthcli.backends.graphs._trace", None)  # nothing is converted again
+    again = opened(checkpoint, "openvino")
+    assert np.array_equal(answer(again, images), wanted)
+    again.close()
