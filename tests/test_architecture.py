@@ -25,7 +25,8 @@ ROOMS = (
     ("backends", "flops"),
     ("estimator",),
     ("clip_estimator",),
-    ("jobs", "eval"),
+    ("eval",),
+    ("jobs",),
     ("cli",),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

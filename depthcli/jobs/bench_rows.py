@@ -24,9 +24,10 @@ class Machine(_Row):
     """What a reader has to know before any figure.
 
     cores: those this process may use; threads: what an operation of torch takes. flags: of the CPU, those that matter.
-    picture_size, input_size: (width, height) in pixels of the picture the engines are timed on. pictures: how many.
-    gflop: 1e9 operations in one pass over it, see depthcli.flops. random_weights: nobody trained them; speed does not
-    depend on it. load: the load average of one minute before the start, None where there is none. date: ISO 8601, UTC.
+    picture_size, input_size: (width, height) in pixels of the picture the engines are timed on. pictures: how many, or
+    frames of a clip. gflop: 1e9 operations in one pass over it, see depthcli.flops; None for a model for clips.
+    random_weights: nobody trained them; speed does not depend on it. load: the load average of one minute before the
+    start, None where there is none. date: ISO 8601, UTC.
     """
 
     row: ClassVar[str] = "machine"
@@ -43,7 +44,7 @@ class Machine(_Row):
     pictures: int
     picture_size: tuple[int, int]
     input_size: tuple[int, int]
-    gflop: float
+    gflop: Optional[float]
     runs: int
     warmup: int
     load: Optional[float]
@@ -198,6 +199,63 @@ class Throughput(_Row):
 
 
 @dataclass(frozen=True)
+class Video(_Row):
+    """A clip through `depth video`, with one engine of steadiness: off (frame by frame), on (the filter) or vda.
+
+    name, backend, precision, engine: of the network, as in Network. clip: the name of the file, or "synthetic"; frames
+    that were taken of it. faster: of the clip's whole work, as in Network.
+
+    network_fps: frames per second of the network alone. clip_fps: of the whole work on a clip by a loaded model, from
+    opening the clip to the finished mp4; share: the median of the turns' ratios of the two, 1 for a job that costs
+    nothing but the network. process_s, process_fps, peak_mb: of `depth video` as a process of its own, from its start
+    to its end, as in Process.
+
+    read_ms ... write_ms: milliseconds per frame of each step by itself, none beside another, as `depth video` does
+    them: decode; find cuts and prepare the input; the network; what makes its answers steady; range and spool, without
+    the state to go on from; colour and mp4.
+
+    opw, flow_flicker, range_jitter: of the clip; flicker, contrast_kept: of a still synthetic one with the noise and
+    the exposure of a sensor; see eval.temporal.Steadiness. cut_bleeding: see there, of a synthetic clip with one cut,
+    1000 at most. All None for random weights, whose steadiness says nothing.
+    """
+
+    row: ClassVar[str] = "video"
+    steady: str
+    name: str
+    backend: str
+    precision: str
+    model: str
+    title: str
+    random_weights: bool
+    clip: str
+    clip_size: tuple[int, int]
+    engine: str = ""
+    input_size: Optional[tuple[int, int]] = None
+    frames: int = 0
+    faster: Optional[float] = None
+    reference: str = ""
+    network_fps: Optional[float] = None
+    clip_fps: Optional[float] = None
+    share: Optional[float] = None
+    process_s: Optional[float] = None
+    process_fps: Optional[float] = None
+    peak_mb: Optional[float] = None
+    read_ms: Optional[float] = None
+    prepare_ms: Optional[float] = None
+    network_ms: Optional[float] = None
+    settle_ms: Optional[float] = None
+    spool_ms: Optional[float] = None
+    write_ms: Optional[float] = None
+    opw: Optional[float] = None
+    flow_flicker: Optional[float] = None
+    range_jitter: Optional[float] = None
+    flicker: Optional[float] = None
+    contrast_kept: Optional[float] = None
+    cut_bleeding: Optional[float] = None
+    error: str = ""
+
+
+@dataclass(frozen=True)
 class Load(_Row):
     """The load average of one minute, before and after, when the benchmark is part of it. seconds: it took."""
 
@@ -207,4 +265,4 @@ class Load(_Row):
     seconds: float
 
 
-Row = Union[Machine, Network, Roofline, Stages, Process, Throughput, Folder, Load]
+Row = Union[Machine, Network, Roofline, Stages, Process, Throughput, Folder, Video, Load]

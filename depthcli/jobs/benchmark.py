@@ -187,7 +187,7 @@ def run_benchmark(job: BenchJob, talk: Talk = lambda line: None) -> Iterator[Row
     so. Raises UsageError or ModelError for a model that cannot be, EngineError where no engine runs.
     """
     before, started = load_average(), time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="depth-bench-") as name, _cache_of_its_own(Path(name) / "graphs"):
+    with tempfile.TemporaryDirectory(prefix="depth-bench-") as name, cache_of_its_own(Path(name) / "graphs"):
         bench = _Bench(job, Path(name), talk)
         yield bench.machine(before)
         bench.start_processes()  # before an engine is opened here, which would fill its cache
@@ -209,13 +209,20 @@ def obtain(job: BenchJob, folder: Path, talk: Talk) -> tuple[ModelRow, WeightsFi
     Where nothing but compiled networks is measured, they say what they were made of. folder: where random weights are
     written. Raises UsageError or ModelError as `resolve_model` does, EngineError where there is no compiled network.
     """
-    choice, engines = job.model, job.engines()
+    engines = job.engines()
     if all(map(is_compiled, engines)):
-        return (*resolve_compiled(choice, engines[0]), False)
+        return (*resolve_compiled(job.model, engines[0]), False)
+    return obtain_model(job.model, folder, talk)
+
+
+def obtain_model(
+    choice: ModelChoice, folder: Path, talk: Talk, video: bool = False
+) -> tuple[ModelRow, WeightsFile, bool]:
+    """Return the row, its weights, and whether they are random ones; as `obtain`. video: a model for clips will do."""
     if choice == ModelChoice():
         choice = replace(choice, encoder="vits")
     try:
-        return (*resolve_model(replace(choice, offline=True), talk), False)
+        return (*resolve_model(replace(choice, offline=True), talk, video), False)
     except CheckpointError:
         raise
     except ModelError:
@@ -229,6 +236,43 @@ def obtain(job: BenchJob, folder: Path, talk: Talk) -> tuple[ModelRow, WeightsFi
 
     talk(f"the weights of {row.name} are not on this machine: random ones take as long and give no depth")
     return row, random_weights(row, folder), True
+
+
+def machine_row(
+    row: ModelRow, random: bool, plan: InputPlan, pictures: int, runs: int, warmup: int, load: Optional[float]
+) -> Machine:
+    """Return the head of a result: this machine, and the model and the pictures that it is measured with."""
+    return Machine(
+        cpu=cpu_model(),
+        cores=usable_cores(),
+        threads=compute_threads(),
+        flags=cpu_flags(),
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        versions=versions(),
+        model=row.name,
+        title=row.title,
+        random_weights=random,
+        pictures=pictures,
+        picture_size=plan.picture_size,
+        input_size=plan.input_size,
+        # Of a model for clips only the part that it shares with one for pictures is counted.
+        gflop=None if row.temporal else network_flops(row.network, *plan.input_size) / 1e9,
+        runs=runs,
+        warmup=warmup,
+        load=load,
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def model_options(
+    row: ModelRow, weights: WeightsFile, choice: EngineChoice, input_size: int, trust: bool
+) -> tuple[str, ...]:
+    """Return the options by which a command runs this network in this engine, and downloads nothing."""
+    checkpoint = () if is_compiled(choice) else ("--checkpoint", str(weights.path))
+    model = ("--model", row.name, *checkpoint, "--offline")
+    engine = ("--backend", choice.backend, "--device", choice.device, "--precision", choice.precision)
+    return (*model, *engine, "--input-size", str(input_size), *(("--trust-checkpoint",) if trust else ()))
 
 
 @dataclass
@@ -292,26 +336,7 @@ class _Bench:
 
     def machine(self, load: Optional[float]) -> Machine:
         """Return the head of the result."""
-        return Machine(
-            cpu=cpu_model(),
-            cores=usable_cores(),
-            threads=compute_threads(),
-            flags=cpu_flags(),
-            system=f"{platform.system()} {platform.release()}",
-            python=platform.python_version(),
-            versions=versions(),
-            model=self.row.name,
-            title=self.row.title,
-            random_weights=self.random,
-            pictures=len(self.pictures),
-            picture_size=self.plan.picture_size,
-            input_size=self.plan.input_size,
-            gflop=network_flops(self.row.network, *self.plan.input_size) / 1e9,
-            runs=self.job.runs,
-            warmup=self.job.warmup,
-            load=load,
-            date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        )
+        return machine_row(self.row, self.random, self.plan, len(self.pictures), self.job.runs, self.job.warmup, load)
 
     # --- Engines ------------------------------------------------------------------------------------------------------
 
@@ -343,7 +368,7 @@ class _Bench:
         try:
             contender.backend = make()
         except Exception as error:  # whatever ails one engine, the others are measured
-            contender.error = _reason(error)
+            contender.error = reason(error)
             return
         contender.open_s = time.perf_counter() - started
         contender.engine = contender.backend.description
@@ -461,7 +486,7 @@ class _Bench:
                     answer = item.backend.run(inputs)["depth"][0]
                     milliseconds = 1000 * (time.perf_counter() - started)
                 except Exception as error:  # as above
-                    item.error = _reason(error)
+                    item.error = reason(error)
                     continue
                 output = answer if output is None else output
                 if turn >= 0:
@@ -541,7 +566,7 @@ class _Bench:
                 reference=reference[0],
                 first_s=first.seconds,
                 again_s=median(seconds),
-                peak_mb=_peak(again),
+                peak_mb=peak_megabytes(again),
             )
 
     # --- Kept busy ----------------------------------------------------------------------------------------------------
@@ -568,7 +593,7 @@ class _Bench:
             self._close_one(item)  # its cores go to the estimator
             yield self._end_to_end(item, row, best)
         except Exception as error:  # as above
-            yield replace(about, error=_reason(error))
+            yield replace(about, error=reason(error))
 
     def _about(self, item: _Contender) -> Throughput:
         """Return a row without figures."""
@@ -724,7 +749,7 @@ class _Bench:
             row = _timed(row, seconds, times_faster(reference[1], each), reference[0])
             assert row.seconds is not None
             network = sum(median(item.times[plan.input_size]) for plan in self.plans) / 1000
-            yield replace(row, network_s=network, over_network=row.seconds / network, peak_mb=_peak(ended))
+            yield replace(row, network_s=network, over_network=row.seconds / network, peak_mb=peak_megabytes(ended))
 
     def _all_sizes(self) -> None:
         """Time the engines at those sizes of input that the first picture does not have."""
@@ -735,17 +760,12 @@ class _Bench:
                 done.add(plan.input_size)
 
     def _depth(self, command: str, source: Path, target: Path, choice: EngineChoice, *more: str) -> Ended:
-        job = self.job
-        checkpoint = () if is_compiled(choice) else ("--checkpoint", str(self.weights.path))
-        model = ("--model", self.row.name, *checkpoint, "--offline")
-        engine = ("--backend", choice.backend, "--device", choice.device, "--precision", choice.precision)
-        size = ("--input-size", str(self.input_size))
-        trust = ("--trust-checkpoint",) if job.model.trust else ()
+        common = model_options(self.row, self.weights, choice, self.input_size, self.job.model.trust)
         steps = ("--calibration", str(choice.calibration)) if choice.calibration else ()
         files = ("--artifacts", str(choice.artifacts)) if choice.artifacts else ()
         shape = ("--shape-policy", choice.shape_policy) if choice.shape_policy != "strict" else ()
         standin = ("--allow-standin",) if choice.allow_standin else ()
-        options = (*model, *engine, *size, *steps, *files, *shape, *standin, *trust, *more)
+        options = (*common, *steps, *files, *shape, *standin, *more)
         return run_alone([command, str(source), "-o", str(target), "--quiet", *options])
 
 
@@ -765,8 +785,8 @@ def _title(item: _Contender) -> str:
     return f"{item.name} {item.precision}"
 
 
-def _reason(error: Exception) -> str:
-    """Return one line; an error that was not raised on purpose is named by its class too."""
+def reason(error: Exception) -> str:
+    """Return why an engine failed, in one line; an error that was not raised on purpose is named by its class too."""
     line = (str(error).strip().splitlines() or [""])[0]
     return line if isinstance(error, DepthError) else f"{type(error).__name__}: {line}"
 
@@ -775,13 +795,14 @@ def _by(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def _peak(runs: Sequence[Ended]) -> Optional[float]:
+def peak_megabytes(runs: Sequence[Ended]) -> Optional[float]:
+    """Return the most memory that a process took, in 1e6 bytes; None where the system does not say."""
     peaks = [ended.peak for ended in runs if ended.peak]
     return max(peaks) / _MEGABYTE if peaks else None
 
 
 @contextlib.contextmanager
-def _cache_of_its_own(folder: Path) -> Iterator[None]:
+def cache_of_its_own(folder: Path) -> Iterator[None]:
     """Keep what engines convert in here, so that the first time is a first time and the user's cache stays his."""
     before = os.environ.get(_CACHE)
     os.environ[_CACHE] = str(folder)

@@ -68,9 +68,9 @@ def load_average() -> Optional[float]:
         return None
 
 
-def photograph(width: int, height: int) -> bytes:
-    """Return the bytes of a JPEG with the spectrum of a photograph: smooth, with a little noise."""
-    random = np.random.default_rng(0)
+def photograph(width: int, height: int, seed: int = 0) -> bytes:
+    """Return the bytes of a JPEG with the spectrum of a photograph: smooth, with a little noise. seed: which one."""
+    random = np.random.default_rng(seed)
     coarse = random.integers(0, 255, (height // 16 + 1, width // 16 + 1, 3), np.uint8)
     picture = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.float64)
     picture += random.normal(0, 4, picture.shape)

@@ -27,8 +27,9 @@ from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import build_network, load_network
 from depthcli.nets.checkpoint import read_state
 from depthcli.nets.depth_anything_v2 import DepthAnythingV2
-from depthcli.nets.dpt import bilinear
+from depthcli.nets.dpt import DPTHead, bilinear
 from depthcli.nets.official_form import OfficialForm
+from depthcli.nets.video_depth_anything import VideoDepthAnything
 from depthcli.preprocess import MEAN, STD, InputPlan, plan_input
 from depthcli.weights import WeightsFile, digest
 from depthcli.zoo import ModelRow
@@ -153,20 +154,21 @@ def random_weights(row: ModelRow, folder: Path) -> WeightsFile:
 
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        network = build_network(row.network, row.metric).eval()
-        if isinstance(network, DepthAnythingV2):
+        network = build_network(row.network, row.metric, row.temporal).eval()
+        if isinstance(network, (DepthAnythingV2, VideoDepthAnything)):
             _make_smooth(network)
     path = folder / f"{row.name}-random.safetensors"
     save_file(network.state_dict(), str(path))
     return WeightsFile(path, digest(path), "random")
 
 
-def _make_smooth(network: DepthAnythingV2) -> None:
+def _make_smooth(network: DepthAnythingV2 | VideoDepthAnything) -> None:
     """Take out the pattern of the two finest maps, and bring the answer to about 1/4 to 5/4."""
-    head = network.depth_head
+    head: DPTHead = network.head if isinstance(network, VideoDepthAnything) else network.depth_head
     for layer in list(head.resize_layers)[:2]:
         nn.init.zeros_(cast(nn.ConvTranspose2d, layer).weight)
-    answer = head(network.pretrained(bilinear(torch.randn(1, 3, 8, 8), (112, 112))))
+    image = bilinear(torch.randn(1, 3, 8, 8), (112, 112))
+    answer = head(network.encode(image) if isinstance(network, VideoDepthAnything) else network.pretrained(image))
     low, high = float(answer.min()), float(answer.max())
     last = cast(nn.Conv2d, head.scratch.output_conv2[2])
     assert last.bias is not None
