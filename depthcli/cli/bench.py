@@ -3,7 +3,7 @@
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Callable, Optional, Union
 
@@ -13,9 +13,22 @@ from depthcli.cli import options as opt
 from depthcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from depthcli.jobs.bench_rows import Folder, Load, Machine, Network, Process, Roofline, Row, Stages, Throughput
+    from depthcli.jobs.bench_rows import (
+        Folder,
+        Load,
+        Machine,
+        Network,
+        Process,
+        Roofline,
+        Row,
+        Stages,
+        Throughput,
+        Video,
+    )
 
 Cell = Union[str, float, None]
+
+CLIP_PANEL = "Clips"
 
 # The packages that compute, as the head names them; JSON has more.
 _ENGINES = ("torch", "openvino", "onnxruntime")
@@ -85,23 +98,65 @@ def bench(
         Optional[float],
         typer.Option(help="What this machine costs an hour; says what a million pictures cost on it."),
     ] = None,
+    video: Annotated[
+        bool,
+        typer.Option(
+            "--video",
+            help="Measure clips instead of pictures: speed and steadiness, frame by frame, with the filter of `depth "
+            "video`, and with the model for video of that encoder.",
+            rich_help_panel=CLIP_PANEL,
+        ),
+    ] = False,
+    clip: Annotated[
+        Optional[Path],
+        typer.Option(
+            metavar="CLIP",
+            help="A video file or a folder of frames for --video. Default: a synthetic one.",
+            rich_help_panel=CLIP_PANEL,
+        ),
+    ] = None,
+    frames: Annotated[
+        Optional[int],
+        typer.Option(
+            help="How many frames of it, and of the synthetic clips. Default: 44.", rich_help_panel=CLIP_PANEL
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per row, and no tables.")] = False,
 ) -> None:
-    """Measure speed and memory: engines side by side, whole processes, and a folder.
+    """Measure speed and memory: engines side by side, whole processes, and a folder; or clips, and how steady they are.
 
     Nothing is downloaded: without weights the network gets random ones, which take as long.
     Engines take turns, as machines are shared: what to compare is rows of one run, by their ratios.
     Progress goes to stderr.
 
     Examples: depth bench · depth bench --encoder vits --backend all · depth bench --images photos --peers --json ·
-    depth bench --backend neuron --cost-per-hour 0.228
+    depth bench --backend neuron --cost-per-hour 0.228 · depth bench --video --clip clip.mp4
     """
-    from depthcli.cli.report import say, stop_signals
     from depthcli.estimator import ModelChoice
+
+    choice = ModelChoice(model, encoder, metric, checkpoint, trust=trust_checkpoint)
+    if video:
+        _refuse(
+            "--video measures clips",
+            ("--images", images),
+            ("--picture", picture),
+            ("--peers", peers),
+            ("--cost-per-hour", cost_per_hour),
+            ("--calibration", calibration),
+            ("--artifacts", artifacts),
+            ("--allow-standin", allow_standin),
+        )
+        from depthcli.jobs.video_benchmark import FRAMES, VideoBenchJob, run_video_benchmark
+
+        count = FRAMES if frames is None else frames
+        clips = VideoBenchJob(choice, _names(backend), device, precision, input_size, clip, count, runs, warmup)
+        _report(lambda talk: run_video_benchmark(clips, talk), as_json)
+        return
+    _refuse("only --video measures clips", ("--clip", clip), ("--frames", frames))
     from depthcli.jobs.benchmark import BenchJob, run_benchmark
 
     job = BenchJob(
-        model=ModelChoice(model, encoder, metric, checkpoint, trust=trust_checkpoint),
+        model=choice,
         backends=_names(backend),
         device=device,
         precision=precision,
@@ -118,11 +173,25 @@ def bench(
         duration=duration,
         cost_per_hour=cost_per_hour,
     )
+    _report(lambda talk: run_benchmark(job, talk), as_json)
+
+
+def _refuse(because: str, *options: tuple[str, Any]) -> None:
+    """Raise UsageError for the first of the options that was given."""
+    for name, value in options:
+        if value not in (None, False):
+            raise UsageError(f"{because}: {name} does not go with that", f"leave out {name}")
+
+
+def _report(measure: "Callable[[Callable[[str], None]], Iterator[Row]]", as_json: bool) -> None:
+    """Print what is measured: rows as they come, or tables in the end."""
+    from depthcli.cli.report import say, stop_signals
+
     rows: list[Row] = []
     with stop_signals(quiet=True) as stop:
         stop.at_once = True  # SIGTERM too leaves nothing behind
         try:
-            for row in run_benchmark(job, say):
+            for row in measure(say):
                 if as_json:
                     print(row.to_json(), flush=True)
                 rows.append(row)
@@ -162,6 +231,9 @@ def _print(rows: Sequence["Row"]) -> None:
     for row in rows:
         kinds.setdefault(row.row, []).append(row)
     (machine,) = kinds["machine"]
+    if "video" in kinds:
+        _print_videos(machine, kinds["video"], *kinds.get("load", []))
+        return
     _print_head(machine, *kinds.get("load", []))
     _print_networks(machine, kinds["network"], kinds.get("roofline", []))
     for kind, show in (
@@ -175,10 +247,13 @@ def _print(rows: Sequence["Row"]) -> None:
 
 
 def _print_head(machine: "Machine", load: Optional["Load"] = None) -> None:
-    weights = "random weights" if machine.random_weights else "its weights"
-    print(f"{machine.title} ({machine.model}), {weights}, {machine.gflop:.4g} GFLOP per picture")
+    print(f"{machine.title} ({machine.model}), {_weights(machine)}, {machine.gflop:.4g} GFLOP per picture")
     which = f"the first of {machine.pictures} pictures" if machine.pictures > 1 else "one picture"
     print(f"{which}: {_by(machine.picture_size)} px, network input {_by(machine.input_size)} px")
+    _print_machine(machine, load)
+
+
+def _print_machine(machine: "Machine", load: Optional["Load"]) -> None:
     flags = f", {' '.join(machine.flags)}" if machine.flags else ""
     print(f"{machine.cpu}, {_count(machine.cores, 'core')}, {_count(machine.threads, 'thread')}{flags}")
     versions = ", ".join(f"{name} {machine.versions[name]}" for name in _ENGINES if name in machine.versions)
@@ -293,6 +368,70 @@ def _print_folders(rows: Sequence["Folder"]) -> None:
     print("over network: seconds of the whole over those in the network alone, measured for each size of input")
 
 
+def _print_videos(machine: "Machine", rows: Sequence["Video"], load: Optional["Load"] = None) -> None:
+    models = {row.title: f"{row.title} ({row.model}), {_weights(row)}" for row in rows}
+    print(" · ".join(models.values()))
+    clip, frames = rows[0].clip, max(row.frames for row in rows)
+    print(f"{clip} clip: {_count(frames, 'frame')} of {_by(machine.picture_size)} px")
+    _print_machine(machine, load)
+    which: list[tuple[str, Callable[[Any], Cell]]] = [
+        ("steady", lambda row: row.steady),
+        ("engine", lambda row: row.name),
+        ("precision", lambda row: row.precision),
+    ]
+    _print_table(
+        f"depth video, {_count(machine.runs, 'turn')}",
+        rows,
+        (
+            ("faster", lambda row: _times(row.faster)),
+            *which,
+            ("network frames/s", lambda row: row.network_fps),
+            ("clip frames/s", lambda row: row.clip_fps),
+            ("of network", lambda row: _percent(row.share)),
+            ("process s", lambda row: row.process_s),
+            ("process frames/s", lambda row: row.process_fps),
+            ("peak MB", lambda row: _whole(row.peak_mb)),
+        ),
+    )
+    print("clip: from opening it to the mp4, with the model loaded; process: with Python's start and loading")
+    done = [row for row in rows if not row.error]
+    _print_table(
+        "step by step, ms per frame; depth video does them beside each other",
+        done,
+        (
+            *which,
+            ("input", lambda row: _by(row.input_size)),
+            ("read", lambda row: row.read_ms),
+            ("prepare", lambda row: row.prepare_ms),
+            ("network", lambda row: row.network_ms),
+            ("settle", lambda row: row.settle_ms),
+            ("spool", lambda row: row.spool_ms),
+            ("write mp4", lambda row: row.write_ms),
+        ),
+    )
+    known = [row for row in done if not row.random_weights]
+    if known:
+        _print_table(
+            "steadiness: smaller is steadier",
+            known,
+            (
+                *which,
+                ("OPW", lambda row: row.opw),
+                ("flow flicker", lambda row: _finely(row.flow_flicker)),
+                ("range jitter", lambda row: _finely(row.range_jitter)),
+                ("still flicker", lambda row: _finely(row.flicker)),
+                ("contrast kept", lambda row: _percent(row.contrast_kept)),
+                ("cut bleeding", lambda row: row.cut_bleeding),
+            ),
+        )
+        print(f"OPW, flow flicker, range jitter: {clip} clip; still flicker, contrast kept: a synthetic one, still;")
+        print(
+            "cut bleeding: a synthetic one, how much more a frame differs from itself alone behind a cut than elsewhere"
+        )
+    for name in dict.fromkeys(row.model for row in done if row.random_weights):
+        print(f"{name} has random weights: how steady they are says nothing, and is left out")
+
+
 def _print_table(title: str, rows: Sequence[Any], columns: Sequence[tuple[str, Callable[[Any], Cell]]]) -> None:
     """Print rows under a title, as wide as they are, and below them why rows have no figures."""
     from rich import box
@@ -301,19 +440,21 @@ def _print_table(title: str, rows: Sequence[Any], columns: Sequence[tuple[str, C
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading, _ in columns:
-        words = heading in ("engine", "precision", "of")
+        words = heading in ("steady", "engine", "precision", "of")
         table.add_column(heading, justify="left" if words else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(_number(value(row)) for _, value in columns))
     console = Console(highlight=False, markup=False, emoji=False)
     console.width = max(console.width, console.measure(table, options=console.options.update(width=10_000)).maximum)
     reference = next((row.reference for row in rows if getattr(row, "reference", "")), "")
+    compared = columns[0][0] == "faster" and len(rows) > 1 and reference
     print()
-    print(title + (f"; times faster than {reference}" if len(rows) > 1 and reference else ""))
+    print(title + (f"; times faster than {reference}" if compared else ""))
     console.print(table)
     for row in rows:
         if getattr(row, "error", ""):
-            print(f"{row.name}: {row.error}")
+            steady = getattr(row, "steady", "")
+            print(f"{steady} {row.name}: {row.error}" if steady else f"{row.name}: {row.error}")
 
 
 def _number(value: Cell) -> str:
@@ -331,6 +472,14 @@ def _times(value: Optional[float]) -> Optional[str]:
 
 def _percent(value: Optional[float]) -> Optional[str]:
     return None if value is None else f"{value:.0%}"
+
+
+def _finely(value: Optional[float]) -> Optional[str]:
+    return None if value is None else f"{value:.2%}"
+
+
+def _weights(row: "Union[Machine, Video]") -> str:
+    return "random weights" if row.random_weights else "its weights"
 
 
 def _whole(value: Optional[float]) -> Optional[str]:

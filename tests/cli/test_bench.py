@@ -9,19 +9,21 @@ from pathlib import Path
 import pytest
 
 from depthcli.backends import BACKENDS
-from depthcli.jobs import benchmark, peers
+from depthcli.jobs import benchmark, peers, video_benchmark
 from depthcli.jobs.own_process import Ended
 from tests.conftest import ended, photo
 
 SMALL = ("--size", 56, "--runs", 1, "--warmup", 0, "--picture", "80x60")
 TINY = ("--encoder", "tiny", *SMALL)
+CLIP = ("--video", "--encoder", "tiny", "--size", 56, "--runs", 1, "--warmup", 0, "--frames", 8, "--backend", "torch")
 
 
 @pytest.fixture
 def bench(depth, monkeypatch):
     """Run the command; what it would start is not started."""
     monkeypatch.setattr(peers, "SIDES", (16,))
-    monkeypatch.setattr(benchmark, "run_alone", lambda arguments: Ended(2.0, 123_000_000))
+    for module in (benchmark, video_benchmark):
+        monkeypatch.setattr(module, "run_alone", lambda arguments: Ended(2.0, 123_000_000))
     return lambda *arguments: depth("bench", *arguments)
 
 
@@ -104,6 +106,14 @@ def test_no_engine_at_all_is_code_5(bench, monkeypatch):
         ("--images", ".", "--picture", "64x48"),
         ("--encoder", "huge"),
         ("--model", "vits", "--encoder", "vits"),
+        ("--clip", "clip.mp4"),
+        ("--frames", 8),
+        ("--video", "--frames", 7),
+        ("--video", "--images", "."),
+        ("--video", "--picture", "64x48"),
+        ("--video", "--peers"),
+        ("--video", "--cost-per-hour", 1),
+        ("--video", "--backend", "torchscript"),
     ],
     ids=lambda options: " ".join(map(str, options)),
 )
@@ -144,3 +154,51 @@ def test_it_starts_the_commands_it_times(depth, monkeypatch):
     (process,), (folder,) = found["process"], found["folder"]
     assert (process["error"], folder["error"]) == ("", "")
     assert process["again_s"] > 0 and folder["seconds"] > 0 and folder["over_network"] > 1
+
+
+def test_clips(bench):
+    ran = bench(*CLIP)
+    assert ran.code == 0
+    assert ran.lines[:2] == ["depthcli tiny (tiny), its weights", "synthetic clip: 8 frames of 640x360 px"]
+    for title in ("depth video, 1 turn; times faster than off, torch fp32", "step by step, ", "steadiness: "):
+        assert any(line.startswith(title) for line in ran.lines)
+    speed = [line.split() for line in ran.lines if line.split()[1:3] in (["off", "torch"], ["on", "torch"])]
+    assert speed[0][0] == "1.00x" and all(line[-3:] == ["2.00", "4.00", "123"] for line in speed)
+    assert sum(line.split()[:2] == ["on", "torch"] for line in ran.lines) == 2
+    assert "random" not in ran.out and "whole process: on, torch fp32, 1 of 1" in ran.err
+
+
+def test_a_clip_of_random_weights(bench):
+    for number in range(3):
+        photo(f"in/{number}.png")
+    options = ("--video", "--clip", "in", "--encoder", "vits", "--size", 28, "--runs", 1, "--frames", 8)
+    ran = bench(*options, "--warmup", 0, "--backend", "torch")
+    assert ran.code == 0, ran.err
+    assert "Depth Anything V2 Small (vits), random weights · Video-Depth-Anything Small (vda-vits), ran" in ran.lines[0]
+    assert ran.lines[1] == "in clip: 3 frames of 80x60 px"
+    assert sum(line.split()[:2] == ["vda", "torch"] for line in ran.lines) == 1  # step by step, and no steadiness
+    assert "steadiness:" not in ran.out and "vda-vits has random weights" in ran.lines[-1]
+
+
+def test_a_clip_on_an_engine_that_is_not_here(bench, monkeypatch):
+    monkeypatch.setitem(BACKENDS, "missing", "tests.jobs.test_benchmark:Missing")
+    photo("in/a.png")
+    ran = bench(*CLIP, "--backend", "missing", "--clip", "in")
+    assert ran.code == 0 and "on missing: no engine of that name is to be had" in ran.lines
+    assert any(line.split()[:4] == ["-", "off", "missing", "auto"] for line in ran.lines)
+
+
+def test_a_clip_that_cannot_be_read(bench):
+    Path("clip.mp4").write_bytes(b"no clip")
+    ran = bench(*CLIP, "--clip", "clip.mp4")
+    assert ran.code == 1 and "clip.mp4" in ran.err.splitlines()[-1]
+
+
+def test_clips_as_json_by_the_commands_themselves(depth, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    found = rows(depth("bench", *CLIP, "--json"))
+    assert list(found) == ["machine", "video", "load"]
+    off, on = found["video"]
+    assert (off["steady"], off["error"]) == ("off", "") and (on["steady"], on["error"]) == ("on", "")
+    assert off["process_fps"] == pytest.approx(8 / off["process_s"])
+    assert off["cut_bleeding"] == 0 and 0 < on["flicker"] < off["flicker"]
