@@ -144,6 +144,7 @@ def bench(
             ("--cost-per-hour", cost_per_hour),
             ("--calibration", calibration),
             ("--artifacts", artifacts),
+            ("--shape-policy", shape_policy != "strict"),
             ("--allow-standin", allow_standin),
         )
         from depthcli.jobs.video_benchmark import FRAMES, VideoBenchJob, run_video_benchmark
@@ -179,7 +180,7 @@ def bench(
 def _refuse(because: str, *options: tuple[str, Any]) -> None:
     """Raise UsageError for the first of the options that was given."""
     for name, value in options:
-        if value not in (None, False):
+        if value is not None and value is not False:
             raise UsageError(f"{because}: {name} does not go with that", f"leave out {name}")
 
 

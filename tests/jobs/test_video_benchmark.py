@@ -258,7 +258,7 @@ class TestFigures:
 
 
 class TestRows:
-    def test_a_share_is_the_median_of_the_turns(self, commands, engines, monkeypatch):
+    def test_a_share_is_the_median_of_the_turns(self, commands, engines, untrained, monkeypatch):
         engines(off=Fake(SLOPE), on=Fake(SLOPE))
         network, whole = iter((1.0, 2.0, 3.0, 6.0, 1.0, 2.0)), iter((2.0, 4.0, 4.0, 8.0, 4.0, 8.0))
         stages = dict.fromkeys(video_benchmark.STAGES, 0.4)
@@ -274,7 +274,7 @@ class TestRows:
         assert (off.process_s, off.process_fps, off.peak_mb) == (4, 2, 300)
         assert len(commands) == 6
 
-    def test_a_network_that_takes_its_time_leaves_the_rest_beside_it(self, commands, engines, frames):
+    def test_a_network_that_takes_its_time_leaves_the_rest_beside_it(self, commands, engines, untrained, frames):
         engines(off=Fake(SLOPE, network=0.03), on=Fake(SLOPE))
         off, _ = measured(clip=frames)[Video]
         assert off.frames == 6 and off.clip == "frames" and off.clip_size == SIZE
@@ -335,7 +335,7 @@ class TestRows:
 
 
 class TestEnginesThatFail:
-    def test_one_becomes_a_row_that_says_why(self, commands, engines):
+    def test_one_becomes_a_row_that_says_why(self, commands, engines, untrained):
         engines(off=Broken(SLOPE), on=Fake(SLOPE))
         off, on = measured()[Video]
         assert (off.error, off.network_fps) == ("KeyError: 'no such thing'", None)
@@ -349,16 +349,15 @@ class TestEnginesThatFail:
             measured()
         assert broken.closed and not commands
 
-    def test_a_command_that_fails_says_its_last_word(self, engines, monkeypatch):
+    def test_a_command_that_fails_says_its_last_word(self, engines, untrained, frames, monkeypatch):
         engines(off=Fake(SLOPE), on=Fake(SLOPE))
         monkeypatch.setattr(
             video_benchmark,
             "run_alone",
-            lambda arguments: Ended(0.0, None, "the disk is full" if "off" in arguments else ""),
+            lambda arguments: Ended(0.0, None, "the disk is full") if "off" in arguments else Ended(4.0, None),
         )
-        monkeypatch.setattr(video_benchmark, "median", lambda values: 1.0)
-        off, on = measured()[Video]
-        assert (off.error, on.error) == ("the disk is full", "")
+        off, on = measured(clip=frames)[Video]
+        assert (off.error, on.error, on.peak_mb) == ("the disk is full", "", None)
 
 
 def test_random_weights_of_a_model_for_video_give_maps_that_can_be_painted(tmp_path):
