@@ -11,7 +11,7 @@ from typing import Optional, Union
 from depthcli.errors import UsageError
 from depthcli.io.images import is_picture
 from depthcli.io.video import STDIN
-from depthcli.io.video_writers import VIDEO_FORMATS
+from depthcli.io.video_writers import VIDEO_FORMATS, sidecar_of
 
 # What is taken from a folder of clips; a file that is named is tried whatever it is called.
 SUFFIXES = frozenset(
@@ -59,7 +59,7 @@ def _clips_below(folder: Path) -> list[Path]:
 
 def is_our_result(path: Path) -> bool:
     """Return whether a file is one that we wrote: it has the ending of one, and a sidecar beside it."""
-    return path.name.endswith(_ENDINGS) and path.with_name(path.name + ".json").is_file()
+    return path.name.endswith(_ENDINGS) and sidecar_of(path).is_file()
 
 
 def outputs_of(source: Source, relative: Path, formats: Sequence[str], output: Optional[str]) -> list[tuple[str, Path]]:
