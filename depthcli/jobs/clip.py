@@ -180,6 +180,9 @@ def _settled_already(job: ClipJob) -> Optional[Result]:
         return None
     if job.if_exists == "error":
         return Result(job.name, _texts(job), FAILED, error=f"{job.paths[0]} is there already", code=1)
+    other = _of_another(job)
+    if other:
+        return Result(job.name, _texts(job), FAILED, error=other, code=1)
     return Result(job.name, _texts(job), SKIPPED, warnings=_older(job))
 
 
@@ -188,12 +191,27 @@ def _is_whole(path: Path) -> bool:
     return path.is_file() or (path.is_dir() and sidecar_of(path).is_file())
 
 
+def _of_another(job: ClipJob) -> str:
+    """Return an error where what is there was made of another clip."""
+    for path in job.paths:
+        source = _said_by(path).get("source", Path(job.name).name)
+        if source != Path(job.name).name:
+            return f"{path} is of {source}, not of {Path(job.name).name} (use another -o, or --if-exists overwrite)"
+    return ""
+
+
 def _older(job: ClipJob) -> tuple[str, ...]:
     """Return a warning where what is there was made with other options."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        if all(json.loads(sidecar_of(path).read_text(encoding="utf-8"))["settings"] == job.said for path in job.paths):
-            return ()
+    if all(_said_by(path).get("settings", job.said) == job.said for path in job.paths):
+        return ()
     return ("was made with other options; --if-exists overwrite makes it anew",)
+
+
+def _said_by(path: Path) -> dict[str, Any]:
+    """Return what an output says of itself; nothing where its sidecar is gone."""
+    with suppress(OSError, ValueError, TypeError):
+        return dict(json.loads(sidecar_of(path).read_text(encoding="utf-8")))
+    return {}
 
 
 def _texts(job: ClipJob) -> tuple[str, ...]:
