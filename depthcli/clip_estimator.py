@@ -25,7 +25,7 @@ from depthcli.preprocess import InputPlan, plan_clip_input, plan_input, to_netwo
 from depthcli.temporal.steady import SteadyFilter
 from depthcli.temporal.windows import Windows
 from depthcli.weights import WeightsFile
-from depthcli.zoo import ModelRow, find_row
+from depthcli.zoo import ModelRow, find_row, is_row
 
 STEADY = ("auto", "on", "off")
 State = dict[str, np.ndarray]
@@ -158,6 +158,8 @@ def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, talk: Talk) -> tup
         row = weight_files.row_for_checkpoint(choice.checkpoint)
         if row is not None and row.temporal and choice.encoder in ("auto", row.encoder):
             choice = replace(choice, model=row.name, encoder="auto")
+    if choice.model is not None and is_row(choice.model):
+        _check_steady(find_row(choice.model), clip)  # before a download
     free = choice.model is None and choice.metric is None and choice.checkpoint is None
     encoder = "vits" if choice.encoder == "auto" else choice.encoder
     if clip.steady == "auto" and free and encoder in _VIDEO_ENCODERS:
@@ -167,9 +169,13 @@ def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, talk: Talk) -> tup
         except ModelError:
             talk(f"the weights of {row.name} are not here and cannot be fetched: one frame at a time, then steadied")
     row, weights = resolve_model(choice, talk, video=True)
+    _check_steady(row, clip)
+    return row, weights
+
+
+def _check_steady(row: ModelRow, clip: ClipChoice) -> None:
     if row.temporal and clip.steady != "auto":
         raise UsageError(f"{row.name} is steady by itself", "leave out --steady, or name a model for pictures")
-    return row, weights
 
 
 class FrameByFrame:

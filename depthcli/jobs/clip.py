@@ -25,7 +25,7 @@ from depthcli.clip_estimator import ClipEstimator, State, Step, join_states, ori
 from depthcli.colormap import DEFAULT_COLORMAP, to_color, to_gray16
 from depthcli.cores import usable_cores
 from depthcli.depthmap import DepthMap, Origin
-from depthcli.errors import ClipError, DepthError, DeviceLostError, DiskFullError, ModelError, UsageError
+from depthcli.errors import SOME_FAILED, ClipError, DepthError, DeviceLostError, DiskFullError, ModelError, UsageError
 from depthcli.io.atomic import remove_partials
 from depthcli.io.clip import ClipInfo, Frame, Number, Selection
 from depthcli.io.depth_files import IN_MILLIMETRES, facts_of, in_nearness, to_millimetres
@@ -201,10 +201,14 @@ def _of_another(job: ClipJob) -> str:
 
 
 def _older(job: ClipJob) -> tuple[str, ...]:
-    """Return a warning where what is there was made with other options."""
-    if all(_said_by(path).get("settings", job.said) == job.said for path in job.paths):
-        return ()
-    return ("was made with other options; --if-exists overwrite makes it anew",)
+    """Return warnings where what is there was made with other options, or of a clip that was damaged."""
+    said = [_said_by(path) for path in job.paths]
+    found = []
+    if any(facts.get("settings", job.said) != job.said for facts in said):
+        found.append("was made with other options; --if-exists overwrite makes it anew")
+    if any(facts.get("damage") for facts in said):
+        found.append(f"is there in part: {said[0]['damage']}")
+    return tuple(found)
 
 
 def _said_by(path: Path) -> dict[str, Any]:
@@ -289,7 +293,7 @@ class _Work:
             FAILED if damage else DONE,
             _ms(self._started),
             error=f"{damage}; the depth of what could be read is there" if damage else "",
-            code=ClipError.exit_code if damage else 0,
+            code=SOME_FAILED if damage else 0,
             notes=(*self._info.notes, *notes),
             model=self._estimator.row.name,
             weights=self._estimator.weights.sha256,
@@ -423,7 +427,7 @@ def _write(
     """Write all outputs from the spool; return what could not be kept. Raises _StopError where it is to stop."""
     assert spool.ended is not None
     shown = job.value_range or tuple(spool.ended["range"])
-    show = _Show(info.size, row, origin, (shown[0], shown[1]), job.colormap, job.said)
+    show = _Show(info.size, row, origin, (shown[0], shown[1]), job.colormap, job.said, spool.ended["damage"])
     timing = Timing.of(info, job.selection)
     whole = job.selection.whole and not spool.ended["damage"]
     sound = Path(job.source) if info.audio and whole and job.source != STDIN else None
@@ -477,6 +481,7 @@ class _Show:
     """From maps to what the writers take.
 
     clip_size: (width, height). shown: the range of the codes. settings: the options that shaped it, as one line.
+    damage: why the clip could be read only in part, or empty.
     """
 
     clip_size: tuple[int, int]
@@ -485,6 +490,7 @@ class _Show:
     shown: tuple[float, float]
     colormap: str
     settings: str = ""
+    damage: str = ""
 
     def size(self, name: str) -> tuple[int, int]:
         """Return (width, height) of the frames of a format."""
@@ -496,7 +502,7 @@ class _Show:
         width, height = self.clip_size
         # All that is said of a map is said of the clip; its ends are those of the range.
         whole = facts_of(DepthMap(np.array([self.shown], np.float32), self.row.kind, self.origin, self.row.max_depth))
-        facts = {**whole, "size": [width, height], "settings": self.settings}
+        facts = {**whole, "size": [width, height], "settings": self.settings, "damage": self.damage}
         takes = VIDEO_FORMATS[name].takes
         if takes == VALUES:
             return facts
