@@ -128,6 +128,10 @@ def video(
     device: opt.Device = "auto",
     backend: opt.BackendName = "auto",
     precision: opt.Precision = "auto",
+    artifacts: opt.Artifacts = None,
+    shape_policy: opt.ShapePolicy = "strict",
+    allow_standin: opt.AllowStandin = False,
+    batch: opt.Batch = 1,
     as_json: Annotated[
         bool,
         typer.Option("--json", help="Print one JSON object per event: progress, each clip's result, and a sum."),
@@ -161,7 +165,18 @@ def video(
     color_table(colors)
     wanted = parse_video_formats(formats or ("mp4",))
     choice = ModelChoice(model, encoder, metric, checkpoint, max_depth, offline, trust_checkpoint)
-    clip_choice = ClipChoice(steady, exact, input_size, device, backend, precision)
+    clip_choice = ClipChoice(
+        steady,
+        exact,
+        input_size,
+        device=device,
+        backend=backend,
+        precision=precision,
+        artifacts=artifacts,
+        shape_policy=shape_policy,
+        allow_standin=allow_standin,
+        batch=batch,
+    )
     selection = Selection(_seconds(start), _seconds(end), _rate(fps), stride, max_frames)
     streams = output == STDIN
     found = find_clips(clips)

@@ -382,4 +382,7 @@ def test_a_frame_by_frame_model_takes_what_depth_image_takes(tmp_path, tiny_weig
     with DepthEstimator("tiny", input_size=56, backend="torch") as estimator:
         wanted = [estimator.estimate(f"frames/{index}.png").values for index in range(2)]
         run(job("frames"), FrameByFrame(estimator, steady=False))
-    assert all(np.array_equal(found, values) for found, values in zip(depths(), wanted))
+        assert all(np.array_equal(found, values) for found, values in zip(depths(), wanted))
+        run(job("frames", folder="batched"), FrameByFrame(estimator, steady=False, batch=2))
+    for found, values in zip(depths("batched"), wanted):
+        assert np.abs(found - values).max() <= 1e-6 * values.max()
