@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Optional, Protocol
 
 import numpy as np
 
 from depthcli import weights as weight_files
-from depthcli.backends import EngineChoice, VideoBackend, check_choice, open_video_backend
+from depthcli.backends import COMPILED, EngineChoice, VideoBackend, check_choice, open_video_backend
 from depthcli.depthmap import Origin
 from depthcli.errors import ModelError, UsageError
 from depthcli.estimator import DepthEstimator, ModelChoice, Prepared, Talk, resolve_model
@@ -25,7 +26,7 @@ from depthcli.preprocess import InputPlan, plan_clip_input, plan_input, to_netwo
 from depthcli.temporal.steady import SteadyFilter
 from depthcli.temporal.windows import Windows
 from depthcli.weights import WeightsFile
-from depthcli.zoo import ModelRow, find_row
+from depthcli.zoo import ModelRow, find_row, is_row
 
 STEADY = ("auto", "on", "off")
 State = dict[str, np.ndarray]
@@ -40,8 +41,9 @@ class ClipChoice:
     steady: "auto" takes a model for video where its weights are here or can be fetched, else the filter; "on" takes the
     filter behind a model for pictures; "off" leaves every frame as the model for pictures answers it. exact: a model
     for video is aligned with the official code's arithmetic, at the size of the frames. input_size: length of the
-    network input's shorter side in pixels, None for the model's own. device, backend, precision: as in EngineChoice.
-    Raises UsageError for what cannot be.
+    network input's shorter side in pixels, None for the model's own. batch: frames that share a run of a model for
+    pictures. device, backend, precision, artifacts, shape_policy, allow_standin: as in EngineChoice. Raises UsageError
+    for what cannot be.
     """
 
     steady: str = "auto"
@@ -50,9 +52,15 @@ class ClipChoice:
     device: str = "auto"
     backend: str = "auto"
     precision: str = "auto"
+    artifacts: Optional[Path] = None
+    shape_policy: str = "strict"
+    allow_standin: bool = False
+    batch: int = 1
 
     def __post_init__(self) -> None:
         check_choice(self.engine)
+        if self.batch < 1:
+            raise UsageError(f"a batch of {self.batch} means nothing", "--batch is at least 1")
         if self.input_size is not None:
             plan_input(1, 1, self.input_size)
         if self.steady not in STEADY:
@@ -63,7 +71,14 @@ class ClipChoice:
     @property
     def engine(self) -> EngineChoice:
         """What was said about the engine."""
-        return EngineChoice(self.backend, self.device, self.precision)
+        return EngineChoice(
+            self.backend,
+            self.device,
+            self.precision,
+            artifacts=self.artifacts,
+            shape_policy=self.shape_policy,
+            allow_standin=self.allow_standin,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,23 +144,32 @@ def open_clip_estimator(
 
     talk: takes a line at a time about downloads and fallbacks. Raises UsageError, ModelError or EngineError.
     """
+    if clip.backend in COMPILED:  # whose files say which model they are
+        return _frame_by_frame(choice, clip, talk)
     row, weights = resolve_clip_model(choice, clip, talk)
     if not row.temporal:
-        if clip.exact:
-            raise UsageError("--exact is about models for video", f"leave it out, as {row.name} is one for pictures")
         named = replace(choice, model=row.name, encoder="auto", metric=None, checkpoint=weights.path)
-        estimator = DepthEstimator(
-            named,
-            input_size=clip.input_size,
-            device=clip.device,
-            backend=clip.backend,
-            precision=clip.precision,
-            talk=talk,
-        )
-        return FrameByFrame(estimator, steady=clip.steady != "off")
+        return _frame_by_frame(named, clip, talk)
     if clip.input_size is not None:
         row = replace(row, input_size=clip.input_size)
     return WindowByWindow(row, weights, open_video_backend(row, weights, clip.engine, choice.trust, talk), clip.exact)
+
+
+def _frame_by_frame(choice: ModelChoice, clip: ClipChoice, talk: Talk) -> FrameByFrame:
+    if clip.exact:
+        raise UsageError("--exact is about models for video", "leave it out with a model for pictures")
+    estimator = DepthEstimator(
+        choice,
+        input_size=clip.input_size,
+        device=clip.device,
+        backend=clip.backend,
+        precision=clip.precision,
+        artifacts=clip.artifacts,
+        shape_policy=clip.shape_policy,
+        allow_standin=clip.allow_standin,
+        talk=talk,
+    )
+    return FrameByFrame(estimator, clip.steady != "off", clip.batch)
 
 
 def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, talk: Talk) -> tuple[ModelRow, WeightsFile]:
@@ -158,6 +182,8 @@ def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, talk: Talk) -> tup
         row = weight_files.row_for_checkpoint(choice.checkpoint)
         if row is not None and row.temporal and choice.encoder in ("auto", row.encoder):
             choice = replace(choice, model=row.name, encoder="auto")
+    if choice.model is not None and is_row(choice.model):
+        _check_steady(find_row(choice.model), clip)  # before a download
     free = choice.model is None and choice.metric is None and choice.checkpoint is None
     encoder = "vits" if choice.encoder == "auto" else choice.encoder
     if clip.steady == "auto" and free and encoder in _VIDEO_ENCODERS:
@@ -167,18 +193,27 @@ def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, talk: Talk) -> tup
         except ModelError:
             talk(f"the weights of {row.name} are not here and cannot be fetched: one frame at a time, then steadied")
     row, weights = resolve_model(choice, talk, video=True)
-    if row.temporal and clip.steady != "auto":
-        raise UsageError(f"{row.name} is steady by itself", "leave out --steady, or name a model for pictures")
+    _check_steady(row, clip)
     return row, weights
 
 
+def _check_steady(row: ModelRow, clip: ClipChoice) -> None:
+    if row.temporal and clip.steady != "auto":
+        raise UsageError(f"{row.name} is steady by itself", "leave out --steady, or name a model for pictures")
+
+
 class FrameByFrame:
-    """A model for pictures, one frame at a time; steady: with the filter behind it."""
+    """A model for pictures, to which every frame is a picture of its own.
+
+    steady: with the filter behind it. batch: frames that share a run; more where the engine wants them.
+    """
 
     exact = False
 
-    def __init__(self, estimator: DepthEstimator, steady: bool) -> None:
+    def __init__(self, estimator: DepthEstimator, steady: bool, batch: int = 1) -> None:
         self._estimator, self._steady = estimator, steady
+        self._batch = max(batch, estimator.best_batch)
+        self._group: list[tuple[Prepared, bool]] = []
         self.row, self.weights = estimator.row, estimator.weights
         self._filter = SteadyFilter(metric=self.row.metric)
 
@@ -200,13 +235,15 @@ class FrameByFrame:
         return self._estimator.prepare(_picture(rgb))
 
     def run(self, prepared: Prepared, cut: bool) -> Step:
-        """See ClipEstimator. There is one answer for each frame, and nothing is kept."""
-        output = self._estimator.run([prepared])[0]
-        return Step([(prepared, output, cut)], {})
+        """See ClipEstimator. Between two batches nothing is kept."""
+        self._group.append((prepared, cut))
+        return self.finish() if len(self._group) >= self._batch else Step([], None)
 
     def finish(self) -> Step:
         """See ClipEstimator."""
-        return Step([], {})
+        group, self._group = self._group, []
+        outputs = self._estimator.run([prepared for prepared, _ in group]) if group else []
+        return Step([(prepared, output, cut) for (prepared, cut), output in zip(group, outputs)], {})
 
     def settle(self, answer: tuple[Prepared, np.ndarray, bool]) -> np.ndarray:
         """See ClipEstimator."""
@@ -224,6 +261,7 @@ class FrameByFrame:
 
     def restore(self, run: State, settled: State) -> None:
         """See ClipEstimator."""
+        self._group = []
         self._filter.restore(settled)
 
     def close(self) -> None:

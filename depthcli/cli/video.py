@@ -3,7 +3,6 @@
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
 import re
-from collections.abc import Sequence
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +15,6 @@ from depthcli.errors import DiskFullError, UsageError
 
 if TYPE_CHECKING:
     from depthcli.clip_estimator import ClipEstimator
-    from depthcli.jobs.clip import ClipJob
 
 CLIP_PANEL = "Clip"
 
@@ -130,6 +128,10 @@ def video(
     device: opt.Device = "auto",
     backend: opt.BackendName = "auto",
     precision: opt.Precision = "auto",
+    artifacts: opt.Artifacts = None,
+    shape_policy: opt.ShapePolicy = "strict",
+    allow_standin: opt.AllowStandin = False,
+    batch: opt.Batch = 1,
     as_json: Annotated[
         bool,
         typer.Option("--json", help="Print one JSON object per event: progress, each clip's result, and a sum."),
@@ -152,7 +154,7 @@ def video(
     from depthcli.io.clip import Selection
     from depthcli.io.video import STDIN
     from depthcli.jobs.clip import ClipJob, Progress, run_clip, stream_clip
-    from depthcli.jobs.clip_inputs import find_clips, outputs_of, parse_video_formats
+    from depthcli.jobs.clip_inputs import find_clips, parse_video_formats, plan_outputs
     from depthcli.jobs.manifest import MANIFEST_NAME, Manifest
 
     if if_exists not in ("skip", "overwrite", "error"):
@@ -163,7 +165,18 @@ def video(
     color_table(colors)
     wanted = parse_video_formats(formats or ("mp4",))
     choice = ModelChoice(model, encoder, metric, checkpoint, max_depth, offline, trust_checkpoint)
-    clip_choice = ClipChoice(steady, exact, input_size, device, backend, precision)
+    clip_choice = ClipChoice(
+        steady,
+        exact,
+        input_size,
+        device=device,
+        backend=backend,
+        precision=precision,
+        artifacts=artifacts,
+        shape_policy=shape_policy,
+        allow_standin=allow_standin,
+        batch=batch,
+    )
     selection = Selection(_seconds(start), _seconds(end), _rate(fps), stride, max_frames)
     streams = output == STDIN
     found = find_clips(clips)
@@ -172,7 +185,7 @@ def video(
     jobs = [
         ClipJob(
             source,
-            [] if streams else outputs_of(source, relative, wanted, output),
+            outputs,
             selection,
             _rate(rate),
             _size(size),
@@ -182,9 +195,8 @@ def video(
             if_exists,
             {"steady": steady, "exact": exact or None, "input-size": input_size, "model": model or encoder},
         )
-        for source, relative in found
+        for (source, _), outputs in zip(found, [[]] if streams else plan_outputs(found, wanted, output))
     ]
-    _check_collisions(jobs)
     manifest = Manifest(Path(output) / MANIFEST_NAME) if output and len(jobs) > 1 else None
     opened: list[ClipEstimator] = []
 
@@ -226,18 +238,6 @@ def video(
         interrupted = stop.asked and sum(report.counts.values()) < len(jobs)
         report.finish(interrupted)
     raise typer.Exit(report.exit_code(interrupted))
-
-
-def _check_collisions(jobs: "Sequence[ClipJob]") -> None:
-    """Raise UsageError where two clips would become one file."""
-    sources: dict[Path, str] = {}
-    for job in jobs:
-        for path in job.paths:
-            if path in sources:
-                raise UsageError(
-                    f"{sources[path]} and {job.name} would both be written to {path}", "give each its own -o"
-                )
-            sources[path] = job.name
 
 
 def _seconds(text: Optional[str]) -> Optional[Fraction]:

@@ -7,12 +7,13 @@ spool of whole shards, from which the next one goes on to the same bytes.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -24,7 +25,8 @@ from depthcli.clip_estimator import ClipEstimator, State, Step, join_states, ori
 from depthcli.colormap import DEFAULT_COLORMAP, to_color, to_gray16
 from depthcli.cores import usable_cores
 from depthcli.depthmap import DepthMap, Origin
-from depthcli.errors import ClipError, DepthError, DeviceLostError, DiskFullError, ModelError, UsageError
+from depthcli.errors import SOME_FAILED, ClipError, DepthError, DeviceLostError, DiskFullError, ModelError, UsageError
+from depthcli.io.atomic import remove_partials
 from depthcli.io.clip import ClipInfo, Frame, Number, Selection
 from depthcli.io.depth_files import IN_MILLIMETRES, facts_of, in_nearness, to_millimetres
 from depthcli.io.spool import Spool, SpooledFrame, bytes_per_frame, check_disk
@@ -37,6 +39,7 @@ from depthcli.io.video_writers import (
     PipeWriter,
     Timing,
     side_by_side,
+    sidecar_of,
     video_writer,
 )
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
@@ -93,6 +96,18 @@ class ClipJob:
         return "stdin" if self.source == STDIN else str(self.source)
 
     @property
+    def said(self) -> str:
+        """The options that shape the result, as one line."""
+        every = {
+            **self.settings,
+            "selection": None if self.selection == Selection() else repr(self.selection),
+            "colormap": self.colormap,
+            "range": self.value_range,
+            "scenes": None if self.scenes else "off",
+        }
+        return " ".join(f"{name}={value}" for name, value in every.items() if value is not None)
+
+    @property
     def paths(self) -> tuple[Path, ...]:
         """What is written."""
         return tuple(path for _, path in self.outputs)
@@ -146,6 +161,9 @@ def run_clip(
     if settled is not None:
         yield settled
         return
+    for path in job.paths:
+        for folder in (path.parent, path):
+            remove_partials(folder)
     try:
         with open_clip(job.source, job.rate, job.size) as clip:
             estimator = load()
@@ -162,12 +180,42 @@ def _settled_already(job: ClipJob) -> Optional[Result]:
         return None
     if job.if_exists == "error":
         return Result(job.name, _texts(job), FAILED, error=f"{job.paths[0]} is there already", code=1)
-    return Result(job.name, _texts(job), SKIPPED)
+    other = _of_another(job)
+    if other:
+        return Result(job.name, _texts(job), FAILED, error=other, code=1)
+    return Result(job.name, _texts(job), SKIPPED, warnings=_older(job))
 
 
 def _is_whole(path: Path) -> bool:
     """Return whether an output is done: a file that is there is whole, and a folder when its sidecar is there."""
-    return path.is_file() or (path.is_dir() and path.with_name(path.name + ".json").is_file())
+    return path.is_file() or (path.is_dir() and sidecar_of(path).is_file())
+
+
+def _of_another(job: ClipJob) -> str:
+    """Return an error where what is there was made of another clip."""
+    for path in job.paths:
+        source = _said_by(path).get("source", Path(job.name).name)
+        if source != Path(job.name).name:
+            return f"{path} is of {source}, not of {Path(job.name).name} (use another -o, or --if-exists overwrite)"
+    return ""
+
+
+def _older(job: ClipJob) -> tuple[str, ...]:
+    """Return warnings where what is there was made with other options, or of a clip that was damaged."""
+    said = [_said_by(path) for path in job.paths]
+    found = []
+    if any(facts.get("settings", job.said) != job.said for facts in said):
+        found.append("was made with other options; --if-exists overwrite makes it anew")
+    if any(facts.get("damage") for facts in said):
+        found.append(f"is there in part: {said[0]['damage']}")
+    return tuple(found)
+
+
+def _said_by(path: Path) -> dict[str, Any]:
+    """Return what an output says of itself; nothing where its sidecar is gone."""
+    with suppress(OSError, ValueError, TypeError):
+        return dict(json.loads(sidecar_of(path).read_text(encoding="utf-8")))
+    return {}
 
 
 def _texts(job: ClipJob) -> tuple[str, ...]:
@@ -245,11 +293,11 @@ class _Work:
             FAILED if damage else DONE,
             _ms(self._started),
             error=f"{damage}; the depth of what could be read is there" if damage else "",
-            code=ClipError.exit_code if damage else 0,
+            code=SOME_FAILED if damage else 0,
             notes=(*self._info.notes, *notes),
             model=self._estimator.row.name,
             weights=self._estimator.weights.sha256,
-            settings=" ".join(f"{name}={value}" for name, value in job.settings.items() if value is not None),
+            settings=job.said,
         )
 
     def _origin(self) -> Origin:
@@ -379,7 +427,7 @@ def _write(
     """Write all outputs from the spool; return what could not be kept. Raises _StopError where it is to stop."""
     assert spool.ended is not None
     shown = job.value_range or tuple(spool.ended["range"])
-    show = _Show(info.size, row, origin, (shown[0], shown[1]), job.colormap)
+    show = _Show(info.size, row, origin, (shown[0], shown[1]), job.colormap, job.said, spool.ended["damage"])
     timing = Timing.of(info, job.selection)
     whole = job.selection.whole and not spool.ended["damage"]
     sound = Path(job.source) if info.audio and whole and job.source != STDIN else None
@@ -430,13 +478,19 @@ def _shown(
 
 @dataclass(frozen=True)
 class _Show:
-    """From maps to what the writers take. size: (width, height) of the clip. shown: the range of the codes."""
+    """From maps to what the writers take.
+
+    clip_size: (width, height). shown: the range of the codes. settings: the options that shaped it, as one line.
+    damage: why the clip could be read only in part, or empty.
+    """
 
     clip_size: tuple[int, int]
     row: ModelRow
     origin: Origin
     shown: tuple[float, float]
     colormap: str
+    settings: str = ""
+    damage: str = ""
 
     def size(self, name: str) -> tuple[int, int]:
         """Return (width, height) of the frames of a format."""
@@ -448,7 +502,7 @@ class _Show:
         width, height = self.clip_size
         # All that is said of a map is said of the clip; its ends are those of the range.
         whole = facts_of(DepthMap(np.array([self.shown], np.float32), self.row.kind, self.origin, self.row.max_depth))
-        facts = {**whole, "size": [width, height]}
+        facts = {**whole, "size": [width, height], "settings": self.settings, "damage": self.damage}
         takes = VIDEO_FORMATS[name].takes
         if takes == VALUES:
             return facts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional, Union
@@ -11,7 +12,7 @@ from typing import Optional, Union
 from depthcli.errors import UsageError
 from depthcli.io.images import is_picture
 from depthcli.io.video import STDIN
-from depthcli.io.video_writers import VIDEO_FORMATS
+from depthcli.io.video_writers import VIDEO_FORMATS, sidecar_of
 
 # What is taken from a folder of clips; a file that is named is tried whatever it is called.
 SUFFIXES = frozenset(
@@ -59,19 +60,42 @@ def _clips_below(folder: Path) -> list[Path]:
 
 def is_our_result(path: Path) -> bool:
     """Return whether a file is one that we wrote: it has the ending of one, and a sidecar beside it."""
-    return path.name.endswith(_ENDINGS) and path.with_name(path.name + ".json").is_file()
+    return path.name.endswith(_ENDINGS) and sidecar_of(path).is_file()
 
 
-def outputs_of(source: Source, relative: Path, formats: Sequence[str], output: Optional[str]) -> list[tuple[str, Path]]:
-    """Return (format, path) for what one clip becomes.
+def plan_outputs(
+    clips: Sequence[tuple[Source, Path]], formats: Sequence[str], output: Optional[str]
+) -> list[list[tuple[str, Path]]]:
+    """Return (format, path) of all that each clip becomes.
 
-    output: a folder, or, where it has the ending of the only format, the very file; None for the clip's own folder.
+    output: a folder, or, where it has the ending of the only format, the very file; None for the clips' own folders.
+    Clips that differ only in their suffix keep it in the results' names. Raises UsageError where two clips would still
+    become one file.
     """
     if output and is_one_file(output, formats):
-        return [(formats[0], Path(output))]
-    folder = Path(output) / relative.parent if output else Path() if source == STDIN else Path(source).parent
-    stem = relative.name if isinstance(source, Path) and source.is_dir() else relative.stem
-    return [(name, folder / f"{stem}{VIDEO_FORMATS[name].ending}") for name in formats]
+        if len(clips) > 1:
+            raise UsageError(
+                f"{len(clips)} clips do not go into the one file {output}", "name a folder with / at its end"
+            )
+        return [[(formats[0], Path(output))]]
+    names = [_place(source, relative, output) for source, relative in clips]
+    stems = [name if _is_folder(source) else name.with_suffix("") for name, (source, _) in zip(names, clips)]
+    twice = {stem for stem, count in Counter(stems).items() if count > 1}
+    stems = [name if stem in twice else stem for name, stem in zip(names, stems)]
+    for stem, count in Counter(stems).items():
+        if count > 1:
+            raise UsageError(f"{count} clips would be written to {stem}{_ENDINGS[0]}", "give each its own -o")
+    return [[(name, stem.with_name(f"{stem.name}{VIDEO_FORMATS[name].ending}")) for name in formats] for stem in stems]
+
+
+def _place(source: Source, relative: Path, output: Optional[str]) -> Path:
+    if output:
+        return Path(output) / relative
+    return Path(relative.name) if source == STDIN else Path(source).parent / relative.name
+
+
+def _is_folder(source: Source) -> bool:
+    return isinstance(source, Path) and source.is_dir()
 
 
 def is_one_file(output: str, formats: Sequence[str]) -> bool:

@@ -1,0 +1,200 @@
+"""`depth video` from the command line: files, folders and pipes in and out, and nothing lost whatever ends it."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import TINY, ended, files, photo, tree
+from tests.io.clips import SIZE, make_clip, scene
+
+OFFLINE = ("--offline",)
+QUICK = (*TINY, *OFFLINE)
+
+
+def frames_of(path: Path | str) -> list[np.ndarray]:
+    with av.open(str(path)) as video:
+        return [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+
+
+def test_a_clip_becomes_a_clip_beside_it(depth):
+    Path("day").mkdir()
+    make_clip(Path("day/a.mp4"), frames=5)
+    ran = depth("video", "day/a.mp4", *QUICK)
+    assert ran.code == 0 and ran.lines == ["day/a_depth.mp4"]
+    assert "about 5 frames; while it is made their depth takes" in ran.err
+    assert len(frames_of("day/a_depth.mp4")) == 5
+    assert files() == ["day/a.mp4", "day/a_depth.mp4", "day/a_depth.mp4.json"]
+
+
+def test_formats_names_and_colours_are_as_asked(depth):
+    make_clip(Path("a.mp4"), frames=3)
+    ran = depth("video", "a.mp4", "-o", "out.v2/", "-f", "side,ffv1", "-f", "png16", "--grayscale", *QUICK)
+    assert ran.code == 0
+    assert ran.lines == ["out.v2/a_depth_side.mp4", "out.v2/a_depth.mkv", "out.v2/a_depth_png"]
+    gray = frames_of("out.v2/a_depth_side.mp4")[0][:, SIZE[0] :].astype(int)
+    assert np.ptp(gray, axis=2).max() <= 4 and gray.std() > 1
+    assert depth("video", "a.mp4", "-o", "named.mp4", *QUICK).lines == ["named.mp4"]
+
+
+def test_a_folder_is_a_batch_of_clips_and_one_bad_clip_takes_no_other_with_it(depth):
+    Path("in/sub").mkdir(parents=True)
+    make_clip(Path("in/a.mp4"), frames=3)
+    make_clip(Path("in/a.mkv"), frames=3)
+    make_clip(Path("in/sub/b.mp4"), frames=3)
+    Path("in/bad.mp4").write_bytes(b"no video")
+    ran = depth("video", "in", "-o", "out", "--json", *QUICK)
+    assert ran.code == 3
+    events = [json.loads(line) for line in ran.lines]
+    assert events[-1]["summary"]["done"] == 3 and events[-1]["summary"]["failed"] == 1
+    assert {
+        Path(path).name for event in events[:-1] for path in event.get("outputs", ()) if event["status"] == "done"
+    } == {
+        "a.mp4_depth.mp4",
+        "a.mkv_depth.mp4",
+        "b_depth.mp4",
+    }
+    rows = [json.loads(line) for line in Path("out/manifest.jsonl").read_text().splitlines()]
+    assert sorted(row["status"] for row in rows) == ["done", "done", "done", "failed"]
+    ran = depth("video", "in", "-o", "out", *QUICK)
+    assert ran.code == 3 and "3 skipped, 1 failed" in ran.err
+    # In place, the results of the first run are no clips of the second.
+    assert depth("video", "in/sub", *QUICK).lines == ["in/sub/b_depth.mp4"]
+    assert "1 skipped" in depth("video", "in/sub", *QUICK).err
+
+
+def test_a_folder_of_frames_is_a_clip(depth):
+    for index in range(4):
+        photo(f"shot/frame{index}.png")
+    ran = depth("video", "shot", "-o", "out/", "--rate", "23.976", *QUICK)
+    assert ran.code == 0 and ran.lines == ["out/shot_depth.mp4"]
+    with av.open("out/shot_depth.mp4") as video:
+        assert str(video.streams.video[0].average_rate) == "24000/1001"
+
+
+def test_from_a_pipe_into_a_pipe(start, one_thread):
+    raw = b"".join(scene(index).tobytes() for index in range(5))
+    command = ("video", "-", "--size", f"{SIZE[0]}x{SIZE[1]}", "--rate", "25", "-o", "-", "--pipe", "rgb24", *QUICK)
+    process = start(*command, stdin=subprocess.PIPE)
+    out, err = process.communicate(raw, timeout=120)
+    assert (process.returncode, len(out)) == (0, len(raw)), err
+    y4m = start("video", "-", "-o", "-", *QUICK, stdin=subprocess.PIPE)
+    header = f"YUV4MPEG2 W{SIZE[0]} H{SIZE[1]} F25:1 Ip A1:1 C444\n".encode()
+    frames = b"".join(b"FRAME\n" + np.moveaxis(scene(index), 2, 0).tobytes() for index in range(5))
+    out, err = y4m.communicate(header + frames, timeout=120)
+    assert y4m.returncode == 0 and out.startswith(b"YUV4MPEG2 W64 H48 F25:1") and out.count(b"FRAME\n") == 5, err
+
+
+def test_steady_is_a_choice_and_is_noted(depth):
+    make_clip(Path("a.mp4"), frames=3)
+    for steady in ("on", "off"):
+        assert depth("video", "a.mp4", "-o", f"{steady}/", "-f", "npz", "--steady", steady, *QUICK).code == 0
+        assert f"steady={steady}" in Path(f"{steady}/a_depth_npz.json").read_text()
+    first, second = (Path(f"{steady}/a_depth_npz") for steady in ("on", "off"))
+    assert tree(first).keys() == tree(second).keys() and tree(first) != tree(second)
+
+
+def test_without_a_model_for_video_it_says_so_and_steadies_one_for_pictures(depth, tiny_file):
+    make_clip(Path("a.mp4"), frames=2)
+    ran = depth("video", "a.mp4", "--input-size", 56, "--offline")
+    assert ran.code == 0 and "the weights of vda-vits are not here" in ran.err and "tiny" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("-f", "gif"), "no video format is called 'gif'"),
+        (("--steady", "maybe"), "--steady maybe means nothing"),
+        (("--scene", "on"), "--scene on means nothing"),
+        (("--range", "5"), "'5' is no range"),
+        (("--range", "5,1"), "a range from 5 to 1 is none"),
+        (("--start", "soon"), "'soon' is no time"),
+        (("--start", "5", "--end", "4"), "no frame lies from 5 until before 4 seconds"),
+        (("--fps", "fast"), "'fast' is no rate"),
+        (("--stride", "0"), "a stride of 0 makes no sense"),
+        (("--input-size", "5"), "5"),
+        (("--exact", "--steady", "off"), "--exact is about models for video"),
+        (("-o", "x.mp4", "-f", "ffv1"), "ffv1 is written as .mkv, not .mp4"),
+        (("-o", "x.mp4", "-f", "ffv1,mp4"), "one file cannot hold several formats"),
+        (("--if-exists", "ask"), "--if-exists ask means nothing"),
+        (("--colormap", "pink"), "no colour map is called 'pink'"),
+        (("-o", "-", "--pipe", "gif"), "gif is no format of a stream"),
+        (("--model", "vda-vits", "--steady", "on"), "vda-vits is steady by itself"),
+    ],
+)
+def test_what_makes_no_sense_is_said_before_the_work(depth, options, message):
+    make_clip(Path("a.mp4"), frames=2)
+    ran = depth("video", "a.mp4", "--offline", *options)
+    assert ran.code in (2, 4) and message in ran.error
+    assert files() == ["a.mp4"]
+
+
+def test_arguments_that_are_no_clip_have_their_words(depth):
+    Path("empty").mkdir()
+    for argument, message in (
+        ("", "an empty argument names no clip"),
+        ("empty", "there is neither a clip nor a frame in empty"),
+        ("*.mov", "no clip matches *.mov"),
+    ):
+        ran = depth("video", argument, *QUICK)
+        assert ran.code == 2 and message in ran.error
+    ran = depth("video", "gone.mp4", *QUICK)
+    assert ran.code == 1 and "gone.mp4 does not exist" in ran.error
+    photo("a.jpg")
+    assert "depth image takes pictures" in depth("video", "a.jpg", *QUICK).error
+
+
+def clip_of_noise(path: str, frames: int) -> None:
+    """A folder of frames that take the network a while."""
+    for index in range(frames):
+        Path(path).mkdir(exist_ok=True)
+        rgb = np.random.default_rng(index).integers(0, 255, (12, 16, 3), np.uint8)
+        Image.fromarray(rgb).resize((160, 120)).save(f"{path}/{index:03}.png")
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(start):
+    clip_of_noise("shot", 40)
+    options = ("-f", "mp4,ffv1,npz", "--steady", "on", "--encoder", "tiny", "--input-size", "112", *OFFLINE, "-q")
+    started = time.monotonic()
+    assert ended(start("video", "shot", "-o", "whole/", *options)).code == 0
+    whole = time.monotonic() - started
+    chance = random.Random(0)
+    for _ in range(3):
+        process = start("video", "shot", "-o", "out/", *options)
+        time.sleep(chance.uniform(0.3, 0.9) * whole)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert ended(start("video", "shot", "-o", "out/", *options)).code == 0
+    assert tree("out") == tree("whole")
+    assert not list(Path("out").glob(".*"))
+
+
+def test_a_request_to_stop_keeps_the_work(start):
+    clip_of_noise("shot", 60)
+    options = ("-o", "out/", "--steady", "off", "--encoder", "tiny", "--input-size", "112", *OFFLINE)
+    process = start("video", "shot", *options)
+    deadline = time.monotonic() + 60
+    while not list(Path("out").glob(".*/job.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    ran = ended(process)
+    assert ran.code == 130 and "interrupted: the same command goes on from here" in ran.err
+    ran = ended(start("video", "shot", *options))
+    assert ran.code == 0 and len(frames_of("out/shot_depth.mp4")) == 60
+
+
+def test_help_says_what_it_takes_and_makes(depth):
+    ran = depth("video", "--help")
+    assert ran.code == 0
+    for word in ("ffv1", "--steady", "--exact", "--range", "stdin", "--fps"):
+        assert word in ran.out

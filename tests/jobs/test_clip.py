@@ -1,0 +1,388 @@
+"""One clip through one model: a map for every frame at its time, and the same bytes however often it was ended."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from depthcli.clip_estimator import FrameByFrame, Step, WindowByWindow
+from depthcli.errors import DiskFullError, EngineError, UsageError
+from depthcli.io.clip import Selection
+from depthcli.io.depth_files import read_depth
+from depthcli.jobs import clip as module
+from depthcli.jobs.clip import ClipJob, Progress, run_clip, stream_clip
+from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
+from depthcli.postprocess import resize_bilinear
+from depthcli.preprocess import InputPlan
+from depthcli.temporal.windows import WINDOW
+from depthcli.weights import WeightsFile
+from depthcli.zoo import find_row
+from tests.conftest import tree
+from tests.io.clips import RATE, SIZE, make_clip, number, scene
+
+WEIGHTS = WeightsFile(Path("fake.pth"), "0" * 64, "here")
+GRID = (8, 6)  # (width, height) of the maps of these fakes
+
+
+class Fake:
+    """A model whose map is the brightness of the frame: near is bright. log: what it was asked, in order."""
+
+    exact = False
+    engine = "fake 1 cpu fp32"
+
+    def __init__(self, row=None) -> None:
+        self.row, self.weights = row or find_row("vits"), WEIGHTS
+        self.log: list[tuple[int, bool]] = []
+        self.settled = 0
+
+    def plan(self, size):
+        return InputPlan(size, (14 * GRID[0], 14 * GRID[1]))
+
+    def map_size(self, size):
+        return GRID
+
+    def prepare(self, rgb):
+        small = Image.fromarray(rgb).convert("F").resize(GRID, Image.Resampling.BOX)
+        return number(rgb), np.asarray(small, np.float32) / 100
+
+    def run(self, prepared, cut):
+        index, values = prepared
+        self.log.append((index, cut))
+        return Step([values], {"last": np.array(index)})
+
+    def finish(self):
+        return Step([], None)
+
+    def settle(self, answer):
+        self.settled += 1
+        return answer + np.float32(self.settled % 3)  # as if it remembered what came before
+
+    def settled_state(self):
+        return {"settled": np.array(self.settled)}
+
+    def restore(self, run, settled):
+        self.settled = int(settled["settled"]) if settled else 0
+
+    def close(self):
+        pass
+
+
+class Backend:
+    """A network for windows whose map is the mean of its frame's channels, a little that of its neighbours."""
+
+    best_batch = 2
+    description = "fake 1 cpu fp32"
+
+    def __init__(self) -> None:
+        self.encoded = 0
+
+    def check(self, plan):
+        pass
+
+    def encode(self, images):
+        self.encoded += len(images)
+        return [image.mean(axis=0) + 3 for image in images]
+
+    def decode(self, frames):
+        assert len(frames) == WINDOW
+        stack = np.stack(frames)
+        return np.maximum(stack + 0.01 * stack.mean(axis=0), 0).astype(np.float32)
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch):
+    """A shard every few frames."""
+    monkeypatch.setattr("depthcli.io.spool._MOST_BYTES", 5 * 4 * GRID[0] * GRID[1])
+
+
+def job(source: Path | str = "a.mp4", formats: tuple[str, ...] = ("npz",), folder: str = "out", **facts) -> ClipJob:
+    endings = {name: module.VIDEO_FORMATS[name].ending for name in formats}
+    outputs = [(name, Path(folder) / f"a{ending}") for name, ending in endings.items()]
+    return ClipJob(source, outputs, **facts)
+
+
+def run(clip_job: ClipJob, estimator=None, stop=lambda: False, said: list[str] | None = None) -> Result | None:
+    """Run to the end and return the result, None where it was stopped."""
+    estimator = estimator or Fake()
+    events = list(run_clip(clip_job, lambda: estimator, stop, (said if said is not None else []).append))
+    assert all(isinstance(event, Progress) for event in events[:-1])
+    return events[-1] if events and isinstance(events[-1], Result) else None
+
+
+def depths(folder: str = "out") -> list[np.ndarray]:
+    return [read_depth(path).values for path in sorted(Path(folder, "a_depth_npz").glob("*.npz"))]
+
+
+def after(calls: int):
+    """Return a `stop` that says True from the given call on."""
+    counted = iter(range(10_000))
+    return lambda: next(counted) >= calls
+
+
+# --- What comes out ---------------------------------------------------------------------------------------------------
+
+
+def test_every_frame_becomes_a_map_of_the_clips_size(tmp_path):
+    make_clip(Path("a.mp4"), frames=12)
+    result = run(job())
+    assert result is not None and (result.status, result.error, result.model) == (DONE, "", "vits")
+    found = depths()
+    assert len(found) == 12
+    for index, values in enumerate(found):
+        small = Fake().prepare(scene(index))[1] + np.float32((index + 1) % 3)
+        assert values.shape == SIZE[::-1]
+        assert np.abs(values - resize_bilinear(small, SIZE)).max() < 0.06  # the codec's
+    assert not list(Path("out").glob(".*"))  # neither spool nor partial file
+
+
+def test_numbers_are_exact_where_a_format_holds_them(tmp_path):
+    for index in range(3):
+        Path("frames").mkdir(exist_ok=True)
+        Image.fromarray(scene(index)).save(f"frames/{index}.png")
+    assert run(job("frames", ("npz", "exr", "ffv1"))).status == DONE
+    wanted = [resize_bilinear(Fake().prepare(scene(i))[1] + np.float32((i + 1) % 3), SIZE) for i in range(3)]
+    assert all(np.array_equal(found, values) for found, values in zip(depths(), wanted))
+
+
+def test_sixteen_bits_are_true_to_the_range_that_the_sidecar_names(tmp_path):
+    make_clip(Path("a.mp4"), frames=4)
+    run(job(formats=("ffv1", "npz")))
+    facts = json.loads(Path("out/a_depth.mkv.json").read_text())
+    lo, hi = facts["encoding"]["lo"], facts["encoding"]["hi"]
+    with av.open("out/a_depth.mkv") as video:
+        codes = [frame.to_ndarray(format="gray16le").astype(np.float64) for frame in video.decode(video=0)]
+    for code, values in zip(codes, depths()):
+        inside = (values > lo) & (values < hi)
+        assert inside.mean() > 0.8
+        assert np.abs(lo + code / 65535 * (hi - lo) - values)[inside].max() <= (hi - lo) / 65535
+
+
+def test_frames_of_png16_are_read_back_as_pictures_are(tmp_path):
+    make_clip(Path("a.mp4"), frames=3)
+    run(job(formats=("png16", "npz")))
+    code = json.loads(Path("out/a_depth_png.json").read_text())["encoding"]
+    for path, values in zip(sorted(Path("out/a_depth_png").glob("*.png")), depths()):
+        depth = read_depth(path)
+        assert np.abs(depth.values - np.clip(values, code["lo"], code["hi"])).max() <= (code["hi"] - code["lo"]) / 65535
+        assert depth.kind.value == "relative_disparity"
+
+
+def test_metric_depth_is_in_millimetres_and_its_colours_in_the_named_range(tmp_path):
+    make_clip(Path("a.mp4"), frames=3)
+    row = find_row("metric-indoor-vits")
+    assert run(job(formats=("png16", "npz", "mp4"), value_range=(0.0, 4.0)), Fake(row)).status == DONE
+    for path, values in zip(sorted(Path("out/a_depth_png").glob("*.png")), depths()):
+        assert np.abs(read_depth(path).values - values).max() <= 0.0006
+        assert np.asarray(Image.open(path)).max() == round(float(values.max()) * 1000)
+    facts = json.loads(Path("out/a_depth.mp4.json").read_text())
+    assert (facts["encoding"]["lo"], facts["encoding"]["hi"], facts["units"]) == (0, 4, "m")
+
+
+def test_times_rate_and_sound_are_the_clips(tmp_path):
+    make_clip(Path("a.mp4"), frames=24, sound="aac", rate=Fraction(24))
+    assert run(job(formats=("mp4", "side"))).status == DONE
+    for name in ("a_depth.mp4", "a_depth_side.mp4"):
+        with av.open(f"out/{name}") as video:
+            assert len(video.streams.audio) == 1 and video.streams.video[0].average_rate == 24
+            times = [frame.pts * frame.time_base for frame in video.decode(video=0)]
+        assert times == [Fraction(index, 24) for index in range(24)]
+
+
+def test_a_rate_that_varies_is_kept(tmp_path):
+    times = [Fraction(n, 30) for n in (0, 1, 2, 6, 7, 12)]
+    make_clip(Path("a.mp4"), frames=6, times=times, time_base=Fraction(1, 30), rate=Fraction(30))
+    run(job(formats=("mp4",)))
+    with av.open("out/a_depth.mp4") as video:
+        assert [frame.pts * frame.time_base for frame in video.decode(video=0)] == times
+
+
+def test_side_shows_each_frame_beside_its_own_depth(tmp_path):
+    make_clip(Path("a.mp4"), frames=6)
+    run(job(formats=("side",)))
+    with av.open("out/a_depth_side.mp4") as video:
+        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    assert [number(frame[:, : SIZE[0]]) for frame in frames] == list(range(6))
+    assert frames[0].shape == (SIZE[1], 2 * SIZE[0], 3)
+
+
+def test_a_selection_is_what_is_run(tmp_path):
+    make_clip(Path("a.mp4"), frames=12, rate=Fraction(12))
+    fake = Fake()
+    run(job(formats=("mp4",), selection=Selection(start=Fraction(1, 4), stride=2, max_frames=3)), fake)
+    assert [index for index, _ in fake.log] == [3, 5, 7]
+    with av.open("out/a_depth.mp4") as video:
+        assert video.streams.video[0].average_rate == 6 and len(list(video.decode(video=0))) == 3
+
+
+def test_a_new_shot_is_told_to_the_model(tmp_path):
+    Path("frames").mkdir()
+    for index in range(8):
+        shot = np.random.default_rng(index // 4).integers(0, 255, (6, 8, 3), np.uint8)
+        Image.fromarray(shot).resize((64, 48), Image.Resampling.NEAREST).save(f"frames/{index}.png")
+    for scenes, cuts in ((True, [4]), (False, [])):
+        fake = Fake()
+        run(job("frames", folder=f"out-{scenes}", scenes=scenes), fake)
+        assert [place for place, (_, cut) in enumerate(fake.log) if cut] == cuts
+
+
+# --- What goes wrong --------------------------------------------------------------------------------------------------
+
+
+def test_what_could_be_read_of_a_damaged_clip_is_done_and_said(tmp_path):
+    make_clip(Path("whole.mkv"), frames=40, options={"crf": "4", "preset": "ultrafast", "g": "4"})
+    whole = Path("whole.mkv").read_bytes()
+    Path("a.mkv").write_bytes(whole[: len(whole) * 2 // 3])
+    result = run(job("a.mkv", ("mp4", "npz")))
+    assert (result.status, result.code) == (FAILED, 3) and "the depth of what could be read is there" in result.error
+    with av.open("out/a_depth.mp4") as video:
+        done = len(list(video.decode(video=0)))
+    assert 0 < done < 40 and len(depths()) == done
+    again = run(job("a.mkv", ("mp4", "npz")))
+    assert again.status == SKIPPED and "is there in part" in again.warnings[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all" * 100])
+def test_what_is_no_clip_fails_before_a_model_is_loaded(tmp_path, content):
+    Path("a.mp4").write_bytes(content)
+
+    def load():
+        raise AssertionError("not needed")
+
+    (result,) = run_clip(job(), load)
+    assert result.status == FAILED and result.code == 1 and "a.mp4" in result.error
+    assert not Path("out").exists()
+
+
+def test_an_answer_that_is_broken_fails_the_clip_and_keeps_what_came_before(tmp_path):
+    make_clip(Path("a.mp4"), frames=12)
+
+    class Broken(Fake):
+        def settle(self, answer):
+            if self.settled == 7:
+                raise EngineError("the network's answer holds NaN or infinity", "use --precision fp32")
+            return super().settle(answer)
+
+    assert "NaN" in run(job(), Broken()).error
+    said: list[str] = []
+    fake = Fake()
+    assert run(job(), fake, said=said).status == DONE
+    assert len(fake.log) < 12 and any("going on behind frame" in line for line in said)
+
+
+def test_a_full_disk_is_raised_and_the_work_goes_on_later(tmp_path, monkeypatch):
+    make_clip(Path("a.mp4"), frames=12)
+    with monkeypatch.context() as patch:
+
+        def full(path, need):
+            raise DiskFullError("making the depth takes about 3 GB", "free some")
+
+        patch.setattr(module, "check_disk", full)
+        with pytest.raises(DiskFullError):
+            run(job())
+    assert run(job()).status == DONE
+
+
+def test_what_is_there_is_not_done_again_and_not_taken_for_another_clips(tmp_path):
+    make_clip(Path("a.mp4"), frames=3)
+    make_clip(Path("b.mp4"), frames=3)
+    assert run(job(formats=("mp4",))).status == DONE
+    assert run(job(formats=("mp4",))) == Result("a.mp4", ("out/a_depth.mp4",), SKIPPED)
+    assert "made with other options" in run(job(formats=("mp4",), colormap="turbo")).warnings[0]
+    assert run(job(formats=("mp4",), if_exists="error")).error == "out/a_depth.mp4 is there already"
+    assert "is of a.mp4, not of b.mp4" in run(job("b.mp4", ("mp4",))).error
+    assert run(job("b.mp4", ("mp4",), if_exists="overwrite")).status == DONE
+    with pytest.raises(UsageError, match="would replace the clip"):
+        ClipJob(Path("a.mp4"), [("mp4", Path("a.mp4"))])
+
+
+# --- Interrupted and resumed ------------------------------------------------------------------------------------------
+
+FORMATS = ("mp4", "side", "ffv1", "npz")
+
+
+def same_files(estimator_of, frames: int, stops: Iterator[int]) -> int:
+    """Run once through, and once with stops; return how often that was stopped. The files are the same."""
+    make_clip(Path("a.mp4"), frames=frames)
+    whole = replace(job(formats=FORMATS), outputs=job(formats=FORMATS, folder="whole").outputs)
+    assert run(whole, estimator_of()).status == DONE
+    stopped = 0
+    while run(job(formats=FORMATS), estimator_of(), after(next(stops))) is None:
+        stopped += 1
+        assert tree("out").keys().isdisjoint({"a_depth.mp4", "a_depth.mkv"})
+    assert tree("out") == tree("whole")
+    return stopped
+
+
+def test_stopped_again_and_again_it_ends_with_the_same_bytes(tmp_path):
+    assert same_files(Fake, 30, iter([1, 4, 9, 11, 3, 17, 8, 25, 1000])) >= 4
+
+
+def test_so_does_a_model_for_windows_of_frames(tmp_path):
+    def estimator():
+        return WindowByWindow(replace(find_row("vda-vits"), input_size=28), WEIGHTS, Backend(), exact=False)
+
+    assert same_files(estimator, 60, iter([10, 40, 5, 25, 1000])) >= 3
+
+
+def test_a_model_for_windows_gives_a_map_per_frame_and_encodes_each_once(tmp_path):
+    make_clip(Path("a.mp4"), frames=45)
+    backend = Backend()
+    run(job(), WindowByWindow(replace(find_row("vda-vits"), input_size=28), WEIGHTS, backend, exact=True))
+    found = depths()
+    assert len(found) == 45 and backend.encoded == 45
+    means = [float(values.mean()) for values in found]
+    assert means == sorted(means)  # the band of every frame is brighter than the one before
+
+
+def test_a_change_of_the_clip_or_of_the_options_begins_anew(tmp_path):
+    make_clip(Path("a.mp4"), frames=12)
+    assert run(job(), stop=after(10)) is None
+    said: list[str] = []
+    fake = Fake()
+    assert run(job(scenes=False), fake, said=said).status == DONE
+    assert len(fake.log) == 12 and any("with other options is not used" in line for line in said)
+
+
+# --- Streams ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("pipe", "value_range"), [("y4m", None), ("rgb24", (0.0, 3.0)), ("gray16le", None)])
+def test_a_stream_gives_every_frame_in_order(tmp_path, pipe, value_range):
+    make_clip(Path("a.mp4"), frames=40)
+    target = io.BytesIO()
+    events = list(stream_clip(job(formats=(), value_range=value_range), pipe, Fake, target))
+    assert isinstance(events[-1], Result) and events[-1].status == DONE
+    data = target.getvalue()
+    if pipe == "y4m":
+        assert data.startswith(f"YUV4MPEG2 W{SIZE[0]} H{SIZE[1]} F{RATE.numerator}:{RATE.denominator}".encode())
+        assert data.count(b"FRAME\n") == 40
+    else:
+        bytes_per_pixel = {"rgb24": 3, "gray16le": 2}[pipe]
+        assert len(data) == 40 * SIZE[0] * SIZE[1] * bytes_per_pixel
+
+
+def test_a_frame_by_frame_model_takes_what_depth_image_takes(tmp_path, tiny_weights, one_thread):
+    from depthcli.estimator import DepthEstimator
+
+    Path("frames").mkdir()
+    for index in range(2):
+        Image.fromarray(scene(index)).save(f"frames/{index}.png")
+    with DepthEstimator("tiny", input_size=56, backend="torch") as estimator:
+        wanted = [estimator.estimate(f"frames/{index}.png").values for index in range(2)]
+        run(job("frames"), FrameByFrame(estimator, steady=False))
+        assert all(np.array_equal(found, values) for found, values in zip(depths(), wanted))
+        run(job("frames", folder="batched"), FrameByFrame(estimator, steady=False, batch=2))
+    for found, values in zip(depths("batched"), wanted):
+        assert np.abs(found - values).max() <= 1e-6 * values.max()
