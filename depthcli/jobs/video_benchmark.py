@@ -372,8 +372,14 @@ class _VideoBench:
         model, choice, job = item.model, item.choice, self.job
         named = ModelChoice(model=model.row.name, checkpoint=model.weights.path, offline=True, trust=job.model.trust)
         steady = "auto" if item.steady == VDA else item.steady
-        engine = ClipChoice(steady, False, job.input_size, choice.device, choice.backend, choice.precision)
-        return open_clip_estimator(named, engine, self.talk)
+        clip = ClipChoice(
+            steady,
+            input_size=job.input_size,
+            device=choice.device,
+            backend=choice.backend,
+            precision=choice.precision,
+        )
+        return open_clip_estimator(named, clip, self.talk)
 
     def close(self) -> None:
         """Free the engines; closing twice is no error."""
