@@ -124,7 +124,7 @@ def fake(pts: int | None) -> types.SimpleNamespace:
 
 
 def placed(*stamps: int | None) -> list[float]:
-    clock = libav._Clock(fake(stamps[0]), Fraction(25), Fraction(1, 100))
+    clock = libav.Clock(fake(stamps[0]), Fraction(25), Fraction(1, 100))
     return [float(clock.place(fake(stamp))[0]) for stamp in stamps]
 
 
@@ -562,7 +562,7 @@ def test_a_clip_that_claims_too_much_is_refused_before_decoding(
 def test_without_pyav_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_clip(tmp_path / "a.mp4", 2)
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(DepthError, match="video needs PyAV") as caught, open_clip(path):
+    with pytest.raises(DepthError, match="video needs PyAV or imageio-ffmpeg") as caught, open_clip(path):
         pass
     assert "pip install av" in caught.value.hint
 
