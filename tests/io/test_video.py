@@ -562,6 +562,7 @@ def test_a_clip_that_claims_too_much_is_refused_before_decoding(
 def test_without_pyav_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_clip(tmp_path / "a.mp4", 2)
     monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.setattr("depthcli.io.video.find_program", lambda: None)
     with pytest.raises(DepthError, match="video needs PyAV or imageio-ffmpeg") as caught, open_clip(path):
         pass
     assert "pip install av" in caught.value.hint
