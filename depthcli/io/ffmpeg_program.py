@@ -1,4 +1,4 @@
-"""Clips through the program ffmpeg, where PyAV cannot be imported: Linux with a glibc older than 2.28 has no wheel of it.
+"""Clips through the program ffmpeg, where PyAV cannot be imported: a Linux with a glibc before 2.28 has no wheel of it.
 
 The program is the one that imageio-ffmpeg carries (or names: IMAGEIO_FFMPEG_EXE). There is no ffprobe beside it, so
 facts are read from what ffmpeg itself says, with its level in front of each message:
@@ -13,6 +13,9 @@ Messages are taken from stderr by a thread, pixels from stdout by whoever wants 
 nobody does. It runs in its own process group, as Ctrl-C is for us to handle, and ends when it is killed, when we close
 it, and, by its pipes, when we are gone.
 
+To the encoder frames go in Matroska, whose raw video is little more than a time stamp in front of the pixels, so that a
+variable rate arrives as it is.
+
 What this reader does not know and PyAV's does: how many frames a file announces (None), the average rate beyond two
 decimals where a rate varies, and whether what is turned by 180 degrees is mirrored instead (the pixels are right).
 """
@@ -20,6 +23,7 @@ decimals where a rate varies, and whether what is turned by 180 degrees is mirro
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import subprocess
@@ -31,12 +35,13 @@ from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
-from typing import IO, Any, BinaryIO, Optional, Union
+from typing import IO, Any, Optional, Union
 
 import numpy as np
 
-from depthcli.errors import ClipError
+from depthcli.errors import ClipError, OutputError
 from depthcli.io.clip import ClipInfo, Shown, exact_rate
+from depthcli.io.encodings import Encoding
 from depthcli.io.images import MAX_PIXELS
 from depthcli.io.libav import CONTAINERS, HD_HEIGHT, READABLE, Clock, Damage, Readable, check_size, missing_bytes
 from depthcli.io.tonemap import to_sdr
@@ -133,7 +138,9 @@ class Program:
 
 # --- What ffmpeg says of a file ---------------------------------------------------------------------------------------
 
-_STREAM = re.compile(r"\[info\]   Stream #0:(?P<index>\d+)\S*?(?:\((?P<language>\w+)\))?: (?P<kind>Video|Audio): (?P<what>.*)")
+_STREAM = re.compile(
+    r"\[info\]   Stream #0:(?P<index>\d+)\S*?(?:\((?P<language>\w+)\))?: (?P<kind>Video|Audio): (?P<what>.*)"
+)
 _SIZE = re.compile(r", (\d+)x(\d+)(?=[ ,]|$)")
 _FORMAT = re.compile(r", (\w+)(?:\(([^()]*)\))?$")
 _FPS = re.compile(r", ([\d.]+)(k?) fps")
@@ -164,8 +171,11 @@ class StreamFacts:
         return _colours(names[0], names[-1])
 
 
-_NO_COLOURS = ("tv", "pc", "progressive", "top first", "bottom first", "top coded first (swapped)")
-_NO_COLOURS += ("bottom coded first (swapped)", "left", "center", "topleft", "top", "bottomleft", "bottom")
+# What else may stand in the brackets behind a pixel format: ranges, orders of fields, places of chroma.
+_NO_COLOURS = frozenset(
+    "tv,pc,progressive,top first,bottom first,top coded first (swapped),bottom coded first (swapped),"
+    "left,center,topleft,top,bottomleft,bottom".split(",")
+)
 
 
 def _colours(matrix: str, transfer: str) -> tuple[bool, str]:
@@ -493,7 +503,7 @@ def _stamp(found: re.Match[str], time_base: Fraction, rate: Optional[Fraction]) 
 
 def _read_into(stream: IO[bytes], pixels: np.ndarray) -> bool:
     """Fill an array; return whether there was enough."""
-    view, done = memoryview(pixels).cast("B"), 0
+    view, done = pixels.data.cast("B"), 0
     while done < len(view):
         count = stream.readinto(view[done:])  # type: ignore[attr-defined]
         if not count:
@@ -522,3 +532,189 @@ def _write_all(stream: IO[bytes], data: Union[bytes, memoryview]) -> None:
     view = memoryview(data).cast("B")
     while len(view):
         view = view[stream.write(view) :]
+
+
+# --- Writing ----------------------------------------------------------------------------------------------------------
+
+_NANOSECONDS = 1_000_000_000  # the unit in Matroska here, much finer than any tick
+# What raw video is called in Matroska: the fourcc that FFmpeg has for each layout.
+_FOURCC = {"rgb24": b"RGB\x18", "gray16le": b"Y1\x00\x10", "yuv420p10le": b"Y3\x0b\x0a", "yuv422p10le": b"Y3\x0a\x0a"}
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES)
+
+
+@dataclass(frozen=True)
+class Track:
+    """What is encoded. shape: (height, width). scale: ticks per second. origin: of the sound's clip, in seconds."""
+
+    encoding: Encoding
+    shape: tuple[int, int]
+    scale: int
+    rate: Fraction
+    pixel_aspect: Fraction
+    comment: str
+    sound: Optional[Path]
+    origin: Fraction
+
+
+class ProgramEncoder:
+    """One video stream, and the sound of the source, written to one file. notes: gets what could not be kept."""
+
+    def __init__(self, path: Path, track: Track, notes: list[str]) -> None:
+        self._path, self._track, self._notes = path, track, notes
+        self._said: deque[str] = deque(maxlen=50)
+        source, maps = _sound(track, notes) if track.sound else ([], [])
+        self._program = Program(_encoder(path, track, source, maps), stdin=True)
+        self._program.beside(self._listen, self._program)
+        self._send(_matroska_head(_layout(track.encoding), track.shape, track.rate))
+
+    def encode(self, pixels: np.ndarray, ticks: int, duration: int) -> None:
+        """Take the next frame: (H, W, 3) uint8, or (H, W) uint16 gray; its time stamp and duration in ticks."""
+        planes = [pixels] if self._track.encoding.lo is None else _planes(pixels, self._track.encoding)
+        data = [np.ascontiguousarray(plane).data.cast("B") for plane in planes]
+        start, length = (round(Fraction(t * _NANOSECONDS, self._track.scale)) for t in (ticks, duration))
+        self._send(_matroska_frame(start, length, sum(map(len, data))), *data)
+
+    def finish(self) -> None:
+        """Wait until the file is whole. Raises OSError where the disk keeps it from that, else OutputError."""
+        with contextlib.suppress(OSError):
+            self._program.stdin.close()
+        if self._program.wait():
+            raise self._failure()
+        for line in self._said:
+            if found := re.search(r"\[in#1.*Error during demuxing: (.*)", line):
+                self._notes.append(f"the sound ends early: {found[1]}")
+
+    def close(self) -> None:
+        """End the program, also in the middle."""
+        self._program.close()
+
+    def _send(self, *pieces: Union[bytes, memoryview]) -> None:
+        try:
+            for piece in pieces:
+                _write_all(self._program.stdin, piece)
+        except OSError:  # it has gone
+            self._program.wait()
+            raise self._failure() from None
+
+    def _listen(self, program: Program) -> None:
+        self._said.extend(line for line in program.lines() if "[error]" in line or "[fatal]" in line)
+
+    def _failure(self) -> Exception:
+        for number in _OF_THE_DISK:
+            if any(os.strerror(number) in line for line in self._said):
+                return OSError(number, os.strerror(number))
+        texts = [found["text"] for line in self._said if (found := _LEVELLED.match(line))]
+        return OutputError(f"cannot write {self._path}: {texts[0] if texts else 'ffmpeg ended'}")
+
+
+def _layout(encoding: Encoding) -> str:
+    """Return the layout of frames for the program: colour is converted by it, gray comes as it is to be stored."""
+    return "rgb24" if encoding.lo is None else encoding.pixel_format
+
+
+def _encoder(path: Path, track: Track, source: list[str], maps: list[str]) -> list[str]:
+    encoding = track.encoding
+    span = "pc" if encoding.full else "tv"
+    filters = [f"setparams=range={span}:colorspace=bt709:color_primaries=bt709:color_trc=bt709"]
+    if encoding.lo is None:
+        scale = f"scale=out_color_matrix=bt709:out_range={span}:flags=bilinear"
+        filters = [scale, f"format={encoding.pixel_format}", *filters]
+    if track.pixel_aspect != 1:
+        filters.append(f"setsar={track.pixel_aspect.numerator}/{track.pixel_aspect.denominator}")
+    return [
+        *("-copyts", "-fpsprobesize", "0", "-f", "matroska", "-i", "pipe:0", *source),
+        *("-map", "0:v:0", *maps, "-map_metadata", "-1", "-map_chapters", "-1"),
+        *("-metadata", f"comment={track.comment}"),
+        *("-vf", ",".join(filters), "-fps_mode", "passthrough", "-enc_time_base:v", f"1:{track.scale}"),
+        *("-c:v", encoding.codec, "-threads:v", str(encoding.threads)),
+        *(part for key, value in encoding.options for part in (f"-{key}:v", value)),
+        *(("-tag:v", encoding.tag) if encoding.tag else ()),
+        *("-flags:v", "+bitexact", "-fflags", "+bitexact"),
+        *(part for key, value in encoding.muxer for part in (f"-{key}", value)),
+        *("-f", encoding.container, "-y", file_url(path)),
+    ]
+
+
+def _planes(gray: np.ndarray, encoding: Encoding) -> list[np.ndarray]:
+    """Return the planes of a gray frame: the codes, and chroma that says nothing where the layout has it."""
+    planes = [encoding.codes(gray)]
+    if encoding.pixel_format.startswith("yuv"):
+        (height, width), (across, down) = gray.shape, encoding.even
+        planes += [np.full((height // down, width // across), encoding.no_colour, "<u2")] * 2
+    return planes
+
+
+def _sound(track: Track, notes: list[str]) -> tuple[list[str], list[str]]:
+    """Return the arguments that open the source of the sound, and those that copy what the container takes."""
+    assert track.sound is not None
+    facts = describe_file(track.sound)
+    if facts is None:
+        notes.append("the sound cannot be read: it is in no file that can be")
+        return [], []
+    maps: list[str] = []
+    for number, stream in enumerate(facts.audio):
+        if _holds(track.encoding.container, track.sound, number):
+            copied = maps.count("-map")
+            maps += ["-map", f"1:a:{number}"]
+            if stream.language:
+                maps += [f"-metadata:s:a:{copied}", f"language={stream.language}"]
+        else:
+            notes.append(f"{track.encoding.container} cannot hold {stream.codec} sound, which was left out")
+    if not maps:
+        return [], []
+    # In microseconds, in which ffmpeg counts.
+    source = input_of(track.sound, "-itsoffset", f"{round(-track.origin * 1_000_000)}us")
+    return source, [*maps, "-map_metadata:s:a", "-1", "-c:a", "copy"]
+
+
+def _holds(container: str, path: Path, number: int) -> bool:
+    """Return whether a container takes the sound of a stream, by trying: some list more than they can write."""
+    copied = [
+        "-map",
+        f"0:a:{number}",
+        "-c",
+        "copy",
+        "-frames:a",
+        "1",
+        "-f",
+        container,
+        "-y",
+        file_url(Path(os.devnull)),
+    ]
+    program = Program([*input_of(path), *copied])
+    try:
+        program.beside(deque, program.lines(), 0)
+        return program.wait() == 0
+    finally:
+        program.close()
+
+
+# Matroska (RFC 9559) of one track: an element is its number, its length in 8 bytes, and what is in it.
+
+
+def _element(number: str, content: bytes, more: int = 0) -> bytes:
+    """Return an element; `more` bytes of it follow."""
+    return bytes.fromhex(number) + (len(content) + more | 1 << 56).to_bytes(8, "big") + content
+
+
+def _unsigned(number: str, value: int) -> bytes:
+    return _element(number, value.to_bytes(8, "big"))
+
+
+def _matroska_head(layout: str, shape: tuple[int, int], rate: Fraction) -> bytes:
+    picture = _unsigned("B0", shape[1]) + _unsigned("BA", shape[0]) + _element("2EB524", _FOURCC[layout])
+    track = [
+        *(_unsigned("D7", 1), _unsigned("73C5", 1), _unsigned("83", 1), _element("86", b"V_UNCOMPRESSED")),
+        *(_unsigned("23E383", round(_NANOSECONDS / rate)), _element("E0", picture)),
+    ]
+    unit = _unsigned("2AD7B1", 1)  # nanoseconds
+    segment = bytes.fromhex("18538067") + b"\x01" + b"\xff" * 7  # of unknown length
+    header = _element("1A45DFA3", _element("4282", b"matroska"))
+    return header + segment + _element("1549A966", unit) + _element("1654AE6B", _element("AE", b"".join(track)))
+
+
+def _matroska_frame(start: int, duration: int, length: int) -> bytes:
+    """Return what stands in front of the pixels of a frame: a cluster with nothing else."""
+    block = _element("A1", b"\x81\x00\x00\x00", length)  # of track 1, 0 units after its cluster, no flags
+    group = _element("A0", _unsigned("9B", duration) + block, length)
+    return _element("1F43B675", _unsigned("E7", start) + group, length)
