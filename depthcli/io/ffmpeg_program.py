@@ -42,7 +42,7 @@ import numpy as np
 from depthcli.errors import ClipError, OutputError
 from depthcli.io.clip import ClipInfo, Shown, exact_rate
 from depthcli.io.encodings import Encoding
-from depthcli.io.images import MAX_PIXELS
+from depthcli.io.images import MAX_PIXELS, printable
 from depthcli.io.libav import CONTAINERS, HD_HEIGHT, READABLE, Clock, Damage, Readable, check_size, missing_bytes
 from depthcli.io.tonemap import to_sdr
 
@@ -85,6 +85,10 @@ class Program:
             stdout=subprocess.PIPE if stdout else subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             bufsize=0,
+            # A static build loads converters of text that were made for the machine's own C library, and crashes, as
+            # 7.0.2 of imageio-ffmpeg 0.6 does at the service name of an MPEG-TS on Debian. With this it does not look
+            # into the cache that leads there.
+            env={**os.environ, "GCONV_PATH": os.path.dirname(program)},
             # Python ignores the signals of a broken pipe and of a file that may not grow, and so does the program then:
             # it says what happened instead of vanishing.
             restore_signals=False,
@@ -213,6 +217,8 @@ def describe_file(path: Optional[Path], head: bytes = b"") -> Optional[FileFacts
 
 def input_of(path: Optional[Path], *options: str) -> list[str]:
     """Return the arguments that open a file, or stdin, as what it is and never as a list of other files."""
+    if path and "\n" in str(path):  # the program repeats it, and it could say anything there
+        raise ClipError(f"{printable(str(path))} has a line break in its name", "rename it, or install PyAV")
     safe = ["-protocol_whitelist", "file,pipe", "-format_whitelist", CONTAINERS]
     return [*safe, *options, "-i", file_url(path) if path else "pipe:0"]
 
@@ -438,6 +444,10 @@ class ProgramSource:
         time_base, rate = Fraction(1), None
         begun = colours = False
         for line in program.lines():
+            if not line.startswith("[") or line.startswith(
+                "[info]  "
+            ):  # what the file says of itself, in its own words
+                continue
             if found := _FRAME.search(line):
                 begun = True
                 self._stamps.put(_stamp(found, time_base, rate))
@@ -565,7 +575,11 @@ class ProgramEncoder:
         source, maps = _sound(track, notes) if track.sound else ([], [])
         self._program = Program(_encoder(path, track, source, maps), stdin=True)
         self._program.beside(self._listen, self._program)
-        self._send(_matroska_head(_layout(track.encoding), track.shape, track.rate))
+        try:
+            self._send(_matroska_head(_layout(track.encoding), track.shape, track.rate))
+        except BaseException:
+            self.close()
+            raise
 
     def encode(self, pixels: np.ndarray, ticks: int, duration: int) -> None:
         """Take the next frame: (H, W, 3) uint8, or (H, W) uint16 gray; its time stamp and duration in ticks."""
