@@ -271,6 +271,8 @@ _FRAME = re.compile(
 _COLOURS = re.compile(r"color_range:\S+ color_space:(\S+) color_primaries:\S+ color_trc:(\S+)")
 _SUMS = re.compile(r"Input stream #0:\d+ \(video\): (\d+) packets read .*?; \d+ frames decoded; (\d+) decode errors")
 _REFUSED = re.compile(r"Error submitting packet to decoder|\] Decoding error: ")
+# By the option debug_ts, from the decoder itself: the filters speak later, when it may have refused further packets.
+_DECODED = "[info] decoder -> "
 _LEVELLED = re.compile(r"^(?:\[[^\]]* @ [^\]]*\] )*\[(?:error|fatal)\] (?:Error .*?: )?(?P<text>.*)")
 
 
@@ -374,7 +376,7 @@ class ProgramSource:
     def _arguments(self) -> list[str]:
         unknown, transfer = self._colours
         # By slices, and the packets that are not whole, as LibavSource has them.
-        options = ["-copyts", "-thread_type", "slice", *(["-fflags", "+discardcorrupt"] if self._read.missing else [])]
+        options = ["-copyts", "-debug_ts", "-thread_type", "slice", *(["-fflags", "+discardcorrupt"] if self._read.missing else [])]
         turn = ""
         if self._stream.turn % 90:  # ffmpeg would turn by 7 degrees what was held by 7 degrees
             options.append("-noautorotate")
@@ -449,7 +451,6 @@ class ProgramSource:
             ):  # what the file says of itself, in its own words
                 continue
             if found := _FRAME.search(line):
-                begun = True
                 self._stamps.put(_stamp(found, time_base, rate))
             elif found := _RATE.search(line):
                 time_base = Fraction(int(found[1]), int(found[2]))
@@ -457,6 +458,8 @@ class ProgramSource:
             elif (found := _COLOURS.search(line)) and not colours:
                 colours = True
                 self._said = _colours(found[1], found[2])
+            elif _DECODED in line:
+                begun = True
             elif _REFUSED.search(line):
                 self._refused += 1
                 self._before_first += not begun
