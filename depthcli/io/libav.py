@@ -326,7 +326,8 @@ class Clock:
             elif time <= last:
                 time = last + self._tick
         self._last = time
-        return time, frame.duration * (frame.time_base or self._tick) if frame.duration else self._period
+        duration = getattr(frame, "duration", None)  # which PyAV 14 does not tell
+        return time, duration * (frame.time_base or self._tick) if duration else self._period
 
     def _stamp(self, frame: Any) -> Optional[Fraction]:
         return None if frame.pts is None else Fraction(frame.pts * (frame.time_base or self._tick))

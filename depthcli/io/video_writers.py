@@ -250,7 +250,9 @@ class _LibavWriter(_FileWriter):
 
     def _encode(self, pixels: np.ndarray, ticks: int, duration: int) -> None:
         frame = self._frame(pixels)
-        frame.pts, frame.time_base, frame.duration = ticks, Fraction(1, self._stamps.scale), duration
+        frame.pts, frame.time_base = ticks, Fraction(1, self._stamps.scale)
+        if hasattr(frame, "duration"):  # PyAV 14 has it not: the last frame is shown for one period then
+            frame.duration = duration
         with _os_errors(self.av, self._order.path):
             if self._sound:
                 self._sound.copy_until(Fraction(ticks, self._stamps.scale))
