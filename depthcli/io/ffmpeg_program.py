@@ -376,7 +376,13 @@ class ProgramSource:
     def _arguments(self) -> list[str]:
         unknown, transfer = self._colours
         # By slices, and the packets that are not whole, as LibavSource has them.
-        options = ["-copyts", "-debug_ts", "-thread_type", "slice", *(["-fflags", "+discardcorrupt"] if self._read.missing else [])]
+        options = [
+            "-copyts",
+            "-debug_ts",
+            "-thread_type",
+            "slice",
+            *(["-fflags", "+discardcorrupt"] if self._read.missing else []),
+        ]
         turn = ""
         if self._stream.turn % 90:  # ffmpeg would turn by 7 degrees what was held by 7 degrees
             options.append("-noautorotate")
