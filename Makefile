@@ -66,7 +66,7 @@ requirements: | $(UV) ## resolve anew, up to exclude-newer in pyproject.toml, an
 	$(RESOLVE) export --quiet --frozen --format requirements.txt --all-extras --all-groups --no-emit-project --no-annotate --no-header \
 	  > requirements/dev.all
 	$(call split,dev)
-	$(RESOLVE) pip compile --quiet --python-version 3.9 --python-platform x86_64-manylinux_2_28 --no-python-downloads \
+	$(RESOLVE) pip compile --quiet --python-version 3.9 --python-platform x86_64-manylinux_2_17 --only-binary av --no-python-downloads \
 	  --generate-hashes --no-annotate --no-header --extra heif --group test --group build \
 	  pyproject.toml requirements/inf1.in > requirements/inf1.all
 	$(call split,inf1)

@@ -96,6 +96,12 @@ def test_libav_is_loaded_in_one_place() -> None:
     assert found == ["libav.py"]
 
 
+def test_a_second_program_is_started_in_one_place() -> None:
+    """Where what is given to it can never be an option or an address, and where it is ended."""
+    found = [path.name for path in modules() if "imageio_ffmpeg" in imports_of(path)]
+    assert found == ["ffmpeg_program.py"]
+
+
 def test_the_command_line_knows_no_network_and_no_engine() -> None:
     for path in (PACKAGE / "cli").glob("*.py"):
         rooms = {name.split(".")[1] for name in imports_of(path) if name.startswith("depthcli.")}
@@ -117,7 +123,7 @@ def test_light_import_and_help_load_nothing_heavy() -> None:
         loaded = set(
             subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
         )
-        assert not loaded & {"torch", "cv2", "PIL", "av", "huggingface_hub", "safetensors"}, statement
+        assert not loaded & {"torch", "cv2", "PIL", "av", "imageio_ffmpeg", "huggingface_hub", "safetensors"}, statement
         if "cli" not in statement:
             assert "typer" not in loaded
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, Optional, Protocol
@@ -19,18 +20,18 @@ from depthcli.io.tonemap import TRANSFERS, to_sdr
 
 # What may open a file. An explicit list, as libav takes a text file for a terminal recording, and a playlist for leave
 # to open whatever file or address stands in it. Those with sound only are here to be told from files that are neither.
-_CONTAINERS = (
+CONTAINERS = (
     "apng,asf,av1,avi,dv,evc,flv,gif,h261,h263,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,mxf,nut,"
     "obu,ogg,rm,swf,vc1,vvc,webm,wtv,yuv4mpegpipe,aac,ac3,aiff,amr,flac,mp3,wav"
 )
 _READ_BYTES = 1 << 18
-_FORMATS = "mp4, mov, mkv, webm, avi and other video files can be read"
+READABLE = "mp4, mov, mkv, webm, avi and other video files can be read"
 
 # Matrices of ITU-T H.273 that turn YUV into RGB, as libav numbers them.
 BT709, _UNSPECIFIED, _BT601 = 1, 2, 5
 LIMITED, FULL = 1, 2  # ranges, as libav numbers them
 # What has no matrix in its header is BT.709 from this height on, as players have it; HD is 720 lines and more.
-_HD_HEIGHT = 600
+HD_HEIGHT = 600
 # Of jumps back in time: more than this is a clock that starts again, less is disorder.
 _RESTART = Fraction(1)
 
@@ -45,23 +46,40 @@ class Readable(Protocol):
         """Let go of it."""
 
 
+def has_av() -> bool:
+    """Return whether the module av can be imported. Where it cannot, `io/ffmpeg_program.py` takes its place."""
+    try:
+        load_av()
+    except DepthError:
+        return False
+    return True
+
+
 def load_av() -> Any:
     """Return the module av. Raises DepthError where it cannot be imported."""
     try:
         import av
     except ImportError as error:
         raise DepthError(
-            f"video needs PyAV, which cannot be loaded: {first_line(error)}",
-            "pip install av; a folder of frames and raw RGB work without it",
+            f"video needs PyAV or imageio-ffmpeg, and neither can be loaded: {first_line(error)}",
+            "pip install av, or imageio-ffmpeg where av has no wheel; a folder of frames and raw RGB work without them",
         ) from error
     av.logging.set_level(None)  # what libav says of a file goes into the errors and not onto the terminal
     return av
 
 
+def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
+    """Raise ClipError where a header claims more pixels than may be."""
+    if width * height > max_pixels:
+        megapixels = f"{width * height / 1e6:.0f} megapixels, the limit is {max_pixels / 1e6:.0f}"
+        reason = f"is too large: {width}x{height} pixels ({megapixels})"
+        raise ClipError(f"{name} {reason}", "make it smaller first")
+
+
 def open_container(av: Any, file: Readable) -> Any:
     """Return the open container of a file that stays open as long. Raises what PyAV raises."""
     # Not as `options`, which PyAV 15 hands to streams too, and crashes where these are found while reading.
-    options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
+    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
     return av.open(file, container_options=options, metadata_errors="replace", buffer_size=_READ_BYTES)
 
 
@@ -70,9 +88,7 @@ class LibavSource:
 
     def __init__(self, file: Readable, name: str, path: Optional[Path] = None, max_pixels: int = MAX_PIXELS) -> None:
         self._name = name
-        self._missing = missing_bytes(path) if path else 0
-        self._packets = self._decoded = self._damaged = self._incomplete = 0
-        self._broken = ""
+        self._read = Damage(missing=missing_bytes(path) if path else 0)
         self._stack = contextlib.ExitStack()
         self._stack.callback(file.close)
         try:
@@ -81,7 +97,8 @@ class LibavSource:
             self._container = self._open(file)
             self._stack.callback(self._container.close)
             self._stream = self._best_stream()
-            self._check_size(max_pixels)
+            context = self._stream.codec_context
+            check_size(self._name, context.width, context.height, max_pixels)
             # Not by frames: HEVC that is damaged can then wait for ever for a frame that never comes.
             self._stream.thread_type = "SLICE"
             self._frames = self._decode()
@@ -90,7 +107,7 @@ class LibavSource:
                 raise self._nothing()
             self._turn = _turn(self._first)
             self._transfer = TRANSFERS.get(int(self._stream.codec_context.color_trc), "sdr")
-            self._clock = _Clock(self._first, *self._rate())
+            self._clock = Clock(self._first, *self._rate())
             self.info = self._describe(self._first)
         except BaseException:
             self.close()
@@ -110,14 +127,7 @@ class LibavSource:
             del first
             for frame in self._frames:
                 yield self._shown(frame)
-        reason = self._reason()
-        if reason:
-            count = self._decoded
-            raise ClipError(
-                f"{self._name} {reason}; {count} frame{'s' * (count != 1)} could be read",
-                "copy or download it again",
-                count,
-            )
+        self._read.complain(self._name)
 
     def _shown(self, frame: Any) -> Shown:
         time, duration = self._clock.place(frame)
@@ -129,30 +139,23 @@ class LibavSource:
         try:
             return open_container(self._av, file)
         except self._errors as error:
-            if self._missing:
+            if self._read.missing:
                 reason = "is truncated: it ends before the table of its frames does"
                 raise ClipError(f"{self._name} {reason}", "copy or download it again") from error
-            raise ClipError(f"{self._name} is no video, or none that can be read", _FORMATS) from error
+            raise ClipError(f"{self._name} is no video, or none that can be read", READABLE) from error
 
     def _best_stream(self) -> Any:
         """Return the video stream with the most pixels, the first of several such."""
         streams = _videos(self._container)
         if not streams:
             what = "sound and no video" if self._container.streams.audio else "no video"
-            raise ClipError(f"{self._name} holds {what}", _FORMATS)
+            raise ClipError(f"{self._name} holds {what}", READABLE)
         return max(streams, key=lambda stream: stream.codec_context.width * stream.codec_context.height)
-
-    def _check_size(self, max_pixels: int) -> None:
-        width, height = self._stream.codec_context.width, self._stream.codec_context.height
-        if width * height > max_pixels:
-            megapixels = f"{width * height / 1e6:.0f} megapixels, the limit is {max_pixels / 1e6:.0f}"
-            reason = f"is too large: {width}x{height} pixels ({megapixels})"
-            raise ClipError(f"{self._name} {reason}", "make it smaller first")
 
     def _nothing(self) -> ClipError:
         codec = self._stream.codec_context.name
         return ClipError(
-            f"{self._name} {self._reason() or f'holds {codec} video of which no frame can be decoded'}",
+            f"{self._name} {self._read.reason() or f'holds {codec} video of which no frame can be decoded'}",
             "copy or download it again",
         )
 
@@ -184,9 +187,9 @@ class LibavSource:
             notes.append(self._turn.note)
         if self._transfer != "sdr":
             notes.append(f"HDR ({self._transfer.upper()}) tone-mapped to BT.709")
-        if self._damaged:
-            notes.append(f"{self._damaged} damaged packets before the first frame passed over")
-            self._damaged = 0
+        if self._read.damaged:
+            notes.append(f"{self._read.damaged} damaged packets before the first frame passed over")
+            self._read.damaged = 0
         return ClipInfo(
             name=self._name,
             size=(first.height, first.width) if sideways else (first.width, first.height),
@@ -215,48 +218,32 @@ class LibavSource:
             try:
                 packet = next(packets, None)
             except self._errors as error:
-                self._broken = first_line(error)
+                self._read.broken = first_line(error)
                 packet = None
             # The half of a frame at the end of a file. Elsewhere it is but a warning, as where recordings were joined.
-            if packet is not None and packet.is_corrupt and self._missing:
-                self._damaged += 1
+            if packet is not None and packet.is_corrupt and self._read.missing:
+                self._read.damaged += 1
                 continue
-            self._packets += packet is not None and packet.size > 0 and not packet.is_discard
+            self._read.packets += packet is not None and packet.size > 0 and not packet.is_discard
             try:
                 frames = self._stream.codec_context.decode(packet)
             except EOFError:
                 return
             except self._errors:
-                self._damaged += 1
+                self._read.damaged += 1
                 frames = []
             for frame in frames:
-                self._decoded += 1
-                self._incomplete += frame.is_corrupt  # the decoder filled in what is missing from the frame before
+                self._read.decoded += 1
+                self._read.incomplete += frame.is_corrupt  # the decoder filled in what is missing from the frame before
                 yield frame
             if packet is None or (packet.dts is None and packet.size == 0):
                 return
-
-    def _reason(self) -> str:
-        """Return what is wrong with the clip, empty where nothing is. Known when the last frame was decoded."""
-        if self._missing:
-            return f"is truncated: its last {self._missing} bytes are missing"
-        if self._broken:
-            return f"is damaged: {printable(self._broken)[:100]}"
-        if self._damaged:
-            return f"is damaged: {self._damaged} packet{'s' * (self._damaged != 1)} could not be decoded"
-        if self._incomplete:
-            return f"is damaged: {self._incomplete} frame{'s' * (self._incomplete != 1)} came incomplete"
-        # Some decoders pass over what is damaged without a word. Half as many frames as packets can be in order, where
-        # each packet is one field of an interlaced frame.
-        if 0 < 2 * self._decoded < self._packets:
-            return f"is damaged: most of its {self._packets} packets could not be decoded"
-        return ""
 
     def _to_rgb(self, frame: Any) -> np.ndarray:
         deep = self._transfer != "sdr"
         matrix = int(frame.colorspace)
         if matrix == _UNSPECIFIED:
-            matrix = BT709 if frame.height >= _HD_HEIGHT else _BT601
+            matrix = BT709 if frame.height >= HD_HEIGHT else _BT601
         target = "rgb48le" if deep else "rgb24"
         if frame.format.is_rgb or frame.format.has_palette:
             rgb = frame.reformat(format=target).to_ndarray()
@@ -270,7 +257,47 @@ class LibavSource:
         return self._turn.apply(to_sdr(rgb, self._transfer) if deep else rgb)
 
 
-class _Clock:
+@dataclass
+class Damage:
+    """What went wrong with a clip while it was read.
+
+    missing: bytes that its headers speak of and that are not there. packets, decoded: how many went into the decoder,
+    and how many frames came out. damaged: packets that it refused. incomplete: frames that it says it mended. broken:
+    what ended the reading too soon.
+    """
+
+    missing: int = 0
+    packets: int = 0
+    decoded: int = 0
+    damaged: int = 0
+    incomplete: int = 0
+    broken: str = ""
+
+    def reason(self) -> str:
+        """Return what is wrong with the clip, empty where nothing is. Known when the last frame was decoded."""
+        if self.missing:
+            return f"is truncated: its last {self.missing} bytes are missing"
+        if self.broken:
+            return f"is damaged: {printable(self.broken)[:100]}"
+        if self.damaged:
+            return f"is damaged: {self.damaged} packet{'s' * (self.damaged != 1)} could not be decoded"
+        if self.incomplete:
+            return f"is damaged: {self.incomplete} frame{'s' * (self.incomplete != 1)} came incomplete"
+        # Some decoders pass over what is damaged without a word. Half as many frames as packets can be in order, where
+        # each packet is one field of an interlaced frame.
+        if 0 < 2 * self.decoded < self.packets:
+            return f"is damaged: most of its {self.packets} packets could not be decoded"
+        return ""
+
+    def complain(self, name: str) -> None:
+        """Raise ClipError where something is wrong."""
+        reason, count = self.reason(), self.decoded
+        if reason:
+            message = f"{name} {reason}; {count} frame{'s' * (count != 1)} could be read"
+            raise ClipError(message, "copy or download it again", count)
+
+
+class Clock:
     """Time stamps as they should be: seconds since the first frame, each later than the one before.
 
     A frame with no time stamp comes one period after the one before it. A time stamp that does not go on (repeated, or
@@ -299,7 +326,8 @@ class _Clock:
             elif time <= last:
                 time = last + self._tick
         self._last = time
-        return time, frame.duration * (frame.time_base or self._tick) if frame.duration else self._period
+        duration = getattr(frame, "duration", None)  # which PyAV 14 does not tell
+        return time, duration * (frame.time_base or self._tick) if duration else self._period
 
     def _stamp(self, frame: Any) -> Optional[Fraction]:
         return None if frame.pts is None else Fraction(frame.pts * (frame.time_base or self._tick))

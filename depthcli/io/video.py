@@ -22,8 +22,9 @@ import numpy as np
 
 from depthcli.errors import ClipError, PictureError
 from depthcli.io.clip import ClipInfo, Frame, Number, Selection, Shown, Source, exact_rate, frames_of
+from depthcli.io.ffmpeg_program import ProgramSource, find_program
 from depthcli.io.images import MAX_PIXELS, is_picture, may_be_listed, picture_size, printable, read_picture
-from depthcli.io.libav import LibavSource
+from depthcli.io.libav import LibavSource, Readable, has_av
 
 __all__ = ["Clip", "ClipInfo", "Frame", "Selection", "open_clip"]
 
@@ -91,7 +92,7 @@ def _open(
     name = printable(str(source))
     if str(source) == STDIN:
         pipe = stdin or sys.stdin.buffer
-        return RawSource(pipe, size, rate, max_pixels) if size else LibavSource(_Pipe(pipe), "stdin", None, max_pixels)
+        return RawSource(pipe, size, rate, max_pixels) if size else _decoded(_Pipe(pipe), "stdin", None, max_pixels)
     path = Path(source)
     try:
         mode = path.stat().st_mode
@@ -103,13 +104,19 @@ def _open(
             raise ClipError(f"{name} is a picture", "depth image takes pictures")
         if not path.stat().st_size:
             raise ClipError(f"{name} is empty", "copy or download it again")
-        return LibavSource(path.open("rb"), name, path, max_pixels)
+        return _decoded(path.open("rb"), name, path, max_pixels)
     except FileNotFoundError as error:
         raise ClipError(f"{name} does not exist", "check the path") from error
     except PermissionError as error:
         raise ClipError(f"{name} may not be read: permission denied", "check the file's permissions") from error
     except OSError as error:
         raise ClipError(f"{name} cannot be opened: {error.strerror or error}".lower(), "check the path") from error
+
+
+def _decoded(file: Readable, name: str, path: Optional[Path], max_pixels: int) -> Source:
+    if has_av() or not find_program():  # without both, the error of the better one
+        return LibavSource(file, name, path, max_pixels)
+    return ProgramSource(file, name, path, max_pixels)
 
 
 class _Pipe:

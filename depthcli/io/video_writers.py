@@ -14,8 +14,8 @@ import contextlib
 import errno
 import io
 import json
-import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,8 +29,10 @@ from depthcli.errors import OutputError, UsageError, first_line
 from depthcli.io.atomic import atomic_path
 from depthcli.io.clip import ClipInfo, Selection
 from depthcli.io.depth_files import TEXT_KEY, write_arrays, write_png
+from depthcli.io.encodings import FFV1, H264, HEVC10, PRORES, Encoding, Stamps, padded
 from depthcli.io.exr import write_exr
-from depthcli.io.libav import BT709, FULL, LIMITED, load_av, open_container
+from depthcli.io.ffmpeg_program import ProgramEncoder, Track, find_program
+from depthcli.io.libav import BT709, FULL, LIMITED, has_av, load_av, open_container
 
 # What a writer takes: its dtype and its axes behind the height and the width.
 COLOR, GRAY16, VALUES = "color", "gray16", "values"
@@ -143,160 +145,135 @@ def side_by_side(rgb: np.ndarray, colored: np.ndarray) -> np.ndarray:
 # --- One file with a container ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Encoding:
-    """How frames are encoded. lo, hi: the codes of gray 0 and 65535, None for colour. even: sizes have to be."""
-
-    container: str
-    codec: str
-    pixel_format: str
-    options: tuple[tuple[str, str], ...]
-    threads: int
-    full: bool = True
-    bits: int = 8
-    lo: Optional[int] = None
-    hi: int = 65535
-    tag: str = ""
-    even: tuple[int, int] = (2, 2)
-    muxer: tuple[tuple[str, str], ...] = ()
-
-
-_FASTSTART = (("movflags", "+faststart"),)
-# The number of threads is a part of what some encoders write, so it is a number and not that of the cores.
-_H264 = _Encoding(
-    "mp4",
-    "libx264",
-    "yuv420p",
-    # mbtree is off: with it x264 on AVX-512 gave one clip in three other bytes, as if of unwritten memory.
-    # crf 20 without it makes a file a quarter larger than 18 with it.
-    (("crf", "20"), ("preset", "fast"), ("x264-params", "mbtree=0")),
-    threads=4,
-    full=False,
-    muxer=_FASTSTART,
-)
-_HEVC10 = _Encoding(
-    "mp4",
-    "libx265",
-    "yuv420p10le",
-    # No B-frames: x265 gives a clip of one or two frames impossible time stamps where it may reorder them.
-    (("crf", "10"), ("preset", "fast"), ("x265-params", "log-level=none:info=0:pools=4:frame-threads=2:bframes=0")),
-    threads=1,
-    bits=10,
-    lo=0,
-    hi=1023,
-    tag="hvc1",  # without which QuickTime does not play it
-    muxer=_FASTSTART,
-)
-_FFV1 = _Encoding(
-    "matroska",
-    "ffv1",
-    "gray16le",
-    (("level", "3"), ("slices", "4"), ("slicecrc", "1"), ("g", "1")),
-    threads=4,
-    bits=16,
-    lo=0,
-    even=(1, 1),
-)
-_PRORES = _Encoding(
-    "mov",
-    "prores_ks",
-    "yuv422p10le",
-    (("profile", "3"), ("vendor", "apl0")),
-    threads=4,
-    full=False,  # players take ProRes for limited range whatever it says
-    bits=10,
-    lo=64,
-    hi=940,
-    even=(2, 1),
-    muxer=_FASTSTART,
-)
 _BITEXACT = 1 << 23  # AV_CODEC_FLAG_BITEXACT: no version of the encoder in what it writes
 _SQUARE = Fraction(1)
 
 
 @contextmanager
-def _open_file(order: _Order, encoding: _Encoding) -> Iterator[Writer]:
+def _open_file(order: _Order, encoding: Encoding) -> Iterator[Writer]:
     path = order.path
+    kind = _LibavWriter if has_av() or not find_program() else _ProgramWriter
     with atomic_path(path) as partial:
-        writer = _FileWriter(order, encoding, partial)
+        writer = kind(order, encoding, partial)
         try:
-            with _os_errors(writer.av, path):
-                yield writer
-                writer.finish()
+            yield writer
+            if not writer.count:
+                raise OutputError(f"cannot write {path}: not one frame came")
+            writer.finish()
         finally:
             writer.close()
         # Before the file has its name, so that where there is a file there is its sidecar.
-        _write_sidecar(path, order, writer.count, writer.described(), writer.notes)
+        _write_sidecar(path, order, writer.count, encoding.described(writer.shape), writer.notes)
 
 
-class _FileWriter:
-    """One video stream, and the sound of the source, in one file."""
+class _FileWriter(ABC):
+    """One video stream, and the sound of the source, in one file. shape: (height, width) in the file."""
 
-    def __init__(self, order: _Order, encoding: _Encoding, partial: Path) -> None:
-        self.av = load_av()
+    def __init__(self, order: _Order, encoding: Encoding) -> None:
         self.notes: list[str] = []
         self.count = 0
+        self.shape = encoding.stored_shape(order.size)
         self._order, self._encoding = order, encoding
-        self._shape = _stored_shape(order.size, encoding.even)
-        self._stamps = _Stamps(order.timing)
+        self._stamps = Stamps(order.timing.rate, order.timing.time_base)
+        facts = {**order.facts, "video": encoding.described(self.shape)}
+        self._comment = json.dumps(facts, ensure_ascii=False)
+
+    def write(self, pixels: np.ndarray, time: Fraction, duration: Optional[Fraction] = None) -> None:
+        """Encode a frame; see Writer."""
+        _check(pixels, self._order)
+        ticks = self._stamps.ticks(time)
+        length = max(1, round((duration or 1 / self._order.timing.rate) * self._stamps.scale))
+        self._encode(padded(pixels, self.shape), ticks, length)
+        self.count += 1
+
+    @abstractmethod
+    def _encode(self, pixels: np.ndarray, ticks: int, duration: int) -> None:
+        """Take the next frame as large as it is stored, its time stamp and its duration."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Write what the encoder still holds, and the rest of the sound."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the files, also of one that is not whole."""
+
+
+class _ProgramWriter(_FileWriter):
+    """By the program ffmpeg, where there is no PyAV."""
+
+    def __init__(self, order: _Order, encoding: Encoding, partial: Path) -> None:
+        super().__init__(order, encoding)
+        timing = order.timing
+        track = Track(
+            encoding=encoding,
+            shape=self.shape,
+            scale=self._stamps.scale,
+            rate=timing.rate,
+            pixel_aspect=order.pixel_aspect,
+            comment=self._comment,
+            sound=order.sound,
+            origin=timing.origin,
+        )
+        self._encoder = ProgramEncoder(partial, track, self.notes)
+
+    def _encode(self, pixels: np.ndarray, ticks: int, duration: int) -> None:
+        self._encoder.encode(pixels, ticks, duration)
+
+    def finish(self) -> None:
+        """See _FileWriter."""
+        self._encoder.finish()
+
+    def close(self) -> None:
+        """See _FileWriter."""
+        self._encoder.close()
+
+
+class _LibavWriter(_FileWriter):
+    """By the libraries of FFmpeg."""
+
+    def __init__(self, order: _Order, encoding: Encoding, partial: Path) -> None:
+        super().__init__(order, encoding)
+        self.av = load_av()
         self._sound: Optional[_Sound] = None
         with _os_errors(self.av, order.path):
             options = {"fflags": "+bitexact", **dict(encoding.muxer)}
             self._container = self.av.open(str(partial), "w", format=encoding.container, options=options)
         try:
             self._stream = self._video_stream()
-            text = json.dumps({**order.facts, "video": self.described()}, ensure_ascii=False)
-            self._container.metadata["comment"] = text
+            self._container.metadata["comment"] = self._comment
             if order.sound:
                 self._sound = self._find_sound(order.sound)
         except BaseException:
             self.close()
             raise
 
-    def write(self, pixels: np.ndarray, time: Fraction, duration: Optional[Fraction] = None) -> None:
-        """Encode a frame; see Writer."""
-        _check(pixels, self._order)
-        frame = self._frame(_padded(pixels, self._shape))
-        ticks = self._stamps.ticks(time)
+    def _encode(self, pixels: np.ndarray, ticks: int, duration: int) -> None:
+        frame = self._frame(pixels)
         frame.pts, frame.time_base = ticks, Fraction(1, self._stamps.scale)
-        frame.duration = max(1, round((duration or 1 / self._order.timing.rate) * self._stamps.scale))
+        if hasattr(frame, "duration"):  # PyAV 14 has it not: the last frame is shown for one period then
+            frame.duration = duration
         with _os_errors(self.av, self._order.path):
             if self._sound:
                 self._sound.copy_until(Fraction(ticks, self._stamps.scale))
             self._container.mux(self._stream.encode(frame))
-        self.count += 1
 
     def finish(self) -> None:
-        """Write what the encoder still holds, and the rest of the sound."""
-        if not self.count:
-            raise OutputError(f"cannot write {self._order.path}: not one frame came")
-        self._container.mux(self._stream.encode(None))
-        if self._sound:
-            self._sound.copy_until(None)
-        self._container.close()
+        """See _FileWriter."""
+        with _os_errors(self.av, self._order.path):
+            self._container.mux(self._stream.encode(None))
+            if self._sound:
+                self._sound.copy_until(None)
+            self._container.close()
 
     def close(self) -> None:
-        """Let go of the files, also of one that is not whole."""
+        """See _FileWriter."""
         if self._sound:
             self._sound.close()
         try:
             self._container.close()
         except (self.av.FFmpegError, OSError, ValueError):  # of what is thrown away nothing else is wanted
             pass
-
-    def described(self) -> dict[str, Any]:
-        """Return what the file is, as its sidecar says it."""
-        encoding, (height, width) = self._encoding, self._shape
-        said: dict[str, Any] = {
-            "codec": encoding.codec,
-            "pixel_format": encoding.pixel_format,
-            "range": "full" if encoding.full else "limited",
-            "stored_size": [width, height],
-        }
-        if encoding.lo is not None:
-            # code = offset + gray / 65535 * scale
-            said["gray"] = {"bits": encoding.bits, "offset": encoding.lo, "scale": encoding.hi - encoding.lo}
-        return said
 
     def _find_sound(self, path: Path) -> Optional[_Sound]:
         try:
@@ -306,7 +283,7 @@ class _FileWriter:
             return None
 
     def _video_stream(self) -> Any:
-        encoding, (height, width), rate = self._encoding, self._shape, self._order.timing.rate
+        encoding, (height, width), rate = self._encoding, self.shape, self._order.timing.rate
         stream = self._container.add_stream(encoding.codec, rate=rate, options=dict(encoding.options))
         context = stream.codec_context
         stream.width, stream.height, stream.pix_fmt = width, height, encoding.pixel_format
@@ -335,10 +312,9 @@ class _FileWriter:
             # The planes are filled here: libav's own conversion scales gray from one range to another unasked.
             height, width = pixels.shape
             frame = self.av.VideoFrame(width, height, encoding.pixel_format)
-            codes = (pixels.astype(np.uint32) * (encoding.hi - encoding.lo) + 32767) // 65535 + encoding.lo
-            _fill(frame.planes[0], codes.astype("<u2"))
+            _fill(frame.planes[0], encoding.codes(pixels))
             for plane in frame.planes[1:]:
-                _fill(plane, np.full((plane.height, plane.width), 1 << (encoding.bits - 1), "<u2"))
+                _fill(plane, np.full((plane.height, plane.width), encoding.no_colour, "<u2"))
         frame.color_range = FULL if encoding.full else LIMITED
         frame.colorspace = BT709
         return frame
@@ -348,51 +324,6 @@ def _fill(plane: Any, values: np.ndarray) -> None:
     """Copy values into a plane, whose rows may be longer than they are."""
     rows = np.frombuffer(plane, np.uint8)[: plane.line_size * len(values)].reshape(len(values), plane.line_size)
     rows[:, : values.shape[1] * values.itemsize] = np.ascontiguousarray(values).view(np.uint8)
-
-
-def _stored_shape(size: tuple[int, int], even: tuple[int, int]) -> tuple[int, int]:
-    """Return (height, width) in the file: 4:2:0 and 4:2:2 have no odd sizes."""
-    width, height = (-(-length // step) * step for length, step in zip(size, even))
-    return height, width
-
-
-def _padded(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Repeat the last row and column where the file needs one more; nothing is scaled."""
-    missing = [(0, want - have) for want, have in zip(shape, pixels.shape)]
-    if not any(after for _, after in missing):
-        return pixels
-    return np.pad(pixels, missing + [(0, 0)] * (pixels.ndim - 2), mode="edge")
-
-
-class _Stamps:
-    """Time stamps for a file: whole ticks of 1 / scale seconds, from 0 on, each later than the one before.
-
-    What lies as close to the grid of the rate as its unit allows is put on it, so that 24000/1001 stays that also where
-    the source rounds to milliseconds.
-    """
-
-    _FINEST = 2_000_000  # ticks per second, what players still take
-
-    def __init__(self, timing: Timing) -> None:
-        self._rate = timing.rate
-        self._slack = min(timing.time_base, 1 / (4 * timing.rate))
-        both = math.lcm(timing.rate.numerator, timing.time_base.denominator)
-        self.scale = next((s for s in (both, timing.rate.numerator) if s <= self._FINEST), 90000)
-        if self.scale < 1000:
-            self.scale *= 1000
-        self._first: Optional[Fraction] = None
-        self._last = -1
-
-    def ticks(self, time: Fraction) -> int:
-        """Return the next frame's time stamp."""
-        if self._first is None:
-            self._first = time
-        time -= self._first
-        nearest = round(time * self._rate) / self._rate
-        if abs(nearest - time) <= self._slack:
-            time = nearest
-        self._last = max(self._last + 1, round(time * self.scale))
-        return self._last
 
 
 class _Sound:
@@ -630,35 +561,35 @@ VIDEO_FORMATS: dict[str, VideoFormat] = {
             "_depth.mp4",
             "coloured depth as H.264, which plays everywhere",
             COLOR,
-            lambda order: _open_file(order, _H264),
+            lambda order: _open_file(order, H264),
         ),
         VideoFormat(
             "side",
             "_depth_side.mp4",
             "the clip and coloured depth side by side as H.264",
             COLOR,
-            lambda order: _open_file(order, _H264),
+            lambda order: _open_file(order, H264),
         ),
         VideoFormat(
             "ffv1",
             "_depth.mkv",
             "16-bit gray without loss, FFV1 in Matroska",
             GRAY16,
-            lambda order: _open_file(order, _FFV1),
+            lambda order: _open_file(order, FFV1),
         ),
         VideoFormat(
             "hevc10",
             "_depth_hevc.mp4",
             "10-bit gray as HEVC, small",
             GRAY16,
-            lambda order: _open_file(order, _HEVC10),
+            lambda order: _open_file(order, HEVC10),
         ),
         VideoFormat(
             "prores",
             "_depth.mov",
             "10-bit gray as ProRes 422 HQ, for editors",
             GRAY16,
-            lambda order: _open_file(order, _PRORES),
+            lambda order: _open_file(order, PRORES),
         ),
         VideoFormat(
             "png16",
