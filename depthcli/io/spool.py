@@ -28,7 +28,7 @@ from depthcli.io.atomic import HOST, atomic_path, is_alive, remove_partials
 
 _JOB, _LOCK, _END = "job.json", "lock", "end.json"
 _CODES = 65535
-_MOST_BYTES = 1 << 26  # of a shard; a few dozen frames at the usual sizes
+_MOST_BYTES = 1 << 24  # of maps, waiting for a shard: some frames at the usual sizes, whatever the length of the clip
 
 
 @dataclass(frozen=True, eq=False)
