@@ -63,8 +63,8 @@ H264 = Encoding(
     "libx264",
     "yuv420p",
     # mbtree is off: with it x264 on AVX-512 gave one clip in three other bytes, as if of unwritten memory.
-    # crf 20 without it makes a file a quarter larger than 18 with it.
-    (("crf", "20"), ("preset", "fast"), ("x264-params", "mbtree=0")),
+    # Depth is smooth: superfast is as good (42.6 dB) and as small as fast, and takes a third of its time.
+    (("crf", "20"), ("preset", "superfast"), ("x264-params", "mbtree=0")),
     threads=4,
     full=False,
     muxer=_FASTSTART,
