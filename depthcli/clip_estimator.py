@@ -7,10 +7,11 @@ the next frame and settle the last one while the network runs.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Optional, Protocol
+from typing import Any, Callable, Optional, Protocol
 
 import numpy as np
 
@@ -83,10 +84,10 @@ class ClipChoice:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What a network gave for the frames so far. answers: in order. state: as ClipEstimator.run says."""
+    """What a network gave for the frames so far. answers: in order. state: makes what ClipEstimator.run says."""
 
     answers: Sequence[Any]
-    state: Optional[State]
+    state: Optional[Callable[[], State]]
 
 
 class ClipEstimator(Protocol):
@@ -117,8 +118,8 @@ class ClipEstimator(Protocol):
     def run(self, prepared: Any, cut: bool) -> Step:
         """Run the network; cut: a new shot begins with this frame.
 
-        The step's state, with that of `settled_state`, is all that is needed to go on behind its answers in another
-        process; None where the work cannot be left at this point.
+        The step's state, with that of `settled_state`, is all that is needed to go on behind this frame in another
+        process; None where the work cannot be left at this point. It is made only when it is called for.
         """
 
     def finish(self) -> Step:
@@ -214,6 +215,7 @@ class FrameByFrame:
         self._estimator, self._steady = estimator, steady
         self._batch = max(batch, estimator.best_batch)
         self._group: list[tuple[Prepared, bool]] = []
+        self._plan: Optional[InputPlan] = None
         self.row, self.weights = estimator.row, estimator.weights
         self._filter = SteadyFilter(metric=self.row.metric)
 
@@ -232,7 +234,10 @@ class FrameByFrame:
 
     def prepare(self, rgb: np.ndarray) -> Prepared:
         """See ClipEstimator."""
-        return self._estimator.prepare(_picture(rgb))
+        size = rgb.shape[1], rgb.shape[0]
+        if self._plan is None or self._plan.picture_size != size:  # looked at once: free memory has its ups and downs
+            self._plan = self.plan(size)
+        return Prepared(_picture(rgb), self._plan, to_network_input(rgb, self._plan))
 
     def run(self, prepared: Prepared, cut: bool) -> Step:
         """See ClipEstimator. Between two batches nothing is kept."""
@@ -243,7 +248,7 @@ class FrameByFrame:
         """See ClipEstimator."""
         group, self._group = self._group, []
         outputs = self._estimator.run([prepared for prepared, _ in group]) if group else []
-        return Step([(prepared, output, cut) for (prepared, cut), output in zip(group, outputs)], {})
+        return Step([(prepared, output, cut) for (prepared, cut), output in zip(group, outputs)], dict)
 
     def settle(self, answer: tuple[Prepared, np.ndarray, bool]) -> np.ndarray:
         """See ClipEstimator."""
@@ -276,6 +281,9 @@ class WindowByWindow:
         self.row, self.weights, self._backend, self.exact = row, weights, backend, exact
         self._shot: Optional[Windows] = None
         self._size = (0, 0)
+        # What a shot can be made again from: its state behind the last window, and the images that came since.
+        self._window: State = {}
+        self._since: list[np.ndarray] = []
 
     @property
     def engine(self) -> str:
@@ -299,15 +307,18 @@ class WindowByWindow:
         return size, to_network_input(rgb, plan_clip_input(*size, self.row.input_size))
 
     def run(self, prepared: tuple[tuple[int, int], np.ndarray], cut: bool) -> Step:
-        """See ClipEstimator. Answers come by windows; between them the work cannot be left."""
+        """See ClipEstimator. Answers come by windows, and at the end of a shot."""
         self._size, image = prepared
         due: list[np.ndarray] = []
         if cut and self._shot is not None:
             due, self._shot = self._shot.finish(), None
-        if self._shot is None:
-            self._shot = self._new_shot()
-        final = self._shot.feed(image)
-        return Step([*due, *final], self._shot.state() if final else None)
+        shot = self._shot or self._begin()
+        final = shot.feed(image)
+        if final:
+            self._window, self._since = shot.state(), []
+        else:
+            self._since.append(image)
+        return Step([*due, *final], functools.partial(_state_of, self._window, tuple(self._since)))
 
     def finish(self) -> Step:
         """See ClipEstimator."""
@@ -327,17 +338,31 @@ class WindowByWindow:
     def restore(self, run: State, settled: State) -> None:
         """See ClipEstimator."""
         self._shot = None
-        if run:
-            self._shot = self._new_shot()
-            self._shot.restore(run)
+        if not run:
+            return
+        shot = self._begin()
+        self._window, self._since = part_of(run, "window"), list(run.get("since", ()))
+        if self._window:
+            shot.restore(self._window)
+        for image in self._since:
+            shot.feed(image)  # which gives nothing: no window was full
 
     def close(self) -> None:
         """See ClipEstimator."""
         self._backend.close()
 
-    def _new_shot(self) -> Windows:
+    def _begin(self) -> Windows:
+        """Begin a shot."""
         resize = (lambda values: resize_bilinear(values, self._size)) if self.exact else None
-        return Windows(self._backend, metric=self.row.metric, exact=self.exact, resize=resize)
+        self._shot = shot = Windows(self._backend, metric=self.row.metric, exact=self.exact, resize=resize)
+        self._window, self._since = {}, []
+        return shot
+
+
+def _state_of(window: State, since: Sequence[np.ndarray]) -> State:
+    """Return what a shot can be made again from."""
+    state = join_states(window=window)
+    return {**state, "since": np.stack(since)} if since else state
 
 
 def origin_of_clip(estimator: ClipEstimator, plan: InputPlan, source: str) -> Origin:

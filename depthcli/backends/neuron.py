@@ -200,10 +200,11 @@ def core_count(environment: Any, all_cores: int) -> int:
     visible = environment.get("NEURON_RT_VISIBLE_CORES", "")
     number = environment.get("NEURON_RT_NUM_CORES", "")
     try:
-        if visible:
-            ends = [list(map(int, item.split("-"))) for item in visible.split(",")]
-            return sum(last[-1] - last[0] + 1 for last in ends)
-        return int(number) if number else all_cores
+        ends = [list(map(int, item.split("-"))) for item in visible.split(",")] if visible else []
+        count = sum(last[-1] - last[0] + 1 for last in ends) if visible else int(number) if number else all_cores
+        if count < 1:
+            raise ValueError(count)
+        return count
     except ValueError as error:
         raise EngineError(
             f"NEURON_RT_VISIBLE_CORES={visible!r} or NEURON_RT_NUM_CORES={number!r} is no number of cores",

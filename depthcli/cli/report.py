@@ -50,7 +50,7 @@ class Report:
         self._bar_task: Any = None
 
     def __enter__(self) -> Report:
-        if not self._quiet and self._total > 1 and sys.stderr.isatty():
+        if not self._quiet and self._total > 1 and sys.stderr is not None and sys.stderr.isatty():
             self._bar, self._bar_task = _start_bar(self._total)
         return self
 
@@ -170,9 +170,15 @@ class ClipReport(Report):
         self._stderr(line)
 
     def add(self, result: Result) -> None:
-        """Take note of one clip's result and show it."""
+        """Take note of one clip's result and show it; also the files of one that could be read only in part."""
         self.clear()
         super().add(result)
+        if result.code == SOME_FAILED and not (self._json or self._quiet):
+            for path in result.outputs:
+                self._stdout(path)
+
+    def _show_progress(self) -> None:
+        """Nothing: frames are counted, not clips."""
 
     def clear(self) -> None:
         """Take the bar away."""
@@ -197,7 +203,7 @@ class ClipReport(Report):
                 self._stdout(_progress_json(event, fps, left))
         elif self._quiet:
             return
-        elif sys.stderr.isatty():
+        elif sys.stderr is not None and sys.stderr.isatty():
             self._show_bar(event, fps)
         elif now - self._shown >= _PLAIN_SECONDS:
             self._shown = now
@@ -233,8 +239,8 @@ class Stop:
 
 
 @contextmanager
-def stop_signals(quiet: bool) -> Iterator[Stop]:
-    """Within this context Ctrl-C and SIGTERM ask to stop after the file at hand; a second one stops at once."""
+def stop_signals(quiet: bool, unit: str = "file") -> Iterator[Stop]:
+    """Within this context Ctrl-C and SIGTERM ask to stop after the unit at hand; a second one stops at once."""
     stop = Stop()
 
     def ask(number: int, _: Optional[FrameType]) -> None:
@@ -242,7 +248,7 @@ def stop_signals(quiet: bool) -> Iterator[Stop]:
             raise KeyboardInterrupt
         stop.asked = True
         if not quiet:  # not printed: the signal may have come in the middle of another print
-            os.write(2, b"stopping after the file at hand; once more stops at once\n")
+            os.write(2, f"stopping after the {unit} at hand; once more stops at once\n".encode())
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

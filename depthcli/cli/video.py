@@ -155,7 +155,7 @@ def video(
     from depthcli.io.video import STDIN
     from depthcli.jobs.clip import ClipJob, Progress, run_clip, stream_clip
     from depthcli.jobs.clip_inputs import find_clips, parse_video_formats, plan_outputs
-    from depthcli.jobs.manifest import MANIFEST_NAME, Manifest
+    from depthcli.jobs.manifest import FAILED, MANIFEST_NAME, Manifest, Result
 
     if if_exists not in ("skip", "overwrite", "error"):
         raise UsageError(f"--if-exists {if_exists} means nothing", "choose from: skip, overwrite, error")
@@ -182,6 +182,19 @@ def video(
     found = find_clips(clips)
     if streams and len(found) > 1:
         raise UsageError(f"stdout takes one clip, not {len(found)}", "give -o a folder")
+    settings = {
+        "steady": steady,
+        "exact": exact or None,
+        "encoder": encoder,
+        "metric": metric,
+        "model": model,
+        "checkpoint": checkpoint and checkpoint.name,
+        "max-depth": max_depth,
+        "input-size": input_size,
+        "backend": backend,
+        "precision": precision,
+        "shape-policy": shape_policy if shape_policy != "strict" else None,
+    }
     jobs = [
         ClipJob(
             source,
@@ -193,7 +206,7 @@ def video(
             _range(value_range),
             scene == "auto",
             if_exists,
-            {"steady": steady, "exact": exact or None, "input-size": input_size, "model": model or encoder},
+            settings,
         )
         for (source, _), outputs in zip(found, [[]] if streams else plan_outputs(found, wanted, output))
     ]
@@ -211,7 +224,7 @@ def video(
         return opened[0]
 
     report = ClipReport(len(jobs), as_json=as_json and not streams, quiet=quiet or streams, verbose=verbose)
-    with report, stop_signals(quiet) as stop:
+    with report, stop_signals(quiet, "frame") as stop:
         for job in jobs:
             if stop.asked:
                 break
@@ -230,7 +243,7 @@ def video(
                             if manifest is not None and event.status != "skipped":
                                 manifest.add(event)
             except DiskFullError as error:
-                report.fail(error)
+                report.add(Result(job.name, tuple(map(str, job.paths)), FAILED, error=str(error), code=error.exit_code))
                 break
         report.clear()
         for estimator in opened:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +24,10 @@ from typing import Any, Optional
 import numpy as np
 
 from depthcli.errors import DiskFullError, OutputError
-from depthcli.io.atomic import HOST, atomic_path, is_alive, remove_partials
+from depthcli.io.atomic import atomic_path, remove_partials
+
+if sys.platform != "win32":
+    import fcntl
 
 _JOB, _LOCK, _END = "job.json", "lock", "end.json"
 _CODES = 65535
@@ -56,7 +59,7 @@ class Spool:
         self._bytes = 0
         with _errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock()
+            self._take_lock()
             try:
                 self._open()
             except BaseException:
@@ -153,8 +156,7 @@ class Spool:
 
     def close(self) -> None:
         """Let another process have it."""
-        with contextlib.suppress(OSError):
-            (self.folder / _LOCK).unlink()
+        self._lock.close()
 
     def __enter__(self) -> Spool:
         return self
@@ -162,22 +164,18 @@ class Spool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _lock(self) -> None:
-        path = self.folder / _LOCK
-        mine = f"{HOST} {os.getpid()}"
-        for _ in range(2):
-            try:
-                with path.open("x") as stream:
-                    stream.write(mine)
-                return
-            except FileExistsError:
-                host, _, pid = (_text_of(path) or "").partition(" ")
-                if host != HOST or (pid.isdigit() and int(pid) != os.getpid() and is_alive(int(pid))):
-                    raise OutputError(
-                        f"another process ({host} {pid}) is at work on this clip", f"wait for it, or remove {path}"
-                    ) from None
-                path.unlink()
-        raise OutputError(f"another process is at work on this clip, in {self.folder}")
+    def _take_lock(self) -> None:
+        """Take the folder for this process. The system lets go of it when the process ends, however that is."""
+        self._lock = (self.folder / _LOCK).open("a")
+        if sys.platform == "win32":  # where an open file cannot be removed by another process anyway
+            return
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise OutputError(
+                "another process is at work on this clip", f"wait for it; it is in {self.folder}"
+            ) from error
 
     def _encoded(self, values: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
         low, high = values.min(), values.max()
@@ -211,10 +209,15 @@ def check_disk(folder: Path, need: int) -> int:
     free = shutil.disk_usage(place).free
     if need > free:
         raise DiskFullError(
-            f"making the depth takes about {need / 1e9:.1f} GB in {place}, and {free / 1e9:.1f} GB are free",
+            f"making the depth takes about {readable(need)} in {place}, and {readable(free)} are free",
             "free some, write to another disk with -o, or use a smaller --input-size",
         )
     return free
+
+
+def readable(size: float) -> str:
+    """Return a number of bytes as people write it."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(1, round(size / 1e6))} MB"
 
 
 def _decoded(codes: np.ndarray, low: np.float32, high: np.float32) -> np.ndarray:

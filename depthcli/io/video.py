@@ -9,14 +9,16 @@ Memory does not grow with the length: one frame is held at a time.
 
 from __future__ import annotations
 
+import os
 import re
+import select
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 import numpy as np
 
@@ -29,6 +31,7 @@ from depthcli.io.libav import LibavSource, Readable, has_av
 __all__ = ["Clip", "ClipInfo", "Frame", "Selection", "open_clip"]
 
 STDIN = "-"
+_PATIENCE = 0.2  # seconds between two looks at whether anybody still wants what a pipe may bring
 FOLDER_RATE = Fraction(24)  # of a folder of frames, for which nobody said another: that of film
 
 
@@ -64,7 +67,7 @@ def open_clip(
     source: Union[Path, str],
     rate: Optional[Number] = None,
     size: Optional[tuple[int, int]] = None,
-    stdin: Optional[BinaryIO] = None,
+    stdin: Any = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Clip]:
     """Open a video file, a folder of frames, or "-" for what comes on stdin; closed at the end of the block.
@@ -86,7 +89,7 @@ def _open(
     source: Union[Path, str],
     rate: Optional[Number],
     size: Optional[tuple[int, int]],
-    stdin: Optional[BinaryIO],
+    stdin: Any,
     max_pixels: int,
 ) -> Source:
     name = printable(str(source))
@@ -119,10 +122,43 @@ def _decoded(file: Readable, name: str, path: Optional[Path], max_pixels: int) -
     return ProgramSource(file, name, path, max_pixels)
 
 
+class PatientPipe:
+    """stdin, whose reader does not wait for ever: where `stop` says True while nothing comes, it ends.
+
+    Raises ClipError where the process was started without one.
+    """
+
+    def __init__(self, stop: Callable[[], bool]) -> None:
+        if sys.stdin is None:
+            raise ClipError("there is no stdin: the process was started with it closed", "send the clip to it")
+        self._stream, self._stop = sys.stdin.buffer, stop
+        try:
+            self._descriptor: Optional[int] = self._stream.fileno()
+        except (OSError, ValueError):  # not a file, as in a notebook
+            self._descriptor = None
+
+    def read(self, count: int) -> bytes:
+        """Return so many bytes, fewer at the end."""
+        if self._descriptor is None or os.name == "nt":  # where only sockets can be waited for
+            return self._stream.read(count)
+        pieces, left = [], count
+        while left:
+            if not select.select([self._descriptor], [], [], _PATIENCE)[0]:
+                if self._stop():
+                    break
+                continue
+            piece = os.read(self._descriptor, min(left, 1 << 20))
+            if not piece:
+                break
+            pieces.append(piece)
+            left -= len(piece)
+        return b"".join(pieces)
+
+
 class _Pipe:
     """A stream that can only be read on: libav would try to seek in anything that has the method."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     def read(self, count: int) -> bytes:
@@ -207,7 +243,7 @@ class RawSource:
     """8-bit RGB without a header from a pipe. Raises ClipError where the rate is missing or a frame is cut short."""
 
     def __init__(
-        self, stream: BinaryIO, size: tuple[int, int], rate: Optional[Number], max_pixels: int = MAX_PIXELS
+        self, stream: Any, size: tuple[int, int], rate: Optional[Number], max_pixels: int = MAX_PIXELS
     ) -> None:
         width, height = size
         if not rate:

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, BinaryIO, Callable, Optional, Protocol
 
 import numpy as np
@@ -107,6 +108,7 @@ class _Order:
     facts: Mapping[str, Any]
     sound: Optional[Path]
     pixel_aspect: Fraction
+    made_of: Mapping[str, Any]
 
 
 @contextmanager
@@ -118,6 +120,7 @@ def video_writer(
     facts: Mapping[str, Any],
     sound: Optional[Path] = None,
     pixel_aspect: Fraction = Fraction(1),
+    made_of: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[Writer]:
     """Write one clip; the file appears, with its sidecar, when the block ends well, and not at all when it does not.
 
@@ -125,14 +128,15 @@ def video_writer(
     and under `video` what the file is and how its codes become the numbers again.
 
     size: (width, height) of the frames. sound: the clip whose sound is copied as it is, None for no sound; only where
-    the whole clip is written at its speed. Formats in folders take none.
+    the whole clip is written at its speed. Formats in folders take none. made_of: goes into the sidecar alone, for
+    whoever has to tell whether the file is still what it should be.
 
     Raises UsageError for an unknown format, OutputError where it cannot be written or not one frame came.
     """
     if format not in VIDEO_FORMATS:
         raise UsageError(f"no video format is called {format!r}", f"choose from: {', '.join(VIDEO_FORMATS)}")
     row = VIDEO_FORMATS[format]
-    order = _Order(row, path, size, timing, facts, sound if row.sound else None, pixel_aspect)
+    order = _Order(row, path, size, timing, facts, sound if row.sound else None, pixel_aspect, made_of)
     with row.open(order) as writer:
         yield writer
 
@@ -152,6 +156,8 @@ _SQUARE = Fraction(1)
 @contextmanager
 def _open_file(order: _Order, encoding: Encoding) -> Iterator[Writer]:
     path = order.path
+    # A file without its sidecar is not taken for whole, so no file ever lies beside the sidecar of another.
+    sidecar_of(path).unlink(missing_ok=True)
     kind = _LibavWriter if has_av() or not find_program() else _ProgramWriter
     with atomic_path(path) as partial:
         writer = kind(order, encoding, partial)
@@ -162,8 +168,7 @@ def _open_file(order: _Order, encoding: Encoding) -> Iterator[Writer]:
             writer.finish()
         finally:
             writer.close()
-        # Before the file has its name, so that where there is a file there is its sidecar.
-        _write_sidecar(path, order, writer.count, encoding.described(writer.shape), writer.notes)
+    _write_sidecar(path, order, writer.count, encoding.described(writer.shape), writer.notes)
 
 
 class _FileWriter(ABC):
@@ -538,7 +543,7 @@ def _write_sidecar(path: Path, order: _Order, count: int, described: dict[str, A
         "notes": notes,
     }
     with atomic_path(sidecar_of(path)) as partial:
-        text = json.dumps({**order.facts, "video": video}, ensure_ascii=False, indent=2)
+        text = json.dumps({**order.facts, "video": video, "made_of": dict(order.made_of)}, ensure_ascii=False, indent=2)
         partial.write_text(text + "\n", encoding="utf-8")
 
 

@@ -7,14 +7,13 @@ spool of whole shards, from which the next one goes on to the same bytes.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Optional, Union
@@ -25,12 +24,28 @@ from depthcli.clip_estimator import ClipEstimator, State, Step, join_states, ori
 from depthcli.colormap import DEFAULT_COLORMAP, to_color, to_gray16
 from depthcli.cores import usable_cores
 from depthcli.depthmap import DepthMap, Origin
-from depthcli.errors import SOME_FAILED, ClipError, DepthError, DeviceLostError, DiskFullError, ModelError, UsageError
+from depthcli.errors import (
+    SOME_FAILED,
+    ClipError,
+    DepthError,
+    DeviceLostError,
+    DiskFullError,
+    EngineError,
+    ModelError,
+    UsageError,
+)
 from depthcli.io.atomic import remove_partials
 from depthcli.io.clip import ClipInfo, Frame, Number, Selection
-from depthcli.io.depth_files import IN_MILLIMETRES, facts_of, in_nearness, to_millimetres
-from depthcli.io.spool import Spool, SpooledFrame, bytes_per_frame, check_disk
-from depthcli.io.video import STDIN, Clip, open_clip
+from depthcli.io.depth_files import (
+    FARTHEST_MILLIMETRE,
+    IN_MILLIMETRES,
+    MILLIMETRES,
+    facts_of,
+    in_nearness,
+    to_millimetres,
+)
+from depthcli.io.spool import Spool, SpooledFrame, bytes_per_frame, check_disk, readable
+from depthcli.io.video import STDIN, Clip, PatientPipe, open_clip
 from depthcli.io.video_writers import (
     COLOR,
     GRAY16,
@@ -39,10 +54,10 @@ from depthcli.io.video_writers import (
     PipeWriter,
     Timing,
     side_by_side,
-    sidecar_of,
     video_writer,
 )
-from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
+from depthcli.jobs.clip_results import already_there, clip_identity
+from depthcli.jobs.manifest import DONE, FAILED, Result
 from depthcli.jobs.pipeline import Lane
 from depthcli.postprocess import resize_bilinear
 from depthcli.temporal.cuts import CutDetector
@@ -85,6 +100,8 @@ class ClipJob:
 
     def __post_init__(self) -> None:
         check_range(self.value_range)
+        if self.source == STDIN and any(name == "side" for name, _ in self.outputs):
+            raise UsageError("what comes on stdin cannot be read twice, as side wants", "save it to a file first")
         source = os.path.realpath(self.source)
         for _, path in self.outputs:
             if os.path.realpath(path) == source:
@@ -100,7 +117,9 @@ class ClipJob:
         """The options that shape the result, as one line."""
         every = {
             **self.settings,
-            "selection": None if self.selection == Selection() else repr(self.selection),
+            **_described(self.selection),
+            "rate": self.rate,
+            "size": self.size,
             "colormap": self.colormap,
             "range": self.value_range,
             "scenes": None if self.scenes else "off",
@@ -119,10 +138,12 @@ class ClipJob:
 
     @property
     def spool_folder(self) -> Path:
-        """Where the depth is kept while it is made: beside the first output, of a name that only this job has."""
-        path = self.paths[0]
+        """Where the depth is kept while it is made: beside the results, of a name that other formats share."""
+        name, path = self.outputs[0]
+        ending = VIDEO_FORMATS[name].ending
+        stem = path.name[: -len(ending)] if path.name.endswith(ending) else path.stem
         own = f"-{os.getpid()}" if self.source == STDIN else ""  # nobody can send the same stream again to go on from
-        return path.with_name(f".{path.name}{own}.depthcli-spool")
+        return path.with_name(f".{stem}{own}.depthcli-spool")
 
 
 @dataclass(frozen=True)
@@ -133,6 +154,12 @@ class Progress:
     stage: str
     frames: int
     total: Optional[int]
+
+
+def _described(selection: Selection) -> dict[str, Any]:
+    """Return what a selection says, under the names of the options."""
+    facts = {field.name.replace("_", "-"): getattr(selection, field.name) for field in fields(selection)}
+    return {**facts, "stride": None if selection.stride == 1 else selection.stride}
 
 
 Events = Generator[Union[Progress, Result], None, None]
@@ -154,68 +181,33 @@ def run_clip(
 
     load: returns the estimator; called when the clip has been opened. stop: asked between frames; where it says True
     the work so far is kept and the job ends. What is wrong with the clip or its outputs becomes a Result; ModelError,
-    DeviceLostError and DiskFullError are raised, as they would end every other clip too.
+    DeviceLostError, DiskFullError, and EngineError where the model does not load, are raised, as they would end every
+    other clip too.
     """
     started = time.perf_counter()
-    settled = _settled_already(job)
+    settled = already_there(job.name, job.source, job.paths, job.if_exists, job.said, job.spool_folder.exists())
     if settled is not None:
         yield settled
         return
     for path in job.paths:
         for folder in (path.parent, path):
             remove_partials(folder)
+    loaded = False
     try:
-        with open_clip(job.source, job.rate, job.size) as clip:
+        with open_clip(job.source, job.rate, job.size, stdin=_stdin(job, stop)) as clip:
             estimator = load()
+            loaded = True
             yield from _Work(job, clip, estimator, stop, talk, started).events()
     except (ModelError, DeviceLostError, DiskFullError, UsageError):
         raise
     except (DepthError, MemoryError) as error:
+        if isinstance(error, EngineError) and not loaded:
+            raise
         yield _failed(job, error, started)
 
 
-def _settled_already(job: ClipJob) -> Optional[Result]:
-    """Return the result of a job whose outputs are all there, or None where it is to be done."""
-    if job.if_exists == "overwrite" or not all(_is_whole(path) for path in job.paths):
-        return None
-    if job.if_exists == "error":
-        return Result(job.name, _texts(job), FAILED, error=f"{job.paths[0]} is there already", code=1)
-    other = _of_another(job)
-    if other:
-        return Result(job.name, _texts(job), FAILED, error=other, code=1)
-    return Result(job.name, _texts(job), SKIPPED, warnings=_older(job))
-
-
-def _is_whole(path: Path) -> bool:
-    """Return whether an output is done: a file that is there is whole, and a folder when its sidecar is there."""
-    return path.is_file() or (path.is_dir() and sidecar_of(path).is_file())
-
-
-def _of_another(job: ClipJob) -> str:
-    """Return an error where what is there was made of another clip."""
-    for path in job.paths:
-        source = _said_by(path).get("source", Path(job.name).name)
-        if source != Path(job.name).name:
-            return f"{path} is of {source}, not of {Path(job.name).name} (use another -o, or --if-exists overwrite)"
-    return ""
-
-
-def _older(job: ClipJob) -> tuple[str, ...]:
-    """Return warnings where what is there was made with other options, or of a clip that was damaged."""
-    said = [_said_by(path) for path in job.paths]
-    found = []
-    if any(facts.get("settings", job.said) != job.said for facts in said):
-        found.append("was made with other options; --if-exists overwrite makes it anew")
-    if any(facts.get("damage") for facts in said):
-        found.append(f"is there in part: {said[0]['damage']}")
-    return tuple(found)
-
-
-def _said_by(path: Path) -> dict[str, Any]:
-    """Return what an output says of itself; nothing where its sidecar is gone."""
-    with suppress(OSError, ValueError, TypeError):
-        return dict(json.loads(sidecar_of(path).read_text(encoding="utf-8")))
-    return {}
+def _stdin(job: ClipJob, stop: Callable[[], bool]) -> Optional[PatientPipe]:
+    return PatientPipe(stop) if job.source == STDIN else None
 
 
 def _texts(job: ClipJob) -> tuple[str, ...]:
@@ -260,6 +252,7 @@ class _Work:
         self._info = clip.info
         self._total = job.selection.count(clip.info)
         self._plan = estimator.plan(clip.info.size)
+        self._clip_identity = clip_identity(job.source)
 
     def events(self) -> Events:
         """Make the depth, unless it is in the spool, and write it."""
@@ -268,24 +261,31 @@ class _Work:
         job, size = self._job, self._estimator.map_size(self._info.size)
         exact = job.exact or self._estimator.exact
         need = (self._total or 0) * bytes_per_frame(size, exact)
-        with Spool(job.spool_folder, self._identity(), exact) as spool:
+        with Spool(job.spool_folder, self._identity(), exact) as spool, ExitStack() as stack:
+            if job.source == STDIN:
+                stack.callback(spool.remove)  # nobody could go on with it
             if spool.begun_anew:
                 self._talk(f"{self._info.name}: what was left of a run with other options is not used")
             free = check_disk(job.spool_folder, need - spool.frames * bytes_per_frame(size, exact))
             if self._total and spool.ended is None:
                 self._talk(
                     f"{self._info.name}: about {self._total} frames; while it is made their depth takes "
-                    f"{_gigabytes(need)} on disk, {_gigabytes(free)} are free"
+                    f"{readable(need)} on disk, {readable(free)} are free"
                 )
             if spool.ended is None:
                 yield from self._make(spool)
             if spool.ended is None:
                 return  # stopped
+            if clip_identity(job.source) != self._clip_identity:
+                spool.remove()
+                raise ClipError(f"{self._info.name} has changed while it was read", "start the same command again")
             try:
-                notes = yield from _write(job, self._info, self._estimator.row, self._origin(), spool, self._stop)
+                notes = yield from self._write(spool)
             except _StopError:
                 return
-            damage = spool.ended["damage"]
+            for note in notes:
+                self._talk(f"{self._info.name}: {note}")
+            damage, highest = spool.ended["damage"], spool.ended["max"]
             spool.remove()
         yield Result(
             job.name,
@@ -295,10 +295,23 @@ class _Work:
             error=f"{damage}; the depth of what could be read is there" if damage else "",
             code=SOME_FAILED if damage else 0,
             notes=(*self._info.notes, *notes),
+            warnings=self._clamped(highest),
             model=self._estimator.row.name,
             weights=self._estimator.weights.sha256,
             settings=job.said,
         )
+
+    def _write(self, spool: Spool) -> Generator[Progress, None, tuple[str, ...]]:
+        return _write(
+            self._job, self._info, self._estimator.row, self._origin(), spool, self._clip_identity, self._stop
+        )
+
+    def _clamped(self, highest: float) -> tuple[str, ...]:
+        """Return a warning where 16-bit millimetres cannot hold a metric clip."""
+        names = [name for name, _ in self._job.outputs if name in _MILLIMETRES]
+        if not (self._estimator.row.metric and names) or highest * MILLIMETRES <= FARTHEST_MILLIMETRE:
+            return ()
+        return (f"depth beyond 65.535 m, up to {highest:.1f} m, was clamped in {names[0]}; exr and npz hold all",)
 
     def _origin(self) -> Origin:
         return origin_of_clip(self._estimator, self._plan, Path(self._info.name).name)
@@ -308,12 +321,13 @@ class _Work:
         job = self._job
         return {
             "depthcli": __version__,
-            "clip": _identity_of(job.source),
+            "clip": self._clip_identity,
             "selection": repr(job.selection),
             "raw": [str(job.rate), job.size],
             "scenes": job.scenes,
             "weights": self._estimator.weights.sha256,
             "model": self._estimator.row.name,
+            "max_depth": self._estimator.row.max_depth,
             "engine": self._estimator.engine,
             "input": self._plan.input_size,
             "settings": dict(job.settings),
@@ -332,35 +346,41 @@ class _Work:
             cuts.restore(part_of(state, "cuts"))
             self._talk(f"{self._info.name}: going on behind frame {spool.frames}")
         damage: Optional[ClipError] = None
+        done = False
         frames = self._clip.frames(self._job.selection, fed)
         with closing(frames), Lane[Optional[_Read]](1) as reading, Lane[None](1) as settling:  # type: ignore[type-var]
-            for _ in range(_AHEAD):
-                reading.put(self._read, frames, cuts)
-            while not self._stop():
-                try:
-                    item = reading.take()
-                except ClipError as error:
-                    damage, item = error, None
-                if item is None:
-                    break
-                reading.put(self._read, frames, cuts)
-                step = self._estimator.run(item.prepared, item.cut)
-                fed += 1
-                settling.put(settler.settle, step, item, fed)
-                while len(settling) > _AHEAD:
-                    settling.take()
-                yield Progress(self._info.name, MAKING, fed, self._total)
-            else:
-                while settling:
-                    settling.take()
-                settler.keep()
-                return
-            settling.put(settler.settle, self._estimator.finish(), None, fed)
-            while settling:
-                settling.take()
+            try:
+                for _ in range(_AHEAD):
+                    reading.put(self._read, frames, cuts)
+                while not self._stop():
+                    try:
+                        item = reading.take()
+                    except ClipError as error:
+                        damage, item = error, None
+                    if item is None:
+                        done = not self._stop()  # a stopped reader of stdin also says that there is no more
+                        break
+                    reading.put(self._read, frames, cuts)
+                    step = self._estimator.run(item.prepared, item.cut)
+                    fed += 1
+                    settling.put(settler.settle, step, item, fed)
+                    while len(settling) > _AHEAD:
+                        settling.take()
+                    yield Progress(self._info.name, MAKING, fed, self._total)
+                if done:
+                    settling.put(settler.settle, self._estimator.finish(), None, fed)
+                    while settling:
+                        settling.take()
+            finally:
+                if not done:  # stopped, or something went wrong: what is settled is kept all the same
+                    with suppress(DepthError):
+                        settling.settle()
+                        settler.keep()
+        if not done:
+            return
         if not fed:
             raise damage or ClipError(f"{self._info.name} has no frame that was asked for", "see --start and --end")
-        spool.end({"frames": fed, "range": settler.range(), "damage": str(damage) if damage else ""})
+        spool.end({"frames": fed, **settler.facts(), "damage": str(damage) if damage else ""})
 
     def _read(self, frames: Iterator[Frame], cuts: CutDetector) -> Optional[_Read]:
         """Return the next frame, ready for the network, or None behind the last."""
@@ -378,28 +398,38 @@ class _Settler:
         self._estimator, self._spool = estimator, spool
         self._range = ValueRange()
         self._times: deque[tuple[Fraction, Fraction]] = deque()  # of the frames whose maps are not final yet
+        self._extremes = (np.inf, -np.inf)
         self._state: Optional[Callable[[], State]] = None
         self._kept = time.monotonic()
+        self._broken = False
         if state:
             self._range.restore(part_of(state, "range"))
+            self._extremes = (float(state["extremes"][0]), float(state["extremes"][1]))
             self._times.extend((Fraction(a, b), Fraction(c, d)) for a, b, c, d in state["times"].tolist())
 
     def settle(self, step: Step, item: Optional[_Read], fed: int) -> None:
         """Spool the maps of a step. item: the frame it took, None at the end. fed: frames until now."""
+        if self._broken:  # a frame is missing: nothing behind it may be kept
+            return
+        self._broken, self._state = True, None
         if item is not None:
             self._times.append((item.time, item.duration))
         for answer in step.answers:
             values = self._estimator.settle(answer)
             self._range.add(values)
+            low, high = self._extremes
+            self._extremes = min(low, float(values.min())), max(high, float(values.max()))
             self._spool.add(values, *self._times.popleft())
+        self._broken = False
         run = step.state
         if run is None or item is None:
             self._state = None
             return
         cuts = item.cuts
         self._state = lambda: {
-            **join_states(run=run, settled=self._estimator.settled_state(), cuts=cuts, range=self._range.state()),
+            **join_states(run=run(), settled=self._estimator.settled_state(), cuts=cuts, range=self._range.state()),
             "fed": np.array(fed),
+            "extremes": np.array(self._extremes),
             "times": np.array(
                 [(*a.as_integer_ratio(), *b.as_integer_ratio()) for a, b in self._times], np.int64
             ).reshape(-1, 4),
@@ -413,30 +443,40 @@ class _Settler:
             self._spool.keep(self._state())
             self._kept = time.monotonic()
 
-    def range(self) -> tuple[float, float]:
-        """Return the range of all maps so far."""
-        return self._range.range()
+    def facts(self) -> dict[str, Any]:
+        """Return what is shown of all maps so far, and their smallest and largest value."""
+        return {"range": self._range.range(), "min": self._extremes[0], "max": self._extremes[1]}
 
 
 # --- The second pass --------------------------------------------------------------------------------------------------
 
 
 def _write(
-    job: ClipJob, info: ClipInfo, row: ModelRow, origin: Origin, spool: Spool, stop: Callable[[], bool]
+    job: ClipJob,
+    info: ClipInfo,
+    row: ModelRow,
+    origin: Origin,
+    spool: Spool,
+    made_of: Mapping[str, Any],
+    stop: Callable[[], bool],
 ) -> Generator[Progress, None, tuple[str, ...]]:
     """Write all outputs from the spool; return what could not be kept. Raises _StopError where it is to stop."""
     assert spool.ended is not None
     shown = job.value_range or tuple(spool.ended["range"])
-    show = _Show(info.size, row, origin, (shown[0], shown[1]), job.colormap, job.said, spool.ended["damage"])
+    extremes = spool.ended["min"], spool.ended["max"]
+    show = _Show(info.size, row, origin, (shown[0], shown[1]), job.colormap, extremes, job.said, spool.ended["damage"])
     timing = Timing.of(info, job.selection)
     whole = job.selection.whole and not spool.ended["damage"]
     sound = Path(job.source) if info.audio and whole and job.source != STDIN else None
+    lost: tuple[str, ...] = ()
+    if info.audio and job.selection.whole and sound is None:
+        lost = (f"the sound was left out, as the clip {'came on stdin' if job.source == STDIN else 'is damaged'}",)
     needs_source = any(name == "side" for name, _ in job.outputs)
     names = [name for name, _ in job.outputs]
     with ExitStack() as stack:
         writers = [
             stack.enter_context(
-                video_writer(name, path, show.size(name), timing, show.facts(name), sound, info.pixel_aspect)
+                video_writer(name, path, show.size(name), timing, show.facts(name), sound, info.pixel_aspect, made_of)
             )
             for name, path in job.outputs
         ]
@@ -463,7 +503,9 @@ def _write(
             yield Progress(info.name, WRITING, done, spool.ended["frames"])
             if stop():
                 raise _StopError
-    return tuple(note for writer in writers for note in writer.notes)
+        if done != spool.ended["frames"]:
+            raise ClipError(f"{info.name} has changed while it was read", "start the same command again")
+    return (*lost, *dict.fromkeys(note for writer in writers for note in writer.notes))
 
 
 class _StopError(Exception):
@@ -480,8 +522,8 @@ def _shown(
 class _Show:
     """From maps to what the writers take.
 
-    clip_size: (width, height). shown: the range of the codes. settings: the options that shaped it, as one line.
-    damage: why the clip could be read only in part, or empty.
+    clip_size: (width, height). shown: the range of the codes. extremes: the clip's smallest and largest value.
+    settings: the options that shaped it, as one line. damage: why the clip could be read only in part, or empty.
     """
 
     clip_size: tuple[int, int]
@@ -489,6 +531,7 @@ class _Show:
     origin: Origin
     shown: tuple[float, float]
     colormap: str
+    extremes: tuple[float, float] = (0.0, 0.0)
     settings: str = ""
     damage: str = ""
 
@@ -500,8 +543,9 @@ class _Show:
     def facts(self, name: str) -> dict[str, Any]:
         """Return what a file of a format says of itself."""
         width, height = self.clip_size
-        # All that is said of a map is said of the clip; its ends are those of the range.
-        whole = facts_of(DepthMap(np.array([self.shown], np.float32), self.row.kind, self.origin, self.row.max_depth))
+        # All that is said of a map is said of the clip, its smallest and largest value too.
+        ends = np.array([self.extremes], np.float32)
+        whole = facts_of(DepthMap(ends, self.row.kind, self.origin, self.row.max_depth))
         facts = {**whole, "size": [width, height], "settings": self.settings, "damage": self.damage}
         takes = VIDEO_FORMATS[name].takes
         if takes == VALUES:
@@ -558,12 +602,16 @@ def stream_clip(
     """
     if pipe not in PIPES:
         raise UsageError(f"{pipe} is no format of a stream", f"choose from: {', '.join(PIPES)}")
+    if target is None and (sys.stdout is None or sys.stdout.isatty()):
+        raise UsageError("stdout is no pipe and no file", "send it to a program: depth video ... -o - | ffplay -")
     started = time.perf_counter()
     takes, y4m = PIPES[pipe]
-    fed = 0
-    with open_clip(job.source, job.rate, job.size) as clip:
+    fed, damage = 0, ""
+    with open_clip(job.source, job.rate, job.size, stdin=_stdin(job, stop)) as clip:
         estimator = load()
         info = clip.info
+        if y4m and job.selection.fps is None:  # which has one rate for all frames
+            job = replace(job, selection=replace(job.selection, fps=info.rate))
         origin = origin_of_clip(estimator, estimator.plan(info.size), Path(info.name).name)
         writer = PipeWriter(target or sys.stdout.buffer, takes, info.size, Timing.of(info, job.selection), y4m=y4m)
         estimator.restore({}, {})
@@ -588,9 +636,16 @@ def stream_clip(
 
         total = job.selection.count(info)
         with closing(clip.frames(job.selection)) as frames:  # type: ignore[type-var]
-            for frame in frames:
+            while True:
+                frame: Optional[Frame] = None
+                try:
+                    frame = next(frames, None)
+                except ClipError as error:
+                    damage = str(error)
                 if stop():
                     return
+                if frame is None:
+                    break
                 cut = job.scenes and cuts.is_cut(frame.rgb)
                 times.append(frame.time)
                 shows.append(cut)
@@ -599,22 +654,15 @@ def stream_clip(
                 yield Progress(info.name, MAKING, fed, total)
         take(estimator.finish())
         send(look.finish())
-    yield Result(job.name, ("-",), DONE, _ms(started), model=estimator.row.name, weights=estimator.weights.sha256)
-
-
-def _identity_of(source: Union[Path, str]) -> list[Any]:
-    """Return what tells a clip from another that may lie in its place later."""
-    if source == STDIN:
-        return [STDIN, os.getpid()]
-    path = Path(source)
-    facts = path.stat()
-    if not path.is_dir():
-        return [path.name, facts.st_size, facts.st_mtime_ns]
-    return [
-        path.name,
-        sorted((item.name, item.stat().st_size, item.stat().st_mtime_ns) for item in path.iterdir() if item.is_file()),
-    ]
-
-
-def _gigabytes(size: float) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(1, round(size / 1e6))} MB"
+    if not fed:
+        raise ClipError(damage or f"{info.name} has no frame that was asked for", "see --start and --end")
+    yield Result(
+        job.name,
+        ("-",),
+        FAILED if damage else DONE,
+        _ms(started),
+        error=damage,
+        code=SOME_FAILED if damage else 0,
+        model=estimator.row.name,
+        weights=estimator.weights.sha256,
+    )

@@ -282,5 +282,6 @@ def test_the_runtimes_own_variables_say_how_many_cores(variables, cores):
 
 
 def test_variables_that_are_no_numbers_are_named():
-    with pytest.raises(EngineError, match="NEURON_RT_NUM_CORES='all'"):
-        core_count({"NEURON_RT_NUM_CORES": "all"}, 4)
+    for value in ("all", "0", "-1"):
+        with pytest.raises(EngineError, match=f"NEURON_RT_NUM_CORES='{value}'"):
+            core_count({"NEURON_RT_NUM_CORES": value}, 4)

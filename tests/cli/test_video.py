@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import TINY, ended, files, photo, tree
+from tests.conftest import TINY, ended, environment, files, photo, tree
 from tests.io.clips import SIZE, make_clip, scene
 
 OFFLINE = ("--offline",)
@@ -42,7 +44,7 @@ def test_formats_names_and_colours_are_as_asked(depth):
     assert ran.code == 0
     assert ran.lines == ["out.v2/a_depth_side.mp4", "out.v2/a_depth.mkv", "out.v2/a_depth_png"]
     gray = frames_of("out.v2/a_depth_side.mp4")[0][:, SIZE[0] :].astype(int)
-    assert np.ptp(gray, axis=2).max() <= 4 and gray.std() > 1
+    assert np.median(np.ptp(gray, axis=2)) <= 3 and gray.std() > 1  # but for the colours of the clip beside it
     assert depth("video", "a.mp4", "-o", "named.mp4", *QUICK).lines == ["named.mp4"]
 
 
@@ -161,21 +163,48 @@ def clip_of_noise(path: str, frames: int) -> None:
         Image.fromarray(rgb).resize((160, 120)).save(f"{path}/{index:03}.png")
 
 
-def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(start):
-    clip_of_noise("shot", 40)
-    options = ("-f", "mp4,ffv1,npz", "--steady", "on", "--encoder", "tiny", "--input-size", "112", *OFFLINE, "-q")
-    started = time.monotonic()
+def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(start, tiny_weights):
+    clip_of_noise("shot", 60)
+    options = ("-f", "mp4,ffv1,npz", "--steady", "on", "--encoder", "tiny", "--input-size", "112", *OFFLINE)
     assert ended(start("video", "shot", "-o", "whole/", *options)).code == 0
-    whole = time.monotonic() - started
+    # A shard for every few frames, so that there is something to go on from.
+    often = "from depthcli.jobs import clip; clip._KEEP_SECONDS = 0.05; from depthcli.cli.app import main; main()"
+    command = [sys.executable, "-c", often, "video", "shot", "-o", "out/", *options]
     chance = random.Random(0)
-    for _ in range(3):
-        process = start("video", "shot", "-o", "out/", *options)
-        time.sleep(chance.uniform(0.3, 0.9) * whole)
+    for shards in (1, 3, 6, 9):  # killed when so many are there, and a moment later
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment())
+        deadline = time.monotonic() + 60
+        while len(list(Path("out").glob(".*/shard_*"))) < shards and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0, 0.1))
         process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert ended(start("video", "shot", "-o", "out/", *options)).code == 0
+        process.communicate()
+    ran = ended(start("video", "shot", "-o", "out/", *options))
+    assert ran.code == 0 and "going on behind frame" in ran.err
     assert tree("out") == tree("whole")
     assert not list(Path("out").glob(".*"))
+
+
+def test_a_pipe_that_brings_nothing_can_be_left(start):
+    process = start("video", "-", "-o", "out/", "--size", "8x8", "--rate", "25", *QUICK, stdin=subprocess.PIPE)
+    process.stdin.write(b"\0" * (8 * 8 * 3))
+    process.stdin.flush()
+    deadline = time.monotonic() + 60
+    while not list(Path("out").glob(".*/job.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=20)
+    assert process.returncode == 130 and files() == []
+
+
+def test_closed_streams_are_no_crash(tiny_weights):
+    clip_of_noise("shot", 2)
+    command = [sys.executable, "-m", "depthcli", "video"]
+    for close, code in (("2>&-", 0), ("-o - >&-", 2), ("<&-", 1)):
+        clip = "-" if "<" in close else "shot"
+        line = " ".join([*map(shlex.quote, [*command, clip, *QUICK]), "--if-exists", "overwrite", close])
+        ran = subprocess.run(["sh", "-c", line], env=environment(), capture_output=True, text=True)
+        assert ran.returncode == code and "Traceback" not in ran.stderr, (close, ran.stderr)
 
 
 def test_a_request_to_stop_keeps_the_work(start):

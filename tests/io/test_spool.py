@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections import namedtuple
@@ -15,6 +14,7 @@ import pytest
 from depthcli.errors import DiskFullError, OutputError
 from depthcli.io import spool as module
 from depthcli.io.spool import Spool, bytes_per_frame, check_disk
+from tests.conftest import environment
 
 JOB = {"clip": "a.mp4"}
 PERIOD = Fraction(1001, 24000)
@@ -104,16 +104,18 @@ def test_another_job_begins_anew():
         assert spool.begun_anew and spool.frames == 0 and spool.state() is None
 
 
-def test_one_process_at_a_time():
-    with Spool(Path("s"), JOB, exact=True):
-        Path("s/lock").write_text(f"{module.HOST} {os.getppid()}")  # of a process that is alive
-        with pytest.raises(OutputError, match=r"another process .* is at work on this clip"):
-            Spool(Path("s"), JOB, exact=True)
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    Path("s/lock").write_text(f"{module.HOST} {gone.pid}")
+def test_one_process_at_a_time_and_a_dead_one_holds_nothing():
+    code = (
+        "import pathlib; from depthcli.io.spool import Spool; s = Spool(pathlib.Path('s'), {}, True); print(); input()"
+    )
+    command = [sys.executable, "-c", code]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment())
+    assert other.stdout.readline()
+    with pytest.raises(OutputError, match="another process is at work on this clip"):
+        Spool(Path("s"), JOB, exact=True)
+    other.kill()
+    other.communicate()
     Spool(Path("s"), JOB, exact=True).close()
-    assert not Path("s/lock").exists()
 
 
 def test_a_damaged_shard_is_named():

@@ -57,7 +57,7 @@ class Fake:
     def run(self, prepared, cut):
         index, values = prepared
         self.log.append((index, cut))
-        return Step([values], {"last": np.array(index)})
+        return Step([values], lambda: {"last": np.array(index)})
 
     def finish(self):
         return Step([], None)
@@ -249,8 +249,8 @@ def test_what_could_be_read_of_a_damaged_clip_is_done_and_said(tmp_path):
     with av.open("out/a_depth.mp4") as video:
         done = len(list(video.decode(video=0)))
     assert 0 < done < 40 and len(depths()) == done
-    again = run(job("a.mkv", ("mp4", "npz")))
-    assert again.status == SKIPPED and "is there in part" in again.warnings[0]
+    facts = json.loads(Path("out/a_depth.mp4.json").read_text())
+    assert "truncated" in facts["damage"] and facts["min"] < facts["max"]
 
 
 @pytest.mark.parametrize("content", [b"", b"no video at all" * 100])
@@ -294,17 +294,91 @@ def test_a_full_disk_is_raised_and_the_work_goes_on_later(tmp_path, monkeypatch)
     assert run(job()).status == DONE
 
 
-def test_what_is_there_is_not_done_again_and_not_taken_for_another_clips(tmp_path):
+def test_what_is_there_is_not_done_again(tmp_path):
     make_clip(Path("a.mp4"), frames=3)
-    make_clip(Path("b.mp4"), frames=3)
     assert run(job(formats=("mp4",))).status == DONE
     assert run(job(formats=("mp4",))) == Result("a.mp4", ("out/a_depth.mp4",), SKIPPED)
     assert "made with other options" in run(job(formats=("mp4",), colormap="turbo")).warnings[0]
     assert run(job(formats=("mp4",), if_exists="error")).error == "out/a_depth.mp4 is there already"
-    assert "is of a.mp4, not of b.mp4" in run(job("b.mp4", ("mp4",))).error
-    assert run(job("b.mp4", ("mp4",), if_exists="overwrite")).status == DONE
+    assert run(job(formats=("mp4", "ffv1"), if_exists="error")).status == FAILED
+    assert run(job(formats=("mp4", "ffv1"))).status == DONE  # a format more
     with pytest.raises(UsageError, match="would replace the clip"):
         ClipJob(Path("a.mp4"), [("mp4", Path("a.mp4"))])
+
+
+def test_a_result_of_another_clip_or_of_nobody_is_not_taken_for_ones_own(tmp_path):
+    make_clip(Path("a.mp4"), frames=3)
+    Path("other").mkdir()
+    make_clip(Path("other/a.mp4"), frames=4)  # of the same name
+    assert run(job(formats=("mp4",))).status == DONE
+    for formats in (("mp4",), ("mp4", "ffv1")):
+        assert "is of another clip, a.mp4" in run(job("other/a.mp4", formats)).error
+    assert run(job("other/a.mp4", ("mp4",), if_exists="overwrite")).status == DONE
+    Path("out/a_depth.mp4.json").unlink()  # as a stranger's file
+    content = Path("out/a_depth.mp4").read_bytes()
+    assert "does not say what it was made of" in run(job(formats=("mp4",))).error
+    assert Path("out/a_depth.mp4").read_bytes() == content
+
+
+def test_a_clip_that_has_changed_is_done_anew(tmp_path):
+    make_clip(Path("a.mp4"), frames=3)
+    assert run(job()).status == DONE
+    make_clip(Path("a.mp4"), frames=5)
+    assert run(job()).status == DONE and len(depths()) == 5
+    make_clip(Path("a.mp4"), frames=2)
+    assert run(job()).status == DONE and len(depths()) == 2  # and none of the longer one is left
+
+
+def test_a_clip_that_changes_during_the_work_is_no_result(tmp_path):
+    make_clip(Path("a.mp4"), frames=12)
+    events = run_clip(job(formats=("mp4", "side")), Fake)
+    for _ in range(5):
+        next(events)
+    make_clip(Path("new.mp4"), frames=6)
+    Path("new.mp4").replace("a.mp4")
+    *_, result = events
+    assert result.status == FAILED and "has changed while it was read" in result.error
+    assert not list(Path("out").glob("*.mp4"))
+    assert run(job(formats=("mp4", "side"))).status == DONE
+
+
+def test_a_damaged_clip_stays_a_failure_until_it_is_whole(tmp_path):
+    make_clip(Path("whole.mkv"), frames=40)
+    whole = Path("whole.mkv").read_bytes()
+    Path("a.mkv").write_bytes(whole[: len(whole) * 2 // 3])
+    for _ in range(2):
+        assert run(job("a.mkv")).code == 3
+    Path("a.mkv").write_bytes(whole)
+    assert run(job("a.mkv")).status == DONE and len(depths()) == 40
+
+
+def test_a_sidecar_never_lies_beside_another_file(tmp_path, monkeypatch):
+    make_clip(Path("a.mp4"), frames=3)
+    run(job(formats=("mp4",)))
+    old = Path("out/a_depth.mp4").read_bytes()
+
+    def killed(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("depthcli.io.atomic.os.fsync", lambda descriptor: killed(descriptor))
+        with pytest.raises(KeyboardInterrupt):
+            run(job(formats=("mp4",), colormap="turbo", if_exists="overwrite"))
+    assert Path("out/a_depth.mp4").read_bytes() == old or not Path("out/a_depth.mp4").exists()
+    assert run(job(formats=("mp4",), colormap="turbo", if_exists="overwrite")).status == DONE
+    assert "colormap=turbo" in Path("out/a_depth.mp4.json").read_text()
+
+
+def test_metres_that_sixteen_bits_cannot_hold_are_warned_of(tmp_path):
+    make_clip(Path("a.mp4"), frames=2)
+
+    class Far(Fake):
+        def settle(self, answer):
+            return super().settle(answer) + np.float32(70)
+
+    result = run(job(formats=("ffv1",)), Far(find_row("metric-outdoor-vits")))
+    assert "was clamped in ffv1" in result.warnings[0]
+    assert run(job(formats=("exr",)), Far(find_row("metric-outdoor-vits"))).warnings == ()
 
 
 # --- Interrupted and resumed ------------------------------------------------------------------------------------------
@@ -346,6 +420,25 @@ def test_a_model_for_windows_gives_a_map_per_frame_and_encodes_each_once(tmp_pat
     assert means == sorted(means)  # the band of every frame is brighter than the one before
 
 
+def test_shots_shorter_than_a_window_are_kept_too(tmp_path):
+    Path("frames").mkdir()
+    for index in range(60):
+        shot = np.random.default_rng(index // 12).integers(0, 255, (6, 8, 3), np.uint8)
+        Image.fromarray(shot).resize((64, 48), Image.Resampling.NEAREST).save(f"frames/{index:02}.png")
+
+    def estimator():
+        return WindowByWindow(replace(find_row("vda-vits"), input_size=28), WEIGHTS, Backend(), exact=False)
+
+    whole = replace(job("frames"), outputs=job("frames", folder="whole").outputs)
+    assert run(whole, estimator()).status == DONE
+    assert run(job("frames"), estimator(), after(40)) is None
+    assert len(list(Path("out").glob(".*/shard_*"))) >= 2  # of shots, none of which filled a window
+    said: list[str] = []
+    assert run(job("frames"), estimator(), said=said).status == DONE
+    assert "going on behind frame 36" in "".join(said)
+    assert tree("out") == tree("whole")
+
+
 def test_a_change_of_the_clip_or_of_the_options_begins_anew(tmp_path):
     make_clip(Path("a.mp4"), frames=12)
     assert run(job(), stop=after(10)) is None
@@ -371,6 +464,25 @@ def test_a_stream_gives_every_frame_in_order(tmp_path, pipe, value_range):
     else:
         bytes_per_pixel = {"rgb24": 3, "gray16le": 2}[pipe]
         assert len(data) == 40 * SIZE[0] * SIZE[1] * bytes_per_pixel
+
+
+def test_a_stream_of_a_damaged_clip_gives_all_that_could_be_read(tmp_path):
+    make_clip(Path("whole.mkv"), frames=40)
+    whole = Path("whole.mkv").read_bytes()
+    Path("a.mkv").write_bytes(whole[: len(whole) * 2 // 3])
+    target = io.BytesIO()
+    *_, result = stream_clip(job("a.mkv", ()), "rgb24", Fake, target)
+    assert result.code == 3 and "truncated" in result.error
+    run(job("a.mkv"))
+    assert len(target.getvalue()) == len(depths()) * SIZE[0] * SIZE[1] * 3 > 0
+
+
+def test_a_stream_of_y4m_has_one_rate_whatever_the_clips(tmp_path):
+    times = [Fraction(n, 30) for n in (0, 1, 2, 6, 7, 12)]
+    make_clip(Path("a.mp4"), frames=6, times=times, time_base=Fraction(1, 30), rate=Fraction(30))
+    target = io.BytesIO()
+    *_, result = stream_clip(job(formats=()), "y4m", Fake, target)
+    assert result.status == DONE and target.getvalue().count(b"FRAME\n") >= 6
 
 
 def test_a_frame_by_frame_model_takes_what_depth_image_takes(tmp_path, tiny_weights, one_thread):
