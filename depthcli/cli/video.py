@@ -153,8 +153,9 @@ def video(
     from depthcli.estimator import ModelChoice
     from depthcli.io.clip import Selection
     from depthcli.io.video import STDIN
-    from depthcli.jobs.clip import ClipJob, Progress, run_clip, stream_clip
+    from depthcli.jobs.clip import ClipJob, Progress, run_clip
     from depthcli.jobs.clip_inputs import find_clips, parse_video_formats, plan_outputs
+    from depthcli.jobs.clip_stream import stream_clip
     from depthcli.jobs.manifest import FAILED, MANIFEST_NAME, Manifest, Result
 
     if if_exists not in ("skip", "overwrite", "error"):

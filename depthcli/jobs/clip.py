@@ -8,22 +8,21 @@ spool of whole shards, from which the next one goes on to the same bytes.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 import numpy as np
 
 from depthcli.clip_estimator import ClipEstimator, State, Step, join_states, origin_of_clip, part_of
-from depthcli.colormap import DEFAULT_COLORMAP, to_color, to_gray16
+from depthcli.colormap import DEFAULT_COLORMAP
 from depthcli.cores import usable_cores
-from depthcli.depthmap import DepthMap, Origin
+from depthcli.depthmap import Origin
 from depthcli.errors import (
     SOME_FAILED,
     ClipError,
@@ -38,43 +37,30 @@ from depthcli.io.atomic import remove_partials
 from depthcli.io.clip import ClipInfo, Frame, Number, Selection
 from depthcli.io.depth_files import (
     FARTHEST_MILLIMETRE,
-    IN_MILLIMETRES,
     MILLIMETRES,
-    facts_of,
-    in_nearness,
-    to_millimetres,
 )
 from depthcli.io.spool import Spool, SpooledFrame, bytes_per_frame, check_disk, readable
 from depthcli.io.video import STDIN, Clip, PatientPipe, open_clip
 from depthcli.io.video_writers import (
-    COLOR,
-    GRAY16,
     VALUES,
     VIDEO_FORMATS,
-    PipeWriter,
     Timing,
-    side_by_side,
     video_writer,
 )
 from depthcli.jobs.clip_results import already_there, clip_identity
+from depthcli.jobs.clip_show import MILLIMETRE_FORMATS, Show
 from depthcli.jobs.manifest import DONE, FAILED, Result
 from depthcli.jobs.pipeline import Lane
-from depthcli.postprocess import resize_bilinear
 from depthcli.temporal.cuts import CutDetector
-from depthcli.temporal.ranges import StreamRange, ValueRange
+from depthcli.temporal.ranges import ValueRange
 from depthcli.version import __version__
 from depthcli.weights import Talk
 from depthcli.zoo import ModelRow
 
 MAKING, WRITING = "depth", "write"
-# Formats whose 16 bits hold the millimetres of a metric model, as those of a picture do; those of 10 bits cannot.
-_MILLIMETRES = ("ffv1", "png16")
 _AHEAD = 3  # frames that are read, and answers that are settled, beside the one in the network
 # What a kill may cost: shards are kept when they are large, or after so many seconds.
 _KEEP_SECONDS = 30.0
-# Of the range of a stream, which is not known before its end: how many frames it looks ahead.
-_LOOK_AHEAD = 30
-PIPES = {"y4m": (COLOR, True), "rgb24": (COLOR, False), "gray16le": (GRAY16, False)}
 
 
 @dataclass(frozen=True)
@@ -194,7 +180,7 @@ def run_clip(
             remove_partials(folder)
     loaded = False
     try:
-        with open_clip(job.source, job.rate, job.size, stdin=_stdin(job, stop)) as clip:
+        with open_clip(job.source, job.rate, job.size, stdin=stdin_of(job, stop)) as clip:
             estimator = load()
             loaded = True
             yield from _Work(job, clip, estimator, stop, talk, started).events()
@@ -206,7 +192,8 @@ def run_clip(
         yield _failed(job, error, started)
 
 
-def _stdin(job: ClipJob, stop: Callable[[], bool]) -> Optional[PatientPipe]:
+def stdin_of(job: ClipJob, stop: Callable[[], bool]) -> Optional[PatientPipe]:
+    """Return what a clip on stdin is read from, None for every other clip. stop: whether nobody wants it any more."""
     return PatientPipe(stop) if job.source == STDIN else None
 
 
@@ -217,10 +204,11 @@ def _texts(job: ClipJob) -> tuple[str, ...]:
 def _failed(job: ClipJob, error: Union[DepthError, MemoryError], started: float) -> Result:
     code = error.exit_code if isinstance(error, DepthError) else 1
     words = str(error) if isinstance(error, DepthError) else "the machine ran out of memory"
-    return Result(job.name, _texts(job), FAILED, _ms(started), error=words, code=code)
+    return Result(job.name, _texts(job), FAILED, milliseconds_since(started), error=words, code=code)
 
 
-def _ms(started: float) -> float:
+def milliseconds_since(started: float) -> float:
+    """Return how long ago that was, by time.perf_counter."""
     return round(1000 * (time.perf_counter() - started), 1)
 
 
@@ -291,7 +279,7 @@ class _Work:
             job.name,
             _texts(job),
             FAILED if damage else DONE,
-            _ms(self._started),
+            milliseconds_since(self._started),
             error=f"{damage}; the depth of what could be read is there" if damage else "",
             code=SOME_FAILED if damage else 0,
             notes=(*self._info.notes, *notes),
@@ -308,7 +296,7 @@ class _Work:
 
     def _clamped(self, highest: float) -> tuple[str, ...]:
         """Return a warning where 16-bit millimetres cannot hold a metric clip."""
-        names = [name for name, _ in self._job.outputs if name in _MILLIMETRES]
+        names = [name for name, _ in self._job.outputs if name in MILLIMETRE_FORMATS]
         if not (self._estimator.row.metric and names) or highest * MILLIMETRES <= FARTHEST_MILLIMETRE:
             return ()
         return (f"depth beyond 65.535 m, up to {highest:.1f} m, was clamped in {names[0]}; exr and npz hold all",)
@@ -464,7 +452,7 @@ def _write(
     assert spool.ended is not None
     shown = job.value_range or tuple(spool.ended["range"])
     extremes = spool.ended["min"], spool.ended["max"]
-    show = _Show(info.size, row, origin, (shown[0], shown[1]), job.colormap, extremes, job.said, spool.ended["damage"])
+    show = Show(info.size, row, origin, (shown[0], shown[1]), job.colormap, extremes, job.said, spool.ended["damage"])
     timing = Timing.of(info, job.selection)
     whole = job.selection.whole and not spool.ended["damage"]
     sound = Path(job.source) if info.audio and whole and job.source != STDIN else None
@@ -513,156 +501,6 @@ class _StopError(Exception):
 
 
 def _shown(
-    show: _Show, names: Sequence[str], frame: SpooledFrame, source: Optional[Frame]
+    show: Show, names: Sequence[str], frame: SpooledFrame, source: Optional[Frame]
 ) -> tuple[SpooledFrame, list[np.ndarray]]:
     return frame, show.pictures(names, frame.values, None if source is None else source.rgb)
-
-
-@dataclass(frozen=True)
-class _Show:
-    """From maps to what the writers take.
-
-    clip_size: (width, height). shown: the range of the codes. extremes: the clip's smallest and largest value.
-    settings: the options that shaped it, as one line. damage: why the clip could be read only in part, or empty.
-    """
-
-    clip_size: tuple[int, int]
-    row: ModelRow
-    origin: Origin
-    shown: tuple[float, float]
-    colormap: str
-    extremes: tuple[float, float] = (0.0, 0.0)
-    settings: str = ""
-    damage: str = ""
-
-    def size(self, name: str) -> tuple[int, int]:
-        """Return (width, height) of the frames of a format."""
-        width, height = self.clip_size
-        return (2 * width, height) if name == "side" else (width, height)
-
-    def facts(self, name: str) -> dict[str, Any]:
-        """Return what a file of a format says of itself."""
-        width, height = self.clip_size
-        # All that is said of a map is said of the clip, its smallest and largest value too.
-        ends = np.array([self.extremes], np.float32)
-        whole = facts_of(DepthMap(ends, self.row.kind, self.origin, self.row.max_depth))
-        facts = {**whole, "size": [width, height], "settings": self.settings, "damage": self.damage}
-        takes = VIDEO_FORMATS[name].takes
-        if takes == VALUES:
-            return facts
-        return {**facts, "encoding": self._encoding(name, takes)}
-
-    def _encoding(self, name: str, takes: str) -> dict[str, Any]:
-        if takes == COLOR:
-            return in_nearness(self.shown, self.colormap)
-        return dict(IN_MILLIMETRES) if self._in_millimetres(name) else in_nearness(self.shown, None, 65535, 0.0)
-
-    def _in_millimetres(self, name: str) -> bool:
-        return self.row.metric and name in _MILLIMETRES
-
-    def pictures(self, names: Sequence[str], values: np.ndarray, source: Optional[np.ndarray]) -> list[np.ndarray]:
-        """Return for each format what its writer takes of one map. source: the clip's frame, for `side`."""
-        depth = self.depth_map(values)
-        made: dict[str, np.ndarray] = {}
-        for name in names:
-            if name == "side":
-                assert source is not None
-                made[name] = side_by_side(source, self.color(depth))
-            elif VIDEO_FORMATS[name].takes == COLOR:
-                made[name] = self.color(depth)
-            elif VIDEO_FORMATS[name].takes == VALUES:
-                made[name] = depth.values
-            else:
-                made[name] = to_millimetres(depth) if self._in_millimetres(name) else to_gray16(depth, self.shown)
-        return [made[name] for name in names]
-
-    def depth_map(self, values: np.ndarray) -> DepthMap:
-        """Return a map of the network's size as a DepthMap of the clip's."""
-        return DepthMap(resize_bilinear(values, self.clip_size), self.row.kind, self.origin, self.row.max_depth)
-
-    def color(self, depth: DepthMap) -> np.ndarray:
-        """Return (H, W, 3) uint8."""
-        return to_color(depth, self.colormap, self.shown)
-
-
-# --- A stream ---------------------------------------------------------------------------------------------------------
-
-
-def stream_clip(
-    job: ClipJob,
-    pipe: str,
-    load: Callable[[], ClipEstimator],
-    target: Optional[BinaryIO] = None,
-    stop: Callable[[], bool] = lambda: False,
-) -> Events:
-    """Send the depth of a clip to stdout as it is made: nothing is kept, so a stream that ended cannot be gone on with.
-
-    pipe: one of PIPES. target: written to instead of stdout. The range is the one that was named, or one that looks 30
-    frames ahead and follows slowly. Yields as `run_clip`; raises what is wrong with the clip, and BrokenPipeError.
-    """
-    if pipe not in PIPES:
-        raise UsageError(f"{pipe} is no format of a stream", f"choose from: {', '.join(PIPES)}")
-    if target is None and (sys.stdout is None or sys.stdout.isatty()):
-        raise UsageError("stdout is no pipe and no file", "send it to a program: depth video ... -o - | ffplay -")
-    started = time.perf_counter()
-    takes, y4m = PIPES[pipe]
-    fed, damage = 0, ""
-    with open_clip(job.source, job.rate, job.size, stdin=_stdin(job, stop)) as clip:
-        estimator = load()
-        info = clip.info
-        if y4m and job.selection.fps is None:  # which has one rate for all frames
-            job = replace(job, selection=replace(job.selection, fps=info.rate))
-        origin = origin_of_clip(estimator, estimator.plan(info.size), Path(info.name).name)
-        writer = PipeWriter(target or sys.stdout.buffer, takes, info.size, Timing.of(info, job.selection), y4m=y4m)
-        estimator.restore({}, {})
-        cuts, look = CutDetector(), StreamRange(_LOOK_AHEAD)
-        shows: deque[bool] = deque()  # whether a shot begins with a frame, of those whose maps are not final
-        times: deque[Fraction] = deque()
-        waiting: deque[tuple[np.ndarray, Fraction]] = deque()
-
-        def send(ranges: Sequence[tuple[float, float]]) -> None:
-            for shown in ranges:
-                values, moment = waiting.popleft()
-                show = _Show(info.size, estimator.row, origin, job.value_range or shown, job.colormap)
-                depth = show.depth_map(values)
-                writer.write(show.color(depth) if takes == COLOR else to_gray16(depth, show.shown), moment)
-
-        def take(step: Step) -> None:
-            for answer in step.answers:
-                values = estimator.settle(answer)
-                waiting.append((values, times.popleft()))
-                begins = shows.popleft()
-                send([job.value_range] if job.value_range else look.add(values, begins))
-
-        total = job.selection.count(info)
-        with closing(clip.frames(job.selection)) as frames:  # type: ignore[type-var]
-            while True:
-                frame: Optional[Frame] = None
-                try:
-                    frame = next(frames, None)
-                except ClipError as error:
-                    damage = str(error)
-                if stop():
-                    return
-                if frame is None:
-                    break
-                cut = job.scenes and cuts.is_cut(frame.rgb)
-                times.append(frame.time)
-                shows.append(cut)
-                take(estimator.run(estimator.prepare(frame.rgb), cut))
-                fed += 1
-                yield Progress(info.name, MAKING, fed, total)
-        take(estimator.finish())
-        send(look.finish())
-    if not fed:
-        raise ClipError(damage or f"{info.name} has no frame that was asked for", "see --start and --end")
-    yield Result(
-        job.name,
-        ("-",),
-        FAILED if damage else DONE,
-        _ms(started),
-        error=damage,
-        code=SOME_FAILED if damage else 0,
-        model=estimator.row.name,
-        weights=estimator.weights.sha256,
-    )

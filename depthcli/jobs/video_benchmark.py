@@ -20,8 +20,7 @@ import numpy as np
 
 from depthcli.backends import BACKENDS, COMPILED, EngineChoice, check_choice
 from depthcli.clip_estimator import ClipChoice, ClipEstimator, Step, open_clip_estimator, origin_of_clip
-from depthcli.colormap import DEFAULT_COLORMAP, to_color
-from depthcli.depthmap import DepthMap
+from depthcli.colormap import DEFAULT_COLORMAP
 from depthcli.errors import EngineError, UsageError
 from depthcli.estimator import ModelChoice
 from depthcli.eval.temporal import SteadinessMeter, cut_bleeding
@@ -44,10 +43,10 @@ from depthcli.jobs.benchmark import (
     times_faster,
 )
 from depthcli.jobs.clip import ClipJob, run_clip
+from depthcli.jobs.clip_show import Show
 from depthcli.jobs.machine import load_average
 from depthcli.jobs.manifest import DONE, Result
 from depthcli.jobs.own_process import Ended, run_alone
-from depthcli.postprocess import resize_bilinear
 from depthcli.preprocess import InputPlan, plan_clip_input, plan_input
 from depthcli.temporal.cuts import CutDetector
 from depthcli.temporal.ranges import ValueRange
@@ -206,9 +205,10 @@ def by_stages(job: ClipJob, estimator: ClipEstimator) -> tuple[dict[str, float],
                 spool.end({})
             row, shown = estimator.row, found.range()
             with watch.of("write"), video_writer("mp4", path, info.size, Timing.of(info, job.selection), {}) as writer:
+                show = Show(info.size, row, origin, shown, DEFAULT_COLORMAP)
                 for kept in spool.read():
-                    depth = DepthMap(resize_bilinear(kept.values, info.size), row.kind, origin, row.max_depth)
-                    writer.write(to_color(depth, DEFAULT_COLORMAP, shown), kept.time, kept.duration)
+                    (picture,) = show.pictures(["mp4"], kept.values, None)
+                    writer.write(picture, kept.time, kept.duration)
             count = spool.frames
             spool.remove()
     return watch.seconds, count

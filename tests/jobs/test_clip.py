@@ -19,7 +19,8 @@ from depthcli.errors import DiskFullError, EngineError, UsageError
 from depthcli.io.clip import Selection
 from depthcli.io.depth_files import read_depth
 from depthcli.jobs import clip as module
-from depthcli.jobs.clip import ClipJob, Progress, run_clip, stream_clip
+from depthcli.jobs.clip import ClipJob, Progress, run_clip
+from depthcli.jobs.clip_stream import stream_clip
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
 from depthcli.postprocess import resize_bilinear
 from depthcli.preprocess import InputPlan
