@@ -27,8 +27,9 @@ class ClipInfo:
     seconds on the clock of the file, which its sound follows. frames, duration (seconds): as announced, None where
     nothing is; for progress and estimates only, as many files are wrong. rotation: degrees clockwise that made the
     frames upright. pixel_aspect: width of a pixel by its height, as shown. variable: the rate is known to vary.
-    audio: there is sound. bits: per channel, as stored. transfer: "sdr", "pq" or "hlg". notes: what was done to the
-    frames, or chosen, that a user should know.
+    audio: there is sound. bits: per channel, as stored. transfer: "sdr", "pq" or "hlg". numbers: of a folder's frames,
+    by their names; empty where these do not say. notes: what was done to the frames, or chosen, that a user should
+    know.
     """
 
     name: str
@@ -46,6 +47,7 @@ class ClipInfo:
     pixel_format: str = "rgb24"
     bits: int = 8
     transfer: str = "sdr"
+    numbers: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
 

@@ -190,7 +190,15 @@ class FolderSource:
         rate = rate or FOLDER_RATE
         count = len(self._paths)
         self.info = ClipInfo(
-            name, size, rate, 1 / rate, frames=count, duration=float(count / rate), codec="pictures", notes=tuple(notes)
+            name,
+            size,
+            rate,
+            1 / rate,
+            frames=count,
+            duration=float(count / rate),
+            codec="pictures",
+            numbers=_numbers(self._paths),
+            notes=tuple(notes),
         )
 
     def shown(self) -> Iterator[Shown]:
@@ -218,6 +226,14 @@ def natural_order(path: Path) -> list[tuple[int, int, str]]:
     """Return what to sort paths by so that frame2 comes before frame10."""
     pieces = re.findall(r"[0-9]+|[^0-9]+", path.name.lower())
     return [(0, int(piece), piece) if piece.isdigit() else (1, 0, piece) for piece in pieces]
+
+
+def _numbers(paths: list[Path]) -> tuple[int, ...]:
+    """Return the number at the end of each name, as in shot.1001.png; nothing where one is missing or does not rise."""
+    found = [re.search(r"([0-9]+)$", path.stem) for path in paths]
+    numbers = tuple(int(match[1]) for match in found if match)
+    rising = all(before < after for before, after in zip(numbers, numbers[1:]))
+    return numbers if len(numbers) == len(paths) and rising else ()
 
 
 def _common_size(paths: list[Path], name: str) -> tuple[int, int]:

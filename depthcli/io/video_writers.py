@@ -109,6 +109,7 @@ class _Order:
     sound: Optional[Path]
     pixel_aspect: Fraction
     made_of: Mapping[str, Any]
+    number_of: Optional[Callable[[Fraction], int]]
 
 
 @contextmanager
@@ -121,6 +122,7 @@ def video_writer(
     sound: Optional[Path] = None,
     pixel_aspect: Fraction = Fraction(1),
     made_of: Mapping[str, Any] = MappingProxyType({}),
+    number_of: Optional[Callable[[Fraction], int]] = None,
 ) -> Iterator[Writer]:
     """Write one clip; the file appears, with its sidecar, when the block ends well, and not at all when it does not.
 
@@ -129,14 +131,15 @@ def video_writer(
 
     size: (width, height) of the frames. sound: the clip whose sound is copied as it is, None for no sound; only where
     the whole clip is written at its speed. Formats in folders take none. made_of: goes into the sidecar alone, for
-    whoever has to tell whether the file is still what it should be.
+    whoever has to tell whether the file is still what it should be. number_of: the number of the frame at a time, for
+    the names of files in a folder; counted from 0 where None.
 
     Raises UsageError for an unknown format, OutputError where it cannot be written or not one frame came.
     """
     if format not in VIDEO_FORMATS:
         raise UsageError(f"no video format is called {format!r}", f"choose from: {', '.join(VIDEO_FORMATS)}")
     row = VIDEO_FORMATS[format]
-    order = _Order(row, path, size, timing, facts, sound if row.sound else None, pixel_aspect, made_of)
+    order = _Order(row, path, size, timing, facts, sound if row.sound else None, pixel_aspect, made_of, number_of)
     with row.open(order) as writer:
         yield writer
 
@@ -427,7 +430,7 @@ def _open_folder(order: _Order, suffix: str, write: Callable[[np.ndarray, IO[byt
     writer = _FolderWriter(order, suffix, write)
     yield writer
     for path in order.path.glob(f"frame_*{suffix}"):
-        if path.stem[6:].isdigit() and int(path.stem[6:]) >= writer.count:  # of a run that was longer
+        if path.stem[6:].isdigit() and int(path.stem[6:]) not in writer.numbers:  # of another run
             path.unlink()
     if not writer.count:
         raise OutputError(f"cannot write {order.path}: not one frame came")
@@ -435,11 +438,15 @@ def _open_folder(order: _Order, suffix: str, write: Callable[[np.ndarray, IO[byt
 
 
 class _FolderWriter:
-    """One file per frame, `frame_000000` being the first. Each holds the facts, and its own place in the clip."""
+    """One file per frame, `frame_000000` the first unless frames have numbers of their own.
+
+    Each holds the facts, and its own place in the clip.
+    """
 
     def __init__(self, order: _Order, suffix: str, write: Callable[..., None]) -> None:
         self.notes: list[str] = []
         self.times: list[float] = []
+        self.numbers: set[int] = set()
         self._order, self._suffix, self._write = order, suffix, write
 
     @property
@@ -450,10 +457,12 @@ class _FolderWriter:
         """Write a file; see Writer."""
         _check(pixels, self._order)
         facts = {**self._order.facts, "frame": {"index": self.count, "time": float(time)}}
-        path = self._order.path / f"frame_{self.count:06d}{self._suffix}"
+        number = self.count if self._order.number_of is None else self._order.number_of(time)
+        path = self._order.path / f"frame_{number:06d}{self._suffix}"
         with atomic_path(path) as partial, partial.open("wb") as stream:
             self._write(pixels, stream, facts)
         self.times.append(float(time))
+        self.numbers.add(number)
 
 
 # --- A pipe -----------------------------------------------------------------------------------------------------------

@@ -459,12 +459,16 @@ def _write(
     lost: tuple[str, ...] = ()
     if info.audio and job.selection.whole and sound is None:
         lost = (f"the sound was left out, as the clip {'came on stdin' if job.source == STDIN else 'is damaged'}",)
+    numbers = () if job.selection.fps is not None else info.numbers
+    number_of = (lambda moment: numbers[round(moment * info.rate)]) if numbers else None
     needs_source = any(name == "side" for name, _ in job.outputs)
     names = [name for name, _ in job.outputs]
     with ExitStack() as stack:
         writers = [
             stack.enter_context(
-                video_writer(name, path, show.size(name), timing, show.facts(name), sound, info.pixel_aspect, made_of)
+                video_writer(
+                    name, path, show.size(name), timing, show.facts(name), sound, info.pixel_aspect, made_of, number_of
+                )
             )
             for name, path in job.outputs
         ]

@@ -218,6 +218,18 @@ def test_side_shows_each_frame_beside_its_own_depth(tmp_path):
     assert frames[0].shape == (SIZE[1], 2 * SIZE[0], 3)
 
 
+def test_frames_of_a_folder_keep_their_numbers(tmp_path):
+    Path("shot").mkdir()
+    for index in (1001, 1002, 1004, 1010):
+        Image.fromarray(scene(index % 10)).save(f"shot/v2.{index}.png")
+    run(job("shot", ("npz",), selection=Selection(start=Fraction(1, 24))))
+    names = sorted(path.name for path in Path("out/a_depth_npz").iterdir())
+    assert names == ["frame_001002.npz", "frame_001004.npz", "frame_001010.npz"]
+    Image.fromarray(scene(5)).save("shot/v2.1005.png")
+    run(job("shot", ("npz",)))
+    assert len(list(Path("out/a_depth_npz").iterdir())) == 5
+
+
 def test_a_selection_is_what_is_run(tmp_path):
     make_clip(Path("a.mp4"), frames=12, rate=Fraction(12))
     fake = Fake()
