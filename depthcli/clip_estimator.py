@@ -191,8 +191,8 @@ def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, talk: Talk) -> tup
         row = find_row(f"vda-{encoder}")
         try:
             return row, weight_files.obtain(row, offline=choice.offline, talk=talk)
-        except ModelError:
-            talk(f"the weights of {row.name} are not here and cannot be fetched: one frame at a time, then steadied")
+        except ModelError as error:
+            talk(f"the weights of {row.name} are not here: {error.message}; so one frame at a time, then steadied")
     row, weights = resolve_model(choice, talk, video=True)
     _check_steady(row, clip)
     return row, weights
