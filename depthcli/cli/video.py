@@ -153,8 +153,10 @@ def video(
     from depthcli.estimator import ModelChoice
     from depthcli.io.clip import Selection
     from depthcli.io.video import STDIN
+    from depthcli.io.video_writers import VIDEO_FORMATS
+    from depthcli.io.writers import parse_formats
     from depthcli.jobs.clip import ClipJob, Progress, run_clip
-    from depthcli.jobs.clip_inputs import find_clips, parse_video_formats, plan_outputs
+    from depthcli.jobs.clip_inputs import find_clips, plan_outputs
     from depthcli.jobs.clip_stream import stream_clip
     from depthcli.jobs.manifest import FAILED, MANIFEST_NAME, Manifest, Result
 
@@ -164,7 +166,7 @@ def video(
         raise UsageError(f"--scene {scene} means nothing", "choose from: auto, off")
     colors = "gray" if grayscale else colormap
     color_table(colors)
-    wanted = parse_video_formats(formats or ("mp4",))
+    wanted = parse_formats(formats or ("mp4",), VIDEO_FORMATS, "video")
     choice = ModelChoice(model, encoder, metric, checkpoint, max_depth, offline, trust_checkpoint)
     clip_choice = ClipChoice(
         steady,

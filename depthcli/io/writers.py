@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Callable
@@ -105,14 +105,17 @@ class OneFile(OutputSpec):
         return (stem,)
 
 
-def parse_formats(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the formats of `--format`, which may be repeated and may hold lists with commas; order kept, once each."""
+def parse_formats(names: Sequence[str], known: Collection[str] = FORMATS, kind: str = "output") -> tuple[str, ...]:
+    """Return the formats of `--format`, which may be repeated and may hold lists with commas; order kept, once each.
+
+    known: the names there are; kind: what to call such a format. Raises UsageError for any other name, and for none.
+    """
     wanted = [name.strip() for item in names for name in item.split(",") if name.strip()]
     for name in wanted:
-        if name not in FORMATS:
-            raise UsageError(f"no output format is called {name!r}", f"choose from: {', '.join(FORMATS)}")
+        if name not in known:
+            raise UsageError(f"no {kind} format is called {name!r}", f"choose from: {', '.join(known)}")
     if not wanted:
-        raise UsageError("no output format given", f"choose from: {', '.join(FORMATS)}")
+        raise UsageError(f"no {kind} format given", f"choose from: {', '.join(known)}")
     return tuple(dict.fromkeys(wanted))
 
 

@@ -114,14 +114,3 @@ def is_one_file(output: str, formats: Sequence[str]) -> bool:
             f"{formats[0]} is written as {kind}, not {suffix}", "name such a file, or a folder with / at its end"
         )
     return True
-
-
-def parse_video_formats(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the formats of `--format`, which may be repeated and may hold lists with commas; order kept, once each."""
-    wanted = [name.strip() for item in names for name in item.split(",") if name.strip()]
-    for name in wanted:
-        if name not in VIDEO_FORMATS:
-            raise UsageError(f"no video format is called {name!r}", f"choose from: {', '.join(VIDEO_FORMATS)}")
-    if not wanted:
-        raise UsageError("no video format given", f"choose from: {', '.join(VIDEO_FORMATS)}")
-    return tuple(dict.fromkeys(wanted))
