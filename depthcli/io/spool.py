@@ -6,6 +6,8 @@ exist only when they are whole, so that whatever ends a run, the next one finds 
     shard_000000.npz   times (n, 4) int64: time and duration as fractions; codes (n, H, W); ends (n, 2)
     state_000000.npz   what the maker of the maps keeps; removed when the next shard is there
     job.json           what was being made: a spool of anything else is not gone on with
+    end.json           there when all maps are: what is known of the whole clip
+    writing.json       what the files are that were being written from it
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from depthcli.io.atomic import atomic_path, remove_partials
 if sys.platform != "win32":
     import fcntl
 
-_JOB, _LOCK, _END = "job.json", "lock", "end.json"
+_JOB, _LOCK, _END, _WRITING = "job.json", "lock", "end.json", "writing.json"
 _CODES = 65535
 _MOST_BYTES = 1 << 24  # of maps, waiting for a shard: some frames at the usual sizes, whatever the length of the clip
 
@@ -70,7 +72,7 @@ class Spool:
         found = _text_of(self.folder / _JOB)
         self.begun_anew = found is not None and found != self._text
         if found != self._text:
-            for path in self.folder.glob("[sje]*"):
+            for path in self.folder.glob("[sjew]*"):
                 path.unlink()
             _write_text(self.folder / _JOB, self._text)
         remove_partials(self.folder)
@@ -137,6 +139,14 @@ class Spool:
         self.keep(None)
         _write_text(self.folder / _END, json.dumps(facts))
         self.ended = dict(facts)
+
+    def was_writing(self, facts: Mapping[str, Any]) -> bool:
+        """Return whether an earlier run began to write exactly these files; from now on this one has."""
+        path, text = self.folder / _WRITING, json.dumps(facts, sort_keys=True)
+        if _text_of(path) == text:
+            return True
+        _write_text(path, text)
+        return False
 
     def read(self) -> Iterator[SpooledFrame]:
         """Yield all frames that are in shards. Raises OutputError for a shard that was damaged."""

@@ -75,6 +75,12 @@ class Writer(Protocol):
         Raises OutputError, DiskFullError where the disk is full.
         """
 
+    def has(self, index: int, time: Fraction) -> bool:
+        """Return whether an earlier run has written this frame: the next to come is then passed to `skip`."""
+
+    def skip(self, time: Fraction) -> None:
+        """Take note of a frame that is there already."""
+
 
 @dataclass(frozen=True)
 class VideoFormat:
@@ -110,6 +116,7 @@ class _Order:
     pixel_aspect: Fraction
     made_of: Mapping[str, Any]
     number_of: Optional[Callable[[Fraction], int]]
+    keep: bool
 
 
 @contextmanager
@@ -123,6 +130,7 @@ def video_writer(
     pixel_aspect: Fraction = Fraction(1),
     made_of: Mapping[str, Any] = MappingProxyType({}),
     number_of: Optional[Callable[[Fraction], int]] = None,
+    keep: bool = False,
 ) -> Iterator[Writer]:
     """Write one clip; the file appears, with its sidecar, when the block ends well, and not at all when it does not.
 
@@ -132,14 +140,15 @@ def video_writer(
     size: (width, height) of the frames. sound: the clip whose sound is copied as it is, None for no sound; only where
     the whole clip is written at its speed. Formats in folders take none. made_of: goes into the sidecar alone, for
     whoever has to tell whether the file is still what it should be. number_of: the number of the frame at a time, for
-    the names of files in a folder; counted from 0 where None.
+    the names of files in a folder; counted from 0 where None. keep: files in that folder are of a run that wrote the
+    very same and was interrupted, so that they need not be written again.
 
     Raises UsageError for an unknown format, OutputError where it cannot be written or not one frame came.
     """
     if format not in VIDEO_FORMATS:
         raise UsageError(f"no video format is called {format!r}", f"choose from: {', '.join(VIDEO_FORMATS)}")
     row = VIDEO_FORMATS[format]
-    order = _Order(row, path, size, timing, facts, sound if row.sound else None, pixel_aspect, made_of, number_of)
+    order = _Order(row, path, size, timing, facts, sound if row.sound else None, pixel_aspect, made_of, number_of, keep)
     with row.open(order) as writer:
         yield writer
 
@@ -193,6 +202,14 @@ class _FileWriter(ABC):
         length = max(1, round((duration or 1 / self._order.timing.rate) * self._stamps.scale))
         self._encode(padded(pixels, self.shape), ticks, length)
         self.count += 1
+
+    def has(self, index: int, time: Fraction) -> bool:
+        """See Writer. One file is written from its first frame to its last."""
+        return False
+
+    def skip(self, time: Fraction) -> None:
+        """See Writer. Never asked for, as nothing is there."""
+        raise ValueError("a frame cannot be left out of a file")
 
     @abstractmethod
     def _encode(self, pixels: np.ndarray, ticks: int, duration: int) -> None:
@@ -457,12 +474,25 @@ class _FolderWriter:
         """Write a file; see Writer."""
         _check(pixels, self._order)
         facts = {**self._order.facts, "frame": {"index": self.count, "time": float(time)}}
-        number = self.count if self._order.number_of is None else self._order.number_of(time)
-        path = self._order.path / f"frame_{number:06d}{self._suffix}"
+        path = self._path(self.count, time)
         with atomic_path(path) as partial, partial.open("wb") as stream:
             self._write(pixels, stream, facts)
+        self.skip(time)
+
+    def has(self, index: int, time: Fraction) -> bool:
+        """See Writer. A file that is there is whole."""
+        return self._order.keep and self._path(index, time).exists()
+
+    def skip(self, time: Fraction) -> None:
+        """See Writer."""
+        self.numbers.add(self._number(self.count, time))
         self.times.append(float(time))
-        self.numbers.add(number)
+
+    def _number(self, index: int, time: Fraction) -> int:
+        return index if self._order.number_of is None else self._order.number_of(time)
+
+    def _path(self, index: int, time: Fraction) -> Path:
+        return self._order.path / f"frame_{self._number(index, time):06d}{self._suffix}"
 
 
 # --- A pipe -----------------------------------------------------------------------------------------------------------

@@ -462,42 +462,43 @@ def _write(
     numbers = () if job.selection.fps is not None else info.numbers
     number_of = (lambda moment: numbers[round(moment * info.rate)]) if numbers else None
     needs_source = any(name == "side" for name, _ in job.outputs)
-    names = [name for name, _ in job.outputs]
+    orders = [(name, path, show.size(name), timing, show.facts(name)) for name, path in job.outputs]
+    keep = spool.was_writing({"files": [(name, str(path), facts) for name, path, _, _, facts in orders]})
     with ExitStack() as stack:
-        writers = [
-            stack.enter_context(
-                video_writer(
-                    name, path, show.size(name), timing, show.facts(name), sound, info.pixel_aspect, made_of, number_of
-                )
-            )
-            for name, path in job.outputs
-        ]
+        writers = {
+            order[0]: stack.enter_context(video_writer(*order, sound, info.pixel_aspect, made_of, number_of, keep))
+            for order in orders
+        }
         sources: Iterator[Optional[Frame]] = iter(lambda: None, 0)
         if needs_source:
             clip = stack.enter_context(open_clip(job.source, job.rate, job.size))
             sources = clip.frames(job.selection)
-        lane = stack.enter_context(Lane[tuple[SpooledFrame, list[np.ndarray]]](max(1, usable_cores() - 1)))
-        to_come = zip(spool.read(), sources)
+        lane = stack.enter_context(Lane[tuple[SpooledFrame, dict[str, np.ndarray]]](max(1, usable_cores() - 1)))
+        to_come = enumerate(zip(spool.read(), sources))
         done, more = 0, True
         while more or lane:
             while more and len(lane) < usable_cores() + 1:
-                pair = next(to_come, None)
+                index, pair = next(to_come, (0, None))
                 if pair is None:
                     more = False
                 else:
+                    names = [name for name, writer in writers.items() if not writer.has(index, pair[0].time)]
                     lane.put(_shown, show, names, *pair)
             if not lane:
                 break
             frame, pictures = lane.take()
-            for writer, picture in zip(writers, pictures):
-                writer.write(picture, frame.time, frame.duration)
+            for name, writer in writers.items():
+                if name in pictures:
+                    writer.write(pictures[name], frame.time, frame.duration)
+                else:
+                    writer.skip(frame.time)
             done += 1
             yield Progress(info.name, WRITING, done, spool.ended["frames"])
             if stop():
                 raise _StopError
         if done != spool.ended["frames"]:
             raise ClipError(f"{info.name} has changed while it was read", "start the same command again")
-    return (*lost, *dict.fromkeys(note for writer in writers for note in writer.notes))
+    return (*lost, *dict.fromkeys(note for writer in writers.values() for note in writer.notes))
 
 
 class _StopError(Exception):
@@ -506,5 +507,6 @@ class _StopError(Exception):
 
 def _shown(
     show: Show, names: Sequence[str], frame: SpooledFrame, source: Optional[Frame]
-) -> tuple[SpooledFrame, list[np.ndarray]]:
-    return frame, show.pictures(names, frame.values, None if source is None else source.rgb)
+) -> tuple[SpooledFrame, dict[str, np.ndarray]]:
+    pictures = show.pictures(names, frame.values, None if source is None else source.rgb) if names else []
+    return frame, dict(zip(names, pictures))

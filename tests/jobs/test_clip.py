@@ -416,6 +416,24 @@ def test_stopped_again_and_again_it_ends_with_the_same_bytes(tmp_path):
     assert same_files(Fake, 30, iter([1, 4, 9, 11, 3, 17, 8, 25, 1000])) >= 4
 
 
+def test_sequences_go_on_file_by_file(tmp_path):
+    make_clip(Path("a.mp4"), frames=20)
+    assert run(job(formats=("exr", "mp4")), stop=after(32)) is None  # 20 in the network and 12 written
+    there = {path: path.stat().st_mtime_ns for path in Path("out/a_depth_exr").iterdir()}
+    assert 5 < len(there) < 20
+    assert run(job(formats=("exr", "mp4"))).status == DONE
+    assert all(path.stat().st_mtime_ns == before for path, before in there.items())
+    assert len(list(Path("out/a_depth_exr").iterdir())) == 20
+    whole = ClipJob("a.mp4", [("exr", Path("whole/a_depth_exr")), ("mp4", Path("whole/a_depth.mp4"))])
+    run(whole)
+    assert tree("out") == tree("whole")
+    # Other options: nothing of what is there may stay.
+    assert run(job(formats=("exr",), if_exists="overwrite"), stop=after(32)) is None
+    assert run(job(formats=("exr",), value_range=(0.0, 1.0), if_exists="overwrite")).status == DONE
+    facts = json.loads(Path("out/a_depth_exr.json").read_text())
+    assert "range=(0.0, 1.0)" in facts["settings"]
+
+
 def test_so_does_a_model_for_windows_of_frames(tmp_path):
     def estimator():
         return WindowByWindow(replace(find_row("vda-vits"), input_size=28), WEIGHTS, Backend(), exact=False)
