@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Optional, Protocol
 
 import numpy as np
@@ -19,7 +18,7 @@ from depthcli import weights as weight_files
 from depthcli.backends import COMPILED, EngineChoice, VideoBackend, check_choice, open_video_backend
 from depthcli.depthmap import Origin
 from depthcli.errors import ModelError, UsageError
-from depthcli.estimator import DepthEstimator, ModelChoice, Prepared, Talk, resolve_model
+from depthcli.estimator import DepthEstimator, ModelChoice, Prepared, Talk, open_estimator, resolve_model
 from depthcli.io.images import Picture
 from depthcli.memory import check_picture, free_memory
 from depthcli.postprocess import network_values, resize_bilinear
@@ -43,19 +42,13 @@ class ClipChoice:
     filter behind a model for pictures; "off" leaves every frame as the model for pictures answers it. exact: a model
     for video is aligned with the official code's arithmetic, at the size of the frames. input_size: length of the
     network input's shorter side in pixels, None for the model's own. batch: frames that share a run of a model for
-    pictures. device, backend, precision, artifacts, shape_policy, allow_standin: as in EngineChoice. Raises UsageError
-    for what cannot be.
+    pictures. Raises UsageError for what cannot be.
     """
 
     steady: str = "auto"
     exact: bool = False
     input_size: Optional[int] = None
-    device: str = "auto"
-    backend: str = "auto"
-    precision: str = "auto"
-    artifacts: Optional[Path] = None
-    shape_policy: str = "strict"
-    allow_standin: bool = False
+    engine: EngineChoice = field(default_factory=EngineChoice)
     batch: int = 1
 
     def __post_init__(self) -> None:
@@ -68,18 +61,6 @@ class ClipChoice:
             raise UsageError(f"--steady {self.steady} means nothing", f"choose from: {', '.join(STEADY)}")
         if self.exact and self.steady != "auto":
             raise UsageError("--exact is about models for video", "leave out --steady")
-
-    @property
-    def engine(self) -> EngineChoice:
-        """What was said about the engine."""
-        return EngineChoice(
-            self.backend,
-            self.device,
-            self.precision,
-            artifacts=self.artifacts,
-            shape_policy=self.shape_policy,
-            allow_standin=self.allow_standin,
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +126,7 @@ def open_clip_estimator(
 
     talk: takes a line at a time about downloads and fallbacks. Raises UsageError, ModelError or EngineError.
     """
-    if clip.backend in COMPILED:  # whose files say which model they are
+    if clip.engine.backend in COMPILED:  # whose files say which model they are
         return _frame_by_frame(choice, clip, talk)
     row, weights = resolve_clip_model(choice, clip, talk)
     if not row.temporal:
@@ -159,17 +140,7 @@ def open_clip_estimator(
 def _frame_by_frame(choice: ModelChoice, clip: ClipChoice, talk: Talk) -> FrameByFrame:
     if clip.exact:
         raise UsageError("--exact is about models for video", "leave it out with a model for pictures")
-    estimator = DepthEstimator(
-        choice,
-        input_size=clip.input_size,
-        device=clip.device,
-        backend=clip.backend,
-        precision=clip.precision,
-        artifacts=clip.artifacts,
-        shape_policy=clip.shape_policy,
-        allow_standin=clip.allow_standin,
-        talk=talk,
-    )
+    estimator = open_estimator(choice, clip.engine, clip.input_size, talk)
     return FrameByFrame(estimator, clip.steady != "off", clip.batch)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Callable, Optional, Union
 
 import numpy as np
 
 from depthcli import weights as weight_files
-from depthcli.backends import COMPILED, Backend, EngineChoice, check_choice, open_backend, targets_of
+from depthcli.backends import COMPILED, Backend, check_choice, open_backend, targets_of
+from depthcli.backends import EngineChoice as EngineChoice  # for the command line, which knows no engine
 from depthcli.backends.artifact import by_height, find_artifacts, origin_of, select_artifacts, stretch_of
 from depthcli.depthmap import DepthMap, Origin
 from depthcli.errors import CheckpointError, PictureError, UsageError
@@ -270,6 +271,14 @@ class DepthEstimator:
             input_size=plan.input_size,
             source=Path(picture.name).name,
         )
+
+
+def open_estimator(
+    model: ModelChoice, engine: EngineChoice, input_size: Optional[int] = None, talk: Talk = lambda line: None
+) -> DepthEstimator:
+    """Return the estimator for what was said about the model and the engine. Errors as DepthEstimator."""
+    said = {field.name: getattr(engine, field.name) for field in fields(engine)}
+    return DepthEstimator(model, input_size=input_size, talk=talk, **said)
 
 
 def open_picture(picture: AnyPicture) -> Picture:

@@ -9,7 +9,7 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Protocol
+from typing import Any, Optional, Protocol
 
 import numpy as np
 
@@ -146,9 +146,14 @@ def open_backend(
     """
     check_choice(choice)
     name = pick_backend(choice) if choice.backend == "auto" else choice.backend
-    module, _, attribute = BACKENDS[name].partition(":")
-    backend: Backend = getattr(importlib.import_module(module), attribute)(row, weights, choice, trust, talk)
+    backend: Backend = _class_at(BACKENDS[name])(row, weights, choice, trust, talk)
     return backend
+
+
+def _class_at(place: str) -> Any:
+    """Return the class at "module:class", imported only now."""
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def open_video_backend(
@@ -168,8 +173,7 @@ def open_video_backend(
         raise UsageError(
             f"{name} does not run models for video", f"choose from: {', '.join(('auto', *VIDEO_BACKENDS))}"
         )
-    module, _, attribute = VIDEO_BACKENDS[name].partition(":")
-    backend: VideoBackend = getattr(importlib.import_module(module), attribute)(row, weights, choice, trust, talk)
+    backend: VideoBackend = _class_at(VIDEO_BACKENDS[name])(row, weights, choice, trust, talk)
     return backend
 
 

@@ -51,7 +51,8 @@ class Report:
 
     def __enter__(self) -> Report:
         if not self._quiet and self._total > 1 and sys.stderr is not None and sys.stderr.isatty():
-            self._bar, self._bar_task = _start_bar(self._total)
+            self._bar = _start_bar()
+            self._bar_task = self._bar.add_task("", total=self._total)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -213,7 +214,7 @@ class ClipReport(Report):
 
     def _show_bar(self, event: Progress, fps: float) -> None:
         if self._clip_bar is None:
-            self._clip_bar = _start_clip_bar()
+            self._clip_bar = _start_bar("{task.description}", "{task.fields[fps]}")
             text = f"{os.path.basename(event.clip)}: {self._WORDS[event.stage]}"
             self._task = self._clip_bar.add_task(text, total=event.total, fps="")
         self._clip_bar.update(self._task, completed=event.frames, fps=f"{fps:.2f} fps")
@@ -258,32 +259,17 @@ def stop_signals(quiet: bool, unit: str = "file") -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
-def _start_bar(total: int) -> tuple[Any, Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    bar = Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
-    bar.start()
-    return bar, bar.add_task("", total=total)
-
-
-def _start_clip_bar() -> Any:
+def _start_bar(text: str = "", unit: str = "") -> Any:
+    """Return a running bar. text, unit: what stands before it and behind the count, as rich writes fields."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    before, behind = ([TextColumn(words)] if words else [] for words in (text, unit))
     bar = Progress(
-        TextColumn("{task.description}"),
+        *before,
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[fps]}"),
+        *behind,
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,

@@ -91,7 +91,7 @@ class RunOptions:
     def load(self) -> "DepthEstimator":
         """Return the estimator; may download. What it says of downloads and fallbacks is said with --quiet too."""
         from depthcli.cli.report import say
-        from depthcli.estimator import DepthEstimator, ModelChoice
+        from depthcli.estimator import EngineChoice, ModelChoice, open_estimator
 
         choice = ModelChoice(
             model=self.model,
@@ -102,18 +102,16 @@ class RunOptions:
             offline=self.offline,
             trust=self.trust_checkpoint,
         )
-        return DepthEstimator(
-            choice,
-            input_size=self.input_size,
-            device=self.device,
-            backend=self.backend,
-            precision=self.precision,
-            calibration=self.calibration,
-            artifacts=self.artifacts,
-            shape_policy=self.shape_policy,
-            allow_standin=self.allow_standin,
-            talk=say,
+        engine = EngineChoice(
+            self.backend,
+            self.device,
+            self.precision,
+            self.calibration,
+            self.artifacts,
+            self.shape_policy,
+            self.allow_standin,
         )
+        return open_estimator(choice, engine, self.input_size, say)
 
 
 def with_run_options(**defaults: object) -> Callable[[Callable[..., None]], Callable[..., None]]:

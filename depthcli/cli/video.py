@@ -150,7 +150,7 @@ def video(
     from depthcli.cli.report import ClipReport, stop_signals
     from depthcli.clip_estimator import ClipChoice, open_clip_estimator
     from depthcli.colormap import color_table
-    from depthcli.estimator import ModelChoice
+    from depthcli.estimator import EngineChoice, ModelChoice
     from depthcli.io.clip import Selection
     from depthcli.io.video import STDIN
     from depthcli.io.video_writers import VIDEO_FORMATS
@@ -168,18 +168,10 @@ def video(
     color_table(colors)
     wanted = parse_formats(formats or ("mp4",), VIDEO_FORMATS, "video")
     choice = ModelChoice(model, encoder, metric, checkpoint, max_depth, offline, trust_checkpoint)
-    clip_choice = ClipChoice(
-        steady,
-        exact,
-        input_size,
-        device=device,
-        backend=backend,
-        precision=precision,
-        artifacts=artifacts,
-        shape_policy=shape_policy,
-        allow_standin=allow_standin,
-        batch=batch,
+    engine = EngineChoice(
+        backend, device, precision, artifacts=artifacts, shape_policy=shape_policy, allow_standin=allow_standin
     )
+    clip_choice = ClipChoice(steady, exact, input_size, engine, batch)
     selection = Selection(_seconds(start), _seconds(end), _rate(fps), stride, max_frames)
     streams = output == STDIN
     found = find_clips(clips)

@@ -27,7 +27,7 @@ from depthcli.backends.artifact import STANDIN, Artifact, read_artifact
 from depthcli.backends.flavours import common
 from depthcli.cores import compute_threads, usable_cores
 from depthcli.errors import CheckpointError, DepthError, EngineError, ModelError, PictureError, UsageError
-from depthcli.estimator import DepthEstimator, ModelChoice, resolve_compiled, resolve_model
+from depthcli.estimator import ModelChoice, open_estimator, resolve_compiled, resolve_model
 from depthcli.flops import network_flops
 from depthcli.io.images import Picture, read_picture
 from depthcli.io.writers import OutputSpec
@@ -647,18 +647,7 @@ class _Bench:
         model = replace(self.job.model, model=self.row.name, encoder="auto", metric=None, offline=True)
         if not is_compiled(item.choice):
             model = replace(model, checkpoint=self.weights.path)
-        choice = item.choice
-        with DepthEstimator(
-            model,
-            input_size=self.input_size,
-            device=choice.device,
-            backend=choice.backend,
-            precision=choice.precision,
-            calibration=choice.calibration,
-            artifacts=choice.artifacts,
-            shape_policy=choice.shape_policy,
-            allow_standin=choice.allow_standin,
-        ) as estimator:
+        with open_estimator(model, item.choice, self.input_size) as estimator:
             for path, plan in zip(self.pictures, self.plans):  # each size is loaded before the clock runs
                 if plan.input_size in sizes:
                     sizes.discard(plan.input_size)

@@ -64,18 +64,21 @@ class Show:
     def pictures(self, names: Sequence[str], values: np.ndarray, source: Optional[np.ndarray]) -> list[np.ndarray]:
         """Return for each format what its writer takes of one map. source: the clip's frame, for `side`."""
         depth = self.depth_map(values)
-        made: dict[str, np.ndarray] = {}
-        for name in names:
-            if name == "side":
-                assert source is not None
-                made[name] = side_by_side(source, self.color(depth))
-            elif VIDEO_FORMATS[name].takes == COLOR:
-                made[name] = self.color(depth)
-            elif VIDEO_FORMATS[name].takes == VALUES:
-                made[name] = depth.values
-            else:
-                made[name] = to_millimetres(depth) if self._in_millimetres(name) else to_gray16(depth, self.shown)
-        return [made[name] for name in names]
+        takes = {VIDEO_FORMATS[name].takes for name in names}
+        color = to_color(depth, self.colormap, self.shown) if COLOR in takes else None
+        return [self._picture(name, depth, color, source) for name in names]
+
+    def _picture(
+        self, name: str, depth: DepthMap, color: Optional[np.ndarray], source: Optional[np.ndarray]
+    ) -> np.ndarray:
+        if name == "side":
+            assert source is not None and color is not None
+            return side_by_side(source, color)
+        if color is not None and VIDEO_FORMATS[name].takes == COLOR:
+            return color
+        if VIDEO_FORMATS[name].takes == VALUES:
+            return depth.values
+        return to_millimetres(depth) if self._in_millimetres(name) else to_gray16(depth, self.shown)
 
     def depth_map(self, values: np.ndarray) -> DepthMap:
         """Return a map of the network's size as a DepthMap of the clip's."""

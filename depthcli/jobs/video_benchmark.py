@@ -372,13 +372,7 @@ class _VideoBench:
         model, choice, job = item.model, item.choice, self.job
         named = ModelChoice(model=model.row.name, checkpoint=model.weights.path, offline=True, trust=job.model.trust)
         steady = "auto" if item.steady == VDA else item.steady
-        clip = ClipChoice(
-            steady,
-            input_size=job.input_size,
-            device=choice.device,
-            backend=choice.backend,
-            precision=choice.precision,
-        )
+        clip = ClipChoice(steady, input_size=job.input_size, engine=choice)
         return open_clip_estimator(named, clip, self.talk)
 
     def close(self) -> None:

@@ -31,6 +31,7 @@ _SURPRISE_RANGE = (0.01, 0.25)  # of the contrast, within which that change stay
 _USUAL = 0.9  # the usual change is a mean over about 10 frames
 _PATCH = 5  # side of the box, in the flow's pixels, over which a change is averaged
 _NEIGHBOURS = 9  # and of the one over which the usual change is
+_GRAIN = 3  # side of the patches of distrust, in the flow's pixels, that spread to what lies between them
 _TINY = 1e-12
 
 
@@ -109,7 +110,7 @@ class SteadyFilter:
         tolerance = _tolerance(usual, change, level)
         count = warp(past.count, motion) * trust * cv2.exp(-step / tolerance)
         np.minimum(count, _MEMORY, out=count)
-        out = _blend(scale.of(depth), moved, count / (count + 1))
+        out = _blend(scale.of(depth), moved, _unspeckled(count / (count + 1)))
         if not self._metric:
             np.maximum(out, 0, out=out)
         usual = _USUAL * usual + (1 - _USUAL) * np.minimum(step, 3 * tolerance)
@@ -182,6 +183,15 @@ def _tolerance(usual: np.ndarray, change: float, level: np.ndarray) -> np.ndarra
     near = cv2.blur(usual, (_NEIGHBOURS, _NEIGHBOURS))
     least, most = (float(share * (high - low) + _TINY) for share in _SURPRISE_RANGE)
     return np.clip(np.float32(_SURPRISE) * np.maximum(near, np.float32(change)), least, most).astype(np.float32)
+
+
+def _unspeckled(weight: np.ndarray) -> np.ndarray:
+    """Return a weight that falls and rises over some pixels, low where it is low nearby.
+
+    Where small things move, what can be followed and what cannot lie side by side, and a weight of single pixels would
+    print that pattern into the depth.
+    """
+    return cv2.blur(cv2.erode(weight, np.ones((_GRAIN, _GRAIN), np.uint8)), (_PATCH, _PATCH))
 
 
 def _blend(now: np.ndarray, past: np.ndarray, weight: np.ndarray) -> np.ndarray:
