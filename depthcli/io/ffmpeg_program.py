@@ -1,4 +1,4 @@
-"""Clips through the program ffmpeg, where PyAV cannot be imported: a Linux with a glibc before 2.28 has no wheel of it.
+"""Clips through the program ffmpeg, where PyAV cannot be imported, as where no wheel of it fits the machine.
 
 The program is the one that imageio-ffmpeg carries (or names: IMAGEIO_FFMPEG_EXE). There is no ffprobe beside it, so
 facts are read from what ffmpeg itself says, with its level in front of each message:
