@@ -367,6 +367,7 @@ class _Work:
         if not done:
             return
         if not fed:
+            spool.remove()  # there is nothing to go on from
             raise damage or ClipError(f"{self._info.name} has no frame that was asked for", "see --start and --end")
         spool.end({"frames": fed, **settler.facts(), "damage": str(damage) if damage else ""})
 

@@ -278,6 +278,13 @@ def test_what_is_no_clip_fails_before_a_model_is_loaded(tmp_path, content):
     assert not Path("out").exists()
 
 
+def test_a_selection_beyond_the_end_says_so_and_leaves_nothing(tmp_path):
+    make_clip(Path("a.mp4"), frames=3)
+    result = run(job(selection=Selection(start=60)))
+    assert result.status == FAILED and "a.mp4 has no frame that was asked for" in result.error
+    assert tree("out") == {} and not list(Path("out").glob(".*"))
+
+
 def test_an_answer_that_is_broken_fails_the_clip_and_keeps_what_came_before(tmp_path):
     make_clip(Path("a.mp4"), frames=12)
 
