@@ -20,20 +20,22 @@ endif
 PYTHONS = 3.11 3.12 3.13 3.14 3.10
 PYTHON =
 PYTHON39 =
-BIN = .venv/bin
-READY = .venv/.ready
+# An environment for each Python that is named: .venv, or .venv-3.13 with PYTHON=3.13.
+VENV := .venv$(if $(PYTHON),-$(subst /,_,$(PYTHON)))
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
 PINS = pyproject.toml depthcli/version.py requirements/venv.sh
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make inference ENCODER=vitb INPUT=photos OUTPUT=depths ARGS='...'   (ARGS is passed on by inference, test, bench)"
-	@echo "  make setup PYTHON=3.13          another Python than the first found of $(PYTHONS); for test-inf1: PYTHON39=path"
+	@echo "  make test PYTHON=3.13           with another Python than the first found of $(PYTHONS), in .venv-3.13; for test-inf1: PYTHON39=path"
 	@echo "  UV_TORCH_BACKEND=cpu make setup torch without CUDA on Linux, from PyTorch's own index"
 	@echo "  UV_FIND_LINKS=DIR make setup    wheels from a directory; a CPU build of torch is also looked for in pip's find-links"
 	@echo "  Other settings of uv (UV_DEFAULT_INDEX, UV_CACHE_DIR, ...) are honoured; more in requirements/venv.sh"
 
-setup: $(READY) uv.lock ## environment in .venv from the pinned requirements/dev.txt, and uv.lock
+setup: $(READY) uv.lock ## environment in .venv (with PYTHON=3.13 in .venv-3.13) from the pinned requirements/dev.txt, and uv.lock
 
 inference: $(READY) ## depth maps of all pictures in INPUT (input_images) into OUTPUT (output_depth)
 	$(BIN)/depth dir "$(INPUT)" -o "$(OUTPUT)" --encoder "$(ENCODER)" $(ARGS)
@@ -58,7 +60,7 @@ package: $(READY) ## wheel and sdist in dist/, and a look at what is in the whee
 	@for file in depthcli/py.typed depthcli/assets/tiny.safetensors; do \
 	  grep -qx "$$file" dist/contents || { echo "missing in the wheel: $$file"; exit 1; }; done
 	@! grep -v -e '^depthcli/' -e '^depthcli-[^/]*\.dist-info/' dist/contents || { echo "these do not belong in the wheel"; exit 1; }
-	$(UV) pip install --quiet --python .venv --no-deps --target dist/installed dist/*.whl
+	$(UV) pip install --quiet --python $(VENV) --no-deps --target dist/installed dist/*.whl
 	cd dist/installed && PYTHONPATH=. ../../$(BIN)/python -m depthcli --help > /dev/null
 
 requirements: | $(UV) ## resolve anew, up to exclude-newer in pyproject.toml, and write requirements/*.txt
@@ -74,7 +76,7 @@ requirements: | $(UV) ## resolve anew, up to exclude-newer in pyproject.toml, an
 	  > requirements/uv.txt
 
 clean: ## remove all that the other targets make, but for the depth maps in output_depth
-	rm -rf .venv .venv-inf1 .uv uv.lock dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* .uv uv.lock dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A resolution must come out alike everywhere, so wheels of the house have no part in it.
@@ -90,7 +92,7 @@ define split
 endef
 
 $(READY): $(wildcard requirements/dev*.txt) $(PINS) | $(UV)
-	UV=$(UV) PYTHON=$(PYTHON) requirements/venv.sh .venv dev $(PYTHONS)
+	UV=$(UV) PYTHON=$(PYTHON) requirements/venv.sh $(VENV) dev $(PYTHONS)
 	@touch $@
 
 .venv-inf1/.ready: $(wildcard requirements/inf1.txt requirements/inf1-cuda.txt) $(PINS) | $(UV)
