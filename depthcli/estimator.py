@@ -247,12 +247,12 @@ class DepthEstimator:
 
         The first alone may be right, as for a black picture, a wall or the sky.
         """
-        if np.ptp(answer) == 0 and answer.size > 1:
+        if answer.size > 1 and np.ptp(answer) == 0:
             probe = np.random.default_rng(0).standard_normal(image.shape).astype(np.float32)
             probe += np.linspace(-2, 2, image.shape[1], dtype=np.float32)[:, None]
             with self._running:
                 answer = self._backend.run({"image": probe[None]})["depth"]
-            if np.ptp(answer) == 0:
+            if not np.ptp(answer):
                 raise DeviceLostError(
                     f"{self.row.name} answers the same for every pixel of every picture, through {self.engine}",
                     "fetch the weights again, or try another --backend",
