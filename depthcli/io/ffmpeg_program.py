@@ -45,7 +45,7 @@ from depthcli.io.clock import Clock, until_next
 from depthcli.io.containers import is_protected, missing_bytes
 from depthcli.io.encodings import Encoding
 from depthcli.io.images import MAX_PIXELS, printable
-from depthcli.io.libav import CONTAINERS, HD_HEIGHT, Damage, Readable, check_size, protected
+from depthcli.io.libav import CONTAINERS, HD_HEIGHT, Damage, Readable, check_size, in_words, protected
 from depthcli.io.tonemap import to_sdr
 from depthcli.io.tracks import READABLE, VideoTrack, choose_track
 
@@ -146,7 +146,7 @@ class Program:
 # --- What ffmpeg says of a file ---------------------------------------------------------------------------------------
 
 _STREAM = re.compile(
-    r"\[info\]   Stream #0:(?P<index>\d+)\S*?(?:\((?P<language>\w+)\))?: (?P<kind>Video|Audio): (?P<what>.*)"
+    r"\[info\]   (?:  )?Stream #0:(?P<index>\d+)\S*?(?:\((?P<language>\w+)\))?: (?P<kind>Video|Audio): (?P<what>.*)"
 )
 _SIZE = re.compile(r", (\d+)x(\d+)(?=[ ,]|$)")
 _FORMAT = re.compile(r", (\w+)(?:\(([^()]*)\))?$")
@@ -239,7 +239,8 @@ def _file_facts(lines: Iterator[str]) -> Optional[FileFacts]:
             hours, minutes, seconds = found.groups()
             facts.duration = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
         elif found := _STREAM.match(line):
-            facts.streams.append(_stream_facts(found))
+            if all(stream.index != int(found["index"]) for stream in facts.streams):  # listed in a group, and again
+                facts.streams.append(_stream_facts(found))
         elif (found := _TURN.match(line)) and facts.streams:
             facts.streams[-1].turn = -float(found[1]) % 360
     return facts
@@ -501,7 +502,7 @@ class ProgramSource:
             elif found := _LEVELLED.match(line):
                 self._errors.append(found["text"])
                 if "Error during demuxing" in line:
-                    self._read.broken = found["text"]
+                    self._read.broken = in_words(found["text"])
         self._stamps.put(None)
 
     def _next(self) -> Optional[tuple[_Stamp, np.ndarray]]:
@@ -526,7 +527,7 @@ class ProgramSource:
         self._read.damaged = self._refused - self._before_first
         self._read.incomplete = self._incomplete
         if code and not self._read.reason():
-            self._read.broken = self._errors[-1] if self._errors else f"ffmpeg ended with {code}"
+            self._read.broken = in_words(self._errors[-1]) if self._errors else f"ffmpeg ended with {code}"
 
     def _to_rgb(self, pixels: np.ndarray) -> np.ndarray:
         return pixels if self._colours[1] == "sdr" else to_sdr(pixels, self._colours[1])

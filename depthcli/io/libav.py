@@ -84,7 +84,14 @@ def load_av() -> Any:
 
 def reason_of(error: BaseException) -> str:
     """Return what a library says of a file, in words: without the number of the error and the name it knows."""
-    return printable(str(getattr(error, "strerror", None) or first_line(error)))[:100]
+    return in_words(str(getattr(error, "strerror", None) or first_line(error)))
+
+
+def in_words(said: str) -> str:
+    """Return a message of FFmpeg for a line of ours."""
+    if "Not yet implemented" in said:
+        return "it uses a part of its format that FFmpeg cannot decode"
+    return printable(said)[:100]
 
 
 def protected(name: str) -> ClipError:
