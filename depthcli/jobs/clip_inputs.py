@@ -125,7 +125,7 @@ def _below(folder: Path, talk: Talk) -> Iterator[Path]:
     Links to folders are followed, each folder once: not into one that holds the folder itself. Hidden files and
     folders are left out.
     """
-    top = os.path.realpath(folder)
+    tops = [os.path.realpath(folder)]
     seen: set[str] = set()
     starts = [folder]
     while starts:
@@ -145,16 +145,18 @@ def _below(folder: Path, talk: Talk) -> Iterator[Path]:
             yield from (here / name for name in names if not name.startswith("."))
         for link in links:
             target = os.path.realpath(link)
-            if top == target or top.startswith(os.path.join(target, "")):
+            if any(top == target or top.startswith(os.path.join(target, "")) for top in tops):
                 talk(f"{link} is not followed: it is a link to a folder that holds it")
             elif not may_be_listed(link):
                 yield link
             else:
+                tops.append(target)
                 starts.append(link)
 
 
 def _tell_left_out(where: str, paths: Sequence[Path], talk: Talk) -> None:
     """Say what of a folder, or of the matches of a pattern, is not taken."""
+    paths = sorted(paths)
     ours = [path for path in paths if _is_ours(path)]
     results = [path for path in ours if path.suffix.lower() not in (".json", ".jsonl")]
     others = [path for path in paths if path not in set(ours)]
@@ -162,15 +164,21 @@ def _tell_left_out(where: str, paths: Sequence[Path], talk: Talk) -> None:
     folders = [path for path in others if path.is_dir()]
     strange = Counter(path.suffix.lower() or path.name for path in others if path not in {*pictures, *folders})
     parts = [
-        f"{len(results)} results of depthcli ({_listed([path.name for path in results])})" if results else "",
-        f"{len(pictures)} pictures (name a folder of frames by itself)" if pictures else "",
-        f"{len(folders)} folders" if folders else "",
-        f"{_listed([f'{count} {suffix}' for suffix, count in strange.most_common()])} (name a file to try it)"
+        f"{_counted(len(results), 'result')} of depthcli ({_listed([path.name for path in results])})"
+        if results
+        else "",
+        _counted(len(pictures), "picture") + " (name a folder of frames by itself)" if pictures else "",
+        _counted(len(folders), "folder") if folders else "",
+        _listed([f"{count} {suffix}" for suffix, count in strange.most_common()]) + " (name a file to try it)"
         if strange
         else "",
     ]
     if any(parts):
         talk(f"{where}: left out {'; '.join(filter(None, parts))}")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _listed(names: Sequence[str]) -> str:
