@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from depthcli.errors import UsageError
 from depthcli.io.depth_files import SCHEMA, TEXT_KEY, write_png
+from depthcli.io.ffmpeg_program import find_program
 from depthcli.io.video_writers import VIDEO_FORMATS, Timing, video_writer
 from depthcli.jobs.clip_inputs import find_clips, is_our_result, is_stdout, is_stream, plan_outputs
 from depthcli.jobs.clip_results import ClipFiles, frames_in
@@ -71,11 +71,8 @@ def test_a_film_of_ours_is_known_by_its_comment_whatever_its_name(tmp_path, form
     assert is_our_result(Path(f"other{suffix.upper()}"))
 
 
+@pytest.mark.skipif(find_program() is None, reason="no imageio-ffmpeg here")
 def test_it_is_known_without_pyav_too(tmp_path, monkeypatch):
-    if not shutil.which("ffmpeg"):
-        imageio = pytest.importorskip("imageio_ffmpeg")
-        monkeypatch.setattr("depthcli.io.film_comment.find_program", imageio.get_ffmpeg_exe)
-        monkeypatch.setattr("depthcli.io.ffmpeg_program.find_program", imageio.get_ffmpeg_exe)
     monkeypatch.setattr("depthcli.io.film_comment.has_av", lambda: False)
     film("a.mp4")
     Path("a.mp4.json").unlink()
