@@ -186,6 +186,8 @@ def video(
     streams = is_stream(output)
     left_out: list[str] = []
     found = find_clips(clips, left_out.append)
+    if streams and formats:
+        raise UsageError(f"-f is for files, and -o {output} gets a stream", "choose its form with --pipe")
     if streams and len(found) > 1:
         raise UsageError(f"-o {output} takes one clip, not {len(found)}", "give -o a folder")
     settings = {

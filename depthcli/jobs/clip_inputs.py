@@ -47,13 +47,24 @@ def find_clips(arguments: Sequence[str], talk: Talk = lambda line: None) -> list
     """Return the clips that are meant, each with its path below the folder that was named, or its name.
 
     A folder of pictures is one clip; one with video files in it, or below it, stands for these. Our own results are
-    left out. A clip that is named twice is done once. talk: takes a line for what is left out of a folder. Raises
-    UsageError where an argument stands for none.
+    left out there, and where several arguments are given, as *.mp4 names them too. A clip that is named twice is done
+    once. talk: takes a line for what is left out. Raises UsageError where an argument stands for none.
     """
     pairs: dict[str, tuple[Source, Path]] = {}
+    ours: list[Path] = []
     for argument in arguments:
         for source, relative in _clips_of(argument, talk):
+            if isinstance(source, Path) and str(source) == argument and os.path.isfile(source) and is_our_result(source):
+                ours.append(source)
+                if len(arguments) > 1:
+                    continue
             pairs.setdefault(source if isinstance(source, str) else os.path.abspath(source), (source, relative))
+    if ours and len(arguments) > 1:
+        talk(f"left out {_counted(len(ours), 'result')} of depthcli ({_listed(list(map(str, ours)))})")
+    elif ours:
+        talk(f"{ours[0]} is a result of depthcli: this makes depth of depth")
+    if not pairs:
+        raise UsageError("there are only results of depthcli among these files", "name one by itself to take it")
     return list(pairs.values())
 
 
@@ -66,8 +77,6 @@ def _clips_of(argument: str, talk: Talk) -> list[tuple[Source, Path]]:
     if os.path.isdir(path):
         return _clips_in(path, talk)
     if os.path.lexists(path):
-        if path.is_file() and is_our_result(path):
-            talk(f"{path} is a result of depthcli: this makes depth of depth")
         return [(path, Path(path.name))]
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", argument):
         way = f"ffmpeg -i '{argument}' -f yuv4mpegpipe - | depth video - -o out.mp4"
@@ -75,7 +84,7 @@ def _clips_of(argument: str, talk: Talk) -> list[tuple[Source, Path]]:
     if glob.has_magic(argument):
         matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]
         clips = [match for match in matches if match.suffix.lower() in SUFFIXES and match.is_file()]
-        kept = [match for match in clips if not is_our_result(match)]
+        kept = dict.fromkeys(match for match in clips if not is_our_result(match))
         if kept:
             _tell_left_out(argument, [match for match in matches if match not in kept], talk)
             return [(match, Path(match.name)) for match in kept]
@@ -156,22 +165,22 @@ def _below(folder: Path, talk: Talk) -> Iterator[Path]:
 
 def _tell_left_out(where: str, paths: Sequence[Path], talk: Talk) -> None:
     """Say what of a folder, or of the matches of a pattern, is not taken."""
-    paths = sorted(paths)
-    ours = [path for path in paths if _is_ours(path)]
-    results = [path for path in ours if path.suffix.lower() not in (".json", ".jsonl")]
-    others = [path for path in paths if path not in set(ours)]
-    pictures = [path for path in others if is_picture(path)]
-    folders = [path for path in others if path.is_dir()]
-    strange = Counter(path.suffix.lower() or path.name for path in others if path not in {*pictures, *folders})
+    results: list[str] = []
+    pictures: list[Path] = []
+    folders: list[Path] = []
+    others: list[Path] = []
+    for path in sorted(paths):
+        if _is_ours(path):
+            results.append(path.name)
+        else:
+            (pictures if is_picture(path) else folders if path.is_dir() else others).append(path)
+    results = [name for name in results if not name.endswith((".json", ".jsonl"))]
+    suffixes = Counter(path.suffix.lower() or path.name for path in others).most_common()
     parts = [
-        f"{_counted(len(results), 'result')} of depthcli ({_listed([path.name for path in results])})"
-        if results
-        else "",
-        _counted(len(pictures), "picture") + " (name a folder of frames by itself)" if pictures else "",
+        f"{_counted(len(results), 'result')} of depthcli ({_listed(results)})" if results else "",
+        f"{_counted(len(pictures), 'picture')} (name a folder of frames by itself)" if pictures else "",
         _counted(len(folders), "folder") if folders else "",
-        _listed([f"{count} {suffix}" for suffix, count in strange.most_common()]) + " (name a file to try it)"
-        if strange
-        else "",
+        f"{_listed([f'{count} {suffix}' for suffix, count in suffixes])} (name a file to try it)" if suffixes else "",
     ]
     if any(parts):
         talk(f"{where}: left out {'; '.join(filter(None, parts))}")
@@ -199,7 +208,7 @@ def is_our_result(path: Path) -> bool:
     """Return whether a video file is one that we wrote, by its sidecar or the comment in it, not by its name."""
     if path.suffix.lower() not in SUFFIXES:
         return bool(facts_beside(path))
-    return bool(facts_beside(path)) or is_depth_film(path)
+    return bool(facts_beside(path)) or (path.is_file() and is_depth_film(path))  # a pipe would wait for ever
 
 
 # --- Where the results go ---------------------------------------------------------------------------------------------
@@ -226,7 +235,9 @@ def plan_outputs(
 
 def _stems(clips: Sequence[tuple[Source, Path]], output: Optional[str]) -> list[Path]:
     """Return the path of each clip's results without ending, no two the same."""
-    names = [_names(source, relative, output, clips) for source, relative in clips]
+    folders = [os.path.dirname(os.path.abspath(source)) for source, _ in clips if isinstance(source, Path)]
+    common = os.path.commonpath(folders) if folders and output is not None else ""
+    names = [_names(source, relative, output, common) for source, relative in clips]
     chosen = [0] * len(clips)
     owned: dict[Path, int] = {}  # by the clip whose results are there
     for number, (source, _) in enumerate(clips):
@@ -251,18 +262,19 @@ def _stems(clips: Sequence[tuple[Source, Path]], output: Optional[str]) -> list[
     return stems
 
 
-def _names(source: Source, relative: Path, output: Optional[str], clips: Sequence[tuple[Source, Path]]) -> list[Path]:
-    """Return the paths without ending that a clip's results may have, the usual one first."""
+def _names(source: Source, relative: Path, output: Optional[str], common: str) -> list[Path]:
+    """Return the paths without ending that a clip's results may have, the usual one first.
+
+    common: the folder that all clips are below, if results go into one folder.
+    """
     if output is None:
         below, relative = Path(source).parent, Path(relative.name)
     else:
         below = Path(output)
     whole = isinstance(source, str) or os.path.isdir(source) or not os.path.lexists(source)
     ways = [relative] if whole else [relative.with_suffix(""), relative]
-    if output is not None and isinstance(source, Path):
-        others = [os.path.abspath(other) for other, _ in clips if isinstance(other, Path)]
-        folder = os.path.dirname(os.path.abspath(source))
-        with_folders = os.path.relpath(folder, os.path.commonpath([os.path.dirname(other) for other in others]))
+    if common and isinstance(source, Path):
+        with_folders = os.path.relpath(os.path.dirname(os.path.abspath(source)), common)
         if with_folders != os.curdir:
             ways += [Path(with_folders) / way.name for way in ways]
     return list(dict.fromkeys(below / way for way in ways))
@@ -273,10 +285,11 @@ def is_one_file(output: str, formats: Sequence[str]) -> bool:
     if not output:
         raise UsageError("an empty -o names no place", "is a variable of your script unset?")
     suffix = Path(output).suffix.lower()
-    if output.endswith(("/", os.sep)) or os.path.isdir(output):
-        return False
-    if os.path.exists(output) and not suffix:
+    is_folder = output.endswith(("/", os.sep))
+    if os.path.isfile(output.rstrip("/" + os.sep)) and (is_folder or suffix not in _FILE_SUFFIXES):
         raise UsageError(f"{output} is a file, not a folder", "use another -o")
+    if is_folder or os.path.isdir(output):
+        return False
     if suffix not in _FILE_SUFFIXES:
         return False  # a folder, perhaps with a dot in its name
     wanted = [Path(VIDEO_FORMATS[name].ending).suffix for name in formats]

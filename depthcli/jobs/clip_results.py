@@ -39,7 +39,7 @@ def frames_in(folder: Path) -> list[Path]:
 
 def is_our_map(path: Path) -> bool:
     """Return whether a picture says in itself that it is a depth map of depthcli."""
-    return path.suffix.lower() == ".png" and bool(read_facts(path))
+    return path.suffix.lower() == ".png" and path.is_file() and bool(read_facts(path))
 
 
 # --- Which clip it is -------------------------------------------------------------------------------------------------

@@ -121,6 +121,18 @@ def test_in_a_folder_they_are_left_out_and_told_and_by_name_they_are_taken(tmp_p
     assert sources == ["clips/a_d.mp4"] and "clips/a_d.mp4 is a result of depthcli" in lines[0]
 
 
+def test_a_shell_that_names_them_with_the_clips_does_not_mean_them(tmp_path):
+    clip("a.mp4")
+    film("a_depth.mp4")
+    film("b_depth.mp4")
+    assert found("a.mp4", "a_depth.mp4", "b_depth.mp4") == (
+        ["a.mp4"],
+        ["left out 2 results of depthcli (a_depth.mp4, b_depth.mp4)"],
+    )
+    with pytest.raises(UsageError, match="only results of depthcli among these files"):
+        find_clips(["a_depth.mp4", "b_depth.mp4"])
+
+
 def test_maps_among_frames_are_no_frames(tmp_path):
     for index in range(3):
         photo(f"shot/{index}.png")
@@ -157,6 +169,16 @@ def test_what_is_left_out_of_a_folder_is_told_in_one_line(tmp_path):
     sources, (line,) = found("day")
     assert sources == ["day/a.mp4"]
     assert line.startswith("day: left out 5 pictures (name a folder of frames by itself); 2 .txt, 1 .dv2")
+
+
+def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path):
+    clip("day/a.mp4")
+    os.mkfifo("day/b.mp4")
+    os.mkfifo("day/c.png")
+    Path("day/d.mov").symlink_to("gone.mov")
+    assert found("day") == (["day/a.mp4", "day/b.mp4", "day/d.mov"], [
+        "day: left out 1 picture (name a folder of frames by itself)"
+    ])  # fmt: skip
 
 
 def test_a_folder_with_frames_and_one_video_says_what_is_taken(tmp_path):
@@ -231,12 +253,15 @@ def test_a_name_longer_than_the_system_allows_is_no_crash(tmp_path):
         ("out.MOV", "ffv1", "-f prores writes such a file"),
         ("", "mp4", "an empty -o names no place"),
         ("plain", "mp4", "plain is a file, not a folder"),
+        ("plain/", "mp4", "plain/ is a file, not a folder"),
+        ("plain.v2", "mp4", "plain.v2 is a file, not a folder"),
         ("n" * 249 + ".mp4", "mp4", "too long by 3 bytes, with its sidecar"),
     ],
 )
 def test_an_output_that_means_a_file_is_never_a_folder(tmp_path, output, formats, message):
     clip("a.mp4")
     Path("plain").write_bytes(b"")
+    Path("plain.v2").write_bytes(b"")
     with pytest.raises(UsageError, match=message):
         plan_outputs(find_clips(["a.mp4"]), [formats], output)
     assert not Path(output or "none").is_dir()
