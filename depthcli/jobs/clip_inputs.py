@@ -13,16 +13,14 @@ from typing import Optional
 from depthcli.errors import UsageError
 from depthcli.io.film_comment import is_depth_film
 from depthcli.io.images import PICTURE_SUFFIXES, is_picture, may_be_listed
-from depthcli.io.video import STDIN
+from depthcli.io.video import STDIN, frames_of_folder, frames_of_pattern
 from depthcli.io.video_writers import VIDEO_FORMATS
 from depthcli.jobs.clip_results import (
     Source,
     check_name,
     facts_beside,
-    frames_in,
     is_our_map,
     is_result_of,
-    pattern_frames,
     result_path,
 )
 from depthcli.jobs.manifest import MANIFEST_NAME
@@ -54,7 +52,12 @@ def find_clips(arguments: Sequence[str], talk: Talk = lambda line: None) -> list
     ours: list[Path] = []
     for argument in arguments:
         for source, relative in _clips_of(argument, talk):
-            if isinstance(source, Path) and str(source) == argument and os.path.isfile(source) and is_our_result(source):
+            if (
+                isinstance(source, Path)
+                and str(source) == argument
+                and os.path.isfile(source)
+                and is_our_result(source)
+            ):
                 ours.append(source)
                 if len(arguments) > 1:
                     continue
@@ -88,7 +91,7 @@ def _clips_of(argument: str, talk: Talk) -> list[tuple[Source, Path]]:
         if kept:
             _tell_left_out(argument, [match for match in matches if match not in kept], talk)
             return [(match, Path(match.name)) for match in kept]
-    if pattern_frames(argument):
+    if frames_of_pattern(argument):
         return [(path, Path(_name_of_pattern(path)))]
     if glob.has_magic(argument):
         folders = [match for match in matches if match.is_dir()]
@@ -115,7 +118,7 @@ def _clips_in(folder: Path, talk: Talk) -> list[tuple[Source, Path]]:
     if clips:
         _tell_left_out(str(folder), rest, talk)
         return [(clip, clip.relative_to(folder)) for clip in sorted(clips)]
-    frames = set(frames_in(folder))
+    frames = set(frames_of_folder(folder))
     if frames:
         _tell_left_out(str(folder), [path for path in rest if path not in frames], talk)
         return [(folder, Path(folder.resolve().name))]

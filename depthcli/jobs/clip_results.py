@@ -12,12 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from depthcli.errors import SOME_FAILED, UsageError
-from depthcli.io import video as video_io
+from depthcli.errors import SOME_FAILED, ClipError, UsageError
 from depthcli.io.depth_files import SCHEMA, read_facts
-from depthcli.io.images import is_picture, printable
+from depthcli.io.exr_frames import is_exr, is_our_exr
+from depthcli.io.images import printable
 from depthcli.io.spool import spooled_job
-from depthcli.io.video import STDIN, natural_order
+from depthcli.io.video import STDIN, frames_of_folder, frames_of_pattern
 from depthcli.io.video_writers import VIDEO_FORMATS, sidecar_of
 from depthcli.jobs.manifest import FAILED, SKIPPED, Result
 
@@ -28,18 +28,13 @@ SAME, GROWN, CHANGED, GONE, OTHER = "same", "grown", "changed", "gone", "other"
 # A digest covers this many pieces of a file, evenly from its first byte to its last; smaller files as a whole.
 _PIECES, _PIECE_BYTES = 16, 1 << 14
 _SPOOL = ".depthcli-spool"
-pattern_frames = getattr(video_io, "frames_of_pattern", lambda argument: None)
-
-
-def frames_in(folder: Path) -> list[Path]:
-    """Return the pictures of a folder that are frames, in their order: maps that depthcli wrote are none."""
-    pictures = (path for path in folder.iterdir() if is_picture(path) and path.is_file())
-    return sorted((path for path in pictures if not is_our_map(path)), key=natural_order)
 
 
 def is_our_map(path: Path) -> bool:
     """Return whether a picture says in itself that it is a depth map of depthcli."""
-    return path.suffix.lower() == ".png" and path.is_file() and bool(read_facts(path))
+    if not path.is_file():
+        return False
+    return is_our_exr(path) if is_exr(path) else path.suffix.lower() == ".png" and bool(read_facts(path))
 
 
 # --- Which clip it is -------------------------------------------------------------------------------------------------
@@ -57,12 +52,12 @@ class ClipFiles:
 
     @classmethod
     def of(cls, source: Source) -> ClipFiles:
-        """Look at a clip. Raises OSError where a file of it is not there."""
+        """Look at a clip. Raises OSError or ClipError where it is not there or may not be read."""
         if source == STDIN:
             return cls(source, (), (), (), single=False)
         path = Path(source)
         single = path.is_file()
-        paths = (path,) if single else tuple(frames_of(path))
+        paths = (path,) if single else tuple(_frames_of(path))
         stats = [item.stat() for item in paths]
         sizes, times = (found.st_size for found in stats), ((found.st_mtime_ns, found.st_ctime_ns) for found in stats)
         return cls(source, paths, tuple(sizes), tuple(times), single)
@@ -93,7 +88,7 @@ class ClipFiles:
             if (sizes != self.sizes and not longer) or self._digest() != self.identity["content"]:
                 return CHANGED
             return GROWN if longer or len(now.paths) > len(self.paths) else SAME
-        except OSError:
+        except (OSError, ClipError):
             return GONE
 
     def _digest(self) -> str:
@@ -108,14 +103,14 @@ class ClipFiles:
         return digest.hexdigest()[:32]
 
 
-def frames_of(path: Path) -> list[Path]:
-    """Return the frames that a folder, or a pattern such as shot/f%04d.png, stands for. Raises OSError."""
-    return frames_in(path) if path.is_dir() else pattern_frames(str(path)) or _missing(path)
-
-
-def _missing(path: Path) -> list[Path]:
-    path.stat()  # raises that it is not there
-    return []
+def _frames_of(path: Path) -> list[Path]:
+    """Return the frames that a folder, or a pattern such as shot/f%04d.png, stands for. Raises OSError, ClipError."""
+    if path.is_dir():
+        return frames_of_folder(path)
+    frames = frames_of_pattern(str(path))
+    if not frames:
+        path.stat()  # raises that it is not there
+    return frames or []
 
 
 def _pieces(size: int) -> list[tuple[int, int]]:
@@ -207,7 +202,7 @@ def is_result_of(source: Source, stem: Path) -> bool:
     try:
         files = ClipFiles.of(source)
         return begun == files.identity or any(_relation(item, source, files, stem.parent) != OTHER for item in made)
-    except OSError:
+    except (OSError, ClipError):
         return False
 
 
@@ -226,7 +221,7 @@ def already_there(
         return _refused(name, texts, f"{present[0]} is there already")
     try:
         files = ClipFiles.of(source)
-    except OSError:  # opening it will say why
+    except (OSError, ClipError):  # opening it will say why
         files = None
     facts = {path: facts_beside(path) for path in present}
     relations = set()

@@ -14,9 +14,10 @@ import pytest
 from depthcli.errors import UsageError
 from depthcli.io.depth_files import SCHEMA, TEXT_KEY, write_png
 from depthcli.io.ffmpeg_program import find_program
+from depthcli.io.video import frames_of_folder
 from depthcli.io.video_writers import VIDEO_FORMATS, Timing, video_writer
 from depthcli.jobs.clip_inputs import find_clips, is_our_result, is_stdout, is_stream, plan_outputs
-from depthcli.jobs.clip_results import ClipFiles, frames_in
+from depthcli.jobs.clip_results import GONE, ClipFiles
 from tests.conftest import photo
 from tests.io.clips import SIZE, make_clip
 
@@ -125,7 +126,7 @@ def test_a_shell_that_names_them_with_the_clips_does_not_mean_them(tmp_path):
     clip("a.mp4")
     film("a_depth.mp4")
     film("b_depth.mp4")
-    assert found("a.mp4", "a_depth.mp4", "b_depth.mp4") == (
+    assert found("a.mp4", "./a_depth.mp4", "b_depth.mp4") == (
         ["a.mp4"],
         ["left out 2 results of depthcli (a_depth.mp4, b_depth.mp4)"],
     )
@@ -138,7 +139,7 @@ def test_maps_among_frames_are_no_frames(tmp_path):
         photo(f"shot/{index}.png")
         our_map(f"shot/{index}_depth.png")
     film("shot/shot_depth.mp4")
-    assert [path.name for path in frames_in(Path("shot"))] == ["0.png", "1.png", "2.png"]
+    assert [path.name for path in frames_of_folder(Path("shot"))] == ["0.png", "1.png", "2.png"]
     sources, lines = found("shot")
     assert sources == ["shot"] and "left out 4 results of depthcli" in lines[0]
     before = ClipFiles.of(Path("shot")).identity
@@ -155,6 +156,36 @@ def test_a_folder_with_nothing_but_results_says_so(tmp_path):
     film("seq/a.mp4")
     with pytest.raises(UsageError, match=r"neither a clip nor a frame in seq \(there are only results of depthcli"):
         find_clips(["seq"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "count"),
+    [
+        ("shot/f%04d.png", "f", 3),
+        ("shot/f####.png", "f", 3),
+        ("shot/f*.png", "f", 3),
+        ("shot/%d.jpg", "shot", 2),
+        ("shot/v2.####.tif", "v2", 1),
+    ],
+)
+def test_frames_may_be_named_by_a_pattern(tmp_path, pattern, name, count):
+    for frame in ("f0001.png", "f0002.png", "f0003.png", "1.jpg", "2.jpg", "v2.1001.tif"):
+        photo(f"shot/{frame}")
+    our_map("shot/f0001_depth.png")
+    our_map("shot/f0004.png")
+    assert found(pattern) == ([pattern], [])
+    assert names([pattern]) == [f"out/{name}"]
+    files = ClipFiles.of(Path(pattern))
+    assert len(files.paths) == count and files.identity["kind"] == "frames"
+    Path("shot").rename("moved")
+    assert ClipFiles.of(Path(pattern.replace("shot", "moved"))).identity == files.identity
+    assert files.compare() == GONE
+
+
+def test_a_pattern_of_no_file_is_no_clip(tmp_path):
+    assert found("shot/f%04d.png")[0] == ["shot/f%04d.png"]  # which then does not exist
+    with pytest.raises(UsageError, match=r"no clip matches shot/f\*\.png"):
+        find_clips(["shot/f*.png"])
 
 
 # --- What is left out -------------------------------------------------------------------------------------------------
