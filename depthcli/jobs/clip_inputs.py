@@ -52,13 +52,8 @@ def find_clips(arguments: Sequence[str], talk: Talk = lambda line: None) -> list
     ours: list[Path] = []
     for argument in arguments:
         for source, relative in _clips_of(argument, talk):
-            if (
-                isinstance(source, Path)
-                and str(source) == argument
-                and os.path.isfile(source)
-                and is_our_result(source)
-            ):
-                ours.append(source)
+            if source == Path(argument) and os.path.isfile(source) and is_our_result(Path(source)):
+                ours.append(Path(source))
                 if len(arguments) > 1:
                     continue
             pairs.setdefault(source if isinstance(source, str) else os.path.abspath(source), (source, relative))
