@@ -21,9 +21,10 @@ from typing import Any, Optional, Union
 from depthcli.errors import OutputError, UsageError
 from depthcli.io.depth_files import is_cut_short, read_facts
 from depthcli.io.images import picture_size, printable
-from depthcli.io.writers import ENDINGS
+from depthcli.io.writers import FORMATS
 from depthcli.jobs.manifest import Manifest
 
+_SUFFIXES = tuple({row.suffix for row in FORMATS.values()})  # which clips have none of
 _REPLACE = "--if-exists overwrite replaces it"
 # Options in `settings` that change a result; which model it is, is told by its name and its weights.
 _SHAPING = ("max-depth", "input-size", "precision", "shape-policy", "colormap")
@@ -178,8 +179,8 @@ class OneModel:
         self._several = manifest is not None
         for path, (row, _) in manifest.outputs.items() if manifest else ():
             maker = _maker_of(row)
-            if maker.model and maker not in self.makers and path not in replaced and path.endswith(ENDINGS):
-                if os.path.exists(path):
+            if maker.model and maker not in self.makers and path not in replaced and path.endswith(_SUFFIXES):
+                if os.path.isfile(path):
                     self.makers[maker] = path
         if not self.makers and not replaces:
             self._ask_files(paths)

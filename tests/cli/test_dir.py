@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
+import random
 import select
 import signal
 import subprocess
@@ -20,6 +22,7 @@ from depthcli import read_depth
 from depthcli.io.writers import OutputSpec
 from depthcli.jobs.manifest import Manifest
 from tests.conftest import TINY, broken, ended, environment, photo, tree
+from tests.faults import failing
 
 OPTIONS = (*TINY, "--format", "color,npz")
 
@@ -320,6 +323,27 @@ class TestWhatIsThere:
         assert "--mix-models" not in ran.error
 
 
+class TestFaults:
+    @pytest.mark.parametrize(
+        ("call", "code", "exit_code", "files"),
+        [
+            ("write", errno.ENOSPC, 1, 0),
+            ("fsync", errno.EIO, 1, 0),
+            ("fsync", errno.EBADF, 0, 2),
+            ("replace", errno.EDQUOT, 1, 0),
+            ("flock", errno.ENOLCK, 0, 2),
+        ],
+    )
+    def test_exit_codes_and_one_line_for_each(self, depth, call, code, exit_code, files):
+        photo("in/a.jpg")
+        photo("in/b.jpg")
+        with failing(call, code, where="" if call == "flock" else "out/"):  # not the cache of networks
+            ran = depth("dir", "in", "-o", "out", *TINY)
+        assert ran.code == exit_code and len(tree("out")) == files and "Traceback" not in ran.err
+        if exit_code:
+            assert f"out/a_depth.png: {os.strerror(code)}" in ran.err.splitlines()[0] and ".part" not in ran.err
+
+
 class TestReport:
     def test_the_manifest_says_what_became_of_each(self, depth):
         photo("in/a.jpg")
@@ -452,6 +476,24 @@ class TestEnding:
         assert ended(process).code == -signal.SIGKILL
         found = {name: content for name, content in tree("out").items() if not name.startswith(".")}
         assert found.items() <= tree("whole").items() and len(found) < 30
+        self.goes_on(depth)
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_runs_that_are_killed_at_any_moment_end_with_the_same_files(self, start, depth, seed):
+        moments = random.Random(seed)
+        for _ in range(3):
+            process = start("dir", "in", "-o", "out", *OPTIONS)
+            wanted, delay = len(tree("out")) + moments.randint(1, 6), moments.uniform(0, 0.02)
+            deadline = time.monotonic() + 60
+            while len(tree("out")) < wanted and process.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.0005)
+            time.sleep(delay)
+            process.kill()
+            ended(process)
+            for name, content in tree("out").items():
+                assert name.startswith(".") or content == tree("whole")[name]
+        assert len(tree("out")) < 30
         self.goes_on(depth)
 
     def test_a_reader_that_leaves_ends_the_run_quietly(self, start, depth):

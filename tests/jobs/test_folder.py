@@ -91,6 +91,9 @@ class Hooked(OutputSpec):
         super().write(depth, rgb, paths)
 
 
+MANIFEST = Path("out/manifest.jsonl")
+
+
 @pytest.fixture
 def reads(monkeypatch) -> list[str]:
     """The names of the pictures whose reading has begun."""
@@ -817,6 +820,70 @@ class TestOverlap:
             list(run_folder(FolderJob(many, OutputSpec()), fake.load))
         assert fake.closed == 1 and len(fake.batches) == 10
         assert len(tree("out")) < 10 and not list(Path("out").glob(".*"))
+
+
+class TestFaults:
+    """Of the disk the results go to, with one writer: a.png is done, then the disk fails."""
+
+    @pytest.fixture(autouse=True)
+    def pictures(self, monkeypatch):
+        monkeypatch.setattr(folder, "usable_cores", lambda: 2)
+        for name in "abc":
+            photo(f"in/{name}.png")
+
+    def run(self, call: str, code: int, formats: tuple[str, ...], times: float = float("inf")) -> list[Result]:
+        disk = ExitStack()
+        name = OutputSpec(formats).paths(Path("b"))[0].name
+        where = "_depth" if call == "replace" else ".part"  # not the manifest
+        outputs = Hooked(formats, at={name: lambda: disk.enter_context(failing(call, code, times=times, where=where))})
+        results = []
+        with disk:
+            for result in run_folder(FolderJob(job().tasks, outputs, manifest=Manifest(MANIFEST)), Fake().load):
+                results.append(result)
+                if result.input == "b.png":
+                    disk.close()
+        return results
+
+    @pytest.mark.parametrize("formats", [("color",), ("npz",), ("gray", "npz")])
+    @pytest.mark.parametrize("call", ["write", "fsync", "replace"])
+    @pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.EXDEV])
+    def test_a_file_that_cannot_be_written_fails_alone(self, call, code, formats):
+        results = self.run(call, code, formats, times=1)
+        assert statuses(results) == {"a.png": "done", "b.png": "failed", "c.png": "done"}
+        reason = os.strerror(code)
+        assert results[1].error == f"cannot write {OutputSpec(formats).paths(Path('out/b'))[0]}: {reason}"
+        assert not list(Path("out").glob(".*"))
+        assert [r.status for r in go(Fake(), formats=formats)] == ["skipped", "done", "skipped"]
+
+    @pytest.mark.parametrize("formats", [("color",), ("npz",)])
+    @pytest.mark.parametrize("call", ["write", "fsync", "replace"])
+    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+    def test_a_disk_that_takes_nothing_more_ends_the_job_and_the_next_run_goes_on(self, call, code, formats):
+        with pytest.raises(DiskFullError, match=os.strerror(code)):
+            self.run(call, code, formats)
+        assert not list(Path("out").glob(".*"))
+        assert len(tree("out")) == 1
+        assert [r.status for r in go(Fake(), formats=formats)] == ["skipped", "done", "done"]
+
+    @pytest.mark.parametrize("code", [errno.EINVAL, errno.EBADF, errno.ENOTSUP])
+    def test_a_disk_without_fsync_is_a_disk(self, code):
+        assert {r.status for r in self.run("fsync", code, ("color", "npz"))} == {"done"}
+        assert len(tree("out")) == 6
+
+    @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EINVAL, errno.EOPNOTSUPP])
+    def test_a_system_without_locks_is_a_system(self, code):
+        with failing("flock", code):
+            assert {r.status for r in go(Fake())} == {"done"}
+
+    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS])
+    def test_a_manifest_that_can_be_written_no_more_ends_the_job_and_the_files_are_known(self, code):
+        fake, disk = Fake(), ExitStack()
+        fake.at["b.png"] = lambda: disk.enter_context(failing("write", code, where="manifest"))
+        with disk, pytest.raises(OutputError, match=rf"cannot write out/manifest\.jsonl: {os.strerror(code)}"):
+            list(run_folder(job(manifest=Manifest(MANIFEST)), fake.load))
+        done = tree("out")
+        results = go(Fake(), manifest=Manifest(MANIFEST))
+        assert [r.status for r in results if f"{r.input[0]}_depth.png" in done] == ["skipped"] * len(done)
 
 
 class TestManifest:
