@@ -140,10 +140,14 @@ def cache(
             print(json.dumps({**facts, "path": str(entry.path), "removed": clear}))
         else:
             print(f"{entry.name}  {_megabytes(entry.bytes)}  last used {used:%Y-%m-%d %H:%M}")
+    folder = graph_cache.cache_folder()
+    if folder is None:
+        say(graph_cache.NO_FOLDER)
+        return
     total = _megabytes(sum(entry.bytes for entry in entries)) or "0 MB"
     say(
         f"{len(entries)} networks, {total} of {_megabytes(graph_cache.LIMIT_BYTES)}, "
-        f"{'removed from' if clear else 'in'} {graph_cache.cache_folder()}"
+        f"{'removed from' if clear else 'in'} {folder}"
     )
 
 

@@ -314,16 +314,17 @@ def _stems(
         if stem is not None:
             taken.add(stem)
         stems.append(stem)
-    plain = [stem or target.with_suffix("") for stem, target in zip(stems, targets)]
-    # More than once, as a name that keeps its suffix can meet another: `a.jpg`, `a.png` and `a.jpg.bmp`.
-    while shared := {stem for stem, count in Counter(plain).items() if count > 1}:
-        longer = [
-            target if kept is None and stem in shared else stem for kept, stem, target in zip(stems, plain, targets)
+    shorts = [target.with_suffix("") for target in targets]
+    shared = {short for short, count in Counter(shorts).items() if count > 1}
+    while True:
+        names = [
+            kept or (target if short in shared else short) for kept, short, target in zip(stems, shorts, targets)
         ]
-        if longer == plain:
-            break
-        plain = longer
-    return plain
+        # More than once, as a name that keeps its suffix can meet another: `a.jpg`, `a.png` and `a.jpg.bmp`.
+        again = {name for name, count in Counter(names).items() if count > 1} - shared
+        if not again:
+            return names
+        shared |= again
 
 
 def _noted_stem(relative: Path, target: Path, outputs: object) -> Path | None:

@@ -118,7 +118,11 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("arguments", "code", "message"),
         [
-            (("nowhere",), 2, "nowhere is not a folder"),
+            (("nowhere",), 2, "nowhere does not exist (check the path)"),
+            (("https://example.org/in",), 2, "is an address, not a file"),
+            (("in", "-o", "out.jpg"), 2, "out.jpg looks like a file"),
+            (("in", "-o", ""), 2, "-o is empty"),
+            (("in", "--name", "{stems}"), 2, "fields are {stem}, {name}, {parent}, {format}"),
             (("in/a.jpg",), 2, "in/a.jpg is not a folder (for single files use: depth image)"),
             (("empty",), 2, "there is no picture in empty"),
             (("in", "--include", "*.gif"), 2, "there is no picture in in that matches"),
