@@ -6,14 +6,14 @@ import io
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, BinaryIO, Optional
 
 import typer
 
 from depthcli.cli import options as opt
 from depthcli.cli.running import RunOptions, run, with_run_options
 from depthcli.cli.streams import binary_stdout, is_stdout, read_stdin
-from depthcli.errors import UsageError
+from depthcli.errors import OutputError, UsageError
 
 
 @with_run_options(if_exists="overwrite")
@@ -44,12 +44,16 @@ def image(
     Examples: depth image photo.jpg · depth image *.jpg -o out -f gray,npz · depth image - -o - < a.jpg > b.png
     """
     from depthcli.cli.report import say
-    from depthcli.jobs.inputs import LeftOut, expand, means_file, plan_tasks
+    from depthcli.jobs.inputs import LeftOut, expand, is_device, means_file, plan_tasks
 
     if output == "":
         raise UsageError("-o is empty", "is a variable of your script unset?")
     if output is not None and (output == "-" or is_stdout(output)):
-        _to_stdout(options, inputs)
+        _to_stream(options, inputs, binary_stdout(), "stdout")
+        return
+    if output is not None and is_device(output):
+        with open(output, "wb") as stream:
+            _to_stream(options, inputs, stream, output)
         return
     file = output if output and means_file(output) else None
     folder = Path(output) if output and file is None else None
@@ -75,22 +79,23 @@ def image(
     run(options, tasks, spec)
 
 
-def _to_stdout(options: RunOptions, inputs: list[str]) -> None:
-    """Write the result of one picture to stdout."""
+def _to_stream(options: RunOptions, inputs: list[str], stream: BinaryIO, name: str) -> None:
+    """Write the result of one picture to stdout, or to a pipe or device, which cannot be replaced by a whole file."""
     from depthcli.cli.report import say
     from depthcli.estimator import open_picture
     from depthcli.io.writers import FORMATS
     from depthcli.jobs.inputs import check_no_address
 
     spec = options.output_spec()
-    stdout = binary_stdout()
     if len(inputs) != 1:
-        raise UsageError("stdout cannot hold several pictures", "give a folder with -o")
+        raise UsageError(f"{name} cannot hold several pictures", "give a folder with -o")
     if len(spec.formats) > 1:
-        raise UsageError("stdout cannot hold several formats", "give one --format")
+        raise UsageError(f"{name} cannot hold several formats", "give one --format")
     if options.as_json:
-        raise UsageError("stdout cannot hold a picture and JSON", "leave out --json, or give -o FILE")
-    if stdout.isatty():
+        raise UsageError(f"{name} cannot hold a picture and JSON", "leave out --json, or give -o FILE")
+    if options.naming is not None:
+        raise UsageError(f"{name} has its name already", "leave out --name, or give a folder with -o")
+    if stream.isatty():
         raise UsageError("a picture would fill the terminal with bytes", "redirect stdout, or give -o FILE")
     check_no_address(inputs[0])
     picture = open_picture(read_stdin() if inputs[0] == "-" else inputs[0])
@@ -100,5 +105,10 @@ def _to_stdout(options: RunOptions, inputs: list[str]) -> None:
         say(f"warning: {warning}")
     whole = io.BytesIO()
     FORMATS[spec.formats[0]].write(depth, picture.rgb, whole, spec.colormap)
-    stdout.write(whole.getvalue())
-    stdout.flush()
+    try:
+        stream.write(whole.getvalue())
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write {name}: {error.strerror}") from error

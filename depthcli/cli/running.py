@@ -58,7 +58,6 @@ class RunOptions:
         """Return what is written for each picture. file: the one output file that was named, or None."""
         from depthcli.colormap import color_table
         from depthcli.io.writers import FORMATS, OneFile, OutputSpec, parse_formats
-        from depthcli.jobs.inputs import is_device
 
         if self.grayscale and self.formats:
             raise UsageError("--grayscale and --format contradict each other", "--grayscale means --format gray8")
@@ -73,7 +72,7 @@ class RunOptions:
             raise UsageError(f"--name and -o {file} name one file twice", "give a folder with -o, or leave out --name")
         if len(formats) > 1:
             raise UsageError("one file cannot hold several formats", "give a folder with -o, or one --format")
-        if FORMATS[formats[0]].suffix != suffix and not is_device(file):
+        if FORMATS[formats[0]].suffix != suffix:
             raise UsageError(
                 f"{formats[0]} is written as {FORMATS[formats[0]].suffix}, not {suffix}",
                 "name a .png or .npz file, or a folder with / at its end",

@@ -185,14 +185,14 @@ def command_for(name: str) -> str:
 
 
 def means_file(output: str) -> bool:
-    """Return whether -o means a file: one of a known suffix, or a pipe or device; not a folder, there or with /."""
+    """Return whether -o means a file, by a suffix that is known; not a folder that is there or ends with /."""
     if output.endswith(("/", os.sep)) or os.path.isdir(output):
         return False
-    return is_device(output) or Path(output).suffix.lower() in _FILE_SUFFIXES
+    return Path(output).suffix.lower() in _FILE_SUFFIXES
 
 
 def is_device(output: str) -> bool:
-    """Return whether there is a pipe or a device of that name, such as /dev/null, to be written to as it is."""
+    """Return whether there is a pipe or a device of that name, such as /dev/null: it is written to, never replaced."""
     try:
         mode = os.stat(output).st_mode
     except (OSError, ValueError):
@@ -317,9 +317,7 @@ def _stems(
     shorts = [target.with_suffix("") for target in targets]
     shared = {short for short, count in Counter(shorts).items() if count > 1}
     while True:
-        names = [
-            kept or (target if short in shared else short) for kept, short, target in zip(stems, shorts, targets)
-        ]
+        names = [kept or (target if short in shared else short) for kept, short, target in zip(stems, shorts, targets)]
         # More than once, as a name that keeps its suffix can meet another: `a.jpg`, `a.png` and `a.jpg.bmp`.
         again = {name for name, count in Counter(names).items() if count > 1} - shared
         if not again:

@@ -18,6 +18,7 @@ from depthcli.jobs.inputs import (
     expand,
     find_pictures,
     is_chosen,
+    is_device,
     means_file,
     parse_name,
     plan_tasks,
@@ -424,14 +425,13 @@ class TestLongNames:
         ("out", False),
         ("out.png/", False),
         ("there.png", False),
-        ("/dev/null", True),
-        ("pipe", True),
+        ("pipe", False),
     ],
 )
 def test_what_o_means(output, file):
     Path("there.png").mkdir()
     os.mkfifo("pipe")
-    assert means_file(output) is file
+    assert means_file(output) is file and is_device(output) is (output == "pipe")
 
 
 def test_a_file_in_the_place_of_a_command_gets_the_command_that_takes_it():
