@@ -114,8 +114,8 @@ class OddError(Exception):
     ("error", "line"),
     [
         (
-            Odd("first\nsecond"),
-            "error: unexpected Odd: first (set DEPTHCLI_DEBUG=1 to see where, and please report it)",
+            OddError("first\nsecond"),
+            "error: unexpected OddError: first (set DEPTHCLI_DEBUG=1 to see where, and please report it)",
         ),
         (RecursionError("too deep"), "error: unexpected RecursionError: too deep (set DEPTHCLI_DEBUG=1"),
         (KeyError("x"), "error: unexpected KeyError: 'x' (set DEPTHCLI_DEBUG=1"),
@@ -133,6 +133,23 @@ def test_an_error_that_nobody_foresaw_is_one_line(depth, monkeypatch, error, lin
     monkeypatch.setattr("depthcli.weights.inventory", fail)
     ran = depth("models", "list")
     assert (ran.code, ran.out) == (1, "") and ran.error.startswith(line)
+
+
+def test_a_size_that_does_not_compile_leaves_the_others(depth, monkeypatch):
+    from depthcli.jobs import compiling
+
+    real = compiling.compile_model
+
+    def compile_model(job):
+        if job.height == 28:
+            raise errors.EngineError("the engine failed")
+        return real(job)
+
+    monkeypatch.setattr(compiling, "compile_model", compile_model)
+    command = ("compile", "--target", "torchscript", "--encoder", "tiny", "-o", "nets/", "--size")
+    ran = depth(*command, "28x28,42x42")
+    assert ran.code == 3 and ran.err.startswith("error: 28x28: the engine failed") and len(ran.lines) == 2
+    assert depth(*command, "28x28").code == 5 and depth(*command, "28x28,28x42").code == 5
 
 
 def test_the_traceback_of_such_an_error_can_be_had(depth, monkeypatch):

@@ -381,7 +381,7 @@ class TestModelOptions:
     @pytest.mark.parametrize(
         ("options", "code", "message"),
         [
-            (("--encoder", "vitz"), 2, "no encoder is called 'vitz'"),
+            (("--encoder", "vitz"), 2, "no encoder is called 'vitz' (choose from: vits, vitb, vitl, vitg, tiny)"),
             (("--encoder", "tiny", "--metric", "indoor"), 2, "no metric model of size tiny"),
             (("--encoder", "vits", "--metric", "space"), 2, "--metric is indoor or outdoor"),
             (("--encoder", "tiny", "--model", "vits"), 2, "--model names the whole model"),
