@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+# Full panoramas are 2:1, but for a few rows or columns that a program cut off.
+_PANORAMA_SLACK = 0.1
+
 
 class DepthKind(str, enum.Enum):
     """What the numbers of a depth map mean.
@@ -52,7 +55,7 @@ class Origin:
 
     model: the zoo row's name ("vits"); model_title: its full name; sha256: of the weights file, empty where unknown.
     licence: of the weights. engine: engine, version, device and precision. input_size: (width, height) the network saw.
-    source: name of the picture, never an absolute path.
+    source: name of the picture, never an absolute path. panorama: its left and right edges were joined.
     """
 
     model: str = ""
@@ -62,6 +65,14 @@ class Origin:
     engine: str = ""
     input_size: tuple[int, int] = (0, 0)
     source: str = ""
+    panorama: bool = False
+
+    def warnings(self, size: tuple[int, int]) -> tuple[str, ...]:
+        """Return a warning if edges were joined that need not belong together. size: (width, height) of the picture."""
+        ratio = size[0] / size[1]
+        if not self.panorama or abs(ratio - 2) <= _PANORAMA_SLACK:
+            return ()
+        return (f"--panorama joins the left and right edges, but the sides are {ratio:.3g}:1 and not 2:1",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +131,7 @@ def describe(depth: DepthMap) -> dict[str, Any]:
         "engine": origin.engine,
         "model_size": list(origin.input_size),
         "source": origin.source,
+        "panorama": origin.panorama,
     }
 
 
@@ -138,5 +150,6 @@ def from_description(values: np.ndarray, facts: Mapping[str, Any]) -> DepthMap:
             engine=facts.get("engine", ""),
             input_size=(int(width), int(height)),
             source=facts.get("source", ""),
+            panorama=bool(facts.get("panorama")),
         ),
     )
