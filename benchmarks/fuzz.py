@@ -38,7 +38,7 @@ MEMORY = 4 << 30  # bytes a round may add to what the process has mapped
 SECONDS = 60
 SIZE = (40, 30)  # of the pictures: so small that many changes meet a header
 RUN = ("--encoder", "tiny", *(ENGINE := ("--input-size", "28", "--backend", "torch", "-q")))
-_NEVER = re.compile(r"Traceback \(most recent|^\S*(?:Warning|Error): ", re.MULTILINE)
+_NEVER = re.compile(r"Traceback \(most recent|^(?:\S+:\d+: )?\w*(?:Warning|Error): ", re.MULTILINE)
 _OUT_OF_MEMORY = re.compile(r"ran out of memory|not enough memory")
 
 
@@ -80,10 +80,6 @@ def picture(suffix: str, mode: str = "RGB", **options: Any) -> bytes:
     import numpy as np
     from PIL import Image
 
-    if suffix in (".heic", ".avif"):
-        import pillow_heif  # Pillow's own AVIF is not in every build
-
-        pillow_heif.register_heif_opener()
     if mode == "I;16":
         image = Image.fromarray(scene()[..., 0].astype(np.uint16) * 257)
     else:
@@ -91,12 +87,15 @@ def picture(suffix: str, mode: str = "RGB", **options: Any) -> bytes:
     if options.pop("frames", False):
         options.update(save_all=True, append_images=[Image.fromarray(scene(i)).convert(mode) for i in (1, 2)])
     stream = io.BytesIO()
-    format = {".jpg": "JPEG", ".tif": "TIFF", ".jp2": "JPEG2000", ".heic": "HEIF", ".pgm": "PPM"}.get(
-        suffix, suffix[1:]
-    )
+    if suffix == ".heic":
+        import pillow_heif
+
+        pillow_heif.from_pillow(image).save(stream)
+        return stream.getvalue()
+    format = {".jpg": "JPEG", ".tif": "TIFF", ".jp2": "JPEG2000", ".pgm": "PPM"}.get(suffix, suffix[1:])
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "a picture"
-    if suffix in (".jpg", ".webp", ".heic"):
+    if suffix in (".jpg", ".webp", ".avif"):
         options["exif"] = exif
     image.save(stream, format, **options)
     return stream.getvalue()
@@ -169,7 +168,6 @@ CLIPS: dict[str, dict[str, Any]] = {
     "mkv": {"codec": "libx264", "sound": "aac"},
     "mkv-ffv1": {"codec": "ffv1"},
     "webm": {"codec": "libvpx-vp9"},
-    "mkv-hevc": {"codec": "libx265"},
     "webm-av1": {"codec": "libsvtav1"},
     "avi": {"codec": "mpeg4"},
     "ts": {"codec": "libx264"},
@@ -405,11 +403,14 @@ KINDS: dict[str, Kind] = {
 # --- The damage -------------------------------------------------------------------------------------------------------
 
 
-def mutate(data: bytes, rng: random.Random) -> bytes:
-    """Return the bytes with some of them changed; half of the PNG and ZIP files get check sums that are right again."""
+def mutate(data: bytes, rng: random.Random, repair: bool = True) -> bytes:
+    """Return the bytes with some of them changed.
+
+    repair: give half of the PNG and ZIP files check sums that are right again, so that more than the sums is tried.
+    """
     if not data:
         return bytes(rng.randrange(256) for _ in range(rng.randrange(9)))
-    repaired = rng.random() < 0.5
+    repaired = rng.random() < 0.5 and repair
     if repaired and data.startswith(b"PK\x03\x04"):
         return _in_zip(data, rng)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
@@ -636,7 +637,7 @@ class Worker:
             return
         self._fill_case(seed.folder)
         target = self._damage(self._case, name, number)
-        found, outcome = self._judged(self._child.run("run", name, self._case), self._case, KINDS[name], seed)
+        found, outcome = judge(self._child.run("run", name, self._case), self._case, KINDS[name], seed)
         self.results[name, outcome] += 1
         if found:
             self.findings.append((name, number, found))
@@ -672,39 +673,40 @@ class Worker:
         rng = source_of(self._seed, name, number)
         files = sorted(path for pattern in KINDS[name].targets for path in folder.glob(pattern) if path.is_file())
         path = rng.choice(files)
-        path.write_bytes(mutate(path.read_bytes(), rng))
+        path.write_bytes(mutate(path.read_bytes(), rng, repair=not KINDS[name].result))
         return path.relative_to(folder).as_posix()
 
-    def _judged(self, answer: tuple[str, int | None], folder: Path, kind: Kind, seed: Seed) -> tuple[str, str]:
-        """Return the finding, or "", and what became of the file in a word."""
-        problem, code = answer
-        log = (folder / "log").read_text(errors="replace") if (folder / "log").exists() else ""
-        if problem:
-            lines = problem.strip().splitlines()
-            place = next((line.strip() for line in reversed(lines) if "depthcli/" in line), "")
-            return f"{lines[-1]} {place}".strip(), problem.partition(":")[0] if code else "stopped"
-        if _OUT_OF_MEMORY.search(log):
-            return f"more than {MEMORY >> 30} GB: {log.strip().splitlines()[-1]}", "memory"
-        never = _NEVER.search(log)
-        if never:
-            line = next(line for line in log[never.start() :].splitlines() if line)
-            return f"printed: {line}", "noise"
-        if code not in (0, 1, 2, 3, 4, 5):
-            return f"exit code {code}", "refused"
-        if code and not log.strip():
-            return f"exit code {code} without a message", "refused"
-        if code == 0 and seed.answer is not None:
-            import numpy as np
 
-            maps = _maps(folder, kind)
-            same_weights = {facts for _, facts in maps} == {facts for _, facts in seed.answer}
-            alike = len(maps) == len(seed.answer) and all(
-                a.shape == b.shape and np.allclose(a, b, rtol=1e-3, atol=1e-4 * np.ptp(b))
-                for (a, _), (b, _) in zip(maps, seed.answer)
-            )
-            if same_weights and not alike:
-                return "another depth map, without an error", "accepted"
-        return "", "accepted" if code == 0 else "refused"
+def judge(answer: tuple[str, int | None], folder: Path, kind: Kind, seed: Seed) -> tuple[str, str]:
+    """Return the finding, or "", and what became of the file in a word."""
+    problem, code = answer
+    log = (folder / "log").read_text(errors="replace") if (folder / "log").exists() else ""
+    if problem:
+        lines = problem.strip().splitlines()
+        place = next((line.strip() for line in reversed(lines) if "depthcli/" in line), "")
+        return f"{lines[-1]} {place}".strip(), problem.partition(":")[0] if code else "stopped"
+    if _OUT_OF_MEMORY.search(log):
+        return f"more than {MEMORY >> 30} GB: {log.strip().splitlines()[-1]}", "memory"
+    never = _NEVER.search(log)
+    if never:
+        line = next(line for line in log[never.start() :].splitlines() if line)
+        return f"printed: {line}", "noise"
+    if code not in (0, 1, 2, 3, 4, 5):
+        return f"exit code {code}", "refused"
+    if code and not log.strip():
+        return f"exit code {code} without a message", "refused"
+    if code == 0 and seed.answer is not None:
+        import numpy as np
+
+        maps = _maps(folder, kind)
+        same_weights = {facts for _, facts in maps} == {facts for _, facts in seed.answer}
+        alike = len(maps) == len(seed.answer) and all(
+            a.shape == b.shape and np.allclose(a, b, rtol=1e-3, atol=1e-4 * np.ptp(b))
+            for (a, _), (b, _) in zip(maps, seed.answer)
+        )
+        if same_weights and not alike:
+            return "another depth map, without an error", "accepted"
+    return "", "accepted" if code == 0 else "refused"
 
 
 def _maps(folder: Path, kind: Kind) -> list[tuple[Any, str]]:
