@@ -25,6 +25,7 @@ import struct
 import sys
 import tempfile
 import threading
+import time
 import traceback
 import zipfile
 import zlib
@@ -34,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-MEMORY = 4 << 30  # bytes a round may add to what the process has mapped
+MEMORY = 4 << 30  # bytes that a process may hold
 SECONDS = 60
 SIZE = (40, 30)  # of the pictures: so small that many changes meet a header
 RUN = ("--encoder", "tiny", *(ENGINE := ("--input-size", "28", "--backend", "torch", "-q")))
@@ -518,8 +519,6 @@ def _serve(pipe: Any) -> None:
 
     torch.set_num_threads(1)
     os.environ.update(NO_COLOR="1", HF_HUB_OFFLINE="1")
-    mapped = int(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
-    resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, mapped + MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:
         try:
@@ -584,18 +583,32 @@ class Child:
     def run(self, task: str, name: str, folder: Path) -> tuple[str, int | None]:
         """Return what went wrong, or "" and the exit code."""
         self._pipe.send((task, name, folder))
+        end = time.monotonic() + SECONDS + 60 * (task == "make")
         try:
-            if not self._pipe.poll(SECONDS + 60 * (task == "make")):
-                self._process.kill()
-                self._process.join()
-                self._start()
-                return f"hang: more than {SECONDS} s", None
+            while not self._pipe.poll(0.02):
+                if self._memory() > MEMORY:
+                    return self._ended(f"memory: more than {MEMORY >> 30} GB"), None
+                if time.monotonic() > end:
+                    return self._ended(f"hang: more than {SECONDS} s"), None
             return self._pipe.recv()
         except (EOFError, ConnectionError):
             self._process.join()
-            code = self._process.exitcode
-            self._start()
-            return f"crash: the process ended with {code}", None
+            return self._ended(f"crash: the process ended with {self._process.exitcode}"), None
+
+    def _ended(self, problem: str) -> str:
+        """Put a new process in the place of this one."""
+        self._process.kill()
+        self._process.join()
+        self._start()
+        return problem
+
+    def _memory(self) -> int:
+        """Return the bytes that the process holds, 0 once it has ended."""
+        try:
+            pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+        except (OSError, IndexError):
+            return 0
+        return pages * resource.getpagesize()
 
     def close(self) -> None:
         self._pipe.close()

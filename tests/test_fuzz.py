@@ -8,11 +8,13 @@ import sys
 import zlib
 from collections.abc import Callable
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import features
+from PIL import Image, features
+from PIL.PngImagePlugin import PngImageFile
 
 from depthcli.errors import DepthError
 from depthcli.eval.lists import read_list
@@ -57,6 +59,17 @@ def test_a_damaged_picture_is_read_or_refused_in_a_line(name: str) -> None:
 
     read(data)
     assert "refused" in outcomes(data, name, read)
+
+
+def test_the_size_of_a_png_is_known_without_its_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header of 328 bytes can claim gigabytes."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stream = BytesIO()
+    Image.fromarray(fuzz.scene()).save(stream, "PNG", exif=exif)
+    monkeypatch.setattr(PngImageFile, "load", lambda self: pytest.fail("decoded"))
+    assert picture_size(fuzz.picture(".png")) == fuzz.SIZE
+    assert picture_size(stream.getvalue()) == fuzz.SIZE[::-1]
 
 
 @pytest.mark.parametrize("file", [*fuzz.DEPTH_FILES, "a.exr"])
