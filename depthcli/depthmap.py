@@ -91,7 +91,8 @@ class DepthMap:
     range: tuple[float, float] = field(init=False)
 
     def __post_init__(self) -> None:
-        values = np.asarray(self.values, dtype=np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is refused below
+            values = np.asarray(self.values, dtype=np.float32)
         if values.ndim != 2 or not values.size:
             raise ValueError(f"a depth map is (H, W) with at least one pixel, not {values.shape}")
         lo, hi = float(values.min()), float(values.max())  # NaN where there is one

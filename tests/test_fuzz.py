@@ -16,9 +16,10 @@ import pytest
 from PIL import Image, features
 from PIL.PngImagePlugin import PngImageFile
 
-from depthcli.errors import DepthError
+from depthcli.depthmap import DepthKind, DepthMap
+from depthcli.errors import DepthError, OutputError, PictureError
 from depthcli.eval.lists import read_list
-from depthcli.eval.truth import read_numbers
+from depthcli.eval.truth import read_numbers, read_truth
 from depthcli.io.depth_files import read_depth
 from depthcli.io.exr import read_exr
 from depthcli.io.images import picture_size, read_picture
@@ -88,6 +89,31 @@ def test_a_damaged_depth_file_is_read_or_refused_in_a_line(file: str) -> None:
 
     read(data)
     assert "refused" in outcomes(data, file, read)
+
+
+@pytest.mark.parametrize("file", ["a_depth.png", "a_depth_gray.png"])
+def test_a_header_that_claims_gigabytes_costs_none(file: str) -> None:
+    damaged = bytearray(fuzz.depth_file(file))
+    damaged[21] = 52  # of the height: 3.4 million rows
+    Path(file).write_bytes(fuzz._png_sums(bytes(damaged)))
+    with pytest.raises(OutputError, match="claims 40x3407902 pixels"):
+        read_depth(file)
+    if file == "a_depth_gray.png":
+        with pytest.raises(PictureError, match="claims 40x3407902 pixels"):
+            read_numbers(Path(file))
+
+
+def test_a_signalling_nan_is_unknown_without_a_warning() -> None:
+    values = np.ones((3, 4), "<f4")
+    values.view("<u4")[1, 2] = 0x7F800001
+    np.save("a.npy", values)
+    truth = read_truth(Path("a.npy"), "disparity")
+    assert np.isnan(truth.values[1, 2]) and np.isfinite(truth.values).sum() == 11
+
+
+def test_numbers_beyond_float32_are_refused_without_a_warning() -> None:
+    with pytest.raises(ValueError, match="no infinity"):
+        DepthMap(np.full((2, 3), 1e300), DepthKind.METRIC_DEPTH)
 
 
 @pytest.mark.parametrize("suffix", [".json", ".csv"])

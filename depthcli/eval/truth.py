@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from depthcli.depthmap import DepthKind
 from depthcli.errors import DepthError, PictureError
-from depthcli.io.depth_files import read_depth
+from depthcli.io.depth_files import check_claim, read_depth
 
 METRES, DISPARITY = DepthKind.METRIC_DEPTH, DepthKind.RELATIVE_DISPARITY
 # From here to one over it, a number and its inverse are normal float32: the depth and the disparity that are drawn.
@@ -120,7 +120,8 @@ def read_truth(path: Path, format: str, scale: float | None = None, invalid: Seq
     if row.rotated:
         bits = stored.astype(np.uint16)
         stored = (bits >> 3) | (bits << 13)
-    values = stored.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # one kind of NaN would be warned of
+        values = stored.astype(np.float64)
     values[unknown | ~(np.isfinite(values) & (values > 0))] = np.nan
     with np.errstate(over="ignore", under="ignore"):
         values /= scale or row.scale
@@ -184,6 +185,7 @@ def _png(data: bytes, array: str) -> np.ndarray:
     if bits not in (8, 16) or colour != 0:  # fewer bits would be stretched to 8
         raise ValueError("it is not gray with 8 or 16 bits")
     image = PngImageFile(io.BytesIO(data))
+    check_claim(image, len(data))
     image.load()  # or numpy 1.22 hides that a file is cut short
     return np.asarray(image).astype(np.uint8 if bits == 8 else np.uint16)
 
