@@ -36,7 +36,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 MEMORY = 4 << 30  # bytes that a process may hold
-SECONDS = 60
+SECONDS = 60  # of work in one round; four times that if it waits, as for a busy disk
 SIZE = (40, 30)  # of the pictures: so small that many changes meet a header
 RUN = ("--encoder", "tiny", *(ENGINE := ("--input-size", "28", "--backend", "torch", "-q")))
 _NEVER = re.compile(r"Traceback \(most recent|^(?:\S+:\d+: )?\w*(?:Warning|Error): ", re.MULTILINE)
@@ -583,12 +583,13 @@ class Child:
     def run(self, task: str, name: str, folder: Path) -> tuple[str, int | None]:
         """Return what went wrong, or "" and the exit code."""
         self._pipe.send((task, name, folder))
-        end = time.monotonic() + SECONDS + 60 * (task == "make")
+        started, (_, worked) = time.monotonic(), self._used()
         try:
             while not self._pipe.poll(0.02):
-                if self._memory() > MEMORY:
+                memory, seconds = self._used()
+                if memory > MEMORY:
                     return self._ended(f"memory: more than {MEMORY >> 30} GB"), None
-                if time.monotonic() > end:
+                if seconds - worked > SECONDS or time.monotonic() - started > 4 * SECONDS:
                     return self._ended(f"hang: more than {SECONDS} s"), None
             return self._pipe.recv()
         except (EOFError, ConnectionError):
@@ -602,13 +603,14 @@ class Child:
         self._start()
         return problem
 
-    def _memory(self) -> int:
-        """Return the bytes that the process holds, 0 once it has ended."""
+    def _used(self) -> tuple[int, float]:
+        """Return the bytes that the process holds and the seconds that it has computed; 0 once it has ended."""
         try:
-            pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
-        except (OSError, IndexError):
-            return 0
-        return pages * resource.getpagesize()
+            facts = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0, 0.0
+        ticks = int(facts[11]) + int(facts[12])
+        return int(facts[21]) * resource.getpagesize(), ticks / os.sysconf("SC_CLK_TCK")
 
     def close(self) -> None:
         self._pipe.close()
