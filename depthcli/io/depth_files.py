@@ -51,7 +51,8 @@ def write_arrays(values: np.ndarray, facts: Mapping[str, Any], target: IO[bytes]
     """Write the two arrays of an NPZ: values (H, W) float32, and facts as JSON."""
     whole = io.BytesIO()  # a zip file that meets a full disk in its middle complains once more when it is collected
     np.savez(whole, depth=values, meta=np.array(json.dumps(facts)))
-    target.write(whole.getbuffer())
+    with whole.getbuffer() as content:  # given back also where the disk is full
+        target.write(content)
 
 
 def write_color(depth: DepthMap, target: IO[bytes], colormap: str = colors.DEFAULT_COLORMAP) -> None:
