@@ -33,13 +33,22 @@ def directory(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Print what would be written, and do nothing.")
     ] = False,
+    mix_models: Annotated[
+        bool,
+        typer.Option(
+            "--mix-models",
+            help="Let results stay beside those of another model or with other options, which is an error otherwise.",
+            rich_help_panel=opt.OUTPUT_PANEL,
+        ),
+    ] = False,
     *,
     options: RunOptions,
 ) -> None:
     """Estimate the depth of every picture below a folder.
 
-    Pictures whose files are all there are skipped, so the same command goes on after an interruption. A picture that
-    cannot be read is named and the rest goes on. manifest.jsonl in the output folder notes what became of each.
+    Pictures whose files are all there are skipped, so the same command goes on after an interruption; one that was
+    replaced meanwhile is done again. A picture that cannot be read is named and the rest goes on. manifest.jsonl in the
+    output folder notes what became of each. A folder holds the results of one model.
 
     Examples: depth dir photos · depth dir photos -o maps -f gray,npz --include "*.jpg"
     """
@@ -76,9 +85,9 @@ def directory(
     if str(left) and not options.quiet:
         say(str(left))
     if dry_run:
-        show_plan(options, tasks, outputs)
+        show_plan(options, tasks, outputs, manifest)
         return
-    run(options, tasks, outputs, manifest)
+    run(options, tasks, outputs, manifest, mix_models)
 
 
 def _beside(folder: Path) -> Path:
