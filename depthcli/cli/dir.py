@@ -53,13 +53,21 @@ def directory(
     Examples: depth dir photos · depth dir photos -o maps -f gray,npz --include "*.jpg"
     """
     from depthcli.cli.report import say
-    from depthcli.jobs.inputs import LeftOut, check_no_address, find_pictures, is_chosen, means_file, plan_tasks
+    from depthcli.jobs.inputs import (
+        LeftOut,
+        check_no_address,
+        check_output,
+        find_pictures,
+        is_chosen,
+        means_file,
+        plan_tasks,
+    )
     from depthcli.jobs.manifest import MANIFEST_NAME, Manifest
 
     if not name:
         raise UsageError("the folder's name is empty", "is a variable of your script unset?")
-    if output == "":
-        raise UsageError("-o is empty", "is a variable of your script unset?")
+    if output is not None:
+        check_output(output)
     check_no_address(name)
     folder = Path(name)
     if not os.path.isdir(folder):
