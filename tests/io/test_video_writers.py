@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from depthcli.depthmap import DepthKind, DepthMap, Origin, describe
-from depthcli.errors import OutputError, UsageError
+from depthcli.errors import ClipError, OutputError, UsageError
 from depthcli.io.clip import Selection
 from depthcli.io.depth_files import SCHEMA, read_depth
 from depthcli.io.exr import read_exr, write_exr
