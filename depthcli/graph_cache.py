@@ -31,6 +31,7 @@ from depthcli.io.atomic import is_abandoned, remove_partials, sync_file, tempora
 # Graphs are as large as their weights in float32: 0.1 GB for vits, 0.4 for vitb, 1.3 for vitl, 5 for vitg.
 LIMIT_BYTES = 8_000_000_000
 FOLDER_VARIABLE = "DEPTHCLI_CACHE"
+NO_FOLDER = f"there is no home directory for a cache (set HOME or {FOLDER_VARIABLE})"
 _CONTENTS = "contents.json"
 _OLD_PARTIALS = ".part-*"  # as earlier versions named them
 
@@ -45,10 +46,21 @@ class Entry:
     used: float
 
 
-def cache_folder() -> Path:
-    """Return where graphs are kept: $DEPTHCLI_CACHE, or `depthcli` in the user's cache folder. It may not exist."""
+def cache_folder() -> Path | None:
+    """Return where graphs are kept: $DEPTHCLI_CACHE, or `depthcli` in the user's cache folder. It may not exist.
+
+    None if the user has no cache folder: a container may run under a number that has no home.
+    """
     named = os.environ.get(FOLDER_VARIABLE)
-    return Path(named) if named else Path(platformdirs.user_cache_dir("depthcli", appauthor=False)) / "graphs"
+    if named:
+        return Path(named)
+    if os.environ.get("HOME") == "" and not os.environ.get("XDG_CACHE_HOME"):
+        return None
+    try:
+        folder = platformdirs.user_cache_dir("depthcli", appauthor=False)
+    except (RuntimeError, OSError, KeyError):  # by version and system
+        return None
+    return Path(folder) / "graphs" if os.path.isabs(folder) else None
 
 
 def find(name: str) -> Path | None:
@@ -56,7 +68,10 @@ def find(name: str) -> Path | None:
 
     Every byte is looked at, which takes 0.1 s for vits.
     """
-    path = cache_folder() / name
+    folder = cache_folder()
+    if folder is None:
+        return None
+    path = folder / name
     try:
         contents = json.loads((path / _CONTENTS).read_text(encoding="utf-8"))
         files = contents["files"]
@@ -82,6 +97,8 @@ def new_entry(name: str) -> Iterator[Path]:
     the least recently used entries beyond LIMIT_BYTES are removed, but never this one. Raises OSError.
     """
     folder = cache_folder()
+    if folder is None:
+        raise FileNotFoundError(errno.ENOENT, NO_FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
     if not _is_ours(folder):
         raise PermissionError(errno.EPERM, "it belongs to another user, or everybody may write to it (chmod o-w)")
@@ -96,9 +113,12 @@ def new_entry(name: str) -> Iterator[Path]:
 
 def entries() -> list[Entry]:
     """Return what is kept, the last used first."""
-    found = []
+    found: list[Entry] = []
+    folder = cache_folder()
+    if folder is None:
+        return found
     with contextlib.suppress(OSError):
-        for path in cache_folder().iterdir():
+        for path in folder.iterdir():
             with contextlib.suppress(OSError):
                 if not path.name.startswith("."):
                     size = sum(file.stat().st_size for file in path.iterdir())
@@ -110,7 +130,9 @@ def entries() -> list[Entry]:
 
 def clear() -> list[Entry]:
     """Remove every entry, and what killed processes left, and return the entries there were. Raises OSError."""
-    _remove_abandoned(cache_folder())
+    folder = cache_folder()
+    if folder is not None:
+        _remove_abandoned(folder)
     removed = entries()
     for entry in removed:
         shutil.rmtree(entry.path)

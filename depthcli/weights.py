@@ -170,7 +170,7 @@ def _locate(row: ModelRow, checkpoint: AnyPath | None, folder: Path) -> tuple[Pa
 
 
 def _named(checkpoint: AnyPath) -> Path:
-    path = Path(checkpoint).expanduser()
+    path = Path(os.path.expanduser(checkpoint))  # which, unlike Path.expanduser, leaves an unknown ~user as it is
     if path.is_dir():
         path = path / TRANSFORMERS_FILE
     if not path.is_file():
@@ -198,16 +198,27 @@ def _transformers_repo(row: ModelRow) -> str:
 
 
 def _cached(repo: str, revision: str, name: str) -> Iterator[Path]:
-    # Only the constants: the rest of the hub's library takes half a second to import, for a path that is documented.
-    from huggingface_hub import constants
-
-    store = Path(constants.HF_HUB_CACHE).expanduser() / f"models--{repo.replace('/', '--')}"
+    cache = _hub_cache()
+    if cache is None:
+        return
+    store = cache / f"models--{repo.replace('/', '--')}"
     if not _COMMIT.fullmatch(revision):
         try:
             revision = (store / "refs" / revision).read_text(encoding="ascii").strip()
         except (OSError, ValueError):
             return
     yield store / "snapshots" / revision / name
+
+
+def _hub_cache() -> Path | None:
+    """Return the hub's cache; None where there is no home for it, as in a container of a user that has no name."""
+    # Only the constants: the rest of the hub's library takes half a second to import, for a path that is documented.
+    from huggingface_hub import constants
+
+    folder = os.path.expanduser(constants.HF_HUB_CACHE)
+    homeless = os.environ.get("HOME") == "" or not os.path.isabs(os.path.expanduser("~"))
+    named = any(map(os.environ.get, ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")))
+    return None if homeless and not named else Path(folder)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -261,6 +272,8 @@ def _fetch(row: ModelRow, offline: bool, talk: Talk) -> WeightsFile:
     if offline or constants.HF_HUB_OFFLINE:
         asked = "--offline" if offline else "HF_HUB_OFFLINE"
         raise _failure(row, f"it is not on this machine and {asked} forbids to fetch it")
+    if _hub_cache() is None:
+        raise _failure(row, "there is no home directory to keep it in (set HOME or HF_HOME)")
     try:
         return _download(row, talk)
     except DownloadError:

@@ -52,7 +52,7 @@ def _read(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         data = read_bytes(path)
         if data[: len(_MAGIC)] != _MAGIC:
             raise ValueError("it is not one of ours")
-        attributes, position = _attributes(data)
+        attributes, position = attributes_of(data)
         left, top, right, bottom = struct.unpack("<4i", attributes[b"dataWindow"])
         width, height = right - left + 1, bottom - top + 1
         if attributes[b"channels"] != _channel_list() or attributes[b"compression"] != bytes([_ZIP]):
@@ -68,7 +68,7 @@ def _read(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
                 raise ValueError("its blocks are not where they should be")
             rows = values[row : row + _BLOCK_ROWS]
             size = rows.nbytes * len(CHANNELS)
-            planes = np.frombuffer(_unpacked(data[offset + 8 : offset + 8 + length], size), "<f4")
+            planes = np.frombuffer(unpacked(data[offset + 8 : offset + 8 + length], size), "<f4")
             rows[:] = planes.reshape(len(rows), len(CHANNELS), width)[:, 0]
         return values, json.loads(attributes[_FACTS])
     except FileNotFoundError as error:
@@ -98,8 +98,8 @@ def _channel_list() -> bytes:
     return b"".join(name.encode() + b"\0" + layout for name in CHANNELS) + b"\0"
 
 
-def _attributes(data: bytes) -> tuple[dict[bytes, bytes], int]:
-    """Return the attributes by name, and where the table of offsets begins."""
+def attributes_of(data: bytes) -> tuple[dict[bytes, bytes], int]:
+    """Return the attributes of an EXR file by name, and where its table of offsets begins."""
     found, position = {}, len(_MAGIC)
     while data[position]:
         end_of_name = data.index(b"\0", position)
@@ -122,17 +122,40 @@ def _packed(raw: bytes) -> bytes:
     return packed if len(packed) < len(raw) else raw
 
 
-def _unpacked(data: bytes, size: int) -> bytes:
+def unpacked(data: bytes, size: int, rle: bool = False) -> bytes:
+    """Return the bytes of a block that EXR packed as ZIP, or as RLE. Raises ValueError where it is not whole."""
     if len(data) == size:  # what packing would not have made smaller
         return data
-    unpacker = zlib.decompressobj()
-    unpacked = unpacker.decompress(data, size + 1)
-    if len(unpacked) != size or not unpacker.eof:
+    mixed = _run_lengths(data) if rle else _inflated(data, size)
+    if len(mixed) != size:
         raise ValueError("a block is not as long as its rows")
-    apart = np.frombuffer(unpacked, np.uint8).astype(np.int64)
+    apart = np.frombuffer(mixed, np.uint8).astype(np.int64)
     apart[1:] -= 128
     apart = np.cumsum(apart).astype(np.uint8)
     plain = np.empty(size, np.uint8)
     half = (size + 1) // 2
     plain[::2], plain[1::2] = apart[:half], apart[half:]
     return plain.tobytes()
+
+
+def _inflated(data: bytes, size: int) -> bytes:
+    """Undo ZIP; a stream that goes on behind `size` bytes is not unpacked further, so that it takes no more memory."""
+    unpacker = zlib.decompressobj()
+    unpacked = unpacker.decompress(data, size + 1)
+    if not unpacker.eof:
+        raise ValueError("a block is not as long as its rows")
+    return unpacked
+
+
+def _run_lengths(data: bytes) -> bytes:
+    """Undo RLE: a count below zero stands before so many bytes as they are, another before one that repeats."""
+    pieces, position = [], 0
+    while position < len(data):
+        count = data[position]
+        if count > 127:
+            pieces.append(data[position + 1 : position + 257 - count])
+            position += 257 - count
+        else:
+            pieces.append(data[position + 1 : position + 2] * (count + 1))
+            position += 2
+    return b"".join(pieces)

@@ -32,19 +32,22 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import IO, Any, Optional, Union
+from typing import IO, Any, Callable, Optional, Union
 
 import numpy as np
 
 from depthcli.errors import ClipError, OutputError
 from depthcli.io.clip import ClipInfo, Shown, exact_rate
+from depthcli.io.clock import Clock, until_next
+from depthcli.io.containers import is_protected, missing_bytes
 from depthcli.io.encodings import Encoding
 from depthcli.io.images import MAX_PIXELS, printable
-from depthcli.io.libav import CONTAINERS, HD_HEIGHT, READABLE, Clock, Damage, Readable, check_size, missing_bytes
+from depthcli.io.libav import CONTAINERS, HD_HEIGHT, Damage, Readable, check_size, in_words, protected
 from depthcli.io.tonemap import to_sdr
+from depthcli.io.tracks import READABLE, VideoTrack, choose_track
 
 # What a pipe is described by before the rest of it is decoded: enough for the headers of every container.
 _HEAD_BYTES = 1 << 20
@@ -147,6 +150,8 @@ _STREAM = re.compile(
 )
 _SIZE = re.compile(r", (\d+)x(\d+)(?=[ ,]|$)")
 _FORMAT = re.compile(r", (\w+)(?:\(([^()]*)\))?$")
+_PURPOSE = re.compile(r" \(([a-z ]+)\)(?=(?: \([a-z ]+\))*$)")
+_STILL = ", 1 fps, 1 tbr, 1 tbn"  # how the still picture in front of an AVIF sequence is listed
 _FPS = re.compile(r", ([\d.]+)(k?) fps")
 _TURN = re.compile(r"\[info\] +display ?matrix: rotation of (-?[\d.]+) degrees", re.IGNORECASE)
 _DURATION = re.compile(r"\[info\]   Duration: (\d+):(\d+):(\d+\.\d+)")
@@ -166,7 +171,8 @@ class StreamFacts:
     tags: tuple[str, ...] = ()
     rate: Optional[Fraction] = None
     turn: float = 0
-    cover: bool = False
+    purposes: frozenset[str] = frozenset()
+    still: bool = False
 
     @property
     def colours(self) -> tuple[bool, str]:
@@ -192,6 +198,7 @@ class FileFacts:
 
     streams: list[StreamFacts]
     duration: Optional[float] = None
+    container: str = ""
 
     @property
     def audio(self) -> list[StreamFacts]:
@@ -200,8 +207,8 @@ class FileFacts:
 
     @property
     def videos(self) -> list[StreamFacts]:
-        """Return the streams with video, but the cover of a song."""
-        return [stream for stream in self.streams if stream.kind == "Video" and not stream.cover]
+        """Return the streams with video."""
+        return [stream for stream in self.streams if stream.kind == "Video"]
 
 
 def describe_file(path: Optional[Path], head: bytes = b"") -> Optional[FileFacts]:
@@ -227,7 +234,7 @@ def _file_facts(lines: Iterator[str]) -> Optional[FileFacts]:
     facts: Optional[FileFacts] = None
     for line in lines:
         if line.startswith("[info] Input #0"):
-            facts = FileFacts([])
+            facts = FileFacts([], container=line)
         elif facts is None:
             continue
         elif found := _DURATION.match(line):
@@ -243,11 +250,12 @@ def _file_facts(lines: Iterator[str]) -> Optional[FileFacts]:
 def _stream_facts(found: re.Match[str]) -> StreamFacts:
     what = found["what"]
     facts = StreamFacts(int(found["index"]), found["kind"], re.split(r"[ ,]", what)[0], found["language"] or "")
-    facts.cover = "(attached pic)" in what
+    facts.purposes = frozenset(purpose.replace(" ", "_") for purpose in _PURPOSE.findall(what))
     if facts.kind == "Video" and (size := _SIZE.search(what)):
         facts.width, facts.height = int(size[1]), int(size[2])
         if pixels := _FORMAT.search(what[: size.start()]):
             facts.pixel_format, facts.tags = pixels[1], tuple((pixels[2] or "").split(", "))
+        facts.still = _STILL in what
         if (rate := _FPS.search(what)) and float(rate[1]):
             facts.rate = exact_rate(Fraction(rate[1]) * (1000 if rate[2] else 1))
     return facts
@@ -268,6 +276,7 @@ _FRAME = re.compile(
     r"n: *\d+ pts: *(?P<pts>\S+) +pts_time:\S+ +duration: *(?P<duration>-?\d+) .*?fmt:(?P<format>\w+) .*?"
     r"sar:(?P<sar>\d+/\d+) s:(?P<width>\d+)x(?P<height>\d+) "
 )
+_PACKET = re.compile(r"demuxer -> .*?type:video pkt_pts:(\S+) .*?pkt_dts:(-?\w+) .*?duration:(\d+) ")
 _COLOURS = re.compile(r"color_range:\S+ color_space:(\S+) color_primaries:\S+ color_trc:(\S+)")
 _SUMS = re.compile(r"Input stream #0:\d+ \(video\): (\d+) packets read .*?; \d+ frames decoded; (\d+) decode errors")
 _REFUSED = re.compile(r"Error submitting packet to decoder|\] Decoding error: ")
@@ -297,9 +306,11 @@ class ProgramSource:
         self._read = Damage(missing=missing_bytes(path) if path else 0)
         self._program: Optional[Program] = None
         try:
+            if path and is_protected(path):
+                raise protected(name)
             self._head = b"" if path else _read_head(file)
             self._facts = self._describe_file()
-            self._stream = self._best_stream()
+            self._stream, self._choice = self._best_stream()
             check_size(name, self._stream.width, self._stream.height, max_pixels)
             self._colours = self._stream.colours
             self._first = self._begin()
@@ -309,7 +320,8 @@ class ProgramSource:
             if self._first is None:
                 raise self._nothing()
             stamp = self._first[0]
-            self._clock = Clock(stamp, self._rate(stamp), stamp.time_base)
+            self._clock = Clock(self._rate(stamp), stamp.time_base, "mp4" in self._facts.container)
+            self._first_time = self._place(stamp)
             self.info = self._describe(stamp)
         except BaseException:
             self.close()
@@ -323,15 +335,23 @@ class ProgramSource:
 
     def shown(self) -> Iterator[Shown]:
         """Yield every frame that can be decoded; then raise ClipError where some could not."""
-        item, self._first = self._first, None
-        while item is not None:
-            stamp, pixels = item
-            self._read.decoded += 1
-            time, duration = self._clock.place(stamp)
-            yield Shown(time, duration, lambda pixels=pixels: self._to_rgb(pixels))  # type: ignore[misc]
-            item = self._next()
+        yield from until_next(self._pixels(), self._clock.rest)
         self._end()
         self._read.complain(self._name)
+
+    def _pixels(self) -> Iterator[tuple[Fraction, Callable[[], np.ndarray]]]:
+        item, self._first = self._first, None
+        while item is not None:
+            self._read.decoded += 1
+            time = self._place(item[0]) if self._read.decoded > 1 else self._first_time
+            yield time, partial(self._to_rgb, item[1])
+            item = self._next()
+
+    def _place(self, stamp: _Stamp) -> Fraction:
+        """Return when a frame is shown."""
+        while self._packets:
+            self._clock.packet(*self._packets.popleft())
+        return self._clock.place(stamp.pts)
 
     # --- Opening ------------------------------------------------------------------------------------------------------
 
@@ -344,13 +364,17 @@ class ProgramSource:
             raise ClipError(f"{self._name} is no video, or none that can be read", READABLE)
         return facts
 
-    def _best_stream(self) -> StreamFacts:
-        """Return the video stream with the most pixels, the first of several such."""
-        videos = self._facts.videos
-        if not videos:
-            what = "sound and no video" if self._facts.audio else "no video"
-            raise ClipError(f"{self._name} holds {what}", READABLE)
-        return max(videos, key=lambda stream: stream.width * stream.height)
+    def _best_stream(self) -> tuple[StreamFacts, str]:
+        """Return the stream that is the clip, and a note on the choice."""
+        streams = {stream.index: stream for stream in self._facts.videos}
+        tracks = [
+            VideoTrack(
+                stream.index, stream.width, stream.height, stream.purposes, int(stream.still), stream.codec != "none"
+            )
+            for stream in streams.values()
+        ]
+        index, note = choose_track(self._name, tracks, bool(self._facts.audio))
+        return streams[index], note
 
     def _nothing(self) -> ClipError:
         self._end()
@@ -364,6 +388,7 @@ class ProgramSource:
             self._program.close()
         self._stamps: SimpleQueue[Optional[_Stamp]] = SimpleQueue()
         self._errors: deque[str] = deque(maxlen=20)
+        self._packets: deque[tuple[Optional[int], Optional[int], int]] = deque()
         self._refused = self._before_first = self._incomplete = 0
         self._said = self._colours
         self._size: Optional[tuple[int, int]] = None
@@ -415,12 +440,12 @@ class ProgramSource:
         return abs(stamp.rate / average - 1) > Fraction(1, 100)
 
     def _describe(self, stamp: _Stamp) -> ClipInfo:
-        stream, videos = self._stream, self._facts.videos
+        stream = self._stream
         transfer = self._colours[1]
         degrees = round(stream.turn / 90) % 4 * 90
         notes = []
-        if len(videos) > 1:
-            notes.append(f"stream {stream.index}, the largest of {len(videos)} with video")
+        if self._choice:
+            notes.append(self._choice)
         if degrees:
             notes.append(f"turned by {degrees}°{' or mirrored' * (degrees == 180)} as its header says")
         if transfer != "sdr":
@@ -456,6 +481,11 @@ class ProgramSource:
                 "[info]  "
             ):  # what the file says of itself, in its own words
                 continue
+            # Its threads cut into each other's lines: this may stand in one line with what is looked for below.
+            if found := _PACKET.search(line):
+                pts, dts = (int(stamp) if stamp.lstrip("-").isdigit() else None for stamp in found.groups()[:2])
+                if pts is None or pts >= 0:  # what an edit list leaves out lies before zero
+                    self._packets.append((pts, dts, int(found[3])))
             if found := _FRAME.search(line):
                 self._stamps.put(_stamp(found, time_base, rate))
             elif found := _RATE.search(line):
@@ -476,7 +506,7 @@ class ProgramSource:
             elif found := _LEVELLED.match(line):
                 self._errors.append(found["text"])
                 if "Error during demuxing" in line:
-                    self._read.broken = found["text"]
+                    self._read.broken = in_words(found["text"])
         self._stamps.put(None)
 
     def _next(self) -> Optional[tuple[_Stamp, np.ndarray]]:
@@ -501,7 +531,7 @@ class ProgramSource:
         self._read.damaged = self._refused - self._before_first
         self._read.incomplete = self._incomplete
         if code and not self._read.reason():
-            self._read.broken = self._errors[-1] if self._errors else f"ffmpeg ended with {code}"
+            self._read.broken = in_words(self._errors[-1]) if self._errors else f"ffmpeg ended with {code}"
 
     def _to_rgb(self, pixels: np.ndarray) -> np.ndarray:
         return pixels if self._colours[1] == "sdr" else to_sdr(pixels, self._colours[1])
