@@ -324,6 +324,14 @@ def test_pipes_and_devices_are_written_to_as_they_are(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_result_never_replaces_a_clip_of_the_same_run(tmp_path):
+    clip("a.mp4")
+    clip("a_depth.mp4")  # of somebody else
+    for output in (None, "."):
+        with pytest.raises(UsageError, match=r"the result of a\.mp4 would replace the clip a_depth\.mp4"):
+            plan_outputs(find_clips(["a.mp4", "a_depth.mp4"]), ["mp4"], output)
+
+
 def test_clips_of_one_name_are_told_apart_by_suffix_and_folder(tmp_path):
     for name in ("x/a.mp4", "x/a.mkv", "x/b.mp4", "y/b.mp4"):
         clip(name)
