@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from depthcli.nets.any_size import AnySizeClipGraphs, AnySizeGraph
 
 # To be raised with every change of the networks or of the way they are converted that changes the files.
-GRAPH_VERSION = 2
+GRAPH_VERSION = 3
 _POSITIONS = "positions.npy"
 _KEPT_GRIDS = 16
 

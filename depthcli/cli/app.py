@@ -25,7 +25,7 @@ from depthcli.cli import models, neuron
 from depthcli.cli import video as video_command
 from depthcli.cli.report import say, say_error
 from depthcli.cli.streams import prepare_streams
-from depthcli.errors import INTERRUPTED, DepthError, UsageError, first_line
+from depthcli.errors import INTERRUPTED, DepthError, EngineError, UsageError, first_line
 from depthcli.version import __version__
 
 
@@ -43,6 +43,10 @@ class _Border(TyperGroup):
         except OSError as error:
             say(f"error: {_system_error(error)}")
             raise typer.Exit(1) from error
+        except (ImportError, MemoryError) as error:  # a limit of memory stops the loader of libraries as well
+            reason = "not enough memory" if isinstance(error, MemoryError) else f"a package does not load: {error}"
+            say(f"error: {reason} (see the limits with ulimit -a, or install the package again)")
+            raise typer.Exit(EngineError.exit_code) from error
         except KeyboardInterrupt:
             say("interrupted")
             raise typer.Exit(INTERRUPTED) from None

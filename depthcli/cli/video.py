@@ -136,6 +136,7 @@ def video(
     offline: opt.Offline = False,
     trust_checkpoint: opt.TrustCheckpoint = False,
     input_size: opt.InputSize = None,
+    panorama: opt.Panorama = False,
     device: opt.Device = "auto",
     backend: opt.BackendName = "auto",
     precision: opt.Precision = "auto",
@@ -181,7 +182,7 @@ def video(
     engine = EngineChoice(
         backend, device, precision, artifacts=artifacts, shape_policy=shape_policy, allow_standin=allow_standin
     )
-    clip_choice = ClipChoice(steady, exact, input_size, engine, batch)
+    clip_choice = ClipChoice(steady, exact, input_size, engine, batch, panorama)
     selection = Selection(_seconds(start), _seconds(end), _rate(fps), stride, max_frames)
     streams = is_stream(output)
     left_out: list[str] = []
@@ -199,6 +200,7 @@ def video(
         "checkpoint": checkpoint and checkpoint.name,
         "max-depth": max_depth,
         "input-size": input_size,
+        "panorama": panorama or None,
         "backend": backend,
         "precision": precision,
         "shape-policy": shape_policy if shape_policy != "strict" else None,

@@ -146,11 +146,12 @@ class Program:
 # --- What ffmpeg says of a file ---------------------------------------------------------------------------------------
 
 _STREAM = re.compile(
-    r"\[info\]   (?:  )?Stream #0:(?P<index>\d+)\S*?(?:\((?P<language>\w+)\))?: (?P<kind>Video|Audio): (?P<what>.*)"
+    r"\[info\]   Stream #0:(?P<index>\d+)\S*?(?:\((?P<language>\w+)\))?: (?P<kind>Video|Audio): (?P<what>.*)"
 )
 _SIZE = re.compile(r", (\d+)x(\d+)(?=[ ,]|$)")
 _FORMAT = re.compile(r", (\w+)(?:\(([^()]*)\))?$")
 _PURPOSE = re.compile(r" \(([a-z ]+)\)(?=(?: \([a-z ]+\))*$)")
+_STILL = ", 1 fps, 1 tbr, 1 tbn"  # how the still picture in front of an AVIF sequence is listed
 _FPS = re.compile(r", ([\d.]+)(k?) fps")
 _TURN = re.compile(r"\[info\] +display ?matrix: rotation of (-?[\d.]+) degrees", re.IGNORECASE)
 _DURATION = re.compile(r"\[info\]   Duration: (\d+):(\d+):(\d+\.\d+)")
@@ -171,6 +172,7 @@ class StreamFacts:
     rate: Optional[Fraction] = None
     turn: float = 0
     purposes: frozenset[str] = frozenset()
+    still: bool = False
 
     @property
     def colours(self) -> tuple[bool, str]:
@@ -239,8 +241,7 @@ def _file_facts(lines: Iterator[str]) -> Optional[FileFacts]:
             hours, minutes, seconds = found.groups()
             facts.duration = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
         elif found := _STREAM.match(line):
-            if all(stream.index != int(found["index"]) for stream in facts.streams):  # listed in a group, and again
-                facts.streams.append(_stream_facts(found))
+            facts.streams.append(_stream_facts(found))
         elif (found := _TURN.match(line)) and facts.streams:
             facts.streams[-1].turn = -float(found[1]) % 360
     return facts
@@ -254,6 +255,7 @@ def _stream_facts(found: re.Match[str]) -> StreamFacts:
         facts.width, facts.height = int(size[1]), int(size[2])
         if pixels := _FORMAT.search(what[: size.start()]):
             facts.pixel_format, facts.tags = pixels[1], tuple((pixels[2] or "").split(", "))
+        facts.still = _STILL in what
         if (rate := _FPS.search(what)) and float(rate[1]):
             facts.rate = exact_rate(Fraction(rate[1]) * (1000 if rate[2] else 1))
     return facts
@@ -366,7 +368,9 @@ class ProgramSource:
         """Return the stream that is the clip, and a note on the choice."""
         streams = {stream.index: stream for stream in self._facts.videos}
         tracks = [
-            VideoTrack(stream.index, stream.width, stream.height, stream.purposes, decodable=stream.codec != "none")
+            VideoTrack(
+                stream.index, stream.width, stream.height, stream.purposes, int(stream.still), stream.codec != "none"
+            )
             for stream in streams.values()
         ]
         index, note = choose_track(self._name, tracks, bool(self._facts.audio))
