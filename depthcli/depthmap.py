@@ -5,6 +5,7 @@ Numpy only. Arrays inside a DepthMap are read-only: a value does not change afte
 
 from __future__ import annotations
 
+import copy
 import enum
 import math
 from collections.abc import Mapping
@@ -12,6 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+# Full panoramas are 2:1, but for a few rows or columns that a program cut off.
+_PANORAMA_SLACK = 0.1
 
 
 class DepthKind(str, enum.Enum):
@@ -52,7 +56,8 @@ class Origin:
 
     model: the zoo row's name ("vits"); model_title: its full name; sha256: of the weights file, empty where unknown.
     licence: of the weights. engine: engine, version, device and precision. input_size: (width, height) the network saw.
-    source: name of the picture, never an absolute path.
+    source: name of the picture, never an absolute path. source_sha256: of the picture's file, empty where unknown.
+    panorama: its left and right edges were joined.
     """
 
     model: str = ""
@@ -62,6 +67,15 @@ class Origin:
     engine: str = ""
     input_size: tuple[int, int] = (0, 0)
     source: str = ""
+    source_sha256: str = ""
+    panorama: bool = False
+
+    def warnings(self, size: tuple[int, int]) -> tuple[str, ...]:
+        """Return a warning if edges were joined that need not belong together. size: (width, height) of the picture."""
+        ratio = size[0] / size[1]
+        if not self.panorama or abs(ratio - 2) <= _PANORAMA_SLACK:
+            return ()
+        return (f"--panorama joins the left and right edges, but the sides are {ratio:.3g}:1 and not 2:1",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +94,8 @@ class DepthMap:
     range: tuple[float, float] = field(init=False)
 
     def __post_init__(self) -> None:
-        values = np.asarray(self.values, dtype=np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is refused below
+            values = np.asarray(self.values, dtype=np.float32)
         if values.ndim != 2 or not values.size:
             raise ValueError(f"a depth map is (H, W) with at least one pixel, not {values.shape}")
         lo, hi = float(values.min()), float(values.max())  # NaN where there is one
@@ -98,6 +113,12 @@ class DepthMap:
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels."""
         return self.values.shape[1], self.values.shape[0]
+
+    def with_origin(self, origin: Origin) -> DepthMap:
+        """Return the same map with another origin; its values are shared and not looked at again."""
+        other = copy.copy(self)
+        object.__setattr__(other, "origin", origin)
+        return other
 
 
 def describe(depth: DepthMap) -> dict[str, Any]:
@@ -120,6 +141,8 @@ def describe(depth: DepthMap) -> dict[str, Any]:
         "engine": origin.engine,
         "model_size": list(origin.input_size),
         "source": origin.source,
+        "source_sha256": origin.source_sha256,
+        "panorama": origin.panorama,
     }
 
 
@@ -138,5 +161,7 @@ def from_description(values: np.ndarray, facts: Mapping[str, Any]) -> DepthMap:
             engine=facts.get("engine", ""),
             input_size=(int(width), int(height)),
             source=facts.get("source", ""),
+            source_sha256=facts.get("source_sha256", ""),
+            panorama=bool(facts.get("panorama")),
         ),
     )

@@ -15,7 +15,7 @@ from depthcli.backends import COMPILED, Backend, check_choice, open_backend, tar
 from depthcli.backends import EngineChoice as EngineChoice  # for the command line, which knows no engine
 from depthcli.backends.artifact import by_height, find_artifacts, origin_of, select_artifacts, stretch_of
 from depthcli.depthmap import DepthMap, Origin
-from depthcli.errors import CheckpointError, PictureError, UsageError
+from depthcli.errors import CheckpointError, DeviceLostError, PictureError, UsageError
 from depthcli.io.images import Picture, read_picture
 from depthcli.memory import check_picture, free_memory
 from depthcli.postprocess import to_depth_map
@@ -43,6 +43,11 @@ class ModelChoice:
     max_depth: Optional[float] = None
     offline: bool = False
     trust: bool = False
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether nothing was said about which model."""
+        return self.encoder == "auto" and not (self.model or self.metric or self.checkpoint)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +78,14 @@ def resolve_model(
     else:
         weights = weight_files.obtain(row, checkpoint=checkpoint, offline=choice.offline, talk=talk)
     return (row if choice.max_depth is None else with_max_depth(row, choice.max_depth)), weights
+
+
+def known_model(choice: ModelChoice) -> tuple[str, str]:
+    """Return the row's name and the sha256 of the weights that a choice names; empty where it names none."""
+    row, checkpoint = _named(choice)
+    # Any row will do to find a file that was named.
+    file = None if checkpoint is None else weight_files.find(row or find_row("vits"), checkpoint)
+    return row.name if row else "", file.sha256 if file else ""
 
 
 def _row_and_checkpoint(choice: ModelChoice, talk: Talk) -> tuple[ModelRow | None, Path | None]:
@@ -143,7 +156,8 @@ class DepthEstimator:
 
     model: a zoo row's name, the path of a checkpoint, or "auto". input_size: length of the network input's shorter side
     in pixels; None takes the model's own. device, backend, precision, calibration, artifacts, shape_policy,
-    allow_standin: as in EngineChoice. talk: takes one line at a time about downloads and fallbacks.
+    allow_standin: as in EngineChoice. panorama: the pictures go on from the right edge to the left one, and so does
+    their depth. talk: takes one line at a time about downloads and fallbacks.
     """
 
     def __init__(
@@ -158,6 +172,7 @@ class DepthEstimator:
         artifacts: Optional[Path] = None,
         shape_policy: str = "strict",
         allow_standin: bool = False,
+        panorama: bool = False,
         talk: Talk = lambda line: None,
     ) -> None:
         choice = model if isinstance(model, ModelChoice) else ModelChoice(model=None if model == "auto" else model)
@@ -170,7 +185,9 @@ class DepthEstimator:
         self.row, self.weights = resolve_compiled(choice, engine) if compiled else resolve_model(choice, talk)
         if input_size is not None:
             self.row = replace(self.row, input_size=input_size)
+        self._panorama = panorama
         self._running = threading.Lock()
+        self._proven = False  # whether an answer had any depth in it
         self._backend: Backend = open_backend(self.row, self.weights, engine, choice.trust, talk)
 
     @property
@@ -209,7 +226,7 @@ class DepthEstimator:
         """Return the input plan of a picture. Raises PictureError where it cannot fit into the memory."""
         height, width = picture.rgb.shape[:2]
         check_picture((width, height), free_memory())
-        plan = self._backend.fit(plan_input(width, height, self.row.input_size))
+        plan = self._backend.fit(plan_input(width, height, self.row.input_size, self._panorama))
         self._backend.check(plan, 1)
         return plan
 
@@ -224,7 +241,8 @@ class DepthEstimator:
     def prepare(self, picture: Picture) -> Prepared:
         """Return the picture with the network's input made of it. Raises as `plan` does."""
         plan = self.plan(picture)
-        wanted = plan_input(*plan.picture_size, self.row.input_size)
+        wanted = plan_input(*plan.picture_size, self.row.input_size, self._panorama)
+        picture = replace(picture, notes=(*picture.notes, *plan.notes))
         if plan != wanted:
             sizes = f"{by_height(plan.input_size)} instead of {by_height(wanted.input_size)}"
             note = f"network input {sizes}, stretched by {100 * stretch_of(plan):.1f} %"
@@ -232,7 +250,33 @@ class DepthEstimator:
         return Prepared(picture, plan, to_network_input(picture.rgb, plan))
 
     def run(self, batch: Sequence[Prepared]) -> Sequence[np.ndarray]:
-        """Return the network's answers, (H, W) float32 each, for pictures of one input size, or see `mixes_sizes`."""
+        """Return the network's answers, (H, W) float32 each, for pictures of one input size, or see `mixes_sizes`.
+
+        Raises DeviceLostError where the network answers alike for everything, as with broken weights.
+        """
+        answers = self._run(batch)
+        if not self._proven:
+            self._prove(batch[0].image, answers[0])
+        return answers
+
+    def _prove(self, image: np.ndarray, answer: np.ndarray) -> None:
+        """Raise DeviceLostError where an answer is flat, and another one to a picture full of detail is flat too.
+
+        The first alone may be right, as for a black picture, a wall or the sky.
+        """
+        if answer.size > 1 and np.ptp(answer) == 0:
+            probe = np.random.default_rng(0).standard_normal(image.shape).astype(np.float32)
+            probe += np.linspace(-2, 2, image.shape[1], dtype=np.float32)[:, None]
+            with self._running:
+                answer = self._backend.run({"image": probe[None]})["depth"]
+            if not np.ptp(answer):
+                raise DeviceLostError(
+                    f"{self.row.name} answers the same for every pixel of every picture, through {self.engine}",
+                    "fetch the weights again, or try another --backend",
+                )
+        self._proven = True
+
+    def _run(self, batch: Sequence[Prepared]) -> Sequence[np.ndarray]:
         if self.mixes_sizes:
             for item in batch:
                 self._backend.check(item.plan, 1)
@@ -270,15 +314,20 @@ class DepthEstimator:
             engine=self.engine,
             input_size=plan.input_size,
             source=Path(picture.name).name,
+            panorama=plan.wrapped > 0,
         )
 
 
 def open_estimator(
-    model: ModelChoice, engine: EngineChoice, input_size: Optional[int] = None, talk: Talk = lambda line: None
+    model: ModelChoice,
+    engine: EngineChoice,
+    input_size: Optional[int] = None,
+    talk: Talk = lambda line: None,
+    panorama: bool = False,
 ) -> DepthEstimator:
     """Return the estimator for what was said about the model and the engine. Errors as DepthEstimator."""
     said = {field.name: getattr(engine, field.name) for field in fields(engine)}
-    return DepthEstimator(model, input_size=input_size, talk=talk, **said)
+    return DepthEstimator(model, input_size=input_size, panorama=panorama, talk=talk, **said)
 
 
 def open_picture(picture: AnyPicture) -> Picture:

@@ -77,6 +77,16 @@ PredOnly = Annotated[
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]
+Naming = Annotated[
+    Optional[str],
+    typer.Option(
+        "--name",
+        metavar="TEMPLATE",
+        help='Call the results so, with {stem}, {name} and {parent} (folder) of the picture, and {format}: "{stem}" '
+        "gives IMG_1.png. Default: {stem}_depth and what tells the format.",
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
 IfExists = Annotated[
     str,
     typer.Option(help="When all files of a picture are there: skip, overwrite or error.", rich_help_panel=OUTPUT_PANEL),
@@ -87,6 +97,14 @@ InputSize = Annotated[
     typer.Option(
         help="Shorter side of the network's input in pixels, rounded to a multiple of 14. Default: the model's own "
         "(518; tiny less). More shows finer detail and takes more time and memory.",
+        rich_help_panel=RUN_PANEL,
+    ),
+]
+Panorama = Annotated[
+    bool,
+    typer.Option(
+        "--panorama",
+        help="For whole panoramas (equirectangular, 2:1): join the left and right edges, so that no seam shows.",
         rich_help_panel=RUN_PANEL,
     ),
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +20,9 @@ from PIL.PngImagePlugin import PngImageFile
 
 from depthcli import colormap as colors
 from depthcli.depthmap import DepthKind, DepthMap, describe, from_description
-from depthcli.errors import OutputError
+from depthcli.errors import DepthError, OutputError
+from depthcli.io.arrays import check_pixels, memory_errors, open_npz
+from depthcli.io.images import MAX_PIXELS
 from depthcli.version import __version__
 
 SCHEMA = "depthcli/1"
@@ -33,6 +36,9 @@ SIDE_GAP = 50  # white pixels between photo and depth, as in the official script
 _COLOR_PACKING = (4, zlib.Z_DEFAULT_STRATEGY)
 _GRAY8_PACKING = (1, zlib.Z_RLE)
 _GRAY16_PACKING = (2, zlib.Z_DEFAULT_STRATEGY)
+_PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"\0\0\0\0IEND\xaeB\x60\x82"
+_MOST_UNPACKED = 1032  # bytes that Deflate makes of one
 _BAND_BYTES = 1 << 19  # of a picture, packed at a time: what stays in the processor's cache
 
 
@@ -45,7 +51,8 @@ def write_arrays(values: np.ndarray, facts: Mapping[str, Any], target: IO[bytes]
     """Write the two arrays of an NPZ: values (H, W) float32, and facts as JSON."""
     whole = io.BytesIO()  # a zip file that meets a full disk in its middle complains once more when it is collected
     np.savez(whole, depth=values, meta=np.array(json.dumps(facts)))
-    target.write(whole.getbuffer())
+    with whole.getbuffer() as content:  # given back also where the disk is full
+        target.write(content)
 
 
 def write_color(depth: DepthMap, target: IO[bytes], colormap: str = colors.DEFAULT_COLORMAP) -> None:
@@ -93,13 +100,16 @@ def clamped_pixels(depth: DepthMap) -> int:
 def read_depth(path: Path | str) -> DepthMap:
     """Return the depth map that one of the writers above wrote, to the precision of its codes.
 
-    Raises OutputError for a file that is not ours or not whole.
+    Raises OutputError for a file that is not ours or not whole, PictureError for a map that is too large.
     """
     path = Path(path)
     try:
-        values, facts = _read_npz(path) if path.suffix.lower() == ".npz" else _read_png(path)
-        return from_description(values, facts)
-    except OutputError:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise OutputError(f"{path} is not a file")
+        with memory_errors(path), np.errstate(all="ignore"):
+            values, facts = _read_npz(path) if path.suffix.lower() == ".npz" else _read_png(path)
+            return from_description(values, facts)
+    except DepthError:
         raise
     except FileNotFoundError as error:
         raise OutputError(f"{path} does not exist") from error
@@ -108,25 +118,41 @@ def read_depth(path: Path | str) -> DepthMap:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """Return the JSON block of one of our PNG files without decoding the pixels; empty for any other file."""
+    """Return the JSON block of one of our PNG or NPZ files without reading the map; empty for any other file."""
     try:
         with path.open("rb") as stream:
-            return _facts_of(PngImageFile(stream))
+            if path.suffix.lower() != ".npz":
+                return _facts_of(PngImageFile(stream))
+            with np.load(stream, allow_pickle=False) as arrays:
+                return _facts_in(str(arrays["meta"]))
     except Exception:  # whatever a stranger's file holds, it is not ours
         return {}
 
 
+def is_cut_short(path: Path) -> bool:
+    """Return whether a file begins as ours do and lacks its end, as a copy that was interrupted. Raises OSError."""
+    with path.open("rb") as stream:
+        head = stream.read(64)
+        if head.startswith(_PNG_HEAD):
+            stream.seek(-min(len(_PNG_END), len(head)), 2)
+            return stream.read() != _PNG_END
+    return head.startswith(b"PK") and b"depth.npy" in head and not zipfile.is_zipfile(path)
+
+
 def _facts_of(image: PngImageFile) -> dict[str, Any]:
-    facts = json.loads(image.info.get(TEXT_KEY, "{}"))
+    return _facts_in(image.info.get(TEXT_KEY, "{}"))
+
+
+def _facts_in(text: str) -> dict[str, Any]:
+    facts = json.loads(text)
     return facts if isinstance(facts, dict) and facts.get("schema") == SCHEMA else {}
 
 
 def _read_npz(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    # Opened here, not by numpy, which leaves a broken file open.
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        if "depth" not in arrays or "meta" not in arrays:
+    with path.open("rb") as stream, open_npz(stream) as arrays:
+        if not {"depth", "meta"} <= set(arrays.names):
             raise OutputError(f"{path} was not written by depthcli: it lacks `depth` or `meta`")
-        return arrays["depth"], json.loads(str(arrays["meta"]))
+        return arrays.numbers("depth"), json.loads(arrays.text("meta"))
 
 
 def _read_png(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
@@ -138,6 +164,8 @@ def _read_png(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
             raise OutputError(
                 f"{path} does not say what its numbers mean", "only files that depthcli wrote can be read back"
             )
+        check_pixels(*image.size, most=2 * MAX_PIXELS + SIDE_GAP * image.size[1])  # beside a photo it is twice as wide
+        check_claim(image, path.stat().st_size)
         image.load()  # or numpy 1.22 hides that a file is cut short
         stored = np.asarray(image)
     encoding = facts["encoding"]
@@ -150,6 +178,16 @@ def _read_png(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         t = 1 - t
     lo, hi = encoding["lo"], encoding["hi"]
     return (lo + t * (hi - lo)).astype(np.float32), facts
+
+
+def check_claim(image: PngImageFile, size: int) -> None:
+    """Raise ValueError if a file of `size` bytes cannot hold the pixels that its header claims.
+
+    For pictures of at least 8 bits: a damaged header can ask for gigabytes.
+    """
+    width, height = image.size
+    if width * height * len(image.getbands()) > _MOST_UNPACKED * size:
+        raise ValueError(f"its header claims {width}x{height} pixels, more than its {size} bytes can hold")
 
 
 def _codes(depth: DepthMap, colormap: str | None = None, scale: int = 255, offset: float = 0.5) -> dict[str, Any]:
@@ -185,7 +223,7 @@ def write_png(pixels: np.ndarray, target: IO[bytes], texts: Mapping[str, str]) -
     """
     color, bits = pixels.ndim == 3, 8 * pixels.itemsize
     level, strategy = _COLOR_PACKING if color else _GRAY8_PACKING if bits == 8 else _GRAY16_PACKING
-    target.write(b"\x89PNG\r\n\x1a\n")
+    target.write(_PNG_HEAD)
     _write_chunk(target, b"IHDR", struct.pack(">2I5B", *pixels.shape[1::-1], bits, 2 if color else 0, 0, 0, 0))
     for key, text in texts.items():
         _write_chunk(target, b"iTXt", key.encode() + b"\0\0\0\0\0" + text.encode())  # not compressed, no language
