@@ -181,6 +181,7 @@ def test_what_an_edit_list_leaves_out_is_neither_shown_nor_missed(tmp_path: Path
     path = make_clip(
         tmp_path / "a.mp4", 24, options={"bf": between, "g": "6"}, pixel_format="yuv420p", rate=Fraction(25)
     )
+    whole = read(path)[1]
     data = bytearray(path.read_bytes())
     scale = int.from_bytes(data[(at := data.index(b"mvhd")) + 16 : at + 20], "big")
     unit = int.from_bytes(data[(at := data.index(b"mdhd")) + 16 : at + 20], "big")
@@ -189,7 +190,7 @@ def test_what_an_edit_list_leaves_out_is_neither_shown_nor_missed(tmp_path: Path
     data[at : at + 8] = struct.pack(">2I", 10 * scale // 25, begin)
     path.write_bytes(bytes(data))
     _, frames = read(path)
-    assert [number(frame.rgb) for frame in frames] == list(range(7, 17))
+    assert all(np.array_equal(frame.rgb, meant.rgb) for frame, meant in zip(frames, whole[7:17]))
     assert [frame.time for frame in frames] == [Fraction(index, 25) for index in range(10)]
     assert float(frames[-1].duration) == pytest.approx(1 / 25, abs=0.001)
 
