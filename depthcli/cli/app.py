@@ -26,6 +26,7 @@ from depthcli.cli import video as video_command
 from depthcli.cli.report import say, say_error
 from depthcli.cli.streams import prepare_streams
 from depthcli.errors import INTERRUPTED, DepthError, EngineError, UsageError, first_line
+from depthcli.io.quiet import own_descriptor_2
 from depthcli.version import __version__
 
 
@@ -145,6 +146,7 @@ def main() -> None:
     """
     # Looking for cycles among what imports leave behind costs torch's import a sixth of its time, and finds none.
     gc.set_threshold(100_000, *gc.get_threshold()[1:])
+    own_descriptor_2()
     try:
         run()
     except OSError as error:  # where not even the version or a help can be printed
