@@ -27,7 +27,7 @@ from depthcli.jobs.manifest import Manifest
 _SUFFIXES = tuple({row.suffix for row in FORMATS.values()})  # which clips have none of
 _REPLACE = "--if-exists overwrite replaces it"
 # Options in `settings` that change a result; which model it is, is told by its name and its weights.
-_SHAPING = ("max-depth", "input-size", "precision", "shape-policy", "colormap")
+_SHAPING = ("max-depth", "input-size", "panorama", "precision", "shape-policy", "colormap")
 
 
 class Source:
