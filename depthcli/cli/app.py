@@ -133,8 +133,6 @@ def _system_error(error: OSError) -> str:
 
 
 def _unexpected(error: Exception) -> str:
-    if isinstance(error, MemoryError):
-        return "not enough memory (use a smaller --input-size or close other programs)"
     place = f"set {DEBUG_VARIABLE}=1 to see where, and please report it"
     return f"unexpected {type(error).__name__}: {first_line(error)} ({place})"
 
