@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
 from depthcli.errors import INTERRUPTED, SOME_FAILED, DepthError
+from depthcli.io.quiet import terminal
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
 
 if TYPE_CHECKING:
@@ -86,8 +87,11 @@ class Report:
     def fail(self, error: DepthError) -> None:
         """Take note of an error that ends the job."""
         self.counts[FAILED] += 1
-        self.failures.append(Result("the job", (), FAILED, error=str(error), code=error.exit_code))
+        result = Result("the job", (), FAILED, error=str(error), code=error.exit_code)
+        self.failures.append(result)
         self._stderr(f"error: {error}")
+        if self._json:
+            self._stdout(result.to_json())
 
     def finish(self, interrupted: bool = False) -> None:
         """Say the last word: counts, and the failures once more where they have scrolled away."""
@@ -252,7 +256,7 @@ def stop_signals(quiet: bool, unit: str = "file") -> Iterator[Stop]:
             raise KeyboardInterrupt
         stop.asked = True
         if not quiet:  # not printed: the signal may have come in the middle of another print
-            os.write(2, f"stopping after the {unit} at hand; once more stops at once\n".encode())
+            os.write(terminal(), f"stopping after the {unit} at hand; once more stops at once\n".encode())
 
     wanted = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, ask) for number in wanted}

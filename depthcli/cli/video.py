@@ -3,7 +3,7 @@
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
 import re
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -225,6 +225,8 @@ def video(
 
     def load() -> "ClipEstimator":
         if not opened:
+            if manifest is not None:
+                manifest.check()
             stop.at_once = True  # a download need not be finished first
             opened.append(open_clip_estimator(choice, clip_choice, report.warn))
             stop.at_once = False
@@ -259,7 +261,11 @@ def video(
                             if manifest is not None and event.status != "skipped":
                                 manifest.add(event)
             except DiskFullError as error:
-                report.add(Result(job.name, tuple(map(str, job.paths)), FAILED, error=str(error), code=error.exit_code))
+                failed = Result(job.name, tuple(map(str, job.paths)), FAILED, error=str(error), code=error.exit_code)
+                report.add(failed)
+                with suppress(OutputError):  # a line may fit where a film does not
+                    if manifest is not None:
+                        manifest.add(failed)
                 break
         report.clear()
         for estimator in opened:

@@ -65,6 +65,7 @@ from tests.io.test_video import (  # noqa: F401
     test_the_default_stream_comes_before_a_larger_one,
     test_the_file_is_closed,
     test_times_begin_with_the_first_frame_that_is_shown,
+    test_what_an_edit_list_leaves_out_is_neither_shown_nor_missed,
     test_what_cannot_be_opened_says_why,
     test_what_names_no_matrix_is_bt601_when_small_and_bt709_when_hd,
     test_y4m_says_its_size_and_rate_itself,
