@@ -455,11 +455,9 @@ def _write(
     extremes = spool.ended["min"], spool.ended["max"]
     show = Show(info.size, row, origin, (shown[0], shown[1]), job.colormap, extremes, job.said, spool.ended["damage"])
     timing = Timing.of(info, job.selection)
-    whole = job.selection.whole and not spool.ended["damage"]
-    sound = Path(job.source) if info.audio and whole and job.source != STDIN else None
-    lost: tuple[str, ...] = ()
-    if info.audio and job.selection.whole and sound is None:
-        lost = (f"the sound was left out, as the clip {'came on stdin' if job.source == STDIN else 'is damaged'}",)
+    on_disk = job.source != STDIN and not os.path.isdir(job.source)
+    source, whole = Path(job.source) if on_disk else None, job.selection.whole
+    lost = ("the sound was left out, as the clip came on stdin",) if info.audio and source is None else ()
     numbers = () if job.selection.fps is not None else info.numbers
     number_of = (lambda moment: numbers[round(moment * info.rate)]) if numbers else None
     needs_source = any(name == "side" for name, _ in job.outputs)
@@ -467,7 +465,7 @@ def _write(
     keep = spool.was_writing({"files": [(name, str(path), facts) for name, path, _, _, facts in orders]})
     with ExitStack() as stack:
         writers = {
-            order[0]: stack.enter_context(video_writer(*order, sound, info.pixel_aspect, made_of, number_of, keep))
+            order[0]: stack.enter_context(video_writer(*order, source, info.pixel_aspect, made_of, number_of, keep, whole))
             for order in orders
         }
         sources: Iterator[Optional[Frame]] = iter(lambda: None, 0)
@@ -492,7 +490,7 @@ def _write(
                 if name in pictures:
                     writer.write(pictures[name], frame.time, frame.duration)
                 else:
-                    writer.skip(frame.time)
+                    writer.skip(frame.time, frame.duration)
             done += 1
             yield Progress(info.name, WRITING, done, spool.ended["frames"])
             if stop():

@@ -323,7 +323,7 @@ def test_the_same_frames_give_the_same_bytes_on_one_core_as_on_all(tmp_path: Pat
         try:
             if cores and folder.name == "1":
                 os.sched_setaffinity(0, {min(cores)})
-            digests.add(hashlib.sha256(write(name, folder, 24, (320, 180), sound=source).read_bytes()).hexdigest())
+            digests.add(hashlib.sha256(write(name, folder, 24, (320, 180), source=source).read_bytes()).hexdigest())
         finally:
             if cores:
                 os.sched_setaffinity(0, cores)
@@ -392,7 +392,7 @@ def test_a_full_disk_is_known_as_such(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_sound_that_is_none_is_left_out_and_that_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("nothing")
-    path = write("mp4", tmp_path, sound=tmp_path / "a.txt")
+    path = write("mp4", tmp_path, source=tmp_path / "a.txt")
     assert sidecar(path)["video"]["notes"] == ["the sound cannot be read: it is in no file that can be"]
 
 

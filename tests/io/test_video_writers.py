@@ -195,7 +195,7 @@ def packets(path: Path) -> list[tuple[float, bytes]]:
 @pytest.mark.parametrize("name", FILES)
 def test_sound_is_copied_as_it_is_and_in_time(tmp_path: Path, name: str) -> None:
     source = make_clip(tmp_path / "a.mp4", 24, sound="aac")
-    path = write(name, tmp_path, 24, sound=source)
+    path = write(name, tmp_path, 24, source=source)
     before, after = packets(source), packets(path)
     assert [data for _, data in after] == [data for _, data in before]
     with open_clip(path) as clip:
@@ -205,7 +205,7 @@ def test_sound_is_copied_as_it_is_and_in_time(tmp_path: Path, name: str) -> None
 
 def test_sound_of_a_broadcast_is_put_into_the_form_that_files_have(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "a.ts", 24, sound="aac", container="mpegts")
-    with av.open(str(write("mp4", tmp_path, 24, sound=source))) as container:
+    with av.open(str(write("mp4", tmp_path, 24, source=source))) as container:
         assert sum(frame.samples for frame in container.decode(audio=0)) >= 24 / RATE * 48000
 
 
@@ -216,7 +216,7 @@ def test_the_offset_of_sound_against_frames_is_kept(tmp_path: Path) -> None:
     )
     with open_clip(source) as clip:
         timing = Timing.of(clip.info, Selection())
-    path = write("mp4", tmp_path, 10, timing=timing, sound=source)
+    path = write("mp4", tmp_path, 10, timing=timing, source=source)
     with open_clip(source) as before, open_clip(path) as after:
         gap = float(before.info.origin) - packets(source)[0][0]
         assert gap == pytest.approx(0.5, abs=0.06)
@@ -225,7 +225,7 @@ def test_the_offset_of_sound_against_frames_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_source_without_sound_is_no_problem(tmp_path: Path, name: str) -> None:
-    path = write(name, tmp_path, sound=make_clip(tmp_path / "a.mp4", 6))
+    path = write(name, tmp_path, source=make_clip(tmp_path / "a.mp4", 6))
     with open_clip(path) as clip:
         assert not clip.info.audio
     assert sidecar(path)["video"]["notes"] == []
@@ -233,7 +233,7 @@ def test_a_source_without_sound_is_no_problem(tmp_path: Path, name: str) -> None
 
 def test_sound_that_a_container_cannot_hold_is_left_out_and_that_is_said(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "a.mkv", 6, sound="libopus")
-    path = write("prores", tmp_path, sound=source)
+    path = write("prores", tmp_path, source=source)
     assert sidecar(path)["video"]["notes"] == ["mov cannot hold opus sound, which was left out"]
     with open_clip(path) as clip:
         assert not clip.info.audio
@@ -297,7 +297,7 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
 def digests(folder: Path) -> dict[str, str]:
     source = make_clip(folder / "sound.mp4", 24, sound="aac")
     return {
-        name: hashlib.sha256(content(write(name, folder, 24, (320, 180), sound=source))).hexdigest()
+        name: hashlib.sha256(content(write(name, folder, 24, (320, 180), source=source))).hexdigest()
         for name in VIDEO_FORMATS
     }
 
