@@ -11,7 +11,6 @@ import json
 import mmap
 import os
 import shutil
-import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,14 +18,13 @@ from pathlib import Path
 
 import platformdirs
 
-from depthcli.io.atomic import HOST, is_alive
+from depthcli.io.atomic import is_abandoned, remove_partials, sync_file, temporary_folder
 
 # Graphs are as large as their weights in float32: 0.1 GB for vits, 0.4 for vitb, 1.3 for vitl, 5 for vitg.
 LIMIT_BYTES = 8_000_000_000
 FOLDER_VARIABLE = "DEPTHCLI_CACHE"
 _CONTENTS = "contents.json"
-_PARTIAL = ".part-"
-_MINE = f"{_PARTIAL}{HOST}-"
+_OLD_PARTIALS = ".part-*"  # as earlier versions named them
 
 
 @dataclass(frozen=True)
@@ -73,14 +71,11 @@ def new_entry(name: str) -> Iterator[Path]:
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(folder)
-    partial = Path(tempfile.mkdtemp(prefix=f"{_MINE}{os.getpid()}-", dir=folder))
-    try:
+    with temporary_folder(folder) as partial:
         yield partial
         contents = {path.name: _flush(path) for path in partial.iterdir()}
         (partial / _CONTENTS).write_text(json.dumps(contents), encoding="utf-8")
         _replace(partial, folder / name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     _prune(keep=name)
 
 
@@ -90,7 +85,7 @@ def entries() -> list[Entry]:
     with contextlib.suppress(OSError):
         for path in cache_folder().iterdir():
             with contextlib.suppress(OSError):
-                if not path.name.startswith(_PARTIAL):
+                if not path.name.startswith("."):
                     size = sum(file.stat().st_size for file in path.iterdir())
                     stamp = path / _CONTENTS
                     used = (stamp if stamp.exists() else path).stat().st_mtime
@@ -109,8 +104,7 @@ def clear() -> list[Entry]:
 
 def _flush(path: Path) -> str:
     """Bring a file to the disk, so that after a power cut no entry holds less than it says; return its checksum."""
-    with path.open("rb+") as stream:
-        os.fsync(stream.fileno())
+    sync_file(path)
     return _checksum(path)
 
 
@@ -134,12 +128,8 @@ def _replace(partial: Path, target: Path) -> None:
         if not target.is_dir():
             break
         # A folder is replaced in two steps; whoever has files of the old one open keeps them.
-        old = Path(tempfile.mkdtemp(prefix=f"{_MINE}{os.getpid()}-", dir=target.parent))
-        try:
-            with contextlib.suppress(OSError):
-                os.rename(target, old / "old")
-        finally:
-            shutil.rmtree(old, ignore_errors=True)
+        with temporary_folder(target.parent) as old, contextlib.suppress(OSError):
+            os.rename(target, old / "old")
     os.rename(partial, target)
 
 
@@ -152,8 +142,9 @@ def _prune(keep: str) -> None:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove what processes of this machine that are no more left unfinished."""
-    for path in folder.glob(f"{_MINE}*"):
-        pid = path.name[len(_MINE) :].partition("-")[0]
-        if pid.isdigit() and not is_alive(int(pid)):
-            shutil.rmtree(path, ignore_errors=True)
+    """Remove what processes that are no more left unfinished."""
+    remove_partials(folder)
+    for path in folder.glob(_OLD_PARTIALS):
+        with contextlib.suppress(OSError):
+            if is_abandoned(path):
+                shutil.rmtree(path)

@@ -73,11 +73,16 @@ def test_what_a_killed_process_left_is_removed_by_the_next(folder: Path) -> None
 
 def test_what_another_machine_has_begun_in_a_shared_folder_stays(folder: Path) -> None:
     store("a")
-    theirs = folder / ".part-another1234-999999-abc"
-    theirs.mkdir()
+    theirs = [folder / f".depthcli-{'0' * 24}-12345678.part", folder / ".part-another1234-999999-abc"]
+    for path in theirs:
+        path.mkdir()
     store("b")
     graph_cache.clear()
-    assert os.listdir(folder) == [theirs.name]
+    assert sorted(os.listdir(folder)) == [path.name for path in theirs]
+    for path in theirs:
+        os.utime(path, (0, 0))
+    store("b")
+    assert os.listdir(folder) == ["b"]
 
 
 def test_processes_that_make_one_entry_at_once_all_succeed(folder: Path) -> None:

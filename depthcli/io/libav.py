@@ -80,7 +80,9 @@ def open_container(av: Any, file: Readable) -> Any:
     """Return the open container of a file that stays open as long. Raises what PyAV raises."""
     # Not as `options`, which PyAV 15 hands to streams too, and crashes where these are found while reading.
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
-    return av.open(file, container_options=options, metadata_errors="replace", buffer_size=_READ_BYTES)
+    # Text that is not UTF-8 would fail a clip before PyAV 19, which no longer takes the option.
+    text = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+    return av.open(file, container_options=options, buffer_size=_READ_BYTES, **text)
 
 
 class LibavSource:
@@ -357,11 +359,11 @@ class _Turn:
 
 
 def _turn(frame: Any) -> _Turn:
-    for data in frame.side_data:
-        if "DISPLAYMATRIX" in str(data.type):
-            m = struct.unpack("=9i", bytes(data)[:36])
-            return _Turn((m[0], m[1], m[3], m[4]))
-    return _Turn((1, 0, 0, 1))
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return _Turn((1, 0, 0, 1))
+    m = struct.unpack("=9i", bytes(data)[:36])
+    return _Turn((m[0], m[1], m[3], m[4]))
 
 
 def _videos(container: Any) -> list[Any]:

@@ -551,6 +551,12 @@ def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
     assert len(read(name)[1]) == 2
 
 
+def test_tags_that_are_not_utf8_do_not_fail_a_clip(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "a.mkv", 3)
+    path.write_bytes(path.read_bytes().replace(b"Lavf", b"\xe9\xe9\xe9\xe9"))  # in the tag ENCODER
+    assert len(read(path)[1]) == 3
+
+
 def test_a_clip_that_claims_too_much_is_refused_before_decoding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import threading
 import time
 import weakref
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,7 +20,6 @@ from depthcli import read_depth
 from depthcli.depthmap import DepthMap, Origin
 from depthcli.errors import DiskFullError, EngineError, ModelError, OutputError, PictureError, UsageError
 from depthcli.estimator import Prepared
-from depthcli.io.atomic import atomic_path
 from depthcli.io.images import read_picture
 from depthcli.io.writers import OutputSpec
 from depthcli.jobs import folder
@@ -29,6 +30,7 @@ from depthcli.preprocess import plan_input
 from depthcli.weights import WeightsFile
 from depthcli.zoo import find_row
 from tests.conftest import broken, photo, tree
+from tests.faults import failing
 
 
 class Fake:
@@ -298,16 +300,16 @@ class TestEnding:
         assert go(fake, stop=lambda: True) == []
         assert (fake.loaded, reads, files()) == (0, [], [])
 
-    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
-    def test_a_full_disk_ends_the_job_and_leaves_no_partial_file(self):
-        fake = Fake()
-        full = partial_of(Path("out/b_depth.png"))
-        fake.at["b.png"] = lambda: full.symlink_to("/dev/full")
-        results = run_folder(job(), fake.load)
+    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+    def test_a_full_disk_ends_the_job_and_leaves_no_partial_file(self, monkeypatch, code):
+        monkeypatch.setattr(folder, "usable_cores", lambda: 2)  # one writer
+        fake, disk = Fake(), ExitStack()
+        outputs = Hooked(at={"b_depth.png": lambda: disk.enter_context(failing("write", code))})
+        results = run_folder(FolderJob(job().tasks, outputs), fake.load)
         assert next(results).input == "a.png"
-        with pytest.raises(DiskFullError, match=r"cannot write out/b_depth\.png: No space left on device"):
+        with disk, pytest.raises(DiskFullError, match=rf"cannot write out/b_depth\.png: {os.strerror(code)}"):
             list(results)
-        assert not list(Path("out").glob(".*")) and "b_depth.png" not in files()
+        assert not list(Path("out").glob(".*")) and files() == ["a_depth.png"]
         assert fake.closed == 1
 
     def test_a_folder_that_is_read_only_is_named_for_each_picture(self, as_nobody):
@@ -319,15 +321,18 @@ class TestEnding:
         Path("out").mkdir(mode=0o600)
         assert [r.status for r in go(Fake())] == ["failed"] * 4
 
-    def test_partial_files_of_killed_runs_are_removed_and_those_of_living_ones_are_not(self):
-        dead = subprocess.Popen([sys.executable, "-c", ""])
-        dead.wait()
-        killed, living = (partial_of(Path("out/a_depth.png"), pid) for pid in (dead.pid, os.getppid()))
-        elsewhere = Path("out/.a_depth.png.elsewhere-1.part")
-        for path in (killed, living, elsewhere):
-            path.touch()
+    def test_partial_files_of_killed_runs_are_removed_and_those_of_others_are_not(self):
+        script = (
+            "import os; from pathlib import Path; from depthcli.io.atomic import temporary_path\n"
+            "temporary_path(Path('out')).touch(); os._exit(1)"
+        )
+        Path("out").mkdir()
+        subprocess.run([sys.executable, "-c", script], check=False)
+        (killed,) = Path("out").iterdir()
+        elsewhere = Path(f"out/.depthcli-{'0' * 24}-12345678.part")
+        elsewhere.touch()
         go(Fake())
-        assert [path.exists() for path in (killed, living, elsewhere)] == [False, True, True]
+        assert [path.exists() for path in (killed, elsewhere)] == [False, True]
 
 
 class TestOverlap:
@@ -607,11 +612,3 @@ class TestManifest:
         path.write_bytes(path.read_bytes()[:40])
         done, failed = self.run()
         assert (done["status"], failed["status"]) == ("skipped", "failed")
-
-
-def partial_of(path: Path, pid: int | None = None) -> Path:
-    """Return the temporary name that a process, this one where none is given, writes a file under."""
-    with atomic_path(path) as partial:
-        partial.touch()
-    path.unlink()
-    return partial.with_name(partial.name.replace(str(os.getpid()), str(pid or os.getpid())))
