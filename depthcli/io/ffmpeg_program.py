@@ -144,13 +144,13 @@ class Program:
 # --- What ffmpeg says of a file ---------------------------------------------------------------------------------------
 
 _STREAM = re.compile(
-    r"\[info\]   Stream #0:(?P<index>\d+)\S*?(?:\((?P<language>\w+)\))?: (?P<kind>Video|Audio|Subtitle|Data|Attachment): (?P<what>.*)"
+    r"\[info\] (?P<grouped>  )?  Stream #0:(?P<index>\d+)\S*?(?:\((?P<language>\w+)\))?: (?P<kind>Video|Audio|Subtitle|Data|Attachment): (?P<what>.*)"
 )
 _SIZE = re.compile(r", (\d+)x(\d+)(?=[ ,]|$)")
 _FORMAT = re.compile(r", (\w+)(?:\(([^()]*)\))?$")
 _FPS = re.compile(r", ([\d.]+)(k?) fps")
 _TURN = re.compile(r"\[info\] +display ?matrix: rotation of (-?[\d.]+) degrees", re.IGNORECASE)
-_TAG = re.compile(r"\[info\] {4,6}(\w+) *: (.*)")
+_TAG = re.compile(r"\[info\] {5,9}(\w+) *: (.*)")
 _DURATION = re.compile(r"\[info\]   Duration: (\d+):(\d+):(\d+\.\d+)")
 
 
@@ -230,6 +230,7 @@ def input_of(path: Optional[Path], *options: str) -> list[str]:
 
 def _file_facts(lines: Iterator[str]) -> Optional[FileFacts]:
     facts: Optional[FileFacts] = None
+    grouped = False  # since 7.1 a track stands under the one that refers to it, as a video to its timecode
     for line in lines:
         if line.startswith("[info] Input #0"):
             facts = FileFacts([])
@@ -238,7 +239,9 @@ def _file_facts(lines: Iterator[str]) -> Optional[FileFacts]:
         elif found := _DURATION.match(line):
             hours, minutes, seconds = found.groups()
             facts.duration = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-        elif found := _STREAM.match(line):
+        elif line.startswith("[info]   Stream group #0:"):
+            grouped = True
+        elif (found := _STREAM.match(line)) and (grouped or not found["grouped"]):
             facts.streams.append(_stream_facts(found))
         elif (found := _TURN.match(line)) and facts.streams:
             facts.streams[-1].turn = -float(found[1]) % 360
@@ -247,6 +250,8 @@ def _file_facts(lines: Iterator[str]) -> Optional[FileFacts]:
         elif found := _TAG.match(line):
             described = facts.streams[-1].metadata if facts.streams else {} if facts.chapters else facts.metadata
             described.setdefault(found[1].lower(), found[2])
+    if facts:
+        facts.streams.sort(key=lambda stream: stream.index)
     return facts
 
 
@@ -660,7 +665,9 @@ def _encoder(path: Path, track: Track, source: list[str], maps: list[str]) -> li
         filters.append(f"setsar={track.pixel_aspect.numerator}/{track.pixel_aspect.denominator}")
     return [
         *("-copyts", "-fpsprobesize", "0", "-f", "matroska", "-i", "pipe:0", *source),
-        *("-map", "0:v:0", "-disposition:v:0", "default", "-map_metadata", "-1", "-map_chapters", "-1", *maps),
+        *("-map", "0:v:0", "-disposition:v:0", "default", "-map_chapters", "-1", *maps),
+        # Not all at once, as that would take the names of chapters.
+        *("-map_metadata:g", "-1", "-map_metadata:s", "-1"),
         *("-metadata", f"comment={track.comment}"),
         *("-vf", ",".join(filters), "-fps_mode", "passthrough", "-enc_time_base:v", f"1:{track.scale}"),
         *("-c:v", encoding.codec, "-threads:v", str(encoding.threads)),
@@ -685,7 +692,7 @@ def _extras(track: Track, along: Along, notes: list[str]) -> tuple[list[str], li
     """Return the arguments that open the clip, and those that keep of it what the container takes."""
     facts = describe_file(along.path)
     if facts is None:
-        notes.append("nothing of the clip but its frames was kept, as it cannot be read")
+        notes.append("sound, subtitles and timecode were left out, as the clip cannot be read again")
         return [], []
     container, said, parts = track.encoding.container, list(notes), set()
     maps: list[str] = []
@@ -706,9 +713,9 @@ def _extras(track: Track, along: Along, notes: list[str]) -> tuple[list[str], li
         else:
             said.append(cannot_hold(container, stream.codec, kind))
     if counts["Audio"]:
-        maps += ["-map_metadata:s:a", "-1", "-c:a", "copy"]
+        maps += ["-c:a", "copy"]
     if counts["Subtitle"]:
-        maps += ["-map_metadata:s:s", "-1", "-c:s", "copy"]
+        maps += ["-c:s", "copy"]
     if facts.chapters and along.whole:
         maps += ["-map_chapters", "1"]
     elif facts.chapters:

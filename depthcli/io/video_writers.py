@@ -15,7 +15,6 @@ import json
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -182,6 +181,7 @@ def _open_file(order: _Order, encoding: Encoding) -> Iterator[Writer]:
             yield writer
             if not writer.count:
                 raise OutputError(f"cannot write {path}: not one frame came")
+            writer.encode_held()
             writer.finish()
         finally:
             writer.close()
@@ -190,7 +190,11 @@ def _open_file(order: _Order, encoding: Encoding) -> Iterator[Writer]:
 
 
 class _FileWriter(ABC):
-    """One video stream, and what goes along with it, in one file. shape: (height, width) in the file."""
+    """One video stream, and what goes along with it, in one file. shape: (height, width) in the file.
+
+    A frame is held until the next one comes: only then is it known how long it is shown. What a source, an encoder or a
+    container makes of durations differs, and the length of the file is made of them.
+    """
 
     def __init__(self, order: _Order, encoding: Encoding) -> None:
         self.notes: list[str] = []
@@ -200,7 +204,8 @@ class _FileWriter(ABC):
         self._stamps = Stamps(order.timing.rate, order.timing.time_base)
         facts = {**order.facts, "video": encoding.described(self.shape)}
         self._comment = json.dumps(facts, ensure_ascii=False)
-        self._end = 0
+        self._held: Optional[np.ndarray] = None
+        self._start = self._end = 0  # of the frame that is held
 
     @property
     def length(self) -> Fraction:
@@ -211,12 +216,19 @@ class _FileWriter(ABC):
         """Encode a frame; see Writer."""
         _check(pixels, self._order)
         ticks = self._stamps.ticks(time)
-        length = max(1, round((duration or 1 / self._order.timing.rate) * self._stamps.scale))
-        if not self.count:
+        if self._held is None:
             self._begin(time)
-        self._encode(padded(pixels, self.shape), ticks, length)
-        self._end = ticks + length
+        else:
+            self._end = ticks
+            self.encode_held()
+        self._held, self._start = padded(pixels, self.shape), ticks
+        self._end = ticks + max(1, round((duration or 1 / self._order.timing.rate) * self._stamps.scale))
         self.count += 1
+
+    def encode_held(self) -> None:
+        """Encode the frame that is held."""
+        assert self._held is not None
+        self._encode(self._held, self._start, self._end - self._start)
 
     def has(self, index: int, time: Fraction) -> bool:
         """See Writer. One file is written from its first frame to its last."""
@@ -281,18 +293,13 @@ class _ProgramWriter(_FileWriter):
 
 
 class _LibavWriter(_FileWriter):
-    """By the libraries of FFmpeg.
-
-    A packet waits until the frame behind its own has come, as its duration is known then. What an encoder or a
-    container makes of durations differs from one version to the next, and the length of the file is made of them.
-    """
+    """By the libraries of FFmpeg."""
 
     def __init__(self, order: _Order, encoding: Encoding, partial: Path) -> None:
         super().__init__(order, encoding)
         self.av = load_av()
         self._extras: Optional[Extras] = None
-        self._waiting: deque[Any] = deque()
-        self._starts: deque[int] = deque()  # of the frames whose packets are not written
+        self._durations: dict[int, int] = {}  # of the frames that are in the encoder, by their time stamps
         with _os_errors(self.av, order.path):
             options = {"fflags": "+bitexact", **dict(encoding.muxer)}
             self._container = self.av.open(str(partial), "w", format=encoding.container, options=options)
@@ -312,19 +319,16 @@ class _LibavWriter(_FileWriter):
     def _encode(self, pixels: np.ndarray, ticks: int, duration: int) -> None:
         frame = self._frame(pixels)
         frame.pts, frame.time_base = ticks, Fraction(1, self._stamps.scale)
-        self._starts.append(ticks)
+        self._durations[ticks] = duration
         with _os_errors(self.av, self._order.path):
             if self._extras:
                 self._extras.copy_until(Fraction(ticks, self._stamps.scale))
-            self._waiting.extend(self._stream.encode(frame))
-            self._write_packets()
+            self._write(self._stream.encode(frame))
 
     def finish(self) -> None:
         """See _FileWriter."""
-        self._starts.append(self._end)
         with _os_errors(self.av, self._order.path):
-            self._waiting.extend(self._stream.encode(None))
-            self._write_packets()
+            self._write(self._stream.encode(None))
             if self._extras:
                 self._extras.finish(self.length)
             self._container.close()
@@ -338,17 +342,18 @@ class _LibavWriter(_FileWriter):
         except (self.av.FFmpegError, OSError, ValueError):  # of what is thrown away nothing else is wanted
             pass
 
-    def _write_packets(self) -> None:
-        while self._waiting and len(self._starts) > 1:
-            packet, start = self._waiting.popleft(), self._starts.popleft()
-            packet.duration = self._starts[0] - start
+    def _write(self, packets: list[Any]) -> None:
+        for packet in packets:
+            packet.duration = self._durations.pop(packet.pts)
             self._container.mux(packet)
 
     def _open_extras(self, along: Along) -> Optional[Extras]:
         try:
             return Extras(self.av, along, self._container, self.notes)
         except (self.av.FFmpegError, OSError, ValueError) as error:
-            self.notes.append(f"nothing of the clip but its frames was kept, as it cannot be read: {reason_of(error)}")
+            self.notes.append(
+                f"sound, subtitles and timecode were left out, as the clip cannot be read again: {reason_of(error)}"
+            )
             return None
 
     def _video_stream(self) -> Any:

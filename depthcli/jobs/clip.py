@@ -465,7 +465,9 @@ def _write(
     keep = spool.was_writing({"files": [(name, str(path), facts) for name, path, _, _, facts in orders]})
     with ExitStack() as stack:
         writers = {
-            order[0]: stack.enter_context(video_writer(*order, source, info.pixel_aspect, made_of, number_of, keep, whole))
+            order[0]: stack.enter_context(
+                video_writer(*order, source, info.pixel_aspect, made_of, number_of, keep, whole)
+            )
             for order in orders
         }
         sources: Iterator[Optional[Frame]] = iter(lambda: None, 0)

@@ -337,7 +337,10 @@ def test_the_file_is_what_the_other_writer_makes(tmp_path: Path, monkeypatch: py
     ours = write(name, tmp_path / "ours", timing=timing, times=times, pixel_aspect=Fraction(4, 3))
     monkeypatch.undo()
     theirs = write(name, tmp_path / "theirs", timing=timing, times=times, pixel_aspect=Fraction(4, 3))
-    assert sidecar(ours) == sidecar(theirs)
+    here, there = sidecar(ours), sidecar(theirs)
+    assert not here["video"].pop("notes")
+    assert bool(there["video"].pop("notes")) == (name == "ffv1")  # whose pixel aspect PyAV cannot write
+    assert here == there
     (info, frames), (other, others) = read(ours), read(theirs)
     for fact in ("codec", "pixel_format", "bits", "rate", "time_base", "variable", "duration"):
         assert getattr(info, fact) == getattr(other, fact), fact
@@ -376,8 +379,8 @@ def test_a_program_that_dies_is_one_line_and_no_file(tmp_path: Path, started: li
         video_writer("ffv1", tmp_path / "a.mkv", SIZE, TIMING, FACTS) as writer,
     ):
         for index in range(100):
-            started[-1].kill()
             writer.write(gray(index), index / RATE)
+            started[-1].kill()
     assert "\n" not in str(caught.value)
     assert os.listdir(tmp_path) == []
 
@@ -393,7 +396,9 @@ def test_a_full_disk_is_known_as_such(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_sound_that_is_none_is_left_out_and_that_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("nothing")
     path = write("mp4", tmp_path, source=tmp_path / "a.txt")
-    assert sidecar(path)["video"]["notes"] == ["the sound cannot be read: it is in no file that can be"]
+    assert sidecar(path)["video"]["notes"] == [
+        "sound, subtitles and timecode were left out, as the clip cannot be read again"
+    ]
 
 
 def test_the_comment_holds_whatever_the_facts_are(tmp_path: Path) -> None:
