@@ -144,7 +144,8 @@ class Program:
 # --- What ffmpeg says of a file ---------------------------------------------------------------------------------------
 
 _STREAM = re.compile(
-    r"\[info\] (?P<grouped>  )?  Stream #0:(?P<index>\d+)\S*?(?:\((?P<language>\w+)\))?: (?P<kind>Video|Audio|Subtitle|Data|Attachment): (?P<what>.*)"
+    r"\[info\] (?P<grouped>  )?  Stream #0:(?P<index>\d+)\S*?(?:\((?P<language>\w+)\))?: "
+    r"(?P<kind>Video|Audio|Subtitle|Data|Attachment): (?P<what>.*)"
 )
 _SIZE = re.compile(r", (\d+)x(\d+)(?=[ ,]|$)")
 _FORMAT = re.compile(r", (\w+)(?:\(([^()]*)\))?$")

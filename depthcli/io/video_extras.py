@@ -159,7 +159,7 @@ class Extras:
         if self._damaged:
             packets = f"{self._damaged} damaged packet{'s' * (self._damaged != 1)}"
             self._note(f"{packets} of the sound or the subtitles could not be kept")
-        kept = []
+        kept: list[dict[str, Any]] = []
         for chapter in self._chapters:
             unit = Fraction(chapter["time_base"])
             begin, end = (chapter[key] * unit - self._along.origin - self._start for key in ("start", "end"))

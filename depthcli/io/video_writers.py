@@ -171,7 +171,7 @@ _SQUARE = Fraction(1)
 def _open_file(order: _Order, encoding: Encoding) -> Iterator[Writer]:
     path = order.path
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-        raise OutputError(f"cannot write {path}: it is no regular file", "films need one; -o - sends a stream")
+        raise OutputError(f"cannot write {path}: it is a pipe, a device or a folder", "a film needs a file")
     # A file without its sidecar is not taken for whole, so no file ever lies beside the sidecar of another.
     sidecar_of(path).unlink(missing_ok=True)
     kind = _LibavWriter if has_av() or not find_program() else _ProgramWriter
@@ -351,9 +351,8 @@ class _LibavWriter(_FileWriter):
         try:
             return Extras(self.av, along, self._container, self.notes)
         except (self.av.FFmpegError, OSError, ValueError) as error:
-            self.notes.append(
-                f"sound, subtitles and timecode were left out, as the clip cannot be read again: {reason_of(error)}"
-            )
+            lost = "sound, subtitles and timecode were left out, as the clip cannot be read again"
+            self.notes.append(f"{lost}: {reason_of(error)}")
             return None
 
     def _video_stream(self) -> Any:

@@ -92,6 +92,9 @@ class ClipJob:
         for _, path in self.outputs:
             if os.path.realpath(path) == source:
                 raise UsageError(f"the result would replace the clip {path}", "use another -o")
+            place = next((str(place) for place in (path, *path.parents) if os.path.exists(place)), "")
+            if place and not (os.path.isfile(place) or os.path.isdir(place)):
+                raise UsageError(f"{place} is a pipe or a device, no file or folder", "-o - sends a stream to stdout")
 
     @property
     def name(self) -> str:
