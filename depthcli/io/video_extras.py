@@ -25,7 +25,7 @@ DESCRIPTIVE = frozenset(
 )
 _FAILURES = 100  # unreadable places in a row after which a file is not read on
 _RESTART = Fraction(1)  # seconds: a clock that goes back further has started again, as where broadcasts were joined
-_TIMECODE = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.])(\d\d+)")
+_TIMECODE = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.])(\d+)")
 _ATTACHED_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
 PART = "only a part of the clip was chosen"
 

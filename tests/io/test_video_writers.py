@@ -192,7 +192,7 @@ def film_of(source: Path, name: str, folder: Path, selection: Selection = Select
         with video_writer(name, path, SIZE, timing, FACTS, source, whole=selection.whole) as writer:
             times = []
             for frame in clip.frames(selection):
-                writer.write(MAKE[row.takes](frame.index), frame.time, frame.duration)
+                writer.write(MAKE[row.takes](frame.index % 60), frame.time, frame.duration)
                 times.append(frame.time)
     return path, [time - times[0] for time in [*times, times[-1] + frame.duration]]
 
