@@ -26,7 +26,9 @@ SUBTITLES = "1\n00:00:00,100 --> 00:00:00,400\nfirst\n\n2\n00:00:00,500 --> 00:0
 _DEFAULT = 1
 
 
-def rich_clip(path: Path, timecode: str = "01:00:00:00", rate: Fraction = Fraction(24), subtitles: bool = False) -> Path:
+def rich_clip(
+    path: Path, timecode: str = "01:00:00:00", rate: Fraction = Fraction(24), subtitles: bool = False
+) -> Path:
     """A second with a title, two chapters, a timecode, and two sounds of which the second is the default."""
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=rate, options=X264)
@@ -65,7 +67,9 @@ def chapter(number: int, start: int, end: int, title: str) -> dict:
 
 def timecode_of(path: Path) -> str:
     with av.open(str(path)) as container:
-        found = [value for stream in container.streams for key, value in stream.metadata.items() if key.lower() == "timecode"]
+        found = [
+            value for stream in container.streams for key, value in stream.metadata.items() if key.lower() == "timecode"
+        ]
     return found[0] if found else ""
 
 
@@ -222,7 +226,7 @@ def test_a_timecode_is_counted_on(
 
 
 def test_every_frame_of_an_hour_has_another_timecode() -> None:
-    codes = [timecode_at("00:58:00;02", NTSC, Fraction(k) / NTSC, NTSC) for k in range(0, 5400)]
+    codes = [timecode_at("00:58:00;02", NTSC, Fraction(k) / NTSC, NTSC) for k in range(5400)]
     assert len(set(codes)) == 5400
     assert not any(code[3:] in ("59:00;00", "59:00;01") for code in codes)
 
@@ -277,7 +281,9 @@ def test_a_few_broken_packets_do_not_cost_the_sound(tmp_path: Path, name: str, w
 
 
 def test_noise_between_the_parts_of_a_matroska_file_does_not_end_the_sound(tmp_path: Path) -> None:
-    source = make_clip(tmp_path / "a.mkv", 60, rate=Fraction(6), sound="libmp3lame", muxer={"cluster_time_limit": "500"})
+    source = make_clip(
+        tmp_path / "a.mkv", 60, rate=Fraction(6), sound="libmp3lame", muxer={"cluster_time_limit": "500"}
+    )
     before = packets(source)
     data = bytearray(source.read_bytes())
     clusters = [at for at in range(len(data) - 4) if data[at : at + 4] == b"\x1f\x43\xb6\x75"]

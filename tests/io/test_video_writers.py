@@ -164,7 +164,10 @@ KINDS: dict[str, tuple[str, dict]] = {
     "rounded": ("mkv", {"rate": Fraction(25)}),
     "broadcast": ("ts", {"rate": Fraction(30000, 1001), "container": "mpegts", "options": B_FRAMES}),
     "film in avi": ("avi", {"codec": "ffv1", "pixel_format": "yuv444p", "options": {}}),
-    "variable": ("mp4", {"rate": Fraction(24), "ticks": [0, 3003, 6006, 99990, 103000, 110500], "time_base": BROADCAST}),
+    "variable": (
+        "mp4",
+        {"rate": Fraction(24), "ticks": [0, 3003, 6006, 99990, 103000, 110500], "time_base": BROADCAST},
+    ),
     "variable with B-frames": (
         "mp4",
         {"ticks": [0, 40, 81, 119, 700, 741, 1500, 1520], "time_base": THOUSANDTH, "options": B_FRAMES},
@@ -181,7 +184,9 @@ def make_kind(folder: Path, kind: str, sound: str) -> Path:
     options = {"rate": RATE, **options}
     ticks = options.pop("ticks", [])
     times = [tick * options["time_base"] for tick in ticks] or None
-    return make_clip(folder / f"source.{ending}", **{"frames": len(ticks) or 12, "times": times, "sound": sound, **options})
+    return make_clip(
+        folder / f"source.{ending}", **{"frames": len(ticks) or 12, "times": times, "sound": sound, **options}
+    )
 
 
 def film_of(source: Path, name: str, folder: Path, selection: Selection = Selection()) -> tuple[Path, list[Fraction]]:  # noqa: B008
