@@ -1,7 +1,7 @@
 # Every target works on a fresh clone by itself: what it needs is made first.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-inf1 inference test test-inf1 lint bench package requirements clean
+.PHONY: help setup setup-inf1 inference test test-inf1 test-lowest lint bench package requirements clean
 .DELETE_ON_ERROR:
 
 ENCODER = auto
@@ -46,6 +46,10 @@ test: $(READY) ## the test suite
 test-inf1: .venv-inf1/.ready ## the test suite on what an AWS Inf1 machine has: Python 3.9, torch 1.13.1, numpy 1.22
 	.venv-inf1/bin/python -m pytest $(ARGS)
 
+# Packages this old warn of one another.
+test-lowest: .venv-lowest/.ready ## the test suite on the oldest packages that pyproject.toml admits, with Python 3.10
+	.venv-lowest/bin/python -m pytest -W default $(ARGS)
+
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -72,6 +76,10 @@ requirements: | $(UV) ## resolve anew, up to exclude-newer in pyproject.toml, an
 	  --generate-hashes --no-annotate --no-header --extra heif --group test --group build \
 	  pyproject.toml requirements/inf1.in > requirements/inf1.all
 	$(call split,inf1)
+	$(RESOLVE) pip compile --quiet --resolution lowest-direct --python-version 3.10 --python-platform x86_64-manylinux_2_28 \
+	  --only-binary :all: --no-python-downloads --generate-hashes --no-annotate --no-header --extra heif --extra onnx \
+	  --group test --group build pyproject.toml > requirements/lowest.all
+	$(call split,lowest)
 	{ echo '$(MADE)'; $(RESOLVE) pip compile --quiet --generate-hashes --no-annotate --no-header requirements/uv.in; } \
 	  > requirements/uv.txt
 
@@ -97,6 +105,10 @@ $(READY): $(wildcard requirements/dev*.txt) $(PINS) | $(UV)
 
 .venv-inf1/.ready: $(wildcard requirements/inf1.txt requirements/inf1-cuda.txt) $(PINS) | $(UV)
 	UV=$(UV) PYTHON=$(PYTHON39) requirements/venv.sh .venv-inf1 inf1 3.9
+	@touch $@
+
+.venv-lowest/.ready: $(wildcard requirements/lowest.txt requirements/lowest-cuda.txt) $(PINS) | $(UV)
+	UV=$(UV) PYTHON= requirements/venv.sh .venv-lowest lowest 3.10
 	@touch $@
 
 setup-inf1: .venv-inf1/.ready ## torch-neuron from AWS into .venv-inf1, to run networks on an Inf1 machine; NEURON=compile to compile them

@@ -5,6 +5,7 @@ Numpy only. Arrays inside a DepthMap are read-only: a value does not change afte
 
 from __future__ import annotations
 
+import copy
 import enum
 import math
 from collections.abc import Mapping
@@ -52,7 +53,7 @@ class Origin:
 
     model: the zoo row's name ("vits"); model_title: its full name; sha256: of the weights file, empty where unknown.
     licence: of the weights. engine: engine, version, device and precision. input_size: (width, height) the network saw.
-    source: name of the picture, never an absolute path.
+    source: name of the picture, never an absolute path. source_sha256: of the picture's file, empty where unknown.
     """
 
     model: str = ""
@@ -62,6 +63,7 @@ class Origin:
     engine: str = ""
     input_size: tuple[int, int] = (0, 0)
     source: str = ""
+    source_sha256: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +101,12 @@ class DepthMap:
         """(width, height) in pixels."""
         return self.values.shape[1], self.values.shape[0]
 
+    def with_origin(self, origin: Origin) -> DepthMap:
+        """Return the same map with another origin; its values are shared and not looked at again."""
+        other = copy.copy(self)
+        object.__setattr__(other, "origin", origin)
+        return other
+
 
 def describe(depth: DepthMap) -> dict[str, Any]:
     """Return the facts about a depth map that every file carries, as a JSON-ready dictionary."""
@@ -120,6 +128,7 @@ def describe(depth: DepthMap) -> dict[str, Any]:
         "engine": origin.engine,
         "model_size": list(origin.input_size),
         "source": origin.source,
+        "source_sha256": origin.source_sha256,
     }
 
 
@@ -138,5 +147,6 @@ def from_description(values: np.ndarray, facts: Mapping[str, Any]) -> DepthMap:
             engine=facts.get("engine", ""),
             input_size=(int(width), int(height)),
             source=facts.get("source", ""),
+            source_sha256=facts.get("source_sha256", ""),
         ),
     )

@@ -44,6 +44,11 @@ class ModelChoice:
     offline: bool = False
     trust: bool = False
 
+    @property
+    def is_automatic(self) -> bool:
+        """Whether nothing was said about which model."""
+        return self.encoder == "auto" and not (self.model or self.metric or self.checkpoint)
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -73,6 +78,14 @@ def resolve_model(
     else:
         weights = weight_files.obtain(row, checkpoint=checkpoint, offline=choice.offline, talk=talk)
     return (row if choice.max_depth is None else with_max_depth(row, choice.max_depth)), weights
+
+
+def known_model(choice: ModelChoice) -> tuple[str, str]:
+    """Return the row's name and the sha256 of the weights that a choice names; empty where it names none."""
+    row, checkpoint = _named(choice)
+    # Any row will do to find a file that was named.
+    file = None if checkpoint is None else weight_files.find(row or find_row("vits"), checkpoint)
+    return row.name if row else "", file.sha256 if file else ""
 
 
 def _row_and_checkpoint(choice: ModelChoice, talk: Talk) -> tuple[ModelRow | None, Path | None]:

@@ -93,10 +93,14 @@ def alone(monkeypatch, tmp_path):
 
 
 def point_to(monkeypatch, url):
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
 
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    # Before 1.0 this module has copies of both.
+    monkeypatch.setattr(file_download, "ENDPOINT", url, raising=False)
+    monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
 
 
 @pytest.fixture

@@ -32,13 +32,22 @@ def directory(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Print what would be written, and do nothing.")
     ] = False,
+    mix_models: Annotated[
+        bool,
+        typer.Option(
+            "--mix-models",
+            help="Let results stay beside those of another model or with other options, which is an error otherwise.",
+            rich_help_panel=opt.OUTPUT_PANEL,
+        ),
+    ] = False,
     *,
     options: RunOptions,
 ) -> None:
     """Estimate the depth of every picture below a folder.
 
-    Pictures whose files are all there are skipped, so the same command goes on after an interruption. A picture that
-    cannot be read is named and the rest goes on. manifest.jsonl in the output folder notes what became of each.
+    Pictures whose files are all there are skipped, so the same command goes on after an interruption; one that was
+    replaced meanwhile is done again. A picture that cannot be read is named and the rest goes on. manifest.jsonl in the
+    output folder notes what became of each. A folder holds the results of one model.
 
     Examples: depth dir photos · depth dir photos -o maps -f gray,npz --include "*.jpg"
     """
@@ -60,10 +69,11 @@ def directory(
     tasks = [task for task in tasks if is_chosen(Path(task.name), include or (), exclude or ())]
     if not tasks:
         raise UsageError(f"there is no picture in {folder}" + (" that matches" if include or exclude else ""))
+    manifest = Manifest(target / MANIFEST_NAME)
     if dry_run:
-        show_plan(options, tasks, outputs)
+        show_plan(options, tasks, outputs, manifest)
         return
-    run(options, tasks, outputs, Manifest(target / MANIFEST_NAME))
+    run(options, tasks, outputs, manifest, mix_models)
 
 
 def _beside(folder: Path) -> Path:

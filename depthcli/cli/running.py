@@ -4,10 +4,9 @@
 
 import functools
 import inspect
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import typer
@@ -16,11 +15,12 @@ from depthcli.cli import options as opt
 from depthcli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from depthcli.estimator import DepthEstimator
+    from depthcli.estimator import DepthEstimator, ModelChoice
     from depthcli.io.writers import OutputSpec
+    from depthcli.jobs.existing import Maker
     from depthcli.jobs.folder import FolderJob
     from depthcli.jobs.inputs import Task
-    from depthcli.jobs.manifest import Manifest, Result
+    from depthcli.jobs.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,11 @@ class RunOptions:
         }
         return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)
 
-    def load(self) -> "DepthEstimator":
-        """Return the estimator; may download. What it says of downloads and fallbacks is said with --quiet too."""
-        from depthcli.cli.report import say
-        from depthcli.estimator import EngineChoice, ModelChoice, open_estimator
+    def model_choice(self) -> "ModelChoice":
+        """Return what was said about the model."""
+        from depthcli.estimator import ModelChoice
 
-        choice = ModelChoice(
+        return ModelChoice(
             model=self.model,
             encoder=self.encoder,
             metric=self.metric,
@@ -102,6 +101,18 @@ class RunOptions:
             offline=self.offline,
             trust=self.trust_checkpoint,
         )
+
+    def load(self, preferred: str = "") -> "DepthEstimator":
+        """Return the estimator; may download. What it says of downloads and fallbacks is said with --quiet too.
+
+        preferred: the row that the automatic choice takes instead of looking for the best one.
+        """
+        from depthcli.cli.report import say
+        from depthcli.estimator import EngineChoice, open_estimator
+
+        choice = self.model_choice()
+        if preferred and choice.is_automatic:
+            choice = replace(choice, model=preferred)
         engine = EngineChoice(
             self.backend,
             self.device,
@@ -148,21 +159,27 @@ def with_run_options(**defaults: object) -> Callable[[Callable[..., None]], Call
 
 
 def run(
-    options: RunOptions, tasks: Sequence["Task"], outputs: "OutputSpec", manifest: Optional["Manifest"] = None
+    options: RunOptions,
+    tasks: Sequence["Task"],
+    outputs: "OutputSpec",
+    manifest: Optional["Manifest"] = None,
+    mix_models: bool = False,
 ) -> None:
-    """Run the job, report it, and leave with its exit code."""
+    """Run the job, report it, and leave with its exit code.
+
+    mix_models: let results stay beside those of other models or options.
+    """
     from depthcli.cli.report import Report, say, stop_signals
     from depthcli.jobs.folder import FolderJob, run_folder
 
     job = FolderJob(tasks, outputs, options.if_exists, options.batch, options.settings(outputs.formats), manifest)
     report = Report(len(tasks), as_json=options.as_json, quiet=options.quiet, verbose=options.verbose)
-    older = _Older(job)
+    there = _Existing(job, options, mix_models)
 
     def load() -> "DepthEstimator":
         stop.at_once = True  # a download need not be finished first
-        estimator = options.load()
+        estimator = there.load()
         stop.at_once = False
-        older.now = estimator.weights.sha256
         if options.verbose:
             report.talk(f"model {estimator.row.title}, {estimator.row.licence}; {estimator.engine}")
         return estimator
@@ -172,55 +189,75 @@ def run(
             # Closed at once where a second Ctrl-C or a broken pipe ends the loop: what waits to be written is dropped.
             with closing(run_folder(job, load, lambda: stop.asked)) as results:
                 for result in results:
-                    older.add(result)
                     report.add(result)
         except OutputError as error:  # a full disk, or a manifest that cannot be written: the rest would fare no better
             report.fail(error)
         interrupted = stop.asked and sum(report.counts.values()) < len(tasks)
         report.finish(interrupted)
-    if older.count():
-        say(
-            f"warning: {older.count()} skipped pictures were made with other options or weights; "
-            "--if-exists overwrite makes them anew"
-        )
+    if there.warning:
+        say(f"warning: {there.warning}")
     raise typer.Exit(report.exit_code(interrupted))
 
 
-class _Older:
-    """Counts the skipped pictures that were made with other options, or weights other than those loaded now."""
+class _Existing:
+    """Compares a run with the results that are there: a folder holds those of one model, unless the user mixes them.
 
-    def __init__(self, job: "FolderJob") -> None:
-        self._settings = job.settings
-        self._rows = dict(job.manifest.rows) if job.manifest else {}
-        self._options = 0
-        self._weights: Counter[str] = Counter()
-        self.now = ""
+    warning: what is mixed. Raises UsageError where the options alone tell that they do not go together.
+    """
 
-    def add(self, result: "Result") -> None:
-        row = self._rows.get(result.input, {})
-        if result.status != "skipped" or not row.get("settings"):
-            return
-        if row["settings"] != self._settings:
-            self._options += 1
-        else:
-            self._weights[row.get("weights", "")] += 1
+    def __init__(self, job: "FolderJob", options: RunOptions, mix_models: bool) -> None:
+        from depthcli.estimator import known_model
+        from depthcli.jobs.existing import Maker, OneModel
 
-    def count(self) -> int:
-        """Return how many there were; weights are compared only where a model was loaded."""
-        others = sum(count for sha256, count in self._weights.items() if sha256 != self.now)
-        return self._options + (others if self.now else 0)
+        self._options, self._mix, self._settings = options, mix_models, job.settings
+        self._there = OneModel(job.every_path(), job.manifest, replaces=job.if_exists == "overwrite")
+        self.warning = ""
+        if self._there.makers:
+            self._check(Maker(*known_model(options.model_choice()), job.settings))
+
+    def load(self) -> "DepthEstimator":
+        """Return the estimator; the automatic choice takes the model of the results that are there."""
+        from depthcli.errors import ModelError
+        from depthcli.jobs.existing import Maker
+
+        preferred = "" if self._mix else self._there.model
+        automatic = preferred and self._options.model_choice().is_automatic
+        try:
+            estimator = self._options.load(preferred)
+        except ModelError as error:
+            if automatic:
+                error.message = f"the results that are there are by {preferred}: {error.message}"
+            raise
+        try:
+            self._check(Maker(estimator.row.name, estimator.weights.sha256, self._settings))
+        except UsageError as error:
+            estimator.close()
+            if automatic:  # not what was asked for, but what was found
+                raise ModelError(error.message, "name their weights with --checkpoint, or add --mix-models") from error
+            raise
+        return estimator
+
+    def _check(self, wanted: "Maker") -> None:
+        try:
+            self._there.check(wanted)
+        except UsageError as error:
+            if not self._mix:
+                raise
+            self.warning = f"{error.message} (--mix-models)"
 
 
-def show_plan(options: RunOptions, tasks: Sequence["Task"], outputs: "OutputSpec") -> None:
+def show_plan(
+    options: RunOptions, tasks: Sequence["Task"], outputs: "OutputSpec", manifest: Optional["Manifest"] = None
+) -> None:
     """Print what a job would do: one line per file, or JSON."""
     import json
 
     from depthcli.jobs.folder import FolderJob
 
-    job = FolderJob(tasks, outputs, options.if_exists, options.batch)
+    job = FolderJob(tasks, outputs, options.if_exists, options.batch, manifest=manifest)
     for task in tasks:
         paths = job.paths(task)
-        action = job.if_exists if job.exists(task) else "write"
+        action = job.action(task)
         if options.as_json:
             print(json.dumps({"input": task.name, "outputs": [str(path) for path in paths], "action": action}))
         else:

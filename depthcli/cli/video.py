@@ -3,15 +3,16 @@
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
 import re
-from contextlib import closing
+from contextlib import ExitStack, closing
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Optional
 
 import typer
 
 from depthcli.cli import options as opt
-from depthcli.errors import DiskFullError, UsageError
+from depthcli.errors import DiskFullError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from depthcli.clip_estimator import ClipEstimator
@@ -24,7 +25,8 @@ def video(
         list[str],
         typer.Argument(
             metavar="CLIP...",
-            help="Video files, folders of clips or of frames, or - for y4m or raw RGB24 (--size, --rate) on stdin.",
+            help="Video files, folders of clips or of frames, frames as shot/f%04d.png, or - for y4m or raw RGB24 "
+            "(--size, --rate) on stdin.",
         ),
     ],
     output: Annotated[
@@ -32,7 +34,8 @@ def video(
         typer.Option(
             "--output",
             "-o",
-            help="Folder for the results, or the very file; - for stdout, see --pipe. Default: beside each clip.",
+            help="Folder for the results, or the very file; - for stdout, or a pipe, see --pipe. Default: beside each "
+            "clip.",
             rich_help_panel=opt.OUTPUT_PANEL,
         ),
     ] = None,
@@ -74,6 +77,14 @@ def video(
             help="When all files of a clip are there: skip, overwrite or error.", rich_help_panel=opt.OUTPUT_PANEL
         ),
     ] = "skip",
+    mix_models: Annotated[
+        bool,
+        typer.Option(
+            "--mix-models",
+            help="Go on where results of another model are, instead of ending with an error.",
+            rich_help_panel=opt.OUTPUT_PANEL,
+        ),
+    ] = False,
     steady: Annotated[
         str,
         typer.Option(
@@ -152,11 +163,10 @@ def video(
     from depthcli.colormap import color_table
     from depthcli.estimator import EngineChoice, ModelChoice
     from depthcli.io.clip import Selection
-    from depthcli.io.video import STDIN
     from depthcli.io.video_writers import VIDEO_FORMATS
     from depthcli.io.writers import parse_formats
-    from depthcli.jobs.clip import ClipJob, Progress, run_clip
-    from depthcli.jobs.clip_inputs import find_clips, plan_outputs
+    from depthcli.jobs.clip import ClipJob, Progress, check_models, run_clip
+    from depthcli.jobs.clip_inputs import find_clips, is_stdout, is_stream, plan_outputs
     from depthcli.jobs.clip_stream import stream_clip
     from depthcli.jobs.manifest import FAILED, MANIFEST_NAME, Manifest, Result
 
@@ -173,10 +183,13 @@ def video(
     )
     clip_choice = ClipChoice(steady, exact, input_size, engine, batch)
     selection = Selection(_seconds(start), _seconds(end), _rate(fps), stride, max_frames)
-    streams = output == STDIN
-    found = find_clips(clips)
+    streams = is_stream(output)
+    left_out: list[str] = []
+    found = find_clips(clips, left_out.append)
+    if streams and formats:
+        raise UsageError(f"-f is for files, and -o {output} gets a stream", "choose its form with --pipe")
     if streams and len(found) > 1:
-        raise UsageError(f"stdout takes one clip, not {len(found)}", "give -o a folder")
+        raise UsageError(f"-o {output} takes one clip, not {len(found)}", "give -o a folder")
     settings = {
         "steady": steady,
         "exact": exact or None,
@@ -213,20 +226,26 @@ def video(
             stop.at_once = True  # a download need not be finished first
             opened.append(open_clip_estimator(choice, clip_choice, report.warn))
             stop.at_once = False
+            if not (streams or mix_models):
+                check_models(jobs, opened[0])
             if verbose:
                 row = opened[0].row
                 report.talk(f"model {row.title}, {row.licence}; {opened[0].engine}")
         return opened[0]
 
     report = ClipReport(len(jobs), as_json=as_json and not streams, quiet=quiet or streams, verbose=verbose)
-    with report, stop_signals(quiet, "frame") as stop:
+    talk = cache(report.talk)  # each line once
+    with ExitStack() as stack, report, stop_signals(quiet, "frame") as stop:
+        for line in left_out:
+            talk(line)
+        target = stack.enter_context(_open_pipe(output)) if output and streams and not is_stdout(output) else None
         for job in jobs:
             if stop.asked:
                 break
             events = (
-                stream_clip(job, pipe, load, stop=lambda: stop.asked)
+                stream_clip(job, pipe, load, target, lambda: stop.asked)
                 if streams
-                else run_clip(job, load, lambda: stop.asked, report.talk)
+                else run_clip(job, load, lambda: stop.asked, talk)
             )
             try:
                 with closing(events):
@@ -246,6 +265,14 @@ def video(
         interrupted = stop.asked and sum(report.counts.values()) < len(jobs)
         report.finish(interrupted)
     raise typer.Exit(report.exit_code(interrupted))
+
+
+def _open_pipe(output: str) -> BinaryIO:
+    """Return a pipe or a device, open for writing; waits until somebody reads from the pipe."""
+    try:
+        return open(output, "wb")
+    except OSError as error:
+        raise OutputError(f"cannot write {output}: {error.strerror or error}") from error
 
 
 def _seconds(text: Optional[str]) -> Optional[Fraction]:

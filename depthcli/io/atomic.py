@@ -32,7 +32,8 @@ from depthcli.errors import DiskFullError, OutputError
 if sys.platform != "win32":
     import fcntl
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# No space, quota, or no writing at all: the next file would fare no better.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # What a file system answers that cannot do a thing at all; nothing is wrong with the file.
 _NOT_OFFERED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF)
 _PARTIAL = re.compile(r"\.depthcli-(?P<mark>[0-9a-f]{24})-[0-9a-f]{8}\.part")
@@ -65,7 +66,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except FileExistsError as error:
         raise OutputError(f"cannot write {path}: {path.parent} is a file, not a folder") from error
     except OSError as error:
-        kind = DiskFullError if error.errno in _FULL else OutputError
+        kind = DiskFullError if error.errno in FULL else OutputError
         reason = error.strerror or str(error)
         if partial is not None:
             reason = reason.replace(str(partial), str(path))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,6 +34,8 @@ SIDE_GAP = 50  # white pixels between photo and depth, as in the official script
 _COLOR_PACKING = (4, zlib.Z_DEFAULT_STRATEGY)
 _GRAY8_PACKING = (1, zlib.Z_RLE)
 _GRAY16_PACKING = (2, zlib.Z_DEFAULT_STRATEGY)
+_PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"\0\0\0\0IEND\xaeB\x60\x82"
 _BAND_BYTES = 1 << 19  # of a picture, packed at a time: what stays in the processor's cache
 
 
@@ -108,16 +111,33 @@ def read_depth(path: Path | str) -> DepthMap:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """Return the JSON block of one of our PNG files without decoding the pixels; empty for any other file."""
+    """Return the JSON block of one of our PNG or NPZ files without reading the map; empty for any other file."""
     try:
         with path.open("rb") as stream:
-            return _facts_of(PngImageFile(stream))
+            if path.suffix.lower() != ".npz":
+                return _facts_of(PngImageFile(stream))
+            with np.load(stream, allow_pickle=False) as arrays:
+                return _facts_in(str(arrays["meta"]))
     except Exception:  # whatever a stranger's file holds, it is not ours
         return {}
 
 
+def is_cut_short(path: Path) -> bool:
+    """Return whether a file begins as ours do and lacks its end, as a copy that was interrupted. Raises OSError."""
+    with path.open("rb") as stream:
+        head = stream.read(64)
+        if head.startswith(_PNG_HEAD):
+            stream.seek(-min(len(_PNG_END), len(head)), 2)
+            return stream.read() != _PNG_END
+    return head.startswith(b"PK") and b"depth.npy" in head and not zipfile.is_zipfile(path)
+
+
 def _facts_of(image: PngImageFile) -> dict[str, Any]:
-    facts = json.loads(image.info.get(TEXT_KEY, "{}"))
+    return _facts_in(image.info.get(TEXT_KEY, "{}"))
+
+
+def _facts_in(text: str) -> dict[str, Any]:
+    facts = json.loads(text)
     return facts if isinstance(facts, dict) and facts.get("schema") == SCHEMA else {}
 
 
@@ -185,7 +205,7 @@ def write_png(pixels: np.ndarray, target: IO[bytes], texts: Mapping[str, str]) -
     """
     color, bits = pixels.ndim == 3, 8 * pixels.itemsize
     level, strategy = _COLOR_PACKING if color else _GRAY8_PACKING if bits == 8 else _GRAY16_PACKING
-    target.write(b"\x89PNG\r\n\x1a\n")
+    target.write(_PNG_HEAD)
     _write_chunk(target, b"IHDR", struct.pack(">2I5B", *pixels.shape[1::-1], bits, 2 if color else 0, 0, 0, 0))
     for key, text in texts.items():
         _write_chunk(target, b"iTXt", key.encode() + b"\0\0\0\0\0" + text.encode())  # not compressed, no language

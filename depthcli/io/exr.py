@@ -46,7 +46,7 @@ def read_exr(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         data = path.read_bytes()
         if data[: len(_MAGIC)] != _MAGIC:
             raise ValueError("it is not one of ours")
-        attributes, position = _attributes(data)
+        attributes, position = attributes_of(data)
         left, top, right, bottom = struct.unpack("<4i", attributes[b"dataWindow"])
         width, height = right - left + 1, bottom - top + 1
         if attributes[b"channels"] != _channel_list() or attributes[b"compression"] != bytes([_ZIP]):
@@ -57,7 +57,7 @@ def read_exr(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
             row, length = struct.unpack_from("<2i", data, offset)
             rows = values[row : row + _BLOCK_ROWS]
             size = rows.nbytes * len(CHANNELS)
-            planes = np.frombuffer(_unpacked(data[offset + 8 : offset + 8 + length], size), "<f4")
+            planes = np.frombuffer(unpacked(data[offset + 8 : offset + 8 + length], size), "<f4")
             rows[:] = planes.reshape(len(rows), len(CHANNELS), width)[:, 0]
         return values, json.loads(attributes[_FACTS])
     except FileNotFoundError as error:
@@ -87,8 +87,8 @@ def _channel_list() -> bytes:
     return b"".join(name.encode() + b"\0" + layout for name in CHANNELS) + b"\0"
 
 
-def _attributes(data: bytes) -> tuple[dict[bytes, bytes], int]:
-    """Return the attributes by name, and where the table of offsets begins."""
+def attributes_of(data: bytes) -> tuple[dict[bytes, bytes], int]:
+    """Return the attributes of an EXR file by name, and where its table of offsets begins."""
     found, position = {}, len(_MAGIC)
     while data[position]:
         end_of_name = data.index(b"\0", position)
@@ -109,13 +109,28 @@ def _packed(raw: bytes) -> bytes:
     return packed if len(packed) < len(raw) else raw
 
 
-def _unpacked(data: bytes, size: int) -> bytes:
+def unpacked(data: bytes, size: int, rle: bool = False) -> bytes:
+    """Return the bytes of a block that EXR packed as ZIP, or as RLE. Raises ValueError where it is not whole."""
     if len(data) == size:  # what packing would not have made smaller
         return data
-    apart = np.frombuffer(zlib.decompress(data), np.uint8).astype(np.int64)
+    apart = np.frombuffer(_run_lengths(data) if rle else zlib.decompress(data), np.uint8).astype(np.int64)
     apart[1:] -= 128
     apart = np.cumsum(apart).astype(np.uint8)
     plain = np.empty(size, np.uint8)
     half = (size + 1) // 2
     plain[::2], plain[1::2] = apart[:half], apart[half:]
     return plain.tobytes()
+
+
+def _run_lengths(data: bytes) -> bytes:
+    """Undo RLE: a count below zero stands before so many bytes as they are, another before one that repeats."""
+    pieces, position = [], 0
+    while position < len(data):
+        count = data[position]
+        if count > 127:
+            pieces.append(data[position + 1 : position + 257 - count])
+            position += 257 - count
+        else:
+            pieces.append(data[position + 1 : position + 2] * (count + 1))
+            position += 2
+    return b"".join(pieces)

@@ -32,19 +32,22 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import IO, Any, Optional, Union
+from typing import IO, Any, Callable, Optional, Union
 
 import numpy as np
 
 from depthcli.errors import ClipError, OutputError
 from depthcli.io.clip import ClipInfo, Shown, exact_rate
+from depthcli.io.clock import Clock, until_next
+from depthcli.io.containers import is_protected, missing_bytes
 from depthcli.io.encodings import Encoding
 from depthcli.io.images import MAX_PIXELS, printable
-from depthcli.io.libav import CONTAINERS, HD_HEIGHT, READABLE, Clock, Damage, Readable, check_size, missing_bytes
+from depthcli.io.libav import CONTAINERS, HD_HEIGHT, Damage, Readable, check_size, in_words, protected
 from depthcli.io.tonemap import to_sdr
+from depthcli.io.tracks import READABLE, VideoTrack, choose_track
 from depthcli.io.video_extras import Along, cannot_hold, descriptive, of_a_part, timecode_at
 
 # What a pipe is described by before the rest of it is decoded: enough for the headers of every container.
@@ -149,6 +152,7 @@ _STREAM = re.compile(
 )
 _SIZE = re.compile(r", (\d+)x(\d+)(?=[ ,]|$)")
 _FORMAT = re.compile(r", (\w+)(?:\(([^()]*)\))?$")
+_PURPOSE = re.compile(r" \(([a-z ]+)\)(?=(?: \([a-z ]+\))*$)")
 _FPS = re.compile(r", ([\d.]+)(k?) fps")
 _TURN = re.compile(r"\[info\] +display ?matrix: rotation of (-?[\d.]+) degrees", re.IGNORECASE)
 _TAG = re.compile(r"\[info\] {5,9}(\w+) *: (.*)")
@@ -169,7 +173,7 @@ class StreamFacts:
     tags: tuple[str, ...] = ()
     rate: Optional[Fraction] = None
     turn: float = 0
-    cover: bool = False
+    purposes: frozenset[str] = frozenset()
     metadata: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -196,6 +200,7 @@ class FileFacts:
 
     streams: list[StreamFacts]
     duration: Optional[float] = None
+    container: str = ""
     chapters: int = 0
     metadata: dict[str, str] = field(default_factory=dict)
 
@@ -206,8 +211,8 @@ class FileFacts:
 
     @property
     def videos(self) -> list[StreamFacts]:
-        """Return the streams with video, but the cover of a song."""
-        return [stream for stream in self.streams if stream.kind == "Video" and not stream.cover]
+        """Return the streams with video."""
+        return [stream for stream in self.streams if stream.kind == "Video"]
 
 
 def describe_file(path: Optional[Path], head: bytes = b"") -> Optional[FileFacts]:
@@ -234,7 +239,7 @@ def _file_facts(lines: Iterator[str]) -> Optional[FileFacts]:
     grouped = False  # since 7.1 a track stands under the one that refers to it, as a video to its timecode
     for line in lines:
         if line.startswith("[info] Input #0"):
-            facts = FileFacts([])
+            facts = FileFacts([], container=line)
         elif facts is None:
             continue
         elif found := _DURATION.match(line):
@@ -243,7 +248,8 @@ def _file_facts(lines: Iterator[str]) -> Optional[FileFacts]:
         elif line.startswith("[info]   Stream group #0:"):
             grouped = True
         elif (found := _STREAM.match(line)) and (grouped or not found["grouped"]):
-            facts.streams.append(_stream_facts(found))
+            if all(stream.index != int(found["index"]) for stream in facts.streams):  # listed in a group, and again
+                facts.streams.append(_stream_facts(found))
         elif (found := _TURN.match(line)) and facts.streams:
             facts.streams[-1].turn = -float(found[1]) % 360
         elif line.startswith("[info]     Chapter #0:"):
@@ -259,7 +265,7 @@ def _file_facts(lines: Iterator[str]) -> Optional[FileFacts]:
 def _stream_facts(found: re.Match[str]) -> StreamFacts:
     what = found["what"]
     facts = StreamFacts(int(found["index"]), found["kind"], re.split(r"[ ,]", what)[0], found["language"] or "")
-    facts.cover = "(attached pic)" in what
+    facts.purposes = frozenset(purpose.replace(" ", "_") for purpose in _PURPOSE.findall(what))
     if facts.kind == "Video" and (size := _SIZE.search(what)):
         facts.width, facts.height = int(size[1]), int(size[2])
         if pixels := _FORMAT.search(what[: size.start()]):
@@ -284,6 +290,7 @@ _FRAME = re.compile(
     r"n: *\d+ pts: *(?P<pts>\S+) +pts_time:\S+ +duration: *(?P<duration>-?\d+) .*?fmt:(?P<format>\w+) .*?"
     r"sar:(?P<sar>\d+/\d+) s:(?P<width>\d+)x(?P<height>\d+) "
 )
+_PACKET = re.compile(r"demuxer -> .*?type:video pkt_pts:(\S+) .*?pkt_dts:(-?\w+) .*?duration:(\d+) ")
 _COLOURS = re.compile(r"color_range:\S+ color_space:(\S+) color_primaries:\S+ color_trc:(\S+)")
 _SUMS = re.compile(r"Input stream #0:\d+ \(video\): (\d+) packets read .*?; \d+ frames decoded; (\d+) decode errors")
 _REFUSED = re.compile(r"Error submitting packet to decoder|\] Decoding error: ")
@@ -313,9 +320,11 @@ class ProgramSource:
         self._read = Damage(missing=missing_bytes(path) if path else 0)
         self._program: Optional[Program] = None
         try:
+            if path and is_protected(path):
+                raise protected(name)
             self._head = b"" if path else _read_head(file)
             self._facts = self._describe_file()
-            self._stream = self._best_stream()
+            self._stream, self._choice = self._best_stream()
             check_size(name, self._stream.width, self._stream.height, max_pixels)
             self._colours = self._stream.colours
             self._first = self._begin()
@@ -325,7 +334,8 @@ class ProgramSource:
             if self._first is None:
                 raise self._nothing()
             stamp = self._first[0]
-            self._clock = Clock(stamp, self._rate(stamp), stamp.time_base)
+            self._clock = Clock(self._rate(stamp), stamp.time_base, "mp4" in self._facts.container)
+            self._first_time = self._place(stamp)
             self.info = self._describe(stamp)
         except BaseException:
             self.close()
@@ -339,15 +349,23 @@ class ProgramSource:
 
     def shown(self) -> Iterator[Shown]:
         """Yield every frame that can be decoded; then raise ClipError where some could not."""
-        item, self._first = self._first, None
-        while item is not None:
-            stamp, pixels = item
-            self._read.decoded += 1
-            time, duration = self._clock.place(stamp)
-            yield Shown(time, duration, lambda pixels=pixels: self._to_rgb(pixels))  # type: ignore[misc]
-            item = self._next()
+        yield from until_next(self._pixels(), self._clock.rest)
         self._end()
         self._read.complain(self._name)
+
+    def _pixels(self) -> Iterator[tuple[Fraction, Callable[[], np.ndarray]]]:
+        item, self._first = self._first, None
+        while item is not None:
+            self._read.decoded += 1
+            time = self._place(item[0]) if self._read.decoded > 1 else self._first_time
+            yield time, partial(self._to_rgb, item[1])
+            item = self._next()
+
+    def _place(self, stamp: _Stamp) -> Fraction:
+        """Return when a frame is shown."""
+        while self._packets:
+            self._clock.packet(*self._packets.popleft())
+        return self._clock.place(stamp.pts)
 
     # --- Opening ------------------------------------------------------------------------------------------------------
 
@@ -360,13 +378,15 @@ class ProgramSource:
             raise ClipError(f"{self._name} is no video, or none that can be read", READABLE)
         return facts
 
-    def _best_stream(self) -> StreamFacts:
-        """Return the video stream with the most pixels, the first of several such."""
-        videos = self._facts.videos
-        if not videos:
-            what = "sound and no video" if self._facts.audio else "no video"
-            raise ClipError(f"{self._name} holds {what}", READABLE)
-        return max(videos, key=lambda stream: stream.width * stream.height)
+    def _best_stream(self) -> tuple[StreamFacts, str]:
+        """Return the stream that is the clip, and a note on the choice."""
+        streams = {stream.index: stream for stream in self._facts.videos}
+        tracks = [
+            VideoTrack(stream.index, stream.width, stream.height, stream.purposes, decodable=stream.codec != "none")
+            for stream in streams.values()
+        ]
+        index, note = choose_track(self._name, tracks, bool(self._facts.audio))
+        return streams[index], note
 
     def _nothing(self) -> ClipError:
         self._end()
@@ -380,6 +400,7 @@ class ProgramSource:
             self._program.close()
         self._stamps: SimpleQueue[Optional[_Stamp]] = SimpleQueue()
         self._errors: deque[str] = deque(maxlen=20)
+        self._packets: deque[tuple[Optional[int], Optional[int], int]] = deque()
         self._refused = self._before_first = self._incomplete = 0
         self._said = self._colours
         self._size: Optional[tuple[int, int]] = None
@@ -431,12 +452,12 @@ class ProgramSource:
         return abs(stamp.rate / average - 1) > Fraction(1, 100)
 
     def _describe(self, stamp: _Stamp) -> ClipInfo:
-        stream, videos = self._stream, self._facts.videos
+        stream = self._stream
         transfer = self._colours[1]
         degrees = round(stream.turn / 90) % 4 * 90
         notes = []
-        if len(videos) > 1:
-            notes.append(f"stream {stream.index}, the largest of {len(videos)} with video")
+        if self._choice:
+            notes.append(self._choice)
         if degrees:
             notes.append(f"turned by {degrees}°{' or mirrored' * (degrees == 180)} as its header says")
         if transfer != "sdr":
@@ -472,6 +493,11 @@ class ProgramSource:
                 "[info]  "
             ):  # what the file says of itself, in its own words
                 continue
+            # Its threads cut into each other's lines: this may stand in one line with what is looked for below.
+            if found := _PACKET.search(line):
+                pts, dts = (int(stamp) if stamp.lstrip("-").isdigit() else None for stamp in found.groups()[:2])
+                if pts is None or pts >= 0:  # what an edit list leaves out lies before zero
+                    self._packets.append((pts, dts, int(found[3])))
             if found := _FRAME.search(line):
                 self._stamps.put(_stamp(found, time_base, rate))
             elif found := _RATE.search(line):
@@ -492,7 +518,7 @@ class ProgramSource:
             elif found := _LEVELLED.match(line):
                 self._errors.append(found["text"])
                 if "Error during demuxing" in line:
-                    self._read.broken = found["text"]
+                    self._read.broken = in_words(found["text"])
         self._stamps.put(None)
 
     def _next(self) -> Optional[tuple[_Stamp, np.ndarray]]:
@@ -517,7 +543,7 @@ class ProgramSource:
         self._read.damaged = self._refused - self._before_first
         self._read.incomplete = self._incomplete
         if code and not self._read.reason():
-            self._read.broken = self._errors[-1] if self._errors else f"ffmpeg ended with {code}"
+            self._read.broken = in_words(self._errors[-1]) if self._errors else f"ffmpeg ended with {code}"
 
     def _to_rgb(self, pixels: np.ndarray) -> np.ndarray:
         return pixels if self._colours[1] == "sdr" else to_sdr(pixels, self._colours[1])
@@ -725,7 +751,8 @@ def _extras(track: Track, along: Along, notes: list[str]) -> tuple[list[str], li
         maps += ["-metadata", f"{key}={value}"]
     every = [facts.metadata, *(stream.metadata for stream in facts.streams)]
     if timecode := next((tags["timecode"] for tags in every if "timecode" in tags), ""):
-        rate = next((stream.rate for stream in facts.videos if stream.rate), track.rate)
+        rates = [stream.rate for stream in facts.videos if "attached_pic" not in stream.purposes]
+        rate = next(filter(None, rates), track.rate)
         if ours := timecode_at(timecode, rate, track.start, track.rate):
             maps += ["-metadata:s:v:0", f"timecode={ours}"]
         else:
@@ -740,7 +767,7 @@ def _extras(track: Track, along: Along, notes: list[str]) -> tuple[list[str], li
 def _left_out(stream: StreamFacts, facts: FileFacts) -> list[str]:
     """Return the note for a stream that is neither sound nor subtitles, if it is not known otherwise."""
     if stream.kind == "Video":
-        return ["the cover picture was left out"] * stream.cover
+        return ["the cover picture was left out"] * ("attached_pic" in stream.purposes)
     if "timecode" in stream.metadata or (facts.chapters and stream.codec == "bin_data"):
         return []
     what = "attachment" if stream.kind == "Attachment" else "data stream"

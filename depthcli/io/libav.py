@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Optional, Protocol
+from typing import Any, Callable, Optional, Protocol
 
 import numpy as np
 
 from depthcli.errors import ClipError, DepthError, first_line
 from depthcli.io.clip import ClipInfo, Shown
+from depthcli.io.clock import Clock, until_next
+from depthcli.io.containers import is_protected, missing_bytes
 from depthcli.io.images import MAX_PIXELS, printable
 from depthcli.io.tonemap import TRANSFERS, to_sdr
+from depthcli.io.tracks import READABLE, VideoTrack, choose_track
 
 # What may open a file. An explicit list, as libav takes a text file for a terminal recording, and a playlist for leave
 # to open whatever file or address stands in it. Those with sound only are here to be told from files that are neither.
@@ -25,15 +28,26 @@ CONTAINERS = (
     "obu,ogg,rm,swf,vc1,vvc,webm,wtv,yuv4mpegpipe,aac,ac3,aiff,amr,flac,mp3,wav"
 )
 _READ_BYTES = 1 << 18
-READABLE = "mp4, mov, mkv, webm, avi and other video files can be read"
 
 # Matrices of ITU-T H.273 that turn YUV into RGB, as libav numbers them.
 BT709, _UNSPECIFIED, _BT601 = 1, 2, 5
 LIMITED, FULL = 1, 2  # ranges, as libav numbers them
 # What has no matrix in its header is BT.709 from this height on, as players have it; HD is 720 lines and more.
 HD_HEIGHT = 600
-# Of jumps back in time: more than this is a clock that starts again, less is disorder.
-_RESTART = Fraction(1)
+# Bits of a stream's disposition, as libav numbers them.
+_PURPOSES = {
+    1 << 0: "default",
+    1 << 1: "dub",
+    1 << 3: "comment",
+    1 << 7: "hearing_impaired",
+    1 << 8: "visual_impaired",
+    1 << 10: "attached_pic",
+    1 << 11: "timed_thumbnails",
+    1 << 19: "dependent",
+    1 << 20: "still_image",
+}
+_NO_TIMES = 0x80  # a flag of formats without time stamps
+_GENERATE_PTS = 1  # a flag of containers that PyAV sets: guesses where a container has no presentation times
 
 
 class Readable(Protocol):
@@ -68,6 +82,23 @@ def load_av() -> Any:
     return av
 
 
+def reason_of(error: BaseException) -> str:
+    """Return what a library says of a file, in words: without the number of the error and the name it knows."""
+    return in_words(str(getattr(error, "strerror", None) or first_line(error)))
+
+
+def in_words(said: str) -> str:
+    """Return a message of FFmpeg for a line of ours."""
+    if "Not yet implemented" in said:
+        return "it uses a part of its format that FFmpeg cannot decode"
+    return printable(said)[:100]
+
+
+def protected(name: str) -> ClipError:
+    """Return the error for a clip that is encrypted."""
+    return ClipError(f"{name} is protected (DRM) and can be played only by its own player", "use a copy without DRM")
+
+
 def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
     """Raise ClipError where a header claims more pixels than may be."""
     if width * height > max_pixels:
@@ -94,23 +125,26 @@ class LibavSource:
         self._stack = contextlib.ExitStack()
         self._stack.callback(file.close)
         try:
+            if path and is_protected(path):
+                raise protected(name)
             self._av = load_av()
-            self._errors = (self._av.FFmpegError, OSError, ValueError, EOFError)
             self._container = self._open(file)
             self._stack.callback(self._container.close)
-            self._stream = self._best_stream()
+            self._container.flags &= ~_GENERATE_PTS
+            self._stream, self._choice = self._best_stream()
             context = self._stream.codec_context
             check_size(self._name, context.width, context.height, max_pixels)
             # Not by frames: HEVC that is damaged can then wait for ever for a frame that never comes.
             self._stream.thread_type = "SLICE"
+            self._clock = Clock(*self._rate(), "mp4" in self._container.format.name, self._stream.duration or 0)
             self._frames = self._decode()
             self._first = next(self._frames, None)
             if self._first is None:
                 raise self._nothing()
-            self._turn = _turn(self._first)
+            first = self._first[1]
+            self._turn = _turn(first)
             self._transfer = TRANSFERS.get(int(self._stream.codec_context.color_trc), "sdr")
-            self._clock = Clock(self._first, *self._rate())
-            self.info = self._describe(self._first)
+            self.info = self._describe(first)
         except BaseException:
             self.close()
             raise
@@ -123,36 +157,34 @@ class LibavSource:
 
     def shown(self) -> Iterator[Shown]:
         """Yield every frame that can be decoded; then raise ClipError where some could not."""
-        first, self._first = self._first, None
-        if first is not None:
-            yield self._shown(first)
-            del first
-            for frame in self._frames:
-                yield self._shown(frame)
+        yield from until_next(self._pixels(), self._clock.rest)
         self._read.complain(self._name)
 
-    def _shown(self, frame: Any) -> Shown:
-        time, duration = self._clock.place(frame)
-        return Shown(time, duration, lambda: self._to_rgb(frame))
+    def _pixels(self) -> Iterator[tuple[Fraction, Callable[[], np.ndarray]]]:
+        first, self._first = self._first, None
+        if first is not None:
+            yield first[0], partial(self._to_rgb, first[1])
+            del first
+            for time, frame in self._frames:
+                yield time, partial(self._to_rgb, frame)
 
     # --- Opening ------------------------------------------------------------------------------------------------------
 
     def _open(self, file: Readable) -> Any:
         try:
             return open_container(self._av, file)
-        except self._errors as error:
+        except Exception as error:
             if self._read.missing:
                 reason = "is truncated: it ends before the table of its frames does"
                 raise ClipError(f"{self._name} {reason}", "copy or download it again") from error
             raise ClipError(f"{self._name} is no video, or none that can be read", READABLE) from error
 
-    def _best_stream(self) -> Any:
-        """Return the video stream with the most pixels, the first of several such."""
-        streams = _videos(self._container)
-        if not streams:
-            what = "sound and no video" if self._container.streams.audio else "no video"
-            raise ClipError(f"{self._name} holds {what}", READABLE)
-        return max(streams, key=lambda stream: stream.codec_context.width * stream.codec_context.height)
+    def _best_stream(self) -> tuple[Any, str]:
+        """Return the stream that is the clip, and a note on the choice."""
+        streams = {stream.index: stream for stream in self._container.streams.video}
+        tracks = [_track(stream) for stream in streams.values()]
+        index, note = choose_track(self._name, tracks, bool(self._container.streams.audio))
+        return streams[index], note
 
     def _nothing(self) -> ClipError:
         codec = self._stream.codec_context.name
@@ -169,6 +201,8 @@ class LibavSource:
 
     def _is_variable(self) -> bool:
         """Return whether the least distance of two frames, by the index, is not their average one."""
+        if self._container.format.flags & _NO_TIMES:  # a bare stream, whose average is made up
+            return False
         guessed, average = self._stream.guessed_rate, self._stream.average_rate
         return bool(guessed and average and self._stream.frames != 1 and abs(guessed / average - 1) > 0.01)
 
@@ -183,8 +217,8 @@ class LibavSource:
         elif self._container.duration:
             duration = self._container.duration / self._av.time_base
         notes = []
-        if (videos := len(_videos(self._container))) > 1:
-            notes.append(f"stream {stream.index}, the largest of {videos} with video")
+        if self._choice:
+            notes.append(self._choice)
         if self._turn:
             notes.append(self._turn.note)
         if self._transfer != "sdr":
@@ -213,31 +247,33 @@ class LibavSource:
 
     # --- Decoding -----------------------------------------------------------------------------------------------------
 
-    def _decode(self) -> Iterator[Any]:
-        """Yield the decoded frames, past packets that are damaged; what went wrong is counted."""
+    def _decode(self) -> Iterator[tuple[Fraction, Any]]:
+        """Yield (time, decoded frame), past packets that are damaged; what went wrong is counted."""
         packets = self._container.demux(self._stream)
         while True:
             try:
                 packet = next(packets, None)
-            except self._errors as error:
-                self._read.broken = first_line(error)
+            except Exception as error:
+                self._read.broken = reason_of(error)
                 packet = None
             # The half of a frame at the end of a file. Elsewhere it is but a warning, as where recordings were joined.
             if packet is not None and packet.is_corrupt and self._read.missing:
                 self._read.damaged += 1
                 continue
-            self._read.packets += packet is not None and packet.size > 0 and not packet.is_discard
+            if packet is not None and packet.size > 0 and not packet.is_discard:
+                self._read.packets += 1
+                self._clock.packet(packet.pts, packet.dts, packet.duration)
             try:
                 frames = self._stream.codec_context.decode(packet)
             except EOFError:
                 return
-            except self._errors:
+            except Exception:
                 self._read.damaged += 1
                 frames = []
             for frame in frames:
                 self._read.decoded += 1
                 self._read.incomplete += frame.is_corrupt  # the decoder filled in what is missing from the frame before
-                yield frame
+                yield self._clock.place(frame.pts, frame.dts), frame
             if packet is None or (packet.dts is None and packet.size == 0):
                 return
 
@@ -280,7 +316,7 @@ class Damage:
         if self.missing:
             return f"is truncated: its last {self.missing} bytes are missing"
         if self.broken:
-            return f"is damaged: {printable(self.broken)[:100]}"
+            return f"is damaged: {self.broken}"
         if self.damaged:
             return f"is damaged: {self.damaged} packet{'s' * (self.damaged != 1)} could not be decoded"
         if self.incomplete:
@@ -299,40 +335,7 @@ class Damage:
             raise ClipError(message, "copy or download it again", count)
 
 
-class Clock:
-    """Time stamps as they should be: seconds since the first frame, each later than the one before.
-
-    A frame with no time stamp comes one period after the one before it. A time stamp that does not go on (repeated, or
-    a little back) becomes the least that does. One that goes back by more than a second is a clock that started again,
-    which goes on one period after the frame before.
-    """
-
-    def __init__(self, first: Any, rate: Fraction, time_base: Fraction) -> None:
-        self._period, self._tick = 1 / rate, time_base
-        self.origin = self._stamp(first) or Fraction(0)
-        self._zero = self.origin
-        self._last: Optional[Fraction] = None
-
-    def place(self, frame: Any) -> tuple[Fraction, Fraction]:
-        """Return when a frame is shown and for how long."""
-        stamp, last = self._stamp(frame), self._last
-        if last is None:
-            time = Fraction(0)
-        elif stamp is None:
-            time = last + self._period
-        else:
-            time = stamp - self._zero
-            if last - time > _RESTART:
-                time = last + self._period
-                self._zero = stamp - time
-            elif time <= last:
-                time = last + self._tick
-        self._last = time
-        duration = getattr(frame, "duration", None)  # which PyAV 14 does not tell
-        return time, duration * (frame.time_base or self._tick) if duration else self._period
-
-    def _stamp(self, frame: Any) -> Optional[Fraction]:
-        return None if frame.pts is None else Fraction(frame.pts * (frame.time_base or self._tick))
+_RIGHT_ANGLES = ((1, 0), (0, 1), (-1, 0), (0, -1))  # cosine and sine, counterclockwise
 
 
 class _Turn:
@@ -359,78 +362,28 @@ class _Turn:
 
 
 def _turn(frame: Any) -> _Turn:
-    data = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV before 19 cannot name every kind of side data, and then gives none
+        cosine, sine = _RIGHT_ANGLES[round(frame.rotation / 90) % 4]
+        return _Turn((cosine, -sine, sine, cosine))
     if data is None:
         return _Turn((1, 0, 0, 1))
     m = struct.unpack("=9i", bytes(data)[:36])
     return _Turn((m[0], m[1], m[3], m[4]))
 
 
-def _videos(container: Any) -> list[Any]:
-    """Return the streams with video that can be decoded, but the cover of a song."""
-    videos = (stream for stream in container.streams.video if stream.codec_context)
-    return [stream for stream in videos if "ATTACHED_PIC" not in str(stream.disposition).upper()]
-
-
-# --- Truncation -------------------------------------------------------------------------------------------------------
-
-
-def missing_bytes(path: Path) -> int:
-    """Return how many bytes an MP4, Matroska or AVI file lacks at its end, by what its own headers say.
-
-    0 for a whole file, and where that cannot be told. Decoders take the end of the file for the end of the clip.
-    """
+def _track(stream: Any) -> VideoTrack:
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            head = file.read(12)
-            if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip"):
-                end = _end_of_boxes(file, size)
-            elif head[:4] == b"\x1aE\xdf\xa3":
-                end = _end_of_segment(file)
-            elif head[:4] == b"RIFF" and size < 1 << 30:  # larger ones go on in further RIFFs, which older tools forget
-                end = 8 + int.from_bytes(head[4:8], "little")
-            else:
-                end = 0
-    except OSError:
-        return 0
-    return max(0, end - size)
-
-
-def _end_of_boxes(file: BinaryIO, size: int) -> int:
-    """Return where the last top-level box of an MP4 file ends: its length and kind come first, 4 bytes each."""
-    position = 0
-    while position + 8 <= size:
-        file.seek(position)
-        head = file.read(16)
-        length = int.from_bytes(head[:4], "big")
-        if length == 1:  # it did not fit into 4 bytes
-            length = int.from_bytes(head[8:16], "big")
-        if length < 8:  # 0: to the end of the file
-            return size
-        position += length
-    return position
-
-
-def _end_of_segment(file: BinaryIO) -> int:
-    """Return where the segment of a Matroska file ends, which holds all but a header; 0 where it does not say."""
-    file.seek(4)
-    length = _ebml_length(file)
-    if length is None:
-        return 0
-    file.seek(length, os.SEEK_CUR)
-    if file.read(4) != b"\x18\x53\x80\x67":
-        return 0
-    length = _ebml_length(file)
-    return 0 if length is None else file.tell() + length
-
-
-def _ebml_length(file: BinaryIO) -> Optional[int]:
-    """Read a length as EBML has it: as many further bytes as the first has leading zeros; all ones are "unknown"."""
-    first = file.read(1)
-    if not first or not first[0]:
-        return None
-    further = 8 - first[0].bit_length()
-    bits = 7 * (further + 1)
-    value = int.from_bytes(first + file.read(further), "big") & ((1 << bits) - 1)
-    return None if value == (1 << bits) - 1 else value
+        bits = int(getattr(stream.disposition, "value", stream.disposition))
+    except ValueError:  # one that PyAV does not know
+        bits = 0
+    context = stream.codec_context
+    return VideoTrack(
+        stream.index,
+        context.width if context else 0,
+        context.height if context else 0,
+        frozenset(name for bit, name in _PURPOSES.items() if bits & bit),
+        stream.frames,
+        decodable=bool(context),
+    )

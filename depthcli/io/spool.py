@@ -13,9 +13,9 @@ exist only when they are whole, so that whatever ends a run, the next one finds 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import shutil
-import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,13 +26,11 @@ from typing import Any, Optional
 import numpy as np
 
 from depthcli.errors import DiskFullError, OutputError
-from depthcli.io.atomic import atomic_path, remove_partials
-
-if sys.platform != "win32":
-    import fcntl
+from depthcli.io.atomic import atomic_path, remove_partials, try_lock
 
 _JOB, _LOCK, _END, _WRITING = "job.json", "lock", "end.json", "writing.json"
 _CODES = 65535
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _MOST_BYTES = 1 << 24  # of maps, waiting for a shard: some frames at the usual sizes, whatever the length of the clip
 
 
@@ -51,6 +49,9 @@ class Spool:
     job: what makes the maps what they are, ready for JSON. exact: maps are kept as float32; otherwise in 16 bits
     between the ends of each map, to 1/131070 of their distance. Raises OutputError where the folder cannot be written
     or another process is at work in it. Close it, or use it as a context manager; that keeps what is on disk.
+
+    locked: no other process can open it; False where the file system has no locks. differs: the parts of `job` in which
+    an earlier spool was another one, so that it was removed; empty where there was none, or it is gone on with.
     """
 
     def __init__(self, folder: Path, job: Mapping[str, Any], exact: bool) -> None:
@@ -69,9 +70,11 @@ class Spool:
                 raise
 
     def _open(self) -> None:
-        found = _text_of(self.folder / _JOB)
-        self.begun_anew = found is not None and found != self._text
-        if found != self._text:
+        path = self.folder / _JOB
+        self.differs: tuple[str, ...] = ()
+        if _text_of(path) != self._text:
+            if path.exists():
+                self.differs = _differences(spooled_job(self.folder), json.loads(self._text))
             for path in self.folder.glob("[sjew]*"):
                 path.unlink()
             _write_text(self.folder / _JOB, self._text)
@@ -177,15 +180,11 @@ class Spool:
     def _take_lock(self) -> None:
         """Take the folder for this process. The system lets go of it when the process ends, however that is."""
         self._lock = (self.folder / _LOCK).open("a")
-        if sys.platform == "win32":  # where an open file cannot be removed by another process anyway
-            return
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        taken = try_lock(self._lock)
+        if taken is False:
             self._lock.close()
-            raise OutputError(
-                "another process is at work on this clip", f"wait for it; it is in {self.folder}"
-            ) from error
+            raise OutputError("another process is at work on this clip", f"wait for it; it is in {self.folder}")
+        self.locked = taken is True
 
     def _encoded(self, values: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
         low, high = values.min(), values.max()
@@ -206,6 +205,18 @@ class Spool:
 
     def _state(self, number: int) -> Path:
         return self.folder / f"state_{number:06d}.npz"
+
+
+def spooled_job(folder: Path) -> dict[str, Any]:
+    """Return the `job` of the spool in a folder; empty where there is none that can be read."""
+    return _read_json(folder / _JOB) or {}
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the parts that are not the same, in the order of `wanted`."""
+    if found.keys() != wanted.keys():  # an earlier version noted other things
+        return ("version",)
+    return tuple(name for name in wanted if found[name] != wanted[name])
 
 
 def bytes_per_frame(size: tuple[int, int], exact: bool) -> int:
@@ -256,8 +267,9 @@ def _text_of(path: Path) -> Optional[str]:
 
 
 def _read_json(path: Path) -> Optional[dict[str, Any]]:
-    text = _text_of(path)
-    return None if text is None else dict(json.loads(text))
+    with contextlib.suppress(ValueError, TypeError):
+        return dict(json.loads(_text_of(path) or ""))
+    return None
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -270,4 +282,5 @@ def _errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
+        kind = DiskFullError if error.errno in _FULL else OutputError
+        raise kind(f"cannot write {folder}: {error.strerror or error}") from error

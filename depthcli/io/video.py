@@ -9,12 +9,13 @@ Memory does not grow with the length: one frame is held at a time.
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import select
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -22,8 +23,11 @@ from typing import Any, Callable, Optional, Union
 
 import numpy as np
 
-from depthcli.errors import ClipError, PictureError
+from depthcli.errors import ClipError, DepthError, PictureError, first_line
+from depthcli.io.animations import WEBP, WebPSource, animation_in
 from depthcli.io.clip import ClipInfo, Frame, Number, Selection, Shown, Source, exact_rate, frames_of
+from depthcli.io.depth_files import read_facts
+from depthcli.io.exr_frames import exr_size, is_exr, is_our_exr, read_exr_frame
 from depthcli.io.ffmpeg_program import ProgramSource, find_program
 from depthcli.io.images import MAX_PIXELS, is_picture, may_be_listed, picture_size, printable, read_picture
 from depthcli.io.libav import LibavSource, Readable, has_av
@@ -59,7 +63,19 @@ class Clip:
         if self._begun:
             raise ValueError("the frames of a clip can be read once; open it again")
         self._begun = True
-        return frames_of(self._source, selection, skip)
+        return self._guarded(frames_of(self._source, selection, skip))
+
+    def _guarded(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Turn whatever a library raises for one clip into an error of that clip."""
+        count = 0
+        try:
+            for frame in frames:
+                yield frame
+                count += 1
+        except DepthError:
+            raise
+        except Exception as error:
+            raise _foreign(error, self.info.name, count) from error
 
 
 @contextmanager
@@ -70,7 +86,7 @@ def open_clip(
     stdin: Any = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Clip]:
-    """Open a video file, a folder of frames, or "-" for what comes on stdin; closed at the end of the block.
+    """Open a video file, a folder or pattern of frames, or "-" for what comes on stdin; closed at the end of the block.
 
     rate: frames per second of a folder (24 where None) and of raw video. size: (width, height) of raw video, 8-bit RGB
     without any header; None for y4m and every other stream that says itself what it is. stdin: read instead of
@@ -78,11 +94,23 @@ def open_clip(
 
     Raises ClipError where it is missing, no video, has sound only, or not one frame of it can be decoded.
     """
-    opened = _open(source, rate, size, stdin, max_pixels)
+    try:
+        opened = _open(source, rate, size, stdin, max_pixels)
+    except DepthError:
+        raise
+    except Exception as error:
+        raise _foreign(error, printable(str(source)), 0) from error
     try:
         yield Clip(opened)
     finally:
         opened.close()
+
+
+def _foreign(error: Exception, name: str, frames: int) -> ClipError:
+    if isinstance(error, MemoryError):
+        return ClipError(f"{name} does not fit into memory", "make it smaller first", frames)
+    reason = printable(f"{type(error).__name__}: {first_line(error)}")[:100]
+    return ClipError(f"{name} cannot be read: {reason}", "convert it to H.264 in MP4, or leave it out", frames)
 
 
 def _open(
@@ -97,16 +125,24 @@ def _open(
         pipe = stdin or sys.stdin.buffer
         return RawSource(pipe, size, rate, max_pixels) if size else _decoded(_Pipe(pipe), "stdin", None, max_pixels)
     path = Path(source)
+    frame_rate = exact_rate(rate) if rate else None
     try:
+        if frames := frames_of_pattern(str(source)):
+            return FolderSource(frames, name, frame_rate, max_pixels)
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            return FolderSource(path, name, exact_rate(rate) if rate else None, max_pixels)
+            return FolderSource(frames_of_folder(path), name, frame_rate, max_pixels)
         if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
             raise ClipError(f"{name} is not a file", "save it to a file, or send it to stdin and give - as its name")
-        if is_picture(path) and path.suffix.lower() not in (".gif", ".apng"):
-            raise ClipError(f"{name} is a picture", "depth image takes pictures")
         if not path.stat().st_size:
             raise ClipError(f"{name} is empty", "copy or download it again")
+        animation = animation_in(path)
+        if animation == WEBP:
+            return WebPSource(path, name, max_pixels)
+        if is_picture(path) and not animation and path.suffix.lower() != ".apng":
+            raise ClipError(f"{name} is a picture", "depth image takes pictures")
+        if is_exr(path):
+            raise ClipError(f"{name} is a single frame", "give their folder, or a pattern such as f####.exr")
         return _decoded(path.open("rb"), name, path, max_pixels)
     except FileNotFoundError as error:
         raise ClipError(f"{name} does not exist", "check the path") from error
@@ -168,25 +204,71 @@ class _Pipe:
         """Leave it open: it is not ours."""
 
 
-# --- A folder of frames -----------------------------------------------------------------------------------------------
+# --- Frames in files --------------------------------------------------------------------------------------------------
+
+_NUMBER = re.compile(r"%0?(\d*)d|#+")  # f%04d.png of FFmpeg, f####.png of compositors
+
+
+def frames_of_folder(folder: Path) -> list[Path]:
+    """Return the frames in a folder in the order of their numbers; see `_without_others` for what is none."""
+    if not may_be_listed(folder):
+        raise ClipError(
+            f"{printable(str(folder))} may not be read: permission denied", "check the folder's permissions"
+        )
+    return _without_others(folder.iterdir())
+
+
+def frames_of_pattern(argument: str) -> Optional[list[Path]]:
+    """Return the frames that a pattern stands for, such as f%04d.png, f####.exr or f*.png, in their order.
+
+    None for what is no pattern, exists as a file of that name, or stands for no picture.
+    """
+    path = Path(argument)
+    if os.path.lexists(path):
+        return None
+    if _NUMBER.search(path.name):
+        pieces, end = [], 0
+        for found in _NUMBER.finditer(path.name):
+            digits = found[1] or "1" if found[0][0] == "%" else str(len(found[0]))
+            pieces += [re.escape(path.name[end : found.start()]), f"[0-9]{{{digits},}}"]
+            end = found.end()
+        name = re.compile("".join(pieces) + re.escape(path.name[end:]))
+        beside = path.parent.iterdir() if path.parent.is_dir() and may_be_listed(path.parent) else iter(())
+        matches: Iterable[Path] = (item for item in beside if name.fullmatch(item.name))
+    elif glob.has_magic(argument):
+        matches = map(Path, glob.iglob(argument, recursive=True))
+    else:
+        return None
+    return _without_others(matches) or None
+
+
+def _without_others(paths: Iterable[Path]) -> list[Path]:
+    """Return the frames of a clip among these paths, in their order.
+
+    Depth maps of depthcli are none, by what they say of themselves. EXR files are taken where there is no other
+    picture, which is then a copy of the same frame.
+    """
+    files = [path for path in paths if (is_picture(path) or is_exr(path)) and path.is_file()]
+    pictures = [path for path in files if not is_exr(path) and not (path.suffix.lower() == ".png" and read_facts(path))]
+    renders = [] if pictures else [path for path in files if is_exr(path) and not is_our_exr(path)]
+    return sorted(pictures or renders, key=natural_order)
 
 
 class FolderSource:
-    """The pictures of one folder in the order of their numbers, at a constant rate.
+    """Frames in files, in the order given, at a constant rate.
 
     A picture that cannot be read leaves a gap, and is named at the end. Raises ClipError where there is none, or one of
     them has another size by its header.
     """
 
-    def __init__(self, folder: Path, name: str, rate: Optional[Fraction], max_pixels: int) -> None:
-        if not may_be_listed(folder):
-            raise ClipError(f"{name} may not be read: permission denied", "check the folder's permissions")
-        self._paths = sorted((path for path in folder.iterdir() if is_picture(path)), key=natural_order)
-        self._max_pixels = max_pixels
+    def __init__(self, paths: list[Path], name: str, rate: Optional[Fraction], max_pixels: int) -> None:
+        self._paths, self._max_pixels = paths, max_pixels
         size = _common_size(self._paths, name)
         notes = [f"{len(self._paths)} pictures"]
         if rate is None:
             notes.append(f"{float(FOLDER_RATE):g} frames per second, as nothing says another rate")
+        if any(map(is_exr, paths)):
+            notes.append("EXR taken for linear light: 1.0 is white, with the curve of sRGB")
         rate = rate or FOLDER_RATE
         count = len(self._paths)
         self.info = ClipInfo(
@@ -207,7 +289,10 @@ class FolderSource:
         period = 1 / self.info.rate
         for index, path in enumerate(self._paths):
             try:
-                rgb = read_picture(path, max_pixels=self._max_pixels).rgb
+                if is_exr(path):
+                    rgb = read_exr_frame(path, self._max_pixels)
+                else:
+                    rgb = read_picture(path, max_pixels=self._max_pixels).rgb
             except PictureError as error:
                 failures.append(error)
                 continue
@@ -237,7 +322,7 @@ def _numbers(paths: list[Path]) -> tuple[int, ...]:
 
 
 def _common_size(paths: list[Path], name: str) -> tuple[int, int]:
-    sizes = {path: size for path in paths if (size := picture_size(path))}
+    sizes = {path: size for path in paths if (size := exr_size(path) if is_exr(path) else picture_size(path))}
     if not sizes:
         reason = "holds no picture" if not paths else "holds no picture that can be read"
         raise ClipError(f"{name} {reason}", "give a video file, or a folder of frames")

@@ -214,7 +214,7 @@ class Extras:
 
     def _timecode(self) -> tuple[str, Fraction]:
         """Return the timecode of the first frame, empty if there is none, and the rate in which it counts."""
-        videos = self._source.streams.video
+        videos = (stream for stream in self._source.streams.video if not _disposition(stream) & _ATTACHED_PICTURE)
         rates = [Fraction(stream.average_rate or 0) for stream in videos]
         for place in (*self._source.streams, self._source):
             for key, value in place.metadata.items():

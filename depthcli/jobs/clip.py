@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
@@ -29,11 +30,11 @@ from depthcli.errors import (
     DepthError,
     DeviceLostError,
     DiskFullError,
-    EngineError,
     ModelError,
     UsageError,
+    first_line,
 )
-from depthcli.io.atomic import remove_partials
+from depthcli.io.atomic import remove_partials, temporary_path
 from depthcli.io.clip import ClipInfo, Frame, Number, Selection
 from depthcli.io.depth_files import (
     FARTHEST_MILLIMETRE,
@@ -47,7 +48,7 @@ from depthcli.io.video_writers import (
     Timing,
     video_writer,
 )
-from depthcli.jobs.clip_results import already_there, clip_identity
+from depthcli.jobs.clip_results import CHANGED, GONE, GROWN, ClipFiles, already_there, check_one_model, spool_of
 from depthcli.jobs.clip_show import MILLIMETRE_FORMATS, Show
 from depthcli.jobs.manifest import DONE, FAILED, Result
 from depthcli.jobs.pipeline import Lane
@@ -58,7 +59,19 @@ from depthcli.weights import Talk
 from depthcli.zoo import ModelRow
 
 MAKING, WRITING = "depth", "write"
+NO_LOCKS = "the disk of the results has no file locks: do not start the same command twice at once"
 _AHEAD = 3  # frames that are read, and answers that are settled, beside the one in the network
+# Settings that shape the maps and are not part of the model, its engine or its input.
+_SHAPING = ("steady", "exact", "shape-policy")
+# In what an unfinished run may differ from this one, in words.
+_OTHER = {
+    "clip": "other frames",
+    "options": "other options",
+    "exact": "other options",
+    "model": "another model",
+    "engine": "another engine",
+    "version": "another version",
+}
 # What a kill may cost: shards are kept when they are large, or after so many seconds.
 _KEEP_SECONDS = 30.0
 
@@ -125,14 +138,18 @@ class ClipJob:
         """Whether a format wants the very numbers of the maps, for which 16 bits are too few."""
         return any(VIDEO_FORMATS[name].takes == VALUES for name, _ in self.outputs)
 
-    @property
+    @cached_property
     def spool_folder(self) -> Path:
-        """Where the depth is kept while it is made: beside the results, of a name that other formats share."""
+        """Where the depth is kept while it is made: beside the results, of a name that other formats share.
+
+        That of a stream has a name which nobody else can have: the same stream cannot be sent again to go on from.
+        """
         name, path = self.outputs[0]
+        if self.source == STDIN:
+            return temporary_path(path.parent)
         ending = VIDEO_FORMATS[name].ending
         stem = path.name[: -len(ending)] if path.name.endswith(ending) else path.stem
-        own = f"-{os.getpid()}" if self.source == STDIN else ""  # nobody can send the same stream again to go on from
-        return path.with_name(f".{stem}{own}.depthcli-spool")
+        return spool_of(path.with_name(stem))
 
 
 @dataclass(frozen=True)
@@ -169,30 +186,38 @@ def run_clip(
     """Do the job; yield how far it is, and in the end one Result, unless it was stopped.
 
     load: returns the estimator; called when the clip has been opened. stop: asked between frames; where it says True
-    the work so far is kept and the job ends. What is wrong with the clip or its outputs becomes a Result; ModelError,
-    DeviceLostError, DiskFullError, and EngineError where the model does not load, are raised, as they would end every
-    other clip too.
+    the work so far is kept and the job ends. What is wrong with the clip or its outputs, whatever a library raises for
+    it, becomes a Result; what loading the model raises, ModelError, DeviceLostError and DiskFullError are raised, as
+    they would end every other clip too.
     """
     started = time.perf_counter()
-    settled = already_there(job.name, job.source, job.paths, job.if_exists, job.said, job.spool_folder.exists())
-    if settled is not None:
-        yield settled
-        return
-    for path in job.paths:
-        for folder in (path.parent, path):
-            remove_partials(folder)
-    loaded = False
+    loading = False
     try:
+        settled = already_there(job.name, job.source, job.paths, job.if_exists, job.said, job.spool_folder.exists())
+        if settled is not None:
+            yield settled
+            return
+        for path in job.paths:
+            for folder in (path.parent, path):
+                remove_partials(folder)
         with open_clip(job.source, job.rate, job.size, stdin=stdin_of(job, stop)) as clip:
+            loading = True
             estimator = load()
-            loaded = True
+            loading = False
             yield from _Work(job, clip, estimator, stop, talk, started).events()
     except (ModelError, DeviceLostError, DiskFullError, UsageError):
         raise
-    except (DepthError, MemoryError) as error:
-        if isinstance(error, EngineError) and not loaded:
+    except Exception as error:
+        if loading:
             raise
         yield _failed(job, error, started)
+
+
+def check_models(jobs: Sequence[ClipJob], estimator: ClipEstimator) -> None:
+    """Raise UsageError where results or unfinished work of another model would be mixed with those of a run."""
+    for job in jobs:
+        if job.if_exists != "overwrite" and job.source != STDIN:
+            check_one_model(job.paths, job.spool_folder, estimator.row.name, estimator.weights.sha256)
 
 
 def stdin_of(job: ClipJob, stop: Callable[[], bool]) -> Optional[PatientPipe]:
@@ -204,9 +229,13 @@ def _texts(job: ClipJob) -> tuple[str, ...]:
     return tuple(map(str, job.paths))
 
 
-def _failed(job: ClipJob, error: Union[DepthError, MemoryError], started: float) -> Result:
+def _failed(job: ClipJob, error: Exception, started: float) -> Result:
     code = error.exit_code if isinstance(error, DepthError) else 1
-    words = str(error) if isinstance(error, DepthError) else "the machine ran out of memory"
+    words = str(error)
+    if isinstance(error, MemoryError):
+        words = "the machine ran out of memory"
+    elif not isinstance(error, DepthError):
+        words = f"{job.name} failed: {first_line(error)} ({type(error).__name__})"
     return Result(job.name, _texts(job), FAILED, milliseconds_since(started), error=words, code=code)
 
 
@@ -243,7 +272,8 @@ class _Work:
         self._info = clip.info
         self._total = job.selection.count(clip.info)
         self._plan = estimator.plan(clip.info.size)
-        self._clip_identity = clip_identity(job.source)
+        self._files = ClipFiles.of(job.source)
+        self._warnings: list[str] = []
 
     def events(self) -> Events:
         """Make the depth, unless it is in the spool, and write it."""
@@ -255,21 +285,26 @@ class _Work:
         with Spool(job.spool_folder, self._identity(), exact) as spool, ExitStack() as stack:
             if job.source == STDIN:
                 stack.callback(spool.remove)  # nobody could go on with it
-            if spool.begun_anew:
-                self._talk(f"{self._info.name}: what was left of a run with other options is not used")
+            if spool.differs:
+                other = " and ".join(dict.fromkeys(_OTHER[name] for name in spool.differs))
+                self._talk(f"{self._info.name}: what was left of a run with {other} is not used")
+            if not spool.locked:
+                self._talk(NO_LOCKS)
             free = check_disk(job.spool_folder, need - spool.frames * bytes_per_frame(size, exact))
             if self._total and spool.ended is None:
                 self._talk(
                     f"{self._info.name}: about {self._total} frames; while it is made their depth takes "
                     f"{readable(need)} on disk, {readable(free)} are free"
                 )
-            if spool.ended is None:
-                yield from self._make(spool)
-            if spool.ended is None:
-                return  # stopped
-            if clip_identity(job.source) != self._clip_identity:
+            try:
+                if spool.ended is None:
+                    yield from self._make(spool)
+                if spool.ended is None:
+                    return  # stopped
+                self._check_clip(spool)
+            except _OtherClipError:
                 spool.remove()
-                raise ClipError(f"{self._info.name} has changed while it was read", "start the same command again")
+                raise
             try:
                 notes = yield from self._write(spool)
             except _StopError:
@@ -286,16 +321,34 @@ class _Work:
             error=f"{damage}; the depth of what could be read is there" if damage else "",
             code=SOME_FAILED if damage else 0,
             notes=(*self._info.notes, *notes),
-            warnings=self._clamped(highest),
+            warnings=(*self._warnings, *self._clamped(highest)),
             model=self._estimator.row.name,
             weights=self._estimator.weights.sha256,
             settings=job.said,
         )
 
+    def _check_clip(self, spool: Spool) -> None:
+        """Take note of what has become of the clip while it was read. Raises ClipError where the work is of no use.
+
+        Only frames that are others make it so: a clip that is gone may come back, and one that has grown is what it was
+        up to there.
+        """
+        name, state = self._info.name, self._files.compare()
+        if state == CHANGED:
+            raise _OtherClipError(f"{name} has changed while it was read", "start the same command again")
+        if state == GONE:
+            if spool.ended is None or any(name == "side" for name, _ in self._job.outputs):
+                hint = "put it back and start the same command again: what was made of it is kept"
+                raise ClipError(f"{name} is gone, or a part of it, since it was opened", hint)
+            sound = ", so there is no sound" if self._info.audio and self._job.selection.whole else ""
+            self._warnings.append(f"the clip is gone since it was read{sound}")
+        if state == GROWN:
+            hint = "the same command makes all of it"
+            self._warnings.append(f"the clip has grown since it was opened; what came later may be missing: {hint}")
+
     def _write(self, spool: Spool) -> Generator[Progress, None, tuple[str, ...]]:
-        return _write(
-            self._job, self._info, self._estimator.row, self._origin(), spool, self._clip_identity, self._stop
-        )
+        made_of = self._files.made_of(self._job.spool_folder.parent)
+        return _write(self._job, self._info, self._estimator.row, self._origin(), spool, made_of, self._stop)
 
     def _clamped(self, highest: float) -> tuple[str, ...]:
         """Return a warning where 16-bit millimetres cannot hold a metric clip."""
@@ -308,20 +361,21 @@ class _Work:
         return origin_of_clip(self._estimator, self._plan, Path(self._info.name).name)
 
     def _identity(self) -> dict[str, Any]:
-        """Return what makes the maps what they are."""
-        job = self._job
+        """Return what makes the maps what they are, by what a user would call it."""
+        job, row = self._job, self._estimator.row
+        settings = {name: job.settings[name] for name in _SHAPING if job.settings.get(name) is not None}
         return {
-            "depthcli": __version__,
-            "clip": self._clip_identity,
-            "selection": repr(job.selection),
-            "raw": [str(job.rate), job.size],
-            "scenes": job.scenes,
-            "weights": self._estimator.weights.sha256,
-            "model": self._estimator.row.name,
-            "max_depth": self._estimator.row.max_depth,
+            "clip": self._files.identity,
+            "options": {
+                "selection": repr(job.selection),
+                "raw": [str(job.rate), list(job.size or ())],
+                "scenes": job.scenes,
+                "input": list(self._plan.input_size),
+                **settings,
+            },
+            "model": {"name": row.name, "weights": self._estimator.weights.sha256, "max_depth": row.max_depth},
             "engine": self._estimator.engine,
-            "input": self._plan.input_size,
-            "settings": dict(job.settings),
+            "version": __version__,
         }
 
     # --- The first pass -----------------------------------------------------------------------------------------------
@@ -348,6 +402,7 @@ class _Work:
                         item = reading.take()
                     except ClipError as error:
                         damage, item = error, None
+                        self._check_clip(spool)  # what cannot be read is not damaged where it is not there any more
                     if item is None:
                         done = not self._stop()  # a stopped reader of stdin also says that there is no more
                         break
@@ -458,14 +513,14 @@ def _write(
     extremes = spool.ended["min"], spool.ended["max"]
     show = Show(info.size, row, origin, (shown[0], shown[1]), job.colormap, extremes, job.said, spool.ended["damage"])
     timing = Timing.of(info, job.selection)
-    on_disk = job.source != STDIN and not os.path.isdir(job.source)
+    on_disk = job.source != STDIN and os.path.isfile(job.source)  # else it is a folder, or gone, which is warned of
     source, whole = Path(job.source) if on_disk else None, job.selection.whole
-    lost = ("the sound was left out, as the clip came on stdin",) if info.audio and source is None else ()
+    lost = ("the sound was left out, as the clip came on stdin",) if info.audio and job.source == STDIN else ()
     numbers = () if job.selection.fps is not None else info.numbers
     number_of = (lambda moment: numbers[round(moment * info.rate)]) if numbers else None
     needs_source = any(name == "side" for name, _ in job.outputs)
     orders = [(name, path, show.size(name), timing, show.facts(name)) for name, path in job.outputs]
-    keep = spool.was_writing({"files": [(name, str(path), facts) for name, path, _, _, facts in orders]})
+    keep = spool.was_writing({"files": [(name, path.name, facts) for name, path, _, _, facts in orders]})
     with ExitStack() as stack:
         writers = {
             order[0]: stack.enter_context(
@@ -503,6 +558,10 @@ def _write(
         if done != spool.ended["frames"]:
             raise ClipError(f"{info.name} has changed while it was read", "start the same command again")
     return (*lost, *dict.fromkeys(note for writer in writers.values() for note in writer.notes))
+
+
+class _OtherClipError(ClipError):
+    """The frames that were read are not those of the clip that is there now."""
 
 
 class _StopError(Exception):

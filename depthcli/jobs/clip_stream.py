@@ -16,7 +16,7 @@ import numpy as np
 
 from depthcli.clip_estimator import ClipEstimator, Step, origin_of_clip
 from depthcli.colormap import to_gray16
-from depthcli.errors import SOME_FAILED, ClipError, UsageError
+from depthcli.errors import SOME_FAILED, ClipError, DepthError, UsageError, first_line
 from depthcli.io.clip import Frame
 from depthcli.io.video import open_clip
 from depthcli.io.video_writers import COLOR, GRAY16, PipeWriter, Timing
@@ -41,8 +41,24 @@ def stream_clip(
     """Send the depth of a clip to stdout as it is made: nothing is kept, so a stream that ended cannot be gone on with.
 
     pipe: one of PIPES. target: written to instead of stdout. The range is the one that was named, or one that looks 30
-    frames ahead and follows slowly. Yields as `run_clip`; raises what is wrong with the clip, and BrokenPipeError.
+    frames ahead and follows slowly. Yields as `run_clip`; raises what is wrong with the clip, as ClipError whatever a
+    library raises for it, and OSError of the stream, such as BrokenPipeError.
     """
+    try:
+        yield from _stream(job, pipe, load, target, stop)
+    except (DepthError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise ClipError(f"{job.name} failed: {first_line(error)} ({type(error).__name__})") from error
+
+
+def _stream(
+    job: ClipJob,
+    pipe: str,
+    load: Callable[[], ClipEstimator],
+    target: Optional[BinaryIO],
+    stop: Callable[[], bool],
+) -> Events:
     if pipe not in PIPES:
         raise UsageError(f"{pipe} is no format of a stream", f"choose from: {', '.join(PIPES)}")
     if target is None and (sys.stdout is None or sys.stdout.isatty()):

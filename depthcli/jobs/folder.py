@@ -16,11 +16,20 @@ from typing import Any, Callable, Optional, TypeVar
 import numpy as np
 
 from depthcli.cores import usable_cores
-from depthcli.errors import DepthError, DeviceLostError, DiskFullError, OutputError, PictureError, UsageError
+from depthcli.errors import (
+    DepthError,
+    DeviceLostError,
+    DiskFullError,
+    OutputError,
+    PictureError,
+    UsageError,
+    first_line,
+)
 from depthcli.estimator import DepthEstimator, Prepared
 from depthcli.io.atomic import remove_partials
 from depthcli.io.images import Picture, picture_size, read_picture
 from depthcli.io.writers import OutputSpec
+from depthcli.jobs.existing import Source, file_facts, find_results
 from depthcli.jobs.inputs import Task
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Manifest, Result
 from depthcli.jobs.pipeline import Lane, wait_for_oldest
@@ -39,8 +48,8 @@ class FolderJob:
     """What is to be done.
 
     tasks: the pictures; outputs: the files for each; if_exists: skip, overwrite or error for a picture whose files are
-    all there; batch: pictures of equal input size that share one run of the network; settings: the options that shape
-    a result, as one line; manifest: where each result is noted, or None.
+    all there, and are maps of this picture; batch: pictures of equal input size that share one run of the network;
+    settings: the options that shape a result, as one line; manifest: where each result is noted, or None.
     """
 
     tasks: Sequence[Task]
@@ -65,21 +74,32 @@ class FolderJob:
         """Return the files that a task makes."""
         return self.outputs.paths(task.stem)
 
-    def exists(self, task: Task) -> bool:
-        """True where all files of a task are there; a file that is there is whole."""
-        return all(os.path.exists(path) for path in self.paths(task))
+    def every_path(self) -> Iterator[Path]:
+        """Yield the files of all tasks."""
+        return (path for task in self.tasks for path in self.paths(task))
+
+    def action(self, task: Task) -> str:
+        """Return what is to become of a task: write, overwrite, skip, or error for one that cannot be done."""
+        try:
+            settled = _existing(self, task)
+        except DepthError:
+            return "error"
+        if settled is not None:
+            return "error" if settled.status == FAILED else "skip"
+        return "overwrite" if any(map(os.path.lexists, self.paths(task))) else "write"
 
 
 @dataclass(frozen=True, eq=False)
 class _Open:
     """A picture that was read.
 
-    prepared: None where the calling thread has to prepare it, as there was no model yet, or too little memory beside
-    the pictures that were at work. seconds: of work on it so far.
+    source: facts about its file. prepared: None where the calling thread has to prepare it, as there was no model yet,
+    or too little memory beside the pictures that were at work. seconds: of work on it so far.
     """
 
     task: Task
     picture: Picture
+    source: dict[str, Any]
     prepared: Prepared | None
     seconds: float
 
@@ -113,10 +133,16 @@ def run_folder(
     """
     for folder in {task.stem.parent for task in job.tasks}:
         remove_partials(folder)
+
+    def load_if_noted() -> DepthEstimator:
+        if job.manifest is not None:
+            job.manifest.check()
+        return load()
+
     readers, writers = thread_counts(len(job.tasks))
     reading: Lane[Result | _Open] = Lane(readers)
     finishing: Lane[Result] = Lane(writers)
-    with closing(_Once(load)) as model, reading, finishing:
+    with closing(_Once(load_if_noted)) as model, reading, finishing:
         work = _Work(job, model, reading, finishing, ahead=readers, behind=writers)
         for result in work.results(stop):
             yield _noted(job, result)
@@ -246,15 +272,17 @@ class _Work:
         """Read one picture, and prepare it where that can be done by now."""
         started = time.perf_counter()
         try:
+            # Before the picture: one that is replaced meanwhile does not look done to the next run.
+            facts = _facts_of(task)
             picture = read_picture(task.source, None if isinstance(task.source, Path) else task.name)
-        except (DepthError, MemoryError) as error:
+        except Exception as error:  # whatever a decoder raises
             return _failed(self._job, task, error)
         estimator = self._model.loaded
         prepared = None
         if estimator is not None:
-            with suppress(DepthError, MemoryError):  # to be tried again when less is at work
+            with suppress(Exception):  # to be tried again when less is at work
                 prepared = estimator.prepare(picture)
-        return _Open(task, picture, prepared, time.perf_counter() - started)
+        return _Open(task, picture, facts, prepared, time.perf_counter() - started)
 
     def _prepared(self, item: _Open) -> Result | _Open:
         """Return a picture prepared: here where the reader could not."""
@@ -264,7 +292,7 @@ class _Work:
         started = time.perf_counter()
         try:
             prepared = self._with_room(lambda: estimator.prepare(item.picture))
-        except (DepthError, MemoryError) as error:
+        except Exception as error:
             return _failed(self._job, item.task, error)
         return replace(item, prepared=prepared, seconds=item.seconds + time.perf_counter() - started)
 
@@ -292,7 +320,7 @@ class _Work:
             outputs = estimator.run(batch) if len(batch) > 1 else self._with_room(lambda: estimator.run(batch))
         except DeviceLostError:
             raise
-        except (DepthError, MemoryError) as error:
+        except Exception as error:  # whatever an engine raises
             if len(group) == 1:
                 self._finishing.put_done(_failed(self._job, group[0].task, error))
                 return
@@ -304,21 +332,25 @@ class _Work:
         share = (time.perf_counter() - started) / len(group)
         for item, prepared, output in zip(group, batch, outputs):
             without_input = replace(prepared, image=_NOTHING)
-            self._finishing.put(self._finish, item.task, without_input, output, item.seconds + share)
+            self._finishing.put(self._finish, item.task, item.source, without_input, output, item.seconds + share)
 
-    def _finish(self, task: Task, prepared: Prepared, output: np.ndarray, seconds: float) -> Result:
+    def _finish(
+        self, task: Task, source: dict[str, Any], prepared: Prepared, output: np.ndarray, seconds: float
+    ) -> Result:
         """Make the depth map of the network's answer and write it."""
         job, estimator = self._job, self._model.get()
         started = time.perf_counter()
         try:
             depth = estimator.finish(prepared, output)
+            depth = depth.with_origin(replace(depth.origin, source_sha256=source["sha256"]))
             if self._finishing.closed:  # nobody waits for this any more
                 raise CancelledError
             job.outputs.write(depth, prepared.picture.rgb, job.paths(task))
             warnings = job.outputs.warnings(depth)
-        except DiskFullError:
+            files = tuple(file_facts(os.stat(path)) for path in job.paths(task))
+        except (DiskFullError, CancelledError):
             raise
-        except (DepthError, MemoryError) as error:
+        except Exception as error:
             return _failed(job, task, error)
         return _result(
             job,
@@ -330,13 +362,19 @@ class _Work:
             model=estimator.row.name,
             weights=estimator.weights.sha256,
             settings=job.settings,
+            source=source,
+            files=files,
         )
 
 
 def _looked_up(job: FolderJob) -> Iterator[tuple[Task, Result | int]]:
     """Yield each task with its result where nothing is to be done, else with the bytes that its picture will take."""
     for task in job.tasks:
-        yield task, _existing(job, task) or _need(task)
+        try:
+            settled = _existing(job, task)
+        except Exception as error:
+            settled = _failed(job, task, error)
+        yield task, settled or _need(task)
 
 
 def _need(task: Task) -> int:
@@ -346,12 +384,43 @@ def _need(task: Task) -> int:
 
 
 def _existing(job: FolderJob, task: Task) -> Result | None:
-    """Return the result of a task whose files are all there, or None where it is to be done."""
-    if job.if_exists == "overwrite" or not job.exists(task):
+    """Return the result of a task whose files are all there, or None where it is to be done.
+
+    Raises OutputError where a file is in the way.
+    """
+    if job.if_exists == "overwrite":
         return None
+    paths = job.paths(task)
     if job.if_exists == "error":
-        return _failed(job, task, OutputError(f"{job.paths(task)[0]} is there already"))
-    return _result(job, task, SKIPPED)
+        there = [path for path in paths if os.path.lexists(path)]
+        return _failed(job, task, OutputError(f"{there[0]} is there already")) if there else None
+    source = Source(task.source, task.name)
+    try:
+        found = find_results(source, paths, task.name, job.manifest)
+        if found is None:
+            return None
+        if all(item.noted for item in found):
+            return _result(job, task, SKIPPED)
+        maker = max((item.maker for item in found), key=lambda maker: len(maker.settings))  # who says most
+        return _result(
+            job,
+            task,
+            SKIPPED,
+            model=maker.model,
+            weights=maker.weights,
+            settings=maker.settings,
+            source=source.facts(),
+            files=tuple(file_facts(os.stat(path)) for path in paths),
+        )
+    except OSError:  # a picture that is gone or may not be read: said when it is read
+        return None
+
+
+def _facts_of(task: Task) -> dict[str, Any]:
+    """Return the facts about the file of a picture; nothing where it cannot be read, which reading it will say."""
+    with suppress(OSError):
+        return Source(task.source, task.name).facts()
+    return {"sha256": ""}
 
 
 def _input_size(item: _Open) -> tuple[int, int]:
@@ -363,15 +432,17 @@ def _result(job: FolderJob, task: Task, status: str, **facts: Any) -> Result:
     return Result(input=task.name, outputs=tuple(str(path) for path in job.paths(task)), status=status, **facts)
 
 
-def _failed(job: FolderJob, task: Task, error: DepthError | MemoryError) -> Result:
+def _failed(job: FolderJob, task: Task, error: Exception) -> Result:
     if isinstance(error, MemoryError):
         error = PictureError("not enough memory", "use a smaller --input-size")
+    if not isinstance(error, DepthError):  # of a library: what it says may be nothing, or not make sense alone
+        error = DepthError(f"{type(error).__name__}: {first_line(error)}")
     line = " ".join(str(error).split())
     return Result(task.name, (), FAILED, error=line, code=error.exit_code, settings=job.settings)
 
 
 def _noted(job: FolderJob, result: Result) -> Result:
-    """Write a result into the manifest; a skipped picture only where a killed run did not come to note it."""
-    if job.manifest is not None and (result.status != SKIPPED or result.input not in job.manifest.rows):
+    """Write a result into the manifest; a skipped picture only where that does not say yet what was found."""
+    if job.manifest is not None and (result.status != SKIPPED or result.source is not None):
         job.manifest.add(result)
     return result

@@ -1,17 +1,20 @@
 """manifest.jsonl: what a folder job did, one JSON object a line, appended as the work is done.
 
-The files themselves say what is done; the manifest says how, and is what a later run is compared with.
+A row says what a result was made of, by what, and how large it is: what a later run is compared with. A row of an
+earlier version says less; what is missing is then read from the files.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
-from depthcli.errors import OutputError
+from depthcli.errors import DiskFullError, OutputError
+from depthcli.io.atomic import FULL
 
 MANIFEST_NAME = "manifest.jsonl"
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
@@ -24,7 +27,8 @@ class Result:
     input: its name; outputs: the files, as written in reports; status: done, skipped or failed; ms: milliseconds from
     opening the picture to the last rename; error: one line; code: that error's exit code; notes: what was done to the
     picture on reading; warnings: what the files cannot hold; model, weights: the row that made it and the sha256 of
-    its weights; settings: the options that shaped the result.
+    its weights; settings: the options that shaped the result; source: the picture's file, see jobs.existing; files:
+    size in bytes and time of change in ns of each output.
     """
 
     input: str
@@ -38,6 +42,8 @@ class Result:
     model: str = ""
     weights: str = ""
     settings: str = ""
+    source: Optional[dict[str, Any]] = None
+    files: tuple[tuple[int, int], ...] = ()
 
     def to_json(self) -> str:
         """Return one line of JSON."""
@@ -47,11 +53,18 @@ class Result:
 
 
 class Manifest:
-    """The manifest of one output folder: the last row of every input, and a line added for each new one."""
+    """The manifest of one output folder: the last row of every input, and a line added for each new one.
+
+    outputs: the last row of every file that was made, by its path, and the file's place among the row's outputs.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.rows: dict[str, dict[str, Any]] = _read(path)
+        self._folder = "" if path.parent == Path() else str(path.parent)
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.outputs: dict[str, tuple[dict[str, Any], int]] = {}
+        for row in _read(path):
+            self._take(row)
 
     def add(self, result: Result) -> None:
         """Append one row, its outputs relative to the manifest's folder."""
@@ -64,8 +77,21 @@ class Manifest:
                 torn = stream.tell() > 0 and not _ends_with_newline(self._path)
                 stream.write((b"\n" if torn else b"") + line.encode() + b"\n")
         except OSError as error:
-            raise OutputError(f"cannot write {self._path}: {error.strerror}") from error
-        self.rows[result.input] = json.loads(line)
+            raise _cannot("write", self._path, error) from error
+        self._take(json.loads(line))
+
+    def check(self) -> None:
+        """Raise OutputError if rows cannot be added to a manifest that is there: better before the work than after."""
+        try:
+            if self._path.exists():
+                self._path.open("ab").close()
+        except OSError as error:
+            raise _cannot("write", self._path, error) from error
+
+    def _take(self, row: dict[str, Any]) -> None:
+        self.rows[row["input"]] = row
+        for place, name in enumerate(row["outputs"]):
+            self.outputs[os.path.join(self._folder, name)] = row, place
 
 
 def _ends_with_newline(path: Path) -> bool:
@@ -74,18 +100,31 @@ def _ends_with_newline(path: Path) -> bool:
         return stream.read() == b"\n"
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
-    rows: dict[str, dict[str, Any]] = {}
+def _cannot(do: str, path: Path, error: OSError) -> OutputError:
+    kind = DiskFullError if error.errno in FULL else OutputError
+    return kind(f"cannot {do} {path}: {error.strerror}")
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """Return the rows that can be understood, in their order."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for ever
+            raise OutputError(f"cannot read {path}: it is not a file", "move it away, or use another -o")
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
-        return rows
+        return []
     except OSError as error:
-        raise OutputError(f"cannot read {path}: {error.strerror}") from error
+        raise _cannot("read", path, error) from error
+    rows = []
     for line in text.split("\n"):  # splitlines would also part a name that holds U+2028
         try:
             row = json.loads(line)
-            rows[row["input"]] = row
-        except (ValueError, KeyError, TypeError):
-            continue  # half a line of a killed run
+        except (ValueError, RecursionError):  # half a line of a killed run, or damage
+            continue
+        if isinstance(row, dict) and isinstance(row.get("input"), str) and _are_names(row.setdefault("outputs", [])):
+            rows.append(row)
     return rows
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)

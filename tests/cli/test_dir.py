@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
+import random
 import select
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from depthcli import read_depth
+from depthcli.io.writers import OutputSpec
 from depthcli.jobs.manifest import Manifest
 from tests.conftest import TINY, broken, ended, environment, photo, tree
+from tests.faults import failing
 
 OPTIONS = (*TINY, "--format", "color,npz")
 
@@ -153,28 +158,118 @@ class TestRepetition:
         assert tree("out") == before
 
     def test_nothing_to_do_needs_no_model(self, depth):
-        ran = depth("dir", "in", "-o", "out", "--encoder", "vits")
+        Path("checkpoints/tiny.safetensors").unlink()
+        Path("checkpoints/tiny.safetensors").write_text("of no use")
+        ran = depth("dir", "in", "-o", "out", *TINY)
         assert (ran.code, ran.out) == (0, "") and ran.err.startswith("2 skipped in ")
 
-    def test_files_made_with_other_options_are_kept_and_it_is_said(self, depth):
+    @pytest.mark.parametrize(
+        ("options", "difference"),
+        [
+            (("--encoder", "vits"), "by tiny, and this run would take vits"),
+            (("--metric", "indoor", "--input-size", 56), "by tiny, and this run would take metric-indoor-vits"),
+            (("--encoder", "tiny"), "with --input-size 56, and this run has none"),
+            (("--encoder", "tiny", "--input-size", 98), "with --input-size 56, and this run has --input-size 98"),
+            ((*TINY, "--precision", "fp32"), "with --precision auto, and this run has --precision fp32"),
+            ((*TINY, "--colormap", "turbo"), "with --colormap Spectral_r, and this run has --colormap turbo"),
+        ],
+    )
+    def test_results_of_two_models_or_options_in_one_folder_are_an_error(self, depth, options, difference):
         before = tree("out")
-        ran = depth("dir", "in", "-o", "out", "--encoder", "tiny", "--input-size", 98)
-        assert tree("out") == before
-        assert (
-            "2 skipped pictures were made with other options or weights; --if-exists overwrite makes them anew"
-            in ran.err
+        photo("in/c.jpg")
+        ran = depth("dir", "in", "-o", "out", *options)
+        assert (ran.code, ran.out) == (2, "") and tree("out") == before
+        assert ran.error == (
+            f"error: out/a_depth.png was made {difference} "
+            "(--if-exists overwrite makes all anew, --mix-models lets both stay, or use another -o)"
         )
 
-    def test_files_made_with_other_weights_are_kept_and_it_is_said(self, depth, tiny_weights):
+    def test_a_format_without_colours_goes_with_any_colour_map(self, depth):
+        assert depth("dir", "in", "-o", "out", "-f", "npz", "--colormap", "turbo", *TINY).code == 0
+        assert depth("dir", "in", "-o", "out", "-f", "npz,color", *TINY).lines == []
+        assert depth("dir", "in", "-o", "out", "-f", "color", "--colormap", "turbo", *TINY).code == 2
+
+    def test_mixing_is_done_on_demand_and_said(self, depth):
+        photo("in/c.jpg")
+        ran = depth("dir", "in", "-o", "out", "--encoder", "tiny", "--input-size", 98, "--mix-models")
+        assert (ran.code, ran.lines) == (0, ["out/c_depth.png"])
+        assert "warning: out/a_depth.png was made with --input-size 56, and this run has --input-size 98" in ran.err
+        assert read_depth("out/c_depth.png").origin.input_size == (126, 98)
+        assert depth("dir", "in", "-o", "out", *TINY).code == 2
+        assert depth("dir", "in", "-o", "out", "--mix-models", *TINY).err.count("warning") == 1
+
+    def test_overwriting_some_is_mixing_too(self, depth):
+        options = ("--encoder", "tiny", "--input-size", 98, "--if-exists", "overwrite")
+        assert depth("dir", "in", "-o", "out", "--include", "a.jpg", *options).code == 2
+        assert depth("dir", "in", "-o", "out", *options).code == 0
+
+    @pytest.mark.parametrize("nothing_is", ["missing", "done"])
+    def test_other_weights_are_an_error(self, depth, tiny_weights, nothing_is):
         from safetensors.numpy import load_file, save_file
 
         weights = {name: value * np.float16(0.9) for name, value in load_file(str(tiny_weights)).items()}
         tiny_weights.unlink()
         save_file(weights, str(tiny_weights))
+        if nothing_is == "done":
+            photo("in/c.jpg")
+        before = tree("out")
+        options = ("--checkpoint", tiny_weights) if nothing_is == "missing" else ()
+        ran = depth("dir", "in", "-o", "out", *options, *TINY)
+        assert ran.code == 2 and "was made with other weights of tiny (sha256 " in ran.error and tree("out") == before
+
+    @pytest.mark.parametrize("manifest_is", ["there", "gone"])
+    def test_the_automatic_choice_takes_the_model_of_the_folder_or_none(self, depth, manifest_is):
+        """Also from another working folder, and without the hub: half of a folder by another model helps nobody."""
+        photo("in/c.jpg")
+        path = Path("out/manifest.jsonl")
+        if manifest_is == "gone":
+            path.unlink()
+        ran = depth("dir", "in", "-o", "out", "--input-size", 56, "--offline")
+        assert (ran.code, ran.lines) == (0, ["out/c_depth.png"])
+        assert "using tiny" not in ran.err  # as the automatic choice says where it looked for vits first
+        photo("in/d.jpg")
+        for name in "abc":
+            facts = read_depth(f"out/{name}_depth.png")
+            other = facts.with_origin(replace(facts.origin, model="vits", sha256="ab" * 32))
+            OutputSpec().write(other, np.empty(0), [Path(f"out/{name}_depth.png")])
+        if path.exists():
+            path.write_text(path.read_text().replace('"tiny"', '"vits"'))
+        before = tree("out")
+        ran = depth("dir", "in", "-o", "out", "--input-size", 56, "--offline")
+        assert ran.code == 4 and tree("out") == before
+        assert "the results that are there are by vits: cannot get depth_anything_v2_vits.pth" in ran.error
+
+    def test_the_weights_of_the_folder_are_wanted_too(self, depth):
+        path = Path("out/manifest.jsonl")
+        rows = [{**json.loads(line), "weights": "ab" * 32} for line in path.read_text().splitlines()]
+        path.write_text("\n".join(map(json.dumps, rows)))
+        photo("in/c.jpg")
+        ran = depth("dir", "in", "-o", "out", "--input-size", 56)
+        assert ran.code == 4 and "was made with other weights of tiny (sha256 abababababab, not " in ran.error
+
+    @pytest.mark.parametrize("damage", ["not UTF-8", "cut"])
+    def test_a_manifest_that_is_damaged_is_read_as_far_as_it_goes(self, depth, damage):
+        path = Path("out/manifest.jsonl")
+        content = path.read_bytes()
+        path.write_bytes(b"\xff\xfe\x00{}\n[]\n" + content if damage == "not UTF-8" else content[:-20])
         photo("in/c.jpg")
         ran = depth("dir", "in", "-o", "out", *TINY)
-        assert ran.lines == ["out/c_depth.png"]
-        assert "warning: 2 skipped pictures were made with other options or weights" in ran.err
+        assert (ran.code, ran.lines) == (0, ["out/c_depth.png"]) and set(manifest()) == {"a.jpg", "b.jpg", "c.jpg"}
+
+    @pytest.mark.parametrize("it_is", ["folder", "pipe", "read only"])
+    def test_a_manifest_that_cannot_be_used_is_named_before_the_work(self, depth, as_nobody, it_is):
+        path = Path("out/manifest.jsonl")
+        photo("in/c.jpg")
+        if it_is == "read only":
+            path.chmod(0o400)
+        else:
+            path.unlink()
+            path.mkdir() if it_is == "folder" else os.mkfifo(path)
+        before = tree("out")
+        ran = depth("dir", "in", "-o", "out", *TINY)
+        first, *rest = ran.err.splitlines()
+        assert first.startswith("error: cannot ") and "out/manifest.jsonl: " in first
+        assert ran.out == "" and tree("out") == before and not [line for line in rest if "error" in line]
 
     def test_overwrite_makes_them_anew(self, depth):
         ran = depth("dir", "in", "-o", "out", "--encoder", "tiny", "--input-size", 98, "--if-exists", "overwrite")
@@ -191,6 +286,64 @@ class TestRepetition:
         assert tree("out") == before
 
 
+class TestWhatIsThere:
+    def test_a_picture_that_was_replaced_is_done_again(self, depth):
+        photo("in/a.jpg")
+        photo("in/b.jpg")
+        depth("dir", "in", "-o", "out", *TINY)
+        photo("in/a.jpg", (60, 80))
+        ran = depth("dir", "in", "-o", "out", *TINY)
+        assert (ran.code, ran.lines) == (0, ["out/a_depth.png"]) and ran.err.startswith("1 done, 1 skipped in ")
+        assert read_depth("out/a_depth.png").size == (60, 80)
+
+    def test_what_somebody_else_put_there_is_named_and_the_rest_goes_on(self, depth):
+        photo("in/a.jpg")
+        photo("in/b.jpg")
+        Path("out").mkdir()
+        Path("out/a_depth.png").write_text("mine")
+        ran = depth("dir", "in", "-o", "out", *TINY)
+        assert (ran.code, ran.lines) == (3, ["out/b_depth.png"])
+        assert ran.err.startswith(
+            "error: a.jpg: out/a_depth.png is there and is not a depth map of this tool "
+            "(--if-exists overwrite replaces it)"
+        )
+        assert Path("out/a_depth.png").read_text() == "mine"
+        assert depth("dir", "in", "-o", "out", "--if-exists", "overwrite", *TINY).code == 0
+
+    def test_depth_image_skips_by_what_the_files_say(self, depth):
+        photo("a.jpg")
+        photo("b.jpg")
+        options = ("-o", "out/", "--if-exists", "skip", *TINY)
+        assert len(depth("image", "a.jpg", "b.jpg", *options).lines) == 2
+        os.utime("a.jpg")
+        photo("b.jpg", (60, 80))
+        assert depth("image", "a.jpg", "b.jpg", *options).lines == ["out/b_depth.png"]
+        ran = depth("image", "a.jpg", "-o", "out/", "--if-exists", "skip", "--encoder", "vits")
+        assert ran.code == 2 and "was made by tiny, and this run would take vits" in ran.error
+        assert "--mix-models" not in ran.error
+
+
+class TestFaults:
+    @pytest.mark.parametrize(
+        ("call", "code", "exit_code", "files"),
+        [
+            ("write", errno.ENOSPC, 1, 0),
+            ("fsync", errno.EIO, 1, 0),
+            ("fsync", errno.EBADF, 0, 2),
+            ("replace", errno.EDQUOT, 1, 0),
+            ("flock", errno.ENOLCK, 0, 2),
+        ],
+    )
+    def test_exit_codes_and_one_line_for_each(self, depth, call, code, exit_code, files):
+        photo("in/a.jpg")
+        photo("in/b.jpg")
+        with failing(call, code, where="" if call == "flock" else "out/"):  # not the cache of networks
+            ran = depth("dir", "in", "-o", "out", *TINY)
+        assert ran.code == exit_code and len(tree("out")) == files and "Traceback" not in ran.err
+        if exit_code:
+            assert f"out/a_depth.png: {os.strerror(code)}" in ran.err.splitlines()[0] and ".part" not in ran.err
+
+
 class TestReport:
     def test_the_manifest_says_what_became_of_each(self, depth):
         photo("in/a.jpg")
@@ -204,7 +357,7 @@ class TestReport:
     def test_a_dry_run_says_what_would_be_written_and_writes_nothing(self, depth):
         photo("in/a.jpg")
         photo("in/b/c.jpg")
-        photo("out/a_depth.png")
+        depth("image", "in/a.jpg", "-o", "out/", *TINY)
         before = tree(".")
         ran = depth("dir", "in", "-o", "out", "--dry-run")
         assert (ran.code, ran.err) == (0, "")
@@ -323,6 +476,24 @@ class TestEnding:
         assert ended(process).code == -signal.SIGKILL
         found = {name: content for name, content in tree("out").items() if not name.startswith(".")}
         assert found.items() <= tree("whole").items() and len(found) < 30
+        self.goes_on(depth)
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_runs_that_are_killed_at_any_moment_end_with_the_same_files(self, start, depth, seed):
+        moments = random.Random(seed)
+        for _ in range(3):
+            process = start("dir", "in", "-o", "out", *OPTIONS)
+            wanted, delay = len(tree("out")) + moments.randint(1, 6), moments.uniform(0, 0.02)
+            deadline = time.monotonic() + 60
+            while len(tree("out")) < wanted and process.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.0005)
+            time.sleep(delay)
+            process.kill()
+            ended(process)
+            for name, content in tree("out").items():
+                assert name.startswith(".") or content == tree("whole")[name]
+        assert len(tree("out")) < 30
         self.goes_on(depth)
 
     def test_a_reader_that_leaves_ends_the_run_quietly(self, start, depth):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -240,7 +242,8 @@ class TestFormats:
         back = read_depth(name)
         lo, hi = truth.range
         assert np.abs(back.values - truth.values).max() <= 0.51 * (hi - lo) / steps
-        assert (back.kind, back.origin) == (truth.kind, truth.origin)
+        content = hashlib.sha256(Path("a.jpg").read_bytes()).hexdigest()
+        assert (back.kind, back.origin) == (truth.kind, replace(truth.origin, source_sha256=content))
 
     def test_npz_holds_them_exactly(self, depth, truth):
         depth("image", "a.jpg", "-f", "npz", *TINY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shlex
 import signal
@@ -126,6 +127,12 @@ def test_without_a_model_for_video_it_says_so_and_steadies_one_for_pictures(dept
         (("--input-size", "5"), "5"),
         (("--exact", "--steady", "off"), "--exact is about models for video"),
         (("-o", "x.mp4", "-f", "ffv1"), "ffv1 is written as .mkv, not .mp4"),
+        (("-o", "x.webm"), "mp4 is written as .mp4, not .webm"),
+        (("-o", "x.gif"), "mp4 is written as .mp4, not .gif"),
+        (("-o", "x.exr", "-f", "exr"), "exr is written as a folder, not .exr"),
+        (("-o", ""), "an empty -o names no place"),
+        (("-o", "-", "-f", "ffv1"), "-f is for files, and -o - gets a stream"),
+        (("-o", "/dev/null", "-f", "mp4"), "-f is for files"),
         (("-o", "x.mp4", "-f", "ffv1,mp4"), "one file cannot hold several formats"),
         (("--if-exists", "ask"), "--if-exists ask means nothing"),
         (("--colormap", "pink"), "no colour map is called 'pink'"),
@@ -146,6 +153,7 @@ def test_arguments_that_are_no_clip_have_their_words(depth):
         ("", "an empty argument names no clip"),
         ("empty", "there is neither a clip nor a frame in empty"),
         ("*.mov", "no clip matches *.mov"),
+        ("https://a.example/b.mp4", "ffmpeg -i 'https://a.example/b.mp4' -f yuv4mpegpipe - | depth video -"),
     ):
         ran = depth("video", argument, *QUICK)
         assert ran.code == 2 and message in ran.error
@@ -183,6 +191,133 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(start, tiny_weights):
     assert ran.code == 0 and "going on behind frame" in ran.err
     assert tree("out") == tree("whole")
     assert not list(Path("out").glob(".*"))
+
+
+def kill_in_the_work(process: subprocess.Popen[bytes], shards: int) -> None:
+    """Kill a command when there are so many shards."""
+    deadline = time.monotonic() + 60
+    while len(list(Path("out").glob(".*/shard_*"))) < shards and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def test_killed_touched_moved_and_joined_by_files_it_goes_on_to_the_same_bytes(start, tiny_weights):
+    Path("in").mkdir()
+    clip_of_noise("in/shot", 60)
+    options = ("-f", "mp4,ffv1,npz", "--steady", "on", "--encoder", "tiny", "--input-size", "112", *OFFLINE)
+    kept = "import depthcli.io.spool as s, depthcli.cli.app as a; s._MOST_BYTES = 200_000; a.run()"
+
+    def begin(source):
+        command = [sys.executable, "-c", kept, "video", source, "-o", "out/", *map(str, options)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+
+    process = begin("in/shot")
+    kill_in_the_work(process, 1)
+    for path in Path("in/shot").iterdir():
+        path.touch()
+    process = begin("in/shot")
+    kill_in_the_work(process, 2)
+    Path("in").rename("moved")
+    process = begin("moved/shot")
+    kill_in_the_work(process, 3)
+    Path("moved/shot/notes.txt").write_text("of today")
+    ran = ended(start("video", "moved/shot", "-o", "out/", *options))
+    assert ran.code == 0 and "going on behind frame" in ran.err and "is not used" not in ran.err
+    assert ended(start("video", "moved/shot", "-o", "whole/", *options)).code == 0
+    assert tree("out") == tree("whole")
+
+
+def test_a_run_that_is_touched_at_work_ends_as_any_other(start):
+    make_clip(Path("a.mp4"), frames=60)
+    process = start(
+        "video", "a.mp4", "-o", "out/", "--steady", "off", "--encoder", "tiny", "--input-size", "112", *OFFLINE
+    )
+    deadline = time.monotonic() + 60
+    while not list(Path("out").glob(".*/job.json")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for _ in range(5):
+        Path("a.mp4").touch()
+        time.sleep(0.05)
+    ran = ended(process)
+    assert ran.code == 0 and "warning" not in ran.err and len(frames_of("out/a_depth.mp4")) == 60
+
+
+def test_what_comes_into_a_folder_with_work_is_no_clip_when_it_is_ours(depth):
+    Path("clips").mkdir()
+    make_clip(Path("clips/a.mp4"), frames=3)
+    assert depth("video", "clips/a.mp4", "-o", "clips/a_d.mp4", *QUICK).lines == ["clips/a_d.mp4"]
+    ran = depth("video", "clips", *QUICK)
+    assert ran.lines == ["clips/a_depth.mp4"] and "left out 1 result of depthcli (a_d.mp4)" in ran.err
+    ran = depth("video", "clips/a_d.mp4", "-o", "twice/", *QUICK)
+    assert ran.lines == ["twice/a_d_depth.mp4"] and "is a result of depthcli" in ran.err
+
+
+def test_results_in_a_folder_that_moves_are_done_still(depth):
+    Path("clips").mkdir()
+    make_clip(Path("clips/a.mp4"), frames=3)
+    assert depth("video", "clips", "-o", "clips/out", *QUICK).code == 0
+    Path("clips").rename("elsewhere")
+    ran = depth("video", "elsewhere", "-o", "elsewhere/out", *QUICK)
+    assert ran.code == 0 and "1 skipped" in ran.err
+
+
+def test_one_folder_has_the_results_of_one_model(depth):
+    Path("in").mkdir()
+    for name in ("a", "b"):
+        make_clip(Path(f"in/{name}.mp4"), frames=3)
+    assert depth("video", "in/a.mp4", "-o", "out", *QUICK).code == 0
+    path = Path("out/a_depth.mp4.json")
+    path.write_text(path.read_text().replace('"model": "tiny"', '"model": "vits"'))
+    ran = depth("video", "in", "-o", "out", *QUICK)
+    assert ran.code == 2 and "out/a_depth.mp4 was made by vits, and this run would take tiny" in ran.err
+    assert "--mix-models" in ran.err and not Path("out/b_depth.mp4").exists()
+    ran = depth("video", "in", "-o", "out", "--mix-models", *QUICK)
+    assert ran.code == 0 and ran.lines == ["out/b_depth.mp4"]
+    assert depth("video", "in", "-o", "out", *QUICK).code == 0  # nothing is made, so nothing is mixed
+    assert len(depth("video", "in", "-o", "out", "--if-exists", "overwrite", *QUICK).lines) == 2
+    assert '"model": "tiny"' in path.read_text()
+
+
+ODD = [RuntimeError("odd"), ValueError("a\nb"), IndexError(), UnicodeDecodeError("a", b"", 0, 1, "x")]
+
+
+@pytest.mark.parametrize("error", ODD)
+def test_whatever_one_clip_of_a_folder_raises_the_others_are_done(depth, monkeypatch, error):
+    from depthcli.jobs import clip as module
+
+    Path("in").mkdir()
+    for name in ("a", "b", "c"):
+        make_clip(Path(f"in/{name}.mp4"), frames=2)
+    opening = module.open_clip
+
+    def open_clip(source, *arguments, **options):
+        if Path(source).name == "b.mp4":
+            raise error
+        return opening(source, *arguments, **options)
+
+    monkeypatch.setattr(module, "open_clip", open_clip)
+    ran = depth("video", "in", "-o", "out", "--json", *QUICK)
+    assert ran.code == 3
+    assert json.loads(ran.lines[-1])["summary"]["failed"] == 1
+    rows = [json.loads(line) for line in Path("out/manifest.jsonl").read_text().splitlines()]
+    assert [(row["input"], row["status"]) for row in rows] == [
+        ("in/a.mp4", "done"), ("in/b.mp4", "failed"), ("in/c.mp4", "done")
+    ]  # fmt: skip
+    assert "in/b.mp4" in rows[1]["error"] and type(error).__name__ in rows[1]["error"]
+    monkeypatch.undo()
+
+
+def test_an_output_that_is_a_pipe_or_a_device_gets_the_stream(start):
+    make_clip(Path("a.mp4"), frames=3)
+    os.mkfifo("pipe")
+    process = start("video", "a.mp4", "-o", "pipe", *QUICK)
+    with open("pipe", "rb") as pipe:
+        content = pipe.read()
+    assert ended(process).code == 0 and content.count(b"FRAME\n") == 3
+    assert ended(start("video", "a.mp4", "-o", "/dev/stdout", *QUICK)).stdout == content
+    assert ended(start("video", "a.mp4", "-o", "/dev/null", *QUICK)).code == 0
+    assert files() == ["a.mp4"] and Path("pipe").is_fifo()
 
 
 def test_a_pipe_that_brings_nothing_can_be_left(start):

@@ -505,3 +505,21 @@ def test_a_selection_is_the_same_with_both(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.undo()
     theirs = read(path, selection)[1]
     assert [(frame.time, number(frame.rgb)) for frame in ours] == [(f.time, number(f.rgb)) for f in theirs]
+
+
+def test_streams_of_a_group_are_seen() -> None:
+    """As FFmpeg 8 and later list the tracks that refer to each other, such as a time code to its video."""
+    said = [
+        "[info] Input #0, mov,mp4,m4a,3gp,3g2,mj2, from 'a.mov':",
+        "[info]   Stream group #0:0[0x6]: Track Reference:",
+        "[info]     Stream #0:0[0x1]: Video: h264 (High), yuv420p(progressive), 160x120, 50 kb/s, 24 fps (default)",
+        "[info]     Stream #0:2[0x3](eng): Data: none (tmcd / 0x64636D74), 0 kb/s",
+        "[info]   Stream #0:0[0x1]: Video: h264 (High), yuv420p(progressive), 160x120, 50 kb/s, 24 fps (default)",
+        "[info]   Stream #0:1[0x2]: Video: mjpeg (Baseline), yuvj420p(pc), 480x360, 90k tbn (attached pic)",
+    ]
+    facts = ffmpeg_program._file_facts(iter(said))
+    assert facts
+    assert [(stream.index, set(stream.purposes)) for stream in facts.videos] == [
+        (0, {"default"}),
+        (1, {"attached_pic"}),
+    ]

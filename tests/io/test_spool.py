@@ -41,7 +41,7 @@ def test_what_was_kept_comes_back(exact, bound):
         fill(spool, 5, 3)
         spool.end({"frames": 5})
     with Spool(Path("s"), JOB, exact) as spool:
-        assert spool.ended == {"frames": 5} and not spool.begun_anew
+        assert spool.ended == {"frames": 5} and not spool.differs
         found = list(spool.read())
     assert len(found) == 5
     for number, (frame, values) in enumerate(zip(found, maps(5))):
@@ -101,7 +101,7 @@ def test_another_job_begins_anew():
         fill(spool, 3)
         spool.keep(state(3))
     with Spool(Path("s"), {"clip": "b.mp4"}, exact=True) as spool:
-        assert spool.begun_anew and spool.frames == 0 and spool.state() is None
+        assert spool.differs and spool.frames == 0 and spool.state() is None
 
 
 def test_one_process_at_a_time_and_a_dead_one_holds_nothing():

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import types
 import weakref
 from collections.abc import Iterator
 from fractions import Fraction
@@ -18,11 +17,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import ClipError, DepthError, UsageError
 from depthcli.io import libav, tonemap
 from depthcli.io.clip import Selection, Shown, exact_rate
-from depthcli.io.libav import LibavSource, missing_bytes
-from depthcli.io.video import ClipInfo, Frame, natural_order, open_clip
+from depthcli.io.clock import Clock
+from depthcli.io.containers import is_protected, missing_bytes
+from depthcli.io.depth_files import write_color, write_gray16
+from depthcli.io.libav import LibavSource
+from depthcli.io.tracks import VideoTrack, choose_track
+from depthcli.io.video import ClipInfo, Frame, frames_of_pattern, natural_order, open_clip
 from tests.conftest import environment
 from tests.io.clips import (
     BT601,
@@ -119,13 +123,9 @@ def test_times_begin_with_the_first_frame_that_is_shown(tmp_path: Path) -> None:
     assert info.origin == 5
 
 
-def fake(pts: int | None) -> types.SimpleNamespace:
-    return types.SimpleNamespace(pts=pts, time_base=Fraction(1, 100), duration=0)
-
-
 def placed(*stamps: int | None) -> list[float]:
-    clock = libav.Clock(fake(stamps[0]), Fraction(25), Fraction(1, 100))
-    return [float(clock.place(fake(stamp))[0]) for stamp in stamps]
+    clock = Clock(Fraction(25), Fraction(1, 100))
+    return [float(clock.place(stamp)) for stamp in stamps]
 
 
 def test_time_stamps_that_are_missing_or_out_of_order_are_mended() -> None:
@@ -135,6 +135,67 @@ def test_time_stamps_that_are_missing_or_out_of_order_are_mended() -> None:
     assert placed(0, 4, 4, 8) == [0, 0.04, 0.05, 0.08]
     assert placed(0, 4, 3, 8) == [0, 0.04, 0.05, 0.08]
     assert placed(1000, 1004, 0, 4) == [0, 0.04, 0.08, 0.12]
+
+
+TIMES = [
+    Fraction(milliseconds, 1000) for milliseconds in (0, 40, 60, 300, 340, 380, 2000, 2020, 2100, 2140, 2180, 2300)
+]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv", "a.ts", "a.flv", "a.avi"])
+def test_frames_out_of_order_keep_even_times(tmp_path: Path, name: str) -> None:
+    path = make_clip(tmp_path / name, 24, options={"bf": "2", "g": "12"}, pixel_format="yuv420p")
+    info, frames = read(path)
+    assert len(frames) == 24
+    assert info.rate == RATE
+    for index, frame in enumerate(frames):
+        assert float(frame.time) == pytest.approx(float(index / RATE), abs=0.001)
+        assert float(frame.duration) == pytest.approx(float(1 / RATE), abs=0.0011)
+
+
+def test_avi_begins_with_its_sound(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "a.avi", 6, options={"bf": "2"}, pixel_format="yuv420p", sound="mp3")
+    assert read(path)[0].origin == 0  # not when the first frame leaves the decoder
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv"])
+@pytest.mark.parametrize("between", ["0", "2"])
+def test_a_frame_lasts_until_the_next_one(tmp_path: Path, name: str, between: str) -> None:
+    path = make_clip(
+        tmp_path / name, 12, times=TIMES, time_base=Fraction(1, 1000), options={"bf": between}, pixel_format="yuv420p"
+    )
+    frames = read(path)[1]
+    assert [frame.time for frame in frames] == TIMES
+    assert [frame.time + frame.duration for frame in frames[:-1]] == TIMES[1:]
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        end = stream.duration * stream.time_base if name != "a.mkv" else container.duration / Fraction(1_000_000)
+    assert frames[-1].duration > 0
+    if end > TIMES[-1]:  # some encoders give durations in the order of decoding
+        assert float(frames[-1].time + frames[-1].duration) == pytest.approx(float(end), abs=0.001)
+
+
+def test_durations_in_the_order_of_decoding_end_where_their_sum_does() -> None:
+    clock = Clock(Fraction(2), Fraction(1, 100), ordered=True)
+    for pts, dts, duration in ((0, -10, 10), (30, 0, 10), (10, 10, 200), (20, 20, 10)):  # 2.3 s in all
+        clock.packet(pts, dts, duration)
+    assert [float(clock.place(pts)) for pts in (0, 10, 20, 30)] == [0, 0.1, 0.2, 0.3]
+    assert clock.rest() == 2
+
+
+def test_a_header_that_counts_what_is_missing_does_not_lengthen_the_last_frame() -> None:
+    clock = Clock(Fraction(25), Fraction(1, 100), ordered=True, length=360000)
+    for pts in (0, 4):
+        clock.packet(pts, pts, 4)
+        clock.place(pts)
+    assert clock.rest() == Fraction(1, 25)
+
+
+def test_times_in_the_order_of_decoding_are_seen_through() -> None:
+    clock = Clock(Fraction(25), Fraction(1, 100))
+    stamps = [(0, 0), (8, 4), (4, 8), (16, 12), (12, 16), (24, 20), (20, 24)]  # (pts, dts) of frames as they come out
+    times = [float(clock.place(*stamp)) for stamp in stamps]
+    assert times[3:] == [0.12, 0.16, 0.2, 0.24]  # the third frame showed what the stamps are worth
 
 
 def test_frames_can_be_read_once(tmp_path: Path) -> None:
@@ -305,10 +366,77 @@ def test_a_clip_that_changes_its_size_ends_there(tmp_path: Path) -> None:
 
 
 def test_of_several_streams_the_best_is_taken_and_that_is_said(tmp_path: Path) -> None:
-    info, frames = read(make_clip(tmp_path / "a.mp4", 3, videos=2))
+    info, frames = read(make_clip(tmp_path / "a.ts", 3, videos=2))
     assert info.size == SIZE
     assert [number(frame.rgb) for frame in frames] == [0, 1, 2]
-    assert info.notes == ("stream 1, the largest of 2 with video",)
+    assert info.notes == ("stream 1 (64x48) is the clip; left out: stream 0 (16x16)",)
+
+
+def test_the_default_stream_comes_before_a_larger_one(tmp_path: Path) -> None:
+    info, _ = read(make_clip(tmp_path / "a.mp4", 3, videos=2))  # whose writer marks the first one
+    assert info.size == (16, 16)
+    assert info.notes == ("stream 0 (16x16), the default one, is the clip; left out: stream 1 (64x48)",)
+
+
+def add_cover(path: Path, size: tuple[int, int] = (640, 480)) -> Path:
+    """Attach a picture, larger than the clip, in the tags of an MP4 file (moov/udta/meta/ilst/covr)."""
+    picture = io.BytesIO()
+    Image.new("RGB", size).save(picture, "JPEG")
+
+    def box(kind: bytes, *inside: bytes) -> bytes:
+        data = b"".join(inside)
+        return (8 + len(data)).to_bytes(4, "big") + kind + data
+
+    handler = box(b"hdlr", bytes(8), b"mdirappl", bytes(9))
+    cover = box(b"covr", box(b"data", bytes([0, 0, 0, 13, 0, 0, 0, 0]), picture.getvalue()))
+    tags = box(b"udta", box(b"meta", bytes(4), handler, box(b"ilst", cover)))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"moov") - 4  # the last box, so nothing moves
+    length = int.from_bytes(data[at : at + 4], "big")
+    assert at + length == len(data)
+    data[at : at + 4] = (length + len(tags)).to_bytes(4, "big")
+    path.write_bytes(bytes(data) + tags)
+    return path
+
+
+def test_a_cover_is_never_the_clip(tmp_path: Path) -> None:
+    plain = make_clip(tmp_path / "a.mp4", 3)
+    plain.write_bytes(re.sub(b"udta", b"skip", plain.read_bytes()))
+    info, frames = read(add_cover(plain))
+    assert info.size == SIZE
+    assert len(frames) == 3
+    assert info.notes == ()
+
+
+def test_a_song_with_a_cover_holds_no_video(tmp_path: Path) -> None:
+    path = tmp_path / "a.m4a"
+    with av.open(str(path), "w", format="mp4") as out:
+        write_sound(out, out.add_stream("aac", rate=48000), 0.2)
+    path.write_bytes(re.sub(b"udta", b"skip", path.read_bytes()))
+    assert failure(add_cover(path)).message.endswith("holds sound and no video")
+
+
+def taken(*tracks: VideoTrack) -> int:
+    return choose_track("a", tracks, False)[0]
+
+
+def test_what_a_stream_is_for_comes_before_its_size() -> None:
+    def track(index: int, width: int, *purposes: str, **more: int) -> VideoTrack:
+        return VideoTrack(index, width, width, frozenset(purposes), **more)
+
+    assert taken(track(0, 16), track(1, 64), track(2, 64)) == 1
+    assert taken(track(0, 16, "default"), track(1, 64)) == 0
+    assert taken(track(0, 16), track(1, 64, "dependent")) == 0
+    assert taken(track(0, 16), track(1, 64, "attached_pic", "timed_thumbnails")) == 0
+    assert taken(track(0, 16), track(1, 64, "default", "still_image")) == 0
+    assert taken(track(0, 16, frames=90), track(1, 64, "default", frames=1)) == 0
+    assert taken(track(0, 16), track(1, 64, "default", "visual_impaired")) == 0
+    assert taken(track(0, 16, "still_image")) == 0
+    assert taken(track(0, 16), track(1, 64, decodable=False)) == 0
+    with pytest.raises(ClipError, match="cannot be decoded"):
+        taken(track(0, 64, decodable=False))
+    with pytest.raises(ClipError, match="a cover picture and no video"):
+        taken(track(0, 64, "attached_pic"))
 
 
 def test_sound_is_seen(tmp_path: Path) -> None:
@@ -649,6 +777,174 @@ def y4m(frames: int) -> bytes:
     header = f"YUV4MPEG2 W{SIZE[0]} H{SIZE[1]} F24000:1001 Ip A1:1 C444\n".encode()
     planes = [np.round(yuv_planes(scene(index), BT601)).astype(np.uint8).tobytes() for index in range(frames)]
     return header + b"".join(b"FRAME\n" + plane for plane in planes)
+
+
+# --- Frames in files: which are, and animations -----------------------------------------------------------------------
+
+
+def test_our_maps_among_frames_are_no_frames(tmp_path: Path) -> None:
+    for index in range(3):
+        Image.fromarray(scene(index)).save(tmp_path / f"f{index}.png")
+        depth = DepthMap(np.ones((48, 64), np.float32), DepthKind.RELATIVE_DISPARITY)
+        for end, write in (("_depth.png", write_color), ("_depth_gray16.png", write_gray16)):
+            with (tmp_path / f"f{index}{end}").open("wb") as file:
+                write(depth, file)
+    info, frames = read(tmp_path)
+    assert [number(frame.rgb) for frame in frames] == [0, 1, 2]
+    assert info.numbers == (0, 1, 2)
+
+
+PATTERNS = [("f%04d.png", [8, 9, 10]), ("f%d.png", [8, 9, 10]), ("f####.png", [8, 9, 10]), ("f*.png", [8, 9, 10])]
+
+
+@pytest.mark.parametrize(("pattern", "numbers"), [*PATTERNS, ("f000[89].png", [8, 9]), ("f%05d.png", [])])
+def test_a_pattern_stands_for_its_frames(tmp_path: Path, pattern: str, numbers: list[int]) -> None:
+    for index in (10, 8, 9):
+        Image.fromarray(scene(index)).save(tmp_path / f"f{index:04d}.png")
+        Image.fromarray(scene(index)).save(tmp_path / f"other{index:04d}.png")
+    source = tmp_path / pattern
+    paths = frames_of_pattern(str(source))
+    if not numbers:
+        assert paths is None
+        assert failure(source).message.endswith("does not exist")
+        return
+    assert [path.name for path in paths or []] == [f"f{index:04d}.png" for index in numbers]
+    info, frames = read(source, rate=12)
+    assert info.numbers == tuple(numbers)
+    assert info.rate == 12
+    assert [number(frame.rgb) for frame in frames] == numbers
+
+
+def test_what_is_no_pattern_is_none(tmp_path: Path) -> None:
+    (tmp_path / "f%04d.png").write_bytes(b"")
+    (tmp_path / "a.mp4").write_bytes(b"")
+    for name in ("f%04d.png", "*.mp4", "a.mp4", "none/f%04d.png"):
+        assert frames_of_pattern(str(tmp_path / name)) is None
+
+
+PAUSES = [40, 400, 40, 1000, 100]
+
+
+@pytest.mark.parametrize("name", ["a.webp", "a.gif", "a.png", "a.apng", "a.avif"])
+def test_an_animated_picture_is_a_clip(tmp_path: Path, name: str) -> None:
+    pictures = [Image.fromarray(scene(index)) for index in range(5)]
+    exact = {"a.webp": {"lossless": True}, "a.avif": {"quality": 95}}.get(name, {})
+    kind = {"format": "PNG"} if name == "a.apng" else {}
+    pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:], duration=PAUSES, **exact, **kind)
+    info, frames = read(tmp_path / name)
+    assert info.size == SIZE
+    assert info.variable
+    assert [number(frame.rgb) for frame in frames] == list(range(5))
+    assert [round(1000 * frame.duration) for frame in frames] == PAUSES
+    assert [round(1000 * frame.time) for frame in frames] == [sum(PAUSES[:index]) for index in range(5)]
+
+
+def test_a_still_webp_is_a_picture(tmp_path: Path) -> None:
+    Image.fromarray(scene(0)).save(tmp_path / "a.webp")
+    assert failure(tmp_path / "a.webp").message.endswith("is a picture")
+
+
+def test_a_damaged_animation_gives_the_frames_before(tmp_path: Path) -> None:
+    pictures = [
+        Image.fromarray(np.random.default_rng(index).integers(0, 256, (48, 64, 3), np.uint8)) for index in range(5)
+    ]
+    path = tmp_path / "a.webp"
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=PAUSES, lossless=True)
+    data = bytearray(path.read_bytes())
+    at = [found.start() for found in re.finditer(b"ANMF", bytes(data))][3]
+    data[at + 40 : at + 200] = bytes(160)
+    path.write_bytes(bytes(data))
+    frames, error = broken_off(path)
+    assert len(frames) == error.frames == 3
+    assert "frame 4 of 5 cannot be decoded" in error.message
+
+
+def test_no_pause_at_all_is_a_tenth_of_a_second(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(scene(index)) for index in range(2)]
+    pictures[0].save(tmp_path / "a.webp", save_all=True, append_images=pictures[1:], duration=0, lossless=True)
+    assert [frame.duration for frame in read(tmp_path / "a.webp")[1]] == [Fraction(1, 10)] * 2
+
+
+# --- What a library raises, and what a clip keeps to itself -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("foreign", [KeyError("x"), TypeError("y"), RuntimeError("z\nmore"), MemoryError()])
+def test_what_a_library_raises_is_an_error_of_the_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, foreign: Exception
+) -> None:
+    path = make_clip(tmp_path / "a.mp4", 3)
+
+    def fail(*_: object) -> np.ndarray:
+        raise foreign
+
+    monkeypatch.setattr(LibavSource, "_to_rgb", fail)
+    frames, error = broken_off(path)
+    assert frames == []
+    assert str(path) in error.message
+    monkeypatch.setattr(LibavSource, "_describe", fail)
+    assert str(path) in failure(path).message
+
+
+class Unnamed:
+    """A frame whose side data PyAV before 19 cannot name, as in spatial clips."""
+
+    def __init__(self, rotation: int) -> None:
+        self.rotation = rotation
+
+    @property
+    def side_data(self) -> dict:
+        raise ValueError("39 is not a valid Type")
+
+
+@pytest.mark.parametrize("turn", [90, 180, 270])
+def test_side_data_of_an_unknown_kind_does_not_fail_a_clip(tmp_path: Path, turn: int) -> None:
+    path = turn_header(make_clip(tmp_path / "a.mp4", 1), MATRICES[turn])
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+    known, fallback = libav._turn(frame), libav._turn(Unnamed(frame.rotation))
+    assert vars(fallback) == vars(known)
+    assert fallback.degrees == turn
+
+
+def test_a_protected_clip_is_said_to_be_protected(tmp_path: Path) -> None:
+    key = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "0" * 32, "encryption_kid": "1" * 32}
+    path = make_clip(tmp_path / "a.mp4", 3, muxer=key)
+    assert failure(path).message == f"{path} is protected (DRM) and can be played only by its own player"
+    path.write_bytes(path.read_bytes().replace(b"encv", b"drmi"))
+    assert "protected" in failure(path).message
+    path.write_bytes(b"\x47\x40\x00\x90".ljust(188, b"\xff") * 40)
+    assert is_protected(path)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".avi", ".ts", ".webm"])
+def test_an_open_clip_is_not_taken_for_a_protected_one(tmp_path: Path, suffix: str) -> None:
+    codec = {"codec": "libvpx-vp9", "options": {}} if suffix == ".webm" else {}
+    assert not is_protected(make_clip(tmp_path / f"a{suffix}", 2, **codec))
+
+
+def test_encryption_of_a_matroska_track_is_seen(tmp_path: Path) -> None:
+    def element(kind: str, *inside: bytes) -> bytes:
+        data = b"".join(inside)
+        return bytes.fromhex(kind) + (0x4000 | len(data)).to_bytes(2, "big") + data
+
+    def clip(kind: bytes, *encodings: bytes) -> Path:
+        track = element("ae", element("83", kind), *encodings)
+        path = tmp_path / "a.webm"
+        path.write_bytes(element("1a45dfa3") + element("18538067", element("1654ae6b", track)))
+        return path
+
+    encrypted = element("6d80", element("6240", element("5035")))
+    assert is_protected(clip(b"\1", encrypted))
+    assert not is_protected(clip(b"\2", encrypted))  # sound
+    assert not is_protected(clip(b"\1", element("6d80", element("6240", element("5034")))))  # compressed
+
+
+@pytest.mark.parametrize("size", [(2, 1000), (1000, 2), (1, 1), (16, 4096)])
+def test_extreme_shapes(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = make_clip(tmp_path / "a.mkv", 2, size, codec="ffv1", options={})
+    info, frames = read(path)
+    assert info.size == size
+    assert frames[1].rgb.shape == (size[1], size[0], 3)
 
 
 def test_y4m_says_its_size_and_rate_itself() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path
 
 import av
@@ -16,11 +18,13 @@ import pytest
 from PIL import Image
 
 from depthcli.clip_estimator import FrameByFrame, Step, WindowByWindow
-from depthcli.errors import DiskFullError, EngineError, UsageError
+from depthcli.errors import DeviceLostError, DiskFullError, EngineError, UsageError
 from depthcli.io.clip import Selection
 from depthcli.io.depth_files import read_depth
 from depthcli.jobs import clip as module
-from depthcli.jobs.clip import ClipJob, Progress, run_clip
+from depthcli.jobs.clip import ClipJob, Progress, check_models, run_clip
+from depthcli.jobs.clip_results import CHANGED, SAME, ClipFiles
+from depthcli.jobs.clip_results import _pieces as pieces
 from depthcli.jobs.clip_stream import stream_clip
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
 from depthcli.postprocess import resize_bilinear
@@ -29,6 +33,7 @@ from depthcli.temporal.windows import WINDOW
 from depthcli.weights import WeightsFile
 from depthcli.zoo import find_row
 from tests.conftest import tree
+from tests.faults import failing
 from tests.io.clips import RATE, SIZE, make_clip, number, scene
 from tests.io.test_video_extras import noisy, rich_clip, timecode_of
 from tests.io.test_video_writers import packets
@@ -394,6 +399,229 @@ def test_a_clip_that_changes_during_the_work_is_no_result(tmp_path):
     assert run(job(formats=("mp4", "side"))).status == DONE
 
 
+def touch(path: Path | str) -> None:
+    """Give a file another time of change, as backup and sync tools do."""
+    os.utime(path, ns=(1, 1))
+
+
+def make_frames(folder: Path | str, count: int, first: int = 0) -> None:
+    Path(folder).mkdir(exist_ok=True)
+    for index in range(first, first + count):
+        Image.fromarray(scene(index)).save(f"{folder}/{index:02}.png")
+
+
+def change_during(clip_job: ClipJob, change, estimator=None) -> Result:
+    """Run a job, with a change of the world after the fifth frame."""
+    estimator = estimator or Fake()
+    events = run_clip(clip_job, lambda: estimator)
+    for _ in range(5):
+        next(events)
+    change()
+    *_, result = events
+    return result
+
+
+def grow(path: str) -> None:
+    with open(path, "ab") as stream:
+        stream.write(b"\0" * 500)
+
+
+def test_a_clip_that_is_touched_during_the_work_is_done(tmp_path):
+    make_clip(Path("a.mp4"), frames=12)
+    assert run(replace(job(formats=FORMATS), outputs=job(formats=FORMATS, folder="whole").outputs)).status == DONE
+    result = change_during(job(formats=FORMATS), lambda: touch("a.mp4"))
+    assert (result.status, result.warnings) == (DONE, ())
+    assert tree("out") == tree("whole")
+    touch("a.mp4")
+    assert run(job(formats=FORMATS)).status == SKIPPED
+
+
+def test_what_comes_into_a_folder_of_frames_and_is_no_frame_does_not_count(tmp_path):
+    make_frames("shot", 12)
+    result = change_during(job("shot", folder="shot"), lambda: Path("shot/notes.txt").write_text("of today"))
+    assert (result.status, result.warnings) == (DONE, ())
+    assert run(job("shot", folder="shot")).status == SKIPPED  # though its results are in it now
+    for path in Path("shot").glob("*.png"):
+        touch(path)
+    assert run(job("shot", folder="shot")).status == SKIPPED
+    touch("shot/03.png")
+    Image.fromarray(scene(30)).save("shot/03.png")
+    assert run(job("shot", folder="shot")).status == DONE
+
+
+def test_frames_that_are_still_coming_are_made_by_the_next_run(tmp_path):
+    make_frames("shot", 8)
+    result = change_during(job("shot"), lambda: make_frames("shot", 4, first=8))
+    assert result.status == DONE and "has grown since it was opened" in result.warnings[0] and len(depths()) == 8
+    assert run(job("shot")).status == DONE and len(depths()) == 12
+    assert run(job("shot")).status == SKIPPED
+
+
+def test_a_file_that_grows_is_done_as_far_as_it_was_and_again_later(tmp_path):
+    make_clip(Path("a.mkv"), frames=12)
+    result = change_during(job("a.mkv"), lambda: grow("a.mkv"))
+    assert result.status == DONE and "has grown since it was opened" in result.warnings[0] and len(depths()) == 12
+    fake = Fake()
+    run(job("a.mkv"), fake)
+    assert len(fake.log) == 12
+
+
+@pytest.mark.parametrize("piece", [0, 12345, 200_000, 399_999])
+def test_a_change_of_one_byte_of_a_small_part_is_another_content(tmp_path, piece):
+    Path("a").write_bytes(bytes(range(256)) * 1600)
+    before = ClipFiles.of(Path("a"))
+    identity = before.identity
+    assert before.compare() == SAME
+    data = bytearray(Path("a").read_bytes())
+    places = [start for start, length in pieces(len(data)) if start <= piece < start + length]
+    data[piece] ^= 255
+    Path("a").write_bytes(data)
+    touch("a")
+    assert before.compare() == (CHANGED if places else SAME)
+    assert (ClipFiles.of(Path("a")).identity != identity) == bool(places)
+
+
+def test_a_clip_that_goes_during_the_work_loses_nothing(tmp_path):
+    make_clip(Path("a.mp4"), frames=12, sound="aac")
+    result = change_during(job(formats=("mp4",)), lambda: Path("a.mp4").rename("b.mp4"))
+    assert result.status == DONE and result.warnings == ("the clip is gone since it was read, so there is no sound",)
+    Path("b.mp4").rename("a.mp4")
+    assert run(job(formats=("mp4",))).status == SKIPPED
+    result = change_during(job(formats=("side",)), lambda: Path("a.mp4").rename("b.mp4"))
+    assert result.status == FAILED and "a.mp4 is gone" in result.error and "is kept" in result.error
+    Path("b.mp4").rename("a.mp4")
+    fake = Fake()
+    assert run(job(formats=("side",)), fake).status == DONE and fake.log == []
+
+
+def test_a_folder_of_frames_that_goes_during_the_work_goes_on_under_another_name(tmp_path):
+    make_frames("shot", 20)
+    assert run(job("shot", folder="whole")).status == DONE
+    result = change_during(job("shot"), lambda: Path("shot").rename("moved"))
+    assert result.status == FAILED and result.code == 1 and "shot is gone" in result.error
+    said: list[str] = []
+    fake = Fake()
+    assert run(job("moved"), fake, said=said).status == DONE
+    assert "going on behind frame" in "".join(said) and 0 < len(fake.log) < 20
+    assert tree("out/a_depth_npz").keys() == tree("whole/a_depth_npz").keys()
+    assert all(np.array_equal(new, old) for new, old in zip(depths(), depths("whole")))
+
+
+def test_results_that_move_with_their_clip_are_its_own(tmp_path):
+    Path("clips").mkdir()
+    make_clip(Path("clips/a.mp4"), frames=8)
+    assert run(job(Path("clips/a.mp4"), folder="clips/out")).status == DONE
+    assert run(job(Path("clips/a.mp4"), folder="clips/whole"), stop=after(6)) is None
+    Path("clips").rename("moved")
+    assert run(job(Path("moved/a.mp4"), folder="moved/out")).status == SKIPPED
+    said: list[str] = []
+    assert run(job(Path("moved/a.mp4"), folder="moved/whole"), said=said).status == DONE
+    assert "going on behind frame" in "".join(said)
+    assert tree("moved/whole") == tree("moved/out")
+    make_clip(Path("moved/a.mp4"), frames=5)  # it changes, and is still what these results are of
+    assert run(job(Path("moved/a.mp4"), folder="moved/out")).status == DONE and len(depths("moved/out")) == 5
+
+
+def as_made_before(path: str, source: Path) -> None:
+    """Write a sidecar's `made_of` as the versions before did."""
+    files = sorted(item for item in source.iterdir() if item.is_file()) if source.is_dir() else [source]
+    facts = [(item.name, item.stat().st_size, item.stat().st_mtime_ns) for item in files]
+    place, what = os.fsencode(os.path.realpath(source)), repr(facts).encode()
+    old = {"name": source.name, **{k: sha256(v).hexdigest()[:16] for k, v in (("place", place), ("what", what))}}
+    Path(path).write_text(json.dumps({**json.loads(Path(path).read_text()), "made_of": old}))
+
+
+def test_sidecars_of_earlier_versions_are_understood(tmp_path):
+    Path("clips").mkdir()
+    make_clip(Path("clips/a.mp4"), frames=4)
+    mine = job(Path("clips/a.mp4"))
+    assert run(mine).status == DONE
+    as_made_before("out/a_depth_npz.json", Path("clips/a.mp4"))
+    assert run(mine).status == SKIPPED
+    Path("clips").rename("moved")
+    moved = job(Path("moved/a.mp4"))
+    assert run(moved).status == SKIPPED
+    Path("moved").rename("clips")
+    touch("clips/a.mp4")
+    assert run(mine).status == DONE  # it cannot be told from a change
+    as_made_before("out/a_depth_npz.json", Path("clips/a.mp4"))
+    Path("other").mkdir()
+    make_clip(Path("other/a.mp4"), frames=5)
+    assert "is of another clip, a.mp4" in run(job(Path("other/a.mp4"))).error
+
+
+@pytest.mark.parametrize("sidecar", ["{}", "[]", "{", '{"made_of": 3}', '{"made_of": {"name": 1}}'])
+def test_a_sidecar_that_is_none_of_ours_is_not_read_as_one(tmp_path, sidecar):
+    make_clip(Path("a.mp4"), frames=3)
+    run(job(formats=("mp4",)))
+    Path("out/a_depth.mp4.json").write_text(sidecar)
+    assert "does not say what it was made of" in run(job(formats=("mp4",))).error
+
+
+class OddError(Exception):
+    """Of a library that raises what it likes."""
+
+
+@pytest.mark.parametrize(
+    "error", [OddError("a lens of glass"), ValueError("bad\nlines"), RuntimeError(), OSError(5, "eye oh")]
+)
+@pytest.mark.parametrize("place", ["prepare", "run", "settle", "plan", "finish"])
+def test_whatever_a_library_raises_fails_the_clip_by_name(tmp_path, place, error):
+    make_clip(Path("a.mp4"), frames=6)
+
+    class Breaks(Fake):
+        pass
+
+    def broken(self, *_):
+        raise error
+
+    setattr(Breaks, place, broken)
+    result = run(job(), Breaks())
+    assert (result.status, result.code) == (FAILED, 1)
+    assert "a.mp4" in result.error and type(error).__name__ in result.error and "\n" not in result.error
+    assert run(job()).status == DONE
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, DiskFullError("full"), DeviceLostError("gone")])
+def test_what_ends_every_clip_is_raised(tmp_path, error):
+    make_clip(Path("a.mp4"), frames=6)
+
+    class Breaks(Fake):
+        def run(self, prepared, cut):
+            raise error
+
+    with pytest.raises(error if isinstance(error, type) else type(error)):
+        run(job(), Breaks())
+
+
+def test_a_model_that_does_not_load_is_raised_whatever_it_raises(tmp_path):
+    make_clip(Path("a.mp4"), frames=6)
+
+    def load():
+        raise OddError("no such driver")
+
+    with pytest.raises(OddError):
+        list(run_clip(job(), load))
+
+
+def test_results_of_two_models_are_not_mixed_unasked(tmp_path):
+    make_clip(Path("a.mp4"), frames=6)
+    make_clip(Path("b.mp4"), frames=6)
+    other = Fake(find_row("vitb"))
+    assert run(job()).status == DONE
+    jobs = [job(), ClipJob("b.mp4", [("npz", Path("out/b_depth_npz"))])]
+    check_models(jobs, Fake())
+    with pytest.raises(UsageError, match=r"a_depth_npz was made by vits, and this run would take vitb.*--mix-models"):
+        check_models(jobs, other)
+    check_models([replace(each, if_exists="overwrite") for each in jobs], other)
+    assert run(jobs[1], stop=after(4)) is None
+    with pytest.raises(UsageError, match=r"unfinished depth in out/\.b\.depthcli-spool was made by vits"):
+        check_models(jobs[1:], other)
+    other.row, other.weights = find_row("vits"), replace(WEIGHTS, sha256="1" * 64)
+    with pytest.raises(UsageError, match="was made with other weights of vits"):
+        check_models(jobs[:1], other)
+
+
 def test_a_damaged_clip_stays_a_failure_until_it_is_whole(tmp_path):
     make_clip(Path("whole.mkv"), frames=40)
     whole = Path("whole.mkv").read_bytes()
@@ -509,13 +737,82 @@ def test_shots_shorter_than_a_window_are_kept_too(tmp_path):
     assert tree("out") == tree("whole")
 
 
-def test_a_change_of_the_clip_or_of_the_options_begins_anew(tmp_path):
+def test_touched_moved_and_joined_by_files_between_the_runs_it_goes_on_to_the_same_bytes(tmp_path):
+    make_clip(Path("a.mp4"), frames=20)
+    make_frames("shot", 20)
+    for source in ("a.mp4", "shot"):
+        clip = job(source, FORMATS[-1:] if source == "shot" else FORMATS, folder=f"out-{source}")
+        assert (
+            run(replace(clip, outputs=job(source, clip_formats(clip), folder=f"whole-{source}").outputs)).status == DONE
+        )
+        changes = iter([lambda: touch("a.mp4"), lambda: touch("shot/02.png"), lambda: Path("shot/x.txt").touch()])
+        for stop in (4, 7, 5):
+            assert run(clip, stop=after(stop)) is None
+            next(changes)()
+        said: list[str] = []
+        assert run(clip, said=said).status == DONE
+        assert "going on behind frame" in "".join(said) and "is not used" not in "".join(said)
+        assert tree(f"out-{source}") == tree(f"whole-{source}")
+
+
+def clip_formats(clip: ClipJob) -> tuple[str, ...]:
+    return tuple(name for name, _ in clip.outputs)
+
+
+def test_work_of_another_kind_begins_anew_and_says_in_what_it_differs(tmp_path):
+    make_clip(Path("b.mp4"), frames=9)
+    for change, words in (
+        (lambda fake: (job(scenes=False), fake), "other options"),
+        (lambda fake: (job(selection=Selection(stride=2)), fake), "other options"),
+        (lambda fake: (job(settings={"steady": "off"}), fake), "other options"),
+        (lambda fake: (job(), Fake(find_row("vitb"))), "another model"),
+        (lambda fake: (replace(job(), source="b.mp4"), fake), "other frames"),
+        (lambda fake: (job(formats=("mp4",)), fake), "other options"),
+    ):
+        make_clip(Path("a.mp4"), frames=12)
+        assert run(job(if_exists="overwrite"), stop=after(10)) is None
+        said: list[str] = []
+        changed, fake = change(Fake())
+        assert run(replace(changed, if_exists="overwrite"), fake, said=said).status == DONE
+        assert any(f"what was left of a run with {words} is not used" in line for line in said), said
+        assert len(fake.log) >= 5
+
+
+@pytest.mark.parametrize(
+    "settings", [{"encoder": "vits"}, {"precision": "auto"}, {"model": "vits", "backend": "torch"}]
+)
+def test_other_words_for_the_same_model_go_on(tmp_path, settings):
     make_clip(Path("a.mp4"), frames=12)
     assert run(job(), stop=after(10)) is None
     said: list[str] = []
-    fake = Fake()
-    assert run(job(scenes=False), fake, said=said).status == DONE
-    assert len(fake.log) == 12 and any("with other options is not used" in line for line in said)
+    assert run(job(settings=settings), said=said).status == DONE
+    assert any("going on behind frame" in line for line in said)
+
+
+def test_an_engine_that_differs_begins_anew(tmp_path):
+    make_clip(Path("a.mp4"), frames=12)
+    assert run(job(), stop=after(10)) is None
+    other = Fake()
+    other.engine = "fake 2 gpu fp16"
+    said: list[str] = []
+    assert run(job(), other, said=said).status == DONE
+    assert any("of a run with another engine is not used" in line for line in said)
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS])
+def test_a_disk_without_locks_is_said_and_worked_on(tmp_path, code):
+    make_clip(Path("a.mp4"), frames=4)
+    said: list[str] = []
+    with failing("flock", code, where="depthcli-spool"):
+        assert run(job(), said=said).status == DONE
+    assert said.count(module.NO_LOCKS) == 1
+
+
+def test_the_spool_of_a_stream_has_a_name_for_it_alone(tmp_path):
+    streams = [ClipJob("-", [("npz", Path("out/stdin_depth_npz"))]) for _ in range(2)]
+    first, second = (stream.spool_folder for stream in streams)
+    assert first != second and first == streams[0].spool_folder and first.parent == Path("out")
+    assert str(os.getpid()) not in first.name.split("-")
 
 
 # --- Streams ----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -22,7 +25,7 @@ from depthcli.errors import DiskFullError, EngineError, ModelError, OutputError,
 from depthcli.estimator import Prepared
 from depthcli.io.images import read_picture
 from depthcli.io.writers import OutputSpec
-from depthcli.jobs import folder
+from depthcli.jobs import existing, folder
 from depthcli.jobs.folder import FolderJob, run_folder, thread_counts
 from depthcli.jobs.inputs import Task, find_pictures, plan_tasks
 from depthcli.jobs.manifest import Manifest, Result
@@ -70,7 +73,8 @@ class Fake:
 
     def finish(self, prepared, output):
         assert not prepared.image.size  # not held while files are written
-        return DepthMap(output, self.row.kind, Origin(source=Path(prepared.picture.name).name))
+        origin = Origin(self.row.name, sha256=self.weights.sha256, source=Path(prepared.picture.name).name)
+        return DepthMap(output, self.row.kind, origin)
 
     def close(self):
         self.closed += 1
@@ -87,6 +91,9 @@ class Hooked(OutputSpec):
         super().write(depth, rgb, paths)
 
 
+MANIFEST = Path("out/manifest.jsonl")
+
+
 @pytest.fixture
 def reads(monkeypatch) -> list[str]:
     """The names of the pictures whose reading has begun."""
@@ -98,6 +105,10 @@ def reads(monkeypatch) -> list[str]:
 
     monkeypatch.setattr(folder, "read_picture", read)
     return names
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def until(condition) -> None:
@@ -179,10 +190,48 @@ class TestWork:
         assert results[0].error == "cannot write out/a_depth.png: Is a directory"
         assert not list(Path("out").glob(".*"))
 
+    @pytest.mark.parametrize("stage", ["read", "prepare", "run", "finish", "write", "look up"])
+    @pytest.mark.parametrize("batch", [1, 3])
+    def test_whatever_a_library_raises_fails_that_picture_by_name(self, monkeypatch, stage, batch):
+        """A bug of Pillow, of an engine or of ours, in any stage and any thread."""
+        for name in "abc":
+            photo(f"in/{name}.png")
+
+        class Error(Exception):  # of no class that anybody knows
+            pass
+
+        def guarded(call, name_of):
+            def guard(*arguments):
+                if Path(name_of(*arguments)).name.startswith("b"):
+                    raise Error("out of\nluck")
+                return call(*arguments)
+
+            return guard
+
+        fake, outputs = Fake(), OutputSpec()
+        if stage == "read":
+            monkeypatch.setattr(folder, "read_picture", guarded(read_picture, lambda source, name: source))
+        elif stage == "look up":
+            monkeypatch.setattr(folder, "find_results", guarded(folder.find_results, lambda *rest: rest[2]))
+        elif stage == "run":
+            fake.fails["b.png"] = Error("out of\nluck")
+        elif stage == "write":
+            outputs = Hooked(at={"b_depth.png": guarded(bool, lambda: "b")})
+        else:
+            names = {"prepare": lambda picture: picture.name, "finish": lambda item, output: item.picture.name}
+            monkeypatch.setattr(fake, stage, guarded(getattr(fake, stage), names[stage]))
+        results = list(run_folder(FolderJob(job().tasks, outputs, batch=batch), fake.load))
+        assert [(r.input, r.status, r.error) for r in results] == [
+            ("a.png", "done", ""),
+            ("b.png", "failed", "Error: out of"),
+            ("c.png", "done", ""),
+        ]
+        assert files() == ["a_depth.png", "c_depth.png"] and fake.closed == 1
+
     def test_the_estimator_is_closed_whatever_happens(self):
         photo("in/a.png")
-        fake = Fake({"a.png": RuntimeError("a bug")})
-        with pytest.raises(RuntimeError):
+        fake = Fake({"a.png": KeyboardInterrupt()})
+        with pytest.raises(KeyboardInterrupt):
             go(fake)
         assert (fake.loaded, fake.closed) == (1, 1)
 
@@ -224,7 +273,7 @@ class TestBatches:
         for name in "abcd":
             photo(f"in/{name}.png")
         broken("in/b.png")
-        photo("out/c_depth.png")
+        list(run_folder(replace(job(), tasks=job().tasks[2:3]), Fake().load))
         assert [r.status for r in go(Fake(), batch=4)] == ["done", "failed", "skipped", "done"]
 
 
@@ -255,6 +304,13 @@ class TestWhatIsThere:
         assert results[0].error == "out/a_depth.png is there already"
         assert Path("out/a_depth.png").read_bytes() == b"old"
 
+    def test_is_an_error_on_demand_also_where_only_one_of_its_files_is_there(self):
+        go(Fake(), formats=("color",))
+        before = tree("out")
+        results = go(Fake(), formats=("color", "npz"), if_exists="error")
+        assert [r.error for r in results] == [f"out/{name}_depth.png is there already" for name in "ab"]
+        assert tree("out") == before
+
     def test_counts_as_there_only_when_all_its_files_are(self):
         go(Fake(), formats=("color",))
         assert [r.status for r in go(Fake(), formats=("color", "npz"))] == ["done", "done"]
@@ -274,6 +330,189 @@ class TestWhatIsThere:
     def test_options_that_make_no_sense(self, options):
         with pytest.raises(UsageError):
             job(**options)
+
+
+class TestWhatFits:
+    """A file under a result's name is reused only where it is the map of this very picture."""
+
+    @pytest.fixture(params=["manifest", "no manifest"])
+    def again(self, request):
+        """Runs the job: again(formats=...) -> {name: status or error}; with the manifest or without."""
+
+        def run(**options) -> dict[str, str]:
+            manifest = Manifest(Path("out/manifest.jsonl")) if request.param == "manifest" else None
+            return {r.input: r.error or r.status for r in go(Fake(), manifest=manifest, **options)}
+
+        for name in "ab":
+            photo(f"in/{name}.bmp", (40, 30))
+        run(formats=("color", "npz"))
+        assert run(formats=("color", "npz")) == {"a.bmp": "skipped", "b.bmp": "skipped"}
+        return run
+
+    @pytest.mark.parametrize("formats", [("color",), ("npz",), ("npz", "color")])
+    def test_a_picture_of_another_size_is_done_again(self, again, formats):
+        photo("in/a.bmp", (60, 30))
+        assert again(formats=formats) == {"a.bmp": "done", "b.bmp": "skipped"}
+        assert all(read_depth(path).size == (60, 30) for path in OutputSpec(formats).paths(Path("out/a")))
+        assert again(formats=formats) == {"a.bmp": "skipped", "b.bmp": "skipped"}
+
+    @pytest.mark.parametrize("times", ["new", "kept"])
+    def test_a_picture_of_the_same_size_is_done_again(self, again, times):
+        """Also where it was put there with the time of the old one, as by `cp -p` and by unpacking."""
+        path = Path("in/a.bmp")
+        before, content = path.stat(), bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        if times == "kept":
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert again() == {"a.bmp": "done", "b.bmp": "skipped"}
+
+    def test_pictures_that_changed_places_are_done_again(self, again):
+        photo("in/b.bmp", (40, 31))
+        again()
+        os.rename("in/a.bmp", "in/c")
+        os.rename("in/b.bmp", "in/a.bmp")
+        os.rename("in/c", "in/b.bmp")
+        assert again() == {"a.bmp": "done", "b.bmp": "done"}
+
+    @pytest.mark.parametrize("how", ["touched", "copied", "moved there and back", "linked"])
+    def test_a_picture_of_the_same_content_is_not(self, again, how):
+        before = tree("out")
+        for path in list(Path("in").iterdir()):
+            if how == "touched":
+                os.utime(path)
+            elif how == "linked":
+                os.link(path, "another")
+                os.unlink("another")
+            else:
+                path.rename("other")
+                (shutil.copy if how == "copied" else os.rename)("other", path)
+        assert again() == {"a.bmp": "skipped", "b.bmp": "skipped"} and tree("out") == before
+
+    def test_a_picture_that_was_touched_is_read_once_and_known_then(self, again, monkeypatch, request):
+        os.utime("in/a.bmp")
+        again()
+        if request.node.callspec.params["again"] == "manifest":
+            monkeypatch.setattr(existing.Source, "sha256", property(lambda self: pytest.fail("it was read again")))
+            assert again() == {"a.bmp": "skipped", "b.bmp": "skipped"}
+
+    def test_results_that_were_copied_without_their_times_are_known(self, again):
+        shutil.copytree("out", "copied", copy_function=shutil.copyfile)
+        shutil.rmtree("out")
+        os.rename("copied", "out")
+        assert again() == {"a.bmp": "skipped", "b.bmp": "skipped"}
+
+    @pytest.mark.parametrize("damage", ["empty", "cut", "gone", "end is gone"])
+    @pytest.mark.parametrize("format", ["color", "npz"])
+    def test_what_was_cut_short_is_done_again(self, again, format, damage):
+        (path,) = OutputSpec((format,)).paths(Path("out/a"))
+        whole = path.read_bytes()
+        content = {"empty": b"", "cut": whole[: len(whole) * 9 // 10], "end is gone": whole[:-1]}
+        if damage == "gone":
+            path.unlink()
+        else:
+            path.write_bytes(content[damage])
+        assert again(formats=(format,)) == {"a.bmp": "done", "b.bmp": "skipped"}
+        assert path.read_bytes() == whole
+
+    @pytest.mark.parametrize("foreign", ["text", "picture", "array", "folder", "pipe"])
+    @pytest.mark.parametrize("formats", [("color",), ("npz",), ("color", "gray")])
+    def test_what_somebody_else_put_there_is_named_and_stays(self, again, formats, foreign):
+        path = OutputSpec(formats).paths(Path("out/a"))[0]
+        path.unlink()
+        if foreign == "folder":
+            path.mkdir()
+        elif foreign == "pipe":
+            os.mkfifo(path)
+        elif foreign == "picture":
+            photo("other.png").rename(path)
+        elif foreign == "array":
+            np.savez("other.npz", depth=np.ones((3, 4), np.float32))
+            os.rename("other.npz", path)
+        else:
+            path.write_text("mine")
+        before = path.lstat()[:7], path.lstat().st_mtime_ns
+        for _ in range(2):
+            said = again(formats=formats)
+            reason = "is not a file" if foreign in ("folder", "pipe") else "is not a depth map of this tool"
+            assert said["a.bmp"].startswith(f"{path} is there and {reason} (")
+            assert said["b.bmp"] in ("done", "skipped")
+        assert (path.lstat()[:7], path.lstat().st_mtime_ns) == before and not list(Path("out").glob(".*"))
+
+    @pytest.mark.parametrize("format", ["color", "npz"])
+    def test_maps_of_other_pictures_are_named_and_stay(self, again, format):
+        photo("in/b.bmp", (40, 31))
+        again(formats=(format,))
+        first, second = (OutputSpec((format,)).paths(Path("out", name))[0] for name in "ab")
+        shutil.copy(second, first)
+        for _ in range(2):
+            said = again(formats=(format,))
+            assert said == {
+                "a.bmp": f"{first} is there and is a map of another picture, b.bmp (--if-exists overwrite replaces it)",
+                "b.bmp": "skipped",
+            }
+        assert first.read_bytes() == second.read_bytes()
+        assert again(formats=(format,), if_exists="overwrite") == {"a.bmp": "done", "b.bmp": "done"}
+
+    def test_a_picture_that_was_renamed_with_its_results_is_not_done_again(self, again):
+        os.rename("in/a.bmp", "in/c.bmp")
+        os.rename("out/a_depth.png", "out/c_depth.png")
+        assert again() == {"b.bmp": "skipped", "c.bmp": "skipped"}
+
+    def test_a_picture_that_is_gone_is_named_though_its_result_is_there(self, again):
+        tasks = job().tasks
+        os.unlink("in/a.bmp")
+        first, second = run_folder(FolderJob(tasks, OutputSpec()), Fake().load)
+        assert first.error.startswith("in/a.bmp does not exist") and second.status == "skipped"
+
+    def test_a_link_to_a_result_is_a_result(self, again):
+        os.rename("out/a_depth.png", "elsewhere.png")
+        Path("out/a_depth.png").symlink_to("../elsewhere.png")
+        assert again() == {"a.bmp": "skipped", "b.bmp": "skipped"}
+        photo("in/a.bmp", (60, 30))
+        assert again() == {"a.bmp": "done", "b.bmp": "skipped"}
+        assert Path("out/a_depth.png").is_symlink() and read_depth("elsewhere.png").size == (60, 30)
+
+    @pytest.mark.parametrize("row", ["none", "old"])
+    def test_results_of_earlier_versions_are_known_by_name_size_and_age(self, again, row):
+        """Whose files and rows say nothing about the content."""
+        path = Path("out/a_depth.png")
+        depth = read_depth(path)
+        OutputSpec().write(depth.with_origin(Origin(source="a.bmp")), np.empty(0), [path])
+        if row == "old":
+            rows = [json.dumps({"input": "a.bmp", "outputs": ["a_depth.png"], "status": "done", "model": "tiny"})]
+        Path("out/manifest.jsonl").write_text("\n".join(rows) if row == "old" else "")
+        assert again() == {"a.bmp": "skipped", "b.bmp": "skipped"}
+        Path("out/manifest.jsonl").unlink()
+        future = path.stat().st_mtime_ns + 10**9
+        os.utime("in/a.bmp", ns=(future, future))
+        assert again() == {"a.bmp": "done", "b.bmp": "skipped"}
+        OutputSpec().write(depth.with_origin(Origin(source="a.bmp")), np.empty(0), [path])
+        photo("in/a.bmp", (60, 30))
+        os.utime("in/a.bmp", (0, 0))
+        assert again() == {"a.bmp": "done", "b.bmp": "skipped"}
+
+    def test_a_picture_that_is_replaced_while_it_is_read_does_not_look_done(self, monkeypatch):
+        photo("in/a.png")
+
+        def read(source, name=None):
+            photo("in/a.png", (30, 20))
+            return read_picture(source, name)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(folder, "read_picture", read)
+            assert [r.status for r in go(Fake())] == ["done"]
+        assert [r.status for r in go(Fake())] == ["done"]
+        assert [r.status for r in go(Fake())] == ["skipped"]
+
+    def test_what_a_plan_says_is_what_is_done(self, again):
+        photo("in/b.bmp", (60, 30))
+        Path("out/c_depth.png").write_text("mine")
+        for name in "cd":
+            photo(f"in/{name}.bmp")
+        plan = job()
+        assert [plan.action(task) for task in plan.tasks] == ["skip", "overwrite", "error", "write"]
+        assert [r.status for r in go(Fake())] == ["skipped", "done", "failed", "done"]
 
 
 class TestEnding:
@@ -400,6 +639,7 @@ class TestOverlap:
             prepared = fake.prepare(read_picture(task.source))
             (output,) = fake.run([prepared])
             depth = fake.finish(replace(prepared, image=np.empty(0)), output)
+            depth = depth.with_origin(replace(depth.origin, source_sha256=sha256(task.source)))
             work.outputs.write(depth, prepared.picture.rgb, OutputSpec(work.outputs.formats).paths(task.stem))
         expected = tree("out")
         assert len(expected) == 54
@@ -520,15 +760,6 @@ class TestOverlap:
         results = self.hooked(Fake(), {"c_depth.png": fail})
         assert [r.status for r in results] == ["done", "done", "failed", "done", "done", "done"]
 
-    def test_a_bug_in_a_thread_is_raised_where_results_are_asked_for(self):
-        def fail() -> None:
-            raise RuntimeError("a bug")
-
-        fake = Fake()
-        with pytest.raises(RuntimeError):
-            self.hooked(fake, {"c_depth.png": fail})
-        assert fake.closed == 1
-
     def test_a_full_disk_is_told_after_the_results_before_it_and_ends_the_work(self, many):
         full = threading.Event()
 
@@ -546,13 +777,20 @@ class TestOverlap:
         assert len(fake.batches) <= 10 and not list(Path("out").glob(".*"))
 
     def test_a_manifest_that_cannot_be_written_ends_the_work(self, many):
-        Path("out/manifest.jsonl").mkdir(parents=True)
-        fake = Fake()
-        manifest = Manifest(Path("elsewhere"))
-        manifest._path = Path("out/manifest.jsonl")
-        with pytest.raises(OutputError, match=r"cannot write out/manifest\.jsonl"):
+        fake, disk = Fake(), ExitStack()
+        fake.at["load"] = lambda: disk.enter_context(failing("write", errno.EIO, where="manifest.jsonl"))
+        manifest = Manifest(Path("out/manifest.jsonl"))
+        with disk, pytest.raises(OutputError, match=r"cannot write out/manifest\.jsonl: Input/output error"):
             list(run_folder(FolderJob(many, OutputSpec(), manifest=manifest), fake.load))
         assert len(fake.batches) <= 10 and fake.closed == 1
+
+    def test_a_manifest_that_may_not_be_written_is_named_before_the_work(self, many):
+        manifest = Manifest(Path("out/manifest.jsonl"))
+        Path("out/manifest.jsonl").mkdir(parents=True)  # meanwhile
+        fake = Fake()
+        with pytest.raises(OutputError, match=r"cannot write out/manifest\.jsonl: Is a directory"):
+            list(run_folder(FolderJob(many, OutputSpec(), manifest=manifest), fake.load))
+        assert not fake.loaded and files() == []
 
     def test_stop_begins_nothing_new(self, many, reads):
         fake = Fake()
@@ -582,6 +820,70 @@ class TestOverlap:
             list(run_folder(FolderJob(many, OutputSpec()), fake.load))
         assert fake.closed == 1 and len(fake.batches) == 10
         assert len(tree("out")) < 10 and not list(Path("out").glob(".*"))
+
+
+class TestFaults:
+    """Of the disk the results go to, with one writer: a.png is done, then the disk fails."""
+
+    @pytest.fixture(autouse=True)
+    def pictures(self, monkeypatch):
+        monkeypatch.setattr(folder, "usable_cores", lambda: 2)
+        for name in "abc":
+            photo(f"in/{name}.png")
+
+    def run(self, call: str, code: int, formats: tuple[str, ...], times: float = float("inf")) -> list[Result]:
+        disk = ExitStack()
+        name = OutputSpec(formats).paths(Path("b"))[0].name
+        where = "_depth" if call == "replace" else ".part"  # not the manifest
+        outputs = Hooked(formats, at={name: lambda: disk.enter_context(failing(call, code, times=times, where=where))})
+        results = []
+        with disk:
+            for result in run_folder(FolderJob(job().tasks, outputs, manifest=Manifest(MANIFEST)), Fake().load):
+                results.append(result)
+                if result.input == "b.png":
+                    disk.close()
+        return results
+
+    @pytest.mark.parametrize("formats", [("color",), ("npz",), ("gray", "npz")])
+    @pytest.mark.parametrize("call", ["write", "fsync", "replace"])
+    @pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.EXDEV])
+    def test_a_file_that_cannot_be_written_fails_alone(self, call, code, formats):
+        results = self.run(call, code, formats, times=1)
+        assert statuses(results) == {"a.png": "done", "b.png": "failed", "c.png": "done"}
+        reason = os.strerror(code)
+        assert results[1].error == f"cannot write {OutputSpec(formats).paths(Path('out/b'))[0]}: {reason}"
+        assert not list(Path("out").glob(".*"))
+        assert [r.status for r in go(Fake(), formats=formats)] == ["skipped", "done", "skipped"]
+
+    @pytest.mark.parametrize("formats", [("color",), ("npz",)])
+    @pytest.mark.parametrize("call", ["write", "fsync", "replace"])
+    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+    def test_a_disk_that_takes_nothing_more_ends_the_job_and_the_next_run_goes_on(self, call, code, formats):
+        with pytest.raises(DiskFullError, match=os.strerror(code)):
+            self.run(call, code, formats)
+        assert not list(Path("out").glob(".*"))
+        assert len(tree("out")) == 1
+        assert [r.status for r in go(Fake(), formats=formats)] == ["skipped", "done", "done"]
+
+    @pytest.mark.parametrize("code", [errno.EINVAL, errno.EBADF, errno.ENOTSUP])
+    def test_a_disk_without_fsync_is_a_disk(self, code):
+        assert {r.status for r in self.run("fsync", code, ("color", "npz"))} == {"done"}
+        assert len(tree("out")) == 6
+
+    @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EINVAL, errno.EOPNOTSUPP])
+    def test_a_system_without_locks_is_a_system(self, code):
+        with failing("flock", code):
+            assert {r.status for r in go(Fake())} == {"done"}
+
+    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS])
+    def test_a_manifest_that_can_be_written_no_more_ends_the_job_and_the_files_are_known(self, code):
+        fake, disk = Fake(), ExitStack()
+        fake.at["b.png"] = lambda: disk.enter_context(failing("write", code, where="manifest"))
+        with disk, pytest.raises(OutputError, match=rf"cannot write out/manifest\.jsonl: {os.strerror(code)}"):
+            list(run_folder(job(manifest=Manifest(MANIFEST)), fake.load))
+        done = tree("out")
+        results = go(Fake(), manifest=Manifest(MANIFEST))
+        assert [r.status for r in results if f"{r.input[0]}_depth.png" in done] == ["skipped"] * len(done)
 
 
 class TestManifest:

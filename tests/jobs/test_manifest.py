@@ -36,6 +36,8 @@ def test_a_row_says_what_came_in_what_went_out_how_and_how_long():
             "model": "tiny",
             "weights": "",
             "settings": "x=1",
+            "source": None,
+            "files": [],
         },
         {
             "input": "b.jpg",
@@ -49,6 +51,8 @@ def test_a_row_says_what_came_in_what_went_out_how_and_how_long():
             "model": "",
             "weights": "",
             "settings": "",
+            "source": None,
+            "files": [],
         },
     ]
 

@@ -1,0 +1,378 @@
+"""Which clips are meant: by content and not by name, everything that is left out is told, and names of results stay."""
+
+from __future__ import annotations
+
+import json
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from depthcli.errors import UsageError
+from depthcli.io.depth_files import SCHEMA, TEXT_KEY, write_png
+from depthcli.io.ffmpeg_program import find_program
+from depthcli.io.video import frames_of_folder
+from depthcli.io.video_writers import VIDEO_FORMATS, Timing, video_writer
+from depthcli.jobs.clip_inputs import find_clips, is_our_result, is_stdout, is_stream, plan_outputs
+from depthcli.jobs.clip_results import GONE, ClipFiles
+from tests.conftest import photo
+from tests.io.clips import SIZE, make_clip
+
+FACTS = {"schema": SCHEMA, "model": "vits", "encoding": {"lo": 0.0, "hi": 1.0}}
+FILMS = ("mp4", "side", "ffv1", "hevc10", "prores")
+
+
+def film(path: Path | str, format: str = "mp4", made_of: Path | None = None) -> Path:
+    """Make a result of a clip as the clip job does; its content is of no matter here."""
+    path = Path(path)
+    taken = {"color": (np.uint8, (48, 64, 3)), "gray16": (np.uint16, (48, 64)), "values": (np.float32, (48, 64))}
+    dtype, shape = taken[VIDEO_FORMATS[format].takes]
+    facts = {"name": "x"} if made_of is None else ClipFiles.of(made_of).made_of(path.parent)
+    with video_writer(format, path, SIZE, Timing(Fraction(24), Fraction(1, 24)), FACTS, made_of=facts) as writer:
+        for index in range(2):
+            writer.write(np.full(shape, index, dtype), Fraction(index, 24))
+    return path
+
+
+def our_map(path: Path | str) -> None:
+    with Path(path).open("wb") as stream:
+        write_png(np.zeros((8, 8), np.uint8), stream, {TEXT_KEY: json.dumps(FACTS)})
+
+
+def clip(path: Path | str) -> Path:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    return make_clip(Path(path), frames=2)
+
+
+def found(*arguments: str) -> tuple[list[str], list[str]]:
+    """Return the clips that are meant, and what is told."""
+    lines: list[str] = []
+    return [str(source) for source, _ in find_clips(arguments, lines.append)], lines
+
+
+def names(clips: list[str], output: str | None = "out", format: str = "mp4") -> list[str]:
+    """Return the names of the results of clips, the ending apart."""
+    planned = plan_outputs(find_clips(clips), [format], output)
+    return [str(path)[: -len(VIDEO_FORMATS[format].ending)] for ((_, path),) in planned]
+
+
+# --- Our own results --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", FILMS)
+def test_a_film_of_ours_is_known_by_its_comment_whatever_its_name(tmp_path, format):
+    suffix = Path(VIDEO_FORMATS[format].ending).suffix
+    made = film(f"holiday{suffix}", format)
+    assert is_our_result(made)
+    Path(f"holiday{suffix}.json").unlink()
+    made.rename(f"other{suffix.upper()}")
+    assert is_our_result(Path(f"other{suffix.upper()}"))
+
+
+@pytest.mark.skipif(find_program() is None, reason="no imageio-ffmpeg here")
+def test_it_is_known_without_pyav_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("depthcli.io.film_comment.has_av", lambda: False)
+    film("a.mp4")
+    Path("a.mp4.json").unlink()
+    assert is_our_result(Path("a.mp4"))
+    assert not is_our_result(clip("b.mp4"))
+
+
+def test_a_film_of_ours_that_is_cut_or_re_encoded_by_others_is_one_still(tmp_path):
+    film("a.mp4")
+    Path("a.mp4.json").unlink()
+    with av.open("a.mp4") as source, av.open("b.mkv", "w") as target:  # as a program that copies streams does
+        target.metadata.update(source.metadata)
+        copied = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = copied
+                target.mux(packet)
+    assert is_our_result(Path("b.mkv"))
+
+
+@pytest.mark.parametrize("comment", ["", "my holiday", "{}", '{"schema": "other/1"}', "[1]", "{", "depthcli"])
+def test_a_comment_of_anybody_else_makes_no_clip_ours(tmp_path, comment):
+    clip("plain.mp4")
+    with av.open("plain.mp4") as source, av.open("a.mp4", "w") as target:
+        target.metadata["comment"] = comment
+        copied = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = copied
+                target.mux(packet)
+    assert not is_our_result(Path("a.mp4"))
+    Path("a.mp4.json").write_text(json.dumps({"schema": SCHEMA}))  # as beside a picture
+    assert not is_our_result(Path("a.mp4"))
+
+
+def test_in_a_folder_they_are_left_out_and_told_and_by_name_they_are_taken(tmp_path):
+    clip("clips/a.mp4")
+    film("clips/a_d.mp4")
+    film("clips/b_depth.mp4")
+    Path("clips/b_depth.mp4.json").unlink()
+    film("clips/seq", "png16")
+    assert found("clips") == (["clips/a.mp4"], ["clips: left out 4 results of depthcli (a_d.mp4, b_depth.mp4, "
+                                                "frame_000000.png and 1 more)"])  # fmt: skip
+    assert found("clips/*.mp4")[0] == ["clips/a.mp4"] and "2 results of depthcli" in found("clips/*.mp4")[1][0]
+    sources, lines = found("clips/a_d.mp4")
+    assert sources == ["clips/a_d.mp4"] and "clips/a_d.mp4 is a result of depthcli" in lines[0]
+
+
+def test_a_shell_that_names_them_with_the_clips_does_not_mean_them(tmp_path):
+    clip("a.mp4")
+    film("a_depth.mp4")
+    film("b_depth.mp4")
+    assert found("a.mp4", "./a_depth.mp4", "b_depth.mp4") == (
+        ["a.mp4"],
+        ["left out 2 results of depthcli (a_depth.mp4, b_depth.mp4)"],
+    )
+    with pytest.raises(UsageError, match="only results of depthcli among these files"):
+        find_clips(["a_depth.mp4", "b_depth.mp4"])
+
+
+def test_maps_among_frames_are_no_frames(tmp_path):
+    for index in range(3):
+        photo(f"shot/{index}.png")
+        our_map(f"shot/{index}_depth.png")
+    film("shot/shot_depth.mp4")
+    assert [path.name for path in frames_of_folder(Path("shot"))] == ["0.png", "1.png", "2.png"]
+    sources, lines = found("shot")
+    assert sources == ["shot"] and "left out 4 results of depthcli" in lines[0]
+    before = ClipFiles.of(Path("shot")).identity
+    our_map("shot/3_depth.png")
+    Path("shot/notes.txt").write_text("x")
+    assert ClipFiles.of(Path("shot")).identity == before
+    photo("shot/3.png")
+    assert ClipFiles.of(Path("shot")).identity != before
+
+
+def test_a_folder_with_nothing_but_results_says_so(tmp_path):
+    Path("seq").mkdir()
+    our_map("seq/frame_000000.png")
+    film("seq/a.mp4")
+    with pytest.raises(UsageError, match=r"neither a clip nor a frame in seq \(there are only results of depthcli"):
+        find_clips(["seq"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "count"),
+    [
+        ("shot/f%04d.png", "f", 3),
+        ("shot/f####.png", "f", 3),
+        ("shot/f*.png", "f", 3),
+        ("shot/%d.jpg", "shot", 2),
+        ("shot/v2.####.tif", "v2", 1),
+    ],
+)
+def test_frames_may_be_named_by_a_pattern(tmp_path, pattern, name, count):
+    for frame in ("f0001.png", "f0002.png", "f0003.png", "1.jpg", "2.jpg", "v2.1001.tif"):
+        photo(f"shot/{frame}")
+    our_map("shot/f0001_depth.png")
+    our_map("shot/f0004.png")
+    assert found(pattern) == ([pattern], [])
+    assert names([pattern]) == [f"out/{name}"]
+    files = ClipFiles.of(Path(pattern))
+    assert len(files.paths) == count and files.identity["kind"] == "frames"
+    Path("shot").rename("moved")
+    assert ClipFiles.of(Path(pattern.replace("shot", "moved"))).identity == files.identity
+    assert files.compare() == GONE
+
+
+def test_a_pattern_of_no_file_is_no_clip(tmp_path):
+    assert found("shot/f%04d.png")[0] == ["shot/f%04d.png"]  # which then does not exist
+    with pytest.raises(UsageError, match=r"no clip matches shot/f\*\.png"):
+        find_clips(["shot/f*.png"])
+
+
+# --- What is left out -------------------------------------------------------------------------------------------------
+
+
+def test_what_is_left_out_of_a_folder_is_told_in_one_line(tmp_path):
+    clip("day/a.mp4")
+    for index in range(5):
+        photo(f"day/frames/{index}.png")
+    for name in ("b.dv2", "c.txt", "d.txt", ".hidden"):
+        Path("day", name).write_bytes(b"x")
+    sources, (line,) = found("day")
+    assert sources == ["day/a.mp4"]
+    assert line.startswith("day: left out 5 pictures (name a folder of frames by itself); 2 .txt, 1 .dv2")
+
+
+def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path):
+    clip("day/a.mp4")
+    os.mkfifo("day/b.mp4")
+    os.mkfifo("day/c.png")
+    Path("day/d.mov").symlink_to("gone.mov")
+    assert found("day") == (["day/a.mp4", "day/b.mp4", "day/d.mov"], [
+        "day: left out 1 picture (name a folder of frames by itself)"
+    ])  # fmt: skip
+
+
+def test_a_folder_with_frames_and_one_video_says_what_is_taken(tmp_path):
+    clip("shot/making-of.mp4")
+    photo("shot/0.png")
+    assert found("shot") == (["shot/making-of.mp4"], ["shot: left out 1 picture (name a folder of frames by itself)"])
+
+
+def test_folders_of_frames_below_are_named(tmp_path):
+    for shot in ("s1", "s2"):
+        photo(f"shots/{shot}/0.png")
+    with pytest.raises(UsageError, match=r"pictures in shots/s1, shots/s2: name each folder"):
+        find_clips(["shots"])
+    assert found("shots/*")[0] == ["shots/s1", "shots/s2"]
+
+
+def test_links_to_folders_are_followed_each_once_and_none_in_circles(tmp_path):
+    clip("data/scene1/a.mp4")
+    clip("data/scene2/b.mp4")
+    Path("in").mkdir()
+    clip("in/own/c.mp4")
+    for name, target in (("own2", "own"), ("scene1", "../data/scene1"), ("up", ".."), ("self", "."), ("gone", "no")):
+        Path("in", name).symlink_to(target)
+    Path("data/scene1/back").symlink_to("../../in")
+    Path("data/scene1/round").symlink_to("..")
+    sources, lines = found("in")
+    assert sources == ["in/own/c.mp4", "in/scene1/a.mp4"]
+    assert [line.split()[0] for line in lines if "not followed" in line] == [
+        "in/self", "in/up", "in/scene1/back", "in/scene1/round"
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("as_nobody")
+def test_folders_that_may_not_be_read_fail_by_name(tmp_path):
+    clip("in/a.mp4")
+    Path("in/closed").mkdir(mode=0)
+    assert found("in")[0] == ["in/a.mp4", "in/closed"]
+    with pytest.raises(UsageError, match="cannot read the folder in/closed: permission denied"):
+        find_clips(["in/closed"])
+    Path("in/closed").chmod(0o700)
+
+
+@pytest.mark.parametrize("argument", ["https://a.example/b.mp4?x=1", "rtsp://cam/1", "s3://bucket/a.mov"])
+def test_an_address_gets_the_command_that_works(tmp_path, argument):
+    with pytest.raises(UsageError) as raised:
+        find_clips([argument])
+    assert f"ffmpeg -i '{argument}' -f yuv4mpegpipe - | depth video - -o out.mp4" in str(raised.value)
+
+
+def test_a_clip_that_is_named_twice_is_done_once(tmp_path):
+    clip("in/a.mp4")
+    assert found("in", "in/a.mp4", "./in/a.mp4", "-", "-")[0] == ["in/a.mp4", "-"]
+
+
+def test_a_name_longer_than_the_system_allows_is_no_crash(tmp_path):
+    assert found("x" * 300 + ".mp4")[0] == ["x" * 300 + ".mp4"]  # which then does not exist
+
+
+# --- Where results go -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("output", "formats", "message"),
+    [
+        ("out.webm", "mp4", "mp4 is written as .mp4, not .webm"),
+        ("x.gif", "mp4", "not .gif"),
+        ("depth.exr", "mp4", "not .exr"),
+        ("depth.exr", "exr", "exr is written as a folder, not .exr"),
+        ("a.PNG", "png16", "png16 is written as a folder, not .png"),
+        ("a.json", "mp4", "not .json"),
+        ("out.mkv", "mp4", "-f ffv1 writes such a file"),
+        ("out.MOV", "ffv1", "-f prores writes such a file"),
+        ("", "mp4", "an empty -o names no place"),
+        ("plain", "mp4", "plain is a file, not a folder"),
+        ("plain/", "mp4", "plain/ is a file, not a folder"),
+        ("plain.v2", "mp4", "plain.v2 is a file, not a folder"),
+        ("n" * 249 + ".mp4", "mp4", "too long by 3 bytes, with its sidecar"),
+    ],
+)
+def test_an_output_that_means_a_file_is_never_a_folder(tmp_path, output, formats, message):
+    clip("a.mp4")
+    Path("plain").write_bytes(b"")
+    Path("plain.v2").write_bytes(b"")
+    with pytest.raises(UsageError, match=message):
+        plan_outputs(find_clips(["a.mp4"]), [formats], output)
+    assert not Path(output or "none").is_dir()
+
+
+def test_an_output_means_what_it_says(tmp_path):
+    clips = find_clips([str(clip("a.mp4"))])
+    Path("there.webm").mkdir()
+    for output, formats, path in (
+        ("out.MP4", "mp4", "out.MP4"),
+        ("x.mov", "prores", "x.mov"),
+        ("v2.0", "mp4", "v2.0/a_depth.mp4"),
+        ("out.webm/", "mp4", "out.webm/a_depth.mp4"),
+        ("there.webm", "mp4", "there.webm/a_depth.mp4"),
+        ("n" * 246 + ".mp4", "mp4", "n" * 246 + ".mp4"),
+    ):
+        assert plan_outputs(clips, [formats], output) == [[(formats, Path(path))]]
+
+
+def test_pipes_and_devices_are_written_to_as_they_are(tmp_path):
+    os.mkfifo("pipe")
+    Path("link").symlink_to("pipe")
+    Path("file").write_bytes(b"")
+    Path("folder").mkdir()
+    assert all(map(is_stream, ("-", "pipe", "link", "/dev/null", "/dev/stdout", "/dev/fd/3", "/proc/self/fd/1")))
+    assert not any(map(is_stream, (None, "", "file", "folder", "new.mp4", "/dev/shm/a.mp4", "/development/a.mp4")))
+    assert [name for name in ("-", "/dev/stdout", "/dev/fd/1", "/dev/null", "pipe") if is_stdout(name)] == [
+        "-", "/dev/stdout", "/dev/fd/1"
+    ]  # fmt: skip
+
+
+def test_clips_of_one_name_are_told_apart_by_suffix_and_folder(tmp_path):
+    for name in ("x/a.mp4", "x/a.mkv", "x/b.mp4", "y/b.mp4"):
+        clip(name)
+    assert names(["x"]) == ["out/a.mkv", "out/a.mp4", "out/b"]
+    assert names(["x/b.mp4", "y/b.mp4"]) == ["out/x/b", "out/y/b"]
+    assert names(["x/b.mp4", "y/b.mp4"], None) == ["x/b", "y/b"]
+    for folder in ("s10/v1", "s20/v1", "t/s10/v1"):
+        photo(f"{folder}/0.png")
+    assert names(["s10/v1", "s20/v1"]) == ["out/s10/v1", "out/s20/v1"]
+    assert names(["s10/v1", "s20/v1", "t/s10/v1"]) == ["out/s10/v1", "out/s20/v1", "out/t/s10/v1"]
+    assert names(["s10/v1"]) == ["out/v1"]
+
+
+def test_a_result_keeps_its_name_when_other_clips_come_and_go(tmp_path):
+    first = clip("in/a.mp4")
+    film("out/a_depth.mp4", made_of=first)
+    make_clip(Path("in/a.mov"), frames=3)
+    assert names(["in"]) == ["out/a.mov", "out/a"]
+    film("out/a.mov_depth.mp4", made_of=Path("in/a.mov"))
+    make_clip(Path("in/a.mkv"), frames=4)
+    assert names(["in"]) == ["out/a.mkv", "out/a.mov", "out/a"]
+    first.unlink()
+    Path("in/a.mkv").unlink()
+    assert names(["in"]) == ["out/a.mov"]  # alone, and still of the name it has
+    os.utime("in/a.mov", ns=(1, 1))
+    assert names(["in"], format="ffv1") == ["out/a.mov"]  # another format goes beside it
+
+
+def test_two_folders_of_one_name_keep_theirs(tmp_path):
+    for folder in ("s10/v1", "s20/v1"):
+        photo(f"{folder}/0.png", size=(80 if "1" in folder[:2] else 60, 60))
+    film("out/v1_depth.mp4", made_of=Path("s10/v1"))
+    assert names(["s20/v1", "s10/v1"]) == ["out/s20/v1", "out/v1"]
+
+
+@pytest.mark.parametrize("letters", ["日" * 82, "n" * 250, "ü" * 123, "a" + "日" * 80])
+@pytest.mark.parametrize("format", ["mp4", "side", "hevc10", "png16"])
+def test_a_name_that_is_too_long_is_cut_and_told_from_others(tmp_path, letters, format):
+    make_clip(Path("c.mp4"), frames=1)
+    Path("c.mp4").rename(f"{letters}.mp4")
+    (((_, path),),) = plan_outputs(find_clips([f"{letters}.mp4"]), [format], "out")
+    assert len(os.fsencode(f"{path.name}.json")) <= 255
+    assert path.name.endswith(VIDEO_FORMATS[format].ending) and path.name.startswith(letters[:40])
+    path.name.encode()  # whole letters
+
+
+def test_long_names_that_differ_in_their_end_stay_apart(tmp_path):
+    for last in "xy":
+        make_clip(Path("c.mp4"), frames=1)
+        Path("c.mp4").rename("日" * 81 + f"{last}.mp4")
+    planned = plan_outputs(find_clips(["."]), ["mp4"], "out")
+    assert len({path for ((_, path),) in planned}) == 2

@@ -1,0 +1,125 @@
+"""By what the results in a folder were made, as the manifest and the files say it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from depthcli.depthmap import DepthKind, DepthMap, Origin
+from depthcli.errors import UsageError
+from depthcli.io.writers import OutputSpec
+from depthcli.jobs.existing import Maker, OneModel, Source
+from depthcli.jobs.manifest import Manifest, Result
+
+PATHS = [Path("out/a_depth.png"), Path("out/b_depth.png")]
+TINY = Maker("tiny", "ab" * 32, "encoder=tiny input-size=56 precision=auto")
+
+
+def write(path: Path, maker: Maker = TINY) -> None:
+    origin = Origin(model=maker.model, sha256=maker.weights, source="a.jpg")
+    depth = DepthMap(np.ones((3, 4), np.float32), DepthKind.RELATIVE_DISPARITY, origin)
+    OutputSpec().write(depth, np.empty(0), [path])
+
+
+def note(name: str, path: Path, maker: Maker = TINY) -> None:
+    facts = {"model": maker.model, "weights": maker.weights, "settings": maker.settings}
+    Manifest(Path("out/manifest.jsonl")).add(Result(name, (str(path),), "done", **facts))
+
+
+def there(replaces: bool = False, paths: list[Path] = PATHS) -> OneModel:
+    return OneModel(paths, Manifest(Path("out/manifest.jsonl")), replaces)
+
+
+def test_a_folder_that_is_new_takes_anything() -> None:
+    assert there().makers == {} and there().model == ""
+    there().check(TINY)
+
+
+def test_what_the_manifest_says_counts_as_long_as_the_file_is_there() -> None:
+    note("a.jpg", PATHS[0])
+    assert there().makers == {}
+    write(PATHS[0])
+    assert there().makers == {TINY: "out/a_depth.png"} and there().model == "tiny"
+
+
+def test_what_the_files_say_counts_where_there_is_no_manifest() -> None:
+    Path("out").mkdir()
+    PATHS[0].write_text("mine")
+    write(PATHS[1])
+    assert there().makers == {Maker("tiny", "ab" * 32): "out/b_depth.png"}
+    assert OneModel(PATHS, None, False).model == "tiny"
+
+
+def test_results_of_other_pictures_count_too() -> None:
+    write(Path("out/deep/z_depth_gray.png"))
+    note("deep/z.jpg", Path("out/deep/z_depth_gray.png"))
+    assert there().model == "tiny"
+
+
+def test_what_is_replaced_does_not_count_and_what_stays_does() -> None:
+    for name, path in zip("ab", PATHS):
+        write(path)
+        note(f"{name}.jpg", path)
+    assert there(replaces=True).makers == {}
+    assert there(replaces=True, paths=PATHS[:1]).makers == {TINY: "out/b_depth.png"}
+
+
+def test_clips_in_the_same_folder_do_not_count() -> None:
+    Path("out").mkdir()
+    Path("out/c_depth.mp4").touch()
+    note("c.mp4", Path("out/c_depth.mp4"), Maker("vda-vits", "cd" * 32))
+    assert there().makers == {}
+
+
+@pytest.mark.parametrize("row", [{"model": ["tiny"]}, {"model": 7, "weights": None}, {"settings": {}}, {"files": 3}])
+def test_rows_that_make_no_sense_are_of_no_use_and_do_no_harm(row: dict) -> None:
+    write(PATHS[0], Maker())
+    Path("out/manifest.jsonl").write_text(json.dumps({"input": "a.jpg", "outputs": ["a_depth.png"], **row}) + "\n")
+    there().check(Maker("", "", "input-size=56"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "difference"),
+    [
+        (Maker("vits", "", ""), "by tiny, and this run would take vits"),
+        (Maker("tiny", "cd" * 32, ""), "with other weights of tiny (sha256 abababababab, not cdcdcdcdcdcd)"),
+        (Maker("", "", "input-size=70 precision=auto"), "with --input-size 56, and this run has --input-size 70"),
+        (Maker("tiny", "", "precision=auto"), "with --input-size 56, and this run has none"),
+        (Maker("", "", "max-depth=3.0 input-size=56"), "without --max-depth, and this run has --max-depth 3.0"),
+    ],
+)
+def test_what_does_not_go_together(wanted: Maker, difference: str) -> None:
+    write(PATHS[0])
+    note("a.jpg", PATHS[0])
+    with pytest.raises(UsageError) as raised:
+        there().check(wanted)
+    assert raised.value.message == f"out/a_depth.png was made {difference}"
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Maker(),
+        Maker("tiny"),
+        Maker("", "ab" * 32),
+        Maker("tiny", "ab" * 32, "encoder=auto model=tiny checkpoint=x input-size=56 backend=onnx precision=auto"),
+    ],
+)
+def test_what_goes_together(wanted: Maker) -> None:
+    """How the model was named, and which engine computes it, makes no other results."""
+    write(PATHS[0])
+    note("a.jpg", PATHS[0])
+    there().check(wanted)
+
+
+def test_the_digest_is_of_the_whole_content_whatever_holds_it(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 10_000
+    (tmp_path / "a").write_bytes(content)
+    file, held = Source(tmp_path / "a", "a"), Source(content, "a")
+    assert file.sha256 == held.sha256 and file.size == held.size == len(content)
+    assert held.is_as_noted(file.facts()) and file.is_as_noted(held.facts())
+    (tmp_path / "b").write_bytes(content[:-1] + b"x")
+    assert not Source(tmp_path / "b", "b").is_as_noted(file.facts())
