@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+
+from depthcli.control_groups import group_folders, read_number
 
 # The convention of everything numeric; a user who sets it wants this many threads and no more.
 _WANTED = "OMP_NUM_THREADS"
 
 
 def usable_cores() -> int:
-    """Return the number of cores, at least 1: the affinity's, cut to the control group's quota (containers)."""
+    """Return the number of cores, at least 1: the affinity's, cut to the least quota of the control groups around."""
     try:
         cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
+    except (AttributeError, OSError):  # macOS, Windows; a sandbox may forbid to ask
         cores = os.cpu_count() or 1
-    quota = _group_quota()
-    return max(1, min(cores, math.ceil(quota) if quota else cores))
+    return max(1, min(cores, *map(math.ceil, _group_quotas()), cores))
 
 
 def compute_threads() -> int:
@@ -25,18 +27,14 @@ def compute_threads() -> int:
     return max(1, int(wanted)) if wanted.isdigit() else usable_cores()
 
 
-def _group_quota() -> float | None:
-    """Return the cores' worth of time that the control group allows, or None where it sets no limit."""
-    try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as stream:
-            quota, period = stream.read().split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        pass
-    try:
-        with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", encoding="ascii") as top:
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us", encoding="ascii") as every:
-                quota_us = int(top.read())
-                return quota_us / int(every.read()) if quota_us > 0 else None
-    except (OSError, ValueError, ZeroDivisionError):
-        return None
+def _group_quotas() -> Iterator[float]:
+    """Yield the cores' worth of time that each control group around the process allows, if it sets a limit."""
+    for folder in group_folders("cpu"):
+        try:
+            with open(f"{folder}/cpu.max", encoding="ascii") as stream:
+                quota, period = map(int, stream.read().split())  # "max" is no limit
+        except (OSError, ValueError):
+            quota = read_number(f"{folder}/cpu.cfs_quota_us") or 0
+            period = read_number(f"{folder}/cpu.cfs_period_us") or 0
+        if quota > 0 and period > 0:
+            yield quota / period

@@ -15,7 +15,7 @@ from depthcli.backends import COMPILED, Backend, check_choice, open_backend, tar
 from depthcli.backends import EngineChoice as EngineChoice  # for the command line, which knows no engine
 from depthcli.backends.artifact import by_height, find_artifacts, origin_of, select_artifacts, stretch_of
 from depthcli.depthmap import DepthMap, Origin
-from depthcli.errors import CheckpointError, PictureError, UsageError
+from depthcli.errors import CheckpointError, DeviceLostError, PictureError, UsageError
 from depthcli.io.images import Picture, read_picture
 from depthcli.memory import check_picture, free_memory
 from depthcli.postprocess import to_depth_map
@@ -184,6 +184,7 @@ class DepthEstimator:
         if input_size is not None:
             self.row = replace(self.row, input_size=input_size)
         self._running = threading.Lock()
+        self._proven = False  # whether an answer had any depth in it
         self._backend: Backend = open_backend(self.row, self.weights, engine, choice.trust, talk)
 
     @property
@@ -245,7 +246,33 @@ class DepthEstimator:
         return Prepared(picture, plan, to_network_input(picture.rgb, plan))
 
     def run(self, batch: Sequence[Prepared]) -> Sequence[np.ndarray]:
-        """Return the network's answers, (H, W) float32 each, for pictures of one input size, or see `mixes_sizes`."""
+        """Return the network's answers, (H, W) float32 each, for pictures of one input size, or see `mixes_sizes`.
+
+        Raises DeviceLostError where the network answers alike for everything, as with broken weights.
+        """
+        answers = self._run(batch)
+        if not self._proven:
+            self._prove(batch[0].image, answers[0])
+        return answers
+
+    def _prove(self, image: np.ndarray, answer: np.ndarray) -> None:
+        """Raise DeviceLostError where an answer is flat, and another one to a picture full of detail is flat too.
+
+        The first alone may be right, as for a black picture, a wall or the sky.
+        """
+        if answer.size > 1 and np.ptp(answer) == 0:
+            probe = np.random.default_rng(0).standard_normal(image.shape).astype(np.float32)
+            probe += np.linspace(-2, 2, image.shape[1], dtype=np.float32)[:, None]
+            with self._running:
+                answer = self._backend.run({"image": probe[None]})["depth"]
+            if not np.ptp(answer):
+                raise DeviceLostError(
+                    f"{self.row.name} answers the same for every pixel of every picture, through {self.engine}",
+                    "fetch the weights again, or try another --backend",
+                )
+        self._proven = True
+
+    def _run(self, batch: Sequence[Prepared]) -> Sequence[np.ndarray]:
         if self.mixes_sizes:
             for item in batch:
                 self._backend.check(item.plan, 1)

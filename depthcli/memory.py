@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
-from depthcli.errors import PictureError
+from depthcli.control_groups import group_folders, read_number
+from depthcli.errors import EngineError, PictureError
 from depthcli.preprocess import InputPlan, plan_clip_input, plan_input
 from depthcli.zoo import PATCH, WINDOW, AnyConfig, LiteConfig, NetworkConfig
 
 _FLOAT = 4
+# Address space that an engine takes when it is loaded and runs the smallest network, measured with one thread.
+_ENGINE_BYTES = {"torch": 650_000_000, "openvino": 500_000_000, "onnx": 200_000_000}
 # Peaks measured on the CPU, tiny to vitl, were 0.9 to 1.2 times the sums below.
 _MARGIN = 1.25
 # Frames whose fine maps a model for clips makes at once.
@@ -87,10 +91,22 @@ def predict_clip_bytes(
 def free_memory() -> int | None:
     """Return the bytes of memory this process may still take, or None where the system does not say.
 
-    The smaller of what the machine has available and what is left of the control group's limit (containers).
+    The least of what the machine has available, what is left of each control group around the process (containers,
+    SLURM, systemd), and what is left of its own limits (ulimit -v and -d).
     """
-    left = [value for value in (_available_on_machine(), _left_in_group()) if value is not None]
+    left = [value for value in (_available_on_machine(), *_left_in_groups(), *_left_in_limits()) if value is not None]
     return min(left, default=None)
+
+
+def check_room(engine: str) -> None:
+    """Raise EngineError where an engine would not load within the limits of the process: some of them abort then."""
+    need, left = _ENGINE_BYTES.get(engine, 0), min(_left_in_limits(), default=None)
+    if left is not None and left < need:
+        raise EngineError(
+            f"{engine} takes about {need / 1e9:.2f} GB of address space when it is loaded, and the limit leaves "
+            f"{left / 1e9:.2f} GB",
+            "raise it with ulimit -v or -d",
+        )
 
 
 def check_picture(size: tuple[int, int], free: int | None) -> None:
@@ -167,14 +183,41 @@ def _available_on_machine() -> int | None:
         return None
 
 
-def _left_in_group() -> int | None:
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        try:
-            with open(limit, encoding="ascii") as top, open(used, encoding="ascii") as now:
-                return max(0, int(top.read()) - int(now.read()))
-        except (OSError, ValueError):  # no such group, or "max": no limit
-            continue
-    return None
+def _left_in_groups() -> Iterator[int]:
+    """Yield what is left of the limit of each group. Cached files that nobody reads count as free."""
+    for folder in group_folders("memory"):
+        for limits, used, idle in (
+            (("memory.max", "memory.high"), "memory.current", "inactive_file"),
+            (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            now = read_number(f"{folder}/{used}")
+            tops = [top for top in (read_number(f"{folder}/{limit}") for limit in limits) if top is not None]
+            if now is not None and tops:
+                yield max(0, min(tops) - max(0, now - _statistic(f"{folder}/memory.stat", idle)))
+
+
+def _statistic(path: str, name: str) -> int:
+    """Return a number of memory.stat, 0 where it is not there."""
+    try:
+        with open(path, encoding="ascii") as lines:
+            return next((int(line.split()[1]) for line in lines if line.startswith(f"{name} ")), 0)
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _left_in_limits() -> Iterator[int]:
+    """Yield what is left of the process's limits of address space and of data."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    try:
+        with open("/proc/self/statm", encoding="ascii") as stream:
+            pages = [int(field) for field in stream.read().split()]
+        taken = [pages[0] * resource.getpagesize(), pages[5] * resource.getpagesize()]
+    except (OSError, ValueError, IndexError):
+        taken = [0, 0]
+    for limit, used in zip((resource.RLIMIT_AS, resource.RLIMIT_DATA), taken):
+        most = resource.getrlimit(limit)[0]
+        if most != resource.RLIM_INFINITY:
+            yield max(0, most - used)

@@ -33,7 +33,7 @@ def network_values(output: np.ndarray, plan: InputPlan, row: ModelRow) -> np.nda
         raise EngineError(f"the engine gave {output.shape} for an input of {(height, width)}")
     output = output.astype(np.float32, copy=False)
     if not np.isfinite(output).all():
-        raise EngineError("the network's answer holds NaN or infinity", "use --precision fp32")
+        raise EngineError(f"the answer of {row.name} holds NaN or infinity", "use --precision fp32, or other weights")
     return output if row.max_depth is None else output * np.float32(row.max_depth)
 
 

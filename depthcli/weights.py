@@ -13,14 +13,16 @@ import json
 import os
 import queue
 import re
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from depthcli.errors import CheckpointError, DownloadError, ModelError
 from depthcli.zoo import NETWORKS, ROWS, ModelRow, find_row
@@ -168,7 +170,7 @@ def _locate(row: ModelRow, checkpoint: AnyPath | None, folder: Path) -> tuple[Pa
 
 
 def _named(checkpoint: AnyPath) -> Path:
-    path = Path(checkpoint).expanduser()
+    path = Path(os.path.expanduser(checkpoint))  # which, unlike Path.expanduser, leaves an unknown ~user as it is
     if path.is_dir():
         path = path / TRANSFORMERS_FILE
     if not path.is_file():
@@ -196,16 +198,27 @@ def _transformers_repo(row: ModelRow) -> str:
 
 
 def _cached(repo: str, revision: str, name: str) -> Iterator[Path]:
-    # Only the constants: the rest of the hub's library takes half a second to import, for a path that is documented.
-    from huggingface_hub import constants
-
-    store = Path(constants.HF_HUB_CACHE).expanduser() / f"models--{repo.replace('/', '--')}"
+    cache = _hub_cache()
+    if cache is None:
+        return
+    store = cache / f"models--{repo.replace('/', '--')}"
     if not _COMMIT.fullmatch(revision):
         try:
             revision = (store / "refs" / revision).read_text(encoding="ascii").strip()
         except (OSError, ValueError):
             return
     yield store / "snapshots" / revision / name
+
+
+def _hub_cache() -> Path | None:
+    """Return the hub's cache; None where there is no home for it, as in a container of a user that has no name."""
+    # Only the constants: the rest of the hub's library takes half a second to import, for a path that is documented.
+    from huggingface_hub import constants
+
+    folder = os.path.expanduser(constants.HF_HUB_CACHE)
+    homeless = os.environ.get("HOME") == "" or not os.path.isabs(os.path.expanduser("~"))
+    named = any(map(os.environ.get, ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")))
+    return None if homeless and not named else Path(folder)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -259,6 +272,8 @@ def _fetch(row: ModelRow, offline: bool, talk: Talk) -> WeightsFile:
     if offline or constants.HF_HUB_OFFLINE:
         asked = "--offline" if offline else "HF_HUB_OFFLINE"
         raise _failure(row, f"it is not on this machine and {asked} forbids to fetch it")
+    if _hub_cache() is None:
+        raise _failure(row, "there is no home directory to keep it in (set HOME or HF_HOME)")
     try:
         return _download(row, talk)
     except DownloadError:
@@ -274,11 +289,14 @@ def _download(row: ModelRow, talk: Talk) -> WeightsFile:
     url = hf_hub_url(weights.repo, weights.file, revision=weights.revision)
     # Asked first by ourselves: hf_hub_download would try a silent hub again and again, for minutes.
     offer = _within(CONNECT_SECONDS, lambda: get_hf_file_metadata(url, timeout=CONNECT_SECONDS))
+    if offer.commit_hash is None:  # every answer of a hub names the commit
+        raise _failure(row, f"what answers at {_hub_host()} is not the hub; perhaps the network wants a login first")
     promised = offer.etag if _SHA256.fullmatch(offer.etag or "") else None
     wanted = weights.sha256 or promised
     if promised != wanted and promised is not None:
         raise _failure(row, "the hub offers another file under this name than the one this version knows")
 
+    _check_space(row, offer.size or weights.bytes or 0)
     size = f"{(offer.size or weights.bytes or 0) / 1e6:.0f} MB"
     talk(f"downloading {row.title}: {weights.file}, {size}, licence {row.licence}, into {constants.HF_HUB_CACHE}")
     path = Path(hf_hub_download(weights.repo, weights.file, revision=weights.revision))
@@ -331,33 +349,113 @@ def _way(row: ModelRow) -> str:
     return f"put {row.weights.file} from {HUB}/{row.weights.repo} into {CHECKPOINTS}/"
 
 
-def _reason(error: BaseException) -> str:
-    """Return in a few words why a download failed."""
+def _check_space(row: ModelRow, size: int) -> None:
+    """Raise DownloadError where a file of that size does not fit into the hub's cache."""
     from huggingface_hub import constants
 
-    host = urlsplit(constants.ENDPOINT).netloc
+    place = Path(constants.HF_HUB_CACHE).expanduser().absolute()
+    place = next((folder for folder in (place, *place.parents) if folder.exists()), place)
+    with suppress(OSError):
+        free = shutil.disk_usage(place).free
+        if free < size:
+            raise _failure(
+                row, f"{constants.HF_HUB_CACHE} has {free / 1e6:.0f} MB left, and it has {size / 1e6:.0f} MB"
+            )
+
+
+def _reason(error: BaseException) -> str:
+    """Return in a few words why a download failed, and what to do about proxies and certificates."""
+    from huggingface_hub import constants
+
+    host, proxy = _hub_host(), _proxy()
     while type(error).__name__ == "LocalEntryNotFoundError" and error.__cause__ is not None:
         error = error.__cause__
     kind = type(error).__name__
-    detail = next(iter(str(error).splitlines()), "")
+    detail = _without_password(next(iter(str(error).splitlines()), ""))
     status = getattr(getattr(error, "response", None), "status_code", None)
+    through = f" through the proxy {proxy}" if proxy else ""
+    if status == 407 or (kind == "ProxyError" and "407" in detail):
+        return f"the proxy {proxy} wants a name and a password (HTTP 407): HTTPS_PROXY=http://NAME:PASSWORD@HOST:PORT"
+    if kind == "ProxyError":
+        return f"the proxy {proxy} makes no connection to {host} ({detail}); check HTTPS_PROXY and NO_PROXY"
     if status in (401, 403):
-        return f"{host} refuses it (HTTP {status}); it may need a token in HF_TOKEN, or consent on the model's page"
+        way = "it may need a token in HF_TOKEN, or consent on the model's page"
+        return f"{host} refuses it (HTTP {status}){through}; {way}"
     if status == 404:
         return f"{host} does not have it (HTTP 404)"
+    if status == 429:
+        return f"{host} has had too many requests from here (HTTP 429), wait, or set a token in HF_TOKEN"
+    if status == 511:
+        return "the network wants a login first (HTTP 511): open any page in a browser"
     if status is not None:
-        return f"{host} answers with HTTP {status}, try again later"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{host} answers with HTTP {status}{through}, try again later"
+    if "CERTIFICATE_VERIFY_FAILED" in detail:
+        why = detail.partition("verify failed: ")[2].partition(" (_ssl")[0] or "it cannot be verified"
+        return (
+            f"the certificate of {host}{through} is not accepted: {why}; if it is your company's, name its certificate "
+            "file in SSL_CERT_FILE"
+        )
+    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        place = os.environ.get(variable)
+        if place and isinstance(error, (OSError, ValueError)) and not os.path.exists(place):
+            return f"{variable} names {place}, which does not exist"
+    if _is_errno(error, detail, (errno.ENOSPC, errno.EDQUOT)):
         return f"no space left for it in {constants.HF_HUB_CACHE}"
-    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if _is_errno(error, detail, (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)):
         return f"{constants.HF_HUB_CACHE} cannot be written to"
+    if kind in ("FileMetadataError", "TooManyRedirects", "KeyError"):  # the last for a redirect to nowhere
+        return f"what answers at {host}{through} is not the hub; perhaps the network wants a login first"
+    if kind == "UnsupportedProtocol":
+        return f"HF_ENDPOINT={constants.ENDPOINT} is not the address of a hub, such as {HUB}"
+    if proxy and (kind in ("InvalidURL", "InvalidProxyURL") or isinstance(error, (ValueError, ImportError))):
+        return f"{proxy} is not a proxy that can be used ({detail}): HTTPS_PROXY=http://HOST:PORT"
     if "Timeout" in kind:
-        return f"{host} does not answer"
-    if any(word in kind for word in ("Connect", "Network", "Proxy", "SSL", "ReadError")):
-        return f"no connection to {host} ({detail})"
+        return f"{host} does not answer{through}"
+    if any(word in kind for word in ("Connect", "Network", "SSL", "ReadError")):
+        return f"no connection to {host}{through} ({detail})" + ("; check HTTPS_PROXY and NO_PROXY" if proxy else "")
     if "Consistency check" in detail or "Protocol" in kind:
         return "the transfer broke off"
     return f"{kind}: {detail}"
+
+
+def _is_errno(error: BaseException, detail: str, numbers: tuple[int, ...]) -> bool:
+    """Return whether an error is one of the system's; parts of the hub's library give only its text."""
+    return (isinstance(error, OSError) and error.errno in numbers) or any(
+        f"os error {number})" in detail or f"[Errno {number}]" in detail for number in numbers
+    )
+
+
+def _hub_host() -> str:
+    from huggingface_hub import constants
+
+    return urlsplit(constants.ENDPOINT).netloc.rpartition("@")[2]
+
+
+def _proxies() -> Iterator[str]:
+    """Yield the proxies of the environment that the hub may be reached through, the likeliest first, as they are."""
+    from urllib.request import getproxies, proxy_bypass
+
+    from huggingface_hub import constants
+
+    found = getproxies()
+    if not proxy_bypass(urlsplit(constants.ENDPOINT).hostname or ""):
+        yield from filter(None, (found.get(scheme) for scheme in (urlsplit(constants.ENDPOINT).scheme, "all")))
+
+
+def _proxy() -> str:
+    """Return the proxy to the hub without the user's name and password, "" where there is none."""
+    return next((proxy.rpartition("://")[2].rpartition("@")[2].rstrip("/") for proxy in _proxies()), "")
+
+
+def _without_password(text: str) -> str:
+    """Return a message without what names a user in the addresses of proxies and of the hub."""
+    from huggingface_hub import constants
+
+    for address in (*_proxies(), constants.ENDPOINT):
+        user = address.rpartition("://")[2].rpartition("@")[0]
+        for secret in filter(None, (user, unquote(user), *user.split(":"), *unquote(user).split(":"))):
+            text = text.replace(secret, "***") if len(secret) > 3 else text
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

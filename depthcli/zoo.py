@@ -292,8 +292,7 @@ def find_row(name: str) -> ModelRow:
 def select_row(encoder: str, metric: str | None = None) -> ModelRow:
     """Return the row for an encoder and, where `metric` is "indoor" or "outdoor", its metric form."""
     if encoder not in NETWORKS:
-        near = difflib.get_close_matches(encoder, NETWORKS, n=1) or ENCODERS
-        raise UsageError(f"no encoder is called {encoder!r}", f"choose from: {', '.join(near)}")
+        raise UsageError(f"no encoder is called {encoder!r}", f"choose from: {', '.join(ENCODERS)}")
     if metric is None:
         return _BY_NAME[encoder]
     if metric not in ("indoor", "outdoor"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,6 +48,14 @@ class Ran:
         return line
 
 
+@pytest.fixture(scope="session", autouse=True)
+def signals() -> None:
+    """Signals do what they do by default, also if the suite was started to ignore them, as by a script's `&`."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="session")
 def graphs(tmp_path_factory) -> Path:
     """The cache of converted networks, one for all tests: converting takes half a second."""
@@ -63,6 +72,8 @@ def alone(monkeypatch, tmp_path, graphs):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("NO_COLOR", "1")
+    for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "PYTHONIOENCODING", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
     # The hub's library has read its environment by now.
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf/hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

@@ -13,7 +13,7 @@ PACKAGE = Path(depthcli.__file__).parent
 
 # From the ground up. A module imports only from rooms above its own line, and inside its own room.
 ROOMS = (
-    ("version", "errors"),
+    ("version", "errors", "control_groups"),
     ("depthmap",),
     ("zoo",),
     ("preprocess", "colormap"),

@@ -170,3 +170,61 @@ def test_choices_that_contradict_each_other_are_refused() -> None:
 def test_bytes_that_are_no_picture_are_named() -> None:
     with tiny() as estimator, pytest.raises(PictureError):
         estimator.estimate(io.BytesIO(b"hello").getvalue())
+
+
+class TestFlatAnswers:
+    """A flat map is right for a flat picture, and of a network that gives nothing else it is an error."""
+
+    @pytest.fixture
+    def answers(self, monkeypatch):
+        """Let the network answer with this function of the input (3, H, W); returns the inputs it was given."""
+
+        def use(function):  # type: ignore[no-untyped-def]
+            estimator = tiny(backend="torch")
+            given = []
+
+            def run(inputs):  # type: ignore[no-untyped-def]
+                given.extend(inputs["image"])
+                return {"depth": np.stack([function(image) for image in inputs["image"]]).astype(np.float32)}
+
+            monkeypatch.setattr(estimator._backend, "run", run)
+            return estimator, given
+
+        return use
+
+    @pytest.mark.parametrize("value", [0.0, 1.0, -3.5])
+    def test_a_network_that_is_always_flat_is_named(self, answers, value) -> None:
+        estimator, _ = answers(lambda image: np.full(image.shape[1:], value))
+        for picture in (reference_image(40, 50), np.zeros((40, 50), np.uint8)):
+            with pytest.raises(EngineError, match=r"tiny answers the same .* through torch "):
+                estimator.estimate(picture)
+
+    def test_flat_pictures_may_be_flat(self, answers) -> None:
+        estimator, given = answers(lambda image: image[0] - image[0].min())
+        for picture in (np.zeros((40, 50), np.uint8), np.full((1, 1), 255, np.uint8), np.full((9, 300), 7, np.uint8)):
+            assert np.ptp(estimator.estimate(picture).values) == 0
+        assert len(given) == 4  # the first of them was followed by one that cannot be flat
+
+    def test_nothing_more_is_run_after_a_map_with_depth(self, answers) -> None:
+        estimator, given = answers(lambda image: image[0])
+        assert np.ptp(estimator.estimate(reference_image(40, 50)).values) > 0
+        estimator.estimate(np.zeros((40, 50), np.uint8))
+        assert len(given) == 2
+
+    def test_nan_is_named_too(self, answers) -> None:
+        estimator, _ = answers(lambda image: np.full(image.shape[1:], np.nan))
+        with pytest.raises(EngineError, match="the answer of tiny holds NaN"):
+            estimator.estimate(reference_image(40, 50))
+
+    @pytest.mark.parametrize("backend", ["torch", "openvino", "onnx"])
+    def test_dead_weights_are_an_error_in_every_engine(self, backend, tmp_path) -> None:
+        pytest.importorskip({"torch": "torch", "openvino": "openvino", "onnx": "onnxruntime"}[backend])
+        from safetensors.torch import load_file, save_file
+
+        dead = tmp_path / "dead.safetensors"
+        save_file(
+            {key: torch.zeros_like(value) for key, value in load_file("checkpoints/tiny.safetensors").items()}, dead
+        )
+        with DepthEstimator(ModelChoice(model="tiny", checkpoint=dead), input_size=56, backend=backend) as estimator:
+            with pytest.raises(EngineError, match="answers the same"):
+                estimator.estimate(reference_image(40, 50))

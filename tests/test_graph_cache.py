@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +54,74 @@ def test_a_damaged_entry_is_not_found_and_can_be_replaced(folder: Path, damage: 
     found = graph_cache.find("a")
     assert found and (found / "network.bin").read_bytes() == b"new"
     assert os.listdir(folder) == ["a"]
+
+
+def test_a_flipped_bit_anywhere_is_found(folder: Path) -> None:
+    store("a", bytes(range(256)))
+    seeded = random.Random(0)
+    for path in (folder / "a/network.bin", folder / "a/contents.json"):
+        whole = path.read_bytes()
+        for _ in range(100):
+            damaged = bytearray(whole)
+            damaged[seeded.randrange(len(whole))] ^= 1 << seeded.randrange(8)
+            path.write_bytes(damaged)
+            assert graph_cache.find("a") is None
+        path.write_bytes(whole)
+        assert graph_cache.find("a") is not None
+
+
+def test_an_entry_under_another_name_is_not_found(folder: Path) -> None:
+    store("vits-1")
+    shutil.copytree(folder / "vits-1", folder / "vits-2")
+    assert graph_cache.find("vits-1") is not None and graph_cache.find("vits-2") is None
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        {"files": {"network.bin": "5 0"}},
+        {"name": "a", "files": {"../network.bin": "5 0"}},
+        {"name": "a", "files": {"/etc/hostname": "5 0"}},
+        {"name": "a", "files": {"network.bin": "5 f0e2e4b1"}},
+        {"name": "a", "files": {"network.bin": None}},
+        {"name": "a", "files": ["network.bin"]},
+        {"name": "a", "files": 5},
+        {"name": ["a"], "files": {}},
+        [[[]]],
+    ],
+)
+def test_a_list_that_was_edited_is_no_entry(folder: Path, contents: object) -> None:
+    store("a")
+    (folder / "a/contents.json").write_text(json.dumps(contents))
+    assert graph_cache.find("a") is None
+    (folder / "a/contents.json").write_text("[" * 100_000)
+    assert graph_cache.find("a") is None
+
+
+@pytest.mark.parametrize("place", ["", "a", "a/network.bin"])
+def test_what_everybody_may_write_to_is_not_used(folder: Path, place: str) -> None:
+    store("a")
+    mode = (folder / place).stat().st_mode
+    (folder / place).chmod(mode | 0o002)
+    assert graph_cache.find("a") is None
+    (folder / place).chmod(mode | 0o020)  # a group is somebody's choice
+    assert graph_cache.find("a") is not None
+
+
+def test_nothing_is_kept_where_everybody_may_write(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(PermissionError, match="everybody may write to it"), graph_cache.new_entry("a"):
+        raise AssertionError("it was begun")
+    assert os.listdir(folder) == []
+
+
+def test_the_files_of_another_user_are_not_used(folder: Path, monkeypatch) -> None:
+    store("a")
+    monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
+    assert (graph_cache.find("a") is None) == (folder.stat().st_uid != 0)  # the system's are
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert graph_cache.find("a") is not None
 
 
 def test_an_entry_that_fails_half_way_leaves_nothing(folder: Path) -> None:

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -18,6 +19,24 @@ from depthcli.errors import CheckpointError, DownloadError, ModelError
 from depthcli.weights import WeightsFile, check_identity, find, obtain, obtain_auto, row_for_checkpoint, verify
 from depthcli.zoo import Weights, find_row
 
+# Made for these tests, for localhost, by nobody whom anybody trusts.
+CERTIFICATE = b"""-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgsijKLA2QAyO2TSpR
+2SCigBVbOxtlwdKtjEUrMQQVDCShRANCAARk0M7tsVEK4iOELCpmL4N4lVACZBt+
+EdyqMrQpY9YPLA30dMdkcWlZqwQghS0HIKpcK/8a2eLIoWGh/1d7Pupv
+-----END PRIVATE KEY-----
+-----BEGIN CERTIFICATE-----
+MIIBlTCCATugAwIBAgIULQod2elasIqMFjA8ZlAwX/C3EkQwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyODIwMzUyMloYDzIxMjYxMTA0
+MjAzNTIyWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAARk0M7tsVEK4iOELCpmL4N4lVACZBt+EdyqMrQpY9YPLA30dMdkcWlZ
+qwQghS0HIKpcK/8a2eLIoWGh/1d7Pupvo2kwZzAdBgNVHQ4EFgQU9yqzQLn0Gle6
+qZUvtTqvKNOLWswwHwYDVR0jBBgwFoAU9yqzQLn0Gle6qZUvtTqvKNOLWswwDwYD
+VR0TAQH/BAUwAwEB/zAUBgNVHREEDTALgglsb2NhbGhvc3QwCgYIKoZIzj0EAwID
+SAAwRQIgGux0o2LK95eP6K2AFBcG4FfR/OlMciLoLrdv5ijFe9ACIQD4JEg5UmiH
+I+TDjnLJ/QjrDTix5Tmw1L5Uq2qbmOitvQ==
+-----END CERTIFICATE-----
+"""
 CONTENT = bytes(range(256)) * 2000
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 VITS = find_row("vits")
@@ -40,6 +59,7 @@ class Hub:
         self.status = 200
         self.cut = 0  # bytes missing at the end of what is sent
         self.delay = 0.0
+        self.portal = ""  # where a network that wants a login sends everyone
         self.requests = []  # those for the file; versions of the hub's library also ask for other things
         hub = self
 
@@ -58,12 +78,23 @@ class Hub:
                 if hub.status == 200:
                     self.wfile.write(body)
 
+            def do_CONNECT(self):
+                self.note()
+                self.answer(0)
+
             def note(self):
                 if self.path.endswith("/some_model.pth"):
                     hub.requests.append(self.command)
 
             def answer(self, length):
                 self.send_response(hub.status)
+                if hub.portal:
+                    self.send_header("Content-Type", "text/html")
+                    if hub.status in (301, 302, 307):
+                        self.send_header("Location", hub.portal)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
                 self.send_header("ETag", f'"{hub.etag}"')
                 self.send_header("X-Repo-Commit", COMMIT)
                 self.send_header("Content-Length", str(length if hub.status == 200 else 0))
@@ -238,7 +269,10 @@ class TestDownload:
             (401, r"refuses it \(HTTP 401\).*HF_TOKEN"),
             (403, r"refuses it \(HTTP 403\)"),
             (404, r"does not have it \(HTTP 404\)"),
+            (429, r"too many requests from here \(HTTP 429\)"),
+            (500, r"answers with HTTP 500, try again later"),
             (503, r"answers with HTTP 503, try again later"),
+            (511, r"the network wants a login first \(HTTP 511\)"),
         ],
     )
     def test_refusals_of_the_hub(self, hub, status, reason):
@@ -269,14 +303,35 @@ class TestDownload:
 
         import huggingface_hub
 
-        for number, reason in ((errno.ENOSPC, "no space left"), (errno.EACCES, "cannot be written to")):
+        for number, reason in (
+            (errno.ENOSPC, "no space left"),
+            (errno.EDQUOT, "no space left"),
+            (errno.EACCES, "cannot be written to"),
+            (errno.EROFS, "cannot be written to"),
+            (errno.ENOTDIR, "cannot be written to"),
+        ):
+            for error in (OSError(number, "from the system"), RuntimeError(f"I/O error: it went (os error {number})")):
 
-            def fail(*args, number=number, **kwargs):
-                raise OSError(number, "from the system")
+                def fail(*args, error=error, **kwargs):
+                    raise error
 
-            monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
-            with pytest.raises(DownloadError, match=reason):
-                obtain(ROW, talk=quiet)
+                monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+                with pytest.raises(DownloadError, match=reason):
+                    obtain(ROW, talk=quiet)
+
+    def test_a_disk_that_is_too_small_is_named_before_the_download(self, hub, monkeypatch):
+        import shutil
+
+        free = shutil.disk_usage(".")._replace(free=1000)
+        monkeypatch.setattr(weights.shutil, "disk_usage", lambda place: free)
+        with pytest.raises(DownloadError, match="hub has 0 MB left, and it has 1 MB"):
+            obtain(ROW, talk=quiet)
+        assert "GET" not in hub.requests
+
+    def test_a_cache_that_is_a_file(self, hub, tmp_path):
+        put(tmp_path / "hub", b"a file")
+        with pytest.raises(DownloadError, match="hub cannot be written to"):
+            obtain(ROW, talk=quiet)
 
     def test_offline(self, hub, monkeypatch):
         from huggingface_hub import constants
@@ -313,6 +368,110 @@ class TestDownload:
         runs = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
         assert [run.communicate(timeout=30)[0].strip() for run in runs] == [sha256(CONTENT)] * 2
         assert hub.requests.count("GET") == 1
+
+
+@pytest.fixture
+def no_proxies(monkeypatch):
+    """The environment has nothing about proxies or certificates, and this machine is not left out of them."""
+    for name in ("http", "https", "all", "no"):
+        for variable in (f"{name}_proxy", f"{name.upper()}_PROXY"):
+            monkeypatch.delenv(variable, raising=False)
+    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+USER = "somebody:geheim%21"
+NETWORK = """
+from depthcli import weights
+from depthcli.errors import DownloadError
+from depthcli.zoo import find_row
+try:
+    weights.obtain(find_row("vits"), talk=lambda line: None)
+except DownloadError as error:
+    print(error.message)
+"""
+
+
+def reason_of(tmp_path, endpoint, **environment):
+    """Return why a process with these variables cannot fetch vits; the hub's library reads them when it starts."""
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": endpoint,
+        "HF_HUB_CACHE": str(tmp_path / "hub"),
+        "HF_HUB_OFFLINE": "0",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        **environment,
+    }
+    command = [sys.executable, "-c", NETWORK]
+    out = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=60, check=True).stdout
+    (line,) = out.splitlines()
+    assert "somebody" not in line and "geheim" not in line
+    return line
+
+
+@pytest.mark.usefixtures("no_proxies")
+class TestNetworks:
+    """Proxies, certificates and login pages are named, users and passwords never."""
+
+    @pytest.mark.parametrize(
+        ("proxy", "says"),
+        [
+            (f"http://{USER}@127.0.0.1:1", r"through the proxy 127\.0\.0\.1:1 \(.*; check HTTPS_PROXY"),
+            (f"{USER}@127.0.0.1:1", r"through the proxy 127\.0\.0\.1:1 "),
+            (f"http://{USER}@no-such-proxy.invalid:3128/", r"through the proxy no-such-proxy\.invalid:3128"),
+            (f"ftp://{USER}@127.0.0.1:1", r"127\.0\.0\.1:1 is not a proxy that can be used"),
+        ],
+    )
+    def test_a_proxy_that_is_none(self, tmp_path, proxy, says):
+        assert re.search(says, reason_of(tmp_path, "https://hub.invalid", HTTPS_PROXY=proxy))
+
+    @pytest.mark.parametrize(
+        ("status", "says"),
+        [
+            (407, "wants a name and a password (HTTP 407): HTTPS_PROXY=http://NAME:PASSWORD@HOST:PORT"),
+            (403, "makes no connection to hub.invalid"),
+            (502, "makes no connection to hub.invalid"),
+        ],
+    )
+    def test_a_proxy_that_refuses(self, hub, tmp_path, status, says):
+        hub.status = status
+        place = hub.url.rpartition("/")[2]
+        line = reason_of(tmp_path, "https://hub.invalid", HTTPS_PROXY=f"http://{USER}@{place}")
+        assert f"the proxy {place} {says}" in line
+
+    def test_a_proxy_for_a_hub_without_tls(self, hub, tmp_path):
+        hub.status = 502
+        place = hub.url.rpartition("/")[2]
+        line = reason_of(tmp_path, "http://hub.invalid", HTTP_PROXY=f"http://{USER}@{place}")
+        assert f"hub.invalid answers with HTTP 502 through the proxy {place}" in line
+
+    def test_a_host_without_the_proxy(self, tmp_path):
+        line = reason_of(tmp_path, "http://127.0.0.1:1", HTTP_PROXY=f"http://{USER}@127.0.0.1:2", NO_PROXY="127.0.0.1")
+        assert "no connection to 127.0.0.1:1 (" in line and "proxy" not in line.lower()
+
+    def test_a_certificate_of_its_own_maker(self, hub, tmp_path):
+        put("server.pem", CERTIFICATE)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain("server.pem")
+        hub.server.socket = context.wrap_socket(hub.server.socket, server_side=True)
+        endpoint = hub.url.replace("http://127.0.0.1", "https://localhost")
+        line = reason_of(tmp_path, endpoint)
+        assert "the certificate of localhost:" in line and "not accepted: self" in line and "SSL_CERT_FILE" in line
+
+    def test_a_file_of_certificates_that_is_missing(self, tmp_path):
+        line = reason_of(tmp_path, "https://127.0.0.1:1", SSL_CERT_FILE="missing.pem")
+        assert "SSL_CERT_FILE names missing.pem, which does not exist" in line or "no connection" in line
+
+    @pytest.mark.parametrize("status", [200, 302, 307])
+    def test_a_login_page_is_not_the_hub(self, hub, status):
+        hub.status, hub.portal = status, f"{hub.url}/login"
+        lines = []
+        with pytest.raises(DownloadError, match=r"is not the hub; perhaps the network wants a login|does not answer"):
+            obtain(ROW, talk=lines.append)
+        assert lines == [] and find(ROW) is None
+
+    def test_an_endpoint_that_is_no_address(self, tmp_path):
+        assert "HF_ENDPOINT=nonsense is not the address of a hub" in reason_of(tmp_path, "nonsense")
 
 
 class TestAuto:

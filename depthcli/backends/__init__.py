@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Protocol
@@ -14,7 +16,8 @@ from typing import Any, Optional, Protocol
 import numpy as np
 
 from depthcli.backends.artifact import SHAPE_POLICIES
-from depthcli.errors import UsageError
+from depthcli.errors import EngineError, UsageError, last_line
+from depthcli.memory import check_room
 from depthcli.preprocess import InputPlan
 from depthcli.temporal.windows import VideoNetwork
 from depthcli.weights import Talk, WeightsFile
@@ -41,6 +44,10 @@ COMPILED = ("torchscript", "neuron")
 _CPU_ENGINES = (("openvino", "openvino", ("auto", "fp32", "bf16", "int8")), ("onnx", "onnxruntime", ("auto", "fp32")))
 # Any of these is there where a driver for NVIDIA's or AMD's devices is.
 _GPU_TRACES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+# How the loader of shared libraries and the makers of threads say that there is no room for them.
+_NO_ROOM = re.compile(
+    r"failed to map segment|[Cc]annot allocate memory|bad_alloc|start new thread|[Rr]esource temporarily"
+)
 PRECISIONS = ("auto", "exact", "fp32", "bf16", "fp16", "int8")
 
 
@@ -146,8 +153,25 @@ def open_backend(
     """
     check_choice(choice)
     name = pick_backend(choice) if choice.backend == "auto" else choice.backend
-    backend: Backend = _class_at(BACKENDS[name])(row, weights, choice, trust, talk)
+    with _loading(name):
+        backend: Backend = _class_at(BACKENDS[name])(row, weights, choice, trust, talk)
     return backend
+
+
+@contextlib.contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """Within this context an engine that cannot be loaded is an EngineError."""
+    if name not in sys.modules:
+        check_room(name)
+    try:
+        yield
+    except (ImportError, MemoryError, RuntimeError) as error:
+        line = last_line(error)
+        if isinstance(error, MemoryError) or _NO_ROOM.search(line):
+            raise EngineError(
+                f"{name} cannot be loaded: not enough memory or threads", "raise the limits (ulimit -a)"
+            ) from error
+        raise EngineError(f"{name} cannot be loaded: {line}", "install it again, or use another --backend") from error
 
 
 def _class_at(place: str) -> Any:
@@ -173,7 +197,8 @@ def open_video_backend(
         raise UsageError(
             f"{name} does not run models for video", f"choose from: {', '.join(('auto', *VIDEO_BACKENDS))}"
         )
-    backend: VideoBackend = _class_at(VIDEO_BACKENDS[name])(row, weights, choice, trust, talk)
+    with _loading(name):
+        backend: VideoBackend = _class_at(VIDEO_BACKENDS[name])(row, weights, choice, trust, talk)
     return backend
 
 

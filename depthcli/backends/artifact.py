@@ -1,29 +1,28 @@
 """Compiled networks as files: what `depth compile` writes for an engine, and how one is found again for a picture.
 
-A file is a TorchScript archive that carries its own description as JSON, and lies beside a copy of it. The description
-is read with zipfile, so that whatever does not fit is said before any framework is imported.
+A file is a TorchScript archive that carries its description as JSON, and lies beside a copy of it. Description and
+content are checked by backends/archive.py, so that whatever does not fit is reported before a framework is imported.
 """
 
 from __future__ import annotations
 
-import hashlib
+import io
 import json
 import math
-import zipfile
+import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional, TypeVar
 
-from depthcli.errors import EngineError, UsageError
+from depthcli.backends.archive import DIGEST, read_description, verified
+from depthcli.errors import CheckpointError, EngineError, UsageError
 from depthcli.preprocess import InputPlan
 from depthcli.weights import CHECKPOINTS, WeightsFile
-from depthcli.zoo import ModelRow, find_row, is_row, with_max_depth
+from depthcli.zoo import PATCH, ModelRow, find_row, is_row, with_max_depth
 
-SCHEMA = "depthcli-network/1"
-# The name of the description inside an archive; `torch.jit.save` puts it into extra/.
-EXTRA_FILE = "depthcli.json"
+SCHEMA = "depthcli-network/2"
 SUFFIX = ".pt"
 # Where compiled networks are written and looked for unless a place is named.
 FOLDER = CHECKPOINTS / "compiled"
@@ -35,6 +34,11 @@ SHAPE_POLICIES = ("strict", "stretch")
 NEAR = 0.03
 # Loaded networks that are kept, the last used; each holds all the weights.
 _LOADED = 4
+# What a description may say: far more than any network that was ever compiled, far less than what does harm.
+_MOST_BATCH = 4096
+_LONGEST_SIDE = 1 << 16
+_LONGEST_TEXT = 200
+_MOST_TEXTS = 100
 T = TypeVar("T")
 
 
@@ -76,19 +80,10 @@ class Artifact:
 
 
 def read_artifact(path: Path) -> Artifact:
-    """Return what a file says of itself. Raises EngineError where it is no whole file that `depth compile` wrote."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            (member,) = [member for member in archive.namelist() if member.endswith(f"/extra/{EXTRA_FILE}")]
-            facts = json.loads(archive.read(member))
-    except OSError as error:
-        raise EngineError(f"{path} cannot be read: {error.strerror or error}") from error
-    except zipfile.BadZipFile as error:
-        raise EngineError(f"{path} is not a whole compiled network", "compile it again") from error
-    except ValueError as error:
-        raise EngineError(f"{path} does not say what it is", "`depth compile` writes files that do") from error
-    if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
-        raise EngineError(
+    """Return what a file says it is. Raises CheckpointError if it is no whole file that `depth compile` wrote."""
+    facts = read_description(path)
+    if facts.get("schema") != SCHEMA:
+        raise CheckpointError(
             f"{path} was made by another version of depthcli: its description is not {SCHEMA}", "compile it again"
         )
     return _from_facts(path, facts)
@@ -98,7 +93,7 @@ def find_artifacts(place: Optional[Path], targets: Sequence[str]) -> list[Artifa
     """Return the networks for one of these targets in a file or a folder, by default those beside the checkpoints.
 
     Where a folder holds networks for several of them, those of the first are returned. Raises EngineError where there
-    is none, or where a file that was named is for another target or no such file.
+    is none, or where a file that was named is for another target, CheckpointError where one is damaged.
     """
     place = FOLDER if place is None else place
     if place.is_dir():
@@ -157,15 +152,22 @@ def sidecar_of(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def check_file(artifact: Artifact) -> None:
-    """Raise EngineError where a file is not the one that its sidecar was written for."""
+def open_artifact(artifact: Artifact) -> io.BytesIO:
+    """Return the verified content of a network for torch.jit.load.
+
+    Raises CheckpointError if the file is damaged, holds what `depth compile` does not write, or is another one than its
+    .json describes. Without its .json the file stands for itself.
+    """
+    facts, content = verified(artifact.path, chip=artifact.target not in ("torchscript", STANDIN))
     try:
-        sidecar = json.loads(sidecar_of(artifact.path).read_text(encoding="utf-8"))
-        stated = sidecar["file_sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # the sidecar is a convenience: without it the file stands for itself
-    if hashlib.sha256(artifact.path.read_bytes()).hexdigest() != stated:
-        raise EngineError(f"{artifact.path} is not the file that its .json describes", "copy both again, or recompile")
+        stated = json.loads(sidecar_of(artifact.path).read_text(encoding="utf-8"))[DIGEST]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        stated = facts[DIGEST]
+    if stated != facts[DIGEST] or _from_facts(artifact.path, facts) != artifact:
+        raise CheckpointError(
+            f"{artifact.path} is not the file that its .json describes", "copy both again, or compile it again"
+        )
+    return content
 
 
 @dataclass(frozen=True)
@@ -225,14 +227,14 @@ class CompiledNetworks:
             raise EngineError(f"no network was compiled for an input of {by_height(size)}", "compile one")
         return self._by_size[size]
 
-    def loaded(self, artifact: Artifact, load: Callable[[Artifact], T]) -> T:
-        """Return what `load` makes of a network, kept from the last time where that is not long ago."""
+    def loaded(self, artifact: Artifact, load: Callable[[Artifact, io.BytesIO], T]) -> T:
+        """Return what `load` makes of a network's content, kept from the last time where that is not long ago."""
         size = artifact.input_size
         if size not in self._loaded:
-            check_file(artifact)
+            content = open_artifact(artifact)
             while len(self._loaded) >= _LOADED:
                 self._loaded.popitem(last=False)
-            self._loaded[size] = load(artifact)
+            self._loaded[size] = load(artifact, content)
         self._loaded.move_to_end(size)
         found: T = self._loaded[size]
         return found
@@ -263,21 +265,51 @@ def by_height(size: tuple[int, int]) -> str:
 
 def _from_facts(path: Path, facts: dict[str, Any]) -> Artifact:
     try:
-        batch, _, height, width = facts["input"]["shape"]
+        batch, _, height, width = (_number(value) for value in facts["input"]["shape"])
+        if not (
+            0 < batch <= _MOST_BATCH
+            and all(side % PATCH == 0 <= side - PATCH < _LONGEST_SIDE for side in (height, width))
+        ):
+            raise ValueError("no network has such an input")
+        versions = facts["versions"]
+        if len(versions) > _MOST_TEXTS or not re.match(r"\d{1,4}\.\d{1,4}", _text(versions["torch"])):
+            raise ValueError("these are no versions")
         artifact = Artifact(
             path,
-            str(facts["target"]),
-            str(facts["model"]),
-            facts["max_depth"],
-            str(facts["weights_sha256"]),
-            int(batch),
-            int(height),
-            int(width),
-            {**facts["versions"], "torch": facts["versions"]["torch"]},
-            tuple(facts.get("compiler", {}).get("args", ())),
+            _text(facts["target"]),
+            _text(facts["model"]),
+            _positive(facts["max_depth"]),
+            _text(facts["weights_sha256"]),
+            batch,
+            height,
+            width,
+            {_text(name): text if text is None else _text(text) for name, text in versions.items()},
+            tuple(_text(item) for item in facts.get("compiler", {}).get("args", ())[:_MOST_TEXTS]),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise EngineError(f"the description in {path} is not whole", "compile it again") from error
-    if not is_row(artifact.model):
-        raise EngineError(f"{path} is a network of {artifact.model}, which this version does not know")
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the description in {path} is not whole", "compile it again") from error
+    if not is_row(artifact.model) or find_row(artifact.model).temporal:
+        raise CheckpointError(f"{path} is a network of {artifact.model}, which this version does not run")
+    if artifact.max_depth != find_row(artifact.model).max_depth and find_row(artifact.model).max_depth is None:
+        raise CheckpointError(f"{path} is a network of {artifact.model} with metres, which it has not")
     return artifact
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > _LONGEST_TEXT or not value.isprintable():
+        raise ValueError("not a text of usual length")
+    return value
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int:
+        raise ValueError("not a whole number")
+    return value
+
+
+def _positive(value: Any) -> Optional[float]:
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not 0 < value < 1e6:
+        raise ValueError("not a number of metres")
+    return float(value)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from depthcli.nets.any_size import AnySizeClipGraphs, AnySizeGraph
 
 # To be raised with every change of the networks or of the way they are converted that changes the files.
-GRAPH_VERSION = 2
+GRAPH_VERSION = 3
 _POSITIONS = "positions.npy"
 _KEPT_GRIDS = 16
 
@@ -113,8 +113,9 @@ class EngineGraph:
             self._keeping.join()
         if self._trouble is not None:
             reason = getattr(self._trouble, "strerror", None) or self._trouble
-            folder = graph_cache.cache_folder()
-            self._talk(f"the network was not kept in {folder} and will be converted again: {reason}")
+            place = graph_cache.cache_folder()
+            where = f" in {place}" if place else ""
+            self._talk(f"the network was not kept{where} and will be converted again: {reason}")
         self.network = self._keeping = self._trouble = None
 
     def _start_keeping(self) -> None:

@@ -6,6 +6,7 @@ a file would compute nonsense, so it is not even loaded there.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Sequence
@@ -135,7 +136,7 @@ class Neuron:
         """Return the network for an input of (width, height). Raises EngineError where there is none."""
         return self._networks.of(size)
 
-    def _load(self, artifact: Artifact) -> Replicas:
+    def _load(self, artifact: Artifact, content: io.BytesIO) -> Replicas:
         """Return one replica per core: the runtime puts each on the core that has least to do.
 
         One after the other, in this thread, as AWS has it.
@@ -143,7 +144,7 @@ class Neuron:
         networks = []
         for _ in range(self.cores):
             try:
-                networks.append(load_network(artifact))
+                networks.append(load_network(content))
             except RuntimeError as error:
                 if re.search(r"NeuronCore\(s\) not available|nrt_allocate_neuron_cores", str(error)):
                     raise EngineError(
@@ -185,14 +186,15 @@ class Replicas:
         raise AssertionError
 
 
-def load_network(artifact: Artifact) -> Any:
-    """Return a network, loaded onto the next core; torch_neuron has to be imported by then."""
+def load_network(content: io.BytesIO) -> Any:
+    """Return a network of verified content, loaded onto the next core; torch_neuron has to be imported by then."""
     import torch
 
     from depthcli.nets.jit import quiet_jit
 
+    content.seek(0)
     with quiet_jit():
-        return torch.jit.load(str(artifact.path))  # type: ignore[no-untyped-call] # old builds take no Path
+        return torch.jit.load(content)  # type: ignore[no-untyped-call]
 
 
 def core_count(environment: Any, all_cores: int) -> int:

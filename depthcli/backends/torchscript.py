@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
@@ -68,9 +69,9 @@ class TorchScript:
         self._networks.close()
         self._closed = True
 
-    def _load(self, artifact: Artifact) -> Any:
+    def _load(self, artifact: Artifact, content: io.BytesIO) -> Any:
         with engine_errors(), quiet_jit():
-            return torch.jit.load(str(artifact.path), map_location=self._device).eval()  # type: ignore[no-untyped-call]
+            return torch.jit.load(content, map_location=self._device).eval()  # type: ignore[no-untyped-call]
 
 
 def _check_version(artifact: Artifact) -> None:

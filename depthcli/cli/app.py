@@ -7,8 +7,8 @@ Nothing heavy is imported here: `depth --help` must answer at once.
 
 import contextlib
 import gc
-import io
 import os
+import shlex
 import sys
 from typing import Annotated, Any
 
@@ -23,7 +23,8 @@ from depthcli.cli import image as image_command
 from depthcli.cli import models, neuron
 from depthcli.cli import video as video_command
 from depthcli.cli.report import say, say_error
-from depthcli.errors import INTERRUPTED, DepthError
+from depthcli.cli.streams import prepare_streams
+from depthcli.errors import INTERRUPTED, DepthError, EngineError, UsageError, first_line
 from depthcli.version import __version__
 
 
@@ -39,12 +40,24 @@ class _Border(TyperGroup):
         except BrokenPipeError:
             raise  # the reader has left; that is no error of ours
         except OSError as error:
-            say(f"error: {error}")
+            say(f"error: {_system_error(error)}")
             raise typer.Exit(1) from error
+        except (ImportError, MemoryError) as error:  # a limit of memory stops the loader of libraries as well
+            reason = "not enough memory" if isinstance(error, MemoryError) else f"a package does not load: {error}"
+            say(f"error: {reason} (see the limits with ulimit -a, or install the package again)")
+            raise typer.Exit(EngineError.exit_code) from error
         except KeyboardInterrupt:
             say("interrupted")
             raise typer.Exit(INTERRUPTED) from None
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that was named; a file in its place gets the command that takes it."""
+        if self.get_command(ctx, args[0]) is None:
+            _refuse_file(args[0])
+        return super().resolve_command(ctx, args)
+
+
+DEBUG_VARIABLE = "DEPTHCLI_DEBUG"
 
 app = typer.Typer(
     cls=_Border,
@@ -82,10 +95,41 @@ app.add_typer(neuron.app, name="neuron")
 
 
 def run() -> None:
-    """Run the command line; raises SystemExit with its exit code."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # a path that is not UTF-8 goes out as it came in
-    app()
+    """Run the command line; raises SystemExit with its exit code.
+
+    An error that nobody foresaw is one line too; with DEPTHCLI_DEBUG set it keeps its traceback.
+    """
+    prepare_streams()
+    try:
+        app()
+    except Exception as error:
+        if isinstance(error, OSError) or os.environ.get(DEBUG_VARIABLE):
+            raise
+        say(f"error: {_unexpected(error)}")
+        raise SystemExit(1) from error
+
+
+def _refuse_file(name: str) -> None:
+    """Raise UsageError if what stands in a command's place is a file, a folder or an address."""
+    from depthcli.jobs.inputs import check_no_address, command_for
+
+    check_no_address(name)
+    command = command_for(name)
+    if command:
+        raise UsageError(f"{name} is not a command", f"use: depth {command} {shlex.quote(name)}")
+
+
+def _system_error(error: OSError) -> str:
+    """Return what the system refused, and for which file."""
+    name = error.filename if isinstance(error.filename, (str, os.PathLike)) else ""
+    return f"{os.fspath(name)}: {error.strerror}" if name and error.strerror else first_line(error)
+
+
+def _unexpected(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "not enough memory (use a smaller --input-size or close other programs)"
+    place = f"set {DEBUG_VARIABLE}=1 to see where, and please report it"
+    return f"unexpected {type(error).__name__}: {first_line(error)} ({place})"
 
 
 def main() -> None:
@@ -98,7 +142,7 @@ def main() -> None:
     try:
         run()
     except OSError as error:  # where not even the version or a help can be printed
-        say(f"error: {error}")
+        say(f"error: {_system_error(error)}")
         os._exit(1)
     except SystemExit as end:
         with contextlib.suppress(OSError, ValueError):  # what cannot be flushed is left to Python, which says so

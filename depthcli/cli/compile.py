@@ -10,7 +10,7 @@ import typer
 
 from depthcli.cli import options as opt
 from depthcli.cli.neuron import report
-from depthcli.errors import EngineError, UsageError
+from depthcli.errors import SOME_FAILED, DepthError, DiskFullError, EngineError, UsageError
 
 if TYPE_CHECKING:
     from depthcli.jobs.analysis import Analysis
@@ -158,14 +158,24 @@ def compile_command(
         jobs.append(CompileJob(target, row, weights, height, width, batch, path, trust_checkpoint))
     if len({job.output for job in jobs}) < len(jobs):
         raise UsageError(f"{len(jobs)} networks do not go into the one file {output}", "name a folder with --output")
+    errors: list[DepthError] = []
     for job in jobs:
-        if is_neuron(target):
-            _tell(job, compile_for_neuron(job, options, say), say)
+        try:
+            if is_neuron(target):
+                _tell(job, compile_for_neuron(job, options, say), say)
+                continue
+            compiled = compile_model(job)
+        except DepthError as error:
+            if len(jobs) == 1 or isinstance(error, DiskFullError):
+                raise
+            say(f"error: {job.height}x{job.width}: {error}")  # the other sizes may do
+            errors.append(error)
             continue
-        compiled = compile_model(job)
         for path in compiled.paths:
             print(path)
         say(f"{job.height}x{job.width} differs from torch by {compiled.difference:.1e} of the maximum")
+    if errors:
+        raise typer.Exit(SOME_FAILED if len(errors) < len(jobs) else errors[0].exit_code)
 
 
 def _tell(job: "CompileJob", compiled: "CompiledForNeuron", say: Callable[[str], None]) -> None:

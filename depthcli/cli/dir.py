@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
+import os
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -16,7 +17,7 @@ from depthcli.errors import UsageError
 def directory(
     name: Annotated[str, typer.Argument(metavar="FOLDER", help="The folder; its sub-folders are entered.")],
     output: Annotated[
-        Optional[Path],
+        Optional[str],
         typer.Option(
             "--output",
             "-o",
@@ -51,25 +52,38 @@ def directory(
 
     Examples: depth dir photos · depth dir photos -o maps -f gray,npz --include "*.jpg"
     """
-    from depthcli.jobs.inputs import find_pictures, is_chosen, plan_tasks
+    from depthcli.cli.report import say
+    from depthcli.jobs.inputs import LeftOut, check_no_address, find_pictures, is_chosen, means_file, plan_tasks
     from depthcli.jobs.manifest import MANIFEST_NAME, Manifest
 
     if not name:
         raise UsageError("the folder's name is empty", "is a variable of your script unset?")
+    if output == "":
+        raise UsageError("-o is empty", "is a variable of your script unset?")
+    check_no_address(name)
     folder = Path(name)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
+        if not os.path.lexists(folder):
+            raise UsageError(f"{folder} does not exist", "check the path")
         raise UsageError(f"{folder} is not a folder", "for single files use: depth image")
-    target = output or _beside(folder)
-    if target.exists() and not target.is_dir():
+    target = Path(output) if output else _beside(folder)
+    if os.path.exists(target) and not os.path.isdir(target):
         raise UsageError(f"{target} is a file, not a folder")
+    if output and means_file(output):
+        raise UsageError(f"{output} looks like a file", "depth dir writes a folder; put / at its end if it is one")
     outputs = options.output_spec()
-    every = find_pictures(folder, leave_out=target)
+    left = LeftOut()
+    every = find_pictures(folder, target, left)
+    manifest = Manifest(target / MANIFEST_NAME)
     # Names are given before the patterns choose, so that a picture keeps its output name whatever the patterns are.
-    tasks = plan_tasks(((folder / relative, relative) for relative in every), target)
+    pairs = [(folder / relative, relative) for relative in every]
+    tasks = plan_tasks(pairs, target, manifest.rows, options.result_name(outputs.formats))
     tasks = [task for task in tasks if is_chosen(Path(task.name), include or (), exclude or ())]
     if not tasks:
-        raise UsageError(f"there is no picture in {folder}" + (" that matches" if include or exclude else ""))
-    manifest = Manifest(target / MANIFEST_NAME)
+        matching = " that matches" if every and (include or exclude) else ""
+        raise UsageError(f"there is no picture in {folder}{matching}", "" if matching else str(left))
+    if str(left) and not options.quiet:
+        say(str(left))
     if dry_run:
         show_plan(options, tasks, outputs, manifest)
         return

@@ -4,16 +4,16 @@
 
 import io
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, BinaryIO, Optional
 
 import typer
 
 from depthcli.cli import options as opt
 from depthcli.cli.running import RunOptions, run, with_run_options
-from depthcli.errors import UsageError
+from depthcli.cli.streams import binary_stdout, is_stdout, read_stdin
+from depthcli.errors import OutputError, UsageError
 
 
 @with_run_options(if_exists="overwrite")
@@ -43,59 +43,72 @@ def image(
 
     Examples: depth image photo.jpg · depth image *.jpg -o out -f gray,npz · depth image - -o - < a.jpg > b.png
     """
-    from depthcli.io.writers import OneFile
-    from depthcli.jobs.inputs import Task, expand, plan_tasks
+    from depthcli.cli.report import say
+    from depthcli.jobs.inputs import LeftOut, expand, is_device, means_file, plan_tasks
 
     if output == "":
         raise UsageError("-o is empty", "is a variable of your script unset?")
-    if output == "-":
-        _to_stdout(options, inputs)
+    if output is not None and (output == "-" or is_stdout(output)):
+        _to_stream(options, inputs, binary_stdout(), "stdout")
         return
-    suffix = _file_suffix(output) if output else ""
+    if output is not None and is_device(output):
+        with open(output, "wb") as stream:
+            _to_stream(options, inputs, stream, output)
+        return
+    file = output if output and means_file(output) else None
+    folder = Path(output) if output and file is None else None
+    if folder is not None and os.path.exists(folder) and not os.path.isdir(folder):
+        raise UsageError(f"{output} is a file, not a folder", "use another -o")
+    spec = options.output_spec(file)
+    name = None if file else options.result_name(spec.formats)
+    left = LeftOut()
     if "-" in inputs:
         if len(inputs) != 1 or output is None:
             raise UsageError("- stands for one picture", "say where it goes with -o FILE or -o -")
-        tasks = [Task(sys.stdin.buffer.read(), "stdin", Path(output) if suffix else Path(output) / "stdin")]
+        (task,) = plan_tasks([(Path("stdin"), Path("stdin"))], folder or Path(), name=name)
+        tasks = [replace(task, source=read_stdin())]
     else:
-        pairs = expand(inputs)
-        if suffix and len(pairs) != 1:
+        pairs = expand(inputs, left)
+        if file and len(pairs) != 1:
             raise UsageError(f"{len(pairs)} pictures do not fit into one file {output}", "give a folder with -o")
-        planned = plan_tasks(pairs, Path(output) if output and not suffix else None)
-        tasks = [replace(task, name=str(task.source)) for task in planned]
-        if output and suffix:
-            tasks = [replace(tasks[0], stem=Path(output))]
-    if output and not suffix and Path(output).is_file():
-        raise UsageError(f"{output} is a file, not a folder", "use another -o")
-    spec = options.output_spec(suffix)
-    run(options, tasks, OneFile(spec.formats, spec.colormap) if suffix else spec)
+        tasks = [replace(task, name=str(task.source)) for task in plan_tasks(pairs, folder, name=name)]
+    if file:
+        tasks = [replace(tasks[0], stem=Path(file))]
+    if str(left) and not options.quiet:
+        say(str(left))
+    run(options, tasks, spec)
 
 
-def _file_suffix(output: str) -> str:
-    """Return the suffix of -o where it means a file; empty for a folder, which is there or ends with /, and for -."""
-    return "" if output.endswith(("/", os.sep)) or Path(output).is_dir() else Path(output).suffix.lower()
-
-
-def _to_stdout(options: RunOptions, inputs: list[str]) -> None:
-    """Write the result of one picture to stdout."""
+def _to_stream(options: RunOptions, inputs: list[str], stream: BinaryIO, name: str) -> None:
+    """Write the result of one picture to stdout, or to a pipe or device, which cannot be replaced by a whole file."""
     from depthcli.cli.report import say
     from depthcli.estimator import open_picture
     from depthcli.io.writers import FORMATS
+    from depthcli.jobs.inputs import check_no_address
 
     spec = options.output_spec()
     if len(inputs) != 1:
-        raise UsageError("stdout cannot hold several pictures", "give a folder with -o")
+        raise UsageError(f"{name} cannot hold several pictures", "give a folder with -o")
     if len(spec.formats) > 1:
-        raise UsageError("stdout cannot hold several formats", "give one --format")
+        raise UsageError(f"{name} cannot hold several formats", "give one --format")
     if options.as_json:
-        raise UsageError("stdout cannot hold a picture and JSON", "leave out --json, or give -o FILE")
-    if sys.stdout.isatty():
+        raise UsageError(f"{name} cannot hold a picture and JSON", "leave out --json, or give -o FILE")
+    if options.naming is not None:
+        raise UsageError(f"{name} has its name already", "leave out --name, or give a folder with -o")
+    if stream.isatty():
         raise UsageError("a picture would fill the terminal with bytes", "redirect stdout, or give -o FILE")
-    picture = open_picture(sys.stdin.buffer.read() if inputs[0] == "-" else inputs[0])
+    check_no_address(inputs[0])
+    picture = open_picture(read_stdin() if inputs[0] == "-" else inputs[0])
     with options.load() as estimator:
         depth = estimator.estimate(picture)
     for warning in spec.warnings(depth):
         say(f"warning: {warning}")
     whole = io.BytesIO()
     FORMATS[spec.formats[0]].write(depth, picture.rgb, whole, spec.colormap)
-    sys.stdout.buffer.write(whole.getvalue())
-    sys.stdout.buffer.flush()
+    try:
+        stream.write(whole.getvalue())
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write {name}: {error.strerror}") from error

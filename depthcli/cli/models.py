@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from depthcli.cli import options as opt
-from depthcli.cli.report import say
-from depthcli.errors import CheckpointError, UsageError
+from depthcli.cli.report import say, say_error
+from depthcli.errors import CheckpointError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from depthcli.zoo import ModelRow
@@ -92,16 +92,23 @@ def verify(
         todo = [(row, weights.find(row)) for row in _rows(names)]
     else:
         todo = [(row, file) for row, file, _ in weights.inventory() if file]
-    damaged = []
+    damaged, code = [], 0
     for row, file in todo:
-        if file is None:
-            raise CheckpointError(f"{row.name} is not on this machine", f"depth models pull {row.name}")
-        result = weights.verify(row, file)
-        if result.ok is None:
-            weights.check_identity(row, file)
+        try:
+            if file is None:
+                raise CheckpointError(f"{row.name} is not on this machine", f"depth models pull {row.name}")
+            result = weights.verify(row, file)
+            if result.ok is None:
+                weights.check_identity(row, file)
+        except ModelError as error:  # of one file; the others are looked at
+            say_error(error)
+            code = error.exit_code
+            continue
         print(f"{row.name}: {result.says}")
         if result.ok is False:
             damaged.append(row.name)
+    if code and not damaged:
+        raise typer.Exit(code)
     if damaged:
         raise CheckpointError(f"not as published: {', '.join(damaged)}", "delete the file and pull it again")
 
@@ -140,10 +147,14 @@ def cache(
             print(json.dumps({**facts, "path": str(entry.path), "removed": clear}))
         else:
             print(f"{entry.name}  {_megabytes(entry.bytes)}  last used {used:%Y-%m-%d %H:%M}")
+    folder = graph_cache.cache_folder()
+    if folder is None:
+        say(graph_cache.NO_FOLDER)
+        return
     total = _megabytes(sum(entry.bytes for entry in entries)) or "0 MB"
     say(
         f"{len(entries)} networks, {total} of {_megabytes(graph_cache.LIMIT_BYTES)}, "
-        f"{'removed from' if clear else 'in'} {graph_cache.cache_folder()}"
+        f"{'removed from' if clear else 'in'} {folder}"
     )
 
 

@@ -77,6 +77,16 @@ PredOnly = Annotated[
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]
+Naming = Annotated[
+    Optional[str],
+    typer.Option(
+        "--name",
+        metavar="TEMPLATE",
+        help='Call the results so, with {stem}, {name} and {parent} (folder) of the picture, and {format}: "{stem}" '
+        "gives IMG_1.png. Default: {stem}_depth and what tells the format.",
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
 IfExists = Annotated[
     str,
     typer.Option(help="When all files of a picture are there: skip, overwrite or error.", rich_help_panel=OUTPUT_PANEL),

@@ -241,7 +241,10 @@ class Stop:
 
 @contextmanager
 def stop_signals(quiet: bool, unit: str = "file") -> Iterator[Stop]:
-    """Within this context Ctrl-C and SIGTERM ask to stop after the unit at hand; a second one stops at once."""
+    """Within this context Ctrl-C and SIGTERM ask to stop after the unit at hand; a second one stops at once.
+
+    A signal that the process was started to ignore stays ignored: nohup and a script's `&` mean it so.
+    """
     stop = Stop()
 
     def ask(number: int, _: Optional[FrameType]) -> None:
@@ -251,7 +254,8 @@ def stop_signals(quiet: bool, unit: str = "file") -> Iterator[Stop]:
         if not quiet:  # not printed: the signal may have come in the middle of another print
             os.write(2, f"stopping after the {unit} at hand; once more stops at once\n".encode())
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    wanted = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in wanted}
     try:
         yield stop
     finally:

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import typer
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from depthcli.io.writers import OutputSpec
     from depthcli.jobs.existing import Maker
     from depthcli.jobs.folder import FolderJob
-    from depthcli.jobs.inputs import Task
+    from depthcli.jobs.inputs import ResultName, Task
     from depthcli.jobs.manifest import Manifest
 
 
@@ -31,6 +32,7 @@ class RunOptions:
     colormap: opt.Colormap = "Spectral_r"
     grayscale: opt.Grayscale = False
     pred_only: opt.PredOnly = False
+    naming: opt.Naming = None
     if_exists: opt.IfExists = "skip"
     encoder: opt.Encoder = "auto"
     metric: opt.Metric = None
@@ -52,25 +54,36 @@ class RunOptions:
     quiet: opt.Quiet = False
     verbose: opt.Verbose = False
 
-    def output_spec(self, suffix: str = "") -> "OutputSpec":
-        """Return what is written for each picture. suffix: of the one output file that was named, or empty."""
+    def output_spec(self, file: Optional[str] = None) -> "OutputSpec":
+        """Return what is written for each picture. file: the one output file that was named, or None."""
         from depthcli.colormap import color_table
-        from depthcli.io.writers import FORMATS, OutputSpec, parse_formats
+        from depthcli.io.writers import FORMATS, OneFile, OutputSpec, parse_formats
 
         if self.grayscale and self.formats:
             raise UsageError("--grayscale and --format contradict each other", "--grayscale means --format gray8")
+        suffix = Path(file or "").suffix.lower()
         default = "npz" if suffix == ".npz" else "color"
         formats = ("gray8",) if self.grayscale else parse_formats(self.formats or (default,))
         color_table(self.colormap)  # an unknown name is an error now, not after the first forward pass
-        if suffix:
-            if len(formats) > 1:
-                raise UsageError("one file cannot hold several formats", "give a folder with -o, or one --format")
-            if FORMATS[formats[0]].suffix != suffix:
-                raise UsageError(
-                    f"{formats[0]} is written as {FORMATS[formats[0]].suffix}, not {suffix}",
-                    "name such a file, or a folder with / at its end",
-                )
-        return OutputSpec(formats, self.colormap)
+        if file is None:
+            name = self.result_name(formats)
+            return OutputSpec(formats, self.colormap, name.endings if name else ())
+        if self.naming is not None:
+            raise UsageError(f"--name and -o {file} name one file twice", "give a folder with -o, or leave out --name")
+        if len(formats) > 1:
+            raise UsageError("one file cannot hold several formats", "give a folder with -o, or one --format")
+        if FORMATS[formats[0]].suffix != suffix:
+            raise UsageError(
+                f"{formats[0]} is written as {FORMATS[formats[0]].suffix}, not {suffix}",
+                "name a .png or .npz file, or a folder with / at its end",
+            )
+        return OneFile(formats, self.colormap)
+
+    def result_name(self, formats: Sequence[str]) -> "Optional[ResultName]":
+        """Return how --name calls the results; None if it was not given."""
+        from depthcli.jobs.inputs import parse_name
+
+        return None if self.naming is None else parse_name(self.naming, formats)
 
     def settings(self, formats: Sequence[str]) -> str:
         """Return the options that shape results of these formats as one line, for the manifest."""
@@ -173,6 +186,9 @@ def run(
     from depthcli.jobs.folder import FolderJob, run_folder
 
     job = FolderJob(tasks, outputs, options.if_exists, options.batch, options.settings(outputs.formats), manifest)
+    shortened = sum(not path.name.startswith(task.stem.name) for task in tasks for path in job.paths(task))
+    if shortened and not options.quiet:
+        say(f"{shortened} names too long for the file system are cut, with a digest of the whole name at their end")
     report = Report(len(tasks), as_json=options.as_json, quiet=options.quiet, verbose=options.verbose)
     there = _Existing(job, options, mix_models)
 

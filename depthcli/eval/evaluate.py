@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from depthcli.depthmap import DepthKind, DepthMap, Origin
-from depthcli.errors import DepthError, DiskFullError, PictureError
+from depthcli.errors import DepthError, DiskFullError, PictureError, first_line
 from depthcli.eval import metrics, panels
 from depthcli.eval.alignment import AUTO, Alignment, align, protocol
 from depthcli.eval.lists import Entry
@@ -62,7 +62,7 @@ def evaluate(
             score = _score(entry, predict, alignment, errors)
         except DiskFullError:
             raise
-        except (DepthError, MemoryError) as error:
+        except Exception as error:  # whatever a library raises for one picture, the others are scored
             score = _failed(entry, error)
         yield score
 
@@ -141,9 +141,11 @@ def _nearness(values: np.ndarray, kind: DepthKind) -> np.ndarray:
     return values if kind.near_is_high else -values
 
 
-def _failed(entry: Entry, error: DepthError | MemoryError) -> Score:
+def _failed(entry: Entry, error: Exception) -> Score:
     if isinstance(error, MemoryError):  # an engine's own says --input-size; here reading or comparing ran out
         error = PictureError("not enough memory", "end other programs, or use smaller pictures")
+    elif not isinstance(error, DepthError):
+        error = PictureError(f"unexpected {type(error).__name__}: {first_line(error)}", "please report it")
     return Score(entry, error=" ".join(str(error).split()), code=error.exit_code)
 
 

@@ -22,6 +22,7 @@ from depthcli.eval.truth import DISPARITY, FORMAT_NAMES, FORMATS, OWN
 _TEXTS = ("picture", "truth", "format", "name")
 _FOR_TRUTH = ("format", "scale", "invalid", "crop", "min_depth", "max_depth")
 KEYS = (*_TEXTS, "scale", "invalid", "crop", "min_depth", "max_depth", "pairs")
+_MOST_BYTES = 1 << 28  # of a list; 1000 entries take 0.2 MB
 _LONGEST_NAME = 200  # bytes: a file has 255 at most, and a name gets an ending
 
 
@@ -64,7 +65,11 @@ def read_list(path: Path, root: Path | None = None) -> tuple[Entry, ...]:
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder", "check --root")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as stream:
+            content = stream.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise ValueError(f"it has more than {_MOST_BYTES / 1e6:.0f} MB")
+        text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
         table = path.suffix.lower() == ".csv"
         rows = _csv_rows(text) if table else json.loads(text, object_pairs_hook=_object)
     except OSError as error:

@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from depthcli.depthmap import DepthKind
 from depthcli.errors import DepthError, PictureError
+from depthcli.io.arrays import check_pixels, open_npz, read_bytes, read_npy
 from depthcli.io.depth_files import read_depth
 
 METRES, DISPARITY = DepthKind.METRIC_DEPTH, DepthKind.RELATIVE_DISPARITY
@@ -163,7 +164,7 @@ def read_numbers(path: Path, array: str = "depth", only_png16: bool = False) -> 
         known = "16-bit PNG" if only_png16 else ", ".join(suffix[1:].upper() for suffix in _READERS)
         raise PictureError(f"{path} is not {known}", "another format may be meant")
     try:
-        numbers = reader(path.read_bytes(), array)
+        numbers = reader(read_bytes(path), array)
         if numbers.ndim != 2 or not numbers.size or numbers.dtype.kind not in "uif":
             raise ValueError(f"it holds {numbers.dtype} {numbers.shape}, not (H, W) numbers")
         if only_png16 and numbers.dtype == np.uint8:
@@ -184,20 +185,21 @@ def _png(data: bytes, array: str) -> np.ndarray:
     if bits not in (8, 16) or colour != 0:  # fewer bits would be stretched to 8
         raise ValueError("it is not gray with 8 or 16 bits")
     image = PngImageFile(io.BytesIO(data))
+    check_pixels(*image.size)
     image.load()  # or numpy 1.22 hides that a file is cut short
     return np.asarray(image).astype(np.uint8 if bits == 8 else np.uint16)
 
 
 def _npy(data: bytes, array: str) -> np.ndarray:
-    return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    return read_npy(io.BytesIO(data))
 
 
 def _npz(data: bytes, array: str) -> np.ndarray:
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        names = list(arrays)
+    with open_npz(io.BytesIO(data)) as arrays:
+        names = arrays.names
         if len(names) != 1 and array not in names:
             raise ValueError(f"it holds {', '.join(names) or 'nothing'}: one array is wanted, or one called {array}")
-        return arrays[names[0] if len(names) == 1 else array]
+        return arrays.numbers(names[0] if len(names) == 1 else array)
 
 
 def _pfm(data: bytes, array: str) -> np.ndarray:
@@ -205,7 +207,7 @@ def _pfm(data: bytes, array: str) -> np.ndarray:
 
     A negative scale means little-endian. Its size is left alone, as everyone does: Middlebury's files have 1/255 there.
     """
-    head = re.match(rb"Pf\s+(\d+)\s+(\d+)\s+(-?[\d.eE+-]+)\s", data)
+    head = re.match(rb"Pf\s{1,9}(\d{1,9})\s{1,9}(\d{1,9})\s{1,9}(-?[\d.eE+-]{1,50})\s", data)
     if not head:
         raise ValueError("it is not a gray PFM")
     width, height, scale = int(head[1]), int(head[2]), float(head[3])

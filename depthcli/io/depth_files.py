@@ -20,7 +20,9 @@ from PIL.PngImagePlugin import PngImageFile
 
 from depthcli import colormap as colors
 from depthcli.depthmap import DepthKind, DepthMap, describe, from_description
-from depthcli.errors import OutputError
+from depthcli.errors import DepthError, OutputError
+from depthcli.io.arrays import check_pixels, memory_errors, open_npz
+from depthcli.io.images import MAX_PIXELS
 from depthcli.version import __version__
 
 SCHEMA = "depthcli/1"
@@ -96,13 +98,16 @@ def clamped_pixels(depth: DepthMap) -> int:
 def read_depth(path: Path | str) -> DepthMap:
     """Return the depth map that one of the writers above wrote, to the precision of its codes.
 
-    Raises OutputError for a file that is not ours or not whole.
+    Raises OutputError for a file that is not ours or not whole, PictureError for a map that is too large.
     """
     path = Path(path)
     try:
-        values, facts = _read_npz(path) if path.suffix.lower() == ".npz" else _read_png(path)
-        return from_description(values, facts)
-    except OutputError:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise OutputError(f"{path} is not a file")
+        with memory_errors(path), np.errstate(all="ignore"):
+            values, facts = _read_npz(path) if path.suffix.lower() == ".npz" else _read_png(path)
+            return from_description(values, facts)
+    except DepthError:
         raise
     except FileNotFoundError as error:
         raise OutputError(f"{path} does not exist") from error
@@ -142,11 +147,10 @@ def _facts_in(text: str) -> dict[str, Any]:
 
 
 def _read_npz(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    # Opened here, not by numpy, which leaves a broken file open.
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        if "depth" not in arrays or "meta" not in arrays:
+    with path.open("rb") as stream, open_npz(stream) as arrays:
+        if not {"depth", "meta"} <= set(arrays.names):
             raise OutputError(f"{path} was not written by depthcli: it lacks `depth` or `meta`")
-        return arrays["depth"], json.loads(str(arrays["meta"]))
+        return arrays.numbers("depth"), json.loads(arrays.text("meta"))
 
 
 def _read_png(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
@@ -158,6 +162,7 @@ def _read_png(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
             raise OutputError(
                 f"{path} does not say what its numbers mean", "only files that depthcli wrote can be read back"
             )
+        check_pixels(*image.size, most=2 * MAX_PIXELS + SIDE_GAP * image.size[1])  # beside a photo it is twice as wide
         image.load()  # or numpy 1.22 hides that a file is cut short
         stored = np.asarray(image)
     encoding = facts["encoding"]

@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from depthcli.errors import OutputError
+from depthcli.io.arrays import check_pixels, memory_errors, read_bytes
 
 CHANNELS = ("B", "G", "R", "Z")  # the format wants them in the order of the alphabet
 _MAGIC = struct.pack("<2i", 20000630, 2)
@@ -42,8 +43,13 @@ def write_exr(values: np.ndarray, target: IO[bytes], facts: Mapping[str, Any]) -
 
 def read_exr(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     """Return the (H, W) float32 and the facts of a file that `write_exr` wrote. Raises OutputError for any other."""
+    with memory_errors(path):
+        return _read(path)
+
+
+def _read(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
         if data[: len(_MAGIC)] != _MAGIC:
             raise ValueError("it is not one of ours")
         attributes, position = attributes_of(data)
@@ -51,10 +57,15 @@ def read_exr(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         width, height = right - left + 1, bottom - top + 1
         if attributes[b"channels"] != _channel_list() or attributes[b"compression"] != bytes([_ZIP]):
             raise ValueError("its channels are others than ours")
+        check_pixels(width, height)
+        if 8 * -(-height // _BLOCK_ROWS) > len(data) - position:
+            raise ValueError("its table of blocks is cut short")
         values = np.empty((height, width), np.float32)
         for block in range(-(-height // _BLOCK_ROWS)):
             (offset,) = struct.unpack_from("<Q", data, position + 8 * block)
             row, length = struct.unpack_from("<2i", data, offset)
+            if row != block * _BLOCK_ROWS or length < 0:
+                raise ValueError("its blocks are not where they should be")
             rows = values[row : row + _BLOCK_ROWS]
             size = rows.nbytes * len(CHANNELS)
             planes = np.frombuffer(unpacked(data[offset + 8 : offset + 8 + length], size), "<f4")
@@ -62,7 +73,7 @@ def read_exr(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         return values, json.loads(attributes[_FACTS])
     except FileNotFoundError as error:
         raise OutputError(f"{path} does not exist") from error
-    except (OSError, ValueError, LookupError, struct.error, zlib.error) as error:
+    except (OSError, ValueError, LookupError, struct.error, zlib.error, RecursionError) as error:
         raise OutputError(f"cannot read depth from {path}: {error}") from error
 
 
@@ -95,6 +106,8 @@ def attributes_of(data: bytes) -> tuple[dict[bytes, bytes], int]:
         end_of_kind = data.index(b"\0", end_of_name + 1)
         (length,) = struct.unpack_from("<i", data, end_of_kind + 1)
         start = end_of_kind + 5
+        if length < 0:
+            raise ValueError("an attribute has a negative length")
         found[data[position:end_of_name]] = data[start : start + length]
         position = start + length
     return found, position + 1
@@ -113,13 +126,25 @@ def unpacked(data: bytes, size: int, rle: bool = False) -> bytes:
     """Return the bytes of a block that EXR packed as ZIP, or as RLE. Raises ValueError where it is not whole."""
     if len(data) == size:  # what packing would not have made smaller
         return data
-    apart = np.frombuffer(_run_lengths(data) if rle else zlib.decompress(data), np.uint8).astype(np.int64)
+    mixed = _run_lengths(data) if rle else _inflated(data, size)
+    if len(mixed) != size:
+        raise ValueError("a block is not as long as its rows")
+    apart = np.frombuffer(mixed, np.uint8).astype(np.int64)
     apart[1:] -= 128
     apart = np.cumsum(apart).astype(np.uint8)
     plain = np.empty(size, np.uint8)
     half = (size + 1) // 2
     plain[::2], plain[1::2] = apart[:half], apart[half:]
     return plain.tobytes()
+
+
+def _inflated(data: bytes, size: int) -> bytes:
+    """Undo ZIP; a stream that goes on behind `size` bytes is not unpacked further, so that it takes no more memory."""
+    unpacker = zlib.decompressobj()
+    unpacked = unpacker.decompress(data, size + 1)
+    if not unpacker.eof:
+        raise ValueError("a block is not as long as its rows")
+    return unpacked
 
 
 def _run_lengths(data: bytes) -> bytes:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Callable
 
@@ -14,6 +17,10 @@ from depthcli.depthmap import DepthMap
 from depthcli.errors import UsageError
 from depthcli.io import depth_files
 from depthcli.io.atomic import atomic_path
+
+# Bytes in a file's name: what every file system takes, and what most take.
+_SHORT_NAME = 100
+_NAME_LIMIT = 255
 
 
 @dataclass(frozen=True)
@@ -71,14 +78,19 @@ ENDINGS = tuple(row.ending for row in FORMATS.values())
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """What is written for each picture: the formats, and the colour map of the coloured ones."""
+    """What is written for each picture: the formats, and the colour map of the coloured ones.
+
+    endings: what stands behind a picture's stem for each format, in place of the formats' own.
+    """
 
     formats: tuple[str, ...] = ("color",)
     colormap: str = DEFAULT_COLORMAP
+    endings: tuple[str, ...] = ()
 
     def paths(self, stem: Path) -> tuple[Path, ...]:
         """Return the files for one picture, from its output path without any ending."""
-        return tuple(stem.with_name(stem.name + FORMATS[name].ending) for name in self.formats)
+        endings = self.endings or [FORMATS[name].ending for name in self.formats]
+        return tuple(stem.with_name(fitting_name(stem.parent, stem.name, ending)) for ending in endings)
 
     def warnings(self, depth: DepthMap) -> tuple[str, ...]:
         """Return what the formats cannot hold of a map, one line each."""
@@ -103,6 +115,31 @@ class OneFile(OutputSpec):
     def paths(self, stem: Path) -> tuple[Path, ...]:
         """Return the file itself."""
         return (stem,)
+
+
+def fitting_name(folder: Path, stem: str, ending: str) -> str:
+    """Return stem and ending as one file name; a stem too long for the folder's file system ends in a digest of it."""
+    name = stem + ending
+    size = len(os.fsencode(name))
+    if size <= _SHORT_NAME or size <= (limit := _name_limit(folder)):
+        return name
+    digest = f"_{hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]}"
+    room = limit - len(digest) - len(os.fsencode(ending))
+    while len(os.fsencode(stem)) > room:  # by characters, not to leave half of one
+        stem = stem[:-1]
+    return stem + digest + ending
+
+
+@lru_cache(maxsize=1024)
+def _name_limit(folder: Path) -> int:
+    """Return the most bytes that a name in a folder can have, whether or not the folder is there by now."""
+    for place in (folder, *folder.parents):
+        try:
+            limit = os.pathconf(place, "PC_NAME_MAX")
+        except (OSError, ValueError, AttributeError):  # not there yet; Windows
+            continue
+        return limit if limit > 0 else _NAME_LIMIT
+    return _NAME_LIMIT
 
 
 def parse_formats(names: Sequence[str], known: Collection[str] = FORMATS, kind: str = "output") -> tuple[str, ...]:

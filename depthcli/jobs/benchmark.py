@@ -26,7 +26,7 @@ from depthcli.backends import BACKENDS, COMPILED, Backend, EngineChoice, check_c
 from depthcli.backends.artifact import STANDIN, Artifact, read_artifact
 from depthcli.backends.flavours import common
 from depthcli.cores import compute_threads, usable_cores
-from depthcli.errors import CheckpointError, DepthError, EngineError, ModelError, PictureError, UsageError
+from depthcli.errors import CheckpointError, DepthError, EngineError, ModelError, PictureError, UsageError, first_line
 from depthcli.estimator import ModelChoice, open_estimator, resolve_compiled, resolve_model
 from depthcli.flops import network_flops
 from depthcli.io.images import Picture, read_picture
@@ -317,8 +317,9 @@ class _Bench:
         for path in found:
             try:
                 size = read_picture(path).size
-            except PictureError as error:
-                self.talk(f"left out: {error}")
+            except Exception as error:  # whatever a decoder raises for one picture, the others are measured
+                named = isinstance(error, PictureError)
+                self.talk(f"left out: {error}" if named else f"left out: {path}: {first_line(error)}")
                 continue
             paths.append(path)
             plans.append(plan_input(*size, self.input_size))

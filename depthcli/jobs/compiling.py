@@ -12,7 +12,7 @@ import platform
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import numpy as np
 
-from depthcli.backends.artifact import EXTRA_FILE, FOLDER, SCHEMA, SUFFIX, sidecar_of
+from depthcli.backends.archive import seal
+from depthcli.backends.artifact import FOLDER, SCHEMA, SUFFIX, open_artifact, read_artifact, sidecar_of
 from depthcli.backends.flavours import FLAVOURS
 from depthcli.errors import DepthError, EngineError, OutputError, UsageError, first_line
 from depthcli.io.atomic import atomic_path
@@ -168,15 +169,14 @@ def compile_model(job: CompileJob) -> Compiled:
                 graph = trace(network, job.batch, job.height, job.width)
                 if job.target == "torchscript":
                     graph = guarded(graph, job.batch, job.height, job.width)
-                _write(job, graph, draft, facts)
+                facts = _write(job, graph, draft, facts)
                 difference = _difference(network, _RUNNERS[job.target](draft), job)
             if not difference <= BOUND:
                 raise EngineError(
                     f"{target.engine} answers otherwise than torch: the difference is {difference:.1e} of the maximum",
                     "please report this, with the versions of both",
                 )
-            if job.target == "torchscript":
-                facts["file_sha256"] = digest(draft)
+            facts["file_sha256"] = digest(draft)
             paths = [job.output.with_suffix(suffix) for suffix in target.suffixes]
             for path in paths[::-1]:  # the main file last: where it is, the others are
                 keep_file(draft.with_suffix(path.suffix), path)
@@ -245,7 +245,8 @@ def describe_network(job: CompileJob) -> dict[str, Any]:
     }
 
 
-def _write(job: CompileJob, graph: torch.jit.ScriptModule, path: Path, facts: Mapping[str, Any]) -> None:
+def _write(job: CompileJob, graph: torch.jit.ScriptModule, path: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Write the file; return the facts as they are in it."""
     import torch
 
     from depthcli.backends.exports import export_onnx, export_openvino
@@ -253,11 +254,12 @@ def _write(job: CompileJob, graph: torch.jit.ScriptModule, path: Path, facts: Ma
 
     if job.target == "torchscript":
         with quiet_jit():
-            torch.jit.save(graph, str(path), _extra_files={EXTRA_FILE: json.dumps(facts)})
-        return
+            torch.jit.save(graph, str(path))
+        return seal(path, facts)
     export = export_onnx if job.target == "onnx" else export_openvino
     examples = {"image": torch.zeros(job.batch, 3, job.height, job.width)}
     export(graph, examples, path, any_size=False, facts={"depthcli": json.dumps(facts)})
+    return facts
 
 
 def _difference(network: torch.nn.Module, run: Callable[[np.ndarray], np.ndarray], job: CompileJob) -> float:
@@ -289,7 +291,7 @@ def _run_torchscript(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     from depthcli.nets.jit import quiet_jit
 
     with quiet_jit():
-        network = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
+        network = torch.jit.load(open_artifact(read_artifact(path)))  # type: ignore[no-untyped-call]
 
     def run(image: np.ndarray) -> np.ndarray:
         with torch.inference_mode():

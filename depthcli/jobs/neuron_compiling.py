@@ -16,7 +16,8 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
-from depthcli.backends.artifact import EXTRA_FILE, sidecar_of
+from depthcli.backends.archive import seal
+from depthcli.backends.artifact import open_artifact, read_artifact, sidecar_of
 from depthcli.backends.flavours import FLAVOURS, Flavour
 from depthcli.backends.flavours.common import CompilerOptions as CompilerOptions  # for the command line, which knows
 from depthcli.backends.flavours.common import (
@@ -94,11 +95,13 @@ def compile_for_neuron(job: CompileJob, options: CompilerOptions, talk: Callable
     try:
         with tempfile.TemporaryDirectory(prefix="depthcli-") as name, compiler_errors(flavour.package), quiet_jit():
             draft = Path(name) / job.output.name
-            torch.jit.save(compiled, str(draft), _extra_files={EXTRA_FILE: json.dumps(facts)})
+            torch.jit.save(compiled, str(draft))
+            facts = seal(draft, facts)
+            content = open_artifact(read_artifact(draft))  # what could not be loaded again is not kept
             device = None
             if flavour.devices():
                 talk(f"{job.row.name} {size}: running it once")
-                device = _difference(torch.jit.load(str(draft)), image, wanted)  # type: ignore[no-untyped-call]
+                device = _difference(torch.jit.load(content), image, wanted)  # type: ignore[no-untyped-call]
             facts["file_sha256"] = digest(draft)
             keep_file(draft, job.output)
     except OSError as error:

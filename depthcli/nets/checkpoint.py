@@ -1,7 +1,7 @@
 """Reads the tensors out of a checkpoint file, whatever wraps them, under the key names of the official files.
 
-Whatever the bytes are, what comes out is a state dict or a CheckpointError; nothing in the file is ever executed.
-Whether the tensors fit a network is for `load_network` to say.
+Whatever the bytes are, what comes out is a state dict of finite numbers or a CheckpointError; nothing in the file is
+ever executed. Whether the tensors fit a network is for `load_network` to say.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Union
 import torch
 
 from depthcli.errors import CheckpointError
+from depthcli.weights import digest
 from depthcli.zoo import ROWS
 
 State = dict[str, torch.Tensor]
@@ -27,6 +28,8 @@ _SAFE_TORCH = (2, 6)
 _MMAP_TORCH = (2, 1)
 _WRAPPERS = ("model", "state_dict")
 _HEAD_BYTES = 512
+_MOST_HEADER = 1 << 24  # of a safetensors file; vitg has 0.1 MB
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def read_state(path: Path, sha256: str = "", trust: bool = False) -> State:
@@ -37,13 +40,24 @@ def read_state(path: Path, sha256: str = "", trust: bool = False) -> State:
     Raises CheckpointError, with the reason in one line, for everything that is not a checkpoint.
     """
     path = Path(path)
+    before = digest(path)
+    if sha256 and sha256 != before:
+        raise _changed(path)
     form = _form(path)
     if form == "safetensors":
         state = _read_safetensors(path)
     else:
-        _refuse_unsafe(path, sha256, trust)
+        known = before in {row.weights.sha256 for row in ROWS}
+        _refuse_unsafe(path, known or trust)
+        if form == "zip" and not known:
+            _check_sums(path)
         state = _read_pickle(path, mapped=form == "zip")
+    if digest(path) != before:  # costs nothing while size and time of the file stay
+        raise _changed(path)
     state = _unwrap(state, path)
+    for key, tensor in state.items():
+        if not _is_finite(tensor):
+            raise CheckpointError(f"{path} holds NaN or infinity in {key}", "train or export it again")
     if any(key.startswith("backbone.embeddings.") for key in state):
         state = remap_transformers(state, str(path))
     return state
@@ -81,11 +95,16 @@ def _form(path: Path) -> str:
 def _check_zip(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
-            names = {name.rpartition("/")[2] for name in archive.namelist()}
+            members = archive.infolist()
+        names = {item.filename.rpartition("/")[2] for item in members}
     except Exception as error:  # the directory of a zip stands at its end: whatever is wrong with it, the file is cut
         raise _truncated(path) from error
     if "constants.pkl" in names or "data.pkl" not in names:
         raise CheckpointError(f"{path} is a zip file, but not one of weights saved by torch.save")
+    # torch.save packs nothing; what is packed, or overlaps, can unpack to any size.
+    packed = any(item.compress_type != zipfile.ZIP_STORED for item in members)
+    if packed or sum(item.file_size for item in members) > path.stat().st_size:
+        raise CheckpointError(f"{path} is packed, as torch.save does not do", "load and save it again with torch")
 
 
 def _read_safetensors(path: Path) -> State:
@@ -108,6 +127,8 @@ def _check_safetensors(path: Path) -> None:
             raise _truncated(path)
         if 8 + header_bytes > size:
             raise CheckpointError(f"{path} is not a safetensors file")
+        if header_bytes > _MOST_HEADER:
+            raise CheckpointError(f"{path} is not a checkpoint: its header has {header_bytes / 1e6:.0f} MB")
         header = stream.read(header_bytes)
     try:
         entries = json.loads(header)
@@ -119,9 +140,19 @@ def _check_safetensors(path: Path) -> None:
         raise _truncated(path)
 
 
-def _refuse_unsafe(path: Path, sha256: str, trust: bool) -> None:
-    published = {row.weights.sha256 for row in ROWS if row.weights.sha256}
-    if trust or _TORCH >= _SAFE_TORCH or sha256 in published:
+def _check_sums(path: Path) -> None:
+    """Raise CheckpointError where a member of the zip is not what was saved; torch maps the file and does not look."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    if wrong is not None:
+        raise CheckpointError(f"{path} is damaged: the check sum of {wrong} does not fit", "fetch it again")
+
+
+def _refuse_unsafe(path: Path, trusted: bool) -> None:
+    if trusted or _TORCH >= _SAFE_TORCH:
         return
     raise CheckpointError(
         f"{path} is not one of the published files, and torch {torch.__version__} cannot read a foreign .pth safely "
@@ -151,6 +182,20 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"{path} is damaged or no checkpoint ({type(error).__name__})", "fetch it again")
 
 
+def _changed(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path} has changed while it was read", "try again when it is complete")
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    """Return whether there is neither NaN nor infinity in a tensor, nor what float32 makes infinity of.
+
+    A sum in float64 tells, with no second tensor in memory: it takes a quarter of the time.
+    """
+    if tensor.dtype is torch.float64:
+        tensor = tensor.float()
+    return bool(torch.isfinite(tensor.sum(dtype=torch.float64)))
+
+
 def _truncated(path: Path) -> CheckpointError:
     return CheckpointError(f"{path} is truncated: its end is missing", "delete it and fetch it again")
 
@@ -167,11 +212,15 @@ def _unwrap(state: Any, path: Path) -> State:
             state = state[wrapper]
     if not isinstance(state, Mapping) or not state:
         raise CheckpointError(f"{path} holds no tensors by name")
+    size = path.stat().st_size
     for key, tensor in state.items():
         if not isinstance(key, str) or not isinstance(tensor, torch.Tensor):
-            raise CheckpointError(f"{path} holds something else than tensors by name: {key!r}")
-        if not tensor.is_floating_point() or tensor.layout != torch.strided:
-            raise CheckpointError(f"{path} is not a plain checkpoint: {key} is {tensor.dtype}, {tensor.layout}")
+            raise CheckpointError(f"{path} holds something else than tensors by name: {str(key)[:60]!r}")
+        if tensor.dtype not in _DTYPES or tensor.layout != torch.strided or tensor.device.type != "cpu":
+            kind = ", ".join(str(what) for what in (tensor.dtype, tensor.layout, tensor.device))
+            raise CheckpointError(f"{path} is not a plain checkpoint: {key} is {kind}")
+        if tensor.numel() * tensor.element_size() > size:  # few numbers that are repeated to any size
+            raise CheckpointError(f"{path} is damaged: {key} is larger than the file", "fetch it again")
     return {_bare(key): tensor.detach() for key, tensor in state.items()}
 
 

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 def quiet_jit() -> Iterator[None]:
     """Within this context the use of torch.jit is not warned of. Not for threads: warnings belong to the process."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r".*torch\.jit\.\w+`? is deprecated", DeprecationWarning)
+        for category in (DeprecationWarning, FutureWarning):  # the second since torch 2.14
+            warnings.filterwarnings("ignore", r".*torch\.jit\.\w+`? is (deprecated|not supported)", category)
         yield
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import pickle
+import random
 import signal
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from depthcli import graph_cache
 from depthcli.backends import BACKENDS, COMPILED, Backend, EngineChoice, open_backend, pick_backend
@@ -23,7 +23,7 @@ from depthcli.errors import CheckpointError, EngineError, PictureError, UsageErr
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import build_network
 from depthcli.preprocess import plan_input
-from depthcli.weights import WeightsFile
+from depthcli.weights import WeightsFile, digest
 from depthcli.zoo import LiteConfig, ModelRow, NetworkConfig, find_row
 from tests.conftest import environment
 from tests.reference import reference_state
@@ -51,8 +51,10 @@ def checkpoints(tmp_path_factory) -> dict[str, WeightsFile]:
     for name, row in ROWS.items():
         shapes = {key: value.shape for key, value in build_network(row.network, row.metric).state_dict().items()}
         path = tmp_path_factory.mktemp("weights") / f"{name}.safetensors"
-        save_file({key: torch.from_numpy(value) for key, value in reference_state(shapes).items()}, str(path))
-        files[name] = WeightsFile(path, hashlib.sha256(path.read_bytes() + name.encode()).hexdigest(), "test")
+        save_file(
+            {key: torch.from_numpy(value) for key, value in reference_state(shapes).items()}, str(path), {"name": name}
+        )
+        files[name] = WeightsFile(path, digest(path), "test")
     return files
 
 
@@ -132,6 +134,36 @@ def test_a_network_is_converted_once(engine: str, checkpoints, monkeypatch) -> N
 
     monkeypatch.setattr("depthcli.backends.graphs._trace", fails)
     assert np.array_equal(opened("vit", checkpoints, engine).run({"image": image})["depth"], first)
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_a_flipped_bit_in_what_is_kept_changes_no_answer(engine: str, checkpoints, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("DEPTHCLI_CACHE", str(tmp_path / "kept"))
+    image, seeded = picture(42, 56), random.Random(0)
+    maker = opened("vit", checkpoints, engine)
+    first = maker.run({"image": image})["depth"]
+    maker.close()
+    (entry,) = (tmp_path / "kept").iterdir()
+    for path in sorted(entry.iterdir()):
+        for _ in range(2):
+            content = bytearray(path.read_bytes())
+            content[seeded.randrange(len(content))] ^= 1 << seeded.randrange(8)
+            path.write_bytes(content)
+            other = opened("vit", checkpoints, engine)
+            assert np.array_equal(other.run({"image": image})["depth"], first)
+            other.close()
+            assert graph_cache.find(entry.name) is not None  # it was made anew
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("engine", ["torch", *OTHERS])
+def test_weights_that_are_no_numbers_are_refused_by_every_engine(engine, number, checkpoints, tmp_path) -> None:
+    state = load_file(checkpoints["lite"].path)
+    state["encoder.stem.weight"][0, 0, 0, 0] = number
+    path = tmp_path / "weights.safetensors"
+    save_file(state, str(path))
+    with pytest.raises(CheckpointError, match=r"holds NaN or infinity in encoder\.stem\.weight"):
+        open_backend(ROWS["lite"], WeightsFile(path, digest(path), "test"), EngineChoice(engine))
 
 
 @pytest.mark.parametrize("engine", OTHERS)

@@ -59,7 +59,7 @@ def box(depth, stand_in, monkeypatch) -> Box:  # noqa: F811
     assert ran.code == 0, ran.err
     box = Box()
     load = neuron.load_network
-    monkeypatch.setattr(neuron, "load_network", lambda artifact: Network(load(artifact), box))
+    monkeypatch.setattr(neuron, "load_network", lambda content: Network(load(content), box))
     monkeypatch.setattr(common, "device_files", lambda: ["/dev/neuron0"])
     monkeypatch.setenv("NEURON_RT_NUM_CORES", str(CORES))
     for name in ("NEURON_PROCESS_TAG", "NEURON_RT_LOG_LEVEL", "NEURON_RT_VISIBLE_CORES"):
@@ -178,15 +178,15 @@ def test_a_damaged_file_is_refused_before_the_device_is_touched(depth, box):
 
     def refused(message: str) -> None:
         ran = depth("dir", "in", *RUN)
-        assert ran.code == 5 and message in ran.err and box.loaded == loaded
+        assert ran.code == 4 and message in ran.err and box.loaded == loaded
         assert not list(Path("maps").rglob("*.npz"))
 
     path.write_bytes(whole[: len(whole) // 2])
-    refused("vits_42x56_inf1.pt is not a whole compiled network (compile it again)")
+    refused("vits_42x56_inf1.pt is not a whole compiled network (copy it again, or compile it again)")
     path.write_bytes(whole.replace(b"depthcli.json", b"depthcli.jsox"))
     refused("does not say what it is")
     path.write_bytes(whole)
-    Path(f"{path}.json").write_text(json.dumps({**facts, "file_sha256": "0" * 64}))
+    Path(f"{path}.json").write_text(json.dumps({**facts, "contents_sha256": "0" * 64}))
     refused("is not the file that its .json describes")
     Path(f"{path}.json").unlink()  # a convenience: without it the file stands for itself
     assert depth("dir", "in", *RUN).code == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +88,158 @@ def test_each_kind_of_error_has_its_exit_code():
     }
     assert {kind: kind("message").exit_code for kind in codes} == codes
     assert (errors.SOME_FAILED, errors.INTERRUPTED) == (3, 130)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("photo.jpg", "use: depth image photo.jpg"),
+        ("my photo.jpg", "use: depth image 'my photo.jpg'"),
+        ("clip.mp4", "use: depth video clip.mp4"),
+        ("photos", "use: depth dir photos"),
+        ("https://example.org/a.jpg", "download it first: curl -fLo a.jpg https://example.org/a.jpg"),
+    ],
+)
+def test_a_file_without_a_command_gets_the_command_that_works(depth, name, hint):
+    photo("photos/a.jpg")
+    ran = depth(name, "-o", "out")
+    assert ran.code == 2 and ran.error.endswith(f"({hint})")
+
+
+class OddError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OddError("first\nsecond"),
+            "error: unexpected OddError: first (set DEPTHCLI_DEBUG=1 to see where, and please report it)",
+        ),
+        (RecursionError("too deep"), "error: unexpected RecursionError: too deep (set DEPTHCLI_DEBUG=1"),
+        (KeyError("x"), "error: unexpected KeyError: 'x' (set DEPTHCLI_DEBUG=1"),
+        (AssertionError(), "error: unexpected AssertionError: AssertionError (set DEPTHCLI_DEBUG=1"),
+        (MemoryError(), "error: not enough memory (use a smaller --input-size or close other programs)"),
+        (PermissionError(13, "Permission denied", "/a/b"), "error: /a/b: Permission denied"),
+        (OSError("odd"), "error: odd"),
+    ],
+    ids=repr,
+)
+def test_an_error_that_nobody_foresaw_is_one_line(depth, monkeypatch, error, line):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("depthcli.weights.inventory", fail)
+    ran = depth("models", "list")
+    assert (ran.code, ran.out) == (1, "") and ran.error.startswith(line)
+
+
+def test_a_size_that_does_not_compile_leaves_the_others(depth, monkeypatch):
+    from depthcli.jobs import compiling
+
+    real = compiling.compile_model
+
+    def compile_model(job):
+        if job.height == 28:
+            raise errors.EngineError("the engine failed")
+        return real(job)
+
+    monkeypatch.setattr(compiling, "compile_model", compile_model)
+    command = ("compile", "--target", "torchscript", "--encoder", "tiny", "-o", "nets/", "--size")
+    ran = depth(*command, "28x28,42x42")
+    assert ran.code == 3 and ran.err.startswith("error: 28x28: the engine failed") and len(ran.lines) == 2
+    assert depth(*command, "28x28").code == 5 and depth(*command, "28x28,28x42").code == 5
+
+
+def test_the_traceback_of_such_an_error_can_be_had(depth, monkeypatch):
+    monkeypatch.setattr("depthcli.weights.inventory", lambda: {}["x"])
+    monkeypatch.setenv("DEPTHCLI_DEBUG", "1")
+    with pytest.raises(KeyError):
+        depth("models", "list")
+
+
+def test_without_a_home_there_is_no_cache_and_one_line_says_so():
+    photo("a.png")
+    code = (
+        "import os, pwd\n"
+        "def nobody(number): raise KeyError(number)\n"
+        "pwd.getpwuid = nobody\n"
+        "from depthcli.cli.app import main\n"
+        "main()\n"
+    )
+    missing = ("HOME", "DEPTHCLI_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
+    poor = {name: value for name, value in environment().items() if name not in missing}
+    for extra in ({}, {"HOME": ""}, {"HOME": "not/absolute"}):
+
+        def run(*arguments, extra=extra):
+            command = [sys.executable, "-c", code, *arguments]
+            return subprocess.run(command, env={**poor, **extra}, capture_output=True, text=True)
+
+        ran = run("image", "a.png", "--encoder", "tiny", "--input-size", "56")
+        assert (ran.returncode, ran.stdout) == (0, "a_depth.png\n")
+        if not extra.get("HOME"):
+            assert len(ran.stderr.splitlines()) <= 1 and "Traceback" not in ran.stderr
+        assert sorted(path.name for path in Path().iterdir()) == ["a.png", "a_depth.png"]
+    ran = run("models", "cache", extra={"HOME": ""})
+    assert (ran.returncode, ran.stderr) == (0, "there is no home directory for a cache (set HOME or DEPTHCLI_CACHE)\n")
+    ran = run("models", "pull", "vits", extra={})
+    assert ran.returncode == 4 and ran.stderr.startswith("error: cannot get depth_anything_v2_vits.pth: ")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp932", "cp1252", "latin-1", "utf-8", "utf-16"])
+def test_every_character_can_be_printed_whatever_the_encoding(tiny_weights, encoding):
+    names = ["日本 é·°.png", "plain.png", "😀.png", os.fsdecode(b"caf\xe9.png")]
+    for name in names:
+        photo(f"in/{name}")
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "depthcli", *arguments]
+        ran = subprocess.run(command, env={**environment(), "PYTHONIOENCODING": encoding}, capture_output=True)
+        assert b"Traceback" not in ran.stderr and b"UnicodeEncodeError" not in ran.stderr
+        return ran.returncode, ran.stdout
+
+    tiny = ("--encoder", "tiny", "--input-size", "56")
+    code, out = run("dir", "in", "-o", "out", "--json", *tiny)
+    rows = [json.loads(line) for line in out.decode(encoding).splitlines()]
+    assert code == 0 and {row["input"] for row in rows[:-1]} == set(names)
+    code, out = run("image", *(f"in/{name}" for name in names), "-o", "new", *tiny)
+    assert code == 0 and len(out.decode(encoding, "replace").splitlines()) == 4
+    assert run("image", "missing 日本.png", *tiny)[0] == 1
+    for command in ((), ("image",), ("dir",), ("video",)):
+        assert run(*command, "--help")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("image - -o - <&-", "there is no stdin: the process was started with it closed"),
+        ("image a.png -o - >&-", "there is no stdout: the process was started with it closed"),
+    ],
+)
+def test_a_picture_for_a_closed_stream_is_one_line(tiny_weights, command, line):
+    photo("a.png")
+    command = f"{sys.executable} -m depthcli {command} --encoder tiny"
+    ran = subprocess.run(["sh", "-c", command], env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert ran.returncode == 1 and ran.stderr.decode().startswith(f"error: {line}")
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_signals_that_are_ignored_stay_ignored(tiny_weights):
+    """As after nohup, or in the background of a script."""
+    photo("a.png")
+    code = (
+        "import os, signal\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "from depthcli.cli.report import stop_signals\n"
+        "with stop_signals(quiet=False) as stop:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    assert not stop.asked\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    assert stop.asked\n"
+        "assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True).returncode == 0
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])

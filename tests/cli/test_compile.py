@@ -153,8 +153,8 @@ class TestTorchScript:
         for options, code, message in (
             ((), 5, "no network compiled for torchscript in checkpoints"),
             (("--artifacts", "nowhere"), 5, "no network compiled for torchscript in nowhere"),
-            (("--artifacts", "cut.pt"), 5, "cut.pt is not a whole compiled network"),
-            (("--artifacts", "plain.pt"), 5, "plain.pt does not say what it is"),
+            (("--artifacts", "cut.pt"), 4, "cut.pt is not a whole compiled network"),
+            (("--artifacts", "plain.pt"), 4, "plain.pt does not say what it is"),
             (("--artifacts", "nets", "--encoder", "vits"), 5, "holds networks of tiny, none of vits"),
             (("--artifacts", "nets", "--checkpoint", "other.pth"), 5, "compiled from another checkpoint"),
             (("--artifacts", "nets", "--precision", "bf16"), 5, "torchscript computes in fp32"),
@@ -170,9 +170,9 @@ class TestTorchScript:
         self.compiled(depth, "--size", "42x56", "-o", "nets/")
         path = Path("nets/tiny_42x56_torchscript.pt")
         facts = json.loads(Path(f"{path}.json").read_text())
-        Path(f"{path}.json").write_text(json.dumps({**facts, "file_sha256": "0" * 64}))
+        Path(f"{path}.json").write_text(json.dumps({**facts, "contents_sha256": "0" * 64}))
         ran = depth("image", "a.png", "--backend", "torchscript", "--artifacts", "nets", "--input-size", 42)
-        assert ran.code == 5 and "is not the file that its .json describes" in ran.error
+        assert ran.code == 4 and "is not the file that its .json describes" in ran.error
 
     def test_the_file_alone_refuses_a_picture_on_its_side(self, depth):
         import torch

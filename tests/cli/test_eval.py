@@ -55,6 +55,23 @@ def row(ran, name: str) -> dict[str, str]:
     return dict(zip(headings, cells))
 
 
+def test_whatever_a_library_raises_for_one_picture_fails_that_one_by_name(depth, monkeypatch):
+    from depthcli.eval import evaluate
+
+    real = evaluate.read_picture
+
+    def read(path):
+        if Path(path).name == "b.png":
+            raise IndexError("odd bytes")
+        return real(path)
+
+    monkeypatch.setattr(evaluate, "read_picture", read)
+    predicted(3 * TRUTH - 0.2, "a", "b", "c")
+    ran = depth("eval", room("abc"), "--predictions", "out", "--json", "-")
+    assert ran.code == 3 and "b.png" in ran.err and "unexpected IndexError: odd bytes" in ran.err
+    assert [bool(picture["error"]) for picture in json.loads(ran.out)["pictures"]] == [False, True, False]
+
+
 class TestTable:
     def test_saved_predictions_that_are_right(self, depth):
         predicted(3 * TRUTH - 0.2, "a", "b")

@@ -47,6 +47,15 @@ def metric_row(monkeypatch, tiny_weights):
     return row.name
 
 
+def _written_by_two(depth):
+    """Ask for two pictures in one pipe that has a reader."""
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return depth("image", "a.jpg", "b.jpg", "-o", "pipe", *TINY)
+    finally:
+        os.close(reader)
+
+
 class TestWhereResultsGo:
     def test_beside_the_picture_and_the_path_to_stdout(self, depth):
         photo("in/a.jpg")
@@ -86,6 +95,13 @@ class TestWhereResultsGo:
             (("-o", "x.png", "-f", "color,gray"), "one file cannot hold several formats"),
             (("-o", "x.png", "-f", "npz"), "npz is written as .npz, not .png"),
             (("-o", "x.jpg"), "color is written as .png, not .jpg"),
+            (("-o", "new/x.exr"), "color is written as .png, not .exr (name a .png or .npz file, or a folder with /"),
+            (("-o", "x.TIFF", "-f", "npz"), "npz is written as .npz, not .tiff"),
+            (("-o", "x.png", "--name", "{stem}"), "--name and -o x.png name one file twice"),
+            (("-o", "-", "--name", "{stem}"), "stdout has its name already"),
+            (("--name", "{stem}", "-f", "gray,color"), "gives gray and color one name"),
+            (("--name", "{picture}"), "fields are {stem}, {name}, {parent}, {format}"),
+            (("https://example.org/c.jpg",), "is an address, not a file (download it first: curl -fLo c.jpg"),
             (("-o", "a.jpg/"), "a.jpg/ is a file, not a folder"),
         ],
     )
@@ -102,12 +118,54 @@ class TestWhereResultsGo:
         assert ran.code == 2 and "would replace the picture a.png" in ran.error
         assert Path("a.png").read_bytes() == before
 
-    def test_two_pictures_of_one_name_are_refused_before_the_work(self, depth):
-        photo("x/a.jpg")
-        photo("y/a.jpg")
-        ran = depth("image", "x/a.jpg", "y/a.jpg", "-o", "out", *TINY)
-        assert ran.code == 2 and "x/a.jpg and y/a.jpg would both be written to out/a" in ran.error
-        assert not Path("out").exists()
+    def test_two_pictures_of_one_name_go_into_folders_of_their_own(self, depth):
+        photo("s10/v1.jpg")
+        photo("s20/v1.jpg")
+        ran = depth("image", "s10/v1.jpg", "s20/v1.jpg", "-o", "out", *TINY)
+        assert ran.lines == ["out/s10/v1_depth.png", "out/s20/v1_depth.png"]
+
+    def test_a_dot_in_a_name_makes_no_file_of_a_folder(self, depth):
+        photo("a.jpg")
+        assert depth("image", "a.jpg", "-o", "maps.v2", *TINY).lines == ["maps.v2/a_depth.png"]
+        assert depth("dir", ".", "-o", "maps.2", *TINY).lines == ["maps.2/a_depth.png"]
+
+    def test_a_pipe_is_written_to_and_stays_a_pipe(self, depth):
+        photo("a.jpg")
+        os.mkfifo("pipe")
+        reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            ran = depth("image", "a.jpg", "-o", "pipe", *TINY)
+            content = os.read(reader, 1 << 20)
+        finally:
+            os.close(reader)
+        assert (ran.code, ran.out, ran.err) == (0, "", "")
+        assert Image.open(io.BytesIO(content)).size == (80, 60) and files() == ["a.jpg"] and Path("pipe").is_fifo()
+        ran = _written_by_two(depth)
+        assert ran.code == 2 and "pipe cannot hold several pictures" in ran.error
+
+    def test_names_by_a_template(self, depth):
+        photo("in/IMG_1.JPG")
+        assert depth("image", "in/IMG_1.JPG", "--name", "{stem}", *TINY).lines == ["in/IMG_1.png"]
+        ran = depth("image", "in", "-o", "out", "--name", "{stem}_{format}", "-f", "gray,npz", *TINY)
+        assert ran.lines == ["out/IMG_1_gray.png", "out/IMG_1_npz.npz"]
+        assert depth(
+            "image", "-", "-o", "new", "--name", "{stem}", *TINY, stdin=Path("in/IMG_1.JPG").read_bytes()
+        ).lines
+
+    def test_a_name_too_long_for_the_disk_is_cut_and_it_is_said_once(self, depth):
+        photo(f"{'深' * 82}.png")
+        first, second = (depth("image", f"{'深' * 82}.png", *TINY) for _ in range(2))
+        assert first.lines == second.lines and Path(first.lines[0]).is_file() and first.code == 0
+        assert len(first.err.splitlines()) == 1 and "too long for the file system" in first.err
+        assert depth("image", f"{'深' * 82}.png", "-q", *TINY).err == ""
+
+    def test_what_is_left_out_is_counted(self, depth):
+        photo("in/a.jpg")
+        Path("in/b.cr2").touch()
+        assert depth("image", "in", *TINY).err == "left out: 1 file that is not a picture (.cr2)\n"
+        ran = depth("image", "in", *TINY)
+        assert "left out: 1 depth map made by depth, 1 file that is not a picture (.cr2)" in ran.err
+        assert depth("image", "in", "-q", *TINY).err == ""
 
     def test_a_and_a_of_another_suffix_do_not_collide(self, depth):
         photo("a.jpg")
@@ -326,7 +384,7 @@ class TestModelOptions:
     @pytest.mark.parametrize(
         ("options", "code", "message"),
         [
-            (("--encoder", "vitz"), 2, "no encoder is called 'vitz'"),
+            (("--encoder", "vitz"), 2, "no encoder is called 'vitz' (choose from: vits, vitb, vitl, vitg, tiny)"),
             (("--encoder", "tiny", "--metric", "indoor"), 2, "no metric model of size tiny"),
             (("--encoder", "vits", "--metric", "space"), 2, "--metric is indoor or outdoor"),
             (("--encoder", "tiny", "--model", "vits"), 2, "--model names the whole model"),

@@ -121,6 +121,7 @@ def test_too_little_memory_is_no_damage(monkeypatch):
     def short(*_):
         raise MemoryError
 
+    np.save("d.npy", np.ones((1, 1)))
     monkeypatch.setattr(Path, "read_bytes", short)
     with pytest.raises(MemoryError):
         read_numbers(Path("d.npy"))

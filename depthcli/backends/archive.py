@@ -1,0 +1,261 @@
+"""TorchScript archives as files: sealed with a description and a digest, and checked before a framework sees them.
+
+A TorchScript file is a zip of code, pickles and tensors, and its code may call any operator of torch. Some of these
+open files. So nothing is loaded from the file itself: its members are read with zipfile, compared with the digest in
+the description and with what the exporter writes, and a new archive of them in memory is what torch gets.
+
+The digest is against damage and mixed-up files. Anyone who makes a file can also make its digest; against those there
+is the list of operators.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import json
+import os
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Optional
+
+from depthcli.errors import CheckpointError
+
+# The description inside an archive, and its key for the digest of everything else.
+EXTRA_FILE = "depthcli.json"
+DIGEST = "contents_sha256"
+_MOST_DESCRIPTION = 1 << 16  # bytes; 3 KB are usual
+_MOST_CODE = 1 << 20  # of one file; 10 KB are usual
+_MOST_UNPACKED = 1 << 28  # of all members that are compressed, which are code and what belongs to it
+
+_PICKLES = ("data.pkl", "constants.pkl")
+_TENSORS = ("data/", "constants/", ".data/", "version", "byteorder")
+
+# What the graphs of nets/ call, with every version of torch from 1.13 on. None of these opens a file.
+_OPERATORS = frozenset(
+    "_convolution add cat gelu hardtanh_ layer_norm linear list matmul mul ne permute relu relu_ reshape "
+    "scaled_dot_product_attention select sigmoid silu size slice softmax squeeze to transpose "
+    "upsample_bilinear2d".split()
+)
+_BUILTINS = frozenset(("getattr", "str", "ops.prim.RaiseException"))
+# What the wrappers of AWS's compilers call besides: lists of tensors, and what is left to the CPU on request.
+_CHIP_OPERATORS = _OPERATORS | frozenset("__getitem__ append contiguous detach len unsqueeze".split())
+_CHIP_BUILTINS = _BUILTINS | {"annotate", "unchecked_cast", "ops.prim.NumToTensor", "ops.prim.data"}
+_CHIP_FORWARD = re.compile(r"ops\.neuron\.forward\w*")
+_METHOD = re.compile(r"(?!(?:torch|ops|__torch__|CONSTANTS)\.)\w+\.forward\d*")
+# Statements and expressions that the code of a trace is made of: no loops, no operators, no functions inside others.
+_SYNTAX = (
+    *(ast.Module, ast.ClassDef, ast.FunctionDef, ast.arguments, ast.arg, ast.Assign, ast.AnnAssign, ast.Return),
+    *(ast.Expr, ast.If, ast.Pass, ast.Name, ast.Attribute, ast.Constant, ast.Call, ast.List, ast.Tuple, ast.Dict),
+    *(ast.Subscript, ast.UnaryOp, ast.USub, ast.Load, ast.Store),
+)
+# What Python and TorchScript could read in two ways: comments, escapes, long strings and prefixes of strings. And what
+# nests without brackets, which a parser does not count.
+_STRING = re.compile(rb'(?<![\w"])"[^"\n\\]*"(?![\w"])')
+_AMBIGUOUS = re.compile(rb"[^\n -~]|[\"#'\\;]|[-+~]\s*[-+~]|\bnot\s+not\b|[^\n]{10001}|(?:\.\s*\w+\s*){65}")
+
+# Opcodes of a pickle by the size of what follows them, or of the count that says it.
+_PLAIN = {**dict.fromkeys(b"().]}NaetsuRbQ\x81\x85\x86\x87\x88\x89", 0), **dict.fromkeys(b"\x80Kqh", 1)}
+_PLAIN.update({ord("M"): 2, **dict.fromkeys(b"Jrj", 4), ord("G"): 8})
+_COUNTED = {ord("X"): "<I", 0x8D: "<Q", 0x8A: "<B"}
+_GLOBAL = ord("c")
+_GLOBALS = re.compile(
+    r"torch\.jit\._pickle build_\w+|torch\._utils _rebuild_tensor_v2|collections OrderedDict|torch \w+Storage"
+    r"|__torch__(?!\.torch\.classes\b)[\w.]* \w+"
+)
+_CHIP_GLOBALS = re.compile(r"__torch__\.torch\.classes\.neuron \w+")
+_CHIP_CLASSES = re.compile(r"__torch__\.torch\.classes(\.neuron(\.\w+)?)?")
+
+
+def seal(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Put a description into an archive that torch.jit.save wrote; return it with the digest of the other members."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        sealed = {**facts, DIGEST: _digest(facts, ((item.filename, archive.read(item)) for item in members))}
+    root = members[0].filename.partition("/")[0]
+    with zipfile.ZipFile(path, "a") as archive:  # what is there stays where it is
+        archive.writestr(f"{root}/extra/{EXTRA_FILE}", json.dumps(sealed))
+    return sealed
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Return the description in an archive. Raises CheckpointError if the file has none or is damaged."""
+    with _opened(path) as archive:
+        return _description(path, archive)
+
+
+def verified(path: Path, chip: bool) -> tuple[dict[str, Any], io.BytesIO]:
+    """Return the description of an archive and a copy for torch.jit.load, checked as the head of this file says.
+
+    chip: the file is for one of AWS's chips, and may hold what their compilers write.
+    Raises CheckpointError if anything differs from what was written or is not known to be harmless.
+    """
+    with _opened(path) as archive:
+        facts = _description(path, archive)
+        members = [item for item in archive.infolist() if not item.is_dir()]
+        names = [item.filename for item in members]
+        root = names[0].partition("/")[0]
+        unpacked = sum(item.file_size for item in members if item.compress_type != zipfile.ZIP_STORED)
+        if len(set(names)) < len(names) or any(not name.startswith(f"{root}/") for name in names):
+            raise _damaged(path)
+        if unpacked > _MOST_UNPACKED:
+            raise _foreign(path, "it unpacks to an unusual size")
+        copy = io.BytesIO()
+        with zipfile.ZipFile(copy, "w") as target:
+            found = _digest(facts, _checked(path, archive, members, target, chip))
+    if found != facts.get(DIGEST):
+        raise CheckpointError(f"{path} is damaged: it is not what was compiled", "copy it again, or compile it again")
+    copy.seek(0)
+    return facts, copy
+
+
+def _checked(
+    path: Path, archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], target: zipfile.ZipFile, chip: bool
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the members for the digest, and copy those to `target` that torch needs and that are harmless."""
+    for item in members:
+        place = item.filename.partition("/")[2]
+        if place == f"extra/{EXTRA_FILE}":
+            continue
+        content = archive.read(item)
+        yield item.filename, content
+        if place.startswith("code/") and place.endswith(".py"):
+            _check_code(path, place, content, chip)
+        elif place in _PICKLES:
+            _check_pickle(path, place, content, chip)
+        elif not place.startswith(_TENSORS):
+            continue  # where the code came from, what it was traced with: torch does not need it
+        target.writestr(item.filename, content)
+
+
+def _digest(facts: dict[str, Any], members: Iterator[tuple[str, bytes]]) -> str:
+    """Return the sha256 in hex of a description, its own digest apart, and of all other members in their order."""
+    stated = {key: value for key, value in facts.items() if key != DIGEST}
+    hasher = hashlib.sha256(json.dumps(stated, sort_keys=True).encode())
+    for name, content in members:
+        hasher.update(f"\n{name} {len(content)}\n".encode())
+        hasher.update(content)
+    return hasher.hexdigest()
+
+
+def _description(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
+    members = [item for item in archive.infolist() if item.filename.endswith(f"/extra/{EXTRA_FILE}")]
+    if len(members) != 1:
+        raise CheckpointError(f"{path} does not say what it is", "`depth compile` writes files that do")
+    if members[0].file_size > _MOST_DESCRIPTION:
+        raise _foreign(path, "its description is too long")
+    facts = json.loads(archive.read(members[0]), parse_constant=_no_number)
+    if not isinstance(facts, dict):
+        raise _damaged(path)
+    return facts
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Give an archive; within this context every way in which a damaged one fails becomes a CheckpointError."""
+    try:
+        if not os.path.isfile(path):  # opening a pipe would wait for ever
+            raise CheckpointError(f"{path} is not a file" if path.exists() else f"{path} does not exist")
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (
+        *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, LookupError),
+        *(NotImplementedError, RuntimeError, RecursionError, OverflowError),
+    ) as error:
+        raise _damaged(path) from error
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Code and pickles
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _check_code(path: Path, place: str, text: bytes, chip: bool) -> None:
+    """Raise CheckpointError for code that is other than that of a traced network, or calls an unlisted operator."""
+    if len(text) > _MOST_CODE or _AMBIGUOUS.search(_STRING.sub(b"text", text)):
+        raise _foreign(path, f"{place} is not written as torch writes a traced network")
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise _foreign(path, f"{place} is not the code of a network") from error
+    for node in nodes:
+        if not isinstance(node, _SYNTAX):
+            raise _foreign(path, f"{place} holds {type(node).__name__}")
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.decorator_list:
+            raise _foreign(path, f"{place} holds a decorator")
+        if isinstance(node, ast.ClassDef) and (node.keywords or [_dotted(base) for base in node.bases] != ["Module"]):
+            raise _foreign(path, f"{place} defines a class that is not a module")
+        if isinstance(node, ast.Attribute) and ".classes" in (name := f"{_dotted(node)}"):
+            if not (chip and _CHIP_CLASSES.fullmatch(name)):
+                raise _foreign(path, f"{place} uses {name}")
+        if isinstance(node, ast.Call) and not _may_be_called(_dotted(node.func), chip):
+            raise _foreign(path, f"it calls {_dotted(node.func) or 'what it computes'}")
+
+
+def _may_be_called(name: Optional[str], chip: bool) -> bool:
+    if name is None:
+        return False
+    operators, builtins = (_CHIP_OPERATORS, _CHIP_BUILTINS) if chip else (_OPERATORS, _BUILTINS)
+    operator = name[len("torch.") :] if name.startswith("torch.") else None
+    return bool(
+        operator in operators or name in builtins or _METHOD.fullmatch(name) or (chip and _CHIP_FORWARD.fullmatch(name))
+    )
+
+
+def _dotted(node: ast.AST) -> Optional[str]:
+    """Return a.b.c for such an expression, None for any other."""
+    parts = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else None
+
+
+def _check_pickle(path: Path, place: str, content: bytes, chip: bool) -> None:
+    """Raise CheckpointError for a pickle with opcodes or names that torch does not write for a network.
+
+    Walked by hand: pickletools stops at the strings of AWS's compilers, which are not text.
+    """
+    position = 0
+    try:
+        while position < len(content):
+            code = content[position]
+            position += 1
+            if code in _PLAIN:
+                position += _PLAIN[code]
+            elif code in _COUNTED:
+                form = _COUNTED[code]
+                position += struct.calcsize(form) + struct.unpack_from(form, content, position)[0]
+            elif code == _GLOBAL:
+                end = content.index(b"\n", content.index(b"\n", position) + 1)
+                name = content[position:end].decode("ascii").replace("\n", " ")
+                if not (_GLOBALS.fullmatch(name) or (chip and _CHIP_GLOBALS.fullmatch(name))):
+                    raise _foreign(path, f"{place} names {name}")
+                position = end + 1
+            else:
+                raise _foreign(path, f"{place} holds the opcode {code}")
+    except (struct.error, ValueError) as error:
+        raise _damaged(path) from error
+    if position != len(content):
+        raise _damaged(path)
+
+
+def _damaged(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path} is not a whole compiled network", "copy it again, or compile it again")
+
+
+def _foreign(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} is not a network as `depth compile` writes it, and was not loaded: {why}", "compile it on this machine"
+    )
