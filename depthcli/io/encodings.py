@@ -136,6 +136,13 @@ class Stamps:
         self._first: Optional[Fraction] = None
         self._last = -1
 
+    def length(self, duration: Optional[Fraction]) -> int:
+        """Return for how many ticks the last frame is shown; one period for None."""
+        period = 1 / self._rate
+        if duration is None or abs(duration - period) <= self._slack:
+            duration = period
+        return max(1, round(duration * self.scale))
+
     def ticks(self, time: Fraction) -> int:
         """Return the next frame's time stamp."""
         if self._first is None:

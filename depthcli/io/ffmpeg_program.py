@@ -722,6 +722,8 @@ def _extras(track: Track, along: Along, notes: list[str]) -> tuple[list[str], li
         notes.append("sound, subtitles and timecode were left out, as the clip cannot be read again")
         return [], []
     container, said, parts = track.encoding.container, list(notes), set()
+    # Sound of a broadcast is put into another form, which ends the program at the first packet that is damaged.
+    broadcast = facts.container.startswith("[info] Input #0, mpegts,")
     maps: list[str] = []
     counts = {"Audio": 0, "Subtitle": 0}
     for stream in facts.streams:
@@ -730,15 +732,17 @@ def _extras(track: Track, along: Along, notes: list[str]) -> tuple[list[str], li
             said.extend(_left_out(stream, facts))
         elif not along.whole:
             parts.add(kind)
-        elif _holds(container, along.path, stream.index, letter):
+        elif not _holds(container, along.path, stream.index, letter):
+            said.append(cannot_hold(container, stream.codec, kind))
+        elif broadcast and not _holds(container, along.path, stream.index, letter, whole=True):
+            said.append(f"a track of damaged {stream.codec} {kind} was left out, as PyAV is not there")
+        else:
             maps += ["-map", f"1:{stream.index}"]
             title = stream.metadata.get("title") or stream.metadata.get("name", "")
             for key, value in (("language", stream.language), ("title", title)):
                 if value:
                     maps += [f"-metadata:s:{letter}:{counts[stream.kind]}", f"{key}={value}"]
             counts[stream.kind] += 1
-        else:
-            said.append(cannot_hold(container, stream.codec, kind))
     if counts["Audio"]:
         maps += ["-c:a", "copy"]
     if counts["Subtitle"]:
@@ -775,15 +779,14 @@ def _left_out(stream: StreamFacts, facts: FileFacts) -> list[str]:
     return [f"the {what} {printable(name)} was left out"]
 
 
-def _holds(container: str, path: Path, number: int, kind: str) -> bool:
-    """Return whether a container takes a stream, by trying: some list more than they can write."""
+def _holds(container: str, path: Path, number: int, kind: str, whole: bool = False) -> bool:
+    """Return whether a container takes the first packet of a stream, or all, by trying: some list more than they do."""
     copied = [
         "-map",
         f"0:{number}",
         "-c",
         "copy",
-        f"-frames:{kind}",
-        "1",
+        *(() if whole else (f"-frames:{kind}", "1")),
         "-f",
         container,
         "-y",

@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -170,7 +169,7 @@ _SQUARE = Fraction(1)
 @contextmanager
 def _open_file(order: _Order, encoding: Encoding) -> Iterator[Writer]:
     path = order.path
-    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+    if os.path.exists(path) and not os.path.isfile(path):
         raise OutputError(f"cannot write {path}: it is a pipe, a device or a folder", "a film needs a file")
     # A file without its sidecar is not taken for whole, so no file ever lies beside the sidecar of another.
     sidecar_of(path).unlink(missing_ok=True)
@@ -222,7 +221,7 @@ class _FileWriter(ABC):
             self._end = ticks
             self.encode_held()
         self._held, self._start = padded(pixels, self.shape), ticks
-        self._end = ticks + max(1, round((duration or 1 / self._order.timing.rate) * self._stamps.scale))
+        self._end = ticks + self._stamps.length(duration)
         self.count += 1
 
     def encode_held(self) -> None:

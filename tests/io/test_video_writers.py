@@ -267,6 +267,14 @@ def test_a_selection_has_an_even_rate_to_its_end(tmp_path: Path, selection: Sele
     assert length_of(film) == pytest.approx(float(times[-1]), abs=0.001)
 
 
+@pytest.mark.parametrize("rate", [Fraction(24), RATE, Fraction(30), Fraction(48)])
+def test_a_source_that_rounds_its_times_keeps_its_rate_to_the_last_frame(tmp_path: Path, rate: Fraction) -> None:
+    source = make_clip(tmp_path / "a.mkv", 12, rate=rate)
+    for name in ("mp4", "prores"):
+        with av.open(str(film_of(source, name, tmp_path)[0])) as container:
+            assert container.streams.video[0].average_rate == rate
+
+
 def test_a_coarse_clock_is_not_put_on_a_grid_that_it_does_not_have(tmp_path: Path) -> None:
     hundredths = [Fraction(t, 100) for t in (0, 7, 17, 24, 34, 41)]
     path = write("mp4", tmp_path, timing=Timing(Fraction(12), Fraction(1, 100)), times=hundredths)
