@@ -21,8 +21,8 @@ from depthcli.errors import ModelError, UsageError
 from depthcli.estimator import DepthEstimator, ModelChoice, Prepared, Talk, open_estimator, resolve_model
 from depthcli.io.images import Picture
 from depthcli.memory import check_picture, free_memory
-from depthcli.postprocess import network_values, resize_bilinear
-from depthcli.preprocess import InputPlan, plan_clip_input, plan_input, to_network_input
+from depthcli.postprocess import network_values, resize_bilinear, unwrap
+from depthcli.preprocess import InputPlan, plan_clip_input, plan_input, to_network_input, wrap_columns
 from depthcli.temporal.steady import SteadyFilter
 from depthcli.temporal.windows import Windows
 from depthcli.weights import WeightsFile
@@ -42,7 +42,7 @@ class ClipChoice:
     filter behind a model for pictures; "off" leaves every frame as the model for pictures answers it. exact: a model
     for video is aligned with the official code's arithmetic, at the size of the frames. input_size: length of the
     network input's shorter side in pixels, None for the model's own. batch: frames that share a run of a model for
-    pictures. Raises UsageError for what cannot be.
+    pictures. panorama: the frames go on from the right edge to the left one. Raises UsageError for what cannot be.
     """
 
     steady: str = "auto"
@@ -50,6 +50,7 @@ class ClipChoice:
     input_size: Optional[int] = None
     engine: EngineChoice = field(default_factory=EngineChoice)
     batch: int = 1
+    panorama: bool = False
 
     def __post_init__(self) -> None:
         check_choice(self.engine)
@@ -61,6 +62,8 @@ class ClipChoice:
             raise UsageError(f"--steady {self.steady} means nothing", f"choose from: {', '.join(STEADY)}")
         if self.exact and self.steady != "auto":
             raise UsageError("--exact is about models for video", "leave out --steady")
+        if self.exact and self.panorama:
+            raise UsageError("--exact computes as the official script, which knows no --panorama", "leave out one")
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,13 +137,14 @@ def open_clip_estimator(
         return _frame_by_frame(named, clip, talk)
     if clip.input_size is not None:
         row = replace(row, input_size=clip.input_size)
-    return WindowByWindow(row, weights, open_video_backend(row, weights, clip.engine, choice.trust, talk), clip.exact)
+    backend = open_video_backend(row, weights, clip.engine, choice.trust, talk)
+    return WindowByWindow(row, weights, backend, clip.exact, clip.panorama)
 
 
 def _frame_by_frame(choice: ModelChoice, clip: ClipChoice, talk: Talk) -> FrameByFrame:
     if clip.exact:
         raise UsageError("--exact is about models for video", "leave it out with a model for pictures")
-    estimator = open_estimator(choice, clip.engine, clip.input_size, talk)
+    estimator = open_estimator(choice, clip.engine, clip.input_size, talk, clip.panorama)
     return FrameByFrame(estimator, clip.steady != "off", clip.batch)
 
 
@@ -201,7 +205,7 @@ class FrameByFrame:
 
     def map_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """See ClipEstimator."""
-        return self.plan(size).input_size
+        return self.plan(size).map_size
 
     def prepare(self, rgb: np.ndarray) -> Prepared:
         """See ClipEstimator."""
@@ -224,12 +228,13 @@ class FrameByFrame:
     def settle(self, answer: tuple[Prepared, np.ndarray, bool]) -> np.ndarray:
         """See ClipEstimator."""
         prepared, output, cut = answer
-        values = network_values(output, prepared.plan, self.row)
-        if not self._steady:
-            return values
-        if cut:
-            self._filter = SteadyFilter(metric=self.row.metric)
-        return self._filter.feed(prepared.picture.rgb, values)
+        plan = prepared.plan
+        values = network_values(output, plan, self.row)
+        if self._steady:
+            if cut:
+                self._filter = SteadyFilter(metric=self.row.metric)
+            values = self._filter.feed(wrap_columns(prepared.picture.rgb, plan.wrapped), values)
+        return unwrap(values, plan, plan.map_size[0])
 
     def settled_state(self) -> State:
         """See ClipEstimator."""
@@ -248,8 +253,11 @@ class FrameByFrame:
 class WindowByWindow:
     """A model for video, over windows of 32 frames; exact: as the official code aligns them."""
 
-    def __init__(self, row: ModelRow, weights: WeightsFile, backend: VideoBackend, exact: bool) -> None:
+    def __init__(
+        self, row: ModelRow, weights: WeightsFile, backend: VideoBackend, exact: bool, panorama: bool = False
+    ) -> None:
         self.row, self.weights, self._backend, self.exact = row, weights, backend, exact
+        self._panorama = panorama
         self._shot: Optional[Windows] = None
         self._size = (0, 0)
         # What a shot can be made again from: its state behind the last window, and the images that came since.
@@ -264,18 +272,19 @@ class WindowByWindow:
     def plan(self, size: tuple[int, int]) -> InputPlan:
         """See ClipEstimator."""
         check_picture(size, free_memory())
-        plan = plan_clip_input(*size, self.row.input_size)
+        plan = self._input(size)
         self._backend.check(plan)
+        self._size = size
         return plan
 
     def map_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """See ClipEstimator. The official code aligns maps of the frames' own size."""
-        return size if self.exact else self.plan(size).input_size
+        return size if self.exact else self.plan(size).map_size
 
     def prepare(self, rgb: np.ndarray) -> tuple[tuple[int, int], np.ndarray]:
         """See ClipEstimator."""
         size = rgb.shape[1], rgb.shape[0]
-        return size, to_network_input(rgb, plan_clip_input(*size, self.row.input_size))
+        return size, to_network_input(rgb, self._input(size))
 
     def run(self, prepared: tuple[tuple[int, int], np.ndarray], cut: bool) -> Step:
         """See ClipEstimator. Answers come by windows, and at the end of a shot."""
@@ -299,8 +308,11 @@ class WindowByWindow:
 
     def settle(self, answer: np.ndarray) -> np.ndarray:
         """See ClipEstimator."""
-        height, width = answer.shape
-        return network_values(answer, InputPlan((width, height), (width, height)), self.row)
+        if self.exact:  # of the frames' own size by now
+            size = answer.shape[1], answer.shape[0]
+            return network_values(answer, InputPlan(size, size), self.row)
+        plan = self._input(self._size)
+        return unwrap(network_values(answer, plan, self.row), plan, plan.map_size[0])
 
     def settled_state(self) -> State:
         """See ClipEstimator."""
@@ -321,6 +333,9 @@ class WindowByWindow:
     def close(self) -> None:
         """See ClipEstimator."""
         self._backend.close()
+
+    def _input(self, size: tuple[int, int]) -> InputPlan:
+        return plan_clip_input(*size, self.row.input_size, self._panorama)
 
     def _begin(self) -> Windows:
         """Begin a shot."""
@@ -348,6 +363,7 @@ def origin_of_clip(estimator: ClipEstimator, plan: InputPlan, source: str) -> Or
         engine=estimator.engine,
         input_size=plan.input_size,
         source=source,
+        panorama=plan.wrapped > 0,
     )
 
 

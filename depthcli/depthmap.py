@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 
+# Full panoramas are 2:1, but for a few rows or columns that a program cut off.
+_PANORAMA_SLACK = 0.1
+
 
 class DepthKind(str, enum.Enum):
     """What the numbers of a depth map mean.
@@ -54,6 +57,7 @@ class Origin:
     model: the zoo row's name ("vits"); model_title: its full name; sha256: of the weights file, empty where unknown.
     licence: of the weights. engine: engine, version, device and precision. input_size: (width, height) the network saw.
     source: name of the picture, never an absolute path. source_sha256: of the picture's file, empty where unknown.
+    panorama: its left and right edges were joined.
     """
 
     model: str = ""
@@ -64,6 +68,14 @@ class Origin:
     input_size: tuple[int, int] = (0, 0)
     source: str = ""
     source_sha256: str = ""
+    panorama: bool = False
+
+    def warnings(self, size: tuple[int, int]) -> tuple[str, ...]:
+        """Return a warning if edges were joined that need not belong together. size: (width, height) of the picture."""
+        ratio = size[0] / size[1]
+        if not self.panorama or abs(ratio - 2) <= _PANORAMA_SLACK:
+            return ()
+        return (f"--panorama joins the left and right edges, but the sides are {ratio:.3g}:1 and not 2:1",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +94,8 @@ class DepthMap:
     range: tuple[float, float] = field(init=False)
 
     def __post_init__(self) -> None:
-        values = np.asarray(self.values, dtype=np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is refused below
+            values = np.asarray(self.values, dtype=np.float32)
         if values.ndim != 2 or not values.size:
             raise ValueError(f"a depth map is (H, W) with at least one pixel, not {values.shape}")
         lo, hi = float(values.min()), float(values.max())  # NaN where there is one
@@ -129,6 +142,7 @@ def describe(depth: DepthMap) -> dict[str, Any]:
         "model_size": list(origin.input_size),
         "source": origin.source,
         "source_sha256": origin.source_sha256,
+        "panorama": origin.panorama,
     }
 
 
@@ -148,5 +162,6 @@ def from_description(values: np.ndarray, facts: Mapping[str, Any]) -> DepthMap:
             input_size=(int(width), int(height)),
             source=facts.get("source", ""),
             source_sha256=facts.get("source_sha256", ""),
+            panorama=bool(facts.get("panorama")),
         ),
     )

@@ -156,7 +156,8 @@ class DepthEstimator:
 
     model: a zoo row's name, the path of a checkpoint, or "auto". input_size: length of the network input's shorter side
     in pixels; None takes the model's own. device, backend, precision, calibration, artifacts, shape_policy,
-    allow_standin: as in EngineChoice. talk: takes one line at a time about downloads and fallbacks.
+    allow_standin: as in EngineChoice. panorama: the pictures go on from the right edge to the left one, and so does
+    their depth. talk: takes one line at a time about downloads and fallbacks.
     """
 
     def __init__(
@@ -171,6 +172,7 @@ class DepthEstimator:
         artifacts: Optional[Path] = None,
         shape_policy: str = "strict",
         allow_standin: bool = False,
+        panorama: bool = False,
         talk: Talk = lambda line: None,
     ) -> None:
         choice = model if isinstance(model, ModelChoice) else ModelChoice(model=None if model == "auto" else model)
@@ -183,6 +185,7 @@ class DepthEstimator:
         self.row, self.weights = resolve_compiled(choice, engine) if compiled else resolve_model(choice, talk)
         if input_size is not None:
             self.row = replace(self.row, input_size=input_size)
+        self._panorama = panorama
         self._running = threading.Lock()
         self._proven = False  # whether an answer had any depth in it
         self._backend: Backend = open_backend(self.row, self.weights, engine, choice.trust, talk)
@@ -223,7 +226,7 @@ class DepthEstimator:
         """Return the input plan of a picture. Raises PictureError where it cannot fit into the memory."""
         height, width = picture.rgb.shape[:2]
         check_picture((width, height), free_memory())
-        plan = self._backend.fit(plan_input(width, height, self.row.input_size))
+        plan = self._backend.fit(plan_input(width, height, self.row.input_size, self._panorama))
         self._backend.check(plan, 1)
         return plan
 
@@ -238,7 +241,8 @@ class DepthEstimator:
     def prepare(self, picture: Picture) -> Prepared:
         """Return the picture with the network's input made of it. Raises as `plan` does."""
         plan = self.plan(picture)
-        wanted = plan_input(*plan.picture_size, self.row.input_size)
+        wanted = plan_input(*plan.picture_size, self.row.input_size, self._panorama)
+        picture = replace(picture, notes=(*picture.notes, *plan.notes))
         if plan != wanted:
             sizes = f"{by_height(plan.input_size)} instead of {by_height(wanted.input_size)}"
             note = f"network input {sizes}, stretched by {100 * stretch_of(plan):.1f} %"
@@ -310,15 +314,20 @@ class DepthEstimator:
             engine=self.engine,
             input_size=plan.input_size,
             source=Path(picture.name).name,
+            panorama=plan.wrapped > 0,
         )
 
 
 def open_estimator(
-    model: ModelChoice, engine: EngineChoice, input_size: Optional[int] = None, talk: Talk = lambda line: None
+    model: ModelChoice,
+    engine: EngineChoice,
+    input_size: Optional[int] = None,
+    talk: Talk = lambda line: None,
+    panorama: bool = False,
 ) -> DepthEstimator:
     """Return the estimator for what was said about the model and the engine. Errors as DepthEstimator."""
     said = {field.name: getattr(engine, field.name) for field in fields(engine)}
-    return DepthEstimator(model, input_size=input_size, talk=talk, **said)
+    return DepthEstimator(model, input_size=input_size, panorama=panorama, talk=talk, **said)
 
 
 def open_picture(picture: AnyPicture) -> Picture:

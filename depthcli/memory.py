@@ -151,7 +151,7 @@ def check_clip_memory(
         return
     width, height = plan.input_size
     smaller = range(min(plan.input_size) - PATCH, PATCH - 1, -PATCH)
-    plans = ((size, plan_clip_input(*plan.picture_size, size)) for size in smaller)
+    plans = ((size, plan_clip_input(*plan.picture_size, size, plan.wrapped > 0)) for size in smaller)
     fits = (size for size, other in plans if predict_clip_bytes(config, other, *form) <= free)
     size = next(fits, None)
     hint = f"--input-size {size} would fit" if size else "use a machine with more memory"
@@ -164,7 +164,7 @@ def check_clip_memory(
 
 def _largest_fit(config: AnyConfig, plan: InputPlan, free: int, plain_attention: bool) -> int | None:
     for size in range(min(plan.input_size) - PATCH, PATCH - 1, -PATCH):
-        if predict_bytes(config, plan_input(*plan.picture_size, size), 1, plain_attention) <= free:
+        if predict_bytes(config, plan_input(*plan.picture_size, size, plan.wrapped > 0), 1, plain_attention) <= free:
             return size
     return None
 

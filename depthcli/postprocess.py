@@ -17,7 +17,8 @@ def to_depth_map(output: np.ndarray, plan: InputPlan, row: ModelRow, origin: Ori
 
     Raises EngineError as `network_values` does.
     """
-    values = resize_bilinear(network_values(output, plan, row), plan.picture_size)
+    values = unwrap(network_values(output, plan, row), plan, plan.picture_size[0])
+    values = resize_bilinear(values, plan.picture_size)
     values.flags.writeable = False  # ours alone: a DepthMap need not copy it
     return DepthMap(values, row.kind, origin or Origin(), row.max_depth)
 
@@ -35,6 +36,40 @@ def network_values(output: np.ndarray, plan: InputPlan, row: ModelRow) -> np.nda
     if not np.isfinite(output).all():
         raise EngineError(f"the answer of {row.name} holds NaN or infinity", "use --precision fp32, or other weights")
     return output if row.max_depth is None else output * np.float32(row.max_depth)
+
+
+def unwrap(values: np.ndarray, plan: InputPlan, width: int) -> np.ndarray:
+    """Return (H, width) float32, periodic, for the (H, W) answer to a panorama; without wrapped columns the answer.
+
+    The network answers twice around the seam: as what follows the right edge and as what precedes the left one. From
+    one to the other the result fades over all columns that are there twice.
+    """
+    if not plan.wrapped:
+        return values
+    picture = plan.picture_size[0]
+    x = np.linspace(0, picture - 1, width)  # in the picture; the resize that follows has the edges there as well
+    reach = min(plan.wrapped, picture / 2)
+    out = _columns(values, plan, x)
+    for other, distance in ((picture, x + 0.5), (-picture, picture - 0.5 - x)):  # from the seam, between two columns
+        at = distance < reach
+        share = 0.5 + 0.5 * distance[at] / reach
+        weight = (share * share * (3 - 2 * share)).astype(np.float32)
+        out[:, at] = weight * out[:, at] + (1 - weight) * _columns(values, plan, x[at] + other)
+    return out
+
+
+def _columns(values: np.ndarray, plan: InputPlan, x: np.ndarray) -> np.ndarray:
+    """Return (H, N) values at the columns x of the picture, which may lie in what was wrapped.
+
+    Centres of pixels are aligned, as in the resize of the input: aligned corners would move the two answers around the
+    seam against each other.
+    """
+    step = values.shape[1] / (plan.picture_size[0] + 2 * plan.wrapped)
+    position = np.clip((x + plan.wrapped + 0.5) * step - 0.5, 0, values.shape[1] - 1)
+    first = position.astype(np.intp)
+    second = np.minimum(first + 1, values.shape[1] - 1)
+    weight = (position - first).astype(np.float32)
+    return values[:, first] * (1 - weight) + values[:, second] * weight
 
 
 def resize_bilinear(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:

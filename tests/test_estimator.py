@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,18 @@ from PIL import Image
 import depthcli
 from depthcli import DepthEstimator, DepthKind, ModelChoice
 from depthcli.backends.torch_eager import pick_device
+from depthcli.clip_estimator import ClipChoice, ClipEstimator, FrameByFrame, WindowByWindow, origin_of_clip
 from depthcli.errors import CheckpointError, EngineError, ModelError, PictureError, UsageError
 from depthcli.estimator import open_picture, resolve_model
-from depthcli.weights import CHECKPOINTS
-from tests.conftest import photo
+from depthcli.io.depth_files import read_depth
+from depthcli.jobs.compiling import CompileJob, compile_model
+from depthcli.preprocess import InputPlan
+from depthcli.weights import CHECKPOINTS, WeightsFile
+from depthcli.zoo import find_row
+from tests.conftest import TINY, photo
 from tests.reference import reference_image
+
+WEIGHTS = WeightsFile(Path("fake.safetensors"), "0" * 64, "test")
 
 pytestmark = pytest.mark.usefixtures("tiny_weights")
 
@@ -228,3 +237,185 @@ class TestFlatAnswers:
         with DepthEstimator(ModelChoice(model="tiny", checkpoint=dead), input_size=56, backend=backend) as estimator:
             with pytest.raises(EngineError, match="answers the same"):
                 estimator.estimate(reference_image(40, 50))
+
+
+# --- Strips -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(1, 1000), (900, 2), (32, 1000)])
+def test_a_strip_costs_what_a_picture_of_four_to_one_costs(size: tuple[int, int]) -> None:
+    picture = open_picture(reference_image(*size[::-1]))
+    with tiny() as estimator:
+        prepared = estimator.prepare(picture)
+        assert sorted(prepared.plan.input_size) == [56, 224]
+        (note,) = prepared.picture.notes
+        assert "network input bounded to" in note
+        assert estimator.estimate_batch([picture])[0].size == size
+
+
+def test_the_frames_of_a_strip_are_bounded_too() -> None:
+    with tiny() as estimator:
+        clip = FrameByFrame(estimator, steady=True)
+        for cut in (True, False):
+            (answer,) = clip.run(clip.prepare(reference_image(4, 400)), cut).answers
+            assert clip.settle(answer).shape == clip.map_size((400, 4))[::-1] == (56, 224)
+    windows = WindowByWindow(replace(find_row("vda-vits"), input_size=56), WEIGHTS, Windowed(), exact=False)
+    assert windows.plan((400, 4)).input_size == (112, 28)
+
+
+# --- Panoramas --------------------------------------------------------------------------------------------------------
+
+
+def sphere(height: int = 112) -> np.ndarray:
+    """A picture (height, 2 height, 3) without a seam: a half, and its mirror image."""
+    half = reference_image(height, height)
+    return np.roll(np.concatenate([half, half[:, ::-1]], axis=1), height // 2, axis=1)
+
+
+def seam(values: np.ndarray) -> float:
+    """How far the edges are apart, over how far neighbouring columns are on average: 1 if there is no seam."""
+    return float(np.abs(values[:, 0] - values[:, -1]).mean() / np.abs(np.diff(values, axis=1)).mean())
+
+
+def test_the_edges_of_a_panorama_agree() -> None:
+    picture = sphere(256)
+    packaged = str(Path(depthcli.__file__).parent / "assets/tiny.safetensors")
+    with DepthEstimator(packaged) as plain, DepthEstimator(packaged, panorama=True) as joined:
+        found, before = joined.estimate(picture), plain.estimate(picture)
+    assert found.size == before.size == (512, 256)
+    assert found.origin.panorama and not before.origin.panorama
+    apart = np.abs(found.values[:, 0] - found.values[:, -1])
+    assert apart.mean() < 0.005 * np.ptp(found.values)
+    assert seam(found.values) < 2 < 10 < seam(before.values)
+
+
+@pytest.mark.parametrize("columns", [1, 32, 50, 112, 200])
+def test_a_panorama_that_is_turned_has_its_depth_turned(columns: int) -> None:
+    picture = sphere()
+    with tiny(panorama=True) as estimator, tiny() as plain:
+        turned = np.ascontiguousarray(np.roll(picture, columns, axis=1))
+        error = {}
+        for name, engine in (("joined", estimator), ("plain", plain)):
+            depth = engine.estimate(picture).values
+            found = np.roll(engine.estimate(turned).values, -columns, axis=1)
+            error[name] = float(np.abs(found - depth).mean() / np.ptp(depth))
+    assert error["joined"] < 0.05 and error["joined"] < error["plain"]
+
+
+def test_panoramas_share_a_batch() -> None:
+    pictures = [open_picture(np.roll(sphere(), shift, axis=1)) for shift in (0, 20)]
+    with tiny(panorama=True) as estimator:
+        for picture, depth in zip(pictures, estimator.estimate_batch(pictures)):
+            alone = estimator.estimate(picture).values
+            assert np.abs(depth.values - alone).max() <= 1e-5 * np.abs(alone).max()
+
+
+@pytest.mark.parametrize(("size", "warned"), [((200, 100), False), ((205, 100), False), ((80, 60), True)])
+def test_a_picture_that_is_no_whole_panorama_is_named(size: tuple[int, int], warned: bool) -> None:
+    with tiny(panorama=True) as estimator:
+        origin = estimator.estimate(reference_image(*size[::-1])).origin
+    assert bool(origin.warnings(size)) == warned
+    assert not replace(origin, panorama=False).warnings(size)
+    assert all("2:1" in line for line in origin.warnings(size))
+
+
+def test_a_compiled_network_of_the_wrapped_size_joins_edges_too() -> None:
+    row, weights = resolve_model(ModelChoice(model="tiny"))
+    with tiny(panorama=True, backend="torch") as eager:
+        wanted, plan = eager.estimate(sphere()), eager.plan(open_picture(sphere()))
+    width, height = plan.input_size
+    compile_model(CompileJob("torchscript", row, weights, height, width, 1, Path("nets/wide.pt")))
+    options = {"backend": "torchscript", "artifacts": Path("nets")}
+    with tiny(panorama=True, **options) as estimator:
+        found = estimator.estimate(sphere())
+        assert np.abs(found.values - wanted.values).max() <= 1e-5 * np.abs(wanted.values).max()
+    with tiny(**options) as estimator, pytest.raises(EngineError, match=r"--size 56x112"):
+        estimator.estimate(sphere())
+    with tiny(panorama=True, shape_policy="stretch", **options) as estimator:
+        taller = estimator.estimate(np.repeat(sphere(), 2, axis=1))
+        assert seam(taller.values) < 2
+
+
+class Windowed:
+    """A network for windows whose answer is the brightness and what drifts from left to right."""
+
+    best_batch = 4
+    description = "fake"
+
+    def check(self, plan: InputPlan) -> None:
+        pass
+
+    def encode(self, images: np.ndarray) -> list[np.ndarray]:
+        return list(images.mean(axis=1))
+
+    def decode(self, frames: list[np.ndarray]) -> np.ndarray:
+        return np.stack(frames) + 3 + np.linspace(0, 0.5, frames[0].shape[1], dtype=np.float32)
+
+    def close(self) -> None:
+        pass
+
+
+def clip_maps(estimator: ClipEstimator, frames: list[np.ndarray]) -> list[np.ndarray]:
+    steps = [estimator.run(estimator.prepare(frame), index == 0) for index, frame in enumerate(frames)]
+    return [estimator.settle(answer) for step in (*steps, estimator.finish()) for answer in step.answers]
+
+
+@pytest.mark.parametrize("steady", [False, True])
+def test_the_frames_of_a_panorama_have_no_seam(steady: bool) -> None:
+    frames = [np.ascontiguousarray(np.roll(sphere(), 3 * index, axis=1)) for index in range(6)]
+    with tiny() as plain, tiny(panorama=True) as joined:
+        before = clip_maps(FrameByFrame(plain, steady), frames)
+        clip = FrameByFrame(joined, steady, batch=2)
+        found = clip_maps(clip, frames)
+        assert len(found) == 6 and {values.shape for values in found} == {clip.map_size((224, 112))[::-1]}
+        assert origin_of_clip(clip, clip.plan((224, 112)), "a.mp4").panorama
+    assert max(map(seam, found)) < 2 < min(map(seam, before))
+
+
+def test_the_windows_of_a_panorama_have_no_seam() -> None:
+    row = replace(find_row("vda-vits"), input_size=56)
+    frames = [np.ascontiguousarray(np.roll(sphere(), 3 * index, axis=1)) for index in range(34)]
+    maps = {}
+    for panorama in (False, True):
+        clip = WindowByWindow(row, WEIGHTS, Windowed(), exact=False, panorama=panorama)
+        assert clip.plan((224, 112)).wrapped == (28 if panorama else 0)
+        maps[panorama] = clip_maps(clip, frames)
+        assert len(maps[panorama]) == 34
+        assert {values.shape for values in maps[panorama]} == {clip.map_size((224, 112))[::-1]}
+    assert max(map(seam, maps[True])) < 2 < min(map(seam, maps[False]))
+
+
+def test_exact_clips_are_no_panoramas() -> None:
+    with pytest.raises(UsageError, match="--panorama"):
+        ClipChoice(exact=True, panorama=True)
+
+
+def test_the_commands_join_edges_and_say_so(depth) -> None:
+    Path("in").mkdir()
+    Image.fromarray(sphere()).save("in/a.png")
+    run = ("dir", "in", "-o", "out", "-f", "npz", *TINY)
+    assert depth(*run).code == 0
+    assert "made with other options" in depth(*run, "--panorama").err
+    assert depth(*run, "--panorama", "--if-exists", "overwrite").code == 0
+    assert "panorama=True" in Path("out/manifest.jsonl").read_text().splitlines()[-1]
+    joined = read_depth(Path("out/a_depth.npz"))
+    assert joined.origin.panorama and seam(joined.values) < 2
+    image = depth("image", photo("b.png"), "-o", "-", "-f", "npz", *TINY, "--panorama")
+    assert image.code == 0 and "warning: --panorama joins" in image.err
+
+
+def test_depth_video_joins_the_edges_of_frames(depth) -> None:
+    Path("clip").mkdir()
+    for index in range(3):
+        Image.fromarray(np.roll(sphere(), 3 * index, axis=1)).save(f"clip/{index}.png")
+    run = ("video", "clip", "-o", "out", "-f", "npz", "--steady", "on", *TINY)
+    assert depth(*run, "--panorama").code == 0
+    maps = [read_depth(path) for path in sorted(Path("out/clip_depth_npz").iterdir())]
+    assert len(maps) == 3 and all(item.origin.panorama and seam(item.values) < 2 for item in maps)
+    Path("strip").mkdir()
+    Image.fromarray(reference_image(4, 400)).save("strip/0.png")
+    ran = depth("video", "strip", "-o", "out", "--steady", "on", "--json", *TINY, "--panorama")
+    result = json.loads(ran.lines[-2])
+    assert any("network input bounded to 56x280" in note for note in result["notes"])
+    assert any("--panorama joins" in line for line in result["warnings"])
+    assert "--panorama" in depth("video", "clip", "-o", "x", "--exact", "--panorama").error

@@ -11,7 +11,7 @@ import pytest
 from depthcli import memory
 from depthcli.errors import PictureError
 from depthcli.memory import check_memory, free_memory, predict_bytes
-from depthcli.preprocess import plan_input
+from depthcli.preprocess import InputPlan, plan_input
 from depthcli.zoo import NETWORKS
 from tests.conftest import TINY, ended, photo
 
@@ -19,7 +19,7 @@ VITS = NETWORKS["vits"]
 
 
 def test_plain_attention_grows_with_the_square_of_the_tokens() -> None:
-    small, large = plan_input(2000, 100, 518), plan_input(4000, 100, 518)
+    small, large = (InputPlan((width, 518), (width, 518)) for width in (5180, 10360))
     scores = [predict_bytes(VITS, plan, plain_attention=True) for plan in (small, large)]
     assert 3.8 < scores[1] / scores[0] < 4.01
     fused = [predict_bytes(VITS, plan) for plan in (small, large)]
@@ -40,9 +40,9 @@ def test_a_batch_needs_its_number_of_times_more() -> None:
     assert predict_bytes(VITS, plan, batch=4) == pytest.approx(4 * predict_bytes(VITS, plan), rel=1e-6)
 
 
-def test_a_strip_too_long_is_refused_with_a_size_that_fits() -> None:
+def test_a_strip_too_large_is_refused_with_a_size_that_fits() -> None:
     plan = plan_input(5000, 100, 518)
-    with pytest.raises(PictureError, match=r"25900x518 needs about \d+\.\d GB .*--input-size \d+ would fit") as error:
+    with pytest.raises(PictureError, match=r"2072x518 needs about \d+\.\d GB .*--input-size \d+ would fit") as error:
         check_memory(VITS, plan, 1, free=10**9, plain_attention=True)
     size = int(error.value.hint.split()[1])
     check_memory(VITS, plan_input(5000, 100, size), 1, free=10**9, plain_attention=True)

@@ -84,3 +84,10 @@ def test_only_metric_models_take_a_depth_range() -> None:
         with_max_depth(find_row("metric-indoor-vits"), 0)
     with pytest.raises(UsageError, match="without a range"):
         with_max_depth(find_row("vda-metric-vits"), 35)
+
+
+@pytest.mark.parametrize("name", ["vitx", "vits2", "small", "", "VITS", "x" * 50])
+def test_an_unknown_encoder_is_answered_with_all_there_are(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        select_row(name)
+    assert caught.value.hint == "choose from: vits, vitb, vitl, vitg, tiny"

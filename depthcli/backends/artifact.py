@@ -12,7 +12,7 @@ import math
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Optional, TypeVar
 
@@ -187,10 +187,9 @@ class InputSizes:
         if plan.input_size in self.sizes:
             return plan
         wanted = plan.input_size
-        ratio = plan.picture_size[0] / plan.picture_size[1]
         # A square stands for both orientations, as a picture of it does.
         same = [size for size in self.sizes if _orientation(size) * _orientation(wanted) >= 0]
-        near = [size for size in same if abs(math.log(size[0] / size[1] / ratio)) <= NEAR]
+        near = [size for size in same if abs(math.log(size[0] / size[1] / plan.ratio)) <= NEAR]
         allowed = near or (same if self.policy == "stretch" else [])
         if not allowed:
             there = ", ".join(by_height(size) for size in self.sizes)
@@ -199,7 +198,7 @@ class InputSizes:
                 f"depth compile --target {self.target} --size {by_height(wanted)}"
                 + (", or --shape-policy stretch" if same else ""),
             )
-        return InputPlan(plan.picture_size, min(allowed, key=lambda size: _distance(size, wanted)))
+        return replace(plan, input_size=min(allowed, key=lambda size: _distance(size, wanted)))
 
 
 class CompiledNetworks:
@@ -247,7 +246,7 @@ class CompiledNetworks:
 def stretch_of(plan: InputPlan) -> float:
     """Return by what share a plan changes the ratio of a picture's sides."""
     width, height = plan.input_size
-    return abs(math.log((width / height) / (plan.picture_size[0] / plan.picture_size[1])))
+    return abs(math.log(width / height / plan.ratio))
 
 
 def _orientation(size: tuple[int, int]) -> int:

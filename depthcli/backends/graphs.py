@@ -18,7 +18,7 @@ import numpy as np
 
 from depthcli import graph_cache
 from depthcli.backends.positions import resize_positions
-from depthcli.errors import EngineError, first_line, last_line
+from depthcli.errors import DepthError, EngineError, first_line, last_line
 from depthcli.weights import Talk, WeightsFile
 from depthcli.zoo import PATCH, ModelRow
 
@@ -138,6 +138,8 @@ def runtime_errors(package: str) -> Iterator[None]:
     """Within this context what an engine's package raises becomes an EngineError; its classes have none in common."""
     try:
         yield
+    except DepthError:
+        raise
     except MemoryError as error:
         raise EngineError("the machine ran out of memory", "use a smaller --input-size") from error
     except Exception as error:

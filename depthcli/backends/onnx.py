@@ -99,4 +99,5 @@ def _import_onnxruntime() -> Any:
         raise EngineError(
             f"ONNX Runtime is not installed or does not load here: {error}", 'pip install "depthcli[onnx]"'
         ) from error
+    onnxruntime.set_default_logger_severity(3)  # it looks for devices that it is not asked for, and reports each
     return onnxruntime

@@ -6,6 +6,7 @@ Nothing heavy is imported here: `depth --help` must answer at once.
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
 import contextlib
+import errno
 import gc
 import os
 import shlex
@@ -122,6 +123,11 @@ def _refuse_file(name: str) -> None:
 def _system_error(error: OSError) -> str:
     """Return what the system refused, and for which file."""
     name = error.filename if isinstance(error.filename, (str, os.PathLike)) else ""
+    if error.errno == errno.ENOENT and not name:
+        try:
+            os.getcwd()
+        except OSError:
+            return "the working folder has been removed (change to another one)"
     return f"{os.fspath(name)}: {error.strerror}" if name and error.strerror else first_line(error)
 
 

@@ -53,13 +53,21 @@ def directory(
     Examples: depth dir photos · depth dir photos -o maps -f gray,npz --include "*.jpg"
     """
     from depthcli.cli.report import say
-    from depthcli.jobs.inputs import LeftOut, check_no_address, find_pictures, is_chosen, means_file, plan_tasks
+    from depthcli.jobs.inputs import (
+        LeftOut,
+        check_no_address,
+        check_output,
+        find_pictures,
+        is_chosen,
+        means_file,
+        plan_tasks,
+    )
     from depthcli.jobs.manifest import MANIFEST_NAME, Manifest
 
     if not name:
         raise UsageError("the folder's name is empty", "is a variable of your script unset?")
-    if output == "":
-        raise UsageError("-o is empty", "is a variable of your script unset?")
+    if output is not None:
+        check_output(output)
     check_no_address(name)
     folder = Path(name)
     if not os.path.isdir(folder):
@@ -75,10 +83,12 @@ def directory(
     left = LeftOut()
     every = find_pictures(folder, target, left)
     manifest = Manifest(target / MANIFEST_NAME)
-    # Names are given before the patterns choose, so that a picture keeps its output name whatever the patterns are.
-    pairs = [(folder / relative, relative) for relative in every]
-    tasks = plan_tasks(pairs, target, manifest.rows, options.result_name(outputs.formats))
-    tasks = [task for task in tasks if is_chosen(Path(task.name), include or (), exclude or ())]
+    name_of = options.result_name(outputs.formats)
+    chosen = [relative for relative in every if is_chosen(relative, include or (), exclude or ())]
+    # Without --name all pictures get names, so that each keeps its own whatever the patterns are.
+    pairs = [(folder / relative, relative) for relative in (chosen if name_of else every)]
+    wanted = {relative.as_posix() for relative in chosen}
+    tasks = [task for task in plan_tasks(pairs, target, manifest.rows, name_of) if task.name in wanted]
     if not tasks:
         matching = " that matches" if every and (include or exclude) else ""
         raise UsageError(f"there is no picture in {folder}{matching}", "" if matching else str(left))

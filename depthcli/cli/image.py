@@ -44,10 +44,10 @@ def image(
     Examples: depth image photo.jpg · depth image *.jpg -o out -f gray,npz · depth image - -o - < a.jpg > b.png
     """
     from depthcli.cli.report import say
-    from depthcli.jobs.inputs import LeftOut, expand, is_device, means_file, plan_tasks
+    from depthcli.jobs.inputs import LeftOut, check_output, expand, is_device, means_file, plan_tasks
 
-    if output == "":
-        raise UsageError("-o is empty", "is a variable of your script unset?")
+    if output is not None:
+        check_output(output)
     if output is not None and (output == "-" or is_stdout(output)):
         _to_stream(options, inputs, binary_stdout(), "stdout")
         return

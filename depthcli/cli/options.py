@@ -100,6 +100,14 @@ InputSize = Annotated[
         rich_help_panel=RUN_PANEL,
     ),
 ]
+Panorama = Annotated[
+    bool,
+    typer.Option(
+        "--panorama",
+        help="For whole panoramas (equirectangular, 2:1): join the left and right edges, so that no seam shows.",
+        rich_help_panel=RUN_PANEL,
+    ),
+]
 Device = Annotated[
     str,
     typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=RUN_PANEL),

@@ -86,8 +86,11 @@ class Report:
     def fail(self, error: DepthError) -> None:
         """Take note of an error that ends the job."""
         self.counts[FAILED] += 1
-        self.failures.append(Result("the job", (), FAILED, error=str(error), code=error.exit_code))
+        result = Result("the job", (), FAILED, error=str(error), code=error.exit_code)
+        self.failures.append(result)
         self._stderr(f"error: {error}")
+        if self._json:
+            self._stdout(result.to_json())
 
     def finish(self, interrupted: bool = False) -> None:
         """Say the last word: counts, and the failures once more where they have scrolled away."""

@@ -42,6 +42,7 @@ class RunOptions:
     offline: opt.Offline = False
     trust_checkpoint: opt.TrustCheckpoint = False
     input_size: opt.InputSize = None
+    panorama: opt.Panorama = False
     device: opt.Device = "auto"
     backend: opt.BackendName = "auto"
     precision: opt.Precision = "auto"
@@ -94,6 +95,7 @@ class RunOptions:
             "checkpoint": self.checkpoint and self.checkpoint.name,
             "max-depth": self.max_depth,
             "input-size": self.input_size,
+            "panorama": self.panorama or None,
             "backend": self.backend,
             "precision": self.precision,
             "shape-policy": self.shape_policy if self.shape_policy != "strict" else None,
@@ -135,7 +137,7 @@ class RunOptions:
             self.shape_policy,
             self.allow_standin,
         )
-        return open_estimator(choice, engine, self.input_size, say)
+        return open_estimator(choice, engine, self.input_size, say, self.panorama)
 
 
 def with_run_options(**defaults: object) -> Callable[[Callable[..., None]], Callable[..., None]]:

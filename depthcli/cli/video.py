@@ -3,7 +3,7 @@
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
 import re
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -136,6 +136,7 @@ def video(
     offline: opt.Offline = False,
     trust_checkpoint: opt.TrustCheckpoint = False,
     input_size: opt.InputSize = None,
+    panorama: opt.Panorama = False,
     device: opt.Device = "auto",
     backend: opt.BackendName = "auto",
     precision: opt.Precision = "auto",
@@ -181,7 +182,7 @@ def video(
     engine = EngineChoice(
         backend, device, precision, artifacts=artifacts, shape_policy=shape_policy, allow_standin=allow_standin
     )
-    clip_choice = ClipChoice(steady, exact, input_size, engine, batch)
+    clip_choice = ClipChoice(steady, exact, input_size, engine, batch, panorama)
     selection = Selection(_seconds(start), _seconds(end), _rate(fps), stride, max_frames)
     streams = is_stream(output)
     left_out: list[str] = []
@@ -199,6 +200,7 @@ def video(
         "checkpoint": checkpoint and checkpoint.name,
         "max-depth": max_depth,
         "input-size": input_size,
+        "panorama": panorama or None,
         "backend": backend,
         "precision": precision,
         "shape-policy": shape_policy if shape_policy != "strict" else None,
@@ -223,6 +225,8 @@ def video(
 
     def load() -> "ClipEstimator":
         if not opened:
+            if manifest is not None:
+                manifest.check()
             stop.at_once = True  # a download need not be finished first
             opened.append(open_clip_estimator(choice, clip_choice, report.warn))
             stop.at_once = False
@@ -257,7 +261,11 @@ def video(
                             if manifest is not None and event.status != "skipped":
                                 manifest.add(event)
             except DiskFullError as error:
-                report.add(Result(job.name, tuple(map(str, job.paths)), FAILED, error=str(error), code=error.exit_code))
+                failed = Result(job.name, tuple(map(str, job.paths)), FAILED, error=str(error), code=error.exit_code)
+                report.add(failed)
+                with suppress(OutputError):  # a line may fit where a film does not
+                    if manifest is not None:
+                        manifest.add(failed)
                 break
         report.clear()
         for estimator in opened:

@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngImageFile
 from depthcli.depthmap import DepthKind
 from depthcli.errors import DepthError, PictureError
 from depthcli.io.arrays import check_pixels, open_npz, read_bytes, read_npy
-from depthcli.io.depth_files import read_depth
+from depthcli.io.depth_files import check_claim, read_depth
 
 METRES, DISPARITY = DepthKind.METRIC_DEPTH, DepthKind.RELATIVE_DISPARITY
 # From here to one over it, a number and its inverse are normal float32: the depth and the disparity that are drawn.
@@ -121,7 +121,8 @@ def read_truth(path: Path, format: str, scale: float | None = None, invalid: Seq
     if row.rotated:
         bits = stored.astype(np.uint16)
         stored = (bits >> 3) | (bits << 13)
-    values = stored.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # one kind of NaN would be warned of
+        values = stored.astype(np.float64)
     values[unknown | ~(np.isfinite(values) & (values > 0))] = np.nan
     with np.errstate(over="ignore", under="ignore"):
         values /= scale or row.scale
@@ -186,6 +187,7 @@ def _png(data: bytes, array: str) -> np.ndarray:
         raise ValueError("it is not gray with 8 or 16 bits")
     image = PngImageFile(io.BytesIO(data))
     check_pixels(*image.size)
+    check_claim(image, len(data))
     image.load()  # or numpy 1.22 hides that a file is cut short
     return np.asarray(image).astype(np.uint8 if bits == 8 else np.uint16)
 

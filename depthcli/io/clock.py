@@ -39,7 +39,7 @@ class Clock:
         self._last_pts: Optional[int] = None
         self._last_dts: Optional[int] = None
         self._back_pts = self._back_dts = 0
-        self._first_packet: Optional[int] = None
+        self._first_decoding: Optional[int] = None
         self._durations: dict[Optional[int], int] = {}
         self._length, self._longest = length, 0
         self._sum = self._packets = self._frames = 0
@@ -47,8 +47,8 @@ class Clock:
 
     def packet(self, pts: Optional[int], dts: Optional[int], duration: Optional[int]) -> None:
         """Take note of a packet that goes into the decoder, before its frame is placed. All are in ticks."""
-        if self._first_packet is None:
-            self._first_packet = pts if pts is not None else dts
+        if not self._packets and pts is None:
+            self._first_decoding = dts
         self._durations[pts] = duration or 0
         self._sum += duration or 0
         self._longest = max(self._longest, duration or 0)
@@ -66,7 +66,7 @@ class Clock:
             if stamp is not None and self._last is None:
                 self._zero = stamp
                 # Leaving the decoder takes a few frames, which the sound does not wait for.
-                first = ticks if pts is not None or self._first_packet is None else self._first_packet
+                first = ticks if self._first_decoding is None else self._first_decoding
                 self.origin = Fraction(first or 0) * self._tick
             else:
                 self._zero = self._zero if stamp is None else stamp - time

@@ -38,6 +38,7 @@ _GRAY8_PACKING = (1, zlib.Z_RLE)
 _GRAY16_PACKING = (2, zlib.Z_DEFAULT_STRATEGY)
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"\0\0\0\0IEND\xaeB\x60\x82"
+_MOST_UNPACKED = 1032  # bytes that Deflate makes of one
 _BAND_BYTES = 1 << 19  # of a picture, packed at a time: what stays in the processor's cache
 
 
@@ -50,7 +51,8 @@ def write_arrays(values: np.ndarray, facts: Mapping[str, Any], target: IO[bytes]
     """Write the two arrays of an NPZ: values (H, W) float32, and facts as JSON."""
     whole = io.BytesIO()  # a zip file that meets a full disk in its middle complains once more when it is collected
     np.savez(whole, depth=values, meta=np.array(json.dumps(facts)))
-    target.write(whole.getbuffer())
+    with whole.getbuffer() as content:  # given back also where the disk is full
+        target.write(content)
 
 
 def write_color(depth: DepthMap, target: IO[bytes], colormap: str = colors.DEFAULT_COLORMAP) -> None:
@@ -163,6 +165,7 @@ def _read_png(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
                 f"{path} does not say what its numbers mean", "only files that depthcli wrote can be read back"
             )
         check_pixels(*image.size, most=2 * MAX_PIXELS + SIDE_GAP * image.size[1])  # beside a photo it is twice as wide
+        check_claim(image, path.stat().st_size)
         image.load()  # or numpy 1.22 hides that a file is cut short
         stored = np.asarray(image)
     encoding = facts["encoding"]
@@ -175,6 +178,16 @@ def _read_png(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         t = 1 - t
     lo, hi = encoding["lo"], encoding["hi"]
     return (lo + t * (hi - lo)).astype(np.float32), facts
+
+
+def check_claim(image: PngImageFile, size: int) -> None:
+    """Raise ValueError if a file of `size` bytes cannot hold the pixels that its header claims.
+
+    For pictures of at least 8 bits: a damaged header can ask for gigabytes.
+    """
+    width, height = image.size
+    if width * height * len(image.getbands()) > _MOST_UNPACKED * size:
+        raise ValueError(f"its header claims {width}x{height} pixels, more than its {size} bytes can hold")
 
 
 def _codes(depth: DepthMap, colormap: str | None = None, scale: int = 255, offset: float = 0.5) -> dict[str, Any]:

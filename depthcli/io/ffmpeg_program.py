@@ -153,6 +153,7 @@ _STREAM = re.compile(
 _SIZE = re.compile(r", (\d+)x(\d+)(?=[ ,]|$)")
 _FORMAT = re.compile(r", (\w+)(?:\(([^()]*)\))?$")
 _PURPOSE = re.compile(r" \(([a-z ]+)\)(?=(?: \([a-z ]+\))*$)")
+_STILL = ", 1 fps, 1 tbr, 1 tbn"  # how the still picture in front of an AVIF sequence is listed
 _FPS = re.compile(r", ([\d.]+)(k?) fps")
 _TURN = re.compile(r"\[info\] +display ?matrix: rotation of (-?[\d.]+) degrees", re.IGNORECASE)
 _TAG = re.compile(r"\[info\] {5,9}(\w+) *: (.*)")
@@ -174,6 +175,7 @@ class StreamFacts:
     rate: Optional[Fraction] = None
     turn: float = 0
     purposes: frozenset[str] = frozenset()
+    still: bool = False
     metadata: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -270,6 +272,7 @@ def _stream_facts(found: re.Match[str]) -> StreamFacts:
         facts.width, facts.height = int(size[1]), int(size[2])
         if pixels := _FORMAT.search(what[: size.start()]):
             facts.pixel_format, facts.tags = pixels[1], tuple((pixels[2] or "").split(", "))
+        facts.still = _STILL in what
         if (rate := _FPS.search(what)) and float(rate[1]):
             facts.rate = exact_rate(Fraction(rate[1]) * (1000 if rate[2] else 1))
     return facts
@@ -319,6 +322,7 @@ class ProgramSource:
         self._name, self._path, self._file = name, path, file
         self._read = Damage(missing=missing_bytes(path) if path else 0)
         self._program: Optional[Program] = None
+        self._clock: Optional[Clock] = None
         try:
             if path and is_protected(path):
                 raise protected(name)
@@ -327,15 +331,17 @@ class ProgramSource:
             self._stream, self._choice = self._best_stream()
             check_size(name, self._stream.width, self._stream.height, max_pixels)
             self._colours = self._stream.colours
-            self._first = self._begin()
-            if path and self._first and self._said != self._colours:  # the frames know better than the header
+            first = self._begin()
+            if path and first and self._said != self._colours:  # the frames know better than the header
                 self._colours = self._said
-                self._first = self._begin()
-            if self._first is None:
+                first = self._begin()
+            if first is None:
                 raise self._nothing()
-            stamp = self._first[0]
-            self._clock = Clock(self._rate(stamp), stamp.time_base, "mp4" in self._facts.container)
-            self._first_time = self._place(stamp)
+            stamp = first[0]
+            self._ordered = "mp4" in self._facts.container
+            self._clock = Clock(self._rate(stamp), stamp.time_base, self._ordered)
+            self._first_pts = stamp.pts
+            self._first: Optional[tuple[Fraction, np.ndarray]] = self._place(stamp), first[1]
             self.info = self._describe(stamp)
         except BaseException:
             self.close()
@@ -349,6 +355,7 @@ class ProgramSource:
 
     def shown(self) -> Iterator[Shown]:
         """Yield every frame that can be decoded; then raise ClipError where some could not."""
+        assert self._clock is not None
         yield from until_next(self._pixels(), self._clock.rest)
         self._end()
         self._read.complain(self._name)
@@ -357,15 +364,26 @@ class ProgramSource:
         item, self._first = self._first, None
         while item is not None:
             self._read.decoded += 1
-            time = self._place(item[0]) if self._read.decoded > 1 else self._first_time
-            yield time, partial(self._to_rgb, item[1])
-            item = self._next()
+            yield item[0], partial(self._to_rgb, item[1])
+            following = self._next()
+            item = following and (self._place(following[0]), following[1])
 
     def _place(self, stamp: _Stamp) -> Fraction:
         """Return when a frame is shown."""
-        while self._packets:
-            self._clock.packet(*self._packets.popleft())
+        assert self._clock is not None
+        self._take_packets(stamp.time_base)
         return self._clock.place(stamp.pts)
+
+    def _take_packets(self, tick: Fraction) -> None:
+        """Count the packets that were read since, but for those that an edit list leaves out at the end of an MP4."""
+        while self._packets:
+            pts, dts, duration = self._packets.popleft()
+            begin = self._first_pts * tick if self._first_pts is not None else None
+            length = self._facts.duration if self._ordered else None
+            if pts is None or begin is None or length is None or pts * tick - begin < length:
+                self._meant += 1
+                assert self._clock is not None
+                self._clock.packet(pts, dts, duration)
 
     # --- Opening ------------------------------------------------------------------------------------------------------
 
@@ -382,7 +400,9 @@ class ProgramSource:
         """Return the stream that is the clip, and a note on the choice."""
         streams = {stream.index: stream for stream in self._facts.videos}
         tracks = [
-            VideoTrack(stream.index, stream.width, stream.height, stream.purposes, decodable=stream.codec != "none")
+            VideoTrack(
+                stream.index, stream.width, stream.height, stream.purposes, int(stream.still), stream.codec != "none"
+            )
             for stream in streams.values()
         ]
         index, note = choose_track(self._name, tracks, bool(self._facts.audio))
@@ -401,7 +421,7 @@ class ProgramSource:
         self._stamps: SimpleQueue[Optional[_Stamp]] = SimpleQueue()
         self._errors: deque[str] = deque(maxlen=20)
         self._packets: deque[tuple[Optional[int], Optional[int], int]] = deque()
-        self._refused = self._before_first = self._incomplete = 0
+        self._refused = self._before_first = self._incomplete = self._meant = 0
         self._said = self._colours
         self._size: Optional[tuple[int, int]] = None
         self._program = Program(self._arguments(), stdin=self._path is None, stdout=True)
@@ -469,7 +489,7 @@ class ProgramSource:
             size=stamp.size,
             rate=self._rate(stamp),
             time_base=stamp.time_base,
-            origin=self._clock.origin,
+            origin=self._clock.origin if self._clock else Fraction(0),
             duration=self._facts.duration,
             rotation=degrees,
             pixel_aspect=stamp.aspect or Fraction(1),
@@ -540,6 +560,10 @@ class ProgramSource:
         assert self._program is not None
         self._program.stdout.close()
         code = self._program.wait()
+        if self._clock:
+            self._take_packets(self.info.time_base)
+            if self._ordered:
+                self._read.packets = min(self._read.packets, self._meant)
         self._read.damaged = self._refused - self._before_first
         self._read.incomplete = self._incomplete
         if code and not self._read.reason():

@@ -317,7 +317,9 @@ def _upright(rgb: Image.Image, image: ImageFile.ImageFile) -> Image.Image:
 def _turn(image: ImageFile.ImageFile) -> Image.Transpose | None:
     """Return what makes a picture upright, None where nothing has to be done."""
     try:
-        return _TURNS.get(int(image.getexif().get(0x0112, 1)))
+        # PNG's own getexif decodes the pixels first, gigabytes where a header claims them.
+        exif = Image.Image.getexif(image) if isinstance(image, PngImageFile) else image.getexif()
+        return _TURNS.get(int(exif.get(0x0112, 1)))
     except Exception:  # a broken EXIF block is no reason to refuse the picture
         return None
 

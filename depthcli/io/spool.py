@@ -16,7 +16,6 @@ import contextlib
 import errno
 import json
 import shutil
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -101,8 +100,8 @@ class Spool:
         """
         while self._counts:
             path = self._state(len(self._counts) - 1)
-            with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile), np.load(path) as arrays:
-                return dict(arrays)
+            with contextlib.suppress(OSError, ValueError):
+                return _read_arrays(path)
             self._shard(len(self._counts) - 1).unlink()
             self._counts.pop()
         return None
@@ -156,9 +155,9 @@ class Spool:
         for number in range(len(self._counts)):
             path = self._shard(number)
             try:
-                with np.load(path) as arrays:
-                    times, codes, ends = arrays["times"], arrays["codes"], arrays["ends"]
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+                arrays = _read_arrays(path)
+                times, codes, ends = arrays["times"], arrays["codes"], arrays["ends"]
+            except (OSError, ValueError, KeyError) as error:
                 raise OutputError(f"{path} is damaged", "remove its folder and begin anew") from error
             for (a, b, c, d), code, (low, high) in zip(times.tolist(), codes, ends):
                 yield SpooledFrame(_decoded(code, low, high), Fraction(a, b), Fraction(c, d))
@@ -253,10 +252,23 @@ def _decoded(codes: np.ndarray, low: np.float32, high: np.float32) -> np.ndarray
 def _frames_in(path: Path) -> Optional[int]:
     """Return how many frames a shard holds, None where there is none."""
     try:
-        with np.load(path) as arrays:
-            return len(arrays["times"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return len(_read_arrays(path, "times")["times"])
+    except (OSError, ValueError, KeyError):
         return None
+
+
+def _read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """Return the arrays of a file, or those of these names. Raises ValueError or KeyError if it is damaged, OSError."""
+    try:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in names or file}
+    except (OSError, KeyError):
+        raise
+    except Exception as error:  # what zip and npy readers raise on broken bytes has no common class
+        raise ValueError(f"{path} is damaged") from error
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):  # bytes, where a name in it was damaged
+        raise ValueError(f"{path} is damaged")
+    return arrays
 
 
 def _text_of(path: Path) -> Optional[str]:

@@ -93,11 +93,13 @@ class OutputSpec:
         return tuple(stem.with_name(fitting_name(stem.parent, stem.name, ending)) for ending in endings)
 
     def warnings(self, depth: DepthMap) -> tuple[str, ...]:
-        """Return what the formats cannot hold of a map, one line each."""
+        """Return what is doubtful about a map, and what the formats cannot hold of it, one line each."""
+        doubts = depth.origin.warnings(depth.size)
         clamped = depth_files.clamped_pixels(depth) if "gray" in self.formats else 0
         if not clamped:
-            return ()
+            return doubts
         return (
+            *doubts,
             f"{clamped} pixels are beyond the 65.535 m of a 16-bit PNG in millimetres and were clamped; npz holds all",
         )
 

@@ -272,12 +272,13 @@ class _Work:
         self._info = clip.info
         self._total = job.selection.count(clip.info)
         self._plan = estimator.plan(clip.info.size)
+        self._notes = (*clip.info.notes, *self._plan.notes)
         self._files = ClipFiles.of(job.source)
         self._warnings: list[str] = []
 
     def events(self) -> Events:
         """Make the depth, unless it is in the spool, and write it."""
-        for note in self._info.notes:
+        for note in self._notes:
             self._talk(f"{self._info.name}: {note}")
         job, size = self._job, self._estimator.map_size(self._info.size)
         exact = job.exact or self._estimator.exact
@@ -320,8 +321,8 @@ class _Work:
             milliseconds_since(self._started),
             error=f"{damage}; the depth of what could be read is there" if damage else "",
             code=SOME_FAILED if damage else 0,
-            notes=(*self._info.notes, *notes),
-            warnings=(*self._warnings, *self._clamped(highest)),
+            notes=(*self._notes, *notes),
+            warnings=(*self._warnings, *self._origin().warnings(self._info.size), *self._clamped(highest)),
             model=self._estimator.row.name,
             weights=self._estimator.weights.sha256,
             settings=job.said,

@@ -227,8 +227,15 @@ def plan_outputs(
                 f"{len(clips)} clips do not go into the one file {output}", "name a folder with / at its end"
             )
         check_name(Path(output))
-        return [[(formats[0], Path(output))]]
-    return [[(name, result_path(stem, name)) for name in formats] for stem in _stems(clips, output)]
+        planned = [[(formats[0], Path(output))]]
+    else:
+        planned = [[(name, result_path(stem, name)) for name in formats] for stem in _stems(clips, output)]
+    sources = {os.path.realpath(source) for source, _ in clips if isinstance(source, Path)}
+    for outputs, (source, _) in zip(planned, clips):
+        for _, path in outputs:
+            if os.path.realpath(path) in sources:
+                raise UsageError(f"the result of {source} would replace the clip {path}", "use another -o")
+    return planned
 
 
 def _stems(clips: Sequence[tuple[Source, Path]], output: Optional[str]) -> list[Path]:

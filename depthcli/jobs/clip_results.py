@@ -27,6 +27,9 @@ Source = Union[Path, str]
 SAME, GROWN, CHANGED, GONE, OTHER = "same", "grown", "changed", "gone", "other"
 # A digest covers this many pieces of a file, evenly from its first byte to its last; smaller files as a whole.
 _PIECES, _PIECE_BYTES = 16, 1 << 14
+# And these, which may not be packed: other pixels change a few of their bytes, and not all that come behind.
+_UNPACKED = frozenset(".bmp .exr .pbm .pgm .pnm .ppm .tif .tiff .y4m".split())
+_BLOCK_BYTES = 1 << 20
 _SPOOL = ".depthcli-spool"
 
 
@@ -97,7 +100,7 @@ class ClipFiles:
         for path, size in zip(self.paths, self.sizes):
             digest.update(repr(("" if self.single else os.fsencode(path.name), size)).encode())
             with path.open("rb") as stream:
-                for start, length in _pieces(size):
+                for start, length in _pieces(size, path.suffix.lower() in _UNPACKED):
                     stream.seek(start)
                     digest.update(stream.read(length))
         return digest.hexdigest()[:32]
@@ -113,10 +116,10 @@ def _frames_of(path: Path) -> list[Path]:
     return frames or []
 
 
-def _pieces(size: int) -> list[tuple[int, int]]:
+def _pieces(size: int, whole: bool = False) -> list[tuple[int, int]]:
     """Return (start, length) of what a digest covers of a file."""
-    if size <= _PIECES * _PIECE_BYTES:
-        return [(0, size)]
+    if whole or size <= _PIECES * _PIECE_BYTES:
+        return [(start, min(_BLOCK_BYTES, size - start)) for start in range(0, size, _BLOCK_BYTES)]
     return [(number * (size - _PIECE_BYTES) // (_PIECES - 1), _PIECE_BYTES) for number in range(_PIECES)]
 
 

@@ -176,8 +176,9 @@ def compile_model(job: CompileJob) -> Compiled:
                     f"{target.engine} answers otherwise than torch: the difference is {difference:.1e} of the maximum",
                     "please report this, with the versions of both",
                 )
-            facts["file_sha256"] = digest(draft)
             paths = [job.output.with_suffix(suffix) for suffix in target.suffixes]
+            facts["file_sha256"] = digest(draft)
+            facts["files_sha256"] = {path.name: digest(draft.with_suffix(path.suffix)) for path in paths}
             for path in paths[::-1]:  # the main file last: where it is, the others are
                 keep_file(draft.with_suffix(path.suffix), path)
     except OSError as error:

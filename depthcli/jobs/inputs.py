@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import glob
 import os
 import re
@@ -182,6 +183,19 @@ def command_for(name: str) -> str:
     if path.suffix.lower() in SUFFIXES:
         return "video"
     return "image" if os.path.exists(path) or path.suffix.lower() in PICTURE_SUFFIXES or glob.has_magic(name) else ""
+
+
+def check_output(output: str) -> None:
+    """Raise UsageError for an -o that no file or folder can have: before the work, not after."""
+    if not output:
+        raise UsageError("-o is empty", "is a variable of your script unset?")
+    try:
+        os.lstat(output)
+    except ValueError as error:  # a null byte
+        raise UsageError(f"-o {printable(output)} is not a file name", "use another -o") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UsageError(f"-o {output} is too long for a file name", "use a shorter one") from error
 
 
 def means_file(output: str) -> bool:

@@ -53,6 +53,8 @@ def test_a_file_gives_what_the_tool_gives_and_says_what_it_is(depth, target, tin
     assert facts["weights_sha256"] == digest(tiny_file)
     inside = b"".join(path.read_bytes() for path in main.parent.iterdir() if path.suffix in (".onnx", ".xml", ".pt"))
     assert facts["weights_sha256"].encode() in inside
+    files = {Path(line).name: digest(Path(line)) for line in ran.lines[:-1]}
+    assert facts["files_sha256"] == files and facts["file_sha256"] == files[main.name]
 
 
 @pytest.mark.skipif("onnx" not in TARGETS, reason="ONNX Runtime is not installed")

@@ -86,6 +86,7 @@ class TestFiles:
         photo("images/IMG_1.png")
         ran = depth(*command)
         assert ran.code == 2 and "would both be written to depths/IMG_1.png (use {name} in --name)" in ran.error
+        assert depth(*command, "--exclude", "*.png").code == 0
 
     def test_a_template_never_replaces_the_pictures(self, depth):
         photo("in/a.png")

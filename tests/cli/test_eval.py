@@ -68,7 +68,7 @@ def test_whatever_a_library_raises_for_one_picture_fails_that_one_by_name(depth,
     monkeypatch.setattr(evaluate, "read_picture", read)
     predicted(3 * TRUTH - 0.2, "a", "b", "c")
     ran = depth("eval", room("abc"), "--predictions", "out", "--json", "-")
-    assert ran.code == 3 and "b.png" in ran.err and "unexpected IndexError: odd bytes" in ran.err
+    assert ran.code == 3 and "error: entry 2 (b): unexpected IndexError: odd bytes" in ran.err
     assert [bool(picture["error"]) for picture in json.loads(ran.out)["pictures"]] == [False, True, False]
 
 

@@ -100,6 +100,8 @@ class TestWhereResultsGo:
             (("-o", "x.png", "--name", "{stem}"), "--name and -o x.png name one file twice"),
             (("-o", "-", "--name", "{stem}"), "stdout has its name already"),
             (("--name", "{stem}", "-f", "gray,color"), "gives gray and color one name"),
+            (("-o", "x" * 300), "is too long for a file name (use a shorter one)"),
+            (("-o", "x" * 300 + ".png"), "is too long for a file name (use a shorter one)"),
             (("--name", "{picture}"), "fields are {stem}, {name}, {parent}, {format}"),
             (("https://example.org/c.jpg",), "is an address, not a file (download it first: curl -fLo c.jpg"),
             (("-o", "a.jpg/"), "a.jpg/ is a file, not a folder"),

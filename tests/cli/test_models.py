@@ -44,7 +44,8 @@ def test_verify_says_what_a_file_holds(depth, tiny_weights):
         assert ran.code == 0 and "verified, sha256" in ran.out and ran.lines[0].startswith("tiny: ")
 
 
-def test_verify_goes_on_after_a_model_that_cannot_be_verified(depth):
+def test_verify_goes_on_after_a_model_that_cannot_be_verified(depth, tiny_weights):
+    tiny_weights.unlink()
     ran = depth("models", "verify", "vits", "tiny")
     assert ran.code == 4 and ran.error.startswith("error: vits is not on this machine")
     assert len(ran.lines) == 1 and ran.lines[0].startswith("tiny: ")

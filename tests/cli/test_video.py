@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from depthcli.errors import DiskFullError
 from tests.conftest import TINY, ended, environment, files, photo, tree
 from tests.io.clips import SIZE, make_clip, scene
 
@@ -306,6 +307,34 @@ def test_whatever_one_clip_of_a_folder_raises_the_others_are_done(depth, monkeyp
     ]  # fmt: skip
     assert "in/b.mp4" in rows[1]["error"] and type(error).__name__ in rows[1]["error"]
     monkeypatch.undo()
+
+
+def test_a_full_disk_ends_the_job_with_a_row_for_its_clip(depth, monkeypatch):
+    from depthcli.jobs import clip as module
+
+    Path("in").mkdir()
+    for name in ("a", "b", "c"):
+        make_clip(Path(f"in/{name}.mp4"), frames=2)
+
+    def check_disk(folder, need):
+        if "b" in folder.name.split("."):
+            raise DiskFullError("making the depth takes about 3 GB", "free some")
+        return 1
+
+    monkeypatch.setattr(module, "check_disk", check_disk)
+    ran = depth("video", "in", "-o", "out", *QUICK)
+    assert ran.code == 3 and "1 done, 1 failed, 1 not reached" in ran.err
+    rows = [json.loads(line) for line in Path("out/manifest.jsonl").read_text().splitlines()]
+    assert [(row["input"], row["status"]) for row in rows] == [("in/a.mp4", "done"), ("in/b.mp4", "failed")]
+
+
+def test_a_manifest_that_cannot_be_written_ends_it_before_the_work(depth):
+    Path("in").mkdir()
+    Path("out/manifest.jsonl").mkdir(parents=True)
+    for name in ("a", "b"):
+        make_clip(Path(f"in/{name}.mp4"), frames=2)
+    ran = depth("video", "in", "-o", "out", *QUICK)
+    assert ran.code == 1 and "manifest.jsonl" in ran.err and not list(Path("out").glob("*.mp4"))
 
 
 def test_an_output_that_is_a_pipe_or_a_device_gets_the_stream(start):

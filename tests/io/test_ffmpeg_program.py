@@ -36,17 +36,24 @@ from tests.io.test_video import (  # noqa: F401
     read,
     test_12_bits_and_hevc,
     test_a_clip_that_changes_its_size_ends_there,
+    test_a_cover_is_never_the_clip,
     test_a_frame_is_rgb_bytes_that_nobody_can_change,
     test_a_list_of_files_is_not_followed,
+    test_a_protected_clip_is_said_to_be_protected,
+    test_a_song_with_a_cover_holds_no_video,
     test_a_truncated_mp4_without_its_table_cannot_be_opened,
     test_a_variable_rate_keeps_its_times,
     test_after_a_skip_the_frames_are_the_same_bytes,
+    test_an_animated_picture_is_a_clip,
     test_any_file_name_will_do,
+    test_avi_begins_with_its_sound,
     test_bytes_turned_over_give_frames_or_one_line,
     test_damage_behind_the_wanted_frames_does_not_matter,
     test_damage_in_the_middle_costs_those_frames_and_is_named_in_the_end,
     test_every_frame_comes_once_in_order_at_the_exact_rate,
     test_every_matrix_and_range_gives_its_colours,
+    test_extreme_shapes,
+    test_frames_out_of_order_keep_even_times,
     test_frames_that_a_decoder_passes_over_without_a_word_are_missed,
     test_hdr_is_tone_mapped_and_that_is_said,
     test_libav_is_quiet_about_damage,
@@ -56,8 +63,10 @@ from tests.io.test_video import (  # noqa: F401
     test_of_a_truncated_clip_comes_what_is_there_and_then_its_name,
     test_of_several_streams_the_best_is_taken_and_that_is_said,
     test_sound_is_seen,
+    test_the_default_stream_comes_before_a_larger_one,
     test_the_file_is_closed,
     test_times_begin_with_the_first_frame_that_is_shown,
+    test_what_an_edit_list_leaves_out_is_neither_shown_nor_missed,
     test_what_cannot_be_opened_says_why,
     test_what_names_no_matrix_is_bt601_when_small_and_bt709_when_hd,
     test_y4m_says_its_size_and_rate_itself,
@@ -520,19 +529,15 @@ def test_a_selection_is_the_same_with_both(tmp_path: Path, monkeypatch: pytest.M
     assert [(frame.time, number(frame.rgb)) for frame in ours] == [(f.time, number(f.rgb)) for f in theirs]
 
 
-def test_streams_of_a_group_are_seen() -> None:
-    """As FFmpeg 8 and later list the tracks that refer to each other, such as a time code to its video."""
+def test_what_a_stream_is_for_is_read() -> None:
     said = [
         "[info] Input #0, mov,mp4,m4a,3gp,3g2,mj2, from 'a.mov':",
-        "[info]   Stream group #0:0[0x6]: Track Reference:",
-        "[info]     Stream #0:0[0x1]: Video: h264 (High), yuv420p(progressive), 160x120, 50 kb/s, 24 fps (default)",
-        "[info]     Stream #0:2[0x3](eng): Data: none (tmcd / 0x64636D74), 0 kb/s",
-        "[info]   Stream #0:0[0x1]: Video: h264 (High), yuv420p(progressive), 160x120, 50 kb/s, 24 fps (default)",
+        "[info]   Stream #0:0[0x1](und): Video: h264 (High), yuv420p(progressive), 160x120 (default) (original)",
         "[info]   Stream #0:1[0x2]: Video: mjpeg (Baseline), yuvj420p(pc), 480x360, 90k tbn (attached pic)",
+        "[info]   Stream #0:2[0x3]: Video: none (drmi / 0x696D7264), 64x48, 24 fps",
     ]
     facts = ffmpeg_program._file_facts(iter(said))
     assert facts
-    assert [(stream.index, set(stream.purposes)) for stream in facts.videos] == [
-        (0, {"default"}),
-        (1, {"attached_pic"}),
-    ]
+    purposes = [sorted(stream.purposes) for stream in facts.videos]
+    assert purposes == [["default", "original"], ["attached_pic"], []]
+    assert facts.videos[2].codec == "none"

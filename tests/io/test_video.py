@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import struct
 import subprocess
 import sys
 import weakref
@@ -173,6 +174,25 @@ def test_a_frame_lasts_until_the_next_one(tmp_path: Path, name: str, between: st
     assert frames[-1].duration > 0
     if end > TIMES[-1]:  # some encoders give durations in the order of decoding
         assert float(frames[-1].time + frames[-1].duration) == pytest.approx(float(end), abs=0.001)
+
+
+@pytest.mark.parametrize("between", ["0", "2"])
+def test_what_an_edit_list_leaves_out_is_neither_shown_nor_missed(tmp_path: Path, between: str) -> None:
+    path = make_clip(
+        tmp_path / "a.mp4", 24, options={"bf": between, "g": "6"}, pixel_format="yuv420p", rate=Fraction(25)
+    )
+    whole = read(path)[1]
+    data = bytearray(path.read_bytes())
+    scale = int.from_bytes(data[(at := data.index(b"mvhd")) + 16 : at + 20], "big")
+    unit = int.from_bytes(data[(at := data.index(b"mdhd")) + 16 : at + 20], "big")
+    at = data.index(b"elst") + 12  # seconds in the movie's unit, then where they begin in the track's
+    begin = int.from_bytes(data[at + 4 : at + 8], "big") + 7 * unit // 25
+    data[at : at + 8] = struct.pack(">2I", 10 * scale // 25, begin)
+    path.write_bytes(bytes(data))
+    _, frames = read(path)
+    assert all(np.array_equal(frame.rgb, meant.rgb) for frame, meant in zip(frames, whole[7:17]))
+    assert [frame.time for frame in frames] == [Fraction(index, 25) for index in range(10)]
+    assert float(frames[-1].duration) == pytest.approx(1 / 25, abs=0.001)
 
 
 def test_durations_in_the_order_of_decoding_end_where_their_sum_does() -> None:

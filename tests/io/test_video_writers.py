@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from depthcli.depthmap import DepthKind, DepthMap, Origin, describe
-from depthcli.errors import OutputError, UsageError
+from depthcli.errors import ClipError, OutputError, UsageError
 from depthcli.io.clip import Selection
 from depthcli.io.depth_files import SCHEMA, read_depth
 from depthcli.io.exr import read_exr, write_exr
@@ -492,7 +492,7 @@ def test_a_folder_of_npz_is_read_back_like_any(tmp_path: Path) -> None:
     assert (back.kind, back.origin) == (depth.kind, depth.origin)
 
 
-def test_a_folder_of_png_is_read_back_like_any(tmp_path: Path) -> None:
+def test_a_sequence_of_png_is_depth_and_no_clip(tmp_path: Path) -> None:
     depth = depth_map()
     lo, hi = depth.range
     encoding = {"code": "nearness", "scale": 65535, "offset": 0.0, "lo": lo, "hi": hi, "colormap": None}
@@ -504,6 +504,8 @@ def test_a_folder_of_png_is_read_back_like_any(tmp_path: Path) -> None:
     assert np.abs(back.values - depth.values).max() <= (hi - lo) / 65535
     with Image.open(tmp_path / "out" / "frame_000000.png") as picture:
         assert np.array_equal(np.asarray(picture), codes)
+    with pytest.raises(ClipError, match="holds no picture"):
+        open_clip(tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", FOLDERS)

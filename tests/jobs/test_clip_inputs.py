@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from depthcli.errors import UsageError
 from depthcli.io.depth_files import SCHEMA, TEXT_KEY, write_png
@@ -17,7 +18,7 @@ from depthcli.io.ffmpeg_program import find_program
 from depthcli.io.video import frames_of_folder
 from depthcli.io.video_writers import VIDEO_FORMATS, Timing, video_writer
 from depthcli.jobs.clip_inputs import find_clips, is_our_result, is_stdout, is_stream, plan_outputs
-from depthcli.jobs.clip_results import GONE, ClipFiles
+from depthcli.jobs.clip_results import CHANGED, GONE, ClipFiles
 from tests.conftest import photo
 from tests.io.clips import SIZE, make_clip
 
@@ -148,6 +149,22 @@ def test_maps_among_frames_are_no_frames(tmp_path):
     assert ClipFiles.of(Path("shot")).identity == before
     photo("shot/3.png")
     assert ClipFiles.of(Path("shot")).identity != before
+
+
+@pytest.mark.parametrize("suffix", [".ppm", ".bmp", ".tif", ".png"])
+def test_a_frame_in_which_a_pixel_has_changed_is_another(tmp_path, suffix):
+    Path("shot").mkdir()
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 256, (700, 900, 3), np.uint8)
+    Image.fromarray(rgb).save(f"shot/0{suffix}")
+    before = ClipFiles.of(Path("shot"))
+    content = before.identity["content"]
+    for row, column in ((0, 0), (333, 444), (699, 899)):
+        changed = rgb.copy()
+        changed[row, column] ^= 1
+        Image.fromarray(changed).save(f"shot/0{suffix}")
+        os.utime(f"shot/0{suffix}", ns=(row + 1, row + 1))
+        assert ClipFiles.of(Path("shot")).identity["content"] != content and before.compare() == CHANGED
 
 
 def test_a_folder_with_nothing_but_results_says_so(tmp_path):
@@ -322,6 +339,14 @@ def test_pipes_and_devices_are_written_to_as_they_are(tmp_path):
     assert [name for name in ("-", "/dev/stdout", "/dev/fd/1", "/dev/null", "pipe") if is_stdout(name)] == [
         "-", "/dev/stdout", "/dev/fd/1"
     ]  # fmt: skip
+
+
+def test_a_result_never_replaces_a_clip_of_the_same_run(tmp_path):
+    clip("a.mp4")
+    clip("a_depth.mp4")  # of somebody else
+    for output in (None, "."):
+        with pytest.raises(UsageError, match=r"the result of a\.mp4 would replace the clip a_depth\.mp4"):
+            plan_outputs(find_clips(["a.mp4", "a_depth.mp4"]), ["mp4"], output)
 
 
 def test_clips_of_one_name_are_told_apart_by_suffix_and_folder(tmp_path):
