@@ -10,7 +10,7 @@ import enum
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 
@@ -84,13 +84,15 @@ class DepthMap:
 
     values: (H, W) float32, finite, at the size of the upright picture; meaning, unit and direction are in `kind`.
     max_depth: for metric models, the largest depth in metres that the network can give; None otherwise.
-    range: (smallest, largest) value.
+    valid: (H, W) bool, False where the numbers mean nothing, as at transparent pixels; None where all mean something.
+    range: (smallest, largest) of the valid values; of all, where none is valid.
     """
 
     values: np.ndarray
     kind: DepthKind
     origin: Origin = field(default_factory=Origin)
     max_depth: float | None = None
+    valid: Optional[np.ndarray] = None
     range: tuple[float, float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,12 +101,22 @@ class DepthMap:
         if values.ndim != 2 or not values.size:
             raise ValueError(f"a depth map is (H, W) with at least one pixel, not {values.shape}")
         lo, hi = float(values.min()), float(values.max())  # NaN where there is one
+        valid = None if self.valid is None else np.array(self.valid, dtype=bool)
+        if valid is not None and valid.shape != values.shape:
+            raise ValueError(f"the valid mask is {valid.shape}, the map {values.shape}")
         if not (math.isfinite(lo) and math.isfinite(hi)):
             raise ValueError("a depth map holds no NaN and no infinity")
         given = self.values
         if isinstance(given, np.ndarray) and given.flags.writeable and np.may_share_memory(values, given):
             values = values.copy()  # the caller may go on writing into its own
         values.flags.writeable = False
+        if valid is not None and valid.all():
+            valid = None
+        elif valid is not None:
+            valid.flags.writeable = False
+            seen = values[valid]
+            lo, hi = (float(seen.min()), float(seen.max())) if seen.size else (lo, hi)
+        object.__setattr__(self, "valid", valid)
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "kind", DepthKind(self.kind))
         object.__setattr__(self, "range", (lo, hi))
@@ -134,6 +146,7 @@ def describe(depth: DepthMap) -> dict[str, Any]:
         "max": hi,
         "max_depth": depth.max_depth,
         "size": list(depth.size),
+        **({} if depth.valid is None else {"invalid_pixels": int(depth.valid.size - depth.valid.sum())}),
         "model": origin.model,
         "model_title": origin.model_title,
         "weights_sha256": origin.sha256,
@@ -146,13 +159,14 @@ def describe(depth: DepthMap) -> dict[str, Any]:
     }
 
 
-def from_description(values: np.ndarray, facts: Mapping[str, Any]) -> DepthMap:
-    """Return the depth map that `describe` described, with `values` as its numbers."""
+def from_description(values: np.ndarray, facts: Mapping[str, Any], valid: np.ndarray | None = None) -> DepthMap:
+    """Return the depth map that `describe` described, with `values` as its numbers and `valid` as its mask."""
     width, height = facts.get("model_size") or (0, 0)
     return DepthMap(
         values=values,
         kind=DepthKind(facts["kind"]),
         max_depth=facts.get("max_depth"),
+        valid=valid,
         origin=Origin(
             model=facts.get("model", ""),
             model_title=facts.get("model_title", ""),

@@ -292,7 +292,7 @@ class DepthEstimator:
     def finish(self, prepared: Prepared, output: np.ndarray) -> DepthMap:
         """Return the depth map at the picture's size for the network's (H, W) answer."""
         origin = self._origin(prepared.picture, prepared.plan)
-        return to_depth_map(output, prepared.plan, self.row, origin)
+        return to_depth_map(output, prepared.plan, self.row, origin, prepared.picture.valid)
 
     def close(self) -> None:
         """Free the device."""

@@ -12,15 +12,17 @@ from depthcli.zoo import ModelRow
 _BAND_PIXELS = 1 << 17  # of a map, made at a time: half a megabyte, which stays in the processor's cache
 
 
-def to_depth_map(output: np.ndarray, plan: InputPlan, row: ModelRow, origin: Origin | None = None) -> DepthMap:
-    """Return the depth map of one picture from the network's (H, W) output.
+def to_depth_map(
+    output: np.ndarray, plan: InputPlan, row: ModelRow, origin: Origin | None = None, valid: np.ndarray | None = None
+) -> DepthMap:
+    """Return the depth map of one picture from the network's (H, W) output. valid: the mask that goes along.
 
     Raises EngineError as `network_values` does.
     """
     values = unwrap(network_values(output, plan, row), plan, plan.picture_size[0])
     values = resize_bilinear(values, plan.picture_size)
     values.flags.writeable = False  # ours alone: a DepthMap need not copy it
-    return DepthMap(values, row.kind, origin or Origin(), row.max_depth)
+    return DepthMap(values, row.kind, origin or Origin(), row.max_depth, valid)
 
 
 def network_values(output: np.ndarray, plan: InputPlan, row: ModelRow) -> np.ndarray:

@@ -49,3 +49,23 @@ def test_description_survives_json() -> None:
     assert facts["units"] == "m" and facts["near_is"] == "low" and facts["size"] == [3, 2]
     back = from_description(VALUES, facts)
     assert (back.origin, back.kind, back.max_depth) == (depth.origin, depth.kind, depth.max_depth)
+
+
+def test_a_mask_is_a_copy_that_cannot_be_changed_and_bounds_the_range() -> None:
+    valid = np.array([[True, True, True], [True, False, False]])
+    depth = DepthMap(VALUES, DepthKind.METRIC_DEPTH, valid=valid)
+    valid[:] = False
+    assert depth.valid is not None and depth.valid.tolist() == [[True, True, True], [True, False, False]]
+    assert depth.range == (0.0, 3.0)
+    assert describe(depth)["invalid_pixels"] == 2
+    with pytest.raises(ValueError, match="read-only"):
+        depth.valid[0, 0] = False
+    with pytest.raises(ValueError, match="mask"):
+        DepthMap(VALUES, DepthKind.METRIC_DEPTH, valid=np.ones((3, 2), bool))
+
+
+def test_a_mask_that_hides_nothing_is_none() -> None:
+    depth = DepthMap(VALUES, DepthKind.METRIC_DEPTH, valid=np.ones((2, 3), bool))
+    assert depth.valid is None and "invalid_pixels" not in describe(depth)
+    hidden = DepthMap(VALUES, DepthKind.METRIC_DEPTH, valid=np.zeros((2, 3), bool))
+    assert hidden.range == (0.0, 5.0)

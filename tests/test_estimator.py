@@ -395,7 +395,8 @@ def test_the_commands_join_edges_and_say_so(depth) -> None:
     Image.fromarray(sphere()).save("in/a.png")
     run = ("dir", "in", "-o", "out", "-f", "npz", *TINY)
     assert depth(*run).code == 0
-    assert "made with other options" in depth(*run, "--panorama").err
+    refused = depth(*run, "--panorama")
+    assert refused.code == 2 and "was made without --panorama" in refused.error
     assert depth(*run, "--panorama", "--if-exists", "overwrite").code == 0
     assert "panorama=True" in Path("out/manifest.jsonl").read_text().splitlines()[-1]
     joined = read_depth(Path("out/a_depth.npz"))

@@ -26,6 +26,7 @@ from depthcli.cli import video as video_command
 from depthcli.cli.report import say, say_error
 from depthcli.cli.streams import prepare_streams
 from depthcli.errors import INTERRUPTED, DepthError, EngineError, UsageError, first_line
+from depthcli.io.quiet import own_descriptor_2
 from depthcli.version import __version__
 
 
@@ -132,8 +133,6 @@ def _system_error(error: OSError) -> str:
 
 
 def _unexpected(error: Exception) -> str:
-    if isinstance(error, MemoryError):
-        return "not enough memory (use a smaller --input-size or close other programs)"
     place = f"set {DEBUG_VARIABLE}=1 to see where, and please report it"
     return f"unexpected {type(error).__name__}: {first_line(error)} ({place})"
 
@@ -145,6 +144,7 @@ def main() -> None:
     """
     # Looking for cycles among what imports leave behind costs torch's import a sixth of its time, and finds none.
     gc.set_threshold(100_000, *gc.get_threshold()[1:])
+    own_descriptor_2()
     try:
         run()
     except OSError as error:  # where not even the version or a help can be printed

@@ -82,7 +82,7 @@ def image(
 def _to_stream(options: RunOptions, inputs: list[str], stream: BinaryIO, name: str) -> None:
     """Write the result of one picture to stdout, or to a pipe or device, which cannot be replaced by a whole file."""
     from depthcli.cli.report import say
-    from depthcli.estimator import open_picture
+    from depthcli.io.images import read_picture
     from depthcli.io.writers import FORMATS
     from depthcli.jobs.inputs import check_no_address
 
@@ -98,10 +98,10 @@ def _to_stream(options: RunOptions, inputs: list[str], stream: BinaryIO, name: s
     if stream.isatty():
         raise UsageError("a picture would fill the terminal with bytes", "redirect stdout, or give -o FILE")
     check_no_address(inputs[0])
-    picture = open_picture(read_stdin() if inputs[0] == "-" else inputs[0])
+    picture = read_picture(read_stdin() if inputs[0] == "-" else inputs[0], keep_alpha=options.keep_alpha)
     with options.load() as estimator:
         depth = estimator.estimate(picture)
-    for warning in spec.warnings(depth):
+    for warning in (*picture.warnings, *spec.warnings(depth)):
         say(f"warning: {warning}")
     whole = io.BytesIO()
     FORMATS[spec.formats[0]].write(depth, picture.rgb, whole, spec.colormap)

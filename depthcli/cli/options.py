@@ -77,6 +77,15 @@ PredOnly = Annotated[
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]
+KeepAlpha = Annotated[
+    bool,
+    typer.Option(
+        "--keep-alpha",
+        help="Mark transparent pixels as invalid in the results: transparent in colour, 0 in gray, NaN in npz. "
+        "The network sees them black in any case.",
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
 Naming = Annotated[
     Optional[str],
     typer.Option(

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
 from depthcli.errors import INTERRUPTED, SOME_FAILED, DepthError
+from depthcli.io.quiet import terminal
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ def stop_signals(quiet: bool, unit: str = "file") -> Iterator[Stop]:
             raise KeyboardInterrupt
         stop.asked = True
         if not quiet:  # not printed: the signal may have come in the middle of another print
-            os.write(2, f"stopping after the {unit} at hand; once more stops at once\n".encode())
+            os.write(terminal(), f"stopping after the {unit} at hand; once more stops at once\n".encode())
 
     wanted = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, ask) for number in wanted}

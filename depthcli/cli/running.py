@@ -32,6 +32,7 @@ class RunOptions:
     colormap: opt.Colormap = "Spectral_r"
     grayscale: opt.Grayscale = False
     pred_only: opt.PredOnly = False
+    keep_alpha: opt.KeepAlpha = False
     naming: opt.Naming = None
     if_exists: opt.IfExists = "skip"
     encoder: opt.Encoder = "auto"
@@ -99,6 +100,7 @@ class RunOptions:
             "backend": self.backend,
             "precision": self.precision,
             "shape-policy": self.shape_policy if self.shape_policy != "strict" else None,
+            "keep-alpha": "on" if self.keep_alpha else None,
             "colormap": self.colormap if {"color", "side"} & set(formats) else None,
         }
         return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)
@@ -187,7 +189,8 @@ def run(
     from depthcli.cli.report import Report, say, stop_signals
     from depthcli.jobs.folder import FolderJob, run_folder
 
-    job = FolderJob(tasks, outputs, options.if_exists, options.batch, options.settings(outputs.formats), manifest)
+    settings = options.settings(outputs.formats)
+    job = FolderJob(tasks, outputs, options.if_exists, options.batch, settings, manifest, keep_alpha=options.keep_alpha)
     shortened = sum(not path.name.startswith(task.stem.name) for task in tasks for path in job.paths(task))
     if shortened and not options.quiet:
         say(f"{shortened} names too long for the file system are cut, with a digest of the whole name at their end")

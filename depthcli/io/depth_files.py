@@ -2,6 +2,8 @@
 
 Every file carries the same JSON block (PNG text field `depthcli`, NPZ array `meta`): what `describe` says of the map,
 and under `encoding` how the stored codes become the map's own numbers again.
+
+Invalid pixels are NaN in an NPZ, 0 in gray PNGs, where valid ones begin at 1 then, and transparent in colour PNGs.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ _BAND_BYTES = 1 << 19  # of a picture, packed at a time: what stays in the proce
 
 def write_npz(depth: DepthMap, target: IO[bytes]) -> None:
     """Write float32 numbers at the picture's size, uncompressed: `depth` (H, W) and `meta`, a JSON string."""
-    write_arrays(depth.values, facts_of(depth), target)
+    values = depth.values if depth.valid is None else np.where(depth.valid, depth.values, np.float32(np.nan))
+    write_arrays(values, facts_of(depth), target)
 
 
 def write_arrays(values: np.ndarray, facts: Mapping[str, Any], target: IO[bytes]) -> None:
@@ -56,20 +59,27 @@ def write_arrays(values: np.ndarray, facts: Mapping[str, Any], target: IO[bytes]
 
 
 def write_color(depth: DepthMap, target: IO[bytes], colormap: str = colors.DEFAULT_COLORMAP) -> None:
-    """Write an 8-bit RGB PNG."""
-    _write_png(colors.to_color(depth, colormap), target, depth, _codes(depth, colormap))
+    """Write an 8-bit RGB PNG; RGBA where pixels are invalid."""
+    _write_png(_masked_color(depth, colormap), target, depth, _codes(depth, colormap))
 
 
 def write_side(depth: DepthMap, rgb: np.ndarray, target: IO[bytes], colormap: str = colors.DEFAULT_COLORMAP) -> None:
     """Write photo, 50 white pixels and coloured depth side by side as an 8-bit RGB PNG. rgb: (H, W, 3) uint8."""
     gap = np.full((len(rgb), SIDE_GAP, 3), 255, np.uint8)
     encoding = {**_codes(depth, colormap), "left": rgb.shape[1] + SIDE_GAP}
-    _write_png(np.hstack([rgb, gap, colors.to_color(depth, colormap)]), target, depth, encoding)
+    left = np.hstack([rgb, gap])
+    if depth.valid is not None:
+        left = np.dstack([left, np.full(left.shape[:2], 255, np.uint8)])
+    _write_png(np.hstack([left, _masked_color(depth, colormap)]), target, depth, encoding)
 
 
 def write_gray8(depth: DepthMap, target: IO[bytes]) -> None:
     """Write an 8-bit gray PNG, white is near."""
-    _write_png(colors.to_gray8(depth), target, depth, _codes(depth))
+    if depth.valid is None:
+        _write_png(colors.to_gray8(depth), target, depth, _codes(depth))
+    else:
+        codes = 1 + colors.nearness(depth) * np.float32(254)
+        _write_png(_masked(codes, depth.valid, np.uint8), target, depth, _codes(depth, scale=254, offset=-0.5))
 
 
 def write_gray16(depth: DepthMap, target: IO[bytes]) -> None:
@@ -79,9 +89,28 @@ def write_gray16(depth: DepthMap, target: IO[bytes]) -> None:
     """
     if depth.kind is DepthKind.METRIC_DEPTH:
         encoding = {**IN_MILLIMETRES, "clamped_pixels": clamped_pixels(depth)}
-        _write_png(to_millimetres(depth), target, depth, encoding)
+        millimetres = to_millimetres(depth)
+        if depth.valid is not None:
+            millimetres = _masked(np.maximum(millimetres, 1), depth.valid, np.uint16)
+        _write_png(millimetres, target, depth, encoding)
+    elif depth.valid is not None:
+        codes = 1 + np.round(colors.nearness(depth).astype(np.float64) * 65534)
+        _write_png(_masked(codes, depth.valid, np.uint16), target, depth, _codes(depth, scale=65534, offset=-1.0))
     else:
         _write_png(colors.to_gray16(depth), target, depth, _codes(depth, scale=65535, offset=0.0))
+
+
+def _masked(codes: np.ndarray, valid: np.ndarray, kind: type[np.unsignedinteger[Any]]) -> np.ndarray:
+    """Return (H, W) codes of a type, 0 where they are not valid."""
+    return np.where(valid, codes, 0).astype(kind)
+
+
+def _masked_color(depth: DepthMap, colormap: str) -> np.ndarray:
+    """Return (H, W, 3) uint8 RGB, or (H, W, 4) with alpha where pixels are invalid; these are black and transparent."""
+    rgb = colors.to_color(depth, colormap)
+    if depth.valid is None:
+        return rgb
+    return np.where(depth.valid[..., None], np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)]), np.uint8(0))
 
 
 def to_millimetres(depth: DepthMap) -> np.ndarray:
@@ -94,7 +123,8 @@ def clamped_pixels(depth: DepthMap) -> int:
     """Return how many pixels of a metric map are too far for 16-bit millimetres."""
     if depth.kind is not DepthKind.METRIC_DEPTH or np.round(depth.range[1] * MILLIMETRES) <= FARTHEST_MILLIMETRE:
         return 0
-    return int((np.round(depth.values.astype(np.float64) * MILLIMETRES) > FARTHEST_MILLIMETRE).sum())
+    values = depth.values if depth.valid is None else depth.values[depth.valid]
+    return int((np.round(values.astype(np.float64) * MILLIMETRES) > FARTHEST_MILLIMETRE).sum())
 
 
 def read_depth(path: Path | str) -> DepthMap:
@@ -107,8 +137,8 @@ def read_depth(path: Path | str) -> DepthMap:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             raise OutputError(f"{path} is not a file")
         with memory_errors(path), np.errstate(all="ignore"):
-            values, facts = _read_npz(path) if path.suffix.lower() == ".npz" else _read_png(path)
-            return from_description(values, facts)
+            values, facts, valid = _read_npz(path) if path.suffix.lower() == ".npz" else _read_png(path)
+            return from_description(values, facts, valid if "invalid_pixels" in facts else None)
     except DepthError:
         raise
     except FileNotFoundError as error:
@@ -148,14 +178,16 @@ def _facts_in(text: str) -> dict[str, Any]:
     return facts if isinstance(facts, dict) and facts.get("schema") == SCHEMA else {}
 
 
-def _read_npz(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+def _read_npz(path: Path) -> tuple[np.ndarray, dict[str, Any], np.ndarray]:
     with path.open("rb") as stream, open_npz(stream) as arrays:
         if not {"depth", "meta"} <= set(arrays.names):
             raise OutputError(f"{path} was not written by depthcli: it lacks `depth` or `meta`")
-        return arrays.numbers("depth"), json.loads(arrays.text("meta"))
+        values, facts = arrays.numbers("depth"), json.loads(arrays.text("meta"))
+    valid = ~np.isnan(values)
+    return (np.where(valid, values, 0) if "invalid_pixels" in facts else values), facts, valid
 
 
-def _read_png(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+def _read_png(path: Path) -> tuple[np.ndarray, dict[str, Any], np.ndarray]:
     # Not Image.open, whose limit on the number of pixels is below what we write.
     with path.open("rb") as stream:
         image = PngImageFile(stream)
@@ -170,14 +202,18 @@ def _read_png(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         stored = np.asarray(image)
     encoding = facts["encoding"]
     if encoding["code"] == "millimetres":
-        return stored.astype(np.float32) / np.float32(encoding["scale"]), facts
+        return stored.astype(np.float32) / np.float32(encoding["scale"]), facts, stored > 0
+    valid = stored > 0
     if encoding["colormap"]:
-        stored = colors.codes_of_color(stored[:, encoding.get("left", 0) :], encoding["colormap"])
-    t = np.minimum((stored.astype(np.float64) + encoding["offset"]) / encoding["scale"], 1)
+        stored = stored[:, encoding.get("left", 0) :]
+        valid = stored[..., 3] > 0 if stored.shape[2] == 4 else np.ones(stored.shape[:2], bool)
+        table = colors.color_table(encoding["colormap"])
+        stored = colors.codes_of_color(np.where(valid[..., None], stored[..., :3], table[0]), encoding["colormap"])
+    t = np.clip((stored.astype(np.float64) + encoding["offset"]) / encoding["scale"], 0, 1)
     if facts["near_is"] == "low":
         t = 1 - t
     lo, hi = encoding["lo"], encoding["hi"]
-    return (lo + t * (hi - lo)).astype(np.float32), facts
+    return (lo + t * (hi - lo)).astype(np.float32), facts, valid
 
 
 def check_claim(image: PngImageFile, size: int) -> None:
@@ -217,14 +253,15 @@ def _write_png(pixels: np.ndarray, target: IO[bytes], depth: DepthMap, encoding:
 
 
 def write_png(pixels: np.ndarray, target: IO[bytes], texts: Mapping[str, str]) -> None:
-    """Write (H, W, 3) uint8, (H, W) uint8 or (H, W) uint16 pixels, and text fields.
+    """Write (H, W, 3 or 4) uint8, (H, W) uint8 or (H, W) uint16 pixels, and text fields.
 
     Not by Pillow, which tries five filters on each row: half of its time, and for depth maps "up" alone packs as well.
     """
     color, bits = pixels.ndim == 3, 8 * pixels.itemsize
+    kind = 0 if not color else 6 if pixels.shape[2] == 4 else 2
     level, strategy = _COLOR_PACKING if color else _GRAY8_PACKING if bits == 8 else _GRAY16_PACKING
     target.write(_PNG_HEAD)
-    _write_chunk(target, b"IHDR", struct.pack(">2I5B", *pixels.shape[1::-1], bits, 2 if color else 0, 0, 0, 0))
+    _write_chunk(target, b"IHDR", struct.pack(">2I5B", *pixels.shape[1::-1], bits, kind, 0, 0, 0))
     for key, text in texts.items():
         _write_chunk(target, b"iTXt", key.encode() + b"\0\0\0\0\0" + text.encode())  # not compressed, no language
     packer = zlib.compressobj(level, strategy=strategy)

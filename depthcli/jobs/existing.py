@@ -27,7 +27,7 @@ from depthcli.jobs.manifest import Manifest
 _SUFFIXES = tuple({row.suffix for row in FORMATS.values()})  # which clips have none of
 _REPLACE = "--if-exists overwrite replaces it"
 # Options in `settings` that change a result; which model it is, is told by its name and its weights.
-_SHAPING = ("max-depth", "input-size", "precision", "shape-policy", "colormap")
+_SHAPING = ("max-depth", "input-size", "panorama", "precision", "shape-policy", "keep-alpha", "colormap")
 
 
 class Source:
@@ -219,9 +219,13 @@ def _difference(maker: Maker, wanted: Maker) -> str:
         for option in _SHAPING:
             both = option in there and option in here
             if there.get(option) != here.get(option) and (both or option != "colormap"):  # which not all formats have
-                was = f"with --{option} {there[option]}" if option in there else f"without --{option}"
-                return f"{was}, and this run has {f'--{option} {here[option]}' if option in here else 'none'}"
+                was = f"with {_flag(option, there)}" if option in there else f"without --{option}"
+                return f"{was}, and this run has {_flag(option, here) if option in here else 'none'}"
     return ""
+
+
+def _flag(option: str, settings: Mapping[str, str]) -> str:
+    return f"--{option}" if settings[option] == "True" else f"--{option} {settings[option]}"
 
 
 def _shaping(settings: str) -> dict[str, str]:

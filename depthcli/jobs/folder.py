@@ -49,7 +49,8 @@ class FolderJob:
 
     tasks: the pictures; outputs: the files for each; if_exists: skip, overwrite or error for a picture whose files are
     all there, and are maps of this picture; batch: pictures of equal input size that share one run of the network;
-    settings: the options that shape a result, as one line; manifest: where each result is noted, or None.
+    settings: the options that shape a result, as one line; manifest: where each result is noted, or None;
+    keep_alpha: transparent pixels are invalid in the results.
     """
 
     tasks: Sequence[Task]
@@ -58,6 +59,7 @@ class FolderJob:
     batch: int = 1
     settings: str = ""
     manifest: Optional[Manifest] = None
+    keep_alpha: bool = False
 
     def __post_init__(self) -> None:
         if self.if_exists not in IF_EXISTS:
@@ -274,7 +276,8 @@ class _Work:
         try:
             # Before the picture: one that is replaced meanwhile does not look done to the next run.
             facts = _facts_of(task)
-            picture = read_picture(task.source, None if isinstance(task.source, Path) else task.name)
+            name = None if isinstance(task.source, Path) else task.name
+            picture = read_picture(task.source, name, keep_alpha=self._job.keep_alpha)
         except Exception as error:  # whatever a decoder raises
             return _failed(self._job, task, error)
         estimator = self._model.loaded
@@ -346,7 +349,7 @@ class _Work:
             if self._finishing.closed:  # nobody waits for this any more
                 raise CancelledError
             job.outputs.write(depth, prepared.picture.rgb, job.paths(task))
-            warnings = job.outputs.warnings(depth)
+            warnings = (*prepared.picture.warnings, *job.outputs.warnings(depth))
             files = tuple(file_facts(os.stat(path)) for path in job.paths(task))
         except (DiskFullError, CancelledError):
             raise

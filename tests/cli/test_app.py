@@ -122,7 +122,7 @@ class OddError(Exception):
         (RecursionError("too deep"), "error: unexpected RecursionError: too deep (set DEPTHCLI_DEBUG=1"),
         (KeyError("x"), "error: unexpected KeyError: 'x' (set DEPTHCLI_DEBUG=1"),
         (AssertionError(), "error: unexpected AssertionError: AssertionError (set DEPTHCLI_DEBUG=1"),
-        (MemoryError(), "error: not enough memory (use a smaller --input-size or close other programs)"),
+        (MemoryError(), "error: not enough memory ("),
         (PermissionError(13, "Permission denied", "/a/b"), "error: /a/b: Permission denied"),
         (OSError("odd"), "error: odd"),
     ],
@@ -134,7 +134,7 @@ def test_an_error_that_nobody_foresaw_is_one_line(depth, monkeypatch, error, lin
 
     monkeypatch.setattr("depthcli.weights.inventory", fail)
     ran = depth("models", "list")
-    assert (ran.code, ran.out) == (1, "") and ran.error.startswith(line)
+    assert (ran.code, ran.out) == (5 if isinstance(error, MemoryError) else 1, "") and ran.error.startswith(line)
 
 
 def test_a_size_that_does_not_compile_leaves_the_others(depth, monkeypatch):

@@ -15,8 +15,10 @@ from PIL import Image
 
 from depthcli import DepthEstimator, DepthKind, read_depth
 from depthcli.colormap import color_table, to_gray8
+from depthcli.io import tiff
 from depthcli.io.depth_files import read_facts
 from tests.conftest import TINY, broken, ended, files, photo, tree
+from tests.io import tiffs
 from tests.reference import reference_state
 
 
@@ -484,3 +486,73 @@ class TestHonesty:
         ran = depth(*arguments)
         assert ran.code == 2 and "unset" in ran.error
         assert tree(".").keys() == {"a.jpg", "checkpoints/tiny.safetensors"}
+
+
+def cut_out(path: str) -> None:
+    """A picture whose left third is transparent."""
+    rgba = np.random.default_rng(0).integers(0, 256, (60, 80, 4), np.uint8)
+    rgba[..., 3] = 255
+    rgba[:, :26, 3] = 0
+    Path(path).parent.mkdir(exist_ok=True)
+    Image.fromarray(rgba).save(path)
+
+
+class TestAlpha:
+    def test_transparent_pixels_are_invalid_in_every_format_on_request(self, depth):
+        cut_out("in/a.png")
+        formats = "color,gray,gray8,side,npz"
+        ran = depth("image", "in/a.png", "-o", "out/", "-f", formats, "--keep-alpha", *TINY)
+        assert ran.code == 0 and len(ran.lines) == 5
+        for path in ran.lines:
+            valid = read_depth(path).valid
+            assert valid is not None and not valid[:, :26].any() and valid[:, 26:].all(), path
+        assert depth("image", "in/a.png", "-o", "plain/", *TINY).code == 0
+        assert read_depth("plain/a_depth.png").valid is None
+
+    def test_stdout_too(self, depth):
+        cut_out("in/a.png")
+        ran = depth("image", "in/a.png", "-o", "-", "--keep-alpha", *TINY)
+        with Image.open(io.BytesIO(ran.stdout)) as image:
+            assert image.mode == "RGBA" and image.getpixel((0, 0))[3] == 0
+
+    def test_it_shapes_results_and_is_not_mixed_with_results_made_without_it(self, depth):
+        cut_out("in/a.png")
+        assert depth("dir", "in", "-o", "out", *TINY).code == 0
+        ran = depth("dir", "in", "-o", "out", "--keep-alpha", *TINY)
+        assert ran.code == 2 and "was made without --keep-alpha" in ran.err
+        assert depth("dir", "in", "-o", "out", "--keep-alpha", "--if-exists", "overwrite", *TINY).code == 0
+
+
+class TestWhatIsToldOfAPicture:
+    def test_16_bits_that_were_spread_are_a_warning_once(self, depth):
+        values = np.random.default_rng(0).integers(29108, 30248, (60, 80)).astype(np.uint16)
+        Image.fromarray(values).save("thermal.png")
+        ran = depth("image", "thermal.png", *TINY)
+        assert ran.code == 0 and ran.err.count("warning: thermal.png: nearly all of its 16-bit values") == 1
+        said = json.loads(depth("image", "thermal.png", "--json", *TINY).lines[0])
+        assert len(said["warnings"]) == 1
+        ran = depth("image", "thermal.png", "-o", "-", *TINY)
+        assert "warning: nearly all of its 16-bit values" in ran.err
+
+    def test_colours_of_floats_are_read_and_the_rule_is_told(self, depth):
+        light = np.random.default_rng(0).random((60, 80, 3)).astype(np.float32)
+        Path("light.tif").write_bytes(tiffs.write(light, tiff.RGB))
+        ran = depth("image", "light.tif", "-v", *TINY)
+        assert ran.code == 0 and "taken for linear light" in ran.err
+
+    def test_what_c_libraries_say_is_told_of_its_file_and_only_where_that_is_asked_for(self, start):
+        fax = io.BytesIO()
+        noise = np.random.default_rng(0).integers(0, 2, (64, 64), np.uint8) * 255
+        Image.fromarray(noise).convert("1").save(fax, "TIFF", compression="group4")
+        damaged = bytearray(fax.getvalue())
+        middle = tiff.read_page(fax).one(tiff.Tag.STRIP_OFFSETS, 0) + 40
+        damaged[middle : middle + 3] = b"\xff\xff\xff"  # libtiff goes on, and complains
+        Path("in").mkdir()
+        Path("in/fax.tif").write_bytes(damaged)
+        photo("in/photo.jpg")
+        ran = ended(start("dir", "in", "-o", "out", *TINY))
+        assert "fax" not in ran.err.lower() and "code word" not in ran.err
+        ran = ended(start("dir", "in", "-o", "again", "-v", *TINY))
+        told = [line for line in ran.err.splitlines() if "Fax" in line]
+        assert told and all(line.startswith("fax.tif: ") for line in told)
+        assert all(line.startswith(("fax.tif", "photo.jpg", "model", "2 done")) for line in ran.err.splitlines())

@@ -117,6 +117,65 @@ def test_pngs_hold_their_pixels_for_any_reader(tmp_path: Path, name: str, monkey
         assert np.array_equal(found[..., ::-1] if found.ndim == 3 else found, pixels[name])
 
 
+def masked(kind: DepthKind) -> DepthMap:
+    """A map whose left half means nothing, and would be the nearest and the farthest."""
+    depth = make(kind)
+    values, valid = depth.values.copy(), np.ones(depth.values.shape, bool)
+    values[:, :15] = np.where(np.arange(15) % 2, 1000, -1000)
+    valid[:, :15] = False
+    return DepthMap(values, kind, ORIGIN, depth.max_depth, valid)
+
+
+@pytest.mark.parametrize("kind", list(DepthKind))
+@pytest.mark.parametrize(
+    ("name", "steps"), [("npz", np.inf), ("gray", 65534), ("gray8", 254), ("color", 255), ("side", 255)]
+)
+def test_every_format_says_which_pixels_are_invalid(tmp_path: Path, kind: DepthKind, name: str, steps: float) -> None:
+    depth = masked(kind)
+    path = written(tmp_path, depth, name)
+    back = read_depth(path)
+    assert back.valid is not None and np.array_equal(back.valid, depth.valid)
+    lo, hi = depth.range
+    assert 0 < lo < hi < 8
+    metres = name == "gray" and kind is DepthKind.METRIC_DEPTH
+    bound = 0.0005 if metres else (hi - lo) / steps
+    error = np.abs(back.values - depth.values)[depth.valid].max()
+    assert error <= bound * 1.001 + 1e-6 * (steps < np.inf)
+    if name == "npz":
+        with np.load(path) as arrays:
+            assert np.isnan(arrays["depth"][:, :15]).all() and not np.isnan(arrays["depth"][:, 15:]).any()
+            assert json.loads(str(arrays["meta"]))["invalid_pixels"] == 15 * 23
+        return
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if name in ("gray", "gray8"):
+        assert (pixels[:, :15] == 0).all() and (pixels[:, 15:] > 0).all()
+    else:
+        left = 0 if name == "color" else 31 + 50
+        assert (pixels[:, :left, 3] == 255).all()
+        assert (pixels[:, left : left + 15, 3] == 0).all() and (pixels[:, left + 15 :, 3] == 255).all()
+        assert np.array_equal(pixels[:, left + 15 :, 2::-1], to_color(depth, "Spectral_r")[:, 15:])
+
+
+def test_valid_depth_is_never_the_0_that_marks_invalid_pixels(tmp_path: Path) -> None:
+    values = np.array([[0.0001, 2.0, 3.0]], np.float32)
+    depth = DepthMap(values, DepthKind.METRIC_DEPTH, ORIGIN, 20.0, np.array([[True, True, False]]))
+    with Image.open(written(tmp_path, depth, "gray")) as image:
+        assert np.asarray(image).tolist() == [[1, 2000, 0]]
+
+
+def test_pixels_that_mean_nothing_are_not_clamped_ones(tmp_path: Path) -> None:
+    values = np.array([[1, 70, 90]], np.float32)
+    depth = DepthMap(values, DepthKind.METRIC_DEPTH, ORIGIN, 80.0, np.array([[True, True, False]]))
+    assert depth_files.clamped_pixels(depth) == 1
+
+
+@pytest.mark.parametrize("name", ["npz", "gray", "gray8", "color"])
+def test_a_map_of_nothing_valid_survives(tmp_path: Path, name: str) -> None:
+    depth = DepthMap(np.ones((2, 3), np.float32), DepthKind.RELATIVE_DISPARITY, ORIGIN, None, np.zeros((2, 3), bool))
+    back = read_depth(written(tmp_path, depth, name))
+    assert back.valid is not None and not back.valid.any()
+
+
 def test_a_flat_map_survives(tmp_path: Path) -> None:
     depth = DepthMap(np.full((2, 3), 1.5, np.float32), DepthKind.RELATIVE_DISPARITY, ORIGIN)
     for name in ("npz", "gray", "gray8", "color"):

@@ -20,7 +20,7 @@ from PIL import Image, ImageCms, ImageFile
 
 from depthcli.errors import PictureError
 from depthcli.io import images
-from depthcli.io.images import PICTURE_SUFFIXES, is_picture, read_picture
+from depthcli.io.images import PICTURE_SUFFIXES, is_picture, picture_size, read_picture
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 
@@ -190,6 +190,22 @@ def test_an_exif_block_that_makes_no_sense_is_ignored(block: bytes) -> None:
     assert difference(read_picture(encode(quarters(), "JPEG", exif=block, **LOSSY[0][1])).rgb, quarters()) <= 4
 
 
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_the_size_by_the_header_is_that_of_the_picture(kind: str, orientation: int) -> None:
+    data = encode(quarters(), kind, exif=exif(orientation))
+    assert picture_size(data) == read_picture(data).size
+
+
+def test_the_size_of_a_png_costs_no_decoding_wherever_its_exif_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(quarters(), "PNG")
+    turned = data[:-12] + chunk(b"eXIf", exif(6)[6:] if exif(6).startswith(b"Exif") else exif(6)) + data[-12:]
+    assert read_picture(turned).size == (32, 64)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    assert picture_size(data) == (64, 32)
+    assert picture_size(turned) == (32, 64)
+
+
 # --- Modes ------------------------------------------------------------------------------------------------------------
 
 
@@ -234,6 +250,30 @@ def test_alpha_that_hides_nothing_changes_nothing() -> None:
     assert picture.notes == ()
 
 
+@pytest.mark.parametrize("orientation", STORED)
+def test_transparent_pixels_are_not_valid_where_that_is_asked_for(orientation: int) -> None:
+    rgba = np.dstack([quarters(), np.full((32, 64), 255, np.uint8)])
+    rgba[:8, :20, 3], rgba[20:, 50:, 3] = 0, 128
+    expected = np.ones((32, 64), bool)
+    expected[:8, :20] = False
+    data = encode(np.ascontiguousarray(STORED[orientation](rgba)), "PNG", exif=exif(orientation))
+    picture = read_picture(data, keep_alpha=True)
+    assert picture.valid is not None and picture.valid.dtype == bool
+    assert np.array_equal(picture.valid, expected) and not picture.valid.flags.writeable
+    assert read_picture(data).valid is None
+    assert np.array_equal(read_picture(data).rgb, picture.rgb)
+
+
+def test_all_is_valid_without_alpha() -> None:
+    for image in (Image.fromarray(quarters()), Image.fromarray(quarters()).convert("RGBA")):
+        assert read_picture(encode(image, "PNG"), keep_alpha=True).valid is None
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([*RED, *GREEN])
+    palette.putdata([0, 1])
+    valid = read_picture(encode(palette, "GIF", transparency=1), keep_alpha=True).valid
+    assert valid is not None and valid.tolist() == [[True, False]]
+
+
 def test_gray_with_alpha() -> None:
     image = Image.merge("LA", [Image.new("L", (1, 1), 200), Image.new("L", (1, 1), 51)])
     assert row(image) == gray(40)
@@ -262,16 +302,75 @@ def test_16_bit_gray_of_the_other_byte_order() -> None:
     assert row(image, "TIFF") == gray(0x12, 255)
 
 
-def test_16_bit_colour_keeps_the_upper_8() -> None:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+def chunk(kind: bytes, data: bytes, total: int | None = None) -> bytes:
+    """A chunk of a PNG; total: a wrong check sum."""
+    total = zlib.crc32(kind + data) if total is None else total
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", total)
 
-    pixels = zlib.compress(b"\0" + struct.pack(">3H", 0x12FF, 0x3400, 0xFFFF))
-    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-    picture = read_picture(data)
+
+def png(samples: np.ndarray, colour: int, *before: bytes, end: bytes = chunk(b"IEND", b"")) -> bytes:
+    """A PNG of (H, W, C) uint8 or uint16 samples, and chunks before its pixels."""
+    rows = b"".join(b"\0" + row.astype(samples.dtype.newbyteorder(">")).tobytes() for row in samples)
+    header = struct.pack(">IIBBBBB", samples.shape[1], samples.shape[0], 8 * samples.itemsize, colour, 0, 0, 0)
+    packed = zlib.compress(rows)
+    data = chunk(b"IDAT", packed[:50]) + chunk(b"IDAT", packed[50:])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(before) + data + end
+
+
+def test_16_bit_colour_keeps_the_upper_8() -> None:
+    picture = read_picture(png(np.array([[[0x12FF, 0x3400, 0xFFFF]]], np.uint16), 2))
     assert picture.rgb.tolist() == [[[0x12, 0x34, 0xFF]]]
     assert picture.notes == ("16 bits per channel reduced to 8",)
+
+
+def ramp(lowest: int, highest: int) -> np.ndarray:
+    """16 bits from lowest to highest, not in the order of the picture."""
+    values = np.linspace(lowest, highest, 64 * 48).round().astype(np.uint16)
+    return np.random.default_rng(0).permutation(values).reshape(48, 64)
+
+
+@pytest.mark.parametrize(("lowest", "highest"), [(29108, 30248), (0, 4095), (100, 1000), (60000, 65000), (0, 8000)])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM", "JPEG2000"])
+def test_16_bits_that_hold_little_are_spread_and_that_is_a_warning(kind: str, lowest: int, highest: int) -> None:
+    values = ramp(lowest, highest)
+    picture = read_picture(encode(values, kind))
+    expected = (values - lowest) * (255 / (highest - lowest))
+    assert np.abs(picture.rgb[..., 1] - expected).max() <= 1.5
+    (warning,) = picture.warnings
+    assert warning.startswith("nearly all of its 16-bit values lie from ") and "spread" in warning
+
+
+def test_dead_pixels_and_masked_ones_do_not_hide_that_16_bits_hold_little() -> None:
+    values = ramp(29108, 30248)
+    values[:, :16], values[5, 20] = 0, 65535
+    picture = read_picture(encode(values, "PNG"))
+    assert picture.warnings and picture.rgb[:, 16:, 0].std() > 60
+    assert (picture.rgb[:, :16] == 0).all() and (picture.rgb[5, 20] == 255).all()
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_colours_of_16_bits_that_hold_little_are_spread_together(alpha: bool) -> None:
+    values = np.dstack([ramp(20000, 21000), ramp(20500, 22000), ramp(20000, 20500)])
+    data = png(np.dstack([values, np.full_like(values[..., 0], 65535)]), 6) if alpha else png(values, 2)
+    for whole in (data, data[:-12]):
+        picture = read_picture(whole)
+        assert np.abs(picture.rgb - (values - 20000.0) * (255 / 2000)).max() <= 1.5
+        assert len(picture.warnings) == 1
+
+
+def test_ordinary_16_bits_are_the_upper_8_of_opencv() -> None:
+    cv2 = pytest.importorskip("cv2")
+    y, x = np.mgrid[:48, :64]
+    dark = np.dstack([x * 140, y * 180, x * 90 + y * 60]).astype(np.uint16)  # a seventh of the range
+    full = np.dstack([x * 1000, y * 1300, x * 500 + y * 600]).astype(np.uint16)
+    flat = np.full((48, 64, 3), 12345, np.uint16)
+    for values in (dark, full, flat, np.where(full > 30000, np.uint16(65535), np.uint16(0))):
+        for suffix in (".png", ".tiff", ".ppm", ".jp2"):
+            data = cv2.imencode(suffix, values[..., ::-1])[1].tobytes()
+            picture = read_picture(data)
+            assert np.array_equal(picture.rgb, values >> 8), suffix
+            assert picture.warnings == ()
+            assert picture.notes == ("16 bits per channel reduced to 8",)
 
 
 def test_integers_of_32_bit_are_scaled_from_least_to_greatest() -> None:
@@ -339,6 +438,71 @@ def test_a_whole_first_frame_is_enough() -> None:
 def test_of_two_pictures_in_one_jpeg_the_first_is_taken() -> None:
     data = encode(quarters(), "MPO", save_all=True, append_images=[busy(64, 32)], quality=95, subsampling=0)
     assert difference(read_picture(data).rgb, quarters()) <= 4
+
+
+# --- What a picture does without --------------------------------------------------------------------------------------
+
+LONG = zlib.compress(bytes(3_000_000))
+BESIDE = {
+    "packed text": chunk(b"zTXt", b"workflow\0\0" + LONG),
+    "packed international text": chunk(b"iTXt", b"workflow\0\1\0\0\0" + LONG),
+    "text": chunk(b"tEXt", b"workflow\0" + b"a" * 3_000_000),
+    "many texts": chunk(b"zTXt", b"workflow\0\0" + zlib.compress(bytes(900_000))) * 90,
+    "profile": chunk(b"iCCP", b"icc\0\0" + LONG),
+    "broken profile": chunk(b"iCCP", b"icc\0\0broken"),
+    "sum of a text": chunk(b"tEXt", b"a\0b", total=5),
+    "sum of transparency": chunk(b"tRNS", bytes(6), total=5),
+    "unknown": chunk(b"vpAg", b"123456789"),
+    "short": chunk(b"gAMA", b"1"),
+}
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_a_png_is_read_whatever_stands_beside_its_pixels(kind: str) -> None:
+    picture = read_picture(png(quarters(), 2, BESIDE[kind]))
+    assert np.array_equal(picture.rgb, quarters())
+    assert picture.notes == ()
+
+
+def test_a_png_needs_no_end_but_all_of_its_pixels() -> None:
+    assert np.array_equal(read_picture(png(quarters(), 2, end=b"")).rgb, quarters())
+    assert np.array_equal(read_picture(png(quarters(), 2, end=b"trailing bytes")).rgb, quarters())
+    data = png(np.asarray(busy()), 2, end=b"")
+    for cut in (len(data) - 1, len(data) - 5, len(data) - 40, data.index(b"IDAT") + 4 + 50 + 4):
+        for end in (b"", chunk(b"IEND", b"")):
+            failure(data[:cut] + end)
+
+
+def test_a_png_that_claims_more_than_its_bytes_can_hold_is_refused_before_memory_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    header = struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", LONG) + chunk(b"IEND", b"")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    assert "truncated" in failure(data).message
+
+
+def test_frames_that_a_png_has_for_other_readers_are_not_counted_with_its_picture() -> None:
+    others = [Image.new("RGB", (64, 32), colour) for colour in (BLACK, GREEN)]
+    data = encode(quarters(), "PNG", save_all=True, append_images=others, default_image=True)
+    picture = read_picture(data)
+    assert np.array_equal(picture.rgb, quarters())
+    assert picture.notes == ("first of 3 frames",)
+
+
+def test_a_jpeg_without_its_end_mark_is_read_where_its_pixels_are_whole() -> None:
+    for image in (busy(), busy(101, 67), Image.fromarray(quarters()), busy().convert("L")):
+        data = encode(image, "JPEG", quality=90)
+        for whole in (data[:-2], data[:-1]):
+            picture = read_picture(whole)
+            assert np.array_equal(picture.rgb, read_picture(data).rgb)
+            assert picture.notes == ("its end mark is missing, its pixels are whole",)
+        assert np.array_equal(read_picture(data[:-2] + b"\0\0").rgb, read_picture(data).rgb)
+        for cut in (8, 20, 60, 200):
+            assert "truncated" in failure(data[:-cut]).message
+    with_thumbnail = encode(busy(), "JPEG", exif=exif(1) + encode(busy(), "JPEG"))
+    assert np.array_equal(read_picture(with_thumbnail[:-2]).rgb, read_picture(with_thumbnail).rgb)
+    failure(encode(busy(), "JPEG", progressive=True)[:-2])  # more scans may be missing
 
 
 # --- Files that are no pictures ---------------------------------------------------------------------------------------
@@ -532,7 +696,7 @@ def test_pillows_own_limit_does_not_count_here(kind: str, monkeypatch: pytest.Mo
     assert Image.MAX_IMAGE_PIXELS == 64 * 16 - 1
 
 
-def test_warnings_are_kept_quiet_and_their_filters_left_as_they_were() -> None:
+def test_warnings_are_notes_of_their_picture_and_their_filters_left_as_they_were() -> None:
     data = encode(quarters(), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x09\0\x12")
     with pytest.warns(UserWarning, match="EXIF"):
         Image.open(io.BytesIO(data)).getexif().get(0x0112)
@@ -545,8 +709,10 @@ def test_warnings_are_kept_quiet_and_their_filters_left_as_they_were() -> None:
         for thread in threads:
             thread.join()
         failure(data[:300])
+        assert picture_size(data) == (64, 32)
         assert warnings.filters == before
         assert heard == []
+    assert any("EXIF" in note for note in read_picture(data).notes)
 
 
 def test_files_are_closed(tmp_path: Path) -> None:

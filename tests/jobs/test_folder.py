@@ -99,9 +99,9 @@ def reads(monkeypatch) -> list[str]:
     """The names of the pictures whose reading has begun."""
     names = []
 
-    def read(source, name=None):
+    def read(source, name=None, **options):
         names.append(Path(source).name)
-        return read_picture(source, name)
+        return read_picture(source, name, **options)
 
     monkeypatch.setattr(folder, "read_picture", read)
     return names
@@ -201,10 +201,10 @@ class TestWork:
             pass
 
         def guarded(call, name_of):
-            def guard(*arguments):
+            def guard(*arguments, **options):
                 if Path(name_of(*arguments)).name.startswith("b"):
                     raise Error("out of\nluck")
-                return call(*arguments)
+                return call(*arguments, **options)
 
             return guard
 
@@ -495,9 +495,9 @@ class TestWhatFits:
     def test_a_picture_that_is_replaced_while_it_is_read_does_not_look_done(self, monkeypatch):
         photo("in/a.png")
 
-        def read(source, name=None):
+        def read(source, name=None, **options):
             photo("in/a.png", (30, 20))
-            return read_picture(source, name)
+            return read_picture(source, name, **options)
 
         with monkeypatch.context() as patch:
             patch.setattr(folder, "read_picture", read)
@@ -674,8 +674,8 @@ class TestOverlap:
     def test_pictures_are_let_go_when_they_are_written(self, many, monkeypatch):
         alive, most, fake = weakref.WeakSet(), [], Fake()
 
-        def read(source, name=None):
-            picture = read_picture(source, name)
+        def read(source, name=None, **options):
+            picture = read_picture(source, name, **options)
             alive.add(picture)
             return picture
 
@@ -692,10 +692,10 @@ class TestOverlap:
         self.give_room(monkeypatch, room)
         begun, written, found = [], [], []
 
-        def read(source, name=None):
+        def read(source, name=None, **options):
             begun.append(source)
             found.append(len(begun) - len(written))
-            return read_picture(source, name)
+            return read_picture(source, name, **options)
 
         monkeypatch.setattr(folder, "read_picture", read)
         at = {f"{n}_depth.png": lambda: written.append(1) for n in range(100)}
