@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from typing import Callable, Optional, Protocol, Union
@@ -150,7 +150,8 @@ class Selection:
         else:
             chosen = _between(shown, start, end, slack)
         stop = None if self.max_frames is None else (self.max_frames - 1) * self.stride + 1
-        return islice(chosen, 0, stop, self.stride)
+        strided = islice(chosen, 0, stop, self.stride)
+        return (replace(item, duration=item.duration * self.stride) for item in strided)
 
 
 def exact(seconds: Number) -> Fraction:

@@ -64,7 +64,9 @@ H264 = Encoding(
     "yuv420p",
     # mbtree is off: with it x264 on AVX-512 gave one clip in three other bytes, as if of unwritten memory.
     # Depth is smooth: superfast is as good (42.6 dB) and as small as fast, and takes a third of its time.
-    (("crf", "20"), ("preset", "superfast"), ("x264-params", "mbtree=0")),
+    # No B-frames: decoding times differ from those of showing then, and MP4 makes the length of a film of the former,
+    # which is wrong at variable rates.
+    (("crf", "20"), ("preset", "superfast"), ("x264-params", "mbtree=0:bframes=0")),
     threads=4,
     full=False,
     muxer=_FASTSTART,
@@ -118,21 +120,28 @@ def padded(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 class Stamps:
     """Time stamps for a file: whole ticks of 1 / scale seconds, from 0 on, each later than the one before.
 
-    What lies as close to the grid of the rate as its unit allows is put on it, so that 24000/1001 stays that also where
-    the source rounds to milliseconds.
+    What lies as close to the grid of the rate as its unit allows, and no more than a millisecond away, is put on it, so
+    that 24000/1001 stays that also where the source rounds to milliseconds.
     """
 
     _FINEST = 2_000_000  # ticks per second, what players still take
 
     def __init__(self, rate: Fraction, time_base: Fraction) -> None:
         self._rate = rate
-        self._slack = min(time_base, 1 / (4 * rate))
+        self._slack = min(time_base, 1 / (4 * rate), Fraction(1, 1000))
         both = math.lcm(rate.numerator, time_base.denominator)
         self.scale = next((s for s in (both, rate.numerator) if s <= self._FINEST), 90000)
         if self.scale < 1000:
             self.scale *= 1000
         self._first: Optional[Fraction] = None
         self._last = -1
+
+    def length(self, duration: Optional[Fraction]) -> int:
+        """Return for how many ticks the last frame is shown; one period for None."""
+        period = 1 / self._rate
+        if duration is None or abs(duration - period) <= self._slack:
+            duration = period
+        return max(1, round(duration * self.scale))
 
     def ticks(self, time: Fraction) -> int:
         """Return the next frame's time stamp."""

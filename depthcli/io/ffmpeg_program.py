@@ -30,7 +30,7 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
@@ -48,6 +48,7 @@ from depthcli.io.images import MAX_PIXELS, printable
 from depthcli.io.libav import CONTAINERS, HD_HEIGHT, Damage, Readable, check_size, in_words, protected
 from depthcli.io.tonemap import to_sdr
 from depthcli.io.tracks import READABLE, VideoTrack, choose_track
+from depthcli.io.video_extras import Along, cannot_hold, descriptive, of_a_part, timecode_at
 
 # What a pipe is described by before the rest of it is decoded: enough for the headers of every container.
 _HEAD_BYTES = 1 << 20
@@ -146,7 +147,8 @@ class Program:
 # --- What ffmpeg says of a file ---------------------------------------------------------------------------------------
 
 _STREAM = re.compile(
-    r"\[info\]   Stream #0:(?P<index>\d+)\S*?(?:\((?P<language>\w+)\))?: (?P<kind>Video|Audio): (?P<what>.*)"
+    r"\[info\] (?P<grouped>  )?  Stream #0:(?P<index>\d+)\S*?(?:\((?P<language>\w+)\))?: "
+    r"(?P<kind>Video|Audio|Subtitle|Data|Attachment): (?P<what>.*)"
 )
 _SIZE = re.compile(r", (\d+)x(\d+)(?=[ ,]|$)")
 _FORMAT = re.compile(r", (\w+)(?:\(([^()]*)\))?$")
@@ -154,6 +156,7 @@ _PURPOSE = re.compile(r" \(([a-z ]+)\)(?=(?: \([a-z ]+\))*$)")
 _STILL = ", 1 fps, 1 tbr, 1 tbn"  # how the still picture in front of an AVIF sequence is listed
 _FPS = re.compile(r", ([\d.]+)(k?) fps")
 _TURN = re.compile(r"\[info\] +display ?matrix: rotation of (-?[\d.]+) degrees", re.IGNORECASE)
+_TAG = re.compile(r"\[info\] {5,9}(\w+) *: (.*)")
 _DURATION = re.compile(r"\[info\]   Duration: (\d+):(\d+):(\d+\.\d+)")
 
 
@@ -173,6 +176,7 @@ class StreamFacts:
     turn: float = 0
     purposes: frozenset[str] = frozenset()
     still: bool = False
+    metadata: dict[str, str] = field(default_factory=dict)
 
     @property
     def colours(self) -> tuple[bool, str]:
@@ -199,6 +203,8 @@ class FileFacts:
     streams: list[StreamFacts]
     duration: Optional[float] = None
     container: str = ""
+    chapters: int = 0
+    metadata: dict[str, str] = field(default_factory=dict)
 
     @property
     def audio(self) -> list[StreamFacts]:
@@ -232,6 +238,7 @@ def input_of(path: Optional[Path], *options: str) -> list[str]:
 
 def _file_facts(lines: Iterator[str]) -> Optional[FileFacts]:
     facts: Optional[FileFacts] = None
+    grouped = False  # since 7.1 a track stands under the one that refers to it, as a video to its timecode
     for line in lines:
         if line.startswith("[info] Input #0"):
             facts = FileFacts([], container=line)
@@ -240,10 +247,20 @@ def _file_facts(lines: Iterator[str]) -> Optional[FileFacts]:
         elif found := _DURATION.match(line):
             hours, minutes, seconds = found.groups()
             facts.duration = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-        elif found := _STREAM.match(line):
-            facts.streams.append(_stream_facts(found))
+        elif line.startswith("[info]   Stream group #0:"):
+            grouped = True
+        elif (found := _STREAM.match(line)) and (grouped or not found["grouped"]):
+            if all(stream.index != int(found["index"]) for stream in facts.streams):  # listed in a group, and again
+                facts.streams.append(_stream_facts(found))
         elif (found := _TURN.match(line)) and facts.streams:
             facts.streams[-1].turn = -float(found[1]) % 360
+        elif line.startswith("[info]     Chapter #0:"):
+            facts.chapters += 1
+        elif found := _TAG.match(line):
+            described = facts.streams[-1].metadata if facts.streams else {} if facts.chapters else facts.metadata
+            described.setdefault(found[1].lower(), found[2])
+    if facts:
+        facts.streams.sort(key=lambda stream: stream.index)
     return facts
 
 
@@ -612,7 +629,7 @@ _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO,
 
 @dataclass(frozen=True)
 class Track:
-    """What is encoded. shape: (height, width). scale: ticks per second. origin: of the sound's clip, in seconds."""
+    """What is encoded. shape: (height, width). scale: ticks per second. start: of the first frame, in the clip."""
 
     encoding: Encoding
     shape: tuple[int, int]
@@ -620,17 +637,20 @@ class Track:
     rate: Fraction
     pixel_aspect: Fraction
     comment: str
-    sound: Optional[Path]
-    origin: Fraction
+    along: Optional[Along]
+    start: Fraction
 
 
 class ProgramEncoder:
-    """One video stream, and the sound of the source, written to one file. notes: gets what could not be kept."""
+    """One video stream, and what goes along with it, written to one file.
 
-    def __init__(self, path: Path, track: Track, notes: list[str]) -> None:
-        self._path, self._track, self._notes = path, track, notes
+    name: the file that the user asked for. notes: gets what could not be kept.
+    """
+
+    def __init__(self, path: Path, name: Path, track: Track, notes: list[str]) -> None:
+        self._path, self._name, self._track, self._notes = path, name, track, notes
         self._said: deque[str] = deque(maxlen=50)
-        source, maps = _sound(track, notes) if track.sound else ([], [])
+        source, maps = _extras(track, track.along, notes) if track.along else ([], [])
         self._program = Program(_encoder(path, track, source, maps), stdin=True)
         self._program.beside(self._listen, self._program)
         try:
@@ -676,7 +696,8 @@ class ProgramEncoder:
             if any(os.strerror(number) in line for line in self._said):
                 return OSError(number, os.strerror(number))
         texts = [found["text"] for line in self._said if (found := _LEVELLED.match(line))]
-        return OutputError(f"cannot write {self._path}: {texts[0] if texts else 'ffmpeg ended'}")
+        reason = (texts[0] if texts else "ffmpeg ended").replace(file_url(self._path), "the file")
+        return OutputError(f"cannot write {self._name}: {reason.replace(str(self._path), 'the file')}")
 
 
 def _layout(encoding: Encoding) -> str:
@@ -695,7 +716,9 @@ def _encoder(path: Path, track: Track, source: list[str], maps: list[str]) -> li
         filters.append(f"setsar={track.pixel_aspect.numerator}/{track.pixel_aspect.denominator}")
     return [
         *("-copyts", "-fpsprobesize", "0", "-f", "matroska", "-i", "pipe:0", *source),
-        *("-map", "0:v:0", *maps, "-map_metadata", "-1", "-map_chapters", "-1"),
+        *("-map", "0:v:0", "-disposition:v:0", "default", "-map_chapters", "-1", *maps),
+        # Not all at once, as that would take the names of chapters.
+        *("-map_metadata:g", "-1", "-map_metadata:s", "-1"),
         *("-metadata", f"comment={track.comment}"),
         *("-vf", ",".join(filters), "-fps_mode", "passthrough", "-enc_time_base:v", f"1:{track.scale}"),
         *("-c:v", encoding.codec, "-threads:v", str(encoding.threads)),
@@ -716,38 +739,78 @@ def _planes(gray: np.ndarray, encoding: Encoding) -> list[np.ndarray]:
     return planes
 
 
-def _sound(track: Track, notes: list[str]) -> tuple[list[str], list[str]]:
-    """Return the arguments that open the source of the sound, and those that copy what the container takes."""
-    assert track.sound is not None
-    facts = describe_file(track.sound)
+def _extras(track: Track, along: Along, notes: list[str]) -> tuple[list[str], list[str]]:
+    """Return the arguments that open the clip, and those that keep of it what the container takes."""
+    facts = describe_file(along.path)
     if facts is None:
-        notes.append("the sound cannot be read: it is in no file that can be")
+        notes.append("sound, subtitles and timecode were left out, as the clip cannot be read again")
         return [], []
+    container, said, parts = track.encoding.container, list(notes), set()
+    # Sound of a broadcast is put into another form, which ends the program at the first packet that is damaged.
+    broadcast = facts.container.startswith("[info] Input #0, mpegts,")
     maps: list[str] = []
-    for number, stream in enumerate(facts.audio):
-        if _holds(track.encoding.container, track.sound, number):
-            copied = maps.count("-map")
-            maps += ["-map", f"1:a:{number}"]
-            if stream.language:
-                maps += [f"-metadata:s:a:{copied}", f"language={stream.language}"]
+    counts = {"Audio": 0, "Subtitle": 0}
+    for stream in facts.streams:
+        letter, kind = stream.kind[0].lower(), stream.kind.lower()
+        if stream.kind not in counts:
+            said.extend(_left_out(stream, facts))
+        elif not along.whole:
+            parts.add(kind)
+        elif not _holds(container, along.path, stream.index, letter):
+            said.append(cannot_hold(container, stream.codec, kind))
+        elif broadcast and not _holds(container, along.path, stream.index, letter, whole=True):
+            said.append(f"a track of damaged {stream.codec} {kind} was left out, as PyAV is not there")
         else:
-            notes.append(f"{track.encoding.container} cannot hold {stream.codec} sound, which was left out")
-    if not maps:
-        return [], []
+            maps += ["-map", f"1:{stream.index}"]
+            title = stream.metadata.get("title") or stream.metadata.get("name", "")
+            for key, value in (("language", stream.language), ("title", title)):
+                if value:
+                    maps += [f"-metadata:s:{letter}:{counts[stream.kind]}", f"{key}={value}"]
+            counts[stream.kind] += 1
+    if counts["Audio"]:
+        maps += ["-c:a", "copy"]
+    if counts["Subtitle"]:
+        maps += ["-c:s", "copy"]
+    if facts.chapters and along.whole:
+        maps += ["-map_chapters", "1"]
+    elif facts.chapters:
+        said.append("the chapters of a part of a clip were left out, as PyAV is not there")
+    for key, value in descriptive(facts.metadata).items():
+        maps += ["-metadata", f"{key}={value}"]
+    every = [facts.metadata, *(stream.metadata for stream in facts.streams)]
+    if timecode := next((tags["timecode"] for tags in every if "timecode" in tags), ""):
+        rates = [stream.rate for stream in facts.videos if "attached_pic" not in stream.purposes]
+        rate = next(filter(None, rates), track.rate)
+        if ours := timecode_at(timecode, rate, track.start, track.rate):
+            maps += ["-metadata:s:v:0", f"timecode={ours}"]
+        else:
+            said.append(f"the timecode {timecode} was left out: it does not fit the rate of the frames")
+    notes[:] = dict.fromkeys([*said, *filter(None, [of_a_part(parts)])])
+    if not {"-map", "-map_chapters"} & set(maps):
+        return [], maps
     # In microseconds, in which ffmpeg counts.
-    source = input_of(track.sound, "-itsoffset", f"{round(-track.origin * 1_000_000)}us")
-    return source, [*maps, "-map_metadata:s:a", "-1", "-c:a", "copy"]
+    return input_of(along.path, "-itsoffset", f"{round(-along.origin * 1_000_000)}us"), maps
 
 
-def _holds(container: str, path: Path, number: int) -> bool:
-    """Return whether a container takes the sound of a stream, by trying: some list more than they can write."""
+def _left_out(stream: StreamFacts, facts: FileFacts) -> list[str]:
+    """Return the note for a stream that is neither sound nor subtitles, if it is not known otherwise."""
+    if stream.kind == "Video":
+        return ["the cover picture was left out"] * ("attached_pic" in stream.purposes)
+    if "timecode" in stream.metadata or (facts.chapters and stream.codec == "bin_data"):
+        return []
+    what = "attachment" if stream.kind == "Attachment" else "data stream"
+    name = stream.metadata.get("filename") or stream.metadata.get("handler_name") or f"{stream.index}"
+    return [f"the {what} {printable(name)} was left out"]
+
+
+def _holds(container: str, path: Path, number: int, kind: str, whole: bool = False) -> bool:
+    """Return whether a container takes the first packet of a stream, or all, by trying: some list more than they do."""
     copied = [
         "-map",
-        f"0:a:{number}",
+        f"0:{number}",
         "-c",
         "copy",
-        "-frames:a",
-        "1",
+        *(() if whole else (f"-frames:{kind}", "1")),
         "-f",
         container,
         "-y",

@@ -10,9 +10,7 @@ of cores and the day, so that a job that was interrupted ends with the files of 
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import io
 import json
 import os
 from abc import ABC, abstractmethod
@@ -26,14 +24,15 @@ from typing import IO, Any, BinaryIO, Callable, Optional, Protocol
 
 import numpy as np
 
-from depthcli.errors import OutputError, UsageError, first_line
+from depthcli.errors import OutputError, UsageError
 from depthcli.io.atomic import atomic_path
 from depthcli.io.clip import ClipInfo, Selection
 from depthcli.io.depth_files import TEXT_KEY, write_arrays, write_png
 from depthcli.io.encodings import FFV1, H264, HEVC10, PRORES, Encoding, Stamps, padded
 from depthcli.io.exr import write_exr
 from depthcli.io.ffmpeg_program import ProgramEncoder, Track, find_program
-from depthcli.io.libav import BT709, FULL, LIMITED, has_av, load_av, open_container
+from depthcli.io.libav import BT709, FULL, LIMITED, has_av, load_av
+from depthcli.io.video_extras import Along, Extras, reason_of
 
 # What a writer takes: its dtype and its axes behind the height and the width.
 COLOR, GRAY16, VALUES = "color", "gray16", "values"
@@ -49,7 +48,7 @@ class Timing:
     """When frames are shown.
 
     rate: frames per second, exact; the average where it varies. time_base: the unit in which the time stamps were
-    given, in seconds. origin: what time 0 is on the clock of the clip that the sound comes from, in seconds.
+    given, in seconds. origin: what time 0 is on the clock of the clip, which its sound follows, in seconds.
     """
 
     rate: Fraction
@@ -78,7 +77,7 @@ class Writer(Protocol):
     def has(self, index: int, time: Fraction) -> bool:
         """Return whether an earlier run has written this frame: the next to come is then passed to `skip`."""
 
-    def skip(self, time: Fraction) -> None:
+    def skip(self, time: Fraction, duration: Optional[Fraction] = None) -> None:
         """Take note of a frame that is there already."""
 
 
@@ -87,7 +86,6 @@ class VideoFormat:
     """One format: its name, what is put behind a clip's stem (a file, or a folder of files), and what it is.
 
     takes: what `Writer.write` is given: "color" (H, W, 3) uint8, "gray16" (H, W) uint16, or "values" (H, W) float32.
-    sound: the sound of the clip can go along.
     """
 
     name: str
@@ -95,7 +93,6 @@ class VideoFormat:
     what: str
     takes: str
     open: Callable[[_Order], Any] = field(repr=False)
-    sound: bool = True
 
     @property
     def folder(self) -> bool:
@@ -105,14 +102,14 @@ class VideoFormat:
 
 @dataclass(frozen=True)
 class _Order:
-    """What is to be written. size: (width, height) of the frames as given. sound: the clip to copy sound from."""
+    """What is to be written. size: (width, height) of the frames as given."""
 
     format: VideoFormat
     path: Path
     size: tuple[int, int]
     timing: Timing
     facts: Mapping[str, Any]
-    sound: Optional[Path]
+    along: Optional[Along]
     pixel_aspect: Fraction
     made_of: Mapping[str, Any]
     number_of: Optional[Callable[[Fraction], int]]
@@ -126,29 +123,32 @@ def video_writer(
     size: tuple[int, int],
     timing: Timing,
     facts: Mapping[str, Any],
-    sound: Optional[Path] = None,
+    source: Optional[Path] = None,
     pixel_aspect: Fraction = Fraction(1),
     made_of: Mapping[str, Any] = MappingProxyType({}),
     number_of: Optional[Callable[[Fraction], int]] = None,
     keep: bool = False,
+    whole: bool = True,
 ) -> Iterator[Writer]:
     """Write one clip; the file appears, with its sidecar, when the block ends well, and not at all when it does not.
 
     Of a folder each file appears when it is whole, and the sidecar in the end. The sidecar is `<path>.json`: `facts`,
     and under `video` what the file is and how its codes become the numbers again.
 
-    size: (width, height) of the frames. sound: the clip whose sound is copied as it is, None for no sound; only where
-    the whole clip is written at its speed. Formats in folders take none. made_of: goes into the sidecar alone, for
-    whoever has to tell whether the file is still what it should be. number_of: the number of the frame at a time, for
-    the names of files in a folder; counted from 0 where None. keep: files in that folder are of a run that wrote the
-    very same and was interrupted, so that they need not be written again.
+    size: (width, height) of the frames. source: the clip that they show, at its speed: what the film can hold of its
+    sound, subtitles, chapters, timecode and title goes along, and what it cannot hold is named in the notes. Formats in
+    folders take nothing along. whole: all of that clip is shown; sound and subtitles go along only then. made_of: goes
+    into the sidecar alone, for whoever has to tell whether the file is still what it should be. number_of: the number
+    of the frame at a time, for the names of files in a folder; counted from 0 where None. keep: files in that folder
+    are of a run that wrote the very same and was interrupted, so that they need not be written again.
 
     Raises UsageError for an unknown format, OutputError where it cannot be written or not one frame came.
     """
     if format not in VIDEO_FORMATS:
         raise UsageError(f"no video format is called {format!r}", f"choose from: {', '.join(VIDEO_FORMATS)}")
     row = VIDEO_FORMATS[format]
-    order = _Order(row, path, size, timing, facts, sound if row.sound else None, pixel_aspect, made_of, number_of, keep)
+    along = Along(source, whole, timing.origin, timing.rate) if source and not row.folder else None
+    order = _Order(row, path, size, timing, facts, along, pixel_aspect, made_of, number_of, keep)
     with row.open(order) as writer:
         yield writer
 
@@ -162,12 +162,15 @@ def side_by_side(rgb: np.ndarray, colored: np.ndarray) -> np.ndarray:
 
 
 _BITEXACT = 1 << 23  # AV_CODEC_FLAG_BITEXACT: no version of the encoder in what it writes
+_DEFAULT = 1  # AV_DISPOSITION_DEFAULT: the track that players show
 _SQUARE = Fraction(1)
 
 
 @contextmanager
 def _open_file(order: _Order, encoding: Encoding) -> Iterator[Writer]:
     path = order.path
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OutputError(f"cannot write {path}: it is a pipe, a device or a folder", "a film needs a file")
     # A file without its sidecar is not taken for whole, so no file ever lies beside the sidecar of another.
     sidecar_of(path).unlink(missing_ok=True)
     kind = _LibavWriter if has_av() or not find_program() else _ProgramWriter
@@ -177,14 +180,20 @@ def _open_file(order: _Order, encoding: Encoding) -> Iterator[Writer]:
             yield writer
             if not writer.count:
                 raise OutputError(f"cannot write {path}: not one frame came")
+            writer.encode_held()
             writer.finish()
         finally:
             writer.close()
-    _write_sidecar(path, order, writer.count, encoding.described(writer.shape), writer.notes)
+    described = {**encoding.described(writer.shape), "duration": float(writer.length)}
+    _write_sidecar(path, order, writer.count, described, writer.notes)
 
 
 class _FileWriter(ABC):
-    """One video stream, and the sound of the source, in one file. shape: (height, width) in the file."""
+    """One video stream, and what goes along with it, in one file. shape: (height, width) in the file.
+
+    A frame is held until the next one comes: only then is it known how long it is shown. What a source, an encoder or a
+    container makes of durations differs, and the length of the file is made of them.
+    """
 
     def __init__(self, order: _Order, encoding: Encoding) -> None:
         self.notes: list[str] = []
@@ -194,22 +203,43 @@ class _FileWriter(ABC):
         self._stamps = Stamps(order.timing.rate, order.timing.time_base)
         facts = {**order.facts, "video": encoding.described(self.shape)}
         self._comment = json.dumps(facts, ensure_ascii=False)
+        self._held: Optional[np.ndarray] = None
+        self._start = self._end = 0  # of the frame that is held
+
+    @property
+    def length(self) -> Fraction:
+        """How long the film is, in seconds."""
+        return Fraction(self._end, self._stamps.scale)
 
     def write(self, pixels: np.ndarray, time: Fraction, duration: Optional[Fraction] = None) -> None:
         """Encode a frame; see Writer."""
         _check(pixels, self._order)
         ticks = self._stamps.ticks(time)
-        length = max(1, round((duration or 1 / self._order.timing.rate) * self._stamps.scale))
-        self._encode(padded(pixels, self.shape), ticks, length)
+        if self._held is None:
+            self._begin(time)
+        else:
+            self._end = ticks
+            self.encode_held()
+        self._held, self._start = padded(pixels, self.shape), ticks
+        self._end = ticks + self._stamps.length(duration)
         self.count += 1
+
+    def encode_held(self) -> None:
+        """Encode the frame that is held."""
+        assert self._held is not None
+        self._encode(self._held, self._start, self._end - self._start)
 
     def has(self, index: int, time: Fraction) -> bool:
         """See Writer. One file is written from its first frame to its last."""
         return False
 
-    def skip(self, time: Fraction) -> None:
+    def skip(self, time: Fraction, duration: Optional[Fraction] = None) -> None:
         """See Writer. Never asked for, as nothing is there."""
         raise ValueError("a frame cannot be left out of a file")
+
+    @abstractmethod
+    def _begin(self, start: Fraction) -> None:
+        """Start the file. start: when the first frame is shown, in seconds of the clip."""
 
     @abstractmethod
     def _encode(self, pixels: np.ndarray, ticks: int, duration: int) -> None:
@@ -217,7 +247,7 @@ class _FileWriter(ABC):
 
     @abstractmethod
     def finish(self) -> None:
-        """Write what the encoder still holds, and the rest of the sound."""
+        """Write what the encoder still holds, and the rest of what goes along."""
 
     @abstractmethod
     def close(self) -> None:
@@ -229,29 +259,36 @@ class _ProgramWriter(_FileWriter):
 
     def __init__(self, order: _Order, encoding: Encoding, partial: Path) -> None:
         super().__init__(order, encoding)
-        timing = order.timing
+        self._partial = partial
+        self._encoder: Optional[ProgramEncoder] = None
+
+    def _begin(self, start: Fraction) -> None:
+        order = self._order
         track = Track(
-            encoding=encoding,
+            encoding=self._encoding,
             shape=self.shape,
             scale=self._stamps.scale,
-            rate=timing.rate,
+            rate=order.timing.rate,
             pixel_aspect=order.pixel_aspect,
             comment=self._comment,
-            sound=order.sound,
-            origin=timing.origin,
+            along=order.along,
+            start=start,
         )
-        self._encoder = ProgramEncoder(partial, track, self.notes)
+        self._encoder = ProgramEncoder(self._partial, order.path, track, self.notes)
 
     def _encode(self, pixels: np.ndarray, ticks: int, duration: int) -> None:
+        assert self._encoder is not None
         self._encoder.encode(pixels, ticks, duration)
 
     def finish(self) -> None:
         """See _FileWriter."""
+        assert self._encoder is not None
         self._encoder.finish()
 
     def close(self) -> None:
         """See _FileWriter."""
-        self._encoder.close()
+        if self._encoder:
+            self._encoder.close()
 
 
 class _LibavWriter(_FileWriter):
@@ -260,51 +297,61 @@ class _LibavWriter(_FileWriter):
     def __init__(self, order: _Order, encoding: Encoding, partial: Path) -> None:
         super().__init__(order, encoding)
         self.av = load_av()
-        self._sound: Optional[_Sound] = None
+        self._extras: Optional[Extras] = None
+        self._durations: dict[int, int] = {}  # of the frames that are in the encoder, by their time stamps
         with _os_errors(self.av, order.path):
             options = {"fflags": "+bitexact", **dict(encoding.muxer)}
             self._container = self.av.open(str(partial), "w", format=encoding.container, options=options)
         try:
             self._stream = self._video_stream()
             self._container.metadata["comment"] = self._comment
-            if order.sound:
-                self._sound = self._find_sound(order.sound)
+            if order.along:
+                self._extras = self._open_extras(order.along)
         except BaseException:
             self.close()
             raise
 
+    def _begin(self, start: Fraction) -> None:
+        if self._extras:
+            self._extras.begin(self._stream, start)
+
     def _encode(self, pixels: np.ndarray, ticks: int, duration: int) -> None:
         frame = self._frame(pixels)
         frame.pts, frame.time_base = ticks, Fraction(1, self._stamps.scale)
-        if hasattr(frame, "duration"):  # PyAV 14 has it not: the last frame is shown for one period then
-            frame.duration = duration
+        self._durations[ticks] = duration
         with _os_errors(self.av, self._order.path):
-            if self._sound:
-                self._sound.copy_until(Fraction(ticks, self._stamps.scale))
-            self._container.mux(self._stream.encode(frame))
+            if self._extras:
+                self._extras.copy_until(Fraction(ticks, self._stamps.scale))
+            self._write(self._stream.encode(frame))
 
     def finish(self) -> None:
         """See _FileWriter."""
         with _os_errors(self.av, self._order.path):
-            self._container.mux(self._stream.encode(None))
-            if self._sound:
-                self._sound.copy_until(None)
+            self._write(self._stream.encode(None))
+            if self._extras:
+                self._extras.finish(self.length)
             self._container.close()
 
     def close(self) -> None:
         """See _FileWriter."""
-        if self._sound:
-            self._sound.close()
+        if self._extras:
+            self._extras.close()
         try:
             self._container.close()
         except (self.av.FFmpegError, OSError, ValueError):  # of what is thrown away nothing else is wanted
             pass
 
-    def _find_sound(self, path: Path) -> Optional[_Sound]:
+    def _write(self, packets: list[Any]) -> None:
+        for packet in packets:
+            packet.duration = self._durations.pop(packet.pts)
+            self._container.mux(packet)
+
+    def _open_extras(self, along: Along) -> Optional[Extras]:
         try:
-            return _Sound(self.av, path, self._container, self._order.timing.origin, self.notes)
+            return Extras(self.av, along, self._container, self.notes)
         except (self.av.FFmpegError, OSError, ValueError) as error:
-            self.notes.append(f"the sound cannot be read: {first_line(error)}")
+            lost = "sound, subtitles and timecode were left out, as the clip cannot be read again"
+            self.notes.append(f"{lost}: {reason_of(error)}")
             return None
 
     def _video_stream(self) -> Any:
@@ -317,10 +364,14 @@ class _LibavWriter(_FileWriter):
         context.flags |= _BITEXACT
         context.color_range = FULL if encoding.full else LIMITED
         context.colorspace = context.color_primaries = context.color_trc = BT709  # all three are 1 in ITU-T H.273
+        stream.disposition = _DEFAULT
         if encoding.tag:
             context.codec_tag = encoding.tag
-        if self._order.pixel_aspect != _SQUARE:
-            context.sample_aspect_ratio = self._order.pixel_aspect
+        aspect = self._order.pixel_aspect
+        if aspect != _SQUARE:
+            context.sample_aspect_ratio = aspect
+            if encoding.container == "matroska":
+                self.notes.append(f"PyAV writes no pixel aspect into Matroska: the pixels of {aspect} show as square")
         return stream
 
     def _frame(self, pixels: np.ndarray) -> Any:
@@ -351,84 +402,6 @@ def _fill(plane: Any, values: np.ndarray) -> None:
     rows[:, : values.shape[1] * values.itemsize] = np.ascontiguousarray(values).view(np.uint8)
 
 
-class _Sound:
-    """The sound of a clip, copied packet by packet beside its frames, so that little of it is held."""
-
-    def __init__(self, av: Any, path: Path, target: Any, origin: Fraction, notes: list[str]) -> None:
-        self._av, self._target, self._origin, self._notes = av, target, origin, notes
-        self._file = path.open("rb")
-        self._source = open_container(av, self._file)
-        self._streams = {}
-        for stream in self._source.streams.audio:
-            codec = stream.codec_context.codec.canonical_name if stream.codec_context else "unknown"
-            copied = self._copied(stream, codec)
-            if copied is None:
-                notes.append(f"{target.format.name} cannot hold {codec} sound, which was left out")
-            else:
-                self._streams[stream.index] = copied
-        self._waiting: Optional[Any] = None
-        self._packets = self._read([s for s in self._source.streams.audio if s.index in self._streams])
-
-    def copy_until(self, time: Optional[Fraction]) -> None:
-        """Copy the sound that begins before a time of the new file, in seconds; all of it where None."""
-        while True:
-            packet, self._waiting = self._waiting or next(self._packets, None), None
-            if packet is None:
-                return
-            if time is not None and packet.dts * packet.time_base > time:
-                self._waiting = packet
-                return
-            packet.stream = self._streams[packet.stream.index]
-            try:
-                self._target.mux(packet)
-            except self._av.FFmpegError as error:
-                if not isinstance(error, ValueError):  # the disk, and not the sound
-                    raise
-                self._notes.append(f"the sound ends early: {first_line(error)}")
-                self._packets = iter(())
-
-    def close(self) -> None:
-        """Let go of the source."""
-        self._source.close()
-        self._file.close()
-
-    def _copied(self, stream: Any, codec: str) -> Any:
-        if not _holds(self._av, self._target.format.name, stream):
-            return None
-        copied = self._target.add_stream_from_template(stream)
-        if stream.language:
-            copied.metadata["language"] = stream.language
-        return copied
-
-    def _read(self, streams: list[Any]) -> Iterator[Any]:
-        packets = self._source.demux(*streams) if streams else iter(())
-        while True:
-            try:
-                packet = next(packets, None)
-            except (self._av.FFmpegError, OSError, ValueError) as error:
-                self._notes.append(f"the sound ends early: {first_line(error)}")
-                return
-            if packet is None:
-                return
-            if packet.dts is None or packet.size == 0:
-                continue
-            shift = round(self._origin / packet.time_base)
-            packet.dts -= shift
-            packet.pts = packet.dts if packet.pts is None else packet.pts - shift
-            yield packet
-
-
-def _holds(av: Any, container: str, stream: Any) -> bool:
-    """Return whether a container takes the sound of a stream, by trying: some list more than they can write."""
-    with contextlib.suppress(av.FFmpegError, ValueError):
-        trial = av.open(io.BytesIO(), "w", format=container)
-        with contextlib.suppress(av.FFmpegError), trial:  # which has no end, as it has no packets
-            trial.add_stream_from_template(stream)
-            trial.start_encoding()
-            return True
-    return False
-
-
 # --- A folder of files ------------------------------------------------------------------------------------------------
 
 
@@ -451,7 +424,8 @@ def _open_folder(order: _Order, suffix: str, write: Callable[[np.ndarray, IO[byt
             path.unlink()
     if not writer.count:
         raise OutputError(f"cannot write {order.path}: not one frame came")
-    _write_sidecar(order.path, order, writer.count, {"times": writer.times}, writer.notes)
+    described = {"times": writer.times, "duration": writer.length}
+    _write_sidecar(order.path, order, writer.count, described, writer.notes)
 
 
 class _FolderWriter:
@@ -463,6 +437,7 @@ class _FolderWriter:
     def __init__(self, order: _Order, suffix: str, write: Callable[..., None]) -> None:
         self.notes: list[str] = []
         self.times: list[float] = []
+        self.length = 0.0
         self.numbers: set[int] = set()
         self._order, self._suffix, self._write = order, suffix, write
 
@@ -477,16 +452,17 @@ class _FolderWriter:
         path = self._path(self.count, time)
         with atomic_path(path) as partial, partial.open("wb") as stream:
             self._write(pixels, stream, facts)
-        self.skip(time)
+        self.skip(time, duration)
 
     def has(self, index: int, time: Fraction) -> bool:
         """See Writer. A file that is there is whole."""
         return self._order.keep and self._path(index, time).exists()
 
-    def skip(self, time: Fraction) -> None:
+    def skip(self, time: Fraction, duration: Optional[Fraction] = None) -> None:
         """See Writer."""
         self.numbers.add(self._number(self.count, time))
         self.times.append(float(time))
+        self.length = self.times[-1] - self.times[0] + float(duration or 1 / self._order.timing.rate)
 
     def _number(self, index: int, time: Fraction) -> int:
         return index if self._order.number_of is None else self._order.number_of(time)
@@ -502,15 +478,25 @@ class PipeWriter:
     """Frames for another program's stdin: raw, or y4m, which says its size and rate itself.
 
     takes: "color" or "gray16". Raw is rgb24 or gray16le, row after row. y4m holds colour as 4:4:4 BT.709 in limited
-    range, gray as 16 bit in full range (`mono16`, an extension of FFmpeg), and one rate for all frames.
+    range, gray as 16 bit in full range (`mono16`, an extension of FFmpeg), and one rate for all frames. pixel_aspect:
+    width of a pixel by its height, which y4m keeps.
 
     Raises UsageError where y4m is to hold a time stamp that its rate does not have, and BrokenPipeError where the other
     program has gone.
     """
 
-    def __init__(self, stream: BinaryIO, takes: str, size: tuple[int, int], timing: Timing, y4m: bool = False) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        takes: str,
+        size: tuple[int, int],
+        timing: Timing,
+        y4m: bool = False,
+        pixel_aspect: Fraction = Fraction(1),
+    ) -> None:
         self.notes: list[str] = []
         self._stream, self._takes, self._size, self._timing, self._y4m = stream, takes, size, timing, y4m
+        self._aspect = pixel_aspect
         self._count = 0
         self._first = Fraction(0)
 
@@ -529,8 +515,9 @@ class PipeWriter:
 
     def _header(self) -> bytes:
         rate, (width, height) = self._timing.rate, self._size
+        aspect = f"{self._aspect.numerator}:{self._aspect.denominator}"
         layout, full = ("mono16", "FULL") if self._takes == GRAY16 else ("444", "LIMITED")
-        header = f"YUV4MPEG2 W{width} H{height} F{rate.numerator}:{rate.denominator} Ip A1:1 C{layout}"
+        header = f"YUV4MPEG2 W{width} H{height} F{rate.numerator}:{rate.denominator} Ip A{aspect} C{layout}"
         return f"{header} XCOLORRANGE={full}\n".encode()
 
     def _check_time(self, time: Fraction) -> None:
@@ -578,6 +565,7 @@ def _write_sidecar(path: Path, order: _Order, count: int, described: dict[str, A
         "frames": count,
         "rate": str(order.timing.rate),
         "size": list(order.size),
+        **({"pixel_aspect": str(order.pixel_aspect)} if order.pixel_aspect != _SQUARE else {}),
         **described,
         "notes": notes,
     }
@@ -594,7 +582,7 @@ def _os_errors(av: Any, path: Path) -> Iterator[None]:
     except av.FFmpegError as error:
         if error.errno in errno.errorcode:
             raise OSError(error.errno, os.strerror(error.errno)) from error
-        raise OutputError(f"cannot write {path}: {first_line(error)}") from error
+        raise OutputError(f"cannot write {path}: {reason_of(error)}") from error
 
 
 VIDEO_FORMATS: dict[str, VideoFormat] = {
@@ -641,7 +629,6 @@ VIDEO_FORMATS: dict[str, VideoFormat] = {
             "a folder of 16-bit gray PNG",
             GRAY16,
             lambda order: _open_folder(order, ".png", _png),
-            sound=False,
         ),
         VideoFormat(
             "exr",
@@ -649,7 +636,6 @@ VIDEO_FORMATS: dict[str, VideoFormat] = {
             "a folder of EXR, float32 numbers of the model in Z and RGB",
             VALUES,
             lambda order: _open_folder(order, ".exr", write_exr),
-            sound=False,
         ),
         VideoFormat(
             "npz",
@@ -657,7 +643,6 @@ VIDEO_FORMATS: dict[str, VideoFormat] = {
             "a folder of NPZ, float32 numbers of the model",
             VALUES,
             lambda order: _open_folder(order, ".npz", _npz),
-            sound=False,
         ),
     )
 }

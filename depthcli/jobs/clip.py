@@ -105,6 +105,9 @@ class ClipJob:
         for _, path in self.outputs:
             if os.path.realpath(path) == source:
                 raise UsageError(f"the result would replace the clip {path}", "use another -o")
+            place = next((str(place) for place in (path, *path.parents) if os.path.exists(place)), "")
+            if place and not (os.path.isfile(place) or os.path.isdir(place)):
+                raise UsageError(f"{place} is a pipe or a device, no file or folder", "-o - sends a stream to stdout")
 
     @property
     def name(self) -> str:
@@ -511,13 +514,9 @@ def _write(
     extremes = spool.ended["min"], spool.ended["max"]
     show = Show(info.size, row, origin, (shown[0], shown[1]), job.colormap, extremes, job.said, spool.ended["damage"])
     timing = Timing.of(info, job.selection)
-    whole = job.selection.whole and not spool.ended["damage"]
-    sound = Path(job.source) if info.audio and whole and job.source != STDIN else None
-    lost: tuple[str, ...] = ()
-    if sound and not sound.exists():
-        sound = None  # the clip is gone, which is warned of
-    elif info.audio and job.selection.whole and sound is None:
-        lost = (f"the sound was left out, as the clip {'came on stdin' if job.source == STDIN else 'is damaged'}",)
+    on_disk = job.source != STDIN and os.path.isfile(job.source)  # else it is a folder, or gone, which is warned of
+    source, whole = Path(job.source) if on_disk else None, job.selection.whole
+    lost = ("the sound was left out, as the clip came on stdin",) if info.audio and job.source == STDIN else ()
     numbers = () if job.selection.fps is not None else info.numbers
     number_of = (lambda moment: numbers[round(moment * info.rate)]) if numbers else None
     needs_source = any(name == "side" for name, _ in job.outputs)
@@ -525,7 +524,9 @@ def _write(
     keep = spool.was_writing({"files": [(name, path.name, facts) for name, path, _, _, facts in orders]})
     with ExitStack() as stack:
         writers = {
-            order[0]: stack.enter_context(video_writer(*order, sound, info.pixel_aspect, made_of, number_of, keep))
+            order[0]: stack.enter_context(
+                video_writer(*order, source, info.pixel_aspect, made_of, number_of, keep, whole)
+            )
             for order in orders
         }
         sources: Iterator[Optional[Frame]] = iter(lambda: None, 0)
@@ -550,7 +551,7 @@ def _write(
                 if name in pictures:
                     writer.write(pictures[name], frame.time, frame.duration)
                 else:
-                    writer.skip(frame.time)
+                    writer.skip(frame.time, frame.duration)
             done += 1
             yield Progress(info.name, WRITING, done, spool.ended["frames"])
             if stop():

@@ -72,7 +72,8 @@ def _stream(
         if y4m and job.selection.fps is None:  # which has one rate for all frames
             job = replace(job, selection=replace(job.selection, fps=info.rate))
         origin = origin_of_clip(estimator, estimator.plan(info.size), Path(info.name).name)
-        writer = PipeWriter(target or sys.stdout.buffer, takes, info.size, Timing.of(info, job.selection), y4m=y4m)
+        timing, stream = Timing.of(info, job.selection), target or sys.stdout.buffer
+        writer = PipeWriter(stream, takes, info.size, timing, y4m, info.pixel_aspect)
         estimator.restore({}, {})
         cuts, look = CutDetector(), StreamRange(_LOOK_AHEAD)
         shows: deque[bool] = deque()  # whether a shot begins with a frame, of those whose maps are not final

@@ -25,6 +25,7 @@ from depthcli.io.libav import LibavSource
 from depthcli.io.video import open_clip
 from depthcli.io.video_writers import VIDEO_FORMATS, Timing, video_writer
 from tests.conftest import environment
+from tests.io import test_video_writers as writing
 from tests.io.clips import MATRICES, RATE, SIZE, make_clip, number, scene, turn_header
 
 # What must be true of clips, whoever reads and writes them; collected here a second time, with av hidden.
@@ -70,11 +71,28 @@ from tests.io.test_video import (  # noqa: F401
     test_what_names_no_matrix_is_bt601_when_small_and_bt709_when_hd,
     test_y4m_says_its_size_and_rate_itself,
 )
+from tests.io.test_video_extras import (  # noqa: F401
+    CHAPTERS,
+    noisy,
+    rich_clip,
+    test_a_cover_and_attachments_are_named,
+    test_a_film_without_any_of_these_has_none,
+    test_a_full_disk_names_the_film_and_nothing_else,
+    test_a_pipe_stays_a_pipe,
+    test_a_timecode_that_the_rate_cannot_count_is_named,
+    test_noise_between_the_parts_of_a_matroska_file_does_not_end_the_sound,
+    test_pixels_that_are_not_square_stay_so_or_are_named,
+    test_subtitles_go_where_they_fit_and_are_named_where_not,
+    test_titles_languages_default_track_and_timecode_are_kept,
+    texts_of,
+    timecode_of,
+)
 from tests.io.test_video_writers import (  # noqa: F401
     FACTS,
     FILES,
     MAKE,
     TIMING,
+    film_of,
     gray,
     packets,
     sidecar,
@@ -83,6 +101,7 @@ from tests.io.test_video_writers import (  # noqa: F401
     test_a_full_disk_is_an_error_in_one_line_and_leaves_nothing,
     test_a_part_of_a_clip_begins_at_zero,
     test_a_rate_stays_exactly_what_it_is,
+    test_a_selection_has_an_even_rate_to_its_end,
     test_a_source_without_sound_is_no_problem,
     test_colour_comes_back_with_its_number_and_its_colours,
     test_colour_is_tagged_and_starts_at_once,
@@ -93,11 +112,14 @@ from tests.io.test_video_writers import (  # noqa: F401
     test_sound_of_a_broadcast_is_put_into_the_form_that_files_have,
     test_sound_that_a_container_cannot_hold_is_left_out_and_that_is_said,
     test_the_file_and_its_sidecar_say_what_the_numbers_are,
+    test_the_last_frame_lasts_as_long_as_it_is_told,
     test_the_offset_of_sound_against_frames_is_kept,
     test_times_that_a_source_rounded_are_made_exact_again,
     write,
 )
 from tests.io.test_video_writers import test_a_variable_rate_keeps_its_times as test_a_variable_rate_is_written  # noqa: F401
+
+LOAD = libav.load_av  # before the fixture below hides it
 
 pytestmark = pytest.mark.skipif(find_program() is None, reason="no imageio-ffmpeg here")
 
@@ -332,7 +354,7 @@ def test_the_same_frames_give_the_same_bytes_on_one_core_as_on_all(tmp_path: Pat
         try:
             if cores and folder.name == "1":
                 os.sched_setaffinity(0, {min(cores)})
-            digests.add(hashlib.sha256(write(name, folder, 24, (320, 180), sound=source).read_bytes()).hexdigest())
+            digests.add(hashlib.sha256(write(name, folder, 24, (320, 180), source=source).read_bytes()).hexdigest())
         finally:
             if cores:
                 os.sched_setaffinity(0, cores)
@@ -346,7 +368,10 @@ def test_the_file_is_what_the_other_writer_makes(tmp_path: Path, monkeypatch: py
     ours = write(name, tmp_path / "ours", timing=timing, times=times, pixel_aspect=Fraction(4, 3))
     monkeypatch.undo()
     theirs = write(name, tmp_path / "theirs", timing=timing, times=times, pixel_aspect=Fraction(4, 3))
-    assert sidecar(ours) == sidecar(theirs)
+    here, there = sidecar(ours), sidecar(theirs)
+    assert not here["video"].pop("notes")
+    assert bool(there["video"].pop("notes")) == (name == "ffv1")  # whose pixel aspect PyAV cannot write
+    assert here == there
     (info, frames), (other, others) = read(ours), read(theirs)
     for fact in ("codec", "pixel_format", "bits", "rate", "time_base", "variable", "duration"):
         assert getattr(info, fact) == getattr(other, fact), fact
@@ -360,6 +385,79 @@ def test_a_rate_of_any_kind_stays_what_it_is(tmp_path: Path, rate: Fraction) -> 
     info, frames = read(write("mp4", tmp_path, 5, timing=Timing(rate, 1 / rate)))
     assert info.rate == rate
     assert [frame.time for frame in frames] == [index / rate for index in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("name", "sound", "kind"),
+    [
+        ("mp4", "aac", "variable with B-frames"),
+        ("mp4", "", "late by an edit list"),
+        ("prores", "aac", "variable"),
+        ("hevc10", "aac", "broadcast"),
+        ("ffv1", "aac", "late"),
+        ("ffv1", "", "variable"),
+    ],
+)
+def test_every_frame_is_shown_when_that_of_the_source_is(tmp_path: Path, name: str, sound: str, kind: str) -> None:
+    writing.test_every_frame_is_shown_when_that_of_the_source_is(tmp_path, name, sound, kind)
+
+
+def test_a_part_has_its_timecode_and_names_what_it_lacks(tmp_path: Path) -> None:
+    source = rich_clip(tmp_path / "a.mkv", subtitles=True)
+    film, _ = film_of(source, "ffv1", tmp_path, Selection(start=Fraction(1, 4)))
+    assert timecode_of(film) == "01:00:00:06"
+    notes = sidecar(film)["video"]["notes"]
+    assert notes[-1] == "the sound and the subtitles were left out, as only a part of the clip was chosen"
+    assert notes[:-1] == (["the chapters of a part of a clip were left out, as PyAV is not there"] if CHAPTERS else [])
+
+
+def test_subtitles_of_mp4_go_along_with_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rich_clip(tmp_path / "a.mkv", subtitles=True)
+    source = tmp_path / "a.mov"
+    tracks = [part for kind in "vsa" for part in ("-map", f"0:{kind}")]
+    subprocess.run([find_program(), "-v", "error", "-i", tmp_path / "a.mkv", *tracks, "-c", "copy", "-c:s", "mov_text",
+                    "-timecode", "01:00:00:00", source], check=True)  # fmt: skip
+    for name in ("mp4", "prores", "ffv1"):
+        here, _ = film_of(source, name, tmp_path / "here")
+        with monkeypatch.context() as patch:
+            patch.setattr(libav, "load_av", LOAD)
+            there, _ = film_of(source, name, tmp_path / "there")
+        for film in (here, there):
+            assert timecode_of(film) == "01:00:00:00"
+            note = ["matroska cannot hold mov_text subtitles, which were left out"]
+            assert sidecar(film)["video"]["notes"] == (note if name == "ffv1" else [])
+            assert name == "ffv1" or [text[2:] for _, text in texts_of(film) if len(text) > 2] == [b"first", b"second"]
+
+
+@pytest.mark.parametrize("where", ["video", "audio"])
+@pytest.mark.parametrize("name", ["mp4", "ffv1"])
+def test_a_few_broken_packets_never_cost_the_film(tmp_path: Path, name: str, where: str) -> None:
+    source = noisy(make_clip(tmp_path / "a.ts", 48, container="mpegts", sound="aac", rate=Fraction(24)), where, 3)
+    film = write(name, tmp_path, 48, timing=Timing(Fraction(24), Fraction(1, 90000)), source=source)
+    notes = sidecar(film)["video"]["notes"]
+    assert len(read(film)[1]) == 48
+    if where == "video" or not notes:  # versions differ in what they take for a damaged packet
+        assert max(time for time, _ in packets(film)) == pytest.approx(2, abs=0.2)
+    else:
+        assert notes == ["a track of damaged aac audio was left out, as PyAV is not there"]
+
+
+def test_a_track_that_stands_under_another_is_found() -> None:
+    said = """[info] Input #0, mov,mp4,m4a,3gp,3g2,mj2, from 'a.mov':
+[info]   Metadata:
+[info]     title           : Stream group #0:0
+[info]     Stream #0:9: Video: h264, gray, 9000x9000, 25 fps
+[info]   Duration: 00:00:01.00, start: 0.000000, bitrate: 234 kb/s
+[info]   Stream group #0:0[0x6]: Track Reference:
+[info]     Stream #0:0[0x1]: Video: h264 (High) (avc1 / 0x31637661), yuv420p(progressive), 160x120, 24 fps (default)
+[info]       Metadata:
+[info]         timecode        : 01:00:00:00
+[info]     Stream #0:2[0x6](eng): Data: none (tmcd / 0x64636D74), 0 kb/s
+[info]   Stream #0:1[0x2](fra): Audio: aac (LC) (mp4a / 0x6134706D), 44100 Hz, mono, fltp, 70 kb/s"""
+    facts = ffmpeg_program._file_facts(iter(said.splitlines()))
+    assert [(stream.index, stream.kind) for stream in facts.streams] == [(0, "Video"), (1, "Audio"), (2, "Data")]
+    assert (facts.videos[0].width, facts.videos[0].metadata) == (160, {"timecode": "01:00:00:00"})
+    assert facts.metadata == {"title": "Stream group #0:0"}
 
 
 def test_sixteen_bits_come_back_exactly_in_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -385,8 +483,8 @@ def test_a_program_that_dies_is_one_line_and_no_file(tmp_path: Path, started: li
         video_writer("ffv1", tmp_path / "a.mkv", SIZE, TIMING, FACTS) as writer,
     ):
         for index in range(100):
-            started[-1].kill()
             writer.write(gray(index), index / RATE)
+            started[-1].kill()
     assert "\n" not in str(caught.value)
     assert os.listdir(tmp_path) == []
 
@@ -401,8 +499,10 @@ def test_a_full_disk_is_known_as_such(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_sound_that_is_none_is_left_out_and_that_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("nothing")
-    path = write("mp4", tmp_path, sound=tmp_path / "a.txt")
-    assert sidecar(path)["video"]["notes"] == ["the sound cannot be read: it is in no file that can be"]
+    path = write("mp4", tmp_path, source=tmp_path / "a.txt")
+    assert sidecar(path)["video"]["notes"] == [
+        "sound, subtitles and timecode were left out, as the clip cannot be read again"
+    ]
 
 
 def test_the_comment_holds_whatever_the_facts_are(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from depthcli.depthmap import DepthKind, DepthMap, Origin, describe
 from depthcli.errors import ClipError, OutputError, UsageError
@@ -156,6 +157,131 @@ def test_a_rate_stays_exactly_what_it_is(tmp_path: Path, name: str) -> None:
         assert all(abs(frame.time - frame.index / RATE) <= unit for frame in clip.frames())
 
 
+B_FRAMES = {"crf": "4", "preset": "ultrafast", "x264-params": "bframes=3:b-adapt=0"}
+THOUSANDTH, BROADCAST = Fraction(1, 1000), Fraction(1, 90000)
+# Of a source: its container, and what make_clip is told. Times are in ticks of the time base.
+KINDS: dict[str, tuple[str, dict]] = {
+    "film": ("mp4", {"options": B_FRAMES}),
+    "rounded": ("mkv", {"rate": Fraction(25)}),
+    "broadcast": ("ts", {"rate": Fraction(30000, 1001), "container": "mpegts", "options": B_FRAMES}),
+    "film in avi": ("avi", {"codec": "ffv1", "pixel_format": "yuv444p", "options": {}}),
+    "variable": (
+        "mp4",
+        {"rate": Fraction(24), "ticks": [0, 3003, 6006, 99990, 103000, 110500], "time_base": BROADCAST},
+    ),
+    "variable with B-frames": (
+        "mp4",
+        {"ticks": [0, 40, 81, 119, 700, 741, 1500, 1520], "time_base": THOUSANDTH, "options": B_FRAMES},
+    ),
+    "coarse": ("mkv", {"ticks": [0, 70, 170, 240, 340, 410], "time_base": THOUSANDTH}),
+    "late": ("mkv", {"ticks": [500, 540, 580, 660, 700, 800], "time_base": THOUSANDTH}),
+    "late by an edit list": ("mp4", {"ticks": [500, 540, 580, 660, 700, 800], "time_base": THOUSANDTH}),
+    "slow": ("mp4", {"rate": Fraction(1, 2), "frames": 4}),
+}
+
+
+def make_kind(folder: Path, kind: str, sound: str) -> Path:
+    ending, options = KINDS[kind]
+    options = {"rate": RATE, **options}
+    ticks = options.pop("ticks", [])
+    times = [tick * options["time_base"] for tick in ticks] or None
+    return make_clip(
+        folder / f"source.{ending}", **{"frames": len(ticks) or 12, "times": times, "sound": sound, **options}
+    )
+
+
+def film_of(source: Path, name: str, folder: Path, selection: Selection = Selection()) -> tuple[Path, list[Fraction]]:  # noqa: B008
+    """Write a clip as a job does. Return the film, and when each frame is shown and the last one ends, from 0 on."""
+    path, row = folder / f"film{VIDEO_FORMATS[name].ending}", VIDEO_FORMATS[name]
+    with open_clip(source) as clip:
+        timing = Timing.of(clip.info, selection)
+        with video_writer(name, path, SIZE, timing, FACTS, source, whole=selection.whole) as writer:
+            times = []
+            for frame in clip.frames(selection):
+                writer.write(MAKE[row.takes](frame.index % 60), frame.time, frame.duration)
+                times.append(frame.time)
+    return path, [time - times[0] for time in [*times, times[-1] + frame.duration]]
+
+
+def length_of(path: Path) -> float:
+    """How long the pictures of a film are shown, in seconds, as the film tells."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        if stream.duration is not None:
+            return float(stream.duration * Fraction(stream.time_base))
+        hours, minutes, seconds = stream.metadata["DURATION"].split(":")  # of Matroska, from the file's beginning on
+        start = float(stream.start_time * Fraction(stream.time_base))
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds) - start
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sound", ["", "aac"])
+@pytest.mark.parametrize("name", FILES)
+def test_every_frame_is_shown_when_that_of_the_source_is(tmp_path: Path, name: str, sound: str, kind: str) -> None:
+    source = make_kind(tmp_path, kind, sound if kind != "film in avi" else sound and "libmp3lame")
+    film, times = film_of(source, name, tmp_path)
+    with open_clip(film) as clip:
+        shown = [frame.time for frame in clip.frames()]
+        origin = clip.info.origin
+    assert len(shown) == len(times) - 1
+    assert max(abs(ours - theirs) for ours, theirs in zip(shown, times)) <= Fraction(1, 1000)
+    assert length_of(film) == pytest.approx(float(times[-1]), abs=0.0011)
+    assert sidecar(film)["video"]["duration"] == pytest.approx(float(times[-1]), abs=0.0011)
+    if sound:
+        with open_clip(source) as clip:
+            first = clip.info.origin
+        gaps = [packets(path)[0][0] - float(zero) for path, zero in ((film, origin), (source, first))]
+        assert gaps[0] == pytest.approx(gaps[1], abs=0.0015)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_sidecar_of_a_folder_has_the_times_of_the_source(tmp_path: Path, name: str, kind: str) -> None:
+    folder, times = film_of(make_kind(tmp_path, kind, ""), name, tmp_path)
+    said = sidecar(folder)["video"]
+    assert said["times"] == pytest.approx([float(time) for time in times[:-1]], abs=1e-9)
+    assert said["duration"] == pytest.approx(float(times[-1]), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_last_frame_lasts_as_long_as_it_is_told(tmp_path: Path, name: str) -> None:
+    times = [Fraction(t, 1000) for t in (0, 40, 81, 119, 700, 741)]
+    for last in (Fraction(1, 100), Fraction(3)):
+        path = tmp_path / f"clip{VIDEO_FORMATS[name].ending}"
+        with video_writer(name, path, SIZE, Timing(Fraction(50, 7), Fraction(1, 1000)), FACTS) as writer:
+            for index, time in enumerate(times):
+                # What a source tells of the others may be wrong, as that of decoding order is: it does not matter.
+                writer.write(MAKE[VIDEO_FORMATS[name].takes](index), time, last if index == 5 else Fraction(7))
+        assert length_of(path) == pytest.approx(0.741 + float(last), abs=0.0011)
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [Selection(stride=2), Selection(stride=5), Selection(fps=10), Selection(fps=50, stride=3), Selection(start=0.2)],
+    ids=str,
+)
+def test_a_selection_has_an_even_rate_to_its_end(tmp_path: Path, selection: Selection) -> None:
+    film, times = film_of(make_clip(tmp_path / "a.mp4", 24, rate=Fraction(24)), "mp4", tmp_path, selection)
+    with av.open(str(film)) as container:
+        assert container.streams.video[0].average_rate == selection.rate(Fraction(24))
+    assert length_of(film) == pytest.approx(float(times[-1]), abs=0.001)
+
+
+@pytest.mark.parametrize("rate", [Fraction(24), RATE, Fraction(30), Fraction(48)])
+def test_a_source_that_rounds_its_times_keeps_its_rate_to_the_last_frame(tmp_path: Path, rate: Fraction) -> None:
+    source = make_clip(tmp_path / "a.mkv", 12, rate=rate)
+    for name in ("mp4", "prores"):
+        with av.open(str(film_of(source, name, tmp_path)[0])) as container:
+            assert container.streams.video[0].average_rate == rate
+
+
+def test_a_coarse_clock_is_not_put_on_a_grid_that_it_does_not_have(tmp_path: Path) -> None:
+    hundredths = [Fraction(t, 100) for t in (0, 7, 17, 24, 34, 41)]
+    path = write("mp4", tmp_path, timing=Timing(Fraction(12), Fraction(1, 100)), times=hundredths)
+    with open_clip(path) as clip:
+        assert [frame.time for frame in clip.frames()] == hundredths
+
+
 def test_times_that_a_source_rounded_are_made_exact_again(tmp_path: Path) -> None:
     rounded = [Fraction(round(1000 * index / RATE), 1000) for index in range(50)]
     with open_clip(write("mp4", tmp_path, 50, timing=Timing(RATE, Fraction(1, 1000)), times=rounded)) as clip:
@@ -195,7 +321,7 @@ def packets(path: Path) -> list[tuple[float, bytes]]:
 @pytest.mark.parametrize("name", FILES)
 def test_sound_is_copied_as_it_is_and_in_time(tmp_path: Path, name: str) -> None:
     source = make_clip(tmp_path / "a.mp4", 24, sound="aac")
-    path = write(name, tmp_path, 24, sound=source)
+    path = write(name, tmp_path, 24, source=source)
     before, after = packets(source), packets(path)
     assert [data for _, data in after] == [data for _, data in before]
     with open_clip(path) as clip:
@@ -205,7 +331,7 @@ def test_sound_is_copied_as_it_is_and_in_time(tmp_path: Path, name: str) -> None
 
 def test_sound_of_a_broadcast_is_put_into_the_form_that_files_have(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "a.ts", 24, sound="aac", container="mpegts")
-    with av.open(str(write("mp4", tmp_path, 24, sound=source))) as container:
+    with av.open(str(write("mp4", tmp_path, 24, source=source))) as container:
         assert sum(frame.samples for frame in container.decode(audio=0)) >= 24 / RATE * 48000
 
 
@@ -216,7 +342,7 @@ def test_the_offset_of_sound_against_frames_is_kept(tmp_path: Path) -> None:
     )
     with open_clip(source) as clip:
         timing = Timing.of(clip.info, Selection())
-    path = write("mp4", tmp_path, 10, timing=timing, sound=source)
+    path = write("mp4", tmp_path, 10, timing=timing, source=source)
     with open_clip(source) as before, open_clip(path) as after:
         gap = float(before.info.origin) - packets(source)[0][0]
         assert gap == pytest.approx(0.5, abs=0.06)
@@ -225,7 +351,7 @@ def test_the_offset_of_sound_against_frames_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_source_without_sound_is_no_problem(tmp_path: Path, name: str) -> None:
-    path = write(name, tmp_path, sound=make_clip(tmp_path / "a.mp4", 6))
+    path = write(name, tmp_path, source=make_clip(tmp_path / "a.mp4", 6))
     with open_clip(path) as clip:
         assert not clip.info.audio
     assert sidecar(path)["video"]["notes"] == []
@@ -233,7 +359,7 @@ def test_a_source_without_sound_is_no_problem(tmp_path: Path, name: str) -> None
 
 def test_sound_that_a_container_cannot_hold_is_left_out_and_that_is_said(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "a.mkv", 6, sound="libopus")
-    path = write("prores", tmp_path, sound=source)
+    path = write("prores", tmp_path, source=source)
     assert sidecar(path)["video"]["notes"] == ["mov cannot hold opus sound, which was left out"]
     with open_clip(path) as clip:
         assert not clip.info.audio
@@ -297,7 +423,7 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
 def digests(folder: Path) -> dict[str, str]:
     source = make_clip(folder / "sound.mp4", 24, sound="aac")
     return {
-        name: hashlib.sha256(content(write(name, folder, 24, (320, 180), sound=source))).hexdigest()
+        name: hashlib.sha256(content(write(name, folder, 24, (320, 180), source=source))).hexdigest()
         for name in VIDEO_FORMATS
     }
 
@@ -376,6 +502,8 @@ def test_a_sequence_of_png_is_depth_and_no_clip(tmp_path: Path) -> None:
         writer.write(codes, Fraction(0))
     back = read_depth(tmp_path / "out" / "frame_000000.png")
     assert np.abs(back.values - depth.values).max() <= (hi - lo) / 65535
+    with Image.open(tmp_path / "out" / "frame_000000.png") as picture:
+        assert np.array_equal(np.asarray(picture), codes)
     with pytest.raises(ClipError, match="holds no picture"), open_clip(tmp_path / "out"):
         pass
 

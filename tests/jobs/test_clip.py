@@ -35,6 +35,8 @@ from depthcli.zoo import find_row
 from tests.conftest import tree
 from tests.faults import failing
 from tests.io.clips import RATE, SIZE, make_clip, number, scene
+from tests.io.test_video_extras import noisy, rich_clip, timecode_of
+from tests.io.test_video_writers import packets
 
 WEIGHTS = WeightsFile(Path("fake.pth"), "0" * 64, "here")
 GRID = (8, 6)  # (width, height) of the maps of these fakes
@@ -270,6 +272,35 @@ def test_what_could_be_read_of_a_damaged_clip_is_done_and_said(tmp_path):
     assert 0 < done < 40 and len(depths()) == done
     facts = json.loads(Path("out/a_depth.mp4.json").read_text())
     assert "truncated" in facts["damage"] and facts["min"] < facts["max"]
+
+
+@pytest.mark.parametrize("where", ["video", "audio"])
+def test_a_damaged_clip_keeps_its_sound(tmp_path, where):
+    make_clip(Path("a.ts"), frames=48, sound="aac", rate=Fraction(24), container="mpegts")
+    noisy(Path("a.ts"), where, 3)
+    result = run(job("a.ts", ("mp4", "ffv1")))
+    assert (result.status, result.code) in ((FAILED, 3), (DONE, 0))
+    for path in ("out/a_depth.mp4", "out/a_depth.mkv"):
+        assert max(time for time, _ in packets(Path(path))) == pytest.approx(2, abs=0.1)
+    assert ".part" not in result.error + "".join(result.notes)
+
+
+def test_what_a_film_cannot_hold_is_named_once(tmp_path):
+    rich_clip(Path("a.mkv"), subtitles=True)
+    said = []
+    result = run(job("a.mkv", ("mp4", "side", "hevc10", "prores")), said=said)
+    notes = [f"{name} cannot hold subrip subtitles, which were left out" for name in ("mp4", "mov")]
+    assert list(result.notes) == notes
+    assert [line for line in said if "subtitles" in line] == [f"a.mkv: {note}" for note in notes]
+    assert {timecode_of(path) for path in Path("out").glob("*.m*[4v]")} == {"01:00:00:00"}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_or_a_device_is_no_place_for_results(tmp_path):
+    os.mkfifo("pipe.mp4")
+    for place in ("pipe.mp4", "/dev/null", "/dev/null/a.mp4"):
+        with pytest.raises(UsageError, match="is a pipe or a device, no file or folder"):
+            ClipJob("a.mp4", [("mp4", Path(place))])
 
 
 @pytest.mark.parametrize("content", [b"", b"no video at all" * 100])
