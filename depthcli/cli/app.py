@@ -44,9 +44,13 @@ class _Border(TyperGroup):
         except OSError as error:
             say(f"error: {_system_error(error)}")
             raise typer.Exit(1) from error
-        except (ImportError, MemoryError) as error:  # a limit of memory stops the loader of libraries as well
-            reason = "not enough memory" if isinstance(error, MemoryError) else f"a package does not load: {error}"
-            say(f"error: {reason} (see the limits with ulimit -a, or install the package again)")
+        except MemoryError as error:
+            say_error(EngineError("not enough memory", "use a smaller --input-size, or raise the limit: ulimit -v"))
+            raise typer.Exit(EngineError.exit_code) from error
+        except ImportError as error:  # a limit of memory stops the loader of libraries too
+            say_error(
+                EngineError(f"a package does not load: {error}", "install it anew, or raise the limit: ulimit -v")
+            )
             raise typer.Exit(EngineError.exit_code) from error
         except KeyboardInterrupt:
             say("interrupted")
