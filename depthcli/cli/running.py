@@ -193,7 +193,7 @@ def run(
     job = FolderJob(tasks, outputs, options.if_exists, options.batch, settings, manifest, keep_alpha=options.keep_alpha)
     shortened = sum(not path.name.startswith(task.stem.name) for task in tasks for path in job.paths(task))
     if shortened and not options.quiet:
-        say(f"{shortened} names too long for the file system are cut, with a digest of the whole name at their end")
+        say(f"names cut with a digest at their end, as they are too long for the file system: {shortened}")
     report = Report(len(tasks), as_json=options.as_json, quiet=options.quiet, verbose=options.verbose)
     there = _Existing(job, options, mix_models)
 

@@ -34,6 +34,7 @@ from depthcli.errors import (
     UsageError,
     first_line,
 )
+from depthcli.io.animations import WEBP
 from depthcli.io.atomic import remove_partials, temporary_path
 from depthcli.io.clip import ClipInfo, Frame, Number, Selection
 from depthcli.io.depth_files import (
@@ -514,8 +515,9 @@ def _write(
     extremes = spool.ended["min"], spool.ended["max"]
     show = Show(info.size, row, origin, (shown[0], shown[1]), job.colormap, extremes, job.said, spool.ended["damage"])
     timing = Timing.of(info, job.selection)
-    on_disk = job.source != STDIN and os.path.isfile(job.source)  # else it is a folder, or gone, which is warned of
-    source, whole = Path(job.source) if on_disk else None, job.selection.whole
+    # A folder, an animated WebP, or a clip that has gone, which is warned of, has nothing to take along.
+    along = job.source != STDIN and os.path.isfile(job.source) and info.codec != WEBP
+    source, whole = Path(job.source) if along else None, job.selection.whole
     lost = ("the sound was left out, as the clip came on stdin",) if info.audio and job.source == STDIN else ()
     numbers = () if job.selection.fps is not None else info.numbers
     number_of = (lambda moment: numbers[round(moment * info.rate)]) if numbers else None

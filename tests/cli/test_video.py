@@ -85,6 +85,15 @@ def test_a_folder_of_frames_is_a_clip(depth):
         assert str(video.streams.video[0].average_rate) == "24000/1001"
 
 
+def test_an_animation_has_nothing_to_take_along(depth):
+    pictures = [Image.fromarray(scene(index)) for index in range(3)]
+    pictures[0].save("a.webp", save_all=True, append_images=pictures[1:], duration=[40, 400, 80])
+    ran = depth("video", "a.webp", "--json", *QUICK)
+    assert ran.code == 0 and json.loads(ran.lines[-2])["notes"] == []
+    with av.open("a_depth.mp4") as video:
+        assert video.duration == 520_000  # microseconds
+
+
 def test_from_a_pipe_into_a_pipe(start, one_thread):
     raw = b"".join(scene(index).tobytes() for index in range(5))
     command = ("video", "-", "--size", f"{SIZE[0]}x{SIZE[1]}", "--rate", "25", "-o", "-", "--pipe", "rgb24", *QUICK)
