@@ -124,6 +124,8 @@ def test_light_import_and_help_load_nothing_heavy() -> None:
             subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
         )
         assert not loaded & {"torch", "cv2", "PIL", "av", "imageio_ffmpeg", "huggingface_hub", "safetensors"}, statement
+        if "zoo" not in statement:
+            assert "numpy" not in loaded, statement
         if "cli" not in statement:
             assert "typer" not in loaded
 

@@ -14,7 +14,6 @@ import atexit
 import errno
 import os
 import re
-import secrets
 import shutil
 import stat
 import sys
@@ -92,7 +91,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 def temporary_path(folder: Path) -> Path:
     """Return a path in a folder that nothing else has, whatever other machines write there."""
     # Short, as the name of the file itself may be as long as a name can be.
-    return folder / f".depthcli-{_LIFE.mark()}-{secrets.token_hex(4)}.part"
+    return folder / f".depthcli-{_LIFE.mark()}-{os.urandom(4).hex()}.part"
 
 
 def remove_partials(folder: Path) -> int:
@@ -222,7 +221,7 @@ class _Life:
         """Return the mark of this process."""
         with self._making:
             if not self._mark:
-                self._mark = _machine() + secrets.token_hex(6)
+                self._mark = _machine() + os.urandom(6).hex()
                 self._file = _locked_file(self._mark)
             return self._mark
 
