@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Callable
 
@@ -17,10 +14,7 @@ from depthcli.depthmap import DepthMap
 from depthcli.errors import UsageError
 from depthcli.io import depth_files
 from depthcli.io.atomic import atomic_path
-
-# Bytes in a file's name: what every file system takes, and what most take.
-_SHORT_NAME = 100
-_NAME_LIMIT = 255
+from depthcli.io.names import fitting_name
 
 
 @dataclass(frozen=True)
@@ -117,31 +111,6 @@ class OneFile(OutputSpec):
     def paths(self, stem: Path) -> tuple[Path, ...]:
         """Return the file itself."""
         return (stem,)
-
-
-def fitting_name(folder: Path, stem: str, ending: str) -> str:
-    """Return stem and ending as one file name; a stem too long for the folder's file system ends in a digest of it."""
-    name = stem + ending
-    size = len(os.fsencode(name))
-    if size <= _SHORT_NAME or size <= (limit := _name_limit(folder)):
-        return name
-    digest = f"_{hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]}"
-    room = limit - len(digest) - len(os.fsencode(ending))
-    while len(os.fsencode(stem)) > room:  # by characters, not to leave half of one
-        stem = stem[:-1]
-    return stem + digest + ending
-
-
-@lru_cache(maxsize=1024)
-def _name_limit(folder: Path) -> int:
-    """Return the most bytes that a name in a folder can have, whether or not the folder is there by now."""
-    for place in (folder, *folder.parents):
-        try:
-            limit = os.pathconf(place, "PC_NAME_MAX")
-        except (OSError, ValueError, AttributeError):  # not there yet; Windows
-            continue
-        return limit if limit > 0 else _NAME_LIMIT
-    return _NAME_LIMIT
 
 
 def parse_formats(names: Sequence[str], known: Collection[str] = FORMATS, kind: str = "output") -> tuple[str, ...]:

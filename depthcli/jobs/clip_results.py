@@ -16,6 +16,7 @@ from depthcli.errors import SOME_FAILED, ClipError, UsageError
 from depthcli.io.depth_files import SCHEMA, read_facts
 from depthcli.io.exr_frames import is_exr, is_our_exr
 from depthcli.io.images import printable
+from depthcli.io.names import fitting_name, name_limit
 from depthcli.io.spool import spooled_job
 from depthcli.io.video import STDIN, frames_of_folder, frames_of_pattern
 from depthcli.io.video_writers import VIDEO_FORMATS, sidecar_of
@@ -156,41 +157,17 @@ def _relation(made: Mapping[str, Any], source: Source, files: ClipFiles, folder:
 
 def spool_of(stem: Path) -> Path:
     """Return where the depth of a clip is kept while it is made. stem: the path of its results without ending."""
-    return stem.with_name(fitted(f".{stem.name}", _SPOOL, stem.parent))
+    return stem.with_name(fitting_name(stem.parent, f".{stem.name}", _SPOOL))
 
 
 def result_path(stem: Path, format: str) -> Path:
     """Return where a result in a format lies; a name that would be too long, with its sidecar's, is shortened."""
-    return stem.with_name(fitted(stem.name, VIDEO_FORMATS[format].ending, stem.parent, len(".json")))
-
-
-def fitted(name: str, ending: str, folder: Path, spare: int = 0) -> str:
-    """Return name + ending, with a digest in the place of what is too long for a name in a folder.
-
-    spare: bytes that are left free, for what comes behind the ending.
-    """
-    room = _longest_name(folder) - len(os.fsencode(ending)) - spare
-    encoded = os.fsencode(name)
-    if len(encoded) <= room:
-        return name + ending
-    mark = f"-{hashlib.sha256(encoded).hexdigest()[:8]}"
-    kept = encoded[: room - len(mark)]
-    while kept and len(encoded) > len(kept) and encoded[len(kept)] & 0xC0 == 0x80:  # within a letter of UTF-8
-        kept = kept[:-1]
-    return os.fsdecode(kept) + mark + ending
-
-
-def _longest_name(folder: Path) -> int:
-    """Return how many bytes a name may have in a folder, which need not be there yet."""
-    place = next(path for path in (folder, *folder.absolute().parents) if os.path.isdir(path))
-    with suppress(OSError, AttributeError, ValueError):
-        return os.pathconf(place, "PC_NAME_MAX")
-    return 255
+    return stem.with_name(fitting_name(stem.parent, stem.name, VIDEO_FORMATS[format].ending, spare=len(".json")))
 
 
 def check_name(path: Path) -> None:
     """Raise UsageError where a result, or its sidecar, has a longer name than the system allows."""
-    excess = len(os.fsencode(sidecar_of(path).name)) - _longest_name(path.parent)
+    excess = len(os.fsencode(sidecar_of(path).name)) - name_limit(path.parent)
     if excess > 0:
         raise UsageError(f"{path} has a name that is too long by {excess} bytes, with its sidecar", "shorten -o")
 

@@ -407,6 +407,14 @@ class TestLongNames:
         other = OutputSpec((format,)).paths(tmp_path / "new" / (stem[:-1] + "y"))[0]
         assert other != path and len(os.fsencode(path.name)) <= 255
 
+    @pytest.mark.parametrize("ending", ["y" * 240 + ".png", "y" * 247 + ".png", "y" * 300 + ".png"])
+    def test_an_ending_that_leaves_no_room_is_for_the_disk_to_refuse(self, tmp_path, ending):
+        path = OutputSpec(("color",), endings=(ending,)).paths(tmp_path / ("x" * 20))[0]
+        assert path.name.endswith(ending)
+        if len(ending) > 246:
+            with pytest.raises(OSError, match="too long"):
+                path.touch()
+
     def test_a_name_that_fits_stays(self, tmp_path):
         stem = "x" * 245
         assert OutputSpec().paths(tmp_path / stem)[0].name == f"{stem}_depth.png"
