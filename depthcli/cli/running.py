@@ -100,7 +100,7 @@ class RunOptions:
             "backend": self.backend,
             "precision": self.precision,
             "shape-policy": self.shape_policy if self.shape_policy != "strict" else None,
-            "keep-alpha": "on" if self.keep_alpha else None,
+            "keep-alpha": self.keep_alpha or None,
             "colormap": self.colormap if {"color", "side"} & set(formats) else None,
         }
         return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)

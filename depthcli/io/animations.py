@@ -14,8 +14,7 @@ import numpy as np
 
 from depthcli.errors import ClipError
 from depthcli.io.clip import ClipInfo, Shown
-from depthcli.io.images import MAX_PIXELS
-from depthcli.io.libav import check_size
+from depthcli.io.images import MAX_PIXELS, check_size, on_black
 
 VIDEO, WEBP = "video", "webp"
 _MILLISECOND = Fraction(1, 1000)
@@ -62,10 +61,10 @@ class WebPSource:
         self._file = path.open("rb")
         try:
             self._image = WebPImageFile(self._file)
-            check_size(name, *self._image.size, max_pixels)
+            check_size(self._image.size, name, max_pixels, ClipError)
             if not self._pauses:
                 raise ClipError(f"{name} holds no frame", _AGAIN)
-        except ClipError:
+        except (ClipError, MemoryError):
             self.close()
             raise
         except Exception as error:  # whatever broken bytes lead to
@@ -90,7 +89,10 @@ class WebPSource:
         for index, pause in enumerate(self._pauses):
             try:
                 self._image.seek(index)
-                rgb = _on_black(np.asarray(self._image.convert("RGBA")))
+                rgba = np.asarray(self._image.convert("RGBA"))
+                rgb = on_black(rgba[..., :3], rgba[..., 3])
+            except MemoryError:  # no fault of the file
+                raise
             except Exception as error:  # as above
                 message = f"{self._name} is damaged: frame {index + 1} of {len(self._pauses)} cannot be decoded"
                 raise ClipError(f"{message}; {index} could be read", _AGAIN, index) from error
@@ -114,8 +116,3 @@ def _pauses(path: Path) -> list[int]:
                 found.append(int.from_bytes(inside[12:15], "little"))
             file.seek(length + length % 2 - len(inside), 1)
     return found
-
-
-def _on_black(rgba: np.ndarray) -> np.ndarray:
-    alpha = rgba[:, :, 3:].astype(np.uint16)
-    return ((rgba[:, :, :3] * alpha + 127) // 255).astype(np.uint8)

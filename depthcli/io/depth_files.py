@@ -153,8 +153,8 @@ def read_facts(path: Path) -> dict[str, Any]:
         with path.open("rb") as stream:
             if path.suffix.lower() != ".npz":
                 return _facts_of(PngImageFile(stream))
-            with np.load(stream, allow_pickle=False) as arrays:
-                return _facts_in(str(arrays["meta"]))
+            with open_npz(stream) as arrays:
+                return _facts_in(arrays.text("meta"))
     except Exception:  # whatever a stranger's file holds, it is not ours
         return {}
 

@@ -19,7 +19,8 @@ import numpy as np
 
 from depthcli.errors import PictureError
 from depthcli.io.exr import attributes_of, unpacked
-from depthcli.io.images import MAX_PIXELS, printable
+from depthcli.io.images import MAX_PIXELS, check_size, printable
+from depthcli.io.levels import srgb
 from depthcli.io.libav import has_av, load_av, reason_of
 
 MAGIC = b"v/1\x01"
@@ -78,20 +79,19 @@ def read_exr_frame(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         if not data.startswith(MAGIC):
             raise PictureError(f"{name} is no OpenEXR file", _AGAIN)
         header = _header(data)
-        if header.size[0] * header.size[1] > max_pixels:
-            raise PictureError("{} is too large: {}x{} pixels".format(name, *header.size), "make it smaller first")
+        check_size(header.size, name, max_pixels)
         layer, colours = _colours(header, name)
         if header.compression in _ROWS and not header.flags & (_TILED | _DEEP | _PARTS) and not header.sampled:
             light = _on_display(header, _planes(header, data, colours))
         else:
             light = _by_libav(path, header, layer, name)
-    except PictureError:
+    except (PictureError, MemoryError):
         raise
     except OSError as error:
         raise PictureError(f"{name} cannot be read: {error.strerror or error}", "check the file") from error
     except Exception as error:  # whatever broken bytes lead to
         raise PictureError(f"{name} is damaged or not whole", _AGAIN) from error
-    return _srgb(light)
+    return srgb(light)
 
 
 def _try_header(path: Path) -> Optional[_Header]:
@@ -208,11 +208,3 @@ def _float_planes(frame: Any) -> Iterator[np.ndarray]:
     for plane in frame.planes:
         rows = np.frombuffer(plane, np.uint8).reshape(-1, abs(plane.line_size))
         yield np.ascontiguousarray(rows[: frame.height, : frame.width * kind.itemsize]).view(kind).astype(np.float32)
-
-
-def _srgb(light: np.ndarray) -> np.ndarray:
-    """Return (H, W, 3) uint8 for linear light."""
-    shown = np.clip(np.nan_to_num(light, nan=0.0, posinf=1.0, neginf=0.0), 0, 1)
-    return np.round(255 * np.where(shown <= 0.0031308, 12.92 * shown, 1.055 * shown ** (1 / 2.4) - 0.055)).astype(
-        np.uint8
-    )

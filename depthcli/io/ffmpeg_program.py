@@ -44,8 +44,8 @@ from depthcli.io.clip import ClipInfo, Shown, exact_rate
 from depthcli.io.clock import Clock, until_next
 from depthcli.io.containers import is_protected, missing_bytes
 from depthcli.io.encodings import Encoding
-from depthcli.io.images import MAX_PIXELS, printable
-from depthcli.io.libav import CONTAINERS, HD_HEIGHT, Damage, Readable, check_size, in_words, protected
+from depthcli.io.images import MAX_PIXELS, check_size, printable
+from depthcli.io.libav import CONTAINERS, HD_HEIGHT, Damage, Readable, in_words, protected
 from depthcli.io.tonemap import to_sdr
 from depthcli.io.tracks import READABLE, VideoTrack, choose_track
 from depthcli.io.video_extras import Along, cannot_hold, descriptive, of_a_part, timecode_at
@@ -329,7 +329,7 @@ class ProgramSource:
             self._head = b"" if path else _read_head(file)
             self._facts = self._describe_file()
             self._stream, self._choice = self._best_stream()
-            check_size(name, self._stream.width, self._stream.height, max_pixels)
+            check_size((self._stream.width, self._stream.height), name, max_pixels, ClipError)
             self._colours = self._stream.colours
             first = self._begin()
             if path and first and self._said != self._colours:  # the frames know better than the header

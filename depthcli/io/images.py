@@ -28,7 +28,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from depthcli.errors import PictureError
+from depthcli.errors import DepthError, PictureError
 from depthcli.io import levels, png, rare, tiff
 from depthcli.io.quiet import noise_of
 
@@ -398,7 +398,7 @@ def _read(file: BinaryIO, name: str, max_pixels: int, keep_alpha: bool = False) 
     try:
         with noise_of() as noise:
             header = _header(file, name)
-            _check_size(header.size, name, max_pixels)
+            check_size(header.size, name, max_pixels)
             decoded = header.decode(said)
             rgb = _upright(_on_black(decoded, said), header.orientation)
             valid = _valid(decoded, header.orientation) if keep_alpha else None
@@ -417,11 +417,12 @@ def _read(file: BinaryIO, name: str, max_pixels: int, keep_alpha: bool = False) 
     return Picture(rgb, name, (*said.notes, *map(printable, noise)), tuple(said.warnings), valid)
 
 
-def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
+def check_size(size: tuple[int, int], name: str, max_pixels: int, kind: type[DepthError] = PictureError) -> None:
+    """Raise an error of a kind if a header claims more pixels than max_pixels. size: (width, height)."""
     width, height = size
     if width * height > max_pixels:
         megapixels = f"{width * height / 1e6:.0f} megapixels, the limit is {max_pixels / 1e6:.0f}"
-        raise PictureError(f"{name} is too large: {width}x{height} pixels ({megapixels})", "make it smaller first")
+        raise kind(f"{name} is too large: {width}x{height} pixels ({megapixels})", "make it smaller first")
 
 
 # How the decoders say that they ran out of bytes; "missing dimensions" is a TIFF whose table of contents is gone.
@@ -483,6 +484,11 @@ def _on_black(decoded: _Decoded, said: _Said) -> np.ndarray:
     said.notes.append("alpha composited on black")
     if decoded.on_black:
         return rgb
+    return on_black(rgb, alpha)
+
+
+def on_black(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Return (H, W, 3) uint8 rgb, composited on black by (H, W) uint8 alpha."""
     result = np.empty_like(rgb)
     band = max(1, _BAND_PIXELS // rgb.shape[1])
     for top in range(0, len(rgb), band):
@@ -506,7 +512,7 @@ def _from_pillow(image: Image.Image, said: _Said) -> _Decoded:
     if image.mode.startswith("I;16") or image.mode == "I":
         values = np.asarray(image).clip(0, 65535).astype(np.uint16)
         said.notes.append(_REDUCED)
-        return _Decoded(_gray(levels.from_16_bits(values, said.warnings)))
+        return _Decoded(_three(levels.from_16_bits(values, said.warnings)[..., None]))
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return _Decoded(_to_array(rgba.convert("RGB")), np.asarray(rgba.getchannel("A")))
@@ -613,10 +619,6 @@ def _to_array(rgb: Image.Image) -> np.ndarray:
         part = rgb.crop((0, top, width, top + len(rows)))
         rows[:] = np.frombuffer(part.tobytes(), np.uint8).reshape(rows.shape)
     return pixels
-
-
-def _gray(values: np.ndarray) -> np.ndarray:
-    return _three(values[..., None])
 
 
 def _three(values: np.ndarray) -> np.ndarray:

@@ -72,12 +72,16 @@ def from_light(light: np.ndarray, notes: list[str]) -> np.ndarray:
     white = float(np.partition(positive, place)[place])
     bytes_ = np.empty(light.shape, np.uint8)
     for rows in bands(light):
-        part = light[rows].astype(np.float64) / white
-        part = np.clip(np.nan_to_num(part, nan=0.0, posinf=1.0, neginf=0.0), 0, 1)
-        curve = np.where(part <= 0.0031308, 12.92 * part, 1.055 * part ** (1 / 2.4) - 0.055)
-        bytes_[rows] = np.round(255 * curve)
+        bytes_[rows] = srgb(light[rows].astype(np.float64) / white)
     notes.append(f"taken for linear light: {white:g} is white, with the curve of sRGB")
     return bytes_
+
+
+def srgb(light: np.ndarray) -> np.ndarray:
+    """Return (...) uint8 for linear light, (...) float: 1.0 is white, brighter light is clipped, NaN is black."""
+    light = np.clip(np.nan_to_num(light, nan=0.0, posinf=1.0, neginf=0.0), 0, 1)
+    curve = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return np.round(255 * curve).astype(np.uint8)
 
 
 def bands(values: np.ndarray) -> list[slice]:

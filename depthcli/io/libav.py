@@ -17,7 +17,7 @@ from depthcli.errors import ClipError, DepthError, first_line
 from depthcli.io.clip import ClipInfo, Shown
 from depthcli.io.clock import Clock, until_next
 from depthcli.io.containers import is_protected, missing_bytes
-from depthcli.io.images import MAX_PIXELS, printable
+from depthcli.io.images import MAX_PIXELS, check_size, printable
 from depthcli.io.tonemap import TRANSFERS, to_sdr
 from depthcli.io.tracks import READABLE, VideoTrack, choose_track
 
@@ -35,13 +35,14 @@ LIMITED, FULL = 1, 2  # ranges, as libav numbers them
 # What has no matrix in its header is BT.709 from this height on, as players have it; HD is 720 lines and more.
 HD_HEIGHT = 600
 # Bits of a stream's disposition, as libav numbers them.
+ATTACHED_PICTURE = 1 << 10
 _PURPOSES = {
     1 << 0: "default",
     1 << 1: "dub",
     1 << 3: "comment",
     1 << 7: "hearing_impaired",
     1 << 8: "visual_impaired",
-    1 << 10: "attached_pic",
+    ATTACHED_PICTURE: "attached_pic",
     1 << 11: "timed_thumbnails",
     1 << 19: "dependent",
     1 << 20: "still_image",
@@ -99,14 +100,6 @@ def protected(name: str) -> ClipError:
     return ClipError(f"{name} is protected (DRM) and can be played only by its own player", "use a copy without DRM")
 
 
-def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
-    """Raise ClipError where a header claims more pixels than may be."""
-    if width * height > max_pixels:
-        megapixels = f"{width * height / 1e6:.0f} megapixels, the limit is {max_pixels / 1e6:.0f}"
-        reason = f"is too large: {width}x{height} pixels ({megapixels})"
-        raise ClipError(f"{name} {reason}", "make it smaller first")
-
-
 def open_container(av: Any, file: Readable) -> Any:
     """Return the open container of a file that stays open as long. Raises what PyAV raises."""
     # Not as `options`, which PyAV 15 hands to streams too, and crashes where these are found while reading.
@@ -133,7 +126,7 @@ class LibavSource:
             self._container.flags &= ~_GENERATE_PTS
             self._stream, self._choice = self._best_stream()
             context = self._stream.codec_context
-            check_size(self._name, context.width, context.height, max_pixels)
+            check_size((context.width, context.height), self._name, max_pixels, ClipError)
             # Not by frames: HEVC that is damaged can then wait for ever for a frame that never comes.
             self._stream.thread_type = "SLICE"
             self._clock = Clock(*self._rate(), "mp4" in self._container.format.name, self._stream.duration or 0)
@@ -373,12 +366,16 @@ def _turn(frame: Any) -> _Turn:
     return _Turn((m[0], m[1], m[3], m[4]))
 
 
-def _track(stream: Any) -> VideoTrack:
+def disposition_of(stream: Any) -> int:
+    """Return the bits of a stream's disposition, as libav numbers them; 0 for a value that PyAV does not know."""
     try:
-        bits = int(getattr(stream.disposition, "value", stream.disposition))
-    except ValueError:  # one that PyAV does not know
-        bits = 0
-    context = stream.codec_context
+        return int(getattr(stream.disposition, "value", stream.disposition))
+    except ValueError:
+        return 0
+
+
+def _track(stream: Any) -> VideoTrack:
+    bits, context = disposition_of(stream), stream.codec_context
     return VideoTrack(
         stream.index,
         context.width if context else 0,

@@ -32,8 +32,8 @@ def noise_of() -> Iterator[list[str]]:
     """
     heard: list[str] = []
     outer, _here.heard = _here.heard, heard
-    _descriptor.enter(heard)
     try:
+        _descriptor.enter(heard)
         yield heard
     finally:
         _here.heard = outer

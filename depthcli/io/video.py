@@ -149,7 +149,7 @@ def _open(
     except PermissionError as error:
         raise ClipError(f"{name} may not be read: permission denied", "check the file's permissions") from error
     except OSError as error:
-        raise ClipError(f"{name} cannot be opened: {error.strerror or error}".lower(), "check the path") from error
+        raise ClipError(f"{name} cannot be opened: {str(error.strerror or error).lower()}", "check the path") from error
 
 
 def _decoded(file: Readable, name: str, path: Optional[Path], max_pixels: int) -> Source:

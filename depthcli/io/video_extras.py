@@ -15,9 +15,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Optional
 
-from depthcli.errors import first_line
 from depthcli.io.images import printable
-from depthcli.io.libav import open_container
+from depthcli.io.libav import ATTACHED_PICTURE, disposition_of, open_container, reason_of
 
 # Of the file, what describes the work. What describes the file itself (brand, encoder, dates of writing) is not kept.
 DESCRIPTIVE = frozenset(
@@ -26,7 +25,6 @@ DESCRIPTIVE = frozenset(
 _FAILURES = 100  # unreadable places in a row after which a file is not read on
 _RESTART = Fraction(1)  # seconds: a clock that goes back further has started again, as where broadcasts were joined
 _TIMECODE = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.])(\d+)")
-_ATTACHED_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
 PART = "only a part of the clip was chosen"
 
 
@@ -55,11 +53,6 @@ def of_a_part(kinds: set[str]) -> Optional[str]:
     names = [name for kind, name in (("audio", "sound"), ("subtitle", "subtitles")) if kind in kinds]
     were = "were" if names[-1:] == ["subtitles"] else "was"
     return f"the {' and the '.join(names)} {were} left out, as {PART}" if names else None
-
-
-def reason_of(error: BaseException) -> str:
-    """Return what a library says of a file, without the file's name, which may be a temporary one."""
-    return getattr(error, "strerror", None) or first_line(error)
 
 
 # --- Timecode ---------------------------------------------------------------------------------------------------------
@@ -191,7 +184,7 @@ class Extras:
                 else:
                     self._tracks[stream.index] = self._copied(stream)
             elif stream.type == "video":
-                if _disposition(stream) & _ATTACHED_PICTURE:
+                if disposition_of(stream) & ATTACHED_PICTURE:
                     self._note("the cover picture was left out")
             elif not self._is_known(stream):
                 what = "attachment" if stream.type == "attachment" else "data stream"
@@ -205,7 +198,7 @@ class Extras:
         title = stream.metadata.get("title") or stream.metadata.get("name")
         track.metadata.update({"language": stream.language} if stream.language else {})
         track.metadata.update({"title": title} if title else {})
-        track.disposition = _disposition(stream)
+        track.disposition = disposition_of(stream)
         return track
 
     def _is_known(self, stream: Any) -> bool:
@@ -214,7 +207,7 @@ class Extras:
 
     def _timecode(self) -> tuple[str, Fraction]:
         """Return the timecode of the first frame, empty if there is none, and the rate in which it counts."""
-        videos = (stream for stream in self._source.streams.video if not _disposition(stream) & _ATTACHED_PICTURE)
+        videos = (stream for stream in self._source.streams.video if not disposition_of(stream) & ATTACHED_PICTURE)
         rates = [Fraction(stream.average_rate or 0) for stream in videos]
         for place in (*self._source.streams, self._source):
             for key, value in place.metadata.items():
@@ -264,10 +257,6 @@ class _PacketClock:
         shift = round(self._shift / unit)
         packet.pts = (packet.dts if packet.pts is None else packet.pts) + shift
         packet.dts += shift
-
-
-def _disposition(stream: Any) -> int:
-    return int(getattr(stream.disposition, "value", stream.disposition))
 
 
 def descriptive(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -31,8 +31,8 @@ from depthcli.io.depth_files import TEXT_KEY, write_arrays, write_png
 from depthcli.io.encodings import FFV1, H264, HEVC10, PRORES, Encoding, Stamps, padded
 from depthcli.io.exr import write_exr
 from depthcli.io.ffmpeg_program import ProgramEncoder, Track, find_program
-from depthcli.io.libav import BT709, FULL, LIMITED, has_av, load_av
-from depthcli.io.video_extras import Along, Extras, reason_of
+from depthcli.io.libav import BT709, FULL, LIMITED, has_av, load_av, reason_of
+from depthcli.io.video_extras import Along, Extras
 
 # What a writer takes: its dtype and its axes behind the height and the width.
 COLOR, GRAY16, VALUES = "color", "gray16", "values"

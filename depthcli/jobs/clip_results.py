@@ -20,6 +20,7 @@ from depthcli.io.names import fitting_name, name_limit
 from depthcli.io.spool import spooled_job
 from depthcli.io.video import STDIN, frames_of_folder, frames_of_pattern
 from depthcli.io.video_writers import VIDEO_FORMATS, sidecar_of
+from depthcli.jobs.existing import Maker, difference
 from depthcli.jobs.manifest import FAILED, SKIPPED, Result
 
 REPLACE = "--if-exists overwrite replaces it"
@@ -248,14 +249,12 @@ def facts_beside(path: Path) -> Mapping[str, Any]:
 def check_one_model(paths: Sequence[Path], spool: Path, model: str, weights: str) -> None:
     """Raise UsageError where a clip's results, or its unfinished depth, are of another model than this run has."""
     makers = [(path, facts_beside(path)) for path in paths if os.path.lexists(path)]
-    made = [(str(path), facts.get("model"), facts.get("weights_sha256")) for path, facts in makers]
+    made = [(str(path), Maker(facts.get("model", ""), facts.get("weights_sha256", ""))) for path, facts in makers]
     begun = spooled_job(spool).get("model")
     if isinstance(begun, Mapping):
-        made.append((f"the unfinished depth in {spool}", begun.get("name"), begun.get("weights")))
-    for what, maker, digest in made:
-        hint = "--if-exists overwrite makes all anew, --mix-models allows results of several, or use another -o"
-        if maker and maker != model:
-            raise UsageError(f"{what} was made by {maker}, and this run would take {model}", hint)
-        if maker and digest and digest != weights:
-            difference = f"sha256 {digest[:12]}, not {weights[:12]}"
-            raise UsageError(f"{what} was made with other weights of {model} ({difference})", hint)
+        made.append((f"the unfinished depth in {spool}", Maker(begun.get("name", ""), begun.get("weights", ""))))
+    for what, maker in made:
+        different = difference(maker, Maker(model, weights)) if maker.model else ""
+        if different:
+            hint = "--if-exists overwrite makes all anew, --mix-models allows results of several, or use another -o"
+            raise UsageError(f"{what} was made {different}", hint)

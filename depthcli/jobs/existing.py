@@ -201,14 +201,14 @@ class OneModel:
     def check(self, wanted: Maker) -> None:
         """Raise UsageError if a run would put other results beside those that are there. wanted: as far as is known."""
         for maker, path in self.makers.items():
-            difference = _difference(maker, wanted)
-            if difference:
+            different = difference(maker, wanted)
+            if different:
                 mix = ", --mix-models lets both stay" if self._several else ""
                 hint = f"--if-exists overwrite makes all anew{mix}, or use another -o"
-                raise UsageError(f"{path} was made {difference}", hint)
+                raise UsageError(f"{path} was made {different}", hint)
 
 
-def _difference(maker: Maker, wanted: Maker) -> str:
+def difference(maker: Maker, wanted: Maker) -> str:
     """Return in what two makers differ, in words; empty where they do not, or where that is not known."""
     if maker.model and wanted.model and maker.model != wanted.model:
         return f"by {maker.model}, and this run would take {wanted.model}"

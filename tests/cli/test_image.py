@@ -521,6 +521,8 @@ class TestAlpha:
         ran = depth("dir", "in", "-o", "out", "--keep-alpha", *TINY)
         assert ran.code == 2 and "was made without --keep-alpha" in ran.err
         assert depth("dir", "in", "-o", "out", "--keep-alpha", "--if-exists", "overwrite", *TINY).code == 0
+        ran = depth("dir", "in", "-o", "out", *TINY)
+        assert ran.code == 2 and "was made with --keep-alpha, and this run has none" in ran.err
 
 
 class TestWhatIsToldOfAPicture:

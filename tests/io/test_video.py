@@ -20,11 +20,12 @@ from PIL import Image
 
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import ClipError, DepthError, UsageError
-from depthcli.io import libav, tonemap
+from depthcli.io import animations, exr_frames, libav, tonemap
 from depthcli.io.clip import Selection, Shown, exact_rate
 from depthcli.io.clock import Clock
 from depthcli.io.containers import is_protected, missing_bytes
 from depthcli.io.depth_files import write_color, write_gray16
+from depthcli.io.exr import write_exr
 from depthcli.io.libav import LibavSource
 from depthcli.io.tracks import VideoTrack, choose_track
 from depthcli.io.video import ClipInfo, Frame, frames_of_pattern, natural_order, open_clip
@@ -1008,3 +1009,44 @@ def test_the_corners_are_what_the_scene_says() -> None:
     rgb = scene(3)
     assert np.array_equal(rgb[[0, 0, -1, -1], [0, -1, 0, -1]], CORNERS.reshape(4, 3))
     assert number(rgb) == 3
+
+
+@pytest.mark.parametrize("ending", ["mp4", "webp", "exr"])
+def test_a_lack_of_memory_is_no_damage_of_the_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    def nothing_left(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    pictures = [Image.fromarray(np.full((8, 8, 3), shade, np.uint8)) for shade in (0, 255)]
+    if ending == "mp4":
+        source = make_clip(tmp_path / "a.mp4", frames=2)
+        monkeypatch.setattr(LibavSource, "_to_rgb", nothing_left)
+    elif ending == "webp":
+        source = tmp_path / "a.webp"
+        pictures[0].save(source, save_all=True, append_images=pictures[1:], lossless=True)
+        monkeypatch.setattr(animations, "on_black", nothing_left)
+    else:
+        source = tmp_path
+        for name in ("1.exr", "2.exr"):
+            with (source / name).open("wb") as stream:
+                write_exr(np.ones((8, 8), np.float32), stream, {})
+        monkeypatch.setattr("depthcli.io.video.is_our_exr", lambda path: False)
+        monkeypatch.setattr(exr_frames, "srgb", nothing_left)
+    with open_clip(source) as clip, pytest.raises(ClipError, match="does not fit into memory"):
+        [frame.rgb for frame in clip.frames()]
+
+
+def test_an_error_spells_the_name_of_a_clip_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "Holiday.MP4"
+    path.symlink_to(path)
+    assert f"{path} cannot be opened: " in failure(path).message
+
+
+def test_a_disposition_that_pyav_does_not_know_is_none() -> None:
+    class Stream:
+        @property
+        def disposition(self) -> int:
+            raise ValueError("1 << 30 is not a valid Disposition")
+
+    assert libav.disposition_of(Stream()) == 0
