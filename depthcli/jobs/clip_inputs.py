@@ -23,6 +23,7 @@ from depthcli.jobs.clip_results import (
     is_result_of,
     result_path,
 )
+from depthcli.jobs.folders import ABOVE, CLOSED, WALKED, walk
 from depthcli.jobs.manifest import MANIFEST_NAME
 from depthcli.weights import Talk
 
@@ -132,33 +133,13 @@ def _below(folder: Path, talk: Talk) -> Iterator[Path]:
     Links to folders are followed, each folder once: not into one that holds the folder itself. Hidden files and
     folders are left out.
     """
-    tops = [os.path.realpath(folder)]
-    seen: set[str] = set()
-    starts = [folder]
-    while starts:
-        links: list[Path] = []
-        for root, folders, names in os.walk(starts.pop(0)):
-            here = Path(root)
-            place = os.path.realpath(here)
-            if place in seen:
-                folders[:] = []
-                continue
-            seen.add(place)
-            inner = sorted(here / name for name in folders if not name.startswith("."))
-            links += [path for path in inner if path.is_symlink()]
-            closed = [path for path in inner if not path.is_symlink() and not may_be_listed(path)]
-            yield from closed
-            folders[:] = [path.name for path in inner if not path.is_symlink() and path not in closed]
-            yield from (here / name for name in names if not name.startswith("."))
-        for link in links:
-            target = os.path.realpath(link)
-            if any(top == target or top.startswith(os.path.join(target, "")) for top in tops):
-                talk(f"{link} is not followed: it is a link to a folder that holds it")
-            elif not may_be_listed(link):
-                yield link
-            else:
-                tops.append(target)
-                starts.append(link)
+    for kind, path, names in walk(folder):
+        if kind == WALKED:
+            yield from (path / name for name in names if not name.startswith("."))
+        elif kind == CLOSED:
+            yield path
+        elif kind == ABOVE:
+            talk(f"{path} is not followed: it is a link to a folder that holds it")
 
 
 def _tell_left_out(where: str, paths: Sequence[Path], talk: Talk) -> None:

@@ -22,6 +22,7 @@ from depthcli.errors import UsageError
 from depthcli.io.depth_files import read_facts
 from depthcli.io.images import PICTURE_SUFFIXES, is_picture, may_be_listed, printable
 from depthcli.io.writers import ENDINGS, FORMATS
+from depthcli.jobs.folders import CLOSED, HIDDEN, WALKED, walk
 from depthcli.jobs.manifest import MANIFEST_NAME
 
 # What -o may end with to mean a file; anything else behind a dot is part of a folder's name, such as maps.v2.
@@ -87,40 +88,22 @@ def find_pictures(folder: Path, leave_out: Path | None = None, left: LeftOut | N
         raise UsageError(f"cannot read the folder {folder}: permission denied")
     left = LeftOut() if left is None else left
     found: list[Path] = []
-    roots = [os.path.realpath(folder)]
-    entered = set(roots)
-    links: list[Path] = []
-    waiting = [folder]
-    while waiting:
-        for root, folders, names in os.walk(waiting.pop(0)):
-            here = Path(root)
-            for name in (*folders, *names):
-                left.hidden += name.startswith(".") and not name.startswith(".depthcli-")
-            below = [here / name for name in sorted(folders) if not name.startswith(".")]
-            below = [path for path in below if not _same(path, leave_out)]
-            links += [path for path in below if path.is_symlink()]
-            folders[:] = []
-            for path in below:
-                if path.is_symlink():
-                    continue
-                if may_be_listed(path):
-                    entered.add(os.path.realpath(path))
-                    folders.append(path.name)
-                else:
-                    found.append(path.relative_to(folder))
-            found += [path.relative_to(folder) for path in _pictures_of(here, names, left)]
-        while links and not waiting:
-            link = links.pop(0)
-            target = os.path.realpath(link)
-            if target in entered or any(_is_above(target, root) for root in roots):
-                left.links += 1
-            elif may_be_listed(link):
-                entered.add(target)
-                roots.append(target)
-                waiting.append(link)
-            else:
-                found.append(link.relative_to(folder))
+    for kind, path, names in walk(folder, leave_out):
+        if kind == WALKED:
+            left.hidden += sum(map(_is_hidden, names))
+            found += [picture.relative_to(folder) for picture in _pictures_of(path, names, left)]
+        elif kind == CLOSED:
+            found.append(path.relative_to(folder))
+        elif kind == HIDDEN:
+            left.hidden += _is_hidden(path.name)
+        else:
+            left.links += 1
     return sorted(found)
+
+
+def _is_hidden(name: str) -> bool:
+    """Return whether a name is hidden, and not one of our temporary files."""
+    return name.startswith(".") and not name.startswith(".depthcli-")
 
 
 def _pictures_of(folder: Path, names: Iterable[str], left: LeftOut) -> Iterator[Path]:
@@ -445,11 +428,3 @@ def _absolute(path: Path) -> Path:
         return Path(os.path.abspath(path))
     except OSError:  # the working folder has been removed
         return path
-
-
-def _is_above(folder: str, other: str) -> bool:
-    return other.startswith(os.path.join(folder, ""))
-
-
-def _same(path: Path, other: Path | None) -> bool:
-    return other is not None and os.path.realpath(path) == os.path.realpath(other)

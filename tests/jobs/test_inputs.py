@@ -94,6 +94,14 @@ class TestFolders:
         other = [Path("x/o.jpg")] if "x" in links else []
         assert (found, left.links) == ([Path("a/a.jpg"), *other], len(links) - len(other))
 
+    @pytest.mark.parametrize("names", [("first", "second"), ("second", "first")])
+    def test_a_folder_that_two_links_lead_to_is_entered_once(self, names):
+        touch("in/a.jpg", "x/o.jpg", "x/deep/p.jpg")
+        for name, target in zip(names, ("../x", "../x/deep")):
+            Path("in", name).symlink_to(target)
+        found = find_pictures(Path("in"))
+        assert sorted(path.name for path in found) == ["a.jpg", "o.jpg", "p.jpg"]
+
     def test_the_folder_of_the_results_is_not_entered_through_a_link_either(self):
         touch("in/a.jpg", "out/a_depth.jpg")
         Path("in/results").symlink_to("../out")

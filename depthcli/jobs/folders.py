@@ -1,0 +1,56 @@
+"""Walk a folder and all folders below it, also through links: each folder once, and never in a circle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from depthcli.io.images import may_be_listed
+
+# A folder that is walked; one that may not be read; a hidden one; a link to a folder that is walked under another name;
+# and a link to a folder that holds the one the walk came from.
+WALKED, CLOSED, HIDDEN, SEEN, ABOVE = "walked", "closed", "hidden", "seen", "above"
+
+
+def walk(folder: Path, leave_out: Path | None = None) -> Iterator[tuple[str, Path, list[str]]]:
+    """Yield (kind, path, names of its files) for a folder that may be read, and for all folders and links below it.
+
+    Only folders of the kind WALKED have files. Links come last, so that a folder has its own name if it has one below
+    `folder`. leave_out: a folder that is not entered.
+    """
+    entered = {os.path.realpath(folder)}
+    # With the real paths of the folders that the walk came through: `folder`, and the targets of links.
+    waiting = [(folder, tuple(entered))]
+    links: list[tuple[Path, tuple[str, ...]]] = []
+    while waiting:
+        start, way = waiting.pop(0)
+        for root, folders, names in os.walk(start):
+            here = Path(root)
+            yield WALKED, here, names
+            below = [here / name for name in sorted(folders)]
+            folders[:] = []
+            for path in below:
+                if path.name.startswith("."):
+                    yield HIDDEN, path, []
+                elif leave_out is not None and os.path.realpath(path) == os.path.realpath(leave_out):
+                    continue
+                elif path.is_symlink():
+                    links.append((path, way))
+                elif not may_be_listed(path):
+                    yield CLOSED, path, []
+                elif (place := os.path.realpath(path)) not in entered:
+                    entered.add(place)
+                    folders.append(path.name)
+        while links and not waiting:
+            link, way = links.pop(0)
+            target = os.path.realpath(link)
+            if any(os.path.join(place, "").startswith(os.path.join(target, "")) for place in way):
+                yield ABOVE, link, []
+            elif target in entered:
+                yield SEEN, link, []
+            elif may_be_listed(link):
+                entered.add(target)
+                waiting.append((link, (*way, target)))
+            else:
+                yield CLOSED, link, []
