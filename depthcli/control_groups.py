@@ -1,4 +1,4 @@
-"""The control groups that limit this process, as containers, SLURM and systemd make them: its own and all above it."""
+"""Find the control groups (cgroups) that limit this process in a container, under SLURM or systemd."""
 
 from __future__ import annotations
 

@@ -290,7 +290,7 @@ def _from_facts(path: Path, facts: dict[str, Any]) -> Artifact:
     if not is_row(artifact.model) or find_row(artifact.model).temporal:
         raise CheckpointError(f"{path} is a network of {artifact.model}, which this version does not run")
     if artifact.max_depth != find_row(artifact.model).max_depth and find_row(artifact.model).max_depth is None:
-        raise CheckpointError(f"{path} is a network of {artifact.model} with metres, which it has not")
+        raise CheckpointError(f"{path} gives {artifact.model} a depth in metres, but that model has relative depth")
     return artifact
 
 

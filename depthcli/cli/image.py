@@ -94,7 +94,7 @@ def _to_stream(options: RunOptions, inputs: list[str], stream: BinaryIO, name: s
     if options.as_json:
         raise UsageError(f"{name} cannot hold a picture and JSON", "leave out --json, or give -o FILE")
     if options.naming is not None:
-        raise UsageError(f"{name} has its name already", "leave out --name, or give a folder with -o")
+        raise UsageError(f"--name does not apply to {name}", "leave out --name, or give a folder with -o")
     if stream.isatty():
         raise UsageError("a picture would fill the terminal with bytes", "redirect stdout, or give -o FILE")
     check_no_address(inputs[0])

@@ -91,7 +91,7 @@ Naming = Annotated[
     typer.Option(
         "--name",
         metavar="TEMPLATE",
-        help='Call the results so, with {stem}, {name} and {parent} (folder) of the picture, and {format}: "{stem}" '
+        help='Name of the results, with {stem}, {name} and {parent} (folder) of the picture, and {format}: "{stem}" '
         "gives IMG_1.png. Default: {stem}_depth and what tells the format.",
         rich_help_panel=OUTPUT_PANEL,
     ),

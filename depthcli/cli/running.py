@@ -247,7 +247,7 @@ class _Existing:
             estimator = self._options.load(preferred)
         except ModelError as error:
             if automatic:
-                error.message = f"the results that are there are by {preferred}: {error.message}"
+                error.message = f"the existing results were made by {preferred}: {error.message}"
             raise
         try:
             self._check(Maker(estimator.row.name, estimator.weights.sha256, self._settings))

@@ -1,4 +1,4 @@
-"""The three standard streams, also if the process was started with one closed or with an encoding other than UTF-8."""
+"""Prepare stdin, stdout and stderr: one may be closed, or have an encoding other than UTF-8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of numbers, read by their headers first: what is too large is refused before memory is taken for it."""
+"""Read NPY and NPZ files by their headers first: an array that is too large is refused before memory is allocated."""
 
 from __future__ import annotations
 

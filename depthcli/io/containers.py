@@ -1,4 +1,4 @@
-"""What the headers of a video file say by themselves: whether it is whole, and whether it is protected."""
+"""Check video files by their headers alone: is a file whole, and is it protected?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenEXR frames, as renderers write them -> 8-bit RGB.
+"""Read OpenEXR frames of renderers as 8-bit RGB.
 
 One rule for every frame of a clip, as a rule that follows each frame would make the clip flicker: values are linear
 light, 1.0 is white, what is brighter is clipped, and the curve is that of sRGB. Not a number is black.
@@ -36,7 +36,7 @@ _OTHERWISE = "write it with ZIP compression, or save it as 16-bit PNG"
 
 @dataclass(frozen=True)
 class _Header:
-    """What the header says. windows are (left, top, right, bottom), inclusive. end: where the blocks' offsets begin."""
+    """The header of a file. data, display: (left, top, right, bottom), inclusive. end: of the header, in bytes."""
 
     channels: dict[str, np.dtype[Any]]
     sampled: bool
@@ -77,7 +77,7 @@ def read_exr_frame(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     try:
         data = path.read_bytes()
         if not data.startswith(MAGIC):
-            raise PictureError(f"{name} is no OpenEXR file", _AGAIN)
+            raise PictureError(f"{name} is not an OpenEXR file", _AGAIN)
         header = _header(data)
         check_size(header.size, name, max_pixels)
         layer, colours = _colours(header, name)
@@ -204,7 +204,7 @@ def _by_libav(path: Path, header: _Header, layer: str, name: str) -> np.ndarray:
 def _float_planes(frame: Any) -> Iterator[np.ndarray]:
     kind = np.dtype("<f2" if "f16" in frame.format.name else "<f4")
     if "f16" not in frame.format.name and "f32" not in frame.format.name:
-        raise ValueError(f"{frame.format.name} is no form of light")
+        raise ValueError(f"the pixel format {frame.format.name} is not supported")
     for plane in frame.planes:
         rows = np.frombuffer(plane, np.uint8).reshape(-1, abs(plane.line_size))
         yield np.ascontiguousarray(rows[: frame.height, : frame.width * kind.itemsize]).view(kind).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The comment that our films carry: it tells them from clips, whatever they are called now and wherever they lie."""
+"""Tell films that depthcli wrote from other clips, by the comment in them: names and places may have changed."""
 
 from __future__ import annotations
 

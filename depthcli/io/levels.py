@@ -1,4 +1,4 @@
-"""Numbers of a picture that are not bytes -> bytes: one stated rule for each kind of number.
+"""Convert pictures of 16-bit, 32-bit and floating-point samples to 8 bits: one rule for each kind of sample.
 
 16 bits: the upper byte, as cv2.imread has it; values that fill next to nothing of their range are spread (`spread_of`).
 Integers of 32 bits and gray floats: from least to greatest, as they have no agreed range.

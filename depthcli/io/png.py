@@ -1,7 +1,7 @@
-"""PNG files, chunk by chunk: what a file says before its pixels, and its pixels without all that is said beside them.
+"""Read PNG files chunk by chunk: the header, and the pixels without the metadata.
 
-Pillow gives up at texts that unpack to more than a megabyte, at profiles like that and at wrong sums of either; none of
-them is wanted. It passes over wrong sums of the pixels, which are wanted.
+Pillow refuses files with texts or profiles that unpack to more than a megabyte or have a wrong checksum, although
+neither is needed for the pixels. It also accepts pixels with a wrong checksum, which are refused here.
 """
 
 from __future__ import annotations
@@ -87,5 +87,5 @@ def _data(file: BinaryIO, kind: bytes, start: int, length: int) -> bytes:
     if len(data) < length:
         raise ValueError(CUT)
     if zlib.crc32(data, zlib.crc32(kind)) != int.from_bytes(file.read(4), "big"):
-        raise ValueError("the check sum of its pixels is wrong")
+        raise ValueError("the checksum of its pixels is wrong")
     return data

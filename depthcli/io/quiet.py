@@ -1,4 +1,4 @@
-"""What libraries say beside their results while a file is read: kept off the terminal, and kept for the file's notes.
+"""Collect what libraries print while a file is read: off the terminal, and into the notes on the file.
 
 Python's warnings are caught by a filter that looks at the thread: it matches nothing outside `noise_of`, whatever other
 threads do. What C libraries write goes to file descriptor 2, which the whole process shares. The command line hands it

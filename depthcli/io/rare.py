@@ -1,5 +1,5 @@
-"""Kinds of pictures that Pillow cannot read, or not as they are: Netpbm's binary ones, PFM, Radiance HDR, Sun
-raster, and BMP with fields of bits.
+"""Read pictures that Pillow cannot read, or reads with a loss: binary Netpbm, PFM, Radiance HDR, Sun raster, and BMP
+with bit fields.
 
 Their headers are read here, so that what a file claims is checked before anything is decoded. HDR and Sun raster are
 then decoded by OpenCV.

@@ -1,4 +1,4 @@
-"""Which of several streams with video is the clip.
+"""Choose the stream that is the clip, among several with video.
 
 The order is that of FFmpeg and of players, which ask what a stream is for before they ask how large it is:
 

@@ -1,6 +1,6 @@
-"""What goes along with the pictures of a clip: sound, subtitles, chapters, timecode and title.
+"""Copy sound, subtitles, chapters, timecode and title of a clip into the film of its depth.
 
-What the container of the film can hold is kept as it is; what it cannot hold is named in a note.
+They are kept as they are if the container of the film can hold them, and named in a note if it cannot.
 """
 
 from __future__ import annotations

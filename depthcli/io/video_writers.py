@@ -170,7 +170,7 @@ _SQUARE = Fraction(1)
 def _open_file(order: _Order, encoding: Encoding) -> Iterator[Writer]:
     path = order.path
     if os.path.exists(path) and not os.path.isfile(path):
-        raise OutputError(f"cannot write {path}: it is a pipe, a device or a folder", "a film needs a file")
+        raise OutputError(f"cannot write {path}: it is a pipe, a device or a folder", "use another -o")
     # A file without its sidecar is not taken for whole, so no file ever lies beside the sidecar of another.
     sidecar_of(path).unlink(missing_ok=True)
     kind = _LibavWriter if has_av() or not find_program() else _ProgramWriter

@@ -269,7 +269,7 @@ def _names(source: Source, relative: Path, output: Optional[str], common: str) -
 def is_one_file(output: str, formats: Sequence[str]) -> bool:
     """Return whether an output names a file. Raises UsageError for one that the formats do not go with."""
     if not output:
-        raise UsageError("an empty -o names no place", "is a variable of your script unset?")
+        raise UsageError("-o is empty", "is a variable of your script unset?")
     suffix = Path(output).suffix.lower()
     is_folder = output.endswith(("/", os.sep))
     if os.path.isfile(output.rstrip("/" + os.sep)) and (is_folder or suffix not in _FILE_SUFFIXES):

@@ -1,4 +1,4 @@
-"""Decide whether existing outputs can be reused: which clip they are of, by its content, and by what they were made."""
+"""Decide whether existing outputs of clips can be reused: which clip each is of, and which model made it."""
 
 from __future__ import annotations
 

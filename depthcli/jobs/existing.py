@@ -1,4 +1,4 @@
-"""Decide whether existing outputs can be reused: is a file the map of this very picture, and by what was it made?
+"""Decide whether existing outputs of pictures can be reused: which picture each is of, and which model made it.
 
 The manifest vouches for a file whose size and time of change it knows. Any other file is asked itself, as ours say in
 their first bytes what they are a map of. A picture is known by its content: another time of change means that it is

@@ -282,7 +282,7 @@ class TestRepetition:
         before = tree("out")
         ran = depth("dir", "in", "-o", "out", "--input-size", 56, "--offline")
         assert ran.code == 4 and tree("out") == before
-        assert "the results that are there are by vits: cannot get depth_anything_v2_vits.pth" in ran.error
+        assert "the existing results were made by vits: cannot get depth_anything_v2_vits.pth" in ran.error
 
     def test_the_weights_of_the_folder_are_wanted_too(self, depth):
         path = Path("out/manifest.jsonl")

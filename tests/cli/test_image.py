@@ -100,7 +100,7 @@ class TestWhereResultsGo:
             (("-o", "new/x.exr"), "color is written as .png, not .exr (name a .png or .npz file, or a folder with /"),
             (("-o", "x.TIFF", "-f", "npz"), "npz is written as .npz, not .tiff"),
             (("-o", "x.png", "--name", "{stem}"), "--name and -o x.png name one file twice"),
-            (("-o", "-", "--name", "{stem}"), "stdout has its name already"),
+            (("-o", "-", "--name", "{stem}"), "--name does not apply to stdout"),
             (("--name", "{stem}", "-f", "gray,color"), "gives gray and color one name"),
             (("-o", "x" * 300), "is too long for a file name (use a shorter one)"),
             (("-o", "x" * 300 + ".png"), "is too long for a file name (use a shorter one)"),

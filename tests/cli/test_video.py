@@ -140,7 +140,7 @@ def test_without_a_model_for_video_it_says_so_and_steadies_one_for_pictures(dept
         (("-o", "x.webm"), "mp4 is written as .mp4, not .webm"),
         (("-o", "x.gif"), "mp4 is written as .mp4, not .gif"),
         (("-o", "x.exr", "-f", "exr"), "exr is written as a folder, not .exr"),
-        (("-o", ""), "an empty -o names no place"),
+        (("-o", ""), "-o is empty"),
         (("-o", "-", "-f", "ffv1"), "-f is for files, and -o - gets a stream"),
         (("-o", "/dev/null", "-f", "mp4"), "-f is for files"),
         (("-o", "x.mp4", "-f", "ffv1,mp4"), "one file cannot hold several formats"),

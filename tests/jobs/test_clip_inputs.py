@@ -299,7 +299,7 @@ def test_a_name_longer_than_the_system_allows_is_no_crash(tmp_path):
         ("a.json", "mp4", "not .json"),
         ("out.mkv", "mp4", "-f ffv1 writes such a file"),
         ("out.MOV", "ffv1", "-f prores writes such a file"),
-        ("", "mp4", "an empty -o names no place"),
+        ("", "mp4", "-o is empty"),
         ("plain", "mp4", "plain is a file, not a folder"),
         ("plain/", "mp4", "plain/ is a file, not a folder"),
         ("plain.v2", "mp4", "plain.v2 is a file, not a folder"),
