@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
-from depthcli.errors import INTERRUPTED, SOME_FAILED, DepthError
+from depthcli.errors import INTERRUPTED, SOME_FAILED, DepthError, OutputError
 from depthcli.io.quiet import terminal
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
 
@@ -25,9 +25,15 @@ _NAMED_FAILURES = 20
 
 
 def say(line: str) -> None:
-    """Write one line to stderr, also where a name in it has a line break."""
-    if sys.stderr is not None:  # as it is where the process was started with it closed
+    """Write one line to stderr, also where a name in it has a line break. A stderr that is full ends no work."""
+    if sys.stderr is None:  # as it is where the process was started with it closed
+        return
+    try:
         print(line.replace("\n", "\\n"), file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        pass
 
 
 def say_error(error: DepthError) -> None:
@@ -69,9 +75,12 @@ class Report:
         """Take note of one result and show it."""
         self.counts[result.status] += 1
         if result.status == FAILED:
+            from depthcli.io.images import printable
+
             named = f"{result.input}: {result.error}"
             self.failures.append(result)
-            self._stderr(f"error: {result.error}" if result.input in result.error else f"error: {named}")
+            known = result.input in result.error or printable(result.input) in result.error
+            self._stderr(f"error: {result.error}" if known else f"error: {named}")
         for warning in result.warnings:
             self._stderr(f"warning: {result.input}: {warning}")
         if self._json:
@@ -143,8 +152,13 @@ class Report:
     def _stdout(self, line: str) -> None:
         if self._bar is not None and sys.stdout.isatty():
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        else:
+            return
+        try:
             print(line, flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"cannot write stdout: {error.strerror}", "what is done stays done") from error
 
     def _stderr(self, line: str) -> None:
         if self._bar is not None:

@@ -3,7 +3,8 @@
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
 import re
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -275,12 +276,18 @@ def video(
     raise typer.Exit(report.exit_code(interrupted))
 
 
-def _open_pipe(output: str) -> BinaryIO:
-    """Return a pipe or a device, open for writing; waits until somebody reads from the pipe."""
+@contextmanager
+def _open_pipe(output: str) -> Iterator[BinaryIO]:
+    """Open a pipe or a device for writing; waits until somebody reads from the pipe."""
     try:
-        return open(output, "wb")
+        stream = open(output, "wb")
     except OSError as error:
         raise OutputError(f"cannot write {output}: {error.strerror or error}") from error
+    try:
+        yield stream
+    finally:
+        with suppress(OSError):  # a stream that was all sent is flushed; of another the reason is known
+            stream.close()
 
 
 def _seconds(text: Optional[str]) -> Optional[Fraction]:

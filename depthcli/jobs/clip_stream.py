@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 
 from depthcli.clip_estimator import ClipEstimator, Step, origin_of_clip
 from depthcli.colormap import to_gray16
-from depthcli.errors import SOME_FAILED, ClipError, DepthError, UsageError, first_line
+from depthcli.errors import SOME_FAILED, ClipError, DepthError, OutputError, UsageError, first_line
 from depthcli.io.clip import Frame
 from depthcli.io.video import open_clip
 from depthcli.io.video_writers import COLOR, GRAY16, PipeWriter, Timing
@@ -42,7 +42,7 @@ def stream_clip(
 
     pipe: one of PIPES. target: written to instead of stdout. The range is the one that was named, or one that looks 30
     frames ahead and follows slowly. Yields as `run_clip`; raises what is wrong with the clip, as ClipError whatever a
-    library raises for it, and OSError of the stream, such as BrokenPipeError.
+    library raises for it, what is wrong with the stream as OutputError, and BrokenPipeError where nobody reads it.
     """
     try:
         yield from _stream(job, pipe, load, target, stop)
@@ -50,6 +50,21 @@ def stream_clip(
         raise
     except Exception as error:
         raise ClipError(f"{job.name} failed: {first_line(error)} ({type(error).__name__})") from error
+
+
+@contextmanager
+def _writing(stream: BinaryIO) -> Iterator[None]:
+    """Raise OutputError for what the system refuses, but BrokenPipeError where the reader has left."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        name = getattr(stream, "name", "")
+        where = name if isinstance(name, str) and name != "<stdout>" else "stdout"
+        raise OutputError(
+            f"cannot write {where}: {error.strerror}", "make room, and start the same command again"
+        ) from error
 
 
 def _stream(
@@ -85,7 +100,8 @@ def _stream(
                 values, moment = waiting.popleft()
                 show = Show(info.size, estimator.row, origin, job.value_range or shown, job.colormap)
                 depth = show.depth_map(values)
-                writer.write(show.color(depth) if takes == COLOR else to_gray16(depth, show.shown), moment)
+                with _writing(stream):
+                    writer.write(show.color(depth) if takes == COLOR else to_gray16(depth, show.shown), moment)
 
         def take(step: Step) -> None:
             for answer in step.answers:
@@ -114,6 +130,8 @@ def _stream(
                 yield Progress(info.name, MAKING, fed, total)
         take(estimator.finish())
         send(look.finish())
+        with _writing(stream):
+            stream.flush()
     if not fed:
         raise ClipError(damage or f"{info.name} has no frame that was asked for", "see --start and --end")
     yield Result(

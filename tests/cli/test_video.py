@@ -380,6 +380,28 @@ def test_closed_streams_are_no_crash(tiny_weights):
         assert ran.returncode == code and "Traceback" not in ran.stderr, (close, ran.stderr)
 
 
+def test_a_stream_that_is_full_is_named_and_a_full_stderr_ends_no_work(tiny_weights):
+    make_clip(Path("a.mp4"), frames=3)
+    for command, code, said in (
+        ("-o out > /dev/full", 1, "error: cannot write stdout: No space left on device (what is done stays done)"),
+        ("-o - > /dev/full", 1, "error: cannot write stdout: No space left on device"),
+        ("-o - --pipe gray16le > /dev/full", 1, "error: cannot write stdout: No space left on device"),
+        ("-o /dev/full", 1, "error: cannot write /dev/full: No space left on device"),
+        ("-o other 2> /dev/full", 0, ""),
+    ):
+        line = f"{shlex.quote(sys.executable)} -m depthcli video a.mp4 {shlex.join(QUICK)} {command}"
+        ran = subprocess.run(["sh", "-c", line], env=environment(), capture_output=True, text=True)
+        assert ran.returncode == code and said in ran.stderr and "Traceback" not in ran.stderr, command
+        assert len([line for line in ran.stderr.splitlines() if "error" in line.lower()]) == (code > 0), command
+    assert {"out/a_depth.mp4", "other/a_depth.mp4"} <= set(files())
+
+
+def test_a_name_that_is_not_text_is_said_once(depth):
+    Path(os.fsdecode(b"bad\xff.mp4")).write_bytes(b"no video")
+    ran = depth("video", os.fsdecode(b"bad\xff.mp4"), *QUICK)
+    assert ran.code == 1 and ran.err.count("bad") == 1
+
+
 def test_a_request_to_stop_keeps_the_work(start):
     clip_of_noise("shot", 60)
     options = ("-o", "out/", "--steady", "off", "--encoder", "tiny", "--input-size", "112", *OFFLINE)
