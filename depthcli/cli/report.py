@@ -67,13 +67,15 @@ class Report:
 
     def add(self, result: Result) -> None:
         """Take note of one result and show it."""
+        from depthcli.io.images import printable
+
         self.counts[result.status] += 1
+        name = printable(result.input)
         if result.status == FAILED:
-            named = f"{result.input}: {result.error}"
             self.failures.append(result)
-            self._stderr(f"error: {result.error}" if result.input in result.error else f"error: {named}")
+            self._stderr(f"error: {result.error}" if name in result.error else f"error: {name}: {result.error}")
         for warning in result.warnings:
-            self._stderr(f"warning: {result.input}: {warning}")
+            self._stderr(f"warning: {name}: {warning}")
         if self._json:
             self._stdout(result.to_json())
         elif result.status == DONE and not self._quiet:
@@ -81,7 +83,7 @@ class Report:
                 self._stdout(path)
         if self._verbose and result.status != FAILED:
             notes = f" ({'; '.join(result.notes)})" if result.notes else ""
-            self._stderr(f"{result.input}: {result.status}, {result.ms:.0f} ms{notes}")
+            self._stderr(f"{name}: {result.status}, {result.ms:.0f} ms{notes}")
         self._show_progress()
 
     def fail(self, error: DepthError) -> None:
@@ -95,6 +97,8 @@ class Report:
 
     def finish(self, interrupted: bool = False) -> None:
         """Say the last word: counts, and the failures once more where they have scrolled away."""
+        from depthcli.io.images import printable
+
         seconds = time.monotonic() - self._started
         if self._bar is not None:
             self._bar.stop()
@@ -113,7 +117,7 @@ class Report:
             self._stderr("interrupted: the same command goes on from here")
         if len(self.failures) > 1 and self._total > _NAMED_FAILURES:
             for failure in self.failures[:_NAMED_FAILURES]:
-                self._stderr(f"failed: {failure.input}")
+                self._stderr(f"failed: {printable(failure.input)}")
             if len(self.failures) > _NAMED_FAILURES:
                 self._stderr(f"and {len(self.failures) - _NAMED_FAILURES} more; see the manifest")
 
