@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from depthcli.control_groups import group_folders, read_number
 from depthcli.errors import EngineError, PictureError
@@ -127,7 +127,11 @@ def check_memory(
     if free is None or need <= free:
         return
     width, height = plan.input_size
-    size = _largest_fit(config, plan, free, plain_attention)
+
+    def need_of(size: int) -> int:
+        return predict_bytes(config, plan_input(*plan.picture_size, size, plan.wrapped > 0), 1, plain_attention)
+
+    size = _largest_fit(plan, free, need_of)
     hint = f"--input-size {size} would fit" if size else "crop it, or use a machine with more memory"
     if batch > 1:
         hint = "a smaller --batch may fit, or " + hint
@@ -150,10 +154,11 @@ def check_clip_memory(
     if free is None or need <= free:
         return
     width, height = plan.input_size
-    smaller = range(min(plan.input_size) - PATCH, PATCH - 1, -PATCH)
-    plans = ((size, plan_clip_input(*plan.picture_size, size, plan.wrapped > 0)) for size in smaller)
-    fits = (size for size, other in plans if predict_clip_bytes(config, other, *form) <= free)
-    size = next(fits, None)
+
+    def need_of(size: int) -> int:
+        return predict_clip_bytes(config, plan_clip_input(*plan.picture_size, size, plan.wrapped > 0), *form)
+
+    size = _largest_fit(plan, free, need_of)
     hint = f"--input-size {size} would fit" if size else "use a machine with more memory"
     raise PictureError(
         f"{WINDOW} frames of {width}x{height} as network input need about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB "
@@ -162,11 +167,16 @@ def check_clip_memory(
     )
 
 
-def _largest_fit(config: AnyConfig, plan: InputPlan, free: int, plain_attention: bool) -> int | None:
-    for size in range(min(plan.input_size) - PATCH, PATCH - 1, -PATCH):
-        if predict_bytes(config, plan_input(*plan.picture_size, size, plan.wrapped > 0), 1, plain_attention) <= free:
-            return size
-    return None
+def _largest_fit(plan: InputPlan, free: int, need_of: Callable[[int], int]) -> int | None:
+    """Return the largest input size below the plan's that needs no more than `free` bytes; None if there is none."""
+    fits, most = 0, min(plan.input_size) // PATCH - 1
+    while fits < most:
+        middle = (fits + most + 1) // 2
+        if need_of(middle * PATCH) <= free:
+            fits = middle
+        else:
+            most = middle - 1
+    return fits * PATCH or None
 
 
 def _available_on_machine() -> int | None:

@@ -177,3 +177,18 @@ def test_a_limit_that_is_too_small_is_one_line(start, megabytes, backend) -> Non
     ran = ended(process)
     assert ran.code in (0, 1, 3, 5) and (ran.code == 0) == Path("out/a_depth.png").exists()
     assert ran.code == 0 or ran.err.splitlines()[-1].startswith("error: ")
+
+
+def test_the_size_that_fits_is_found_at_once_however_large_the_input() -> None:
+    """One try for each size would take minutes here."""
+    tries = []
+
+    def need_of(size: int) -> int:
+        tries.append(size)
+        return size * size
+
+    plan = plan_input(100, 100, 100_000_000)
+    assert (
+        memory._largest_fit(plan, 140 * 140, need_of) == 140 and memory._largest_fit(plan, 14 * 14 - 1, need_of) is None
+    )
+    assert len(tries) < 60

@@ -73,16 +73,15 @@ class Report:
 
     def add(self, result: Result) -> None:
         """Take note of one result and show it."""
-        self.counts[result.status] += 1
-        if result.status == FAILED:
-            from depthcli.io.images import printable
+        from depthcli.io.images import printable
 
-            named = f"{result.input}: {result.error}"
+        self.counts[result.status] += 1
+        name = printable(result.input)
+        if result.status == FAILED:
             self.failures.append(result)
-            known = result.input in result.error or printable(result.input) in result.error
-            self._stderr(f"error: {result.error}" if known else f"error: {named}")
+            self._stderr(f"error: {result.error}" if name in result.error else f"error: {name}: {result.error}")
         for warning in result.warnings:
-            self._stderr(f"warning: {result.input}: {warning}")
+            self._stderr(f"warning: {name}: {warning}")
         if self._json:
             self._stdout(result.to_json())
         elif result.status == DONE and not self._quiet:
@@ -90,7 +89,7 @@ class Report:
                 self._stdout(path)
         if self._verbose and result.status != FAILED:
             notes = f" ({'; '.join(result.notes)})" if result.notes else ""
-            self._stderr(f"{result.input}: {result.status}, {result.ms:.0f} ms{notes}")
+            self._stderr(f"{name}: {result.status}, {result.ms:.0f} ms{notes}")
         self._show_progress()
 
     def fail(self, error: DepthError) -> None:
@@ -104,6 +103,8 @@ class Report:
 
     def finish(self, interrupted: bool = False) -> None:
         """Say the last word: counts, and the failures once more where they have scrolled away."""
+        from depthcli.io.images import printable
+
         seconds = time.monotonic() - self._started
         if self._bar is not None:
             self._bar.stop()
@@ -122,7 +123,7 @@ class Report:
             self._stderr("interrupted: the same command goes on from here")
         if len(self.failures) > 1 and self._total > _NAMED_FAILURES:
             for failure in self.failures[:_NAMED_FAILURES]:
-                self._stderr(f"failed: {failure.input}")
+                self._stderr(f"failed: {printable(failure.input)}")
             if len(self.failures) > _NAMED_FAILURES:
                 self._stderr(f"and {len(self.failures) - _NAMED_FAILURES} more; see the manifest")
 

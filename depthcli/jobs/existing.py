@@ -7,6 +7,7 @@ looked at, not that it is done again.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -31,7 +32,10 @@ _SHAPING = ("max-depth", "input-size", "panorama", "precision", "shape-policy", 
 
 
 class Source:
-    """The file of a picture, or its bytes. Each fact is looked up when it is asked for, and raises OSError."""
+    """The file of a picture, or its bytes. Each fact is looked up when it is asked for, and raises OSError.
+
+    A pipe or a device has none: reading it would wait for ever, or never come to an end.
+    """
 
     def __init__(self, source: Union[Path, bytes], name: str) -> None:
         self._source = source
@@ -44,7 +48,12 @@ class Source:
 
     @cached_property
     def _stat(self) -> Optional[os.stat_result]:
-        return None if isinstance(self._source, bytes) else os.stat(self._source)
+        if isinstance(self._source, bytes):
+            return None
+        found = os.stat(self._source)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "is not a file", str(self._source))
+        return found
 
     @property
     def size(self) -> int:
@@ -60,7 +69,7 @@ class Source:
     def sha256(self) -> str:
         """Digest of the whole content."""
         digest = hashlib.sha256()
-        with BytesIO(self._source) if isinstance(self._source, bytes) else open(self._source, "rb") as stream:
+        with open(self._source, "rb") if self._stat else BytesIO(self._source) as stream:  # type: ignore[arg-type]
             while block := stream.read(1 << 20):
                 digest.update(block)
         return digest.hexdigest()

@@ -399,6 +399,14 @@ class TestReport:
         assert done["ms"] > 0 and "input-size=56" in done["settings"]
         assert (failed["status"], failed["outputs"]) == ("failed", []) and "truncated" in failed["error"]
 
+    @pytest.mark.skipif(os.name == "nt", reason="no such names there")
+    @pytest.mark.parametrize("name", ["a\rb.jpg", "a\x1b[31m.jpg", "a\nb.jpg", "a\u202eb.jpg"])
+    def test_no_name_can_steer_the_terminal(self, depth, name):
+        broken(f"in/{name}")
+        ran = depth("dir", "in", "-o", "out", "-v", *TINY)
+        assert ran.code == 1 and all(char.isprintable() for char in ran.err.rstrip("\n"))
+        assert ran.err.count(ascii(name)[1:-1]) == 1
+
     def test_a_dry_run_says_what_would_be_written_and_writes_nothing(self, depth):
         photo("in/a.jpg")
         photo("in/b/c.jpg")

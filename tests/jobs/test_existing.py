@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -123,3 +124,15 @@ def test_the_digest_is_of_the_whole_content_whatever_holds_it(tmp_path: Path) ->
     assert held.is_as_noted(file.facts()) and file.is_as_noted(held.facts())
     (tmp_path / "b").write_bytes(content[:-1] + b"x")
     assert not Source(tmp_path / "b", "b").is_as_noted(file.facts())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_and_a_device_have_no_facts(tmp_path: Path) -> None:
+    """Opening the one waits for ever, and the other never ends."""
+    os.mkfifo(tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").symlink_to("/dev/zero")
+    for path in sorted(tmp_path.iterdir()):
+        with pytest.raises(OSError, match="is not a file"):
+            Source(path, path.name).facts()
+        with pytest.raises(OSError, match="is not a file"):
+            assert Source(path, path.name).sha256
