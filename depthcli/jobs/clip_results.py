@@ -219,8 +219,13 @@ def already_there(
             if OTHER in relations:
                 other = f"{path} is of another clip, {made_of.get('name')} (use another -o, or {REPLACE})"
                 return _refused(name, texts, other)
-    if begun or len(present) < len(paths) or relations != {SAME}:
-        return None  # a run was interrupted, a format is new, or the clip has changed
+    if begun or relations != {SAME}:
+        return None  # a run was interrupted, or the clip has changed
+    if len(present) < len(paths):  # a format is new; all are made by one run, so that they show the same
+        others = [path for path in present if facts[path].get("settings") != said]
+        if not others:
+            return None
+        return _refused(name, texts, f"{others[0]} was made with other options (use another -o, or {REPLACE})")
     damage = next((facts[path]["damage"] for path in paths if facts[path].get("damage")), "")
     if damage:
         error = f"{damage}; the depth of what could be read is there"

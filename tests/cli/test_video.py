@@ -85,6 +85,17 @@ def test_a_folder_of_frames_is_a_clip(depth):
         assert str(video.streams.video[0].average_rate) == "24000/1001"
 
 
+def test_a_new_format_does_not_replace_films_made_with_other_options(depth):
+    make_clip(Path("a.mp4"), frames=5)
+    assert depth("video", "a.mp4", *QUICK).code == 0
+    whole = Path("a_depth.mp4").read_bytes()
+    ran = depth("video", "a.mp4", "-f", "mp4,ffv1", "--max-frames", "2", *QUICK)
+    assert ran.code == 1 and "a_depth.mp4 was made with other options" in ran.error
+    assert Path("a_depth.mp4").read_bytes() == whole and not Path("a_depth.mkv").exists()
+    assert depth("video", "a.mp4", "-f", "mp4,ffv1", *QUICK).code == 0
+    assert len(frames_of("a_depth.mkv")) == 5
+
+
 def test_an_animation_has_nothing_to_take_along(depth):
     pictures = [Image.fromarray(scene(index)) for index in range(3)]
     pictures[0].save("a.webp", save_all=True, append_images=pictures[1:], duration=[40, 400, 80])
