@@ -45,7 +45,8 @@ elif ! python=$(find_python "$@"); then
 fi
 
 "$uv" venv --quiet --clear --python "$python" "$dir"
-install() { "$uv" pip install --quiet --python "$dir" "$@"; }
+# Compiled at once: the suite starts some hundred processes, and where Python may not write bytecode each would compile torch anew.
+install() { "$uv" pip install --quiet --compile-bytecode --python "$dir" "$@"; }
 
 # The files are complete resolutions, so nothing else is to be looked for (--no-deps); the check at the end would tell.
 install_pinned() { install --require-hashes --no-deps "$@"; }
