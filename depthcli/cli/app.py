@@ -29,6 +29,8 @@ from depthcli.errors import INTERRUPTED, DepthError, EngineError, UsageError, fi
 from depthcli.io.quiet import own_descriptor_2
 from depthcli.version import __version__
 
+DEBUG_VARIABLE = "DEPTHCLI_DEBUG"
+
 
 class _Border(TyperGroup):
     """Turns an error raised on purpose into one line on stderr and its exit code."""
@@ -44,13 +46,13 @@ class _Border(TyperGroup):
         except OSError as error:
             say(f"error: {_system_error(error)}")
             raise typer.Exit(1) from error
-        except MemoryError as error:
-            say_error(EngineError("not enough memory", "use a smaller --input-size, or raise the limit: ulimit -v"))
-            raise typer.Exit(EngineError.exit_code) from error
-        except ImportError as error:  # a limit of memory stops the loader of libraries too
-            say_error(
-                EngineError(f"a package does not load: {error}", "install it anew, or raise the limit: ulimit -v")
-            )
+        except (MemoryError, ImportError) as error:  # a limit of memory stops the loader of libraries too
+            if os.environ.get(DEBUG_VARIABLE):
+                raise
+            reason, way_out = "not enough memory", "use a smaller --input-size"
+            if isinstance(error, ImportError):
+                reason, way_out = f"a package does not load: {error}", "install it anew"
+            say_error(EngineError(reason, f"{way_out}, or raise the limit: ulimit -v"))
             raise typer.Exit(EngineError.exit_code) from error
         except KeyboardInterrupt:
             say("interrupted")
@@ -62,8 +64,6 @@ class _Border(TyperGroup):
             _refuse_file(args[0])
         return super().resolve_command(ctx, args)
 
-
-DEBUG_VARIABLE = "DEPTHCLI_DEBUG"
 
 app = typer.Typer(
     cls=_Border,

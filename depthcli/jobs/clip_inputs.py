@@ -157,7 +157,7 @@ def _tell_left_out(where: str, paths: Sequence[Path], talk: Talk) -> None:
     suffixes = Counter(path.suffix.lower() or path.name for path in others).most_common()
     parts = [
         f"{_counted(len(results), 'result')} of depthcli ({_listed(results)})" if results else "",
-        f"{_counted(len(pictures), 'picture')} (name a folder of frames by itself)" if pictures else "",
+        f"{_counted(len(pictures), 'picture')} (name frames or an animation by itself)" if pictures else "",
         _counted(len(folders), "folder") if folders else "",
         f"{_listed([f'{count} {suffix}' for suffix, count in suffixes])} (name a file to try it)" if suffixes else "",
     ]

@@ -154,10 +154,14 @@ def test_a_size_that_does_not_compile_leaves_the_others(depth, monkeypatch):
     assert depth(*command, "28x28").code == 5 and depth(*command, "28x28,28x42").code == 5
 
 
-def test_the_traceback_of_such_an_error_can_be_had(depth, monkeypatch):
-    monkeypatch.setattr("depthcli.weights.inventory", lambda: {}["x"])
+@pytest.mark.parametrize("error", [KeyError("x"), MemoryError(), ImportError("x")], ids=repr)
+def test_the_traceback_of_such_an_error_can_be_had(depth, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("depthcli.weights.inventory", fail)
     monkeypatch.setenv("DEPTHCLI_DEBUG", "1")
-    with pytest.raises(KeyError):
+    with pytest.raises(type(error)):
         depth("models", "list")
 
 

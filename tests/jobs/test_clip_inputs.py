@@ -216,7 +216,7 @@ def test_what_is_left_out_of_a_folder_is_told_in_one_line(tmp_path):
         Path("day", name).write_bytes(b"x")
     sources, (line,) = found("day")
     assert sources == ["day/a.mp4"]
-    assert line.startswith("day: left out 5 pictures (name a folder of frames by itself); 2 .txt, 1 .dv2")
+    assert line.startswith("day: left out 5 pictures (name frames or an animation by itself); 2 .txt, 1 .dv2")
 
 
 def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path):
@@ -225,14 +225,17 @@ def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path):
     os.mkfifo("day/c.png")
     Path("day/d.mov").symlink_to("gone.mov")
     assert found("day") == (["day/a.mp4", "day/b.mp4", "day/d.mov"], [
-        "day: left out 1 picture (name a folder of frames by itself)"
+        "day: left out 1 picture (name frames or an animation by itself)"
     ])  # fmt: skip
 
 
 def test_a_folder_with_frames_and_one_video_says_what_is_taken(tmp_path):
     clip("shot/making-of.mp4")
     photo("shot/0.png")
-    assert found("shot") == (["shot/making-of.mp4"], ["shot: left out 1 picture (name a folder of frames by itself)"])
+    assert found("shot") == (
+        ["shot/making-of.mp4"],
+        ["shot: left out 1 picture (name frames or an animation by itself)"],
+    )
 
 
 def test_folders_of_frames_below_are_named(tmp_path):
