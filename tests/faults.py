@@ -12,8 +12,9 @@ from __future__ import annotations
 import fcntl
 import io
 import os
+import pathlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
@@ -122,5 +123,10 @@ def _write(fault: Fault) -> Iterator[None]:
             return stream
         return _Written(stream, os.fspath(file), fault)
 
-    with mock.patch("io.open", call), mock.patch("builtins.open", call):
+    with ExitStack() as stack:
+        for name in ("io.open", "builtins.open"):
+            stack.enter_context(mock.patch(name, call))
+        accessor = getattr(pathlib, "_NormalAccessor", None)
+        if getattr(accessor, "open", None) is real:  # Python 3.10 alone: pathlib has a name of its own for it
+            stack.enter_context(mock.patch.object(accessor, "open", staticmethod(call)))
         yield
