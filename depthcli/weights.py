@@ -405,7 +405,7 @@ def _reason(error: BaseException) -> str:
         return f"{constants.HF_HUB_CACHE} cannot be written to"
     if kind in ("FileMetadataError", "TooManyRedirects", "KeyError"):  # the last for a redirect to nowhere
         return f"what answers at {host}{through} is not the hub; perhaps the network wants a login first"
-    if kind == "UnsupportedProtocol":
+    if kind in ("UnsupportedProtocol", "MissingSchema", "InvalidSchema"):  # of httpx, and of requests before hub 1.0
         return f"HF_ENDPOINT={constants.ENDPOINT} is not the address of a hub, such as {HUB}"
     if proxy and (kind in ("InvalidURL", "InvalidProxyURL") or isinstance(error, (ValueError, ImportError))):
         return f"{proxy} is not a proxy that can be used ({detail}): HTTPS_PROXY=http://HOST:PORT"
