@@ -79,13 +79,19 @@ def remade(path: Path, change: Callable[[str, bytes], bytes], facts: dict[str, o
 
 def with_line(path: Path, line: str) -> Path:
     """Put a line of code into the forward function of the network."""
+    first = b"    traced = self.traced\n"
+    changed = []
 
     def change(name: str, content: bytes) -> bytes:
-        if not name.endswith("code/__torch__/depthcli/nets/static_graph.py"):
+        # By content: in a process that has traced before, torch 1.13 gives the module's file another name.
+        if not name.endswith(".py") or first not in content:
             return content
-        return content.replace(b"    traced = self.traced\n", f"    {line}\n    traced = self.traced\n".encode())
+        changed.append(name)
+        return content.replace(first, f"    {line}\n".encode() + first)
 
-    return remade(path, change)
+    there = remade(path, change)
+    assert len(changed) == 1
+    return there
 
 
 def test_what_was_written_is_loaded_and_the_plain_file_is_too(path) -> None:
