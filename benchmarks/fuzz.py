@@ -212,7 +212,7 @@ def depth_file(name: str) -> bytes:
     """Return the depth map as a file of that name."""
     import numpy as np
 
-    from depthcli.io import depth_files
+    from depthcli.io.codecs import depth_files
 
     depth, stream = depth_map(), io.BytesIO()
     if name.endswith(".npz"):
@@ -224,7 +224,7 @@ def depth_file(name: str) -> bytes:
     elif name.endswith(".npy"):
         np.save(stream, depth.values)
     elif name.endswith(".exr"):
-        from depthcli.io.exr import write_exr
+        from depthcli.io.codecs.exr import write_exr
 
         write_exr(depth.values, stream, depth_files.facts_of(depth))
     else:
@@ -305,7 +305,7 @@ def _spool(folder: Path, ended: bool = False) -> None:
 
     ended: it was ended later, while it wrote the results.
     """
-    from depthcli.io import spool
+    from depthcli.io.video import spool
 
     most, remove = spool._MOST_BYTES, spool.Spool.remove
     spool._MOST_BYTES, spool.Spool.remove = 1, lambda self: None  # type: ignore[method-assign]
@@ -364,7 +364,7 @@ KINDS: dict[str, Kind] = {
     "gif-clip": Kind("clips", _animation, ("video", "a.gif", *VIDEO[2:]), ("a.gif",)),
     **{f"{file[1:]}-prediction": _depth_kind(file, as_truth=False) for file in DEPTH_FILES},
     **{f"{file[1:]}-truth": _depth_kind(file, as_truth=True) for file in DEPTH_FILES},
-    "exr": Kind("depth files", _exr, (), ("a.exr",), call="depthcli.io.exr:read_exr"),
+    "exr": Kind("depth files", _exr, (), ("a.exr",), call="depthcli.io.codecs.exr:read_exr"),
     **{f"list{suffix}": _list_kind(suffix) for suffix in (".txt", ".json", ".csv")},
     "manifest": Kind(
         "records",
@@ -512,10 +512,6 @@ def _serve(pipe: Any) -> None:
 
     sys.path.insert(0, str(ROOT))
     import torch
-
-    import depthcli.clip_estimator
-    import depthcli.io.libav
-    import depthcli.jobs.folder  # noqa: F401
 
     torch.set_num_threads(1)
     os.environ.update(NO_COLOR="1", HF_HUB_OFFLINE="1")

@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from depthcli.depthmap import DepthKind, DepthMap, Origin  # noqa: E402
-from depthcli.io.depth_files import write_color  # noqa: E402
-from depthcli.io.writers import OutputSpec  # noqa: E402
+from depthcli.io.codecs.depth_files import write_color  # noqa: E402
+from depthcli.io.codecs.writers import OutputSpec  # noqa: E402
 from depthcli.jobs.existing import Source, file_facts  # noqa: E402
 from depthcli.jobs.manifest import DONE, MANIFEST_NAME, Manifest, Result  # noqa: E402
 

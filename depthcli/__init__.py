@@ -18,22 +18,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from depthcli.depthmap import DepthKind, DepthMap, Origin
     from depthcli.errors import DepthError
-    from depthcli.estimator import DepthEstimator, ModelChoice, estimate
-    from depthcli.io.depth_files import read_depth
-    from depthcli.io.writers import write_depth
+    from depthcli.io.codecs.depth_files import read_depth
+    from depthcli.io.codecs.writers import write_depth
+    from depthcli.predict.picture import DepthEstimator, ModelChoice, estimate
     from depthcli.version import __version__
 
 _HOMES = {
     "DepthError": "depthcli.errors",
-    "DepthEstimator": "depthcli.estimator",
+    "DepthEstimator": "depthcli.predict.picture",
     "DepthKind": "depthcli.depthmap",
     "DepthMap": "depthcli.depthmap",
-    "ModelChoice": "depthcli.estimator",
+    "ModelChoice": "depthcli.predict.picture",
     "Origin": "depthcli.depthmap",
     "__version__": "depthcli.version",
-    "estimate": "depthcli.estimator",
-    "read_depth": "depthcli.io.depth_files",
-    "write_depth": "depthcli.io.writers",
+    "estimate": "depthcli.predict.picture",
+    "read_depth": "depthcli.io.codecs.depth_files",
+    "write_depth": "depthcli.io.codecs.writers",
 }
 
 __all__ = [

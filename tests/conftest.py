@@ -87,7 +87,7 @@ def tiny_file(tmp_path_factory) -> Path:
     from safetensors.torch import save_file
 
     from depthcli.nets.build import build_network
-    from depthcli.zoo import find_row
+    from depthcli.zoo.rows import find_row
 
     shapes = {name: value.shape for name, value in build_network(find_row("tiny").network).state_dict().items()}
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"

@@ -13,35 +13,37 @@ PACKAGE = Path(depthcli.__file__).parent
 
 # From the ground up. A module imports only from rooms above its own line, and inside its own room.
 ROOMS = (
-    ("version", "errors", "control_groups"),
-    ("depthmap",),
-    ("zoo",),
-    ("preprocess", "colormap"),
-    ("postprocess", "memory", "cores", "weights"),
-    ("temporal",),
-    ("io",),
-    ("graph_cache",),
-    ("nets",),
-    ("backends", "flops"),
-    ("estimator",),
-    ("clip_estimator",),
-    ("eval",),
-    ("jobs",),
-    ("cli",),
+    "version",
+    "errors",
+    "depthmap",
+    "zoo",
+    "pixels",
+    "host",
+    "io",
+    "nets",
+    "graphs",
+    "backends",
+    "temporal",
+    "predict",
+    "eval",
+    "jobs",
+    "bench",
+    "cli",
 )
-LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
+LEVEL = {room: level for level, room in enumerate(ROOMS)}
 MAY_IMPORT_TORCH = (
     "nets/",
-    "backends/neuron.py",
+    "graphs/",
+    "backends/neuron/engine.py",
+    "backends/neuron/standin.py",
     "backends/torch_eager.py",
     "backends/torchscript.py",
     "backends/video_torch.py",
     "backends/exports.py",
+    "bench/peers.py",
     "jobs/analysis.py",
     "jobs/compiling.py",
     "jobs/neuron_compiling.py",
-    "backends/flavours/standin.py",
-    "jobs/peers.py",
 )
 
 
@@ -110,7 +112,7 @@ def test_the_command_line_knows_no_network_and_no_engine() -> None:
 
 def test_nobody_leaves_the_process_or_prints_but_the_command_line() -> None:
     for path in modules():
-        if room_of(path) in ("cli", "weights"):  # weights.tell is the default voice of a download
+        if room_of(path) in ("cli", "zoo"):  # zoo.weights.tell is the default voice of a download
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -118,7 +120,7 @@ def test_nobody_leaves_the_process_or_prints_but_the_command_line() -> None:
 
 
 def test_light_import_and_help_load_nothing_heavy() -> None:
-    for statement in ("import depthcli", "import depthcli.cli.app", "import depthcli.zoo"):
+    for statement in ("import depthcli", "import depthcli.cli.app", "import depthcli.zoo.rows"):
         code = f"import sys; {statement}; print(*sorted(sys.modules))"
         loaded = set(
             subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

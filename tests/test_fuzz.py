@@ -20,9 +20,9 @@ from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import DepthError, OutputError, PictureError
 from depthcli.eval.lists import read_list
 from depthcli.eval.truth import read_numbers, read_truth
-from depthcli.io.depth_files import read_depth
-from depthcli.io.exr import read_exr
-from depthcli.io.images import picture_size, read_picture
+from depthcli.io.codecs.depth_files import read_depth
+from depthcli.io.codecs.exr import read_exr
+from depthcli.io.pictures.images import picture_size, read_picture
 from tests.conftest import ROOT
 
 sys.path.insert(0, str(ROOT))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from depthcli import DepthEstimator, ModelChoice
-from depthcli.io.images import read_picture
-from depthcli.weights import ASSETS, digest, find
-from depthcli.zoo import find_row
+from depthcli.io.pictures.images import read_picture
+from depthcli.zoo.rows import find_row
+from depthcli.zoo.weights import ASSETS, digest, find
 
 TINY = find_row("tiny")
 PHOTOGRAPHS = sorted((Path(__file__).parents[1] / "input_images").glob("*.jpg"))

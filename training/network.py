@@ -11,8 +11,8 @@ from torch import nn
 
 from depthcli.nets.build import build_network
 from depthcli.nets.efficientnet_lite import STAGES
-from depthcli.preprocess import MEAN, STD
-from depthcli.zoo import LiteConfig
+from depthcli.pixels.preprocess import MEAN, STD
+from depthcli.zoo.rows import LiteConfig
 from training.loss import LEVEL
 
 TINY = LiteConfig(features=64)

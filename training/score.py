@@ -21,9 +21,9 @@ from torch import nn
 from depthcli.eval.evaluate import known_truth
 from depthcli.eval.lists import read_list
 from depthcli.eval.metrics import spearman
-from depthcli.io.images import read_picture
-from depthcli.postprocess import resize_bilinear
-from depthcli.preprocess import plan_input, to_network_input
+from depthcli.io.pictures.images import read_picture
+from depthcli.pixels.postprocess import resize_bilinear
+from depthcli.pixels.preprocess import plan_input, to_network_input
 from training.network import load_weights
 
 PICTURES = Path(__file__).parents[1] / "benchmarks" / "pictures.json"

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import torch
 
-from depthcli.colormap import DEFAULT_COLORMAP, to_color
 from depthcli.depthmap import DepthKind, DepthMap
-from depthcli.io.images import is_picture, read_picture
+from depthcli.io.pictures.images import is_picture, read_picture
+from depthcli.pixels.colormap import DEFAULT_COLORMAP, to_color
 from training.network import load_weights
 from training.score import predict
 

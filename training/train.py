@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from depthcli.preprocess import MEAN, STD
+from depthcli.pixels.preprocess import MEAN, STD
 from training.loss import affine_invariant_losses, logarithmic_losses
 from training.muon import Muon
 from training.network import imagenet_encoder, new_network, save_weights

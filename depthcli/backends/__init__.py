@@ -8,7 +8,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Protocol
@@ -17,11 +17,10 @@ import numpy as np
 
 from depthcli.backends.artifact import SHAPE_POLICIES
 from depthcli.errors import EngineError, UsageError, last_line
-from depthcli.memory import check_room
-from depthcli.preprocess import InputPlan
-from depthcli.temporal.windows import VideoNetwork
-from depthcli.weights import Talk, WeightsFile
-from depthcli.zoo import ModelRow
+from depthcli.host.memory import check_room
+from depthcli.pixels.preprocess import InputPlan
+from depthcli.zoo.rows import ModelRow
+from depthcli.zoo.weights import Talk, WeightsFile
 
 Arrays = dict[str, np.ndarray]
 
@@ -31,7 +30,7 @@ BACKENDS = {
     "openvino": "depthcli.backends.openvino:OpenVino",
     "onnx": "depthcli.backends.onnx:OnnxRuntime",
     "torchscript": "depthcli.backends.torchscript:TorchScript",
-    "neuron": "depthcli.backends.neuron:Neuron",
+    "neuron": "depthcli.backends.neuron.engine:Neuron",
 }
 # The same for models for clips; these give `encode` and `decode` instead of `run`.
 VIDEO_BACKENDS = {
@@ -94,6 +93,18 @@ class Backend(Protocol):
         """Free the device."""
 
 
+class VideoNetwork(Protocol):
+    """A network for windows of frames. best_batch: how many frames it wants to encode at once."""
+
+    best_batch: int
+
+    def encode(self, images: np.ndarray) -> Sequence[Any]:
+        """Return for each of the images (n, 3, H, W) float32 what `decode` wants to have of it."""
+
+    def decode(self, frames: Sequence[Any]) -> np.ndarray:
+        """Return the maps (32, H, W) float32 of a window's frames, in order."""
+
+
 class VideoBackend(VideoNetwork, Protocol):
     """A network for windows of frames on a device. description: engine, version, device and precision."""
 
@@ -134,7 +145,7 @@ def targets_of(choice: EngineChoice) -> tuple[str, ...]:
     """Return the targets of `depth compile` whose files an engine of COMPILED runs, the likeliest first."""
     if choice.backend == "torchscript":
         return ("torchscript",)
-    from depthcli.backends.flavours import targets_here
+    from depthcli.backends.neuron.flavours import targets_here
 
     return targets_here(choice.allow_standin)
 

@@ -18,9 +18,9 @@ from typing import Any, Callable, Optional, TypeVar
 
 from depthcli.backends.archive import DIGEST, read_description, verified
 from depthcli.errors import CheckpointError, EngineError, UsageError
-from depthcli.preprocess import InputPlan
-from depthcli.weights import CHECKPOINTS, WeightsFile
-from depthcli.zoo import PATCH, ModelRow, find_row, is_row, with_max_depth
+from depthcli.pixels.preprocess import InputPlan
+from depthcli.zoo.rows import PATCH, ModelRow, find_row, is_row, with_max_depth
+from depthcli.zoo.weights import CHECKPOINTS, WeightsFile
 
 SCHEMA = "depthcli-network/2"
 SUFFIX = ".pt"

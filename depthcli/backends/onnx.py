@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 import numpy as np
 
 from depthcli.backends import Arrays, EngineChoice
-from depthcli.backends.graphs import EngineGraph, Write, graph_name, runtime_errors
-from depthcli.cores import compute_threads
 from depthcli.errors import EngineError
-from depthcli.memory import check_memory, free_memory
-from depthcli.preprocess import InputPlan
-from depthcli.weights import Talk, WeightsFile
-from depthcli.zoo import ModelRow
+from depthcli.graphs.converted import EngineGraph, Write, graph_name, runtime_errors
+from depthcli.host.cores import compute_threads
+from depthcli.host.memory import check_memory, free_memory
+from depthcli.pixels.preprocess import InputPlan
+from depthcli.zoo.rows import ModelRow
+from depthcli.zoo.weights import Talk, WeightsFile
 
 if TYPE_CHECKING:
-    from depthcli.nets.any_size import AnySizeGraph
+    from depthcli.graphs.any_size import AnySizeGraph
 
 _FILE = "network.onnx"
 

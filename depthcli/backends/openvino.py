@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 
 from depthcli.backends import Arrays, EngineChoice
-from depthcli.backends.graphs import EngineGraph, Write, graph_name, runtime_errors
-from depthcli.cores import compute_threads
 from depthcli.errors import EngineError
-from depthcli.memory import check_memory, free_memory
-from depthcli.preprocess import InputPlan
-from depthcli.weights import Talk, WeightsFile
-from depthcli.zoo import LiteConfig, ModelRow
+from depthcli.graphs.converted import EngineGraph, Write, graph_name, runtime_errors
+from depthcli.host.cores import compute_threads
+from depthcli.host.memory import check_memory, free_memory
+from depthcli.pixels.preprocess import InputPlan
+from depthcli.zoo.rows import LiteConfig, ModelRow
+from depthcli.zoo.weights import Talk, WeightsFile
 
 if TYPE_CHECKING:
     from depthcli.backends.quantize import Calibration
-    from depthcli.nets.any_size import AnySizeGraph
+    from depthcli.graphs.any_size import AnySizeGraph
 
 _FILE = "compiled.blob"
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
-from depthcli.backends.graphs import GraphInputs
 from depthcli.errors import EngineError, PictureError, UsageError
-from depthcli.io.images import is_picture, read_picture
-from depthcli.preprocess import plan_input, to_network_input
-from depthcli.weights import Talk
-from depthcli.zoo import LiteConfig, ModelRow
+from depthcli.graphs.converted import GraphInputs
+from depthcli.io.pictures.images import is_picture, read_picture
+from depthcli.pixels.preprocess import plan_input, to_network_input
+from depthcli.zoo.rows import LiteConfig, ModelRow
+from depthcli.zoo.weights import Talk
 
 if TYPE_CHECKING:
-    from depthcli.nets.any_size import AnySizeGraph
+    from depthcli.graphs.any_size import AnySizeGraph
 
 # How far int8 may be from float32: the mean difference over the map's range, averaged over the pictures compared, and
 # the least correlation of the ranks of their pixels.

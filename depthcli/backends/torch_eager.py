@@ -11,13 +11,13 @@ from torch import nn
 
 from depthcli.backends import Arrays, EngineChoice
 from depthcli.errors import EngineError, first_line
-from depthcli.memory import check_memory, free_memory
+from depthcli.host.memory import check_memory, free_memory
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import channels_last, load_network
 from depthcli.nets.checkpoint import read_state
-from depthcli.preprocess import InputPlan
-from depthcli.weights import Talk, WeightsFile
-from depthcli.zoo import ModelRow
+from depthcli.pixels.preprocess import InputPlan
+from depthcli.zoo.rows import ModelRow
+from depthcli.zoo.weights import Talk, WeightsFile
 
 _TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

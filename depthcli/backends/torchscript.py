@@ -12,12 +12,12 @@ from depthcli.backends import Arrays, EngineChoice
 from depthcli.backends.artifact import Artifact, CompiledNetworks
 from depthcli.backends.torch_eager import engine_errors, pick_device
 from depthcli.errors import EngineError
-from depthcli.memory import check_memory, free_memory
+from depthcli.graphs.jit import quiet_jit
+from depthcli.host.memory import check_memory, free_memory
 from depthcli.nets.attention import HAS_FUSED
-from depthcli.nets.jit import quiet_jit
-from depthcli.preprocess import InputPlan
-from depthcli.weights import Talk, WeightsFile
-from depthcli.zoo import ModelRow
+from depthcli.pixels.preprocess import InputPlan
+from depthcli.zoo.rows import ModelRow
+from depthcli.zoo.weights import Talk, WeightsFile
 
 
 class TorchScript:

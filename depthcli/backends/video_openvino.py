@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 
 from depthcli.backends import EngineChoice
-from depthcli.backends.graphs import EngineGraph, Write, graph_name, runtime_errors
 from depthcli.backends.openvino import cpu_settings, describe, open_cpu, pick_precision
 from depthcli.errors import EngineError
-from depthcli.memory import check_clip_memory, free_memory
-from depthcli.preprocess import InputPlan
-from depthcli.weights import Talk, WeightsFile
-from depthcli.zoo import ModelRow
+from depthcli.graphs.converted import EngineGraph, Write, graph_name, runtime_errors
+from depthcli.host.memory import check_clip_memory, free_memory
+from depthcli.pixels.preprocess import InputPlan
+from depthcli.zoo.rows import ModelRow
+from depthcli.zoo.weights import Talk, WeightsFile
 
 if TYPE_CHECKING:
-    from depthcli.nets.any_size import AnySizeClipGraphs
+    from depthcli.graphs.any_size import AnySizeClipGraphs
 
 _PARTS = ("encode", "mix", "finish")
 

@@ -11,12 +11,12 @@ import torch
 from depthcli.backends import EngineChoice
 from depthcli.backends.torch_eager import TorchDevice
 from depthcli.errors import EngineError
-from depthcli.memory import check_clip_memory
+from depthcli.host.memory import check_clip_memory
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.video_depth_anything import Taps, VideoDepthAnything
-from depthcli.preprocess import InputPlan
-from depthcli.weights import Talk, WeightsFile
-from depthcli.zoo import ModelRow
+from depthcli.pixels.preprocess import InputPlan
+from depthcli.zoo.rows import ModelRow
+from depthcli.zoo.weights import Talk, WeightsFile
 
 # Frames that are encoded at once. Divisors of 10, 22 and 32, the frames that a window begins and goes on with: every
 # call then has the same size, and a frame that is encoded again after an interruption gets the same bits on a GPU too.

@@ -26,7 +26,7 @@ from depthcli.cli import video as video_command
 from depthcli.cli.report import say, say_error
 from depthcli.cli.streams import prepare_streams
 from depthcli.errors import INTERRUPTED, DepthError, EngineError, UsageError, first_line
-from depthcli.io.quiet import own_descriptor_2
+from depthcli.host.quiet import own_descriptor_2
 from depthcli.version import __version__
 
 DEBUG_VARIABLE = "DEPTHCLI_DEBUG"

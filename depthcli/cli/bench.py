@@ -13,7 +13,7 @@ from depthcli.cli import options as opt
 from depthcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from depthcli.jobs.bench_rows import (
+    from depthcli.bench.rows import (
         Folder,
         Load,
         Machine,
@@ -132,7 +132,7 @@ def bench(
     Examples: depth bench · depth bench --encoder vits --backend all · depth bench --images photos --peers --json ·
     depth bench --backend neuron --cost-per-hour 0.228 · depth bench --video --clip clip.mp4
     """
-    from depthcli.estimator import ModelChoice
+    from depthcli.predict.picture import ModelChoice
 
     choice = ModelChoice(model, encoder, metric, checkpoint, trust=trust_checkpoint)
     if video:
@@ -147,14 +147,14 @@ def bench(
             ("--shape-policy", shape_policy != "strict"),
             ("--allow-standin", allow_standin),
         )
-        from depthcli.jobs.video_benchmark import FRAMES, VideoBenchJob, run_video_benchmark
+        from depthcli.bench.clips import FRAMES, VideoBenchJob, run_video_benchmark
 
         count = FRAMES if frames is None else frames
         clips = VideoBenchJob(choice, _names(backend), device, precision, input_size, clip, count, runs, warmup)
         _report(lambda talk: run_video_benchmark(clips, talk), as_json)
         return
     _refuse("only --video measures clips", ("--clip", clip), ("--frames", frames))
-    from depthcli.jobs.benchmark import BenchJob, run_benchmark
+    from depthcli.bench.pictures import BenchJob, run_benchmark
 
     job = BenchJob(
         model=choice,

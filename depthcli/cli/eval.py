@@ -15,9 +15,9 @@ from depthcli.cli.running import RunOptions
 from depthcli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from depthcli.estimator import DepthEstimator
     from depthcli.eval.evaluate import Predict, Score
     from depthcli.eval.metrics import Figures
+    from depthcli.predict.picture import DepthEstimator
 
 # Field of Figures, heading, digits behind the point.
 _COLUMNS = (
@@ -273,7 +273,7 @@ def _cells(figures: "Figures", columns: Sequence[tuple[str, str, int]]) -> list[
 
 def _write_json(scores: Sequence["Score"], align: str, source: dict[str, Any], output: str, total: int) -> None:
     from depthcli.eval.evaluate import report
-    from depthcli.io.atomic import atomic_path
+    from depthcli.host.atomic import atomic_path
 
     text = json.dumps(report(scores, align, source, total), indent=1, allow_nan=False)
     if output == "-":

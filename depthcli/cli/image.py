@@ -82,8 +82,8 @@ def image(
 def _to_stream(options: RunOptions, inputs: list[str], stream: BinaryIO, name: str) -> None:
     """Write the result of one picture to stdout, or to a pipe or device, which cannot be replaced by a whole file."""
     from depthcli.cli.report import say
-    from depthcli.io.images import read_picture
-    from depthcli.io.writers import FORMATS
+    from depthcli.io.codecs.writers import FORMATS
+    from depthcli.io.pictures.images import read_picture
     from depthcli.jobs.inputs import check_no_address
 
     spec = options.output_spec()

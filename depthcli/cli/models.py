@@ -13,7 +13,7 @@ from depthcli.cli.report import say, say_error
 from depthcli.errors import CheckpointError, ModelError, UsageError
 
 if TYPE_CHECKING:
-    from depthcli.zoo import ModelRow
+    from depthcli.zoo.rows import ModelRow
 
 app = typer.Typer(help="download and check the models, and what is kept of them.", no_args_is_help=True)
 
@@ -25,7 +25,7 @@ def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per model.")] = False,
 ) -> None:
     """List every model: its purpose, what its numbers are, its size, its licence, and whether it is on this machine."""
-    from depthcli.weights import inventory
+    from depthcli.zoo.weights import inventory
 
     items = inventory()
     if as_json:
@@ -69,7 +69,7 @@ def _kind(row: "ModelRow") -> str:
 @app.command("pull")
 def pull(names: Names) -> None:
     """Download the weights of models into the Hugging Face cache, verified; print their paths."""
-    from depthcli.weights import obtain
+    from depthcli.zoo.weights import obtain
 
     for row in _rows(names):
         print(obtain(row, talk=say).path)
@@ -83,7 +83,7 @@ def verify(
     checkpoint: opt.Checkpoint = None,
 ) -> None:
     """Compare weights on this machine with the published digests, and say what a file holds."""
-    from depthcli import weights
+    from depthcli.zoo import weights
 
     if checkpoint is not None:
         row = _row_of_file(names, checkpoint)
@@ -116,7 +116,7 @@ def verify(
 @app.command("path")
 def path(names: Names) -> None:
     """Print where the weights of models are on this machine."""
-    from depthcli.weights import find
+    from depthcli.zoo.weights import find
 
     for row in _rows(names):
         file = find(row)
@@ -137,7 +137,7 @@ def cache(
     """
     from datetime import datetime
 
-    from depthcli import graph_cache
+    from depthcli.host import graph_cache
 
     entries = graph_cache.clear() if clear else graph_cache.entries()
     for entry in entries:
@@ -159,13 +159,13 @@ def cache(
 
 
 def _rows(names: list[str]) -> "list[ModelRow]":
-    from depthcli.zoo import find_row
+    from depthcli.zoo.rows import find_row
 
     return [find_row(name) for name in names]
 
 
 def _row_of_file(names: Optional[list[str]], checkpoint: Path) -> "ModelRow":
-    from depthcli.weights import row_for_checkpoint
+    from depthcli.zoo.weights import row_for_checkpoint
 
     if names and len(names) > 1:
         raise UsageError("one --checkpoint is one model")

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
 from depthcli.errors import INTERRUPTED, SOME_FAILED, DepthError, OutputError
-from depthcli.io.quiet import terminal
+from depthcli.host.quiet import terminal
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Report:
 
     def add(self, result: Result) -> None:
         """Take note of one result and show it."""
-        from depthcli.io.images import printable
+        from depthcli.io.pictures.images import printable
 
         self.counts[result.status] += 1
         name = printable(result.input)
@@ -103,7 +103,7 @@ class Report:
 
     def finish(self, interrupted: bool = False) -> None:
         """Say the last word: counts, and the failures once more where they have scrolled away."""
-        from depthcli.io.images import printable
+        from depthcli.io.pictures.images import printable
 
         seconds = time.monotonic() - self._started
         if self._bar is not None:

@@ -16,12 +16,12 @@ from depthcli.cli import options as opt
 from depthcli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from depthcli.estimator import DepthEstimator, ModelChoice
-    from depthcli.io.writers import OutputSpec
+    from depthcli.io.codecs.writers import OutputSpec
     from depthcli.jobs.existing import Maker
     from depthcli.jobs.folder import FolderJob
     from depthcli.jobs.inputs import ResultName, Task
     from depthcli.jobs.manifest import Manifest
+    from depthcli.predict.picture import DepthEstimator, ModelChoice
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class RunOptions:
 
     def output_spec(self, file: Optional[str] = None) -> "OutputSpec":
         """Return what is written for each picture. file: the one output file that was named, or None."""
-        from depthcli.colormap import color_table
-        from depthcli.io.writers import FORMATS, OneFile, OutputSpec, parse_formats
+        from depthcli.io.codecs.writers import FORMATS, OneFile, OutputSpec, parse_formats
+        from depthcli.pixels.colormap import color_table
 
         if self.grayscale and self.formats:
             raise UsageError("--grayscale and --format contradict each other", "--grayscale means --format gray8")
@@ -107,7 +107,7 @@ class RunOptions:
 
     def model_choice(self) -> "ModelChoice":
         """Return what was said about the model."""
-        from depthcli.estimator import ModelChoice
+        from depthcli.predict.picture import ModelChoice
 
         return ModelChoice(
             model=self.model,
@@ -125,7 +125,7 @@ class RunOptions:
         preferred: the row that the automatic choice takes instead of looking for the best one.
         """
         from depthcli.cli.report import say
-        from depthcli.estimator import EngineChoice, open_estimator
+        from depthcli.predict.picture import EngineChoice, open_estimator
 
         choice = self.model_choice()
         if preferred and choice.is_automatic:
@@ -227,8 +227,8 @@ class _Existing:
     """
 
     def __init__(self, job: "FolderJob", options: RunOptions, mix_models: bool) -> None:
-        from depthcli.estimator import known_model
         from depthcli.jobs.existing import Maker, OneModel
+        from depthcli.predict.picture import known_model
 
         self._options, self._mix, self._settings = options, mix_models, job.settings
         self._there = OneModel(job.every_path(), job.manifest, replaces=job.if_exists == "overwrite")

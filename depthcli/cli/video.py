@@ -16,7 +16,7 @@ from depthcli.cli import options as opt
 from depthcli.errors import DiskFullError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from depthcli.clip_estimator import ClipEstimator
+    from depthcli.predict.clip import ClipEstimator
 
 CLIP_PANEL = "Clip"
 
@@ -161,16 +161,16 @@ def video(
     ffmpeg -i in.mov -f yuv4mpegpipe - | depth video - -o - | ffplay -
     """
     from depthcli.cli.report import ClipReport, stop_signals
-    from depthcli.clip_estimator import ClipChoice, open_clip_estimator
-    from depthcli.colormap import color_table
-    from depthcli.estimator import EngineChoice, ModelChoice
-    from depthcli.io.clip import Selection
-    from depthcli.io.video_writers import VIDEO_FORMATS
-    from depthcli.io.writers import parse_formats
+    from depthcli.io.codecs.writers import parse_formats
+    from depthcli.io.video.clip import Selection
+    from depthcli.io.video.writers import VIDEO_FORMATS
     from depthcli.jobs.clip import ClipJob, Progress, check_models, run_clip
     from depthcli.jobs.clip_inputs import find_clips, is_stdout, is_stream, plan_outputs
     from depthcli.jobs.clip_stream import stream_clip
     from depthcli.jobs.manifest import FAILED, MANIFEST_NAME, Manifest, Result
+    from depthcli.pixels.colormap import color_table
+    from depthcli.predict.clip import ClipChoice, open_clip_estimator
+    from depthcli.predict.picture import EngineChoice, ModelChoice
 
     if if_exists not in ("skip", "overwrite", "error"):
         raise UsageError(f"--if-exists {if_exists} means nothing", "choose from: skip, overwrite, error")

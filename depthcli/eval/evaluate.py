@@ -16,8 +16,8 @@ from depthcli.eval.alignment import AUTO, Alignment, align, protocol
 from depthcli.eval.lists import Entry
 from depthcli.eval.metrics import Figures
 from depthcli.eval.truth import Truth, read_truth
-from depthcli.io.images import Picture, read_picture
-from depthcli.postprocess import resize_bilinear
+from depthcli.io.pictures.images import Picture, read_picture
+from depthcli.pixels.postprocess import resize_bilinear
 from depthcli.version import __version__
 
 SCHEMA = "depthcli-eval/1"

@@ -12,8 +12,8 @@ from depthcli.depthmap import DepthKind, DepthMap, Origin
 from depthcli.errors import OutputError, UsageError
 from depthcli.eval.lists import Entry
 from depthcli.eval.truth import read_numbers
-from depthcli.io.depth_files import read_depth
-from depthcli.io.images import Picture
+from depthcli.io.codecs.depth_files import read_depth
+from depthcli.io.pictures.images import Picture
 
 # The most exact first: floats, 16 bits, then the 8 bits of pictures made to be looked at. A plain .png comes last, as
 # it may be a photograph.

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from depthcli.backends.flavours import CHIPS, FLAVOURS
+from depthcli.backends.neuron.flavours import CHIPS, FLAVOURS
 from depthcli.errors import UsageError
 from depthcli.jobs.compiling import check_size
-from depthcli.weights import WeightsFile
-from depthcli.zoo import ModelRow
+from depthcli.zoo.rows import ModelRow
+from depthcli.zoo.weights import WeightsFile
 
 # How far the graph's answer may be from the readable network's, over its maximum; 1e-6 was measured.
 BOUND = 1e-5
@@ -59,11 +59,11 @@ def analyze(
     """
     import torch
 
+    from depthcli.graphs.operators import inf1_operators, operators_of
+    from depthcli.graphs.resize_matrices import MatrixResize
+    from depthcli.graphs.static import trace
     from depthcli.nets.build import load_network
     from depthcli.nets.checkpoint import read_state
-    from depthcli.nets.operators import inf1_operators, operators_of
-    from depthcli.nets.resize_matrices import MatrixResize
-    from depthcli.nets.static_graph import trace
 
     network = load_network(row, read_state(weights.path, weights.sha256, trust=trust), weights.path.name)
     picture = np.random.default_rng(0).standard_normal((batch, 3, height, width)).astype(np.float32)

@@ -20,9 +20,6 @@ from typing import Any, Callable, Optional, Union
 
 import numpy as np
 
-from depthcli.clip_estimator import ClipEstimator, State, Step, join_states, origin_of_clip, part_of
-from depthcli.colormap import DEFAULT_COLORMAP
-from depthcli.cores import usable_cores
 from depthcli.depthmap import Origin
 from depthcli.errors import (
     SOME_FAILED,
@@ -34,16 +31,17 @@ from depthcli.errors import (
     UsageError,
     first_line,
 )
-from depthcli.io.animations import WEBP
-from depthcli.io.atomic import remove_partials, temporary_path
-from depthcli.io.clip import ClipInfo, Frame, Number, Selection
-from depthcli.io.depth_files import (
+from depthcli.host.atomic import remove_partials, temporary_path
+from depthcli.host.cores import usable_cores
+from depthcli.io.codecs.depth_files import (
     FARTHEST_MILLIMETRE,
     MILLIMETRES,
 )
-from depthcli.io.spool import Spool, SpooledFrame, bytes_per_frame, check_disk, readable
-from depthcli.io.video import STDIN, Clip, PatientPipe, open_clip
-from depthcli.io.video_writers import (
+from depthcli.io.video.animations import WEBP
+from depthcli.io.video.clip import ClipInfo, Frame, Number, Selection
+from depthcli.io.video.reader import STDIN, Clip, PatientPipe, open_clip
+from depthcli.io.video.spool import Spool, SpooledFrame, bytes_per_frame, check_disk, readable
+from depthcli.io.video.writers import (
     VALUES,
     VIDEO_FORMATS,
     Timing,
@@ -53,11 +51,13 @@ from depthcli.jobs.clip_results import CHANGED, GONE, GROWN, ClipFiles, already_
 from depthcli.jobs.clip_show import MILLIMETRE_FORMATS, Show
 from depthcli.jobs.manifest import DONE, FAILED, Result
 from depthcli.jobs.pipeline import Lane
+from depthcli.pixels.colormap import DEFAULT_COLORMAP
+from depthcli.predict.clip import ClipEstimator, State, Step, join_states, origin_of_clip, part_of
 from depthcli.temporal.cuts import CutDetector
 from depthcli.temporal.ranges import ValueRange
 from depthcli.version import __version__
-from depthcli.weights import Talk
-from depthcli.zoo import ModelRow
+from depthcli.zoo.rows import ModelRow
+from depthcli.zoo.weights import Talk
 
 MAKING, WRITING = "depth", "write"
 NO_LOCKS = "the disk of the results has no file locks: do not start the same command twice at once"

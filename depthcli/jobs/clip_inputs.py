@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Optional
 
 from depthcli.errors import UsageError
-from depthcli.io.film_comment import is_depth_film
-from depthcli.io.images import PICTURE_SUFFIXES, is_picture, may_be_listed
-from depthcli.io.video import STDIN, frames_of_folder, frames_of_pattern
-from depthcli.io.video_writers import VIDEO_FORMATS
+from depthcli.io.pictures.images import PICTURE_SUFFIXES, is_picture, may_be_listed
+from depthcli.io.video.film_comment import is_depth_film
+from depthcli.io.video.reader import STDIN, frames_of_folder, frames_of_pattern
+from depthcli.io.video.writers import VIDEO_FORMATS
 from depthcli.jobs.clip_results import (
     Source,
     check_name,
@@ -25,7 +25,7 @@ from depthcli.jobs.clip_results import (
 )
 from depthcli.jobs.folders import ABOVE, CLOSED, WALKED, walk
 from depthcli.jobs.manifest import MANIFEST_NAME
-from depthcli.weights import Talk
+from depthcli.zoo.weights import Talk
 
 # What is taken from a folder of clips; a file that is named is tried whatever it is called.
 SUFFIXES = frozenset(

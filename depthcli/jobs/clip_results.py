@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from depthcli.errors import SOME_FAILED, ClipError, UsageError
-from depthcli.io.depth_files import SCHEMA, read_facts
-from depthcli.io.exr_frames import is_exr, is_our_exr
-from depthcli.io.images import printable
+from depthcli.io.codecs.depth_files import SCHEMA, read_facts
 from depthcli.io.names import fitting_name, name_limit
-from depthcli.io.spool import spooled_job
-from depthcli.io.video import STDIN, frames_of_folder, frames_of_pattern
-from depthcli.io.video_writers import VIDEO_FORMATS, sidecar_of
+from depthcli.io.pictures.images import printable
+from depthcli.io.video.exr_frames import is_exr, is_our_exr
+from depthcli.io.video.reader import STDIN, frames_of_folder, frames_of_pattern
+from depthcli.io.video.spool import spooled_job
+from depthcli.io.video.writers import VIDEO_FORMATS, sidecar_of
 from depthcli.jobs.existing import Maker, difference
 from depthcli.jobs.manifest import FAILED, SKIPPED, Result
 

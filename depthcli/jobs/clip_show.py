@@ -8,12 +8,12 @@ from typing import Any, Optional
 
 import numpy as np
 
-from depthcli.colormap import to_color, to_gray16
 from depthcli.depthmap import DepthMap, Origin
-from depthcli.io.depth_files import IN_MILLIMETRES, facts_of, in_nearness, to_millimetres
-from depthcli.io.video_writers import COLOR, VALUES, VIDEO_FORMATS, side_by_side
-from depthcli.postprocess import resize_bilinear
-from depthcli.zoo import ModelRow
+from depthcli.io.codecs.depth_files import IN_MILLIMETRES, facts_of, in_nearness, to_millimetres
+from depthcli.io.video.writers import COLOR, VALUES, VIDEO_FORMATS, side_by_side
+from depthcli.pixels.colormap import to_color, to_gray16
+from depthcli.pixels.postprocess import resize_bilinear
+from depthcli.zoo.rows import ModelRow
 
 # Formats whose 16 bits hold the millimetres of a metric model, as those of a picture do; those of 10 bits cannot.
 MILLIMETRE_FORMATS = ("ffv1", "png16")

@@ -14,15 +14,15 @@ from typing import BinaryIO, Callable, Optional
 
 import numpy as np
 
-from depthcli.clip_estimator import ClipEstimator, Step, origin_of_clip
-from depthcli.colormap import to_gray16
 from depthcli.errors import SOME_FAILED, ClipError, DepthError, OutputError, UsageError, first_line
-from depthcli.io.clip import Frame
-from depthcli.io.video import open_clip
-from depthcli.io.video_writers import COLOR, GRAY16, PipeWriter, Timing
+from depthcli.io.video.clip import Frame
+from depthcli.io.video.reader import open_clip
+from depthcli.io.video.writers import COLOR, GRAY16, PipeWriter, Timing
 from depthcli.jobs.clip import MAKING, ClipJob, Events, Progress, milliseconds_since, stdin_of
 from depthcli.jobs.clip_show import Show
 from depthcli.jobs.manifest import DONE, FAILED, Result
+from depthcli.pixels.colormap import to_gray16
+from depthcli.predict.clip import ClipEstimator, Step, origin_of_clip
 from depthcli.temporal.cuts import CutDetector
 from depthcli.temporal.ranges import StreamRange
 

@@ -23,15 +23,15 @@ import numpy as np
 
 from depthcli.backends.archive import seal
 from depthcli.backends.artifact import FOLDER, SCHEMA, SUFFIX, open_artifact, read_artifact, sidecar_of
-from depthcli.backends.flavours import FLAVOURS
+from depthcli.backends.neuron.flavours import FLAVOURS
 from depthcli.errors import DepthError, EngineError, OutputError, UsageError, first_line
-from depthcli.io.atomic import atomic_path
-from depthcli.io.images import is_picture, picture_size
-from depthcli.memory import free_memory, predict_bytes
-from depthcli.preprocess import MEAN, STD, InputPlan, plan_input
+from depthcli.host.atomic import atomic_path
+from depthcli.host.memory import free_memory, predict_bytes
+from depthcli.io.pictures.images import is_picture, picture_size
+from depthcli.pixels.preprocess import MEAN, STD, InputPlan, plan_input
 from depthcli.version import __version__
-from depthcli.weights import WeightsFile, digest, is_published
-from depthcli.zoo import PATCH, ModelRow
+from depthcli.zoo.rows import PATCH, ModelRow
+from depthcli.zoo.weights import WeightsFile, digest, is_published
 
 if TYPE_CHECKING:
     import torch
@@ -153,9 +153,9 @@ def compile_model(job: CompileJob) -> Compiled:
     Raises ModelError for weights that do not fit, EngineError where a package is missing or the answers differ,
     OutputError where nothing can be written.
     """
+    from depthcli.graphs.static import guarded, trace
     from depthcli.nets.build import load_network
     from depthcli.nets.checkpoint import read_state
-    from depthcli.nets.static_graph import guarded, trace
 
     target = TARGETS[job.target]
     check_room(job)
@@ -251,7 +251,7 @@ def _write(job: CompileJob, graph: torch.jit.ScriptModule, path: Path, facts: di
     import torch
 
     from depthcli.backends.exports import export_onnx, export_openvino
-    from depthcli.nets.jit import quiet_jit
+    from depthcli.graphs.jit import quiet_jit
 
     if job.target == "torchscript":
         with quiet_jit():
@@ -289,7 +289,7 @@ def _run_openvino(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 def _run_torchscript(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     import torch
 
-    from depthcli.nets.jit import quiet_jit
+    from depthcli.graphs.jit import quiet_jit
 
     with quiet_jit():
         network = torch.jit.load(open_artifact(read_artifact(path)))  # type: ignore[no-untyped-call]

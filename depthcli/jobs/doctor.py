@@ -15,19 +15,20 @@ import numpy as np
 
 from depthcli.backends import EngineChoice, open_backend
 from depthcli.backends.artifact import origin_of, read_artifact
-from depthcli.backends.flavours import FLAVOURS, Flavour, common, targets_here
-from depthcli.backends.flavours.common import CompilerOptions
-from depthcli.backends.neuron import core_count
-from depthcli.cores import usable_cores
+from depthcli.backends.neuron import common
+from depthcli.backends.neuron.common import CompilerOptions
+from depthcli.backends.neuron.engine import core_count
+from depthcli.backends.neuron.flavours import FLAVOURS, Flavour, targets_here
 from depthcli.errors import DepthError, UsageError
+from depthcli.host.cores import usable_cores
+from depthcli.host.machine import cpu_model
+from depthcli.host.memory import free_memory
 from depthcli.jobs.analysis import analyze
 from depthcli.jobs.compiling import CompileJob
-from depthcli.jobs.machine import cpu_model
 from depthcli.jobs.neuron_compiling import compile_for_neuron
-from depthcli.jobs.peers import random_weights
-from depthcli.memory import free_memory
-from depthcli.weights import WeightsFile
-from depthcli.zoo import ModelRow, find_row
+from depthcli.nets.random_weights import random_weights
+from depthcli.zoo.rows import ModelRow, find_row
+from depthcli.zoo.weights import WeightsFile
 
 # Small enough to compile in minutes, large enough to be this network: 362 tokens.
 SIDE = 266

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from depthcli.errors import OutputError, UsageError
-from depthcli.io.depth_files import is_cut_short, read_facts
-from depthcli.io.images import picture_size, printable
-from depthcli.io.writers import FORMATS
+from depthcli.io.codecs.depth_files import is_cut_short, read_facts
+from depthcli.io.codecs.writers import FORMATS
+from depthcli.io.pictures.images import picture_size, printable
 from depthcli.jobs.manifest import Manifest
 
 _SUFFIXES = tuple({row.suffix for row in FORMATS.values()})  # which clips have none of

@@ -15,7 +15,6 @@ from typing import Any, Callable, Optional, TypeVar
 
 import numpy as np
 
-from depthcli.cores import usable_cores
 from depthcli.errors import (
     DepthError,
     DeviceLostError,
@@ -25,15 +24,16 @@ from depthcli.errors import (
     UsageError,
     first_line,
 )
-from depthcli.estimator import DepthEstimator, Prepared
-from depthcli.io.atomic import remove_partials
-from depthcli.io.images import Picture, picture_size, read_picture
-from depthcli.io.writers import OutputSpec
+from depthcli.host.atomic import remove_partials
+from depthcli.host.cores import usable_cores
+from depthcli.host.memory import BYTES_PER_PIXEL, free_memory
+from depthcli.io.codecs.writers import OutputSpec
+from depthcli.io.pictures.images import Picture, picture_size, read_picture
 from depthcli.jobs.existing import Source, file_facts, find_results
 from depthcli.jobs.inputs import Task
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Manifest, Result
 from depthcli.jobs.pipeline import Lane, wait_for_oldest
-from depthcli.memory import BYTES_PER_PIXEL, free_memory
+from depthcli.predict.picture import DepthEstimator, Prepared
 
 IF_EXISTS = ("skip", "overwrite", "error")
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from depthcli.io.images import may_be_listed
+from depthcli.io.pictures.images import may_be_listed
 
 # A folder that is walked; one that may not be read; a hidden one; a link to a folder that is walked under another name;
 # and a link to a folder that holds the one the walk came from.

@@ -19,9 +19,9 @@ from string import Formatter
 from typing import Union
 
 from depthcli.errors import UsageError
-from depthcli.io.depth_files import read_facts
-from depthcli.io.images import PICTURE_SUFFIXES, is_picture, may_be_listed, printable
-from depthcli.io.writers import ENDINGS, FORMATS
+from depthcli.io.codecs.depth_files import read_facts
+from depthcli.io.codecs.writers import ENDINGS, FORMATS
+from depthcli.io.pictures.images import PICTURE_SUFFIXES, is_picture, may_be_listed, printable
 from depthcli.jobs.folders import CLOSED, HIDDEN, WALKED, walk
 from depthcli.jobs.manifest import MANIFEST_NAME
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from depthcli.errors import DiskFullError, OutputError
-from depthcli.io.atomic import FULL
+from depthcli.host.atomic import FULL
 
 MANIFEST_NAME = "manifest.jsonl"
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"

@@ -18,19 +18,19 @@ import numpy as np
 
 from depthcli.backends.archive import seal
 from depthcli.backends.artifact import open_artifact, read_artifact, sidecar_of
-from depthcli.backends.flavours import FLAVOURS, Flavour
-from depthcli.backends.flavours.common import CompilerOptions as CompilerOptions  # for the command line, which knows
-from depthcli.backends.flavours.common import (
+from depthcli.backends.neuron.common import CompilerOptions as CompilerOptions  # for the command line, which knows
+from depthcli.backends.neuron.common import (
     cast_arguments,
     check_compiled,
     cpu_operators,
     operator_counts,
 )  # no engine
+from depthcli.backends.neuron.flavours import FLAVOURS, Flavour
 from depthcli.errors import EngineError, OutputError, UsageError
-from depthcli.io.atomic import atomic_path
+from depthcli.host.atomic import atomic_path
 from depthcli.jobs.analysis import BOUND, Analysis, analyze
 from depthcli.jobs.compiling import CompileJob, check_room, compiler_errors, describe_network, keep_file
-from depthcli.weights import digest
+from depthcli.zoo.weights import digest
 
 # How far a NeuronCore may be from float32 on the CPU, as the mean over the standard deviation of the answer: it
 # multiplies in bfloat16, which costs a few thousandths on other machines; more than this is a wrong answer.
@@ -72,7 +72,7 @@ def compile_for_neuron(job: CompileJob, options: CompilerOptions, talk: Callable
     """
     import torch
 
-    from depthcli.nets.jit import quiet_jit, quiet_trace
+    from depthcli.graphs.jit import quiet_jit, quiet_trace
 
     flavour = FLAVOURS[job.target]
     flavour.require(compiler=True)
@@ -130,10 +130,10 @@ def _module(job: CompileJob) -> tuple[Any, Any, Any]:
     """Return the static network, an input, and the answer of the readable network to it."""
     import torch
 
+    from depthcli.graphs.resize_matrices import MatrixResize
+    from depthcli.graphs.static import static_network
     from depthcli.nets.build import load_network
     from depthcli.nets.checkpoint import read_state
-    from depthcli.nets.resize_matrices import MatrixResize
-    from depthcli.nets.static_graph import static_network
 
     state = read_state(job.weights.path, job.weights.sha256, trust=job.trust)
     network = load_network(job.row, state, job.weights.path.name)

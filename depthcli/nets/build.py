@@ -14,7 +14,7 @@ from depthcli.nets.depth_anything_v2 import DepthAnythingV2
 from depthcli.nets.lite_depth import LiteDepth
 from depthcli.nets.video_depth_anything import VideoDepthAnything
 from depthcli.nets.vit import VisionTransformer
-from depthcli.zoo import NETWORKS, AnyConfig, LiteConfig, ModelRow, NetworkConfig
+from depthcli.zoo.rows import NETWORKS, AnyConfig, LiteConfig, ModelRow, NetworkConfig
 
 # What only the checkpoints of Video-Depth-Anything have.
 _MOTION = "head.motion_modules."

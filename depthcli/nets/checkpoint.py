@@ -17,8 +17,8 @@ from typing import Any, Union
 import torch
 
 from depthcli.errors import CheckpointError
-from depthcli.weights import digest
-from depthcli.zoo import ROWS
+from depthcli.zoo.rows import ROWS
+from depthcli.zoo.weights import digest
 
 State = dict[str, torch.Tensor]
 

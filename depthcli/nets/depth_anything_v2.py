@@ -7,7 +7,7 @@ from torch import nn
 
 from depthcli.nets.dpt import DPTHead
 from depthcli.nets.vit import VisionTransformer
-from depthcli.zoo import NetworkConfig
+from depthcli.zoo.rows import NetworkConfig
 
 
 class DepthAnythingV2(nn.Module):

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from depthcli.zoo import PATCH, NetworkConfig
+from depthcli.zoo.rows import PATCH, NetworkConfig
 
 Resize = Callable[[torch.Tensor, tuple[int, int]], torch.Tensor]
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from depthcli.nets.dpt import FusionStage, bilinear, conv3x3, size_of
 from depthcli.nets.efficientnet_lite import TAP_CHANNELS, EfficientNetLite
-from depthcli.zoo import LiteConfig
+from depthcli.zoo.rows import LiteConfig
 
 
 class FusionHead(nn.Module):

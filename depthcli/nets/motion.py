@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from depthcli.nets.attention import plain_attention
-from depthcli.zoo import WINDOW
+from depthcli.zoo.rows import WINDOW
 
 HEADS = 8
 _GROUPS = 32

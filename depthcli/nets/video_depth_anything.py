@@ -12,11 +12,11 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from depthcli.memory import FINE_FRAMES
+from depthcli.host.memory import FINE_FRAMES
 from depthcli.nets.dpt import DPTHead, Resize, bilinear, size_of
 from depthcli.nets.motion import MotionModule
 from depthcli.nets.vit import VisionTransformer
-from depthcli.zoo import PATCH, NetworkConfig
+from depthcli.zoo.rows import PATCH, NetworkConfig
 
 Taps = Sequence[torch.Tensor]
 

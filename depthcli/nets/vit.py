@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from depthcli.nets.attention import attention
-from depthcli.zoo import PATCH, NetworkConfig
+from depthcli.zoo.rows import PATCH, NetworkConfig
 
 # DINOv2 trains with this epsilon, not PyTorch's 1e-5; the difference shows in the sixth digit of the depth.
 NORM_EPS = 1e-6

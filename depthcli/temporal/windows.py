@@ -14,9 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Optional, Protocol
+from typing import Any, Callable, Optional
 
 import numpy as np
+
+from depthcli.backends import VideoNetwork
 
 WINDOW = 32
 OVERLAP = 10
@@ -27,18 +29,6 @@ ANCHORS = OVERLAP - BLEND
 KEYFRAMES = (0, 12, *range(WINDOW - BLEND, WINDOW))
 
 State = dict[str, np.ndarray]
-
-
-class VideoNetwork(Protocol):
-    """A network for windows of frames. best_batch: how many frames it wants to encode at once."""
-
-    best_batch: int
-
-    def encode(self, images: np.ndarray) -> Sequence[Any]:
-        """Return for each of the images (n, 3, H, W) float32 what `decode` wants to have of it."""
-
-    def decode(self, frames: Sequence[Any]) -> np.ndarray:
-        """Return the maps (32, H, W) float32 of a window's frames, in order."""
 
 
 @dataclass

@@ -17,10 +17,10 @@ import torch
 from depthcli.backends.archive import DIGEST, EXTRA_FILE, read_description, seal, verified
 from depthcli.backends.artifact import SCHEMA, open_artifact, read_artifact
 from depthcli.errors import CheckpointError
+from depthcli.graphs.jit import quiet_jit, quiet_trace
+from depthcli.graphs.static import guarded, trace
 from depthcli.nets.build import build_network
-from depthcli.nets.jit import quiet_jit, quiet_trace
-from depthcli.nets.static_graph import guarded, trace
-from depthcli.zoo import LiteConfig, NetworkConfig
+from depthcli.zoo.rows import LiteConfig, NetworkConfig
 
 HEIGHT, WIDTH = 28, 42
 FACTS = {

@@ -17,14 +17,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from depthcli import graph_cache
 from depthcli.backends import BACKENDS, COMPILED, Backend, EngineChoice, open_backend, pick_backend
 from depthcli.errors import CheckpointError, EngineError, PictureError, UsageError
+from depthcli.host import graph_cache
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import build_network
-from depthcli.preprocess import plan_input
-from depthcli.weights import WeightsFile, digest
-from depthcli.zoo import LiteConfig, ModelRow, NetworkConfig, find_row
+from depthcli.pixels.preprocess import plan_input
+from depthcli.zoo.rows import LiteConfig, ModelRow, NetworkConfig, find_row
+from depthcli.zoo.weights import WeightsFile, digest
 from tests.conftest import environment
 from tests.reference import reference_state
 
@@ -132,7 +132,7 @@ def test_a_network_is_converted_once(engine: str, checkpoints, monkeypatch) -> N
     def fails(*_: object) -> None:
         raise AssertionError("converted again")
 
-    monkeypatch.setattr("depthcli.backends.graphs._trace", fails)
+    monkeypatch.setattr("depthcli.graphs.converted._trace", fails)
     assert np.array_equal(opened("vit", checkpoints, engine).run({"image": image})["depth"], first)
 
 

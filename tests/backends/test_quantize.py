@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthcli import graph_cache
 from depthcli.errors import EngineError, UsageError
+from depthcli.host import graph_cache
 from tests.backends.test_engines import checkpoints, opened, picture  # noqa: F401
 from tests.conftest import photo
 

@@ -10,16 +10,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from depthcli import graph_cache
 from depthcli.backends import VIDEO_BACKENDS, EngineChoice, VideoBackend, open_video_backend, video_torch
 from depthcli.errors import CheckpointError, EngineError, PictureError, UsageError
-from depthcli.memory import predict_clip_bytes
+from depthcli.host import graph_cache
+from depthcli.host.memory import predict_clip_bytes
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import build_network
-from depthcli.preprocess import plan_clip_input
+from depthcli.pixels.preprocess import plan_clip_input
 from depthcli.temporal.windows import Windows
-from depthcli.weights import WeightsFile, digest
-from depthcli.zoo import find_row
+from depthcli.zoo.rows import find_row
+from depthcli.zoo.weights import WeightsFile, digest
 from tests.nets.test_video_depth_anything import ROW, SMALL, small_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -128,7 +128,7 @@ def test_what_openvino_compiled_is_kept_and_found_again(checkpoint, images, monk
     first.close()
     (entry,) = graph_cache.entries()
     assert entry.name.startswith("vda-vits-")
-    monkeypatch.setattr("depthcli.backends.graphs._trace", None)  # nothing is converted again
+    monkeypatch.setattr("depthcli.graphs.converted._trace", None)  # nothing is converted again
     again = opened(checkpoint, "openvino")
     assert np.array_equal(answer(again, images), wanted)
     again.close()

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from depthcli import errors, graph_cache
+from depthcli import errors
 from depthcli.cli import app
+from depthcli.host import graph_cache
 from depthcli.version import __version__
 from tests.conftest import TINY, environment, files, photo
 
@@ -132,7 +133,7 @@ def test_an_error_that_nobody_foresaw_is_one_line(depth, monkeypatch, error, lin
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("depthcli.weights.inventory", fail)
+    monkeypatch.setattr("depthcli.zoo.weights.inventory", fail)
     ran = depth("models", "list")
     assert (ran.code, ran.out) == (5 if isinstance(error, MemoryError) else 1, "") and ran.error.startswith(line)
 
@@ -159,7 +160,7 @@ def test_the_traceback_of_such_an_error_can_be_had(depth, monkeypatch, error):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("depthcli.weights.inventory", fail)
+    monkeypatch.setattr("depthcli.zoo.weights.inventory", fail)
     monkeypatch.setenv("DEPTHCLI_DEBUG", "1")
     with pytest.raises(type(error)):
         depth("models", "list")
@@ -179,7 +180,7 @@ def test_without_a_home_there_is_no_cache_and_one_line_says_so(depth, monkeypatc
     else:
         monkeypatch.setenv("HOME", home)
     if home == "not/absolute":  # which the cache of the networks does not follow, and must not fill here
-        monkeypatch.setattr("depthcli.graph_cache.cache_folder", lambda: None)
+        monkeypatch.setattr("depthcli.host.graph_cache.cache_folder", lambda: None)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", os.path.expanduser("~/.cache/huggingface/hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     photo("a.png")

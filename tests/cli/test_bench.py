@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from depthcli.backends import BACKENDS
-from depthcli.jobs import benchmark, peers, video_benchmark
-from depthcli.jobs.own_process import Ended
+from depthcli.bench import clips as video_benchmark
+from depthcli.bench import peers
+from depthcli.bench import pictures as benchmark
+from depthcli.bench.own_process import Ended
 from tests.conftest import ended, photo
 
 SMALL = ("--size", 56, "--runs", 1, "--warmup", 0, "--picture", "80x60")
@@ -77,7 +79,7 @@ def test_engines_are_listed_or_repeated(bench):
 
 
 def test_an_engine_that_is_not_here_is_a_row(bench, monkeypatch):
-    monkeypatch.setitem(BACKENDS, "missing", "tests.jobs.test_benchmark:Missing")
+    monkeypatch.setitem(BACKENDS, "missing", "tests.bench.test_pictures:Missing")
     ran = bench(*TINY, "--backend", "torch,missing")
     assert ran.code == 0
     assert "missing: no engine of that name is to be had" in ran.lines
@@ -85,7 +87,7 @@ def test_an_engine_that_is_not_here_is_a_row(bench, monkeypatch):
 
 
 def test_no_engine_at_all_is_code_5(bench, monkeypatch):
-    monkeypatch.setitem(BACKENDS, "missing", "tests.jobs.test_benchmark:Missing")
+    monkeypatch.setitem(BACKENDS, "missing", "tests.bench.test_pictures:Missing")
     ran = bench(*TINY, "--backend", "missing")
     assert ran.code == 5 and ran.err.splitlines()[-1] == "error: no engine of that name is to be had"
 
@@ -181,7 +183,7 @@ def test_a_clip_of_random_weights(bench):
 
 
 def test_a_clip_on_an_engine_that_is_not_here(bench, monkeypatch):
-    monkeypatch.setitem(BACKENDS, "missing", "tests.jobs.test_benchmark:Missing")
+    monkeypatch.setitem(BACKENDS, "missing", "tests.bench.test_pictures:Missing")
     photo("in/a.png")
     ran = bench(*CLIP, "--backend", "missing", "--clip", "in")
     assert ran.code == 0 and "on missing: no engine of that name is to be had" in ran.lines

@@ -14,11 +14,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from depthcli import read_depth, zoo
+from depthcli import read_depth
 from depthcli.depthmap import DepthKind
 from depthcli.jobs import compiling
 from depthcli.nets.build import build_network
-from depthcli.zoo import NetworkConfig, find_row
+from depthcli.zoo import rows as zoo
+from depthcli.zoo.rows import NetworkConfig, find_row
 from tests.conftest import files, photo
 from tests.reference import reference_state
 
@@ -39,8 +40,8 @@ def test_a_file_gives_what_the_tool_gives_and_says_what_it_is(depth, target, tin
     assert "differs from torch by" in ran.err
 
     from depthcli.backends import EngineChoice, open_backend
-    from depthcli.weights import WeightsFile, digest
-    from depthcli.zoo import find_row
+    from depthcli.zoo.rows import find_row
+    from depthcli.zoo.weights import WeightsFile, digest
 
     eager = open_backend(find_row("tiny"), WeightsFile(tiny_file, digest(tiny_file), ""), EngineChoice("torch"))
     image = np.random.default_rng(0).standard_normal((2, 3, 42, 56)).astype(np.float32)
@@ -179,7 +180,7 @@ class TestTorchScript:
     def test_the_file_alone_refuses_a_picture_on_its_side(self, depth):
         import torch
 
-        from depthcli.nets.jit import quiet_jit
+        from depthcli.graphs.jit import quiet_jit
 
         self.compiled(depth, "--size", "42x56", "-o", "x.pt")
         with quiet_jit():
@@ -202,7 +203,7 @@ def test_an_analysis_says_what_inf1_knows_and_writes_nothing(depth, tmp_path, mo
     assert ran.code == 0 and "vits 42x56: nothing speaks against it" in ran.out and "vits 56x42" in ran.out
     assert "unknown to the converter: none" in ran.out and "aten::linear" in ran.out
     with monkeypatch.context() as patch:
-        patch.setattr("depthcli.nets.operators.inf1_operators", lambda: frozenset({"aten::linear"}))
+        patch.setattr("depthcli.graphs.operators.inf1_operators", lambda: frozenset({"aten::linear"}))
         ran = depth("compile", *options, "--encoder", "tiny")
     assert ran.code == 5 and "cannot be compiled for inf1" in ran.out and "aten::_convolution" in ran.out
     # The converters of the newer chips publish no list: they take the graph as one piece, or say what they lack.

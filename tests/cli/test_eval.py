@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from depthcli import DepthEstimator, DepthKind, DepthMap, write_depth, zoo
+from depthcli import DepthEstimator, DepthKind, DepthMap, write_depth
 from depthcli.eval.metrics import Figures
 from depthcli.version import __version__
+from depthcli.zoo import rows as zoo
 from tests.conftest import TINY, photo
 
 # Disparity of a room: a floor that comes nearer downwards, and a box on its left.

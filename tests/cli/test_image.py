@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from depthcli import DepthEstimator, DepthKind, read_depth
-from depthcli.colormap import color_table, to_gray8
-from depthcli.io import tiff
-from depthcli.io.depth_files import read_facts
+from depthcli.io.codecs.depth_files import read_facts
+from depthcli.io.pictures import tiff
+from depthcli.pixels.colormap import color_table, to_gray8
 from tests.conftest import TINY, broken, ended, files, photo, tree
-from tests.io import tiffs
+from tests.io.pictures import tiffs
 from tests.reference import reference_state
 
 
@@ -28,8 +28,8 @@ def metric_row(monkeypatch, tiny_weights):
     import torch
     from safetensors.torch import save_file
 
-    from depthcli import zoo
     from depthcli.nets.build import build_network
+    from depthcli.zoo import rows as zoo
 
     network = zoo.NetworkConfig(16, 4, 2, 8, (8, 8, 8, 8), (0, 1, 2, 3), position_grid=4)
     row = zoo.ModelRow(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from depthcli.weights import ASSETS, digest
-from depthcli.zoo import ROWS
+from depthcli.zoo.rows import ROWS
+from depthcli.zoo.weights import ASSETS, digest
 from tests.conftest import photo
 
 
@@ -77,7 +77,7 @@ def test_what_cannot_be_is_one_line(depth, arguments, code, message):
 
 
 def test_the_networks_that_are_kept_are_listed_and_cleared(depth, monkeypatch, tmp_path):
-    from depthcli import graph_cache
+    from depthcli.host import graph_cache
 
     monkeypatch.setenv(graph_cache.FOLDER_VARIABLE, str(tmp_path / "graphs"))
     assert depth("models", "cache").err.startswith("0 networks, 0 MB of 8000 MB, in ")
@@ -118,7 +118,7 @@ def test_a_checkpoint_for_video_says_what_it_is(depth):
     import torch
 
     from depthcli.nets.build import build_network
-    from depthcli.zoo import NetworkConfig
+    from depthcli.zoo.rows import NetworkConfig
 
     # Of the width of vits, which with the number of blocks tells its size.
     network = build_network(NetworkConfig(384, 12, 6, 32, (32, 32, 32, 32), (2, 5, 8, 11)), temporal=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from depthcli.backends.flavours import common
+from depthcli.backends.neuron import common
 from tests.jobs.test_neuron_compiling import neuron as stand_in  # noqa: F401 - a fixture
 
 

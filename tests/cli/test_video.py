@@ -19,7 +19,7 @@ from PIL import Image
 
 from depthcli.errors import DiskFullError
 from tests.conftest import TINY, ended, environment, files, photo, tree
-from tests.io.clips import SIZE, make_clip, scene
+from tests.io.video.clips import SIZE, make_clip, scene
 
 OFFLINE = ("--offline",)
 QUICK = (*TINY, *OFFLINE)
@@ -227,7 +227,7 @@ def test_killed_touched_moved_and_joined_by_files_it_goes_on_to_the_same_bytes(s
     Path("in").mkdir()
     clip_of_noise("in/shot", 60)
     options = ("-f", "mp4,ffv1,npz", "--steady", "on", "--encoder", "tiny", "--input-size", "112", *OFFLINE)
-    kept = "import depthcli.io.spool as s, depthcli.cli.app as a; s._MOST_BYTES = 200_000; a.run()"
+    kept = "import depthcli.io.video.spool as s, depthcli.cli.app as a; s._MOST_BYTES = 200_000; a.run()"
 
     def begin(source):
         command = [sys.executable, "-c", kept, "video", source, "-o", "out/", *map(str, options)]

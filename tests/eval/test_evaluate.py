@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthcli.colormap import color_table
 from depthcli.depthmap import DepthKind, DepthMap, Origin
 from depthcli.errors import DiskFullError, EngineError, OutputError, PictureError, UsageError
 from depthcli.eval.alignment import Alignment
@@ -17,8 +16,9 @@ from depthcli.eval.metrics import Figures
 from depthcli.eval.panels import error_panels
 from depthcli.eval.predictions import SavedPredictions, parse_kind
 from depthcli.eval.truth import Truth
-from depthcli.io.images import read_picture
-from depthcli.io.writers import write_depth
+from depthcli.io.codecs.writers import write_depth
+from depthcli.io.pictures.images import read_picture
+from depthcli.pixels.colormap import color_table
 from tests.conftest import photo
 
 DISPARITY, METRES = DepthKind.RELATIVE_DISPARITY, DepthKind.METRIC_DEPTH

@@ -17,26 +17,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from depthcli.clip_estimator import FrameByFrame, Step, WindowByWindow
 from depthcli.errors import DeviceLostError, DiskFullError, EngineError, UsageError
-from depthcli.io.clip import Selection
-from depthcli.io.depth_files import read_depth
+from depthcli.io.codecs.depth_files import read_depth
+from depthcli.io.video.clip import Selection
 from depthcli.jobs import clip as module
 from depthcli.jobs.clip import ClipJob, Progress, check_models, run_clip
 from depthcli.jobs.clip_results import CHANGED, SAME, ClipFiles
 from depthcli.jobs.clip_results import _pieces as pieces
 from depthcli.jobs.clip_stream import stream_clip
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
-from depthcli.postprocess import resize_bilinear
-from depthcli.preprocess import InputPlan
+from depthcli.pixels.postprocess import resize_bilinear
+from depthcli.pixels.preprocess import InputPlan
+from depthcli.predict.clip import FrameByFrame, Step, WindowByWindow
 from depthcli.temporal.windows import WINDOW
-from depthcli.weights import WeightsFile
-from depthcli.zoo import find_row
+from depthcli.zoo.rows import find_row
+from depthcli.zoo.weights import WeightsFile
 from tests.conftest import tree
 from tests.faults import failing
-from tests.io.clips import RATE, SIZE, make_clip, number, scene
-from tests.io.test_video_extras import noisy, rich_clip, timecode_of
-from tests.io.test_video_writers import packets
+from tests.io.video.clips import RATE, SIZE, make_clip, number, scene
+from tests.io.video.test_extras import noisy, rich_clip, timecode_of
+from tests.io.video.test_writers import packets
 
 WEIGHTS = WeightsFile(Path("fake.pth"), "0" * 64, "here")
 GRID = (8, 6)  # (width, height) of the maps of these fakes
@@ -113,7 +113,7 @@ class Backend:
 @pytest.fixture(autouse=True)
 def often(monkeypatch):
     """A shard every few frames."""
-    monkeypatch.setattr("depthcli.io.spool._MOST_BYTES", 5 * 4 * GRID[0] * GRID[1])
+    monkeypatch.setattr("depthcli.io.video.spool._MOST_BYTES", 5 * 4 * GRID[0] * GRID[1])
 
 
 def job(source: Path | str = "a.mp4", formats: tuple[str, ...] = ("npz",), folder: str = "out", **facts) -> ClipJob:
@@ -641,7 +641,7 @@ def test_a_sidecar_never_lies_beside_another_file(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("depthcli.io.atomic.os.fsync", lambda descriptor: killed(descriptor))
+        patch.setattr("depthcli.host.atomic.os.fsync", lambda descriptor: killed(descriptor))
         with pytest.raises(KeyboardInterrupt):
             run(job(formats=("mp4",), colormap="turbo", if_exists="overwrite"))
     assert Path("out/a_depth.mp4").read_bytes() == old or not Path("out/a_depth.mp4").exists()
@@ -853,7 +853,7 @@ def test_a_stream_of_y4m_has_one_rate_whatever_the_clips(tmp_path):
 
 
 def test_a_frame_by_frame_model_takes_what_depth_image_takes(tmp_path, tiny_weights, one_thread):
-    from depthcli.estimator import DepthEstimator
+    from depthcli.predict.picture import DepthEstimator
 
     Path("frames").mkdir()
     for index in range(2):

@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 
 from depthcli.errors import UsageError
-from depthcli.io.depth_files import SCHEMA, TEXT_KEY, write_png
-from depthcli.io.ffmpeg_program import find_program
-from depthcli.io.video import frames_of_folder
-from depthcli.io.video_writers import VIDEO_FORMATS, Timing, video_writer
+from depthcli.io.codecs.depth_files import SCHEMA, TEXT_KEY, write_png
+from depthcli.io.video.ffmpeg_program import find_program
+from depthcli.io.video.reader import frames_of_folder
+from depthcli.io.video.writers import VIDEO_FORMATS, Timing, video_writer
 from depthcli.jobs.clip_inputs import find_clips, is_our_result, is_stdout, is_stream, plan_outputs
 from depthcli.jobs.clip_results import CHANGED, GONE, ClipFiles
 from tests.conftest import photo
-from tests.io.clips import SIZE, make_clip
+from tests.io.video.clips import SIZE, make_clip
 
 FACTS = {"schema": SCHEMA, "model": "vits", "encoding": {"lo": 0.0, "hi": 1.0}}
 FILMS = ("mp4", "side", "ffv1", "hevc10", "prores")
@@ -75,7 +75,7 @@ def test_a_film_of_ours_is_known_by_its_comment_whatever_its_name(tmp_path, form
 
 @pytest.mark.skipif(find_program() is None, reason="no imageio-ffmpeg here")
 def test_it_is_known_without_pyav_too(tmp_path, monkeypatch):
-    monkeypatch.setattr("depthcli.io.film_comment.has_av", lambda: False)
+    monkeypatch.setattr("depthcli.io.video.film_comment.has_av", lambda: False)
     film("a.mp4")
     Path("a.mp4.json").unlink()
     assert is_our_result(Path("a.mp4"))

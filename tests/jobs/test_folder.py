@@ -22,16 +22,16 @@ import pytest
 from depthcli import read_depth
 from depthcli.depthmap import DepthMap, Origin
 from depthcli.errors import DiskFullError, EngineError, ModelError, OutputError, PictureError, UsageError
-from depthcli.estimator import Prepared
-from depthcli.io.images import read_picture
-from depthcli.io.writers import OutputSpec
+from depthcli.io.codecs.writers import OutputSpec
+from depthcli.io.pictures.images import read_picture
 from depthcli.jobs import existing, folder
 from depthcli.jobs.folder import FolderJob, run_folder, thread_counts
 from depthcli.jobs.inputs import Task, find_pictures, plan_tasks
 from depthcli.jobs.manifest import Manifest, Result
-from depthcli.preprocess import plan_input
-from depthcli.weights import WeightsFile
-from depthcli.zoo import find_row
+from depthcli.pixels.preprocess import plan_input
+from depthcli.predict.picture import Prepared
+from depthcli.zoo.rows import find_row
+from depthcli.zoo.weights import WeightsFile
 from tests.conftest import broken, photo, tree
 from tests.faults import failing
 
@@ -562,7 +562,7 @@ class TestEnding:
 
     def test_partial_files_of_killed_runs_are_removed_and_those_of_others_are_not(self):
         script = (
-            "import os; from pathlib import Path; from depthcli.io.atomic import temporary_path\n"
+            "import os; from pathlib import Path; from depthcli.host.atomic import temporary_path\n"
             "temporary_path(Path('out')).touch(); os._exit(1)"
         )
         Path("out").mkdir()

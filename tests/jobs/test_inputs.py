@@ -10,8 +10,8 @@ import pytest
 
 from depthcli.depthmap import DepthKind, DepthMap, Origin
 from depthcli.errors import PictureError, UsageError
-from depthcli.io.images import read_picture
-from depthcli.io.writers import FORMATS, OutputSpec, write_depth
+from depthcli.io.codecs.writers import FORMATS, OutputSpec, write_depth
+from depthcli.io.pictures.images import read_picture
 from depthcli.jobs.inputs import (
     LeftOut,
     command_for,

@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from depthcli import zoo
 from depthcli.backends.artifact import read_artifact
-from depthcli.backends.flavours import common
-from depthcli.nets import operators
+from depthcli.backends.neuron import common
+from depthcli.graphs import operators
 from depthcli.nets.build import build_network
-from depthcli.zoo import NetworkConfig, find_row
+from depthcli.zoo import rows as zoo
+from depthcli.zoo.rows import NetworkConfig, find_row
 from tests.fake_torch_neuron import make
 from tests.reference import reference_state
 

@@ -7,7 +7,7 @@ import torch
 
 from depthcli.errors import CheckpointError
 from depthcli.nets.build import build_network, infer_encoder, load_network
-from depthcli.zoo import NETWORKS, LiteConfig, NetworkConfig, find_row
+from depthcli.zoo.rows import NETWORKS, LiteConfig, NetworkConfig, find_row
 
 SMALL = NetworkConfig(32, 4, 2, 16, (8, 16, 16, 16), (0, 1, 2, 3), position_grid=4)
 ROW = replace(find_row("vits"), encoder="small", network=SMALL)

@@ -16,8 +16,8 @@ from depthcli.errors import CheckpointError
 from depthcli.nets import checkpoint
 from depthcli.nets.build import build_network, load_network
 from depthcli.nets.checkpoint import read_state, remap_transformers
-from depthcli.weights import digest
-from depthcli.zoo import DepthKind, ModelRow, NetworkConfig, Weights
+from depthcli.zoo.rows import DepthKind, ModelRow, NetworkConfig, Weights
+from depthcli.zoo.weights import digest
 
 CONFIG = NetworkConfig(16, 4, 2, 8, (8, 16, 24, 32), (0, 1, 2, 3), position_grid=2)
 ROW = ModelRow("small", "a small one", "small", CONFIG, DepthKind.RELATIVE_DISPARITY, Weights("", "small.pth"), "none")

@@ -7,7 +7,7 @@ import torch
 
 from depthcli.nets.build import build_network
 from depthcli.nets.efficientnet_lite import STAGES, EfficientNetLite
-from depthcli.zoo import LiteConfig
+from depthcli.zoo.rows import LiteConfig
 from tests.reference import reference_state
 
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from depthcli.nets.build import build_network, load_network
-from depthcli.postprocess import to_depth_map
-from depthcli.preprocess import plan_input, to_network_input
-from depthcli.zoo import select_row
+from depthcli.pixels.postprocess import to_depth_map
+from depthcli.pixels.preprocess import plan_input, to_network_input
+from depthcli.zoo.rows import select_row
 from tests.reference import reference_image, reference_state
 
 DATA = Path(__file__).parents[1] / "data"

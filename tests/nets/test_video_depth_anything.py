@@ -20,10 +20,10 @@ from depthcli.errors import CheckpointError
 from depthcli.nets import motion, video_depth_anything
 from depthcli.nets.build import _MetaDevice, build_network, load_network
 from depthcli.nets.video_depth_anything import VideoDepthAnything
-from depthcli.postprocess import resize_bilinear
-from depthcli.preprocess import plan_clip_input, to_network_input
+from depthcli.pixels.postprocess import resize_bilinear
+from depthcli.pixels.preprocess import plan_clip_input, to_network_input
 from depthcli.temporal.windows import Windows
-from depthcli.zoo import NetworkConfig, find_row
+from depthcli.zoo.rows import NetworkConfig, find_row
 from tests.reference import reference_clip, reference_state
 
 DATA = Path(__file__).parents[1] / "data"

@@ -8,7 +8,7 @@ from depthcli.nets import attention as attentions
 from depthcli.nets.build import build_network
 from depthcli.nets.dpt import FusionStage, bilinear
 from depthcli.nets.vit import interpolate_positions
-from depthcli.zoo import NetworkConfig
+from depthcli.zoo.rows import NetworkConfig
 
 SMALL = NetworkConfig(32, 4, 2, 16, (8, 16, 16, 16), (0, 1, 2, 3), position_grid=4)
 

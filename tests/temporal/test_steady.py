@@ -167,7 +167,7 @@ def test_a_map_of_another_size_is_refused() -> None:
 
 
 def test_the_packaged_model_becomes_steady() -> None:
-    from depthcli.estimator import DepthEstimator
+    from depthcli.predict.picture import DepthEstimator
 
     rgb = np.ascontiguousarray(cv2.resize(picture(60, 80, 5), (320, 240), interpolation=cv2.INTER_CUBIC))
     cv2.circle(rgb, (120, 130), 60, (200, 120, 60), -1)

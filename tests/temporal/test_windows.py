@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from depthcli.postprocess import resize_bilinear
+from depthcli.pixels.postprocess import resize_bilinear
 from depthcli.temporal.windows import Windows, _fit_float64
 
 LENGTHS = (1, 5, 22, 23, 32, 33, 44, 45, 60, 67)

@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from depthcli.preprocess import MEAN, STD  # noqa: E402
+from depthcli.pixels.preprocess import MEAN, STD  # noqa: E402
 from training.network import _adapted, _folded  # noqa: E402
 
 

@@ -1,0 +1,105 @@
+"""AWS Inferentia (Inf1) through torch-neuron 1.13.1: all that is particular to it, and to compiling for it.
+
+A compiled network is a TorchScript file whose work is done by operators of the form neuron::..., which exist only where
+torch_neuron does.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
+
+from depthcli.backends.neuron import common
+from depthcli.backends.neuron.common import INDEX, CompilerOptions
+from depthcli.errors import EngineError, first_line
+
+_RUN = 'pip install "torch-neuron==1.13.1.2.11.13.0" "protobuf<3.20" "numpy==1.22.2"'
+INSTALL = f"{_RUN} --extra-index-url {INDEX}"
+INSTALL_COMPILER = f'{INSTALL} "neuron-cc[tensorflow]==1.24.0.0"'
+
+
+# The first keeps layer norms and softmax in float32, which a network that measures something wants.
+_CASTS = {
+    "fp32-cast-matmult": ("--fast-math", "fp32-cast-matmult"),
+    "fp32-cast-matmult-no-fast-relayout": ("--fast-math", "fp32-cast-matmult", "no-fast-relayout"),
+    "all": ("--fast-math", "all"),
+    "none": ("--fast-math", "none"),
+}
+
+
+class Inf1:
+    """Inferentia's first chip. Its neuron-cc may round float32 as --fast-math says; all of them multiply in 16 bits."""
+
+    target = "inf1"
+    package = "torch-neuron"
+    cores_per_device = 4
+    casts: Mapping[str, Sequence[str]] = _CASTS
+    listed = True
+    simulated = False
+
+    def require(self, compiler: bool) -> Any:
+        """Return the module torch_neuron. compiler: neuron-cc is wanted too, which machines that only run lack.
+
+        Raises EngineError, with what to install, where one of them is missing.
+        """
+        install = INSTALL_COMPILER if compiler else INSTALL
+        installed = common.installed_version(self.package)
+        if installed is not None and installed.startswith("1.0"):
+            raise EngineError(
+                f"found the empty torch-neuron {installed} placeholder from PyPI",
+                f"uninstall it and use the AWS index: {install}",
+            )
+        try:
+            import torch_neuron
+        except ImportError as error:
+            raise EngineError(f"torch-neuron is not installed ({error})", install) from error
+        if compiler and common.installed_version("neuron-cc") is None and shutil.which("neuron-cc") is None:
+            raise EngineError("neuron-cc, the compiler, is not installed", install)
+        return torch_neuron
+
+    def versions(self) -> dict[str, Optional[str]]:
+        """Return the versions of torch-neuron and neuron-cc, None for what is not installed."""
+        return {name: common.installed_version(name) for name in (self.package, "neuron-cc")}
+
+    def devices(self) -> list[str]:
+        """Return the device files of the chips."""
+        return common.device_files()
+
+    def compile_network(self, module: Any, example: Any, options: CompilerOptions) -> Any:
+        """Return a static network compiled by neuron-cc, as a TorchScript module.
+
+        module: takes `example`, a float32 tensor on the CPU. Raises EngineError for each way in which that fails.
+        """
+        torch_neuron = self.require(compiler=True)
+        arguments: dict[str, Any] = {
+            "compiler_args": common.cast_arguments(self.target, self.casts, options.cast),
+            "compiler_timeout": options.timeout,
+            # Never a silent partition: an operator that neuron-cc does not know is an error.
+            "fallback": options.allow_cpu,
+            "dynamic_batch_size": False,
+        }
+        if options.workdir is not None:
+            arguments["compiler_workdir"] = str(options.workdir)
+        try:
+            return torch_neuron.trace(module, example, **arguments)
+        except subprocess.TimeoutExpired as error:
+            raise EngineError(
+                f"neuron-cc did not end within {options.timeout} s", "give it more with --timeout"
+            ) from error
+        except subprocess.SubprocessError as error:
+            raise EngineError(
+                f"neuron-cc failed: {first_line(error)}",
+                f"{options.logs}; a smaller --size, or --encoder vits, may compile",
+            ) from error
+        except AttributeError as error:
+            raise EngineError(
+                f"torch-neuron cannot convert an operator: {first_line(error)}", "please report this"
+            ) from error
+        except MemoryError as error:
+            raise EngineError(
+                "compiling needs more memory than there is", "use a machine with 32 GB or more"
+            ) from error
+        except RuntimeError as error:
+            raise EngineError(f"torch-neuron failed: {first_line(error)}", options.logs) from error

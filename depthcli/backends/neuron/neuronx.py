@@ -1,0 +1,78 @@
+"""AWS Inferentia 2 and Trainium through torch-neuronx: one converter (XLA) and one compiler, two names of a target.
+
+AWS maintains this way of compiling and develops another; it is supported here, and not built upon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
+
+from depthcli.backends.neuron import common
+from depthcli.backends.neuron.common import INDEX, CompilerOptions
+from depthcli.errors import EngineError, first_line
+
+INSTALL = f'pip install "torch-neuronx==2.9.*" "neuronx-cc==2.*" --extra-index-url {INDEX}'
+
+
+_CASTS = {
+    "matmult": ("--auto-cast", "matmult", "--auto-cast-type", "bf16"),
+    "all": ("--auto-cast", "all", "--auto-cast-type", "bf16"),
+    "none": ("--auto-cast", "none"),
+}
+
+
+class NeuronX:
+    """A chip with second-generation NeuronCores. The compiler's default for rounding has changed: it is always told."""
+
+    package = "torch-neuronx"
+    cores_per_device = 2
+    casts: Mapping[str, Sequence[str]] = _CASTS
+    listed = False  # everything is lowered through XLA as one graph, or fails
+    simulated = False
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def require(self, compiler: bool) -> Any:
+        """Return the module torch_neuronx. compiler: neuronx-cc is wanted too.
+
+        Raises EngineError, with what to install, where one of them is missing.
+        """
+        try:
+            import torch_neuronx
+        except ImportError as error:
+            raise EngineError(f"torch-neuronx is not installed ({error})", INSTALL) from error
+        if compiler and common.installed_version("neuronx-cc") is None:
+            raise EngineError("neuronx-cc, the compiler, is not installed", INSTALL)
+        return torch_neuronx
+
+    def versions(self) -> dict[str, Optional[str]]:
+        """Return the versions of torch-neuronx and neuronx-cc, None for what is not installed."""
+        return {name: common.installed_version(name) for name in (self.package, "neuronx-cc")}
+
+    def devices(self) -> list[str]:
+        """Return the device files of the chips."""
+        return common.device_files()
+
+    def compile_network(self, module: Any, example: Any, options: CompilerOptions) -> Any:
+        """Return a static network compiled by neuronx-cc, as a TorchScript module; without a chip, for this target.
+
+        module: takes `example`, a float32 tensor on the CPU. There is no time limit and no part is left to the CPU:
+        this converter offers neither. Raises EngineError where it fails.
+        """
+        torch_neuronx = self.require(compiler=True)
+        arguments: dict[str, Any] = {"compiler_args": common.cast_arguments(self.target, self.casts, options.cast)}
+        if not self.devices():
+            arguments["cpu_backend"] = True
+            arguments["compiler_args"] += ["--target", self.target]
+        if options.workdir is not None:
+            arguments["compiler_workdir"] = str(options.workdir)
+        try:
+            return torch_neuronx.trace(module, example, **arguments)
+        except MemoryError as error:
+            raise EngineError(
+                "compiling needs more memory than there is", "use a machine with 32 GB or more"
+            ) from error
+        except Exception as error:  # XLA's and the compiler's own have no class in common
+            raise EngineError(f"torch-neuronx failed: {first_line(error)}", options.logs) from error

@@ -1,0 +1,492 @@
+"""What a clip costs and how steady its depth is: frame by frame, behind the filter, and by a model for video.
+
+Speed is measured in turns, as in `jobs.benchmark`: one turn sends the clip through every engine of steadiness twice,
+first with each step by itself, the network alone among them, then as `depth video` does it, all steps at once. What a
+job keeps of its network's speed is the ratio of the two, turn by turn.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+
+from depthcli.backends import BACKENDS, COMPILED, EngineChoice, check_choice
+from depthcli.bench import synthetic_clips as bench_clips
+from depthcli.bench.own_process import Ended, run_alone
+from depthcli.bench.pictures import (
+    LONG_RUNS,
+    Talk,
+    cache_of_its_own,
+    machine_row,
+    median,
+    model_options,
+    obtain_model,
+    peak_megabytes,
+    reason,
+    times_faster,
+)
+from depthcli.bench.rows import Load, Machine, Row, Video
+from depthcli.errors import EngineError, UsageError
+from depthcli.eval.temporal import SteadinessMeter, cut_bleeding
+from depthcli.host.machine import load_average
+from depthcli.io.video.clip import Frame, Selection
+from depthcli.io.video.reader import open_clip
+from depthcli.io.video.spool import Spool
+from depthcli.io.video.writers import Timing, video_writer
+from depthcli.jobs.clip import ClipJob, run_clip
+from depthcli.jobs.clip_show import Show
+from depthcli.jobs.manifest import DONE, Result
+from depthcli.pixels.colormap import DEFAULT_COLORMAP
+from depthcli.pixels.preprocess import InputPlan, plan_clip_input, plan_input
+from depthcli.predict.clip import ClipChoice, ClipEstimator, Step, open_clip_estimator, origin_of_clip
+from depthcli.predict.picture import ModelChoice
+from depthcli.temporal.cuts import CutDetector
+from depthcli.temporal.ranges import ValueRange
+from depthcli.zoo.rows import ModelRow, is_row
+from depthcli.zoo.weights import WeightsFile
+
+# Frame by frame, the filter behind it, and the model for video of that encoder.
+OFF, ON, VDA = "off", "on", "vda"
+STAGES = ("read", "prepare", "network", "settle", "spool", "write")
+# Two windows of a model for video, to the frame.
+FRAMES = 44
+_LEAST_FRAMES = 8
+# Frames behind a cut, and of a shot, that are compared with themselves alone.
+_ALONE = 2
+_MOST_BLEEDING = 1000.0
+
+
+@dataclass(frozen=True)
+class VideoBenchJob:
+    """What is to be measured.
+
+    model: of the frames, or a model for video, which is then measured alone. backends, device, precision, input_size:
+    as in BenchJob. clip: a video file or a folder of frames, or None for a synthetic one. frames: how many are taken
+    of it, and how many the synthetic clips have. runs: turns, no more than LONG_RUNS, after `warmup` frames that do
+    not count. Raises UsageError for what cannot be.
+    """
+
+    model: ModelChoice = field(default_factory=ModelChoice)
+    backends: Sequence[str] = ("auto",)
+    device: str = "auto"
+    precision: str = "auto"
+    input_size: Optional[int] = None
+    clip: Optional[Path] = None
+    frames: int = FRAMES
+    runs: int = LONG_RUNS
+    warmup: int = 2
+
+    def __post_init__(self) -> None:
+        for choice in self.engines():
+            check_choice(choice)
+            if choice.backend in COMPILED:
+                raise UsageError(f"{choice.backend} is not measured with clips", "leave out --video")
+        if self.runs < 1:
+            raise UsageError(f"{self.runs} runs measure nothing", "--runs is at least 1")
+        if self.warmup < 0:
+            raise UsageError(f"{self.warmup} frames of warm-up cannot be", "--warmup is at least 0")
+        if self.frames < _LEAST_FRAMES:
+            raise UsageError(f"{self.frames} frames say too little", f"--frames is at least {_LEAST_FRAMES}")
+        if self.input_size is not None:
+            plan_input(1, 1, self.input_size)
+
+    def engines(self) -> list[EngineChoice]:
+        """Return the engines to measure, each once, in the order they were named."""
+        every = [name for name in BACKENDS if name not in COMPILED]
+        names = [name for item in self.backends for name in (every if item == "all" else (item,))]
+        return [EngineChoice(name, self.device, self.precision) for name in dict.fromkeys(names)]
+
+
+def run_video_benchmark(job: VideoBenchJob, talk: Talk = lambda line: None) -> Iterator[Row]:
+    """Measure, and yield the rows; nothing is downloaded, and nothing is kept.
+
+    talk: takes one line at a time about what goes on. What does not run becomes a row that says so. Raises UsageError
+    or ModelError for a model that cannot be, ClipError for a clip that cannot be read, EngineError where nothing runs.
+    """
+    before, started = load_average(), time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="depth-bench-") as name, cache_of_its_own(Path(name) / "graphs"):
+        bench = _VideoBench(job, Path(name), talk)
+        yield bench.machine(before)
+        try:
+            bench.open()
+            bench.measure_steadiness()
+            bench.measure_speed()
+        finally:
+            bench.close()
+        bench.run_processes()  # which have the memory to themselves
+        yield from bench.rows()
+    yield Load(before, load_average(), round(time.perf_counter() - started, 1))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One clip through one estimator
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class Stopwatch:
+    """Adds up the seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        """Time the block as a part of a stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - started
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped:
+    """A frame, whether a shot begins with it, and its steady map (H, W) float32."""
+
+    frame: Frame
+    cut: bool
+    values: np.ndarray
+
+
+def mapped(estimator: ClipEstimator, frames: Iterable[Frame], watch: Optional[Stopwatch] = None) -> Iterator[Mapped]:
+    """Send a clip through an estimator, a step at a time; yield the frames with their maps, in order."""
+    watch = Stopwatch() if watch is None else watch
+    cuts, source = CutDetector(), iter(frames)
+    waiting: deque[tuple[Frame, bool]] = deque()
+    estimator.restore({}, {})
+
+    def settled(step: Step) -> Iterator[Mapped]:
+        for answer in step.answers:
+            with watch.of("settle"):
+                values = estimator.settle(answer)
+            yield Mapped(*waiting.popleft(), values)
+
+    while True:
+        with watch.of("read"):
+            frame = next(source, None)
+        if frame is None:
+            break
+        with watch.of("prepare"):
+            cut = cuts.is_cut(frame.rgb)
+            prepared = estimator.prepare(frame.rgb)
+        waiting.append((frame, cut))
+        with watch.of("network"):
+            step = estimator.run(prepared, cut)
+        yield from settled(step)
+    with watch.of("network"):
+        step = estimator.finish()
+    yield from settled(step)
+
+
+def by_stages(job: ClipJob, estimator: ClipEstimator) -> tuple[dict[str, float], int]:
+    """Do a job that writes an mp4 one step after the other; return each stage's seconds, and the number of frames."""
+    (_, path), *_ = job.outputs
+    watch, found = Stopwatch(), ValueRange()
+    with open_clip(job.source) as clip:
+        info = clip.info
+        exact = estimator.exact
+        origin = origin_of_clip(estimator, estimator.plan(info.size), Path(info.name).name)
+        with closing(clip.frames(job.selection)) as frames, Spool(job.spool_folder, {}, exact) as spool:  # type: ignore[type-var]
+            for item in mapped(estimator, frames, watch):
+                with watch.of("spool"):
+                    found.add(item.values)
+                    spool.add(item.values, item.frame.time, item.frame.duration)
+                    if spool.full:
+                        spool.keep(None)
+            with watch.of("spool"):
+                spool.end({})
+            row, shown = estimator.row, found.range()
+            with watch.of("write"), video_writer("mp4", path, info.size, Timing.of(info, job.selection), {}) as writer:
+                show = Show(info.size, row, origin, shown, DEFAULT_COLORMAP)
+                for kept in spool.read():
+                    (picture,) = show.pictures(["mp4"], kept.values, None)
+                    writer.write(picture, kept.time, kept.duration)
+            count = spool.frames
+            spool.remove()
+    return watch.seconds, count
+
+
+def all_at_once(job: ClipJob, estimator: ClipEstimator) -> float:
+    """Do a job as `depth video` does it; return the seconds. Raises EngineError where it fails."""
+    started = time.perf_counter()
+    for event in run_clip(job, lambda: estimator):
+        if isinstance(event, Result) and event.status != DONE:
+            raise EngineError(event.error)
+    return time.perf_counter() - started
+
+
+def steadiness(estimator: ClipEstimator, clip: Iterable[Frame], count: int) -> dict[str, Any]:
+    """Return the figures of steadiness, numbers or None, named as in the row. count: frames of the synthetic clips."""
+    moving, resting = SteadinessMeter(), SteadinessMeter()
+    for item in mapped(estimator, clip):
+        moving.add(item.frame.rgb, item.values, item.cut)
+    for item in mapped(estimator, bench_clips.still(count)):
+        resting.add(item.frame.rgb, item.values, item.cut)
+    moved, rested = moving.result(), resting.result()
+    return {
+        "opw": moved.opw,
+        "flow_flicker": moved.flow_flicker,
+        "range_jitter": moved.range_jitter,
+        "flicker": rested.flicker,
+        "contrast_kept": rested.contrast_kept,
+        "cut_bleeding": _bleeding(estimator, count),
+    }
+
+
+def _bleeding(estimator: ClipEstimator, count: int) -> float:
+    """Compare frames behind a cut, and in the middle of the shot before it, with what they are alone."""
+    behind, inside = (range(first, first + _ALONE) for first in (count // 2, count // 4))
+    kept = {
+        item.frame.index: item
+        for item in mapped(estimator, bench_clips.cutting(count))
+        if item.frame.index in (*behind, *inside)
+    }
+    pairs = {number: (item.values, _alone(estimator, item.frame)) for number, item in kept.items()}
+    after, elsewhere = ([pairs[number] for number in numbers] for numbers in (behind, inside))
+    return min(cut_bleeding(after, elsewhere), _MOST_BLEEDING)
+
+
+def _alone(estimator: ClipEstimator, frame: Frame) -> np.ndarray:
+    """Return the map of a frame that is a clip by itself."""
+    (item,) = mapped(estimator, [frame])
+    return item.values
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# All of them
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Model:
+    row: ModelRow
+    weights: WeightsFile
+    random: bool
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """stages: seconds of each; seconds: of the whole job."""
+
+    stages: Mapping[str, float]
+    seconds: float
+
+
+@dataclass
+class _Contender:
+    """One engine of steadiness on one engine for networks."""
+
+    steady: str
+    model: _Model
+    choice: EngineChoice
+    name: str
+    precision: str
+    estimator: Optional[ClipEstimator] = None
+    engine: str = ""
+    error: str = ""
+    frames: int = 0
+    figures: dict[str, Any] = field(default_factory=dict)
+    turns: list[_Turn] = field(default_factory=list)
+    processes: list[Ended] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        return f"{self.steady}, {self.name} {self.precision}"
+
+
+class _VideoBench:
+    """A benchmark under way: its models, its clip, its engines."""
+
+    def __init__(self, job: VideoBenchJob, folder: Path, talk: Talk) -> None:
+        self.job, self.folder, self.talk = job, folder, talk
+        self.models = self._models()
+        self.clip = self._clip()
+        self.selection = Selection(max_frames=job.frames)
+        with open_clip(self.clip) as clip:
+            self.size = clip.info.size
+            self.expected = self.selection.count(clip.info) or job.frames
+        self.turns = min(job.runs, LONG_RUNS)
+        self.contenders = [
+            _Contender(steady, model, choice, choice.backend, choice.precision)
+            for choice in job.engines()
+            for steady, model in self.models.items()
+        ]
+
+    def _models(self) -> dict[str, _Model]:
+        """Return the model of each engine of steadiness: that for pictures twice, and that for video of its size."""
+        model = _Model(*obtain_model(self.job.model, self.folder, self.talk, video=True))
+        if model.row.temporal:
+            return {VDA: model}
+        video = f"vda-{'metric-' if model.row.metric else ''}{model.row.encoder}"
+        if not is_row(video):
+            return {OFF: model, ON: model}
+        named = ModelChoice(model=video, trust=self.job.model.trust)
+        return {OFF: model, ON: model, VDA: _Model(*obtain_model(named, self.folder, self.talk, video=True))}
+
+    def _clip(self) -> Path:
+        if self.job.clip is not None:
+            return self.job.clip
+        path = self.folder / "synthetic.mp4"
+        bench_clips.write_clip(bench_clips.panning(self.job.frames), path)
+        return path
+
+    def machine(self, load: Optional[float]) -> Machine:
+        """Return the head of the result."""
+        model = next(iter(self.models.values()))
+        plan = self._plan(model.row)
+        return machine_row(model.row, model.random, plan, self.expected, self.turns, self.job.warmup, load)
+
+    def _plan(self, row: ModelRow) -> InputPlan:
+        plan = plan_clip_input if row.temporal else plan_input
+        return plan(*self.size, self.job.input_size or row.input_size)
+
+    # --- In this process ----------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Load all that there is to compare; what is the same under two names is kept once."""
+        opened: set[tuple[str, str]] = set()
+        for item in list(self.contenders):
+            self.talk(f"opening {item.title}")
+            try:
+                item.estimator = self._estimator(item)
+            except Exception as error:  # whatever ails one, the others are measured
+                item.error = reason(error)
+                continue
+            item.engine = item.estimator.engine
+            item.name, item.precision = item.engine.split()[0], item.engine.split()[-1]
+            if (item.steady, item.engine) in opened:
+                item.estimator.close()
+                self.contenders.remove(item)
+            opened.add((item.steady, item.engine))
+        self._check()
+
+    def _estimator(self, item: _Contender) -> ClipEstimator:
+        model, choice, job = item.model, item.choice, self.job
+        named = ModelChoice(model=model.row.name, checkpoint=model.weights.path, offline=True, trust=job.model.trust)
+        steady = "auto" if item.steady == VDA else item.steady
+        clip = ClipChoice(steady, input_size=job.input_size, engine=choice)
+        return open_clip_estimator(named, clip, self.talk)
+
+    def close(self) -> None:
+        """Free the engines; closing twice is no error."""
+        for item in self.contenders:
+            if item.estimator is not None:
+                item.estimator.close()
+                item.estimator = None
+
+    def _running(self) -> Iterator[tuple[_Contender, ClipEstimator]]:
+        for item in self.contenders:
+            if item.estimator is not None and not item.error:
+                yield item, item.estimator
+
+    def _check(self) -> None:
+        if all(item.error for item in self.contenders):
+            raise EngineError(self.contenders[0].error)
+
+    def measure_steadiness(self) -> None:
+        """Warm up, and take the figures of steadiness where the weights have any."""
+        for item, estimator in self._running():
+            self.talk(f"{item.title}: {self.job.warmup} frames of warm-up")
+            try:
+                for frame in bench_clips.panning(self.job.warmup, self.size):
+                    _alone(estimator, frame)
+                if item.model.random:
+                    continue
+                self.talk(f"{item.title}: steadiness")
+                with open_clip(self.clip) as clip, closing(clip.frames(self.selection)) as frames:  # type: ignore[type-var]
+                    item.figures = steadiness(estimator, frames, self.job.frames)
+            except Exception as error:  # as above
+                item.error = reason(error)
+        self._check()
+
+    def measure_speed(self) -> None:
+        """Send the clip through all, in turns."""
+        for turn in range(self.turns):
+            for number, (item, estimator) in enumerate(self._running()):
+                self.talk(f"{item.title}: turn {turn + 1} of {self.turns}")
+                path = self.folder / f"depth-{number}.mp4"
+                job = ClipJob(self.clip, [("mp4", path)], self.selection, if_exists="overwrite")
+                try:
+                    stages, item.frames = by_stages(job, estimator)
+                    item.turns.append(_Turn(stages, all_at_once(job, estimator)))
+                except Exception as error:  # as above
+                    item.error = reason(error)
+        self._check()
+
+    # --- Processes of their own ---------------------------------------------------------------------------------------
+
+    def run_processes(self) -> None:
+        """Time `depth video` from start to end, in turns, with converted networks in the cache."""
+        for turn in range(self.turns):
+            for number, item in enumerate(self.contenders):
+                if item.error:
+                    continue
+                self.talk(f"whole process: {item.title}, {turn + 1} of {self.turns}")
+                ended = self._depth_video(item, self.folder / f"process-{number}.mp4")
+                item.processes.append(ended)
+                item.error = ended.error
+
+    def _depth_video(self, item: _Contender, target: Path) -> Ended:
+        model, job = item.model, self.job
+        input_size = job.input_size or model.row.input_size
+        options = model_options(model.row, model.weights, item.choice, input_size, job.model.trust)
+        steady = () if item.steady == VDA else ("--steady", item.steady)
+        what = ("--max-frames", str(job.frames), "--if-exists", "overwrite", "--quiet")
+        return run_alone(["video", str(self.clip), "-o", str(target), *what, *options, *steady])
+
+    # --- Rows ---------------------------------------------------------------------------------------------------------
+
+    def rows(self) -> Iterator[Video]:
+        """Yield what was measured."""
+        reference = next((item for item in self.contenders if not item.error), None)
+        for item in self.contenders:
+            yield self._row(item, reference)
+        if reference is None:
+            raise EngineError(self.contenders[0].error)
+
+    def _row(self, item: _Contender, reference: _Contender | None) -> Video:
+        model = item.model
+        row = Video(
+            steady=item.steady,
+            name=item.name,
+            backend=item.choice.backend,
+            precision=item.precision,
+            model=model.row.name,
+            title=model.row.title,
+            random_weights=model.random,
+            clip="synthetic" if self.job.clip is None else self.job.clip.resolve().name,
+            clip_size=self.size,
+            engine=item.engine,
+            error=item.error,
+        )
+        if item.error or reference is None:
+            return row
+        stages = {name: [turn.stages[name] for turn in item.turns] for name in STAGES}
+        whole = [turn.seconds for turn in item.turns]
+        process = median([ended.seconds for ended in item.processes])
+        per_frame: dict[str, Any] = {
+            f"{name}_ms": 1000 * median(seconds) / item.frames for name, seconds in stages.items()
+        }
+        return replace(
+            row,
+            input_size=self._plan(model.row).input_size,
+            frames=item.frames,
+            faster=times_faster([turn.seconds for turn in reference.turns], whole),
+            reference=reference.title,
+            network_fps=item.frames / median(stages["network"]),
+            clip_fps=item.frames / median(whole),
+            share=median([network / seconds for network, seconds in zip(stages["network"], whole)]),
+            process_s=process,
+            process_fps=item.frames / process,
+            peak_mb=peak_megabytes(item.processes),
+            **per_frame,
+            **item.figures,
+        )

@@ -1,0 +1,149 @@
+"""What `depth bench` compares with: the official code's form of the network, its script's loop, and the machine itself.
+
+The only place outside of networks and engines where torch is used, as the peers are torch programs.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from depthcli.backends import Arrays
+from depthcli.backends.torch_eager import pick_device
+from depthcli.errors import EngineError, UsageError
+from depthcli.graphs.official_form import OfficialForm
+from depthcli.host.memory import check_memory, free_memory
+from depthcli.io.codecs.depth_files import SIDE_GAP
+from depthcli.nets.attention import HAS_FUSED
+from depthcli.nets.build import load_network
+from depthcli.nets.checkpoint import read_state
+from depthcli.nets.depth_anything_v2 import DepthAnythingV2
+from depthcli.pixels.colormap import color_table
+from depthcli.pixels.preprocess import MEAN, STD, InputPlan, plan_input
+from depthcli.zoo.rows import ModelRow
+from depthcli.zoo.weights import WeightsFile
+
+# Sides of the square matrices whose product shows what the machine can do.
+SIDES = (1024, 2048, 3072)
+_TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class OfficialEngine:
+    """The official code's form of a network, float32, as an engine that can be timed like the others.
+
+    fused: with torch's fused attention. Raises EngineError where torch has none, UsageError for a network that is not
+    of Depth Anything V2.
+    """
+
+    def __init__(
+        self, row: ModelRow, weights: WeightsFile, device: str = "auto", trust: bool = False, fused: bool = False
+    ) -> None:
+        if fused and not HAS_FUSED:
+            raise EngineError(f"torch {torch.__version__} has no fused attention", "it came with torch 2.0")
+        self._row, self._fused = row, fused
+        self._device = pick_device(device)
+        state = read_state(weights.path, weights.sha256, trust=trust)
+        network = load_network(row, state, weights.path.name)
+        if not isinstance(network, DepthAnythingV2):
+            raise UsageError(f"there is no official code for {row.name}", "compare with --encoder vits")
+        self._form: Optional[nn.Module] = OfficialForm(network, fused).to(self._device)
+        self.description = f"torch {torch.__version__} {self._device} fp32"
+
+    def fit(self, plan: InputPlan) -> InputPlan:
+        """Return the plan itself: any size will do."""
+        return plan
+
+    def check(self, plan: InputPlan, batch: int) -> None:
+        """Raise PictureError where a batch of this size would not fit into the memory."""
+        free = torch.cuda.mem_get_info(self._device)[0] if self._device.type == "cuda" else free_memory()
+        check_memory(self._row.network, plan, batch, free, plain_attention=not self._fused)
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Return {"depth": (B, H, W) float32} for {"image": (B, 3, H, W) float32}."""
+        image = torch.from_numpy(np.ascontiguousarray(inputs["image"])).to(self._device)
+        return {"depth": self._forward(image).cpu().numpy()}
+
+    def estimate_file(self, source: Path, target: Path, input_size: int) -> bool:
+        """Do for one picture what the official script does, and write its picture: photo, gap and colours side by side.
+
+        The script asks matplotlib for the colours, which takes longer than the table here. Returns False for a file
+        that OpenCV does not read.
+        """
+        raw = cv2.imread(str(source))
+        if raw is None:
+            return False
+        height, width = raw.shape[:2]
+        image: np.ndarray = cv2.cvtColor(raw, cv2.COLOR_BGR2RGB) / 255.0
+        image = cv2.resize(image, plan_input(width, height, input_size).input_size, interpolation=cv2.INTER_CUBIC)
+        image = (image - MEAN) / STD
+        planes = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
+        output = self._forward(torch.from_numpy(planes)[None].to(self._device))
+        resized = F.interpolate(output[:, None], (height, width), mode="bilinear", align_corners=True)[0, 0]
+        depth = resized.cpu().numpy()
+        codes = ((depth - depth.min()) / (depth.max() - depth.min()) * 255.0).astype(np.uint8)
+        colors = color_table("Spectral_r")[codes][:, :, ::-1]
+        gap = np.full((height, SIDE_GAP, 3), 255, np.uint8)
+        cv2.imwrite(str(target), cv2.hconcat([raw, gap, np.ascontiguousarray(colors)]))
+        return True
+
+    def close(self) -> None:
+        """Free the network; closing twice is no error."""
+        self._form = None
+
+    def _forward(self, image: torch.Tensor) -> torch.Tensor:
+        if self._form is None:
+            raise EngineError("this engine is closed", "open another one")
+        with torch.no_grad():
+            depth: torch.Tensor = self._form(image)
+            return depth
+
+
+def official_loop(engine: OfficialEngine, pictures: Sequence[Path], folder: Path, input_size: int) -> tuple[float, int]:
+    """Return the seconds that the official script's loop takes over pictures, and how many it could read.
+
+    Loading Python, torch and the model is not counted, though the script has to do it.
+    """
+    started = time.perf_counter()
+    done = sum(
+        engine.estimate_file(picture, folder / f"{number}.png", input_size) for number, picture in enumerate(pictures)
+    )
+    return time.perf_counter() - started, done
+
+
+def best_product(precision: str, device: str, runs: int) -> tuple[float, int] | None:
+    """Return the GFLOP/s of the fastest square matrix product in torch, and its side; None where torch cannot.
+
+    The median of `runs` products counts for each of SIDES. precision: fp32, bf16 or fp16.
+    """
+    if precision not in _TORCH_DTYPES or (not HAS_FUSED and precision != "fp32"):
+        return None
+    best = (0.0, 0)
+    try:
+        for side in SIDES:
+            a, b = (torch.randn(side, side).to(_TORCH_DTYPES[precision]).to(device) for _ in range(2))
+            seconds = []
+            for _ in range(1 + runs):
+                started = time.perf_counter()
+                torch.matmul(a, b)
+                _wait_for(device)
+                seconds.append(time.perf_counter() - started)
+            best = max(best, (2 * side**3 / statistics.median(seconds[1:]) / 1e9, side))
+    except RuntimeError:  # a type that this device does not multiply
+        return None
+    return best
+
+
+def _wait_for(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    elif device == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,73 @@
+"""Clips to measure steadiness with, made on the fly from the benchmark's synthetic picture: always the same frames."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from depthcli.host.machine import photograph
+from depthcli.io.video.clip import Frame
+from depthcli.io.video.writers import Timing, video_writer
+
+SIZE = (640, 360)
+RATE = Fraction(24)
+_NOISE = 3.0  # standard deviation of a sensor's noise, grey levels
+_EXPOSURE = (0.95, 1.05)
+_STEP = (2.6, 0.8)  # pixels per frame, right and down: no whole ones, or every frame would hold the same pixels
+
+
+def still(count: int, size: tuple[int, int] = SIZE) -> Iterator[Frame]:
+    """Yield frames of (width, height) in which nothing moves, under noise and an exposure that trembles by 5 %."""
+    picture = _picture(*size, seed=0)
+    for number in range(count):
+        gain = np.random.default_rng([1, number]).uniform(*_EXPOSURE)
+        yield _frame(number, picture * np.float32(gain))
+
+
+def panning(count: int, size: tuple[int, int] = SIZE) -> Iterator[Frame]:
+    """Yield frames over which a large picture moves by a part of a pixel, and no cut."""
+    return (_frame(number, view) for number, view in enumerate(_views(count, size, seed=0)))
+
+
+def cutting(count: int, size: tuple[int, int] = SIZE) -> Iterator[Frame]:
+    """Yield two such shots, one behind the other; the second begins with frame count // 2."""
+    first = count // 2
+    shots = chain(_views(first, size, seed=0), _views(count - first, size, seed=1))
+    return (_frame(number, view) for number, view in enumerate(shots))
+
+
+def write_clip(frames: Iterable[Frame], path: Path, size: tuple[int, int] = SIZE) -> None:
+    """Write frames as an mp4, as cameras do."""
+    with video_writer("mp4", path, size, Timing(RATE, 1 / RATE), {}) as writer:
+        for frame in frames:
+            writer.write(frame.rgb, frame.time, frame.duration)
+
+
+def _picture(width: int, height: int, seed: int) -> np.ndarray:
+    """Return (height, width, 3) float32, 0 to 255."""
+    return np.asarray(Image.open(io.BytesIO(photograph(width, height, seed))), np.float32)
+
+
+def _views(count: int, size: tuple[int, int], seed: int) -> Iterator[np.ndarray]:
+    wide, high = (int(length + count * step) + 4 for length, step in zip(size, _STEP))
+    picture = _picture(wide, high, seed)
+    for number in range(count):
+        x, y = (number * step for step in _STEP)
+        matrix = np.array([[1, 0, -x], [0, 1, -y]], np.float32)
+        yield cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_CUBIC)
+
+
+def _frame(number: int, picture: np.ndarray) -> Frame:
+    """Return a picture as a sensor sees it."""
+    noise = np.random.default_rng([2, number]).standard_normal(picture.shape, np.float32)
+    noise *= _NOISE
+    noise += picture
+    rgb = np.rint(np.clip(noise, 0, 255)).astype(np.uint8)
+    return Frame(number, number / RATE, 1 / RATE, rgb)

@@ -1,0 +1,1 @@
+"""What a forward pass is turned into: any size, static, folded, traced."""

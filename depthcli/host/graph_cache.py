@@ -1,0 +1,198 @@
+"""The networks that were converted for an engine, kept in the user's cache folder: an entry is a folder that is whole.
+
+An entry is made once per checkpoint and engine and serves every size of picture. Whoever finds one needs no torch. The
+least recently used go first when there are too many; all of it can be deleted at any time.
+
+An engine takes any file that looks like its own, so every byte of an entry is compared with the sha256 that was noted
+when it was made, together with the entry's name, which holds the digest of the weights and the engine's version. That
+finds damage and files of another entry. It cannot find what somebody forged who may write to the cache, as they can
+note another sha256: so nothing is taken from a folder that everybody may write to, or that belongs to another user.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import mmap
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from depthcli.host.atomic import is_abandoned, remove_partials, sync_file, temporary_folder
+
+# Graphs are as large as their weights in float32: 0.1 GB for vits, 0.4 for vitb, 1.3 for vitl, 5 for vitg.
+LIMIT_BYTES = 8_000_000_000
+FOLDER_VARIABLE = "DEPTHCLI_CACHE"
+NO_FOLDER = f"there is no home directory for a cache (set HOME or {FOLDER_VARIABLE})"
+_CONTENTS = "contents.json"
+_OLD_PARTIALS = ".part-*"  # as earlier versions named them
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One graph that is kept. name: its key; bytes: of its files; used: seconds since the epoch."""
+
+    name: str
+    path: Path
+    bytes: int
+    used: float
+
+
+def cache_folder() -> Path | None:
+    """Return where graphs are kept: $DEPTHCLI_CACHE, or `depthcli` in the user's cache folder. It may not exist.
+
+    None if the user has no cache folder: a container may run under a number that has no home.
+    """
+    named = os.environ.get(FOLDER_VARIABLE)
+    if named:
+        return Path(named)
+    if os.environ.get("HOME") == "" and not os.environ.get("XDG_CACHE_HOME"):
+        return None
+    try:
+        folder = platformdirs.user_cache_dir("depthcli", appauthor=False)
+    except (RuntimeError, OSError, KeyError):  # by version and system
+        return None
+    return Path(folder) / "graphs" if os.path.isabs(folder) else None
+
+
+def find(name: str) -> Path | None:
+    """Return the folder of an entry whose files are what was written, or None; from now on it is the last used.
+
+    Every byte is looked at, which takes 0.1 s for vits.
+    """
+    folder = cache_folder()
+    if folder is None:
+        return None
+    path = folder / name
+    try:
+        contents = json.loads((path / _CONTENTS).read_text(encoding="utf-8"))
+        files = contents["files"]
+        if contents["name"] != name or not files or any(Path(file).name != file for file in files):
+            return None
+        if not all(_is_ours(item) for item in (path.parent, path, *(path / file for file in files))):
+            return None
+        if any(_checksum(path / file) != wanted for file, wanted in files.items()):
+            return None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    with contextlib.suppress(OSError):  # a cache that may only be read is a cache all the same
+        os.utime(path / _CONTENTS)
+    return path
+
+
+@contextlib.contextmanager
+def new_entry(name: str) -> Iterator[Path]:
+    """Give an empty folder to write files to; it becomes the entry `name` when the block ends well.
+
+    An entry of that name that is there already is replaced where it is damaged, and stands where another process has
+    made it meanwhile. Afterwards
+    the least recently used entries beyond LIMIT_BYTES are removed, but never this one. Raises OSError.
+    """
+    folder = cache_folder()
+    if folder is None:
+        raise FileNotFoundError(errno.ENOENT, NO_FOLDER)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not _is_ours(folder):
+        raise PermissionError(errno.EPERM, "it belongs to another user, or everybody may write to it (chmod o-w)")
+    _remove_abandoned(folder)
+    with temporary_folder(folder) as partial:
+        yield partial
+        files = {path.name: _flush(path) for path in partial.iterdir()}
+        (partial / _CONTENTS).write_text(json.dumps({"name": name, "files": files}), encoding="utf-8")
+        _replace(partial, folder / name)
+    _prune(keep=name)
+
+
+def entries() -> list[Entry]:
+    """Return what is kept, the last used first."""
+    found: list[Entry] = []
+    folder = cache_folder()
+    if folder is None:
+        return found
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            with contextlib.suppress(OSError):
+                if not path.name.startswith("."):
+                    size = sum(file.stat().st_size for file in path.iterdir())
+                    stamp = path / _CONTENTS
+                    used = (stamp if stamp.exists() else path).stat().st_mtime
+                    found.append(Entry(path.name, path, size, used))
+    return sorted(found, key=lambda entry: -entry.used)
+
+
+def clear() -> list[Entry]:
+    """Remove every entry, and what killed processes left, and return the entries there were. Raises OSError."""
+    folder = cache_folder()
+    if folder is not None:
+        _remove_abandoned(folder)
+    removed = entries()
+    for entry in removed:
+        shutil.rmtree(entry.path)
+    return removed
+
+
+def _flush(path: Path) -> str:
+    """Bring a file to the disk, so that after a power cut no entry holds less than it says; return its checksum."""
+    sync_file(path)
+    return _checksum(path)
+
+
+def _checksum(path: Path) -> str:
+    """Return the size and the sha256 of a file."""
+    size = path.stat().st_size
+    if not size:
+        return "0"
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return f"{size} {hashlib.sha256(content).hexdigest()}"
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether a file or folder is the user's or the system's, and not for everybody to write.
+
+    The administrator of a container often works with a user's files, so for that user the owner is not asked.
+    """
+    if sys.platform == "win32":
+        return True
+    facts, user = path.stat(), os.geteuid()
+    return not facts.st_mode & stat.S_IWOTH and (user == 0 or facts.st_uid in (0, user))
+
+
+def _replace(partial: Path, target: Path) -> None:
+    """Give a whole folder its name, also where two processes do so at once."""
+    for _ in range(3):
+        with contextlib.suppress(OSError):
+            os.rename(partial, target)
+            return
+        if find(target.name) is not None:  # another process was first
+            return
+        if not target.is_dir():
+            break
+        # A folder is replaced in two steps; whoever has files of the old one open keeps them.
+        with temporary_folder(target.parent) as old, contextlib.suppress(OSError):
+            os.rename(target, old / "old")
+    os.rename(partial, target)
+
+
+def _prune(keep: str) -> None:
+    total = 0
+    for entry in entries():
+        total += entry.bytes
+        if total > LIMIT_BYTES and entry.name != keep:
+            shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what processes that are no more left unfinished."""
+    remove_partials(folder)
+    for path in folder.glob(_OLD_PARTIALS):
+        with contextlib.suppress(OSError):
+            if is_abandoned(path):
+                shutil.rmtree(path)

@@ -1,0 +1,233 @@
+"""How much memory a forward pass needs, and how much there is: said before the work, not after the crash."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+from depthcli.errors import EngineError, PictureError
+from depthcli.host.control_groups import group_folders, read_number
+from depthcli.pixels.preprocess import InputPlan, plan_clip_input, plan_input
+from depthcli.zoo.rows import PATCH, WINDOW, AnyConfig, LiteConfig, NetworkConfig
+
+_FLOAT = 4
+# Address space that an engine takes when it is loaded and runs the smallest network, measured with one thread.
+_ENGINE_BYTES = {"torch": 650_000_000, "openvino": 500_000_000, "onnx": 200_000_000}
+# Peaks measured on the CPU, tiny to vitl, were 0.9 to 1.2 times the sums below.
+_MARGIN = 1.25
+# Frames whose fine maps a model for clips makes at once.
+FINE_FRAMES = 4
+# Picture, depth map, and what is made of them on the way to a file; 27 were measured for color, gray and npz at 60 MP.
+BYTES_PER_PIXEL = 27
+
+
+def predict_bytes(config: AnyConfig, plan: InputPlan, batch: int = 1, plain_attention: bool = False) -> int:
+    """Return the bytes a forward pass holds at its widest point, weights apart, in float32.
+
+    plain_attention: the engine makes the full table of attention scores, as torch before 2.0 does.
+    """
+    floats = _lite_floats(plan) if isinstance(config, LiteConfig) else _vit_floats(config, plan, plain_attention)
+    return int(_MARGIN * batch * _FLOAT * floats)
+
+
+def _lite_floats(plan: InputPlan) -> int:
+    """The second stage of the encoder, at half the input's size: what comes in, its 96 channels, and its input's map.
+
+    The head, with fewer channels at that size, holds less.
+    """
+    width, height = plan.input_size
+    return width * height * (2 * 96 + 2 * 16) // 4
+
+
+def _vit_floats(config: NetworkConfig, plan: InputPlan, plain_attention: bool) -> int:
+    """Attention: q, k, v and the hidden layer of the feed-forward, and with plain attention the (N, N) scores and their
+    softmax for every head. Head: the widest of its stages, which is the last at the input's own resolution.
+    """
+    tokens = plan.tokens
+    encoder = tokens * config.embed_dim * 14
+    if plain_attention:
+        encoder += 2 * config.heads * tokens * tokens
+    taps = 4 * tokens * config.embed_dim
+    return max(encoder + taps, taps + _head_floats(config, plan))
+
+
+def _head_floats(config: NetworkConfig, plan: InputPlan) -> int:
+    """The head of one picture, without the maps that come in."""
+    width, height = plan.input_size
+    grid = (width // PATCH) * (height // PATCH)
+    reassembled = grid * (16 * config.out_channels[0] + 4 * config.out_channels[1] + config.out_channels[2])
+    fused = grid * 64 * 4 * config.features
+    predicted = width * height * (2 * 32 + config.features)
+    return reassembled + max(fused, predicted)
+
+
+def predict_clip_bytes(
+    config: AnyConfig, plan: InputPlan, batch: int = 1, plain_attention: bool = False, whole_maps: bool = False
+) -> int:
+    """Return the bytes that a window of a model for clips holds at its widest point, weights apart, in float32.
+
+    The tapped maps of its frames are there all the time. Beside them there is the encoder's work on `batch` frames, or
+    that of the head: the two coarse levels of all frames with what is made of them up to the second stage, or the
+    fine maps of few.
+    whole_maps: the motion modules work on all places of a map at once, with eight times its channels.
+    """
+    assert isinstance(config, NetworkConfig)
+    width, height = plan.input_size
+    grid = (width // PATCH) * (height // PATCH)
+    taps = WINDOW * 4 * grid * config.embed_dim
+    encoder = batch * _vit_floats(config, plan, plain_attention)
+    _, _, c2, c3 = config.out_channels
+    coarse = WINDOW * grid * 2 * config.embed_dim
+    level = coarse + WINDOW * grid * max(4 * c2, 3 * c3)
+    stage = coarse + WINDOW * grid * 18 * config.features
+    if whole_maps:
+        level += WINDOW * grid * 12 * c2
+        stage += WINDOW * grid * 4 * 12 * config.features
+    fine = WINDOW * grid * 4 * config.features + FINE_FRAMES * _head_floats(config, plan)
+    answers = 2 * WINDOW * width * height
+    return int(_MARGIN * _FLOAT * (taps + max(encoder, level, stage, fine + answers)))
+
+
+def free_memory() -> int | None:
+    """Return the bytes of memory this process may still take, or None where the system does not say.
+
+    The least of what the machine has available, what is left of each control group around the process (containers,
+    SLURM, systemd), and what is left of its own limits (ulimit -v and -d).
+    """
+    left = [value for value in (_available_on_machine(), *_left_in_groups(), *_left_in_limits()) if value is not None]
+    return min(left, default=None)
+
+
+def check_room(engine: str) -> None:
+    """Raise EngineError where an engine would not load within the limits of the process: some of them abort then."""
+    need, left = _ENGINE_BYTES.get(engine, 0), min(_left_in_limits(), default=None)
+    if left is not None and left < need:
+        raise EngineError(
+            f"{engine} takes about {need / 1e9:.2f} GB of address space when it is loaded, and the limit leaves "
+            f"{left / 1e9:.2f} GB",
+            "raise it with ulimit -v or -d",
+        )
+
+
+def check_picture(size: tuple[int, int], free: int | None) -> None:
+    """Raise PictureError where a picture of (width, height) and its depth map need more than `free` bytes."""
+    need = size[0] * size[1] * BYTES_PER_PIXEL
+    if free is not None and need > free:
+        raise PictureError(
+            f"a picture of {size[0]}x{size[1]} needs about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free",
+            "make it smaller first",
+        )
+
+
+def check_memory(
+    config: AnyConfig, plan: InputPlan, batch: int, free: int | None, plain_attention: bool = False
+) -> None:
+    """Raise PictureError, with an input size that would fit, where the forward pass needs more than `free` bytes."""
+    need = predict_bytes(config, plan, batch, plain_attention)
+    if free is None or need <= free:
+        return
+    width, height = plan.input_size
+
+    def need_of(size: int) -> int:
+        return predict_bytes(config, plan_input(*plan.picture_size, size, plan.wrapped > 0), 1, plain_attention)
+
+    size = _largest_fit(plan, free, need_of)
+    hint = f"--input-size {size} would fit" if size else "crop it, or use a machine with more memory"
+    if batch > 1:
+        hint = "a smaller --batch may fit, or " + hint
+    raise PictureError(
+        f"a network input of {width}x{height} needs about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free", hint
+    )
+
+
+def check_clip_memory(
+    config: AnyConfig,
+    plan: InputPlan,
+    batch: int,
+    free: int | None,
+    plain_attention: bool = False,
+    whole_maps: bool = False,
+) -> None:
+    """Raise PictureError, with an input size that would fit, where a window needs more than `free` bytes."""
+    form = (batch, plain_attention, whole_maps)
+    need = predict_clip_bytes(config, plan, *form)
+    if free is None or need <= free:
+        return
+    width, height = plan.input_size
+
+    def need_of(size: int) -> int:
+        return predict_clip_bytes(config, plan_clip_input(*plan.picture_size, size, plan.wrapped > 0), *form)
+
+    size = _largest_fit(plan, free, need_of)
+    hint = f"--input-size {size} would fit" if size else "use a machine with more memory"
+    raise PictureError(
+        f"{WINDOW} frames of {width}x{height} as network input need about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB "
+        "are free",
+        hint,
+    )
+
+
+def _largest_fit(plan: InputPlan, free: int, need_of: Callable[[int], int]) -> int | None:
+    """Return the largest input size below the plan's that needs no more than `free` bytes; None if there is none."""
+    fits, most = 0, min(plan.input_size) // PATCH - 1
+    while fits < most:
+        middle = (fits + most + 1) // 2
+        if need_of(middle * PATCH) <= free:
+            fits = middle
+        else:
+            most = middle - 1
+    return fits * PATCH or None
+
+
+def _available_on_machine() -> int | None:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:  # macOS and others: all there is, as nothing says what is free
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _left_in_groups() -> Iterator[int]:
+    """Yield what is left of the limit of each group. Cached files that nobody reads count as free."""
+    for folder in group_folders("memory"):
+        for limits, used, idle in (
+            (("memory.max", "memory.high"), "memory.current", "inactive_file"),
+            (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            now = read_number(f"{folder}/{used}")
+            tops = [top for top in (read_number(f"{folder}/{limit}") for limit in limits) if top is not None]
+            if now is not None and tops:
+                yield max(0, min(tops) - max(0, now - _statistic(f"{folder}/memory.stat", idle)))
+
+
+def _statistic(path: str, name: str) -> int:
+    """Return a number of memory.stat, 0 where it is not there."""
+    try:
+        with open(path, encoding="ascii") as lines:
+            return next((int(line.split()[1]) for line in lines if line.startswith(f"{name} ")), 0)
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _left_in_limits() -> Iterator[int]:
+    """Yield what is left of the process's limits of address space and of data."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    try:
+        with open("/proc/self/statm", encoding="ascii") as stream:
+            pages = [int(field) for field in stream.read().split()]
+        taken = [pages[0] * resource.getpagesize(), pages[5] * resource.getpagesize()]
+    except (OSError, ValueError, IndexError):
+        taken = [0, 0]
+    for limit, used in zip((resource.RLIMIT_AS, resource.RLIMIT_DATA), taken):
+        most = resource.getrlimit(limit)[0]
+        if most != resource.RLIM_INFINITY:
+            yield max(0, most - used)

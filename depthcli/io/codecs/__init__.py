@@ -1,0 +1,1 @@
+"""Depth maps to files and back: one table of formats."""

@@ -1,0 +1,108 @@
+"""Read NPY and NPZ files by their headers first: an array that is too large is refused before memory is allocated."""
+
+from __future__ import annotations
+
+import os
+import stat
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from depthcli.errors import OutputError
+from depthcli.host.memory import check_picture, free_memory
+from depthcli.io.pictures.images import MAX_PIXELS
+
+# A map of MAX_PIXELS in float64, with room for the file's own description.
+_MOST_BYTES = 8 * MAX_PIXELS + (1 << 24)
+_MOST_HEADER = 1 << 16  # of an array; 128 bytes are usual
+_MOST_TEXT = 1 << 20  # characters
+_ARRAY = ".npy"
+
+
+def check_pixels(width: int, height: int, most: int = MAX_PIXELS) -> None:
+    """Raise ValueError for a size that no map has, PictureError for one that does not fit into the memory."""
+    if min(width, height) < 1 or width * height > most:
+        raise ValueError(f"it claims {width}x{height} numbers, and {most} are the most")
+    check_picture((width, height), free_memory())
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a file. Raises OSError, ValueError if it is too large or no file."""
+    facts = os.stat(path)
+    if not stat.S_ISREG(facts.st_mode):  # opening a pipe would wait for ever
+        raise ValueError("it is not a file")
+    if facts.st_size > min(_MOST_BYTES, free_memory() or _MOST_BYTES):
+        raise ValueError(f"it has {facts.st_size / 1e9:.1f} GB, more than fit into the memory or than any map has")
+    return path.read_bytes()
+
+
+def read_npy(stream: IO[bytes]) -> np.ndarray:
+    """Return the (H, W) numbers of an NPY file. Raises ValueError if it holds anything else."""
+    start = stream.tell()
+    shape, dtype = _header(stream)
+    if len(shape) != 2 or 0 in shape or dtype.kind not in "uif":
+        raise ValueError(f"it holds {dtype} {shape}, not (H, W) numbers")
+    check_pixels(shape[1], shape[0])
+    stream.seek(start)
+    return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+
+
+@contextmanager
+def open_npz(stream: IO[bytes]) -> Iterator[Npz]:
+    """Give the arrays of an NPZ file, none of which is read yet. Raises what zipfile raises."""
+    with zipfile.ZipFile(stream) as archive:
+        yield Npz(archive)
+
+
+class Npz:
+    """The arrays of an NPZ file, read one at a time and by their headers first."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the arrays."""
+        return [name[: -len(_ARRAY)] for name in self._archive.namelist() if name.endswith(_ARRAY)]
+
+    def numbers(self, name: str) -> np.ndarray:
+        """Return the (H, W) numbers of that name. Raises ValueError if it is anything else, KeyError if not there."""
+        with self._archive.open(name + _ARRAY) as stream:
+            return read_npy(stream)
+
+    def text(self, name: str) -> str:
+        """Return the text of that name. Raises ValueError if it holds anything else, KeyError if not there."""
+        with self._archive.open(name + _ARRAY) as stream:
+            shape, dtype = _header(stream)
+            if shape != () or dtype.kind != "U" or dtype.itemsize > 4 * _MOST_TEXT:
+                raise ValueError(f"its {name} is not a text, or too long")
+            stream.seek(0)
+            return str(np.lib.format.read_array(stream, allow_pickle=False))
+
+
+@contextmanager
+def memory_errors(path: Path) -> Iterator[None]:
+    """Within this context a file that memory does not suffice for is an OutputError."""
+    try:
+        yield
+    except MemoryError as error:
+        raise OutputError(f"{path} needs more memory than there is", "use a smaller map") from error
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], Any]:
+    """Return shape and dtype of an array; no more than its header is read."""
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):  # the third has names of columns that are not ASCII
+        raise ValueError(f"it is an array of version {version}")
+    here = stream.tell()
+    length = int.from_bytes(stream.read(2 if version == (1, 0) else 4), "little")
+    if length > _MOST_HEADER:
+        raise ValueError(f"its header has {length} bytes")
+    stream.seek(here)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    return shape, dtype

@@ -1,0 +1,1 @@
+"""Pictures in: every format, upright, with 8 bits."""

@@ -1,0 +1,1 @@
+"""Frames in, frames out, and the spool between them."""

@@ -1,0 +1,1 @@
+"""Picture to network input and back; colours. Numpy and OpenCV only."""

@@ -1,0 +1,104 @@
+"""Network output -> DepthMap: the resize back to the picture's size, the unit, and the refusal of broken numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from depthcli.depthmap import DepthMap, Origin
+from depthcli.errors import EngineError
+from depthcli.pixels.preprocess import InputPlan
+from depthcli.zoo.rows import ModelRow
+
+_BAND_PIXELS = 1 << 17  # of a map, made at a time: half a megabyte, which stays in the processor's cache
+
+
+def to_depth_map(
+    output: np.ndarray, plan: InputPlan, row: ModelRow, origin: Origin | None = None, valid: np.ndarray | None = None
+) -> DepthMap:
+    """Return the depth map of one picture from the network's (H, W) output. valid: the mask that goes along.
+
+    Raises EngineError as `network_values` does.
+    """
+    values = unwrap(network_values(output, plan, row), plan, plan.picture_size[0])
+    values = resize_bilinear(values, plan.picture_size)
+    values.flags.writeable = False  # ours alone: a DepthMap need not copy it
+    return DepthMap(values, row.kind, origin or Origin(), row.max_depth, valid)
+
+
+def network_values(output: np.ndarray, plan: InputPlan, row: ModelRow) -> np.ndarray:
+    """Return the network's (H, W) output in the row's own kind and unit, float32, at the network's size.
+
+    Relative models answer disparity; metric ones a fraction of max_depth, which becomes metres here, or metres.
+    Raises EngineError where the output holds NaN or infinity, as half precision can.
+    """
+    width, height = plan.input_size
+    if output.shape != (height, width):
+        raise EngineError(f"the engine gave {output.shape} for an input of {(height, width)}")
+    output = output.astype(np.float32, copy=False)
+    if not np.isfinite(output).all():
+        raise EngineError(f"the answer of {row.name} holds NaN or infinity", "use --precision fp32, or other weights")
+    return output if row.max_depth is None else output * np.float32(row.max_depth)
+
+
+def unwrap(values: np.ndarray, plan: InputPlan, width: int) -> np.ndarray:
+    """Return (H, width) float32, periodic, for the (H, W) answer to a panorama; without wrapped columns the answer.
+
+    The network answers twice around the seam: as what follows the right edge and as what precedes the left one. From
+    one to the other the result fades over all columns that are there twice.
+    """
+    if not plan.wrapped:
+        return values
+    picture = plan.picture_size[0]
+    x = np.linspace(0, picture - 1, width)  # in the picture; the resize that follows has the edges there as well
+    reach = min(plan.wrapped, picture / 2)
+    out = _columns(values, plan, x)
+    for other, distance in ((picture, x + 0.5), (-picture, picture - 0.5 - x)):  # from the seam, between two columns
+        at = distance < reach
+        share = 0.5 + 0.5 * distance[at] / reach
+        weight = (share * share * (3 - 2 * share)).astype(np.float32)
+        out[:, at] = weight * out[:, at] + (1 - weight) * _columns(values, plan, x[at] + other)
+    return out
+
+
+def _columns(values: np.ndarray, plan: InputPlan, x: np.ndarray) -> np.ndarray:
+    """Return (H, N) values at the columns x of the picture, which may lie in what was wrapped.
+
+    Centres of pixels are aligned, as in the resize of the input: aligned corners would move the two answers around the
+    seam against each other.
+    """
+    step = values.shape[1] / (plan.picture_size[0] + 2 * plan.wrapped)
+    position = np.clip((x + plan.wrapped + 0.5) * step - 0.5, 0, values.shape[1] - 1)
+    first = position.astype(np.intp)
+    second = np.minimum(first + 1, values.shape[1] - 1)
+    weight = (position - first).astype(np.float32)
+    return values[:, first] * (1 - weight) + values[:, second] * weight
+
+
+def resize_bilinear(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return (H, W) float32 values at (width, height), bilinear with the corners of both grids aligned.
+
+    The same positions and weights as torch's `interpolate(..., align_corners=True)`, which the reference uses.
+    """
+    width, height = size
+    if values.shape == (height, width):
+        return values.copy()
+    left, right, x = _neighbours(values.shape[1], width)
+    wide = values[:, left] * (1 - x) + values[:, right] * x
+    top, bottom, y = _neighbours(values.shape[0], height)
+    y = y[:, None]
+    out = np.empty((height, width), np.float32)
+    band = max(1, _BAND_PIXELS // width)
+    for start in range(0, height, band):
+        rows = slice(start, start + band)
+        np.multiply(wide[top[rows]], 1 - y[rows], out=out[rows])
+        out[rows] += wide[bottom[rows]] * y[rows]
+    return out
+
+
+def _neighbours(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return for each target index the two source indices around it, and the float32 weight of the second."""
+    step = np.float32(source - 1) / np.float32(target - 1) if target > 1 else np.float32(0)
+    position = step * np.arange(target, dtype=np.float32)
+    first = np.minimum(position.astype(np.int64), source - 1)
+    second = np.minimum(first + 1, source - 1)
+    return first, second, position - first.astype(np.float32)

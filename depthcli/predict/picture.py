@@ -1,0 +1,351 @@
+"""DepthEstimator: a zoo row, an engine, and the two processes around it. Pictures in, DepthMaps out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Callable, Optional, Union
+
+import numpy as np
+
+from depthcli.backends import COMPILED, Backend, check_choice, open_backend, targets_of
+from depthcli.backends import EngineChoice as EngineChoice  # for the command line, which knows no engine
+from depthcli.backends.artifact import by_height, find_artifacts, origin_of, select_artifacts, stretch_of
+from depthcli.depthmap import DepthMap, Origin
+from depthcli.errors import CheckpointError, DeviceLostError, PictureError, UsageError
+from depthcli.host.memory import check_picture, free_memory
+from depthcli.io.pictures.images import Picture, read_picture
+from depthcli.pixels.postprocess import to_depth_map
+from depthcli.pixels.preprocess import InputPlan, plan_input, to_network_input
+from depthcli.zoo import weights as weight_files
+from depthcli.zoo.rows import ModelRow, find_row, is_row, select_row, with_max_depth
+from depthcli.zoo.weights import WeightsFile
+
+AnyPicture = Union[str, Path, bytes, np.ndarray, Picture]
+Talk = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """What a user said about the model; None and "auto" mean: choose for me.
+
+    model: a zoo row's name or the path of a checkpoint. encoder: vits, vitb, vitl, vitg, tiny or auto.
+    metric: indoor or outdoor. checkpoint: a file to take instead of looking for one. max_depth: metres at the top of a
+    metric model's range. offline: never download. trust: read a pickle that this torch cannot read safely.
+    """
+
+    model: Optional[str] = None
+    encoder: str = "auto"
+    metric: Optional[str] = None
+    checkpoint: Optional[Path] = None
+    max_depth: Optional[float] = None
+    offline: bool = False
+    trust: bool = False
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether nothing was said about which model."""
+        return self.encoder == "auto" and not (self.model or self.metric or self.checkpoint)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A picture on its way through the network. image: (3, H, W) float32, normalised."""
+
+    picture: Picture
+    plan: InputPlan
+    image: np.ndarray
+
+
+def resolve_model(
+    choice: ModelChoice, talk: Talk = lambda line: None, video: bool = False
+) -> tuple[ModelRow, WeightsFile]:
+    """Return the row and the weights file a choice stands for; may download.
+
+    `auto` takes vits where its weights are here or can be fetched, else tiny, and says so through `talk`.
+    video: a model for clips will do. Raises UsageError for choices that contradict each other and for a model that
+    will not do, ModelError where the weights cannot be had.
+    """
+    row, checkpoint = _row_and_checkpoint(choice, talk)
+    if not video:
+        _refuse_video(row, checkpoint)
+    if row is None:
+        row, weights, notice = weight_files.obtain_auto(offline=choice.offline, talk=talk)
+        if notice:
+            talk(notice)
+    else:
+        weights = weight_files.obtain(row, checkpoint=checkpoint, offline=choice.offline, talk=talk)
+    return (row if choice.max_depth is None else with_max_depth(row, choice.max_depth)), weights
+
+
+def known_model(choice: ModelChoice) -> tuple[str, str]:
+    """Return the row's name and the sha256 of the weights that a choice names; empty where it names none."""
+    row, checkpoint = _named(choice)
+    # Any row will do to find a file that was named.
+    file = None if checkpoint is None else weight_files.find(row or find_row("vits"), checkpoint)
+    return row.name if row else "", file.sha256 if file else ""
+
+
+def _row_and_checkpoint(choice: ModelChoice, talk: Talk) -> tuple[ModelRow | None, Path | None]:
+    """Return the row, or None for the automatic choice, and the file that was named, or None."""
+    row, checkpoint = _named(choice)
+    if row is None and checkpoint is not None:
+        row = weight_files.row_for_checkpoint(checkpoint) or _row_by_tensors(checkpoint, choice.trust, talk)
+    return row, checkpoint
+
+
+def _refuse_video(row: ModelRow | None, checkpoint: Path | None) -> None:
+    if row is not None and row.temporal:
+        name = row.name if checkpoint is None else f"{checkpoint}, {row.title},"
+        raise UsageError(f"{name} is a model for video", "use: depth video")
+
+
+def _named(choice: ModelChoice) -> tuple[ModelRow | None, Path | None]:
+    """Return the row and the file that were named, None for what was not."""
+    checkpoint = choice.checkpoint
+    encoder = None if choice.encoder == "auto" else choice.encoder
+    if choice.model is not None:
+        if is_row(choice.model):
+            if encoder or choice.metric:
+                raise UsageError("--model names the whole model", "leave out --encoder and --metric")
+            return find_row(choice.model), checkpoint
+        if not (Path(choice.model).suffix or Path(choice.model).exists()):
+            find_row(choice.model)  # says which names are near
+        if checkpoint is not None:
+            raise UsageError("--model and --checkpoint name two files", "leave out one")
+        checkpoint = Path(choice.model)
+    if encoder or choice.metric:
+        return select_row(encoder or "vits", choice.metric), checkpoint
+    return None, checkpoint
+
+
+def _row_by_tensors(checkpoint: Path, trust: bool, talk: Talk) -> ModelRow:
+    """Return the relative row whose network a checkpoint of an unknown name fits; metric ones look just like it."""
+    from depthcli.nets.build import infer_encoder, is_temporal
+    from depthcli.nets.checkpoint import read_state
+
+    state = read_state(checkpoint, weight_files.digest(checkpoint), trust)
+    encoder = infer_encoder(state)
+    if encoder is None:
+        raise CheckpointError(f"{checkpoint} is not a Depth Anything V2 checkpoint")
+    if is_temporal(state):
+        row = find_row(f"vda-{encoder}")
+        otherwise = f"name --model vda-metric-{encoder} too"
+    else:
+        row = find_row(encoder)
+        otherwise = "add --metric"
+    talk(f"{checkpoint.name} fits {row.name} and is taken for a relative model; if it is metric, {otherwise}")
+    return row
+
+
+def resolve_compiled(choice: ModelChoice, engine: EngineChoice) -> tuple[ModelRow, WeightsFile]:
+    """Return the row and the weights of the compiled networks that an engine is to run; no checkpoint is needed."""
+    row, checkpoint = _named(choice)
+    _refuse_video(row, checkpoint)
+    sha256 = None if checkpoint is None else weight_files.digest(checkpoint)
+    found = find_artifacts(engine.artifacts, targets_of(engine))
+    first = select_artifacts(found, row.name if row else None, sha256)[0]
+    row = first.row if choice.max_depth is None else with_max_depth(first.row, choice.max_depth)
+    return row, origin_of(first)
+
+
+class DepthEstimator:
+    """A loaded model. Use it as a context manager, or call `close` to free the device. Threads may share one.
+
+    model: a zoo row's name, the path of a checkpoint, or "auto". input_size: length of the network input's shorter side
+    in pixels; None takes the model's own. device, backend, precision, calibration, artifacts, shape_policy,
+    allow_standin: as in EngineChoice. panorama: the pictures go on from the right edge to the left one, and so does
+    their depth. talk: takes one line at a time about downloads and fallbacks.
+    """
+
+    def __init__(
+        self,
+        model: Union[str, ModelChoice] = "auto",
+        *,
+        input_size: Optional[int] = None,
+        device: str = "auto",
+        backend: str = "auto",
+        precision: str = "auto",
+        calibration: Optional[Path] = None,
+        artifacts: Optional[Path] = None,
+        shape_policy: str = "strict",
+        allow_standin: bool = False,
+        panorama: bool = False,
+        talk: Talk = lambda line: None,
+    ) -> None:
+        choice = model if isinstance(model, ModelChoice) else ModelChoice(model=None if model == "auto" else model)
+        # What cannot be is said before anything is downloaded, not at the first picture.
+        engine = EngineChoice(backend, device, precision, calibration, artifacts, shape_policy, allow_standin)
+        check_choice(engine)
+        if input_size is not None:
+            plan_input(1, 1, input_size)
+        compiled = engine.backend in COMPILED
+        self.row, self.weights = resolve_compiled(choice, engine) if compiled else resolve_model(choice, talk)
+        if input_size is not None:
+            self.row = replace(self.row, input_size=input_size)
+        self._panorama = panorama
+        self._running = threading.Lock()
+        self._proven = False  # whether an answer had any depth in it
+        self._backend: Backend = open_backend(self.row, self.weights, engine, choice.trust, talk)
+
+    @property
+    def input_size(self) -> int:
+        """Length of the shorter side of the network's input in pixels."""
+        return self.row.input_size
+
+    @property
+    def best_batch(self) -> int:
+        """How many pictures at once the engine wants; on most 1, as more only take more memory."""
+        return getattr(self._backend, "best_batch", 1)
+
+    @property
+    def engine(self) -> str:
+        """Engine, version, device and precision."""
+        return self._backend.description
+
+    @property
+    def mixes_sizes(self) -> bool:
+        """Whether a run may hold pictures of different input sizes, as where each core takes one."""
+        return hasattr(self._backend, "run_each")
+
+    def estimate(self, picture: AnyPicture) -> DepthMap:
+        """Return the depth map of one picture, at the size of the upright picture.
+
+        picture: path, bytes of a file, or (H, W, 3) uint8 RGB or (H, W) uint8 gray.
+        Raises PictureError for one that cannot be read or is too large for the memory.
+        """
+        return self.estimate_batch([open_picture(picture)])[0]
+
+    def map(self, pictures: Iterable[AnyPicture]) -> Iterator[DepthMap]:
+        """Yield one depth map per picture, in order, holding one picture at a time."""
+        return (self.estimate(picture) for picture in pictures)
+
+    def plan(self, picture: Picture) -> InputPlan:
+        """Return the input plan of a picture. Raises PictureError where it cannot fit into the memory."""
+        height, width = picture.rgb.shape[:2]
+        check_picture((width, height), free_memory())
+        plan = self._backend.fit(plan_input(width, height, self.row.input_size, self._panorama))
+        self._backend.check(plan, 1)
+        return plan
+
+    def estimate_batch(self, pictures: Sequence[Picture]) -> list[DepthMap]:
+        """Return the depth maps of pictures whose plans have one input size, from one run of the network."""
+        prepared = [self.prepare(picture) for picture in pictures]
+        return [self.finish(item, output) for item, output in zip(prepared, self.run(prepared))]
+
+    # The three steps of an estimate, for a job that does them at the same time for different pictures. All may be
+    # called from any thread; the network itself is run for one at a time.
+
+    def prepare(self, picture: Picture) -> Prepared:
+        """Return the picture with the network's input made of it. Raises as `plan` does."""
+        plan = self.plan(picture)
+        wanted = plan_input(*plan.picture_size, self.row.input_size, self._panorama)
+        picture = replace(picture, notes=(*picture.notes, *plan.notes))
+        if plan != wanted:
+            sizes = f"{by_height(plan.input_size)} instead of {by_height(wanted.input_size)}"
+            note = f"network input {sizes}, stretched by {100 * stretch_of(plan):.1f} %"
+            picture = replace(picture, notes=(*picture.notes, note))
+        return Prepared(picture, plan, to_network_input(picture.rgb, plan))
+
+    def run(self, batch: Sequence[Prepared]) -> Sequence[np.ndarray]:
+        """Return the network's answers, (H, W) float32 each, for pictures of one input size, or see `mixes_sizes`.
+
+        Raises DeviceLostError where the network answers alike for everything, as with broken weights.
+        """
+        answers = self._run(batch)
+        if not self._proven:
+            self._prove(batch[0].image, answers[0])
+        return answers
+
+    def _prove(self, image: np.ndarray, answer: np.ndarray) -> None:
+        """Raise DeviceLostError where an answer is flat, and another one to a picture full of detail is flat too.
+
+        The first alone may be right, as for a black picture, a wall or the sky.
+        """
+        if answer.size > 1 and np.ptp(answer) == 0:
+            probe = np.random.default_rng(0).standard_normal(image.shape).astype(np.float32)
+            probe += np.linspace(-2, 2, image.shape[1], dtype=np.float32)[:, None]
+            with self._running:
+                answer = self._backend.run({"image": probe[None]})["depth"]
+            if not np.ptp(answer):
+                raise DeviceLostError(
+                    f"{self.row.name} answers the same for every pixel of every picture, through {self.engine}",
+                    "fetch the weights again, or try another --backend",
+                )
+        self._proven = True
+
+    def _run(self, batch: Sequence[Prepared]) -> Sequence[np.ndarray]:
+        if self.mixes_sizes:
+            for item in batch:
+                self._backend.check(item.plan, 1)
+            with self._running:
+                answers: list[np.ndarray] = self._backend.run_each([item.image for item in batch])  # type: ignore[attr-defined]
+            return answers
+        if len({item.plan.input_size for item in batch}) != 1:
+            raise ValueError("the pictures of a batch need one input size")
+        self._backend.check(batch[0].plan, len(batch))
+        with self._running:
+            return list(self._backend.run({"image": np.stack([item.image for item in batch])})["depth"])
+
+    def finish(self, prepared: Prepared, output: np.ndarray) -> DepthMap:
+        """Return the depth map at the picture's size for the network's (H, W) answer."""
+        origin = self._origin(prepared.picture, prepared.plan)
+        return to_depth_map(output, prepared.plan, self.row, origin, prepared.picture.valid)
+
+    def close(self) -> None:
+        """Free the device."""
+        self._backend.close()
+
+    def __enter__(self) -> DepthEstimator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _origin(self, picture: Picture, plan: InputPlan) -> Origin:
+        published = weight_files.is_published(self.row, self.weights)
+        return Origin(
+            model=self.row.name,
+            model_title=self.row.title if published else f"{self.weights.path.name}, a {self.row.encoder} of its own",
+            sha256=self.weights.sha256,
+            licence=self.row.licence if published else "",
+            engine=self.engine,
+            input_size=plan.input_size,
+            source=Path(picture.name).name,
+            panorama=plan.wrapped > 0,
+        )
+
+
+def open_estimator(
+    model: ModelChoice,
+    engine: EngineChoice,
+    input_size: Optional[int] = None,
+    talk: Talk = lambda line: None,
+    panorama: bool = False,
+) -> DepthEstimator:
+    """Return the estimator for what was said about the model and the engine. Errors as DepthEstimator."""
+    said = {field.name: getattr(engine, field.name) for field in fields(engine)}
+    return DepthEstimator(model, input_size=input_size, panorama=panorama, talk=talk, **said)
+
+
+def open_picture(picture: AnyPicture) -> Picture:
+    """Return a Picture for a path, the bytes of a file, or an array (H, W, 3) RGB or (H, W) gray, uint8."""
+    if isinstance(picture, Picture):
+        return picture
+    if isinstance(picture, np.ndarray):
+        gray = picture.ndim == 2
+        if picture.dtype != np.uint8 or not picture.size or not (gray or picture.shape[2:] == (3,)):
+            raise PictureError(
+                f"an array of {picture.dtype} {picture.shape} is no picture", "give uint8 (H, W, 3) RGB or (H, W)"
+            )
+        rgb = np.repeat(picture[..., None], 3, axis=2) if gray else np.ascontiguousarray(picture)
+        return Picture(rgb, "array", ())
+    return read_picture(picture)
+
+
+def estimate(picture: AnyPicture, model: str = "auto") -> DepthMap:
+    """Return the depth map of one picture: load, run, free. For many pictures keep a DepthEstimator."""
+    with DepthEstimator(model) as estimator:
+        return estimator.estimate(picture)

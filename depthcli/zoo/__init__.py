@@ -1,0 +1,1 @@
+"""The models a user can name, and their files: rows, download, verification. No torch."""

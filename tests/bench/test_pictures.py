@@ -1,0 +1,329 @@
+"""The benchmark's figures are right where they can be known, and an engine that fails takes no other with it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from depthcli.backends import BACKENDS, COMPILED, EngineChoice
+from depthcli.bench import peers
+from depthcli.bench import pictures as benchmark
+from depthcli.bench.own_process import Ended, run_alone
+from depthcli.bench.pictures import BenchJob, run_benchmark
+from depthcli.bench.rows import Folder, Load, Machine, Network, Process, Roofline, Stages
+from depthcli.errors import CheckpointError, EngineError, UsageError
+from depthcli.host import machine
+from depthcli.nets.attention import HAS_FUSED
+from depthcli.nets.random_weights import random_weights
+from depthcli.predict.picture import ModelChoice
+from depthcli.zoo.rows import find_row
+from tests.conftest import photo
+
+TINY = ModelChoice(encoder="tiny")
+SLOW = Ended(4.0, 300_000_000)
+MISSING = "no engine of that name is to be had"
+
+
+class Missing:
+    def __init__(self, *_: object) -> None:
+        raise EngineError(MISSING)
+
+
+class Broken:
+    """An engine that fails when it runs, in a way that nobody has thought of."""
+
+    description = "broken 1.0 cpu fp32"
+
+    def __init__(self, *_: object) -> None: ...
+
+    def check(self, plan: object, batch: int) -> None: ...
+
+    def run(self, inputs: object) -> dict:
+        raise KeyError("no such thing")
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Small products, and one thread."""
+    monkeypatch.setattr(peers, "SIDES", (16, 32))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def commands(monkeypatch) -> list[list[str]]:
+    """The commands that would have been started; each takes 4 seconds and 300 MB, the first 2 more seconds."""
+    started: list[list[str]] = []
+
+    def run_alone(arguments):
+        started.append(list(arguments))
+        return Ended(6.0, 400_000_000) if len(started) == 1 else SLOW
+
+    monkeypatch.setattr(benchmark, "run_alone", run_alone)
+    return started
+
+
+def measured(**options) -> dict[type, list]:
+    """The rows of a small benchmark, by kind."""
+    settings = {"model": TINY, "backends": ("torch",), "input_size": 56, "runs": 2, "warmup": 1, **options}
+    rows: dict[type, list] = {}
+    for row in run_benchmark(BenchJob(**settings)):
+        rows.setdefault(type(row), []).append(row)
+    return rows
+
+
+class TestStatistics:
+    TIMES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0)
+
+    def test_known_numbers(self):
+        assert benchmark.median(self.TIMES) == 6
+        assert benchmark.p90(self.TIMES) == 10
+        assert benchmark.spread(self.TIMES) == pytest.approx((8.5 - 3.5) / 6)
+        assert benchmark.spread((3.0, 3.0, 3.0)) == 0
+        assert benchmark.median((2.0,)) == benchmark.p90((2.0,)) == 2
+
+    def test_a_ratio_is_taken_turn_by_turn(self):
+        # The machine was three times as slow in the last turn, for both.
+        assert benchmark.times_faster((2.0, 2.0, 6.0), (1.0, 1.0, 3.0)) == 2
+        assert benchmark.times_faster((1.0, 8.0, 1.0), (2.0, 2.0, 2.0)) == 0.5
+
+
+class TestJob:
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"backends": ("nonsense",)},
+            {"precision": "fp99"},
+            {"device": "abacus"},
+            {"runs": 0},
+            {"warmup": -1},
+            {"input_size": 3},
+            {"images": Path("nowhere")},
+            {"images": Path(), "picture": (64, 48)},
+            {"picture": (0, 48)},
+        ],
+        ids=str,
+    )
+    def test_what_cannot_be_is_refused_before_anything_is_loaded(self, options):
+        with pytest.raises(UsageError):
+            BenchJob(**options)
+
+    def test_all_names_each_engine_and_none_comes_twice(self):
+        names = [choice.backend for choice in BenchJob(backends=("torch", "all", "torch")).engines()]
+        assert sorted(names) == sorted(set(BACKENDS) - set(COMPILED)) and names[0] == "torch"
+
+    def test_with_peers_there_is_the_exact_engine_to_compare_with(self):
+        job = BenchJob(backends=("auto",), peers=True)
+        assert job.engines() == [EngineChoice("torch", "auto", "exact"), EngineChoice()]
+
+
+class TestWeights:
+    def test_those_that_are_here_are_taken(self, tmp_path):
+        row, file, random = benchmark.obtain(BenchJob(TINY), tmp_path, lambda line: None)
+        assert (row.name, random) == ("tiny", False) and file.path.is_file()
+
+    def test_random_ones_else_and_nothing_is_downloaded(self, tmp_path):
+        said = []
+        row, file, random = benchmark.obtain(BenchJob(), tmp_path, said.append)
+        assert (row.name, random, file.path.parent) == ("vits", True, tmp_path)
+        assert len(said) == 1 and "not on this machine" in said[0]
+
+    def test_they_give_a_map_that_can_be_painted_and_are_always_the_same(self, tmp_path):
+        from depthcli.backends import open_backend
+
+        row = find_row("vits")
+        files = []
+        for name in "ab":
+            (tmp_path / name).mkdir()
+            files.append(random_weights(row, tmp_path / name))
+        assert files[0].sha256 == files[1].sha256
+        engine = open_backend(row, files[0], EngineChoice("torch"))
+        depth = engine.run({"image": np.random.default_rng(0).normal(size=(1, 3, 140, 112)).astype(np.float32)})[
+            "depth"
+        ]
+        assert depth.shape == (1, 140, 112) and 0 <= depth.min() < 1 and 0.2 < np.ptp(depth) < 5
+        # Smooth: one pixel differs from the next by little.
+        assert np.abs(np.diff(depth)).mean() < 0.03 * np.ptp(depth)
+
+    def test_a_file_that_was_named_has_to_be_there(self, tmp_path):
+        with pytest.raises(CheckpointError):
+            benchmark.obtain(
+                BenchJob(ModelChoice(encoder="vits", checkpoint=Path("none.pth"))), tmp_path, lambda line: None
+            )
+        with pytest.raises(UsageError):
+            benchmark.obtain(BenchJob(ModelChoice(model="vits", encoder="vits")), tmp_path, lambda line: None)
+
+
+class TestRows:
+    def test_one_engine_and_a_synthetic_picture(self, commands):
+        rows = measured(picture=(80, 60))
+        (machine,), (network,), (stages,), (process,), (load,) = (
+            rows[kind] for kind in (Machine, Network, Stages, Process, Load)
+        )
+        assert (machine.model, machine.random_weights, machine.pictures) == ("tiny", False, 1)
+        assert (machine.picture_size, machine.input_size) == ((80, 60), (70, 56))
+        assert torch.__version__.startswith(machine.versions["torch"])
+        assert machine.cores >= 1 and load.before == machine.load
+        assert (network.name, network.faster, network.error) == ("torch", 1, "")
+        assert network.engine.startswith("torch ") and network.precision == network.engine.split()[-1]
+        assert network.min_ms <= network.median_ms <= network.p90_ms and network.spread >= 0
+        assert network.gflop_s == pytest.approx(machine.gflop / network.median_ms * 1000)
+        line = next(line for line in rows[Roofline] if line.precision == network.precision)
+        assert line.gflop_s > 0 and line.side in (16, 32)
+        assert network.roofline == pytest.approx(network.gflop_s / line.gflop_s)
+        assert stages.run_ms == network.median_ms and stages.total_ms > stages.run_ms > 0
+        assert min(stages.read_ms, stages.prepare_ms, stages.finish_ms, stages.write_ms) > 0
+        assert (process.first_s, process.again_s, process.peak_mb, process.faster) == (6, 4, 300, 1)
+        assert Folder not in rows and [command[0] for command in commands] == 3 * ["image"]
+
+    def test_the_commands_are_told_what_was_asked(self, commands):
+        measured(model=ModelChoice(encoder="tiny", trust=True), precision="fp32", device="cpu", runs=1)
+        for command in commands:
+            said = " ".join(command)
+            assert "--model tiny --checkpoint " in said and "--offline" in said and "--trust-checkpoint" in said
+            assert "--backend torch --device cpu --precision fp32 --input-size 56" in said
+
+    def test_a_folder(self, commands):
+        for number, size in enumerate([(80, 60), (60, 80), (80, 60)]):
+            photo(f"in/{number}.jpg", size)
+        Path("in/broken.jpg").write_bytes(b"no picture")
+        (folder,) = measured(images=Path("in"))[Folder]
+        assert (folder.pictures, folder.seconds, folder.format, folder.faster) == (3, 4, "color", 1)
+        assert folder.seconds_per_picture == pytest.approx(4 / 3) and folder.pictures_per_second == pytest.approx(3 / 4)
+        assert folder.over_network == pytest.approx(4 / folder.network_s) and folder.peak_mb == 300
+        assert [command[0] for command in commands] == 3 * ["image"] + 2 * ["dir"]
+
+    def test_a_folder_without_a_picture(self):
+        Path("empty").mkdir()
+        with pytest.raises(UsageError, match="no picture in empty"):
+            measured(images=Path("empty"))
+
+    def test_every_row_is_one_line_of_json_with_all_its_fields(self, commands):
+        photo("in/a.jpg")
+        for kind, rows in measured(images=Path("in"), runs=1).items():
+            for row in rows:
+                line = row.to_json()
+                facts = json.loads(line)
+                assert "\n" not in line and facts.pop("row") == kind.__name__.lower()
+                assert set(facts) == {item.name for item in fields(kind)}
+
+    def test_the_users_cache_is_left_alone(self, commands, monkeypatch):
+        monkeypatch.setenv("DEPTHCLI_CACHE", "mine")
+        seen = []
+        for row in run_benchmark(BenchJob(model=TINY, backends=("torch",), input_size=56, runs=1)):
+            seen.append(os.environ["DEPTHCLI_CACHE"])
+            assert row.row
+        assert "mine" not in seen[:-1] and os.environ["DEPTHCLI_CACHE"] == "mine"
+
+    def test_the_cache_is_named_as_the_cache_names_it(self):
+        graph_cache = pytest.importorskip("depthcli.host.graph_cache")
+        assert benchmark._CACHE == graph_cache.FOLDER_VARIABLE
+
+
+class TestEnginesThatFail:
+    @pytest.fixture(autouse=True)
+    def strange(self, monkeypatch):
+        monkeypatch.setitem(BACKENDS, "missing", f"{__name__}:Missing")
+        monkeypatch.setitem(BACKENDS, "broken", f"{__name__}:Broken")
+
+    @pytest.mark.parametrize(("name", "reason"), [("missing", MISSING), ("broken", "KeyError: 'no such thing'")])
+    def test_one_becomes_a_row_that_says_why(self, commands, name, reason):
+        rows = measured(backends=(name, "torch"), runs=1)
+        failed, network = rows[Network]
+        assert (failed.name, failed.error) == (name, reason) and failed.median_ms is None and failed.faster is None
+        assert (network.error, network.faster, network.reference) == ("", 1, f"torch {network.precision}")
+        assert [row.name for row in rows[Stages]] == ["torch"]
+        json.loads(failed.to_json())
+
+    @pytest.mark.parametrize(("name", "reason"), [("missing", MISSING), ("broken", "no such thing")])
+    def test_when_none_runs_that_is_an_error(self, commands, name, reason):
+        with pytest.raises(EngineError, match=reason):
+            measured(backends=(name,))
+
+    def test_a_command_that_fails_is_a_row_too(self, monkeypatch):
+        monkeypatch.setattr(benchmark, "run_alone", lambda arguments: Ended(0, None, "no room"))
+        (process,) = measured(runs=1)[Process]
+        assert (process.error, process.again_s) == ("no room", None)
+
+
+class TestPeers:
+    def test_a_network_that_is_not_of_the_official_code_has_none(self, commands):
+        said = []
+        job = BenchJob(model=TINY, backends=("torch",), input_size=56, runs=1, peers=True)
+        names = [row.name for row in run_benchmark(job, said.append) if isinstance(row, Network)]
+        assert names == ["torch"] and any("no official code for tiny" in line for line in said)
+
+    @pytest.mark.skipif(not HAS_FUSED, reason="torch 2.0 brought fused attention")
+    def test_every_row_is_compared_with_the_official_form(self, commands):
+        photo("in/a.png")
+        photo("in/b.png", (60, 80))
+        rows = measured(model=ModelChoice(encoder="vits"), images=Path("in"), peers=True, runs=1)
+        assert rows[Machine][0].random_weights
+        assert [row.name for row in rows[Network]] == [benchmark.OFFICIAL, benchmark.OFFICIAL_FUSED, "torch"]
+        assert {row.reference for row in rows[Network]} == {f"{benchmark.OFFICIAL} fp32"}
+        assert [row.name for row in rows[Stages]] == ["torch"]
+        loop, ours = rows[Folder]
+        assert (loop.name, loop.pictures, loop.format, loop.faster) == (benchmark.OFFICIAL_LOOP, 2, "side", 1)
+        assert ours.faster == pytest.approx(loop.seconds / 4) and commands[-1][-2:] == ["-f", "side"]
+
+    def test_the_loop_writes_the_picture_that_we_write(self, tmp_path):
+        from depthcli import DepthEstimator
+        from depthcli.io.codecs.depth_files import write_side
+        from depthcli.io.pictures.images import read_picture
+
+        row = find_row("vits")
+        weights = random_weights(row, tmp_path)
+        paths = [photo("a.png"), Path("none.png")]
+        seconds, done = peers.official_loop(peers.OfficialEngine(row, weights), paths, tmp_path, 56)
+        assert seconds > 0 and done == 1
+        choice = ModelChoice(encoder="vits", checkpoint=weights.path)
+        with DepthEstimator(choice, input_size=56, backend="torch", precision="exact") as estimator:
+            depth = estimator.estimate("a.png")
+        ours = io.BytesIO()
+        write_side(depth, read_picture(Path("a.png")).rgb, ours)
+        official, mine = (np.asarray(Image.open(file), np.int64) for file in (tmp_path / "0.png", ours))
+        assert official.shape == mine.shape == (60, 80 + 50 + 80, 3)
+        # A code may fall to the other side of its edge.
+        assert (np.abs(official - mine).max(axis=2) > 0).mean() < 0.01
+
+    def test_products_that_this_torch_cannot_do(self):
+        assert peers.best_product("int3", "cpu", 1) is None
+        speed, side = peers.best_product("fp32", "cpu", 1)
+        assert speed > 0 and side in (16, 32)
+
+
+class TestProcesses:
+    def test_one_is_timed_and_its_memory_is_its_own(self, tiny_weights):
+        held = np.ones(60_000_000)  # 480 MB that must not be counted
+        ended = run_alone(["--version"])
+        assert ended.error == "" and ended.seconds > 0 and held.all()
+        if sys.platform == "linux":
+            assert 5_000_000 < ended.peak < 200_000_000
+
+    def test_the_reason_of_one_that_fails_is_its_last_word(self):
+        ended = run_alone(["image", "nowhere.jpg", "--encoder", "tiny", "--quiet"])
+        assert "nowhere.jpg" in ended.error and not ended.error.startswith("error")
+
+
+def test_the_machine_is_described():
+    assert machine.cpu_model()
+    assert isinstance(machine.cpu_flags(), tuple)
+    assert "numpy" in machine.versions() and "torch" in machine.versions()
+
+
+def test_the_synthetic_picture_has_the_size_that_was_asked():
+    assert Image.open(io.BytesIO(machine.photograph(70, 50))).size == (70, 50)
+    assert machine.photograph(70, 50) == machine.photograph(70, 50)

@@ -1,0 +1,224 @@
+"""What is written can be read back: the numbers, and what they mean."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+import depthcli
+from depthcli.depthmap import DepthKind, DepthMap, Origin
+from depthcli.errors import DepthError, OutputError, UsageError
+from depthcli.io.codecs import depth_files
+from depthcli.io.codecs.depth_files import read_depth, read_facts
+from depthcli.io.codecs.writers import FORMATS, OutputSpec, parse_formats, write_depth
+from depthcli.pixels.colormap import COLORMAPS, to_color, to_gray8, to_gray16
+
+ORIGIN = Origin("vits", "Depth Anything V2 Small", "ab" * 32, "Apache-2.0", "torch 2 cpu fp32", (28, 14), "fjörd.jpg")
+RGB = np.random.default_rng(1).integers(0, 255, (23, 31, 3), np.uint8)
+
+
+def make(kind: DepthKind, scale: float = 7.0) -> DepthMap:
+    values = (np.random.default_rng(0).random((23, 31)) * scale + 0.2).astype(np.float32)
+    return DepthMap(values, kind, ORIGIN, 20.0 if kind is DepthKind.METRIC_DEPTH else None)
+
+
+def written(tmp_path: Path, depth: DepthMap, name: str, colormap: str = "Spectral_r") -> Path:
+    spec = OutputSpec((name,), colormap)
+    (path,) = spec.paths(tmp_path / "photo")
+    spec.write(depth, RGB, [path])
+    return path
+
+
+@pytest.mark.parametrize("kind", list(DepthKind))
+@pytest.mark.parametrize(
+    ("name", "steps"), [("npz", np.inf), ("gray", 65535), ("gray8", 255), ("color", 255), ("side", 255)]
+)
+def test_every_format_gives_the_numbers_back(tmp_path: Path, kind: DepthKind, name: str, steps: float) -> None:
+    depth = make(kind)
+    back = read_depth(written(tmp_path, depth, name))
+    lo, hi = depth.range
+    metres = name == "gray" and kind is DepthKind.METRIC_DEPTH
+    bound = 0.0005 if metres else (hi - lo) / steps  # millimetres are rounded, codes have their step
+    assert np.abs(back.values - depth.values).max() <= bound * 1.001 + 1e-6 * (steps < np.inf)
+    assert back.kind is kind
+    assert back.origin == ORIGIN
+    assert back.max_depth == depth.max_depth
+
+
+@pytest.mark.parametrize("colormap", [*COLORMAPS, "inferno_r"])
+def test_every_colour_map_gives_the_numbers_back(tmp_path: Path, colormap: str) -> None:
+    depth = make(DepthKind.RELATIVE_DISPARITY)
+    back = read_depth(written(tmp_path, depth, "color", colormap))
+    lo, hi = depth.range
+    assert np.abs(back.values - depth.values).max() <= 3 * (hi - lo) / 255
+
+
+def test_the_facts_are_in_the_file_for_anyone_to_read(tmp_path: Path) -> None:
+    depth = make(DepthKind.RELATIVE_DISPARITY)
+    with Image.open(written(tmp_path, depth, "gray")) as image:
+        facts = json.loads(image.info["depthcli"])
+        assert image.mode == "I;16" and "larger is nearer" in image.info["Description"]
+    assert facts["schema"] == "depthcli/1" and facts["depthcli"] == depthcli.__version__
+    assert facts["kind"] == "relative_disparity" and facts["near_is"] == "high" and facts["units"] is None
+    assert (facts["min"], facts["max"]) == depth.range
+    assert (
+        facts["model"] == "vits" and facts["weights_sha256"] == "ab" * 32 and facts["weights_licence"] == "Apache-2.0"
+    )
+    assert facts["size"] == [31, 23] and facts["model_size"] == [28, 14] and facts["source"] == "fjörd.jpg"
+    with np.load(written(tmp_path, depth, "npz")) as file:
+        arrays = dict(file)
+    assert arrays["depth"].dtype == np.float32 and arrays["depth"].shape == (23, 31)
+    assert json.loads(str(arrays["meta"]))["kind"] == "relative_disparity"
+
+
+def test_metric_gray_is_millimetres_and_says_what_it_clamped(tmp_path: Path) -> None:
+    values = np.array([[1.2344, 65.535, 65.536, 80.0]], np.float32)
+    path = written(tmp_path, DepthMap(values, DepthKind.METRIC_DEPTH, ORIGIN, 80.0), "gray")
+    with Image.open(path) as image:
+        assert np.asarray(image).tolist() == [[1234, 65535, 65535, 65535]]
+    assert read_facts(path)["encoding"]["clamped_pixels"] == 2
+
+
+def test_side_is_photo_gap_and_depth(tmp_path: Path) -> None:
+    depth = make(DepthKind.METRIC_DEPTH)
+    with Image.open(written(tmp_path, depth, "side")) as image:
+        pixels = np.asarray(image)
+    assert pixels.shape == (23, 31 + 50 + 31, 3)
+    assert np.array_equal(pixels[:, :31], RGB)
+    assert (pixels[:, 31:81] == 255).all()
+    assert np.array_equal(pixels[:, 81:], to_color(depth, "Spectral_r"))
+
+
+def test_the_same_map_gives_the_same_bytes(tmp_path: Path) -> None:
+    depth = make(DepthKind.RELATIVE_DISPARITY)
+    for name in FORMATS:
+        first = written(tmp_path / "a", depth, name).read_bytes()
+        assert written(tmp_path / "b", depth, name).read_bytes() == first, name
+
+
+@pytest.mark.parametrize("name", ["color", "gray", "gray8", "side"])
+def test_pngs_hold_their_pixels_for_any_reader(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    depth = make(DepthKind.RELATIVE_DISPARITY)
+    gap = np.full((23, 50, 3), 255, np.uint8)
+    color = to_color(depth, "Spectral_r")
+    pixels = {"color": color, "gray": to_gray16(depth), "gray8": to_gray8(depth), "side": np.hstack([RGB, gap, color])}
+    for band in (1, 500, 1 << 20):  # bytes packed at a time: a row, a few, all
+        monkeypatch.setattr(depth_files, "_BAND_BYTES", band)
+        path = written(tmp_path, depth, name)
+        with Image.open(path) as image:
+            assert np.array_equal(np.asarray(image), pixels[name])
+        found = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert np.array_equal(found[..., ::-1] if found.ndim == 3 else found, pixels[name])
+
+
+def masked(kind: DepthKind) -> DepthMap:
+    """A map whose left half means nothing, and would be the nearest and the farthest."""
+    depth = make(kind)
+    values, valid = depth.values.copy(), np.ones(depth.values.shape, bool)
+    values[:, :15] = np.where(np.arange(15) % 2, 1000, -1000)
+    valid[:, :15] = False
+    return DepthMap(values, kind, ORIGIN, depth.max_depth, valid)
+
+
+@pytest.mark.parametrize("kind", list(DepthKind))
+@pytest.mark.parametrize(
+    ("name", "steps"), [("npz", np.inf), ("gray", 65534), ("gray8", 254), ("color", 255), ("side", 255)]
+)
+def test_every_format_says_which_pixels_are_invalid(tmp_path: Path, kind: DepthKind, name: str, steps: float) -> None:
+    depth = masked(kind)
+    path = written(tmp_path, depth, name)
+    back = read_depth(path)
+    assert back.valid is not None and np.array_equal(back.valid, depth.valid)
+    lo, hi = depth.range
+    assert 0 < lo < hi < 8
+    metres = name == "gray" and kind is DepthKind.METRIC_DEPTH
+    bound = 0.0005 if metres else (hi - lo) / steps
+    error = np.abs(back.values - depth.values)[depth.valid].max()
+    assert error <= bound * 1.001 + 1e-6 * (steps < np.inf)
+    if name == "npz":
+        with np.load(path) as arrays:
+            assert np.isnan(arrays["depth"][:, :15]).all() and not np.isnan(arrays["depth"][:, 15:]).any()
+            assert json.loads(str(arrays["meta"]))["invalid_pixels"] == 15 * 23
+        return
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if name in ("gray", "gray8"):
+        assert (pixels[:, :15] == 0).all() and (pixels[:, 15:] > 0).all()
+    else:
+        left = 0 if name == "color" else 31 + 50
+        assert (pixels[:, :left, 3] == 255).all()
+        assert (pixels[:, left : left + 15, 3] == 0).all() and (pixels[:, left + 15 :, 3] == 255).all()
+        assert np.array_equal(pixels[:, left + 15 :, 2::-1], to_color(depth, "Spectral_r")[:, 15:])
+
+
+def test_valid_depth_is_never_the_0_that_marks_invalid_pixels(tmp_path: Path) -> None:
+    values = np.array([[0.0001, 2.0, 3.0]], np.float32)
+    depth = DepthMap(values, DepthKind.METRIC_DEPTH, ORIGIN, 20.0, np.array([[True, True, False]]))
+    with Image.open(written(tmp_path, depth, "gray")) as image:
+        assert np.asarray(image).tolist() == [[1, 2000, 0]]
+
+
+def test_pixels_that_mean_nothing_are_not_clamped_ones(tmp_path: Path) -> None:
+    values = np.array([[1, 70, 90]], np.float32)
+    depth = DepthMap(values, DepthKind.METRIC_DEPTH, ORIGIN, 80.0, np.array([[True, True, False]]))
+    assert depth_files.clamped_pixels(depth) == 1
+
+
+@pytest.mark.parametrize("name", ["npz", "gray", "gray8", "color"])
+def test_a_map_of_nothing_valid_survives(tmp_path: Path, name: str) -> None:
+    depth = DepthMap(np.ones((2, 3), np.float32), DepthKind.RELATIVE_DISPARITY, ORIGIN, None, np.zeros((2, 3), bool))
+    back = read_depth(written(tmp_path, depth, name))
+    assert back.valid is not None and not back.valid.any()
+
+
+def test_a_flat_map_survives(tmp_path: Path) -> None:
+    depth = DepthMap(np.full((2, 3), 1.5, np.float32), DepthKind.RELATIVE_DISPARITY, ORIGIN)
+    for name in ("npz", "gray", "gray8", "color"):
+        assert np.allclose(read_depth(written(tmp_path, depth, name)).values, 1.5), name
+
+
+def test_foreign_and_broken_files_are_named_in_one_line(tmp_path: Path) -> None:
+    Image.new("L", (4, 4)).save(tmp_path / "plain.png")
+    np.savez(tmp_path / "foreign.npz", other=np.zeros(3))
+    whole = written(tmp_path, make(DepthKind.METRIC_DEPTH), "npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[:500])
+    png = written(tmp_path, make(DepthKind.METRIC_DEPTH), "gray").read_bytes()
+    (tmp_path / "cut.png").write_bytes(png[:-400])
+    (tmp_path / "text.npz").write_text("hello")
+    for name in ("plain.png", "foreign.npz", "cut.npz", "cut.png", "text.npz", "missing.npz"):
+        with pytest.raises(OutputError) as error:
+            read_depth(tmp_path / name)
+        assert name in str(error.value) and "\n" not in str(error.value)
+
+
+def test_write_depth_goes_by_the_suffix(tmp_path: Path) -> None:
+    depth = make(DepthKind.RELATIVE_DISPARITY)
+    write_depth(depth, tmp_path / "a.npz")
+    write_depth(depth, tmp_path / "a.png")
+    write_depth(depth, tmp_path / "b.png", "color", "turbo")
+    assert np.array_equal(read_depth(tmp_path / "a.npz").values, depth.values)
+    with Image.open(tmp_path / "a.png") as gray, Image.open(tmp_path / "b.png") as color:
+        assert (gray.mode, color.mode) == ("I;16", "RGB")
+    with pytest.raises(UsageError, match=r"npz is written as \.npz, not \.png"):
+        write_depth(depth, tmp_path / "c.png", "npz")
+    with pytest.raises(DepthError, match="photo"):
+        write_depth(depth, tmp_path / "c.png", "side")
+
+
+def test_streams_are_written_too() -> None:
+    stream = io.BytesIO()
+    depth_files.write_gray16(make(DepthKind.RELATIVE_DISPARITY), stream)
+    assert stream.getvalue().startswith(b"\x89PNG")
+
+
+def test_formats_are_named_once_each_in_any_way() -> None:
+    assert parse_formats(["color,npz", "gray", "npz"]) == ("color", "npz", "gray")
+    with pytest.raises(UsageError, match="choose from: color, gray"):
+        parse_formats(["jpeg"])
+    with pytest.raises(UsageError, match="no output format"):
+        parse_formats([","])
