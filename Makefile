@@ -31,11 +31,11 @@ help: ## this list
 	@echo
 	@echo "  make inference ENCODER=vitb INPUT=photos OUTPUT=depths ARGS='...'   (ARGS is passed on by inference, test, bench)"
 	@echo "  make test PYTHON=3.13           with another Python than the first found of $(PYTHONS), in .venv-3.13; for test-inf1: PYTHON39=path"
-	@echo "  UV_TORCH_BACKEND=cpu make setup torch without CUDA on Linux, from PyTorch's own index"
+	@echo "  UV_TORCH_BACKEND=cu130 make setup   another build of torch than make setup takes: the CPU build if there is no NVIDIA driver"
 	@echo "  UV_FIND_LINKS=DIR make setup    wheels from a directory; a CPU build of torch is also looked for in pip's find-links"
 	@echo "  Other settings of uv (UV_DEFAULT_INDEX, UV_CACHE_DIR, ...) are honoured; more in requirements/venv.sh"
 
-setup: $(READY) uv.lock ## environment in .venv (with PYTHON=3.13 in .venv-3.13) from the pinned requirements/dev.txt, and uv.lock
+setup: uv.lock $(READY) ## environment in .venv (with PYTHON=3.13 in .venv-3.13) from the pinned requirements/dev.txt, and uv.lock
 
 inference: $(READY) ## depth maps of all pictures in INPUT (input_images) into OUTPUT (output_depth)
 	$(BIN)/depth dir "$(INPUT)" -o "$(OUTPUT)" --encoder "$(ENCODER)" $(ARGS)
@@ -54,7 +54,7 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(READY) ## speed and memory of the engines, side by side
+bench: $(READY) ## speed and memory of the backends, side by side
 	$(BIN)/depth bench $(ARGS)
 
 package: $(READY) ## wheel and sdist in dist/, and a look at what is in the wheel
@@ -100,29 +100,29 @@ define split
 endef
 
 $(READY): $(wildcard requirements/dev*.txt) $(PINS) | $(UV)
-	UV=$(UV) PYTHON=$(PYTHON) requirements/venv.sh $(VENV) dev $(PYTHONS)
+	@UV=$(UV) PYTHON=$(PYTHON) requirements/venv.sh $(VENV) dev $(PYTHONS)
 	@touch $@
 
 .venv-inf1/.ready: $(wildcard requirements/inf1.txt requirements/inf1-cuda.txt) $(PINS) | $(UV)
-	UV=$(UV) PYTHON=$(PYTHON39) requirements/venv.sh .venv-inf1 inf1 3.9
+	@UV=$(UV) PYTHON=$(PYTHON39) requirements/venv.sh .venv-inf1 inf1 3.9
 	@touch $@
 
 .venv-lowest/.ready: $(wildcard requirements/lowest.txt requirements/lowest-cuda.txt) $(PINS) | $(UV)
-	UV=$(UV) PYTHON= requirements/venv.sh .venv-lowest lowest 3.10
+	@UV=$(UV) PYTHON= requirements/venv.sh .venv-lowest lowest 3.10
 	@touch $@
 
 setup-inf1: .venv-inf1/.ready ## torch-neuron from AWS into .venv-inf1, to run networks on an Inf1 machine; NEURON=compile to compile them
 	$(UV) pip install --quiet --python .venv-inf1 -r requirements/inf1-$(NEURON).txt
 
 uv.lock: pyproject.toml | $(UV)
-	$(RESOLVE) lock --quiet
+	@$(RESOLVE) lock --quiet
 	@touch $@
 
 # Any Python that has venv and pip will do; `command -v` is not asked, as a pyenv shim may be there and lead nowhere.
 .uv/bin/uv: requirements/uv.txt
 	@for python in python3 $(PYTHONS:%=python%) "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1*/bin/python; do \
 	  rm -rf .uv; \
-	  if "$$python" -m venv .uv 2>/dev/null && .uv/bin/python -m pip install --quiet --require-hashes -r requirements/uv.txt; then break; fi; \
+	  if "$$python" -m venv .uv 2>/dev/null && .uv/bin/python -m pip install -qq --require-hashes -r requirements/uv.txt; then break; fi; \
 	done; \
 	test -x $@ || { echo "uv is missing and could not be installed: no Python here with venv and pip. See https://docs.astral.sh/uv"; exit 1; }
 	@touch $@

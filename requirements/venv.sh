@@ -6,12 +6,14 @@
 # DIR is replaced. NAME.txt holds every package with version and hashes; NAME-cuda.txt those that only a CUDA build of torch
 # needs. VERSION... are the Pythons that will do, best first; PYTHON=version or interpreter overrides.
 #
-# Which build of torch. The one on PyPI is, on Linux, a CUDA build: 2.7 GB to download with the packages it needs. So:
-#   - UV_TORCH_BACKEND (cpu, cu130, auto, ...) takes torch from PyTorch's own index for that backend: the same version, though not
+# Which build of torch. On Linux the default index has a CUDA build: 2.7 GB to download with the packages it needs. So:
+#   - UV_TORCH_BACKEND (cpu, cu130, auto, ...) takes torch from PyTorch's own index for that backend: the same version, but not
 #     hash-checked, as no file here can know every build;
-#   - otherwise, where the wheels in $UV_FIND_LINKS, or in the places pip is told to look (PIP_FIND_LINKS, or find-links in its
-#     configuration), hold the CPU build that NAME-cpu.txt names, that one is taken, and the CUDA packages stay away;
-#   - otherwise the build on PyPI is installed.
+#   - otherwise, if the wheels in $UV_FIND_LINKS, or in the places pip is told to look (PIP_FIND_LINKS, or find-links in its
+#     configuration), include the CPU build that NAME-cpu.txt names, that one is installed, without CUDA packages;
+#   - otherwise, if there is a NAME-cpu.txt and no NVIDIA driver, the CPU build comes from PyTorch's own index: hash-checked if
+#     NAME-cpu.txt knows the wheel for this Python and processor, else by version. If that index cannot be used, one line says so;
+#   - otherwise the build of the default index is installed.
 # Whatever else uv reads from its environment (UV_DEFAULT_INDEX, UV_CACHE_DIR, UV_OFFLINE, ...) works as ever.
 set -eu
 
@@ -44,6 +46,7 @@ elif ! python=$(find_python "$@"); then
     python=$1 # none there at all: uv may download one
 fi
 
+say "$dir: installing the packages of requirements/$name.txt; the first time takes minutes"
 "$uv" venv --quiet --clear --python "$python" "$dir"
 # Compiled at once: the suite starts some hundred processes, and where Python may not write bytecode each would compile torch anew.
 install() { "$uv" pip install --quiet --compile-bytecode --python "$dir" "$@"; }
@@ -62,20 +65,50 @@ pip_places() {
     done
 }
 
-# torch comes first, where it is to be another build than PyPI's; NAME.txt then finds its version installed and leaves it alone.
+has_nvidia_driver() {
+    [ -e /proc/driver/nvidia/version ] || [ -e /sys/module/nvidia/version ] || nvidia-smi >/dev/null 2>&1
+}
+
+version_of_torch() {
+    "$dir/bin/python" -c 'import importlib.metadata as m; print(m.version("torch"))' 2>/dev/null
+}
+
+# The torch that NAME.txt pins, from the index of a backend. PyTorch's index has no upload times, so exclude-newer (pyproject.toml)
+# would hide all of it.
+install_torch_for() {
+    sed -n 's/^\(torch==.*[^ \\]\) *\\*$/\1/p' "$here/$name.txt" |
+        install --torch-backend "$1" --exclude-newer-package torch=false -r -
+}
+
+install_cpu_torch() {
+    # Succeeds without installing anything if no line of the file is for this Python and processor.
+    install_pinned --torch-backend cpu --exclude-newer-package torch=false -r "$here/$name-cpu.txt" || return 1
+    version_of_torch >/dev/null || install_torch_for cpu
+}
+
+# If torch is to be another build than that of the default index, it comes first; NAME.txt then finds its version installed.
 if [ -n "${UV_TORCH_BACKEND:-}" ]; then
-    install "$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' "$here/$name.txt")"
+    install_torch_for "$UV_TORCH_BACKEND"
 elif [ -f "$here/$name-cpu.txt" ]; then
     for place in $(printf '%s' "${UV_FIND_LINKS:-}" | tr , ' ') $(pip_places); do
-        if UV_FIND_LINKS='' install_pinned --no-index --find-links "$place" -r "$here/$name-cpu.txt" 2>/dev/null; then break; fi
+        if UV_FIND_LINKS='' install_pinned --no-index --find-links "$place" -r "$here/$name-cpu.txt" 2>/dev/null &&
+            version_of_torch >/dev/null; then break; fi
     done
+    if [ "$(uname -s)" = Linux ] && ! version_of_torch >/dev/null && ! has_nvidia_driver && ! failure=$(install_cpu_torch 2>&1); then
+        say "No CPU build of torch from PyTorch's index ($(printf '%s\n' "$failure" | sed -n 's/^error: //p' | head -n 1));" \
+            "taking the build of the default index, with CUDA packages (2.7 GB)."
+    fi
 fi
 install_pinned -r "$here/$name.txt"
-torch=$("$dir/bin/python" -c 'import importlib.metadata as m; print(m.version("torch"))')
+torch=$(version_of_torch)
 case $(uname -s)/$torch in
-    Linux/*+*) ;; # a build that names its backend: what it needs, if anything, came with it
-    Linux/*) install_pinned -r "$here/$name-cuda.txt" ;;
+    Linux/*+cpu) build=' (CPU build)' ;;
+    Linux/*+*) build= ;; # a build that names its backend: what it needs, if anything, came with it
+    Linux/*) build=' (CUDA build)' && install_pinned -r "$here/$name-cuda.txt" ;;
+    *) build= ;;
 esac
 install --no-deps --no-build-isolation --editable "$here/.."
 "$uv" pip check --quiet --python "$dir"
-say "$dir: $("$dir/bin/python" --version), torch $torch"
+packages=$("$uv" pip list --quiet --python "$dir" --format freeze | wc -l)
+size=$(du -sk "$dir" | awk '{printf "%.1f GB", $1 / 1e6 * 1.024}')
+say "$dir: $("$dir/bin/python" --version), torch $torch$build, $((packages)) packages, $size"
