@@ -201,11 +201,11 @@ def _animation(folder: Path) -> None:
 def depth_map() -> Any:
     import numpy as np
 
-    from depthcli.depthmap import DepthKind, DepthMap, Origin
+    from depthcli.depthmap import DepthKind, DepthMap, Provenance
 
     width, height = SIZE
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    return DepthMap(1 + x / width + y / height, DepthKind.RELATIVE_DISPARITY, Origin("tiny", "a model"))
+    return DepthMap(1 + x / width + y / height, DepthKind.RELATIVE_DISPARITY, Provenance("tiny", "a model"))
 
 
 def depth_file(name: str) -> bytes:

@@ -26,7 +26,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from depthcli.depthmap import DepthKind, DepthMap, Origin  # noqa: E402
+from depthcli.depthmap import DepthKind, DepthMap, Provenance  # noqa: E402
 from depthcli.io.codecs.depth_files import write_color  # noqa: E402
 from depthcli.io.codecs.writers import OutputSpec  # noqa: E402
 from depthcli.jobs.existing import Source, file_facts  # noqa: E402
@@ -46,7 +46,7 @@ def make(folder: Path, count: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(path)
         facts = Source(path, name).facts()
-        origin = Origin("tiny", sha256="ab" * 32, source=path.name, source_sha256=facts["sha256"])
+        origin = Provenance("tiny", sha256="ab" * 32, source=path.name, source_sha256=facts["sha256"])
         (result,) = outputs.paths(stem)
         values = np.arange(64, dtype=np.float32).reshape(8, 8)
         depth = DepthMap(values, DepthKind.RELATIVE_DISPARITY, origin)

@@ -2,7 +2,7 @@
 
     import depthcli
 
-    depth = depthcli.estimate("photo.jpg")       # a DepthMap: .values (H, W) float32, .kind, .origin
+    depth = depthcli.estimate("photo.jpg")       # a DepthMap: .values (H, W) float32, .kind, .provenance
     with depthcli.DepthEstimator("vits") as estimator:
         for depth in estimator.map(paths):
             ...
@@ -16,11 +16,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from depthcli.depthmap import DepthKind, DepthMap, Origin
+    from depthcli.choices import ModelChoice
+    from depthcli.depthmap import DepthKind, DepthMap, Provenance
     from depthcli.errors import DepthError
     from depthcli.io.codecs.depth_files import read_depth
     from depthcli.io.codecs.writers import write_depth
-    from depthcli.predict.picture import DepthEstimator, ModelChoice, estimate
+    from depthcli.predict.picture import DepthEstimator, estimate
     from depthcli.version import __version__
 
 _HOMES = {
@@ -28,8 +29,10 @@ _HOMES = {
     "DepthEstimator": "depthcli.predict.picture",
     "DepthKind": "depthcli.depthmap",
     "DepthMap": "depthcli.depthmap",
-    "ModelChoice": "depthcli.predict.picture",
-    "Origin": "depthcli.depthmap",
+    "BackendChoice": "depthcli.choices",
+    "ClipChoice": "depthcli.choices",
+    "ModelChoice": "depthcli.choices",
+    "Provenance": "depthcli.depthmap",
     "__version__": "depthcli.version",
     "estimate": "depthcli.predict.picture",
     "read_depth": "depthcli.io.codecs.depth_files",
@@ -42,7 +45,7 @@ __all__ = [
     "DepthKind",
     "DepthMap",
     "ModelChoice",
-    "Origin",
+    "Provenance",
     "__version__",
     "estimate",
     "read_depth",

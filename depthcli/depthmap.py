@@ -14,6 +14,8 @@ from typing import Any, Optional
 
 import numpy as np
 
+from depthcli.camera import Camera
+
 # Full panoramas are 2:1, but for a few rows or columns that a program cut off.
 _PANORAMA_SLACK = 0.1
 
@@ -51,7 +53,7 @@ class DepthKind(str, enum.Enum):
 
 
 @dataclass(frozen=True)
-class Origin:
+class Provenance:
     """Where a depth map came from: enough to make it again.
 
     model: the zoo row's name ("vits"); model_title: its full name; sha256: of the weights file, empty where unknown.
@@ -82,43 +84,52 @@ class Origin:
 class DepthMap:
     """One view of depth.
 
-    values: (H, W) float32, finite, at the size of the upright picture; meaning, unit and direction are in `kind`.
-    max_depth: for metric models, the largest depth in metres that the network can give; None otherwise.
-    valid: (H, W) bool, False where the numbers mean nothing, as at transparent pixels; None where all mean something.
-    range: (smallest, largest) of the valid values; of all, where none is valid.
+    values: (H, W) float32 at the size of the upright picture; `kind` says what they mean. All are finite: other numbers
+    become 0 at invalid pixels and are refused elsewhere.
+    max_depth: largest depth in metres that a metric network can give; None otherwise.
+    valid: (H, W) bool, False where there is no depth, as at transparent pixels; None if all pixels have one.
+    confidence: (H, W) float32, larger is surer, or None. sky: (H, W) bool, or None. camera: of this view, or None.
+    range: (smallest, largest) of the valid values; of all values if none is valid.
+
+    Raises ValueError for values that are not (H, W), not finite where valid, and for masks of another shape.
     """
 
     values: np.ndarray
     kind: DepthKind
-    origin: Origin = field(default_factory=Origin)
-    max_depth: float | None = None
+    provenance: Provenance = field(default_factory=Provenance)
+    max_depth: Optional[float] = None
     valid: Optional[np.ndarray] = None
+    confidence: Optional[np.ndarray] = None
+    sky: Optional[np.ndarray] = None
+    camera: Optional[Camera] = None
     range: tuple[float, float] = field(init=False)
 
     def __post_init__(self) -> None:
-        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is refused below
+        with np.errstate(over="ignore", invalid="ignore"):  # numbers too large for float32 are refused below
             values = np.asarray(self.values, dtype=np.float32)
         if values.ndim != 2 or not values.size:
             raise ValueError(f"a depth map is (H, W) with at least one pixel, not {values.shape}")
-        lo, hi = float(values.min()), float(values.max())  # NaN where there is one
-        valid = None if self.valid is None else np.array(self.valid, dtype=bool)
-        if valid is not None and valid.shape != values.shape:
-            raise ValueError(f"the valid mask is {valid.shape}, the map {values.shape}")
-        if not (math.isfinite(lo) and math.isfinite(hi)):
-            raise ValueError("a depth map holds no NaN and no infinity")
+        valid = _layer("valid", self.valid, bool, values.shape)
+        lo, hi = float(values.min()), float(values.max())  # NaN if there is one
+        finite = math.isfinite(lo) and math.isfinite(hi)
+        if not finite and (valid is None or not np.isfinite(values[valid]).all()):
+            raise ValueError("a depth map holds no NaN and no infinity where it is valid")
+        if not finite:
+            values = np.where(np.isfinite(values), values, np.float32(0))
+            lo, hi = float(values.min()), float(values.max())
         given = self.values
         if isinstance(given, np.ndarray) and given.flags.writeable and np.may_share_memory(values, given):
-            values = values.copy()  # the caller may go on writing into its own
+            values = values.copy()  # the caller may go on writing into its own array
         values.flags.writeable = False
         if valid is not None and valid.all():
             valid = None
-        elif valid is not None:
-            valid.flags.writeable = False
-            seen = values[valid]
-            lo, hi = (float(seen.min()), float(seen.max())) if seen.size else (lo, hi)
-        object.__setattr__(self, "valid", valid)
+        elif valid is not None and valid.any():
+            lo, hi = float(values[valid].min()), float(values[valid].max())
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "kind", DepthKind(self.kind))
+        object.__setattr__(self, "valid", valid)
+        object.__setattr__(self, "confidence", _layer("confidence", self.confidence, np.float32, values.shape))
+        object.__setattr__(self, "sky", _layer("sky", self.sky, bool, values.shape))
         object.__setattr__(self, "range", (lo, hi))
 
     @property
@@ -126,17 +137,28 @@ class DepthMap:
         """(width, height) in pixels."""
         return self.values.shape[1], self.values.shape[0]
 
-    def with_origin(self, origin: Origin) -> DepthMap:
-        """Return the same map with another origin; its values are shared and not looked at again."""
+    def with_provenance(self, provenance: Provenance) -> DepthMap:
+        """Return the same map with another provenance; its values are shared and not looked at again."""
         other = copy.copy(self)
-        object.__setattr__(other, "origin", origin)
+        object.__setattr__(other, "provenance", provenance)
         return other
+
+
+def _layer(name: str, given: Optional[np.ndarray], dtype: type, shape: tuple[int, ...]) -> Optional[np.ndarray]:
+    """Return a read-only copy of a layer of a depth map. Raises ValueError if its shape is not the map's."""
+    if given is None:
+        return None
+    layer: np.ndarray = np.array(given, dtype=dtype)
+    if layer.shape != shape:
+        raise ValueError(f"{name} is {layer.shape}, the depth map {shape}")
+    layer.flags.writeable = False
+    return layer
 
 
 def describe(depth: DepthMap) -> dict[str, Any]:
     """Return the facts about a depth map that every file carries, as a JSON-ready dictionary."""
     lo, hi = depth.range
-    origin = depth.origin
+    provenance = depth.provenance
     return {
         "kind": depth.kind.value,
         "meaning": depth.kind.meaning,
@@ -147,15 +169,15 @@ def describe(depth: DepthMap) -> dict[str, Any]:
         "max_depth": depth.max_depth,
         "size": list(depth.size),
         **({} if depth.valid is None else {"invalid_pixels": int(depth.valid.size - depth.valid.sum())}),
-        "model": origin.model,
-        "model_title": origin.model_title,
-        "weights_sha256": origin.sha256,
-        "weights_licence": origin.licence,
-        "engine": origin.engine,
-        "model_size": list(origin.input_size),
-        "source": origin.source,
-        "source_sha256": origin.source_sha256,
-        "panorama": origin.panorama,
+        "model": provenance.model,
+        "model_title": provenance.model_title,
+        "weights_sha256": provenance.sha256,
+        "weights_licence": provenance.licence,
+        "engine": provenance.engine,
+        "model_size": list(provenance.input_size),
+        "source": provenance.source,
+        "source_sha256": provenance.source_sha256,
+        "panorama": provenance.panorama,
     }
 
 
@@ -167,7 +189,7 @@ def from_description(values: np.ndarray, facts: Mapping[str, Any], valid: np.nda
         kind=DepthKind(facts["kind"]),
         max_depth=facts.get("max_depth"),
         valid=valid,
-        origin=Origin(
+        provenance=Provenance(
             model=facts.get("model", ""),
             model_title=facts.get("model_title", ""),
             sha256=facts.get("weights_sha256", ""),

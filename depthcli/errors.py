@@ -11,11 +11,19 @@
     │   └── DownloadError      4   the weights are not here and cannot be fetched
     └── EngineError            5   the device or the engine
 
-The library raises, the command line prints `message` and `hint` in one line each and
-exits with `exit_code`. A batch with some failed files exits with SOME_FAILED.
+The library raises; the command line prints message and hint in one line and exits with `exit_code`. A batch with some
+failed files exits with SOME_FAILED.
+
+Messages and hints name a setting by its field in choices.py, in backticks: "`batch` must be at least 1, got 0". What a
+user types for it (a flag, a key of a request) is known only to the interface, which words it with `DepthError.worded`.
 """
 
 from __future__ import annotations
+
+import re
+from typing import Callable
+
+_SETTING = re.compile(r"`([a-z][a-z0-9_]*)`")
 
 SOME_FAILED = 3
 INTERRUPTED = 130
@@ -37,6 +45,15 @@ class DepthError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Names of the settings that the message and the hint mention."""
+        return tuple(dict.fromkeys(_SETTING.findall(str(self))))
+
+    def worded(self, word: Callable[[str], str]) -> str:
+        """Return the line with each setting in backticks replaced by `word(name)`."""
+        return word_settings(str(self), word)
 
 
 class UsageError(DepthError):
@@ -93,6 +110,11 @@ class EngineError(DepthError):
 
 class DeviceLostError(EngineError):
     """The device fails again and again: going on would only fail every picture."""
+
+
+def word_settings(text: str, word: Callable[[str], str]) -> str:
+    """Return a text with each setting in backticks replaced by `word(name)`."""
+    return _SETTING.sub(lambda found: word(found[1]), text)
 
 
 def first_line(error: BaseException) -> str:

@@ -15,6 +15,8 @@ PACKAGE = Path(depthcli.__file__).parent
 ROOMS = (
     "version",
     "errors",
+    "choices",
+    "camera",
     "depthmap",
     "zoo",
     "pixels",

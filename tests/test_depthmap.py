@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from depthcli.depthmap import DepthKind, DepthMap, Origin, describe, from_description
+from depthcli.depthmap import DepthKind, DepthMap, Provenance, describe, from_description
 
 VALUES = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -43,12 +43,12 @@ def test_broken_numbers_are_no_map(broken: float) -> None:
 
 
 def test_description_survives_json() -> None:
-    origin = Origin("vits", "Depth Anything V2 Small", "ab12", "Apache-2.0", "torch", (686, 518), "a.jpg")
+    origin = Provenance("vits", "Depth Anything V2 Small", "ab12", "Apache-2.0", "torch", (686, 518), "a.jpg")
     depth = DepthMap(VALUES, DepthKind.METRIC_DEPTH, origin, max_depth=20.0)
     facts = json.loads(json.dumps(describe(depth)))
     assert facts["units"] == "m" and facts["near_is"] == "low" and facts["size"] == [3, 2]
     back = from_description(VALUES, facts)
-    assert (back.origin, back.kind, back.max_depth) == (depth.origin, depth.kind, depth.max_depth)
+    assert (back.provenance, back.kind, back.max_depth) == (depth.provenance, depth.kind, depth.max_depth)
 
 
 def test_a_mask_is_a_copy_that_cannot_be_changed_and_bounds_the_range() -> None:

@@ -9,13 +9,11 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Optional, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from depthcli.backends.artifact import SHAPE_POLICIES
+from depthcli.choices import BackendChoice
 from depthcli.errors import EngineError, UsageError, last_line
 from depthcli.host.memory import check_room
 from depthcli.pixels.preprocess import InputPlan
@@ -37,8 +35,6 @@ VIDEO_BACKENDS = {
     "torch": "depthcli.backends.video_torch:VideoTorch",
     "openvino": "depthcli.backends.video_openvino:VideoOpenVino",
 }
-# Those that run files of `depth compile` instead of checkpoints.
-COMPILED = ("torchscript", "neuron")
 # What `auto` takes on a CPU, the first that is installed, for these precisions; torch where there is none.
 _CPU_ENGINES = (("openvino", "openvino", ("auto", "fp32", "bf16", "int8")), ("onnx", "onnxruntime", ("auto", "fp32")))
 # Any of these is there where a driver for NVIDIA's or AMD's devices is.
@@ -47,29 +43,6 @@ _GPU_TRACES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/kfd", "/de
 _NO_ROOM = re.compile(
     r"failed to map segment|[Cc]annot allocate memory|bad_alloc|start new thread|[Rr]esource temporarily"
 )
-PRECISIONS = ("auto", "exact", "fp32", "bf16", "fp16", "int8")
-
-
-@dataclass(frozen=True)
-class EngineChoice:
-    """What a user said about the engine; "auto" means: choose for me.
-
-    backend: auto or a name of BACKENDS. device: auto, cpu, cuda, cuda:N or mps.
-    precision: one of PRECISIONS. auto is the fastest whose answers stay within a few thousandths of the map's range:
-    bf16 on a CPU that computes it, else fp32; exact is float32 in torch, as the reference computes it.
-    calibration: a folder of pictures to choose the steps of int8 by; None takes those that were chosen before.
-    artifacts: a compiled network, or a folder of them; None takes those beside the checkpoints. shape_policy: one of
-    SHAPE_POLICIES, what to do with a picture whose size was not compiled. allow_standin: run networks that only pretend
-    to be for one of AWS's chips.
-    """
-
-    backend: str = "auto"
-    device: str = "auto"
-    precision: str = "auto"
-    calibration: Optional[Path] = None
-    artifacts: Optional[Path] = None
-    shape_policy: str = "strict"
-    allow_standin: bool = False
 
 
 class Backend(Protocol):
@@ -117,32 +90,8 @@ class VideoBackend(VideoNetwork, Protocol):
         """Free the device."""
 
 
-def check_choice(choice: EngineChoice) -> None:
-    """Raise UsageError for a backend, device or precision that is none, wherever this runs."""
-    backend, device, precision = choice.backend, choice.device, choice.precision
-    if backend not in ("auto", *BACKENDS):
-        raise UsageError(f"no backend is called {backend!r}", f"choose from: auto, {', '.join(BACKENDS)}")
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
-        raise UsageError(f"no device is called {device!r}", "choose auto, cpu, cuda, cuda:N or mps")
-    if precision not in PRECISIONS:
-        raise UsageError(f"no precision is called {precision!r}", f"choose from: {', '.join(PRECISIONS)}")
-    if choice.calibration is not None and precision != "int8":
-        raise UsageError("--calibration belongs to --precision int8", "leave it out, or say --precision int8")
-    if choice.shape_policy not in SHAPE_POLICIES:
-        raise UsageError(
-            f"no shape policy is called {choice.shape_policy!r}", f"choose from: {', '.join(SHAPE_POLICIES)}"
-        )
-    if backend not in COMPILED and (choice.artifacts is not None or choice.shape_policy != "strict"):
-        raise UsageError(
-            f"{'--artifacts' if choice.artifacts else '--shape-policy'} belongs to compiled networks",
-            f"leave it out, or say --backend {' or '.join(COMPILED)}",
-        )
-    if choice.allow_standin and backend != "neuron":
-        raise UsageError("--allow-standin belongs to --backend neuron", "leave it out")
-
-
-def targets_of(choice: EngineChoice) -> tuple[str, ...]:
-    """Return the targets of `depth compile` whose files an engine of COMPILED runs, the likeliest first."""
+def targets_of(choice: BackendChoice) -> tuple[str, ...]:
+    """Return the targets of `depth compile` whose files an engine of COMPILED_BACKENDS runs, the likeliest first."""
     if choice.backend == "torchscript":
         return ("torchscript",)
     from depthcli.backends.neuron.flavours import targets_here
@@ -153,7 +102,7 @@ def targets_of(choice: EngineChoice) -> tuple[str, ...]:
 def open_backend(
     row: ModelRow,
     weights: WeightsFile,
-    choice: EngineChoice = EngineChoice(),
+    choice: BackendChoice = BackendChoice(),
     trust: bool = False,
     talk: Talk = lambda line: None,
 ) -> Backend:
@@ -162,7 +111,6 @@ def open_backend(
     trust: read a pickle that this torch cannot read safely. talk: takes a line at a time about what does not go as it
     should. Raises UsageError, ModelError or EngineError.
     """
-    check_choice(choice)
     name = pick_backend(choice) if choice.backend == "auto" else choice.backend
     with _loading(name):
         backend: Backend = _class_at(BACKENDS[name])(row, weights, choice, trust, talk)
@@ -194,12 +142,11 @@ def _class_at(place: str) -> Any:
 def open_video_backend(
     row: ModelRow,
     weights: WeightsFile,
-    choice: EngineChoice = EngineChoice(),
+    choice: BackendChoice = BackendChoice(),
     trust: bool = False,
     talk: Talk = lambda line: None,
 ) -> VideoBackend:
     """Return the engine for a model for clips, with the row's network loaded; otherwise as `open_backend`."""
-    check_choice(choice)
     name = choice.backend
     if name == "auto":
         picked = pick_backend(choice)
@@ -213,7 +160,7 @@ def open_video_backend(
     return backend
 
 
-def pick_backend(choice: EngineChoice) -> str:
+def pick_backend(choice: BackendChoice) -> str:
     """Return what `auto` stands for: torch for a GPU or where its arithmetic is asked for, else the CPU's best."""
     if choice.device not in ("auto", "cpu") or (choice.device == "auto" and _has_gpu()):
         return "torch"

@@ -28,7 +28,6 @@ SUFFIX = ".pt"
 FOLDER = CHECKPOINTS / "compiled"
 # The target of files that only pretend to be for a chip.
 STANDIN = "cpu-standin"
-SHAPE_POLICIES = ("strict", "stretch")
 # A picture may be stretched by so much, as a logarithm of the sides' ratio, without a word from the user; the
 # reference itself, which rounds sides to multiples of 14, stretches by up to 0.009.
 NEAR = 0.03

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 
-from depthcli.backends import Arrays, EngineChoice
+from depthcli.backends import Arrays
+from depthcli.choices import BackendChoice
 from depthcli.errors import EngineError
 from depthcli.graphs.converted import EngineGraph, Write, graph_name, runtime_errors
 from depthcli.host.cores import compute_threads
@@ -27,7 +28,7 @@ _FILE = "network.onnx"
 class OnnxRuntime:
     """One network on the CPU, at every size."""
 
-    def __init__(self, row: ModelRow, weights: WeightsFile, choice: EngineChoice, trust: bool, talk: Talk) -> None:
+    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Talk) -> None:
         if choice.device not in ("auto", "cpu"):
             raise EngineError(f"onnx runs on the CPU here, not on {choice.device}", "use --backend torch")
         if choice.precision not in ("auto", "fp32"):

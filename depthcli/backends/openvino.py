@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
-from depthcli.backends import Arrays, EngineChoice
+from depthcli.backends import Arrays
+from depthcli.choices import BackendChoice
 from depthcli.errors import EngineError
 from depthcli.graphs.converted import EngineGraph, Write, graph_name, runtime_errors
 from depthcli.host.cores import compute_threads
@@ -41,7 +42,7 @@ _CAPABILITIES = {"bf16": "BF16", "fp16": "FP16"}
 class OpenVino:
     """One network on the CPU, compiled for every size at once."""
 
-    def __init__(self, row: ModelRow, weights: WeightsFile, choice: EngineChoice, trust: bool, talk: Talk) -> None:
+    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Talk) -> None:
         core, capabilities, cpu = open_cpu(choice.device)
         precision = pick_precision(choice.precision, capabilities, row)
         calibration = None

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from depthcli.backends import Arrays, EngineChoice
+from depthcli.backends import Arrays
+from depthcli.choices import BackendChoice
 from depthcli.errors import EngineError, first_line
 from depthcli.host.memory import check_memory, free_memory
 from depthcli.nets.attention import HAS_FUSED
@@ -28,7 +29,7 @@ class TorchDevice:
     Raises EngineError for a device that is not there or a precision that it does not have.
     """
 
-    def __init__(self, choice: EngineChoice) -> None:
+    def __init__(self, choice: BackendChoice) -> None:
         self.device = pick_device(choice.device)
         self.precision = "fp32" if choice.precision in ("auto", "exact") else choice.precision
         if self.precision == "int8":
@@ -77,7 +78,7 @@ class TorchDevice:
 class TorchEager:
     """One network in eager mode."""
 
-    def __init__(self, row: ModelRow, weights: WeightsFile, choice: EngineChoice, trust: bool, talk: Talk) -> None:
+    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Talk) -> None:
         self._row = row
         self._on = TorchDevice(choice)
         self._network: nn.Module | None = self._on.load(row, weights, trust)

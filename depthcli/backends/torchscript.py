@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from depthcli.backends import Arrays, EngineChoice
+from depthcli.backends import Arrays
 from depthcli.backends.artifact import Artifact, CompiledNetworks
 from depthcli.backends.torch_eager import engine_errors, pick_device
+from depthcli.choices import BackendChoice
 from depthcli.errors import EngineError
 from depthcli.graphs.jit import quiet_jit
 from depthcli.host.memory import check_memory, free_memory
@@ -23,7 +24,7 @@ from depthcli.zoo.weights import Talk, WeightsFile
 class TorchScript:
     """The compiled networks of one model; the one that a picture's size asks for is loaded when it first comes by."""
 
-    def __init__(self, row: ModelRow, weights: WeightsFile, choice: EngineChoice, trust: bool, talk: Talk) -> None:
+    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Talk) -> None:
         if choice.precision not in ("auto", "fp32"):
             raise EngineError(f"torchscript computes in fp32, not {choice.precision}", "use --backend torch")
         self._row = row

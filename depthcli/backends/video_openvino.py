@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
-from depthcli.backends import EngineChoice
 from depthcli.backends.openvino import cpu_settings, describe, open_cpu, pick_precision
+from depthcli.choices import BackendChoice
 from depthcli.errors import EngineError
 from depthcli.graphs.converted import EngineGraph, Write, graph_name, runtime_errors
 from depthcli.host.memory import check_clip_memory, free_memory
@@ -33,7 +33,7 @@ class VideoOpenVino:
 
     best_batch = 1  # more at once only takes more memory here
 
-    def __init__(self, row: ModelRow, weights: WeightsFile, choice: EngineChoice, trust: bool, talk: Talk) -> None:
+    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Talk) -> None:
         core, capabilities, cpu = open_cpu(choice.device)
         precision = pick_precision(choice.precision, capabilities, row)
         if precision == "int8":

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from depthcli.backends import EngineChoice
 from depthcli.backends.torch_eager import TorchDevice
+from depthcli.choices import BackendChoice
 from depthcli.errors import EngineError
 from depthcli.host.memory import check_clip_memory
 from depthcli.nets.attention import HAS_FUSED
@@ -27,7 +27,7 @@ _BATCH_ON_DEVICES = 2
 class VideoTorch:
     """A `VideoNetwork` of temporal/windows.py on a device. Arguments as for every engine of `backends`."""
 
-    def __init__(self, row: ModelRow, weights: WeightsFile, choice: EngineChoice, trust: bool, talk: Talk) -> None:
+    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Talk) -> None:
         self._row = row
         self._on = TorchDevice(choice)
         network = self._on.load(row, weights, trust)

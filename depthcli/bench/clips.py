@@ -18,7 +18,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from depthcli.backends import BACKENDS, COMPILED, EngineChoice, check_choice
+from depthcli.backends import BACKENDS
 from depthcli.bench import synthetic_clips as bench_clips
 from depthcli.bench.own_process import Ended, run_alone
 from depthcli.bench.pictures import (
@@ -34,6 +34,7 @@ from depthcli.bench.pictures import (
     times_faster,
 )
 from depthcli.bench.rows import Load, Machine, Row, Video
+from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ClipChoice, ModelChoice
 from depthcli.errors import EngineError, UsageError
 from depthcli.eval.temporal import SteadinessMeter, cut_bleeding
 from depthcli.host.machine import load_average
@@ -46,8 +47,7 @@ from depthcli.jobs.clip_show import Show
 from depthcli.jobs.manifest import DONE, Result
 from depthcli.pixels.colormap import DEFAULT_COLORMAP
 from depthcli.pixels.preprocess import InputPlan, plan_clip_input, plan_input
-from depthcli.predict.clip import ClipChoice, ClipEstimator, Step, open_clip_estimator, origin_of_clip
-from depthcli.predict.picture import ModelChoice
+from depthcli.predict.clip import ClipEstimator, Step, open_clip_estimator, provenance_of_clip
 from depthcli.temporal.cuts import CutDetector
 from depthcli.temporal.ranges import ValueRange
 from depthcli.zoo.rows import ModelRow, is_row
@@ -86,8 +86,7 @@ class VideoBenchJob:
 
     def __post_init__(self) -> None:
         for choice in self.engines():
-            check_choice(choice)
-            if choice.backend in COMPILED:
+            if choice.runs_compiled:
                 raise UsageError(f"{choice.backend} is not measured with clips", "leave out --video")
         if self.runs < 1:
             raise UsageError(f"{self.runs} runs measure nothing", "--runs is at least 1")
@@ -98,11 +97,11 @@ class VideoBenchJob:
         if self.input_size is not None:
             plan_input(1, 1, self.input_size)
 
-    def engines(self) -> list[EngineChoice]:
+    def engines(self) -> list[BackendChoice]:
         """Return the engines to measure, each once, in the order they were named."""
-        every = [name for name in BACKENDS if name not in COMPILED]
+        every = [name for name in BACKENDS if name not in COMPILED_BACKENDS]
         names = [name for item in self.backends for name in (every if item == "all" else (item,))]
-        return [EngineChoice(name, self.device, self.precision) for name in dict.fromkeys(names)]
+        return [BackendChoice(name, self.device, self.precision) for name in dict.fromkeys(names)]
 
 
 def run_video_benchmark(job: VideoBenchJob, talk: Talk = lambda line: None) -> Iterator[Row]:
@@ -193,7 +192,7 @@ def by_stages(job: ClipJob, estimator: ClipEstimator) -> tuple[dict[str, float],
     with open_clip(job.source) as clip:
         info = clip.info
         exact = estimator.exact
-        origin = origin_of_clip(estimator, estimator.plan(info.size), Path(info.name).name)
+        provenance = provenance_of_clip(estimator, estimator.plan(info.size), Path(info.name).name)
         with closing(clip.frames(job.selection)) as frames, Spool(job.spool_folder, {}, exact) as spool:  # type: ignore[type-var]
             for item in mapped(estimator, frames, watch):
                 with watch.of("spool"):
@@ -205,7 +204,7 @@ def by_stages(job: ClipJob, estimator: ClipEstimator) -> tuple[dict[str, float],
                 spool.end({})
             row, shown = estimator.row, found.range()
             with watch.of("write"), video_writer("mp4", path, info.size, Timing.of(info, job.selection), {}) as writer:
-                show = Show(info.size, row, origin, shown, DEFAULT_COLORMAP)
+                show = Show(info.size, row, provenance, shown, DEFAULT_COLORMAP)
                 for kept in spool.read():
                     (picture,) = show.pictures(["mp4"], kept.values, None)
                     writer.write(picture, kept.time, kept.duration)
@@ -286,7 +285,7 @@ class _Contender:
 
     steady: str
     model: _Model
-    choice: EngineChoice
+    choice: BackendChoice
     name: str
     precision: str
     estimator: Optional[ClipEstimator] = None
@@ -372,7 +371,7 @@ class _VideoBench:
         model, choice, job = item.model, item.choice, self.job
         named = ModelChoice(model=model.row.name, checkpoint=model.weights.path, offline=True, trust=job.model.trust)
         steady = "auto" if item.steady == VDA else item.steady
-        clip = ClipChoice(steady, input_size=job.input_size, engine=choice)
+        clip = ClipChoice(steady, input_size=job.input_size, backend=choice)
         return open_clip_estimator(named, clip, self.talk)
 
     def close(self) -> None:

@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Callable, Optional, cast
 
 import numpy as np
 
-from depthcli.backends import BACKENDS, COMPILED, Backend, EngineChoice, check_choice, open_backend
+from depthcli.backends import BACKENDS, Backend, open_backend
 from depthcli.backends.artifact import STANDIN, Artifact, read_artifact
 from depthcli.backends.neuron import common
 from depthcli.bench.flops import network_flops
 from depthcli.bench.own_process import Ended, run_alone
 from depthcli.bench.rows import Folder, Load, Machine, Network, Process, Roofline, Row, Stages, Throughput
 from depthcli.bench.throughput import Figures, cost_per_million, figures, measure
+from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ModelChoice
 from depthcli.errors import CheckpointError, DepthError, EngineError, ModelError, PictureError, UsageError, first_line
 from depthcli.host.cores import compute_threads, usable_cores
 from depthcli.host.machine import cpu_flags, cpu_model, load_average, photograph, versions
@@ -38,7 +39,7 @@ from depthcli.jobs.folder import FolderJob, run_folder
 from depthcli.jobs.inputs import Task, find_pictures
 from depthcli.pixels.postprocess import to_depth_map
 from depthcli.pixels.preprocess import InputPlan, plan_input, to_network_input
-from depthcli.predict.picture import ModelChoice, open_estimator, resolve_compiled, resolve_model
+from depthcli.predict.picture import open_estimator, resolve_compiled, resolve_model
 from depthcli.zoo.rows import LiteConfig, ModelRow, find_row, is_row, select_row
 from depthcli.zoo.weights import WeightsFile, digest
 
@@ -73,7 +74,7 @@ class BenchJob:
     backends: names of BACKENDS, auto, or all that take checkpoints. input_size: shorter side of the input, None for the
     model's own. images: a folder of pictures, or None for one synthetic picture of `picture` (width, height) pixels.
     runs: how often each engine is timed, after `warmup` runs that do not count. peers: also run the official code's
-    form. artifacts, shape_policy, allow_standin: as in EngineChoice, for the engines that run compiled networks.
+    form. artifacts, shape_policy, allow_standin: as in BackendChoice, for the engines that run compiled networks.
     duration: seconds that each engine is kept busy for its throughput; that is measured for compiled networks, and for
     all where cost_per_hour, the price of this machine, is given. Raises UsageError for what cannot be.
     """
@@ -96,8 +97,7 @@ class BenchJob:
     cost_per_hour: Optional[float] = None
 
     def __post_init__(self) -> None:
-        for choice in self.engines():
-            check_choice(choice)
+        self.engines()  # which checks them
         if self.runs < 1:
             raise UsageError(f"{self.runs} runs measure nothing", "--runs is at least 1")
         if not 0 < self.duration < float("inf"):
@@ -106,7 +106,9 @@ class BenchJob:
             raise UsageError(f"a machine for {self.cost_per_hour} an hour cannot be", "--cost-per-hour is more than 0")
         if (self.artifacts or self.allow_standin) and not any(map(is_compiled, self.engines())):
             option = "--artifacts" if self.artifacts else "--allow-standin"
-            raise UsageError(f"{option} belongs to compiled networks", f"say --backend {' or '.join(COMPILED)}")
+            raise UsageError(
+                f"{option} belongs to compiled networks", f"say --backend {' or '.join(COMPILED_BACKENDS)}"
+            )
         if self.warmup < 0:
             raise UsageError(f"{self.warmup} runs of warm-up cannot be", "--warmup is at least 0")
         if self.images is not None and self.picture is not None:
@@ -118,23 +120,23 @@ class BenchJob:
         if self.input_size is not None:
             plan_input(1, 1, self.input_size)
 
-    def engines(self) -> list[EngineChoice]:
+    def engines(self) -> list[BackendChoice]:
         """Return the engines to measure, each once, in the order they were named."""
-        every = [name for name in BACKENDS if name not in COMPILED]
+        every = [name for name in BACKENDS if name not in COMPILED_BACKENDS]
         names = [name for item in self.backends for name in (every if item == "all" else (item,))]
         choices = [self._choice(name) for name in names]
         if self.peers:
             # The reference, to compare others with; torch's own float32 is the same engine.
-            exact = EngineChoice("torch", self.device, "exact")
+            exact = BackendChoice("torch", self.device, "exact")
             same = [replace(exact, precision=precision) for precision in ("auto", "fp32")]
             choices = [exact, *(choice for choice in choices if choice not in same)]
         return list(dict.fromkeys(choices))
 
-    def _choice(self, name: str) -> EngineChoice:
-        if name not in COMPILED:
-            return EngineChoice(name, self.device, self.precision, self.calibration)
+    def _choice(self, name: str) -> BackendChoice:
+        if name not in COMPILED_BACKENDS:
+            return BackendChoice(name, self.device, self.precision, self.calibration)
         standin = self.allow_standin and name == "neuron"
-        return EngineChoice(
+        return BackendChoice(
             name,
             self.device,
             self.precision,
@@ -144,9 +146,9 @@ class BenchJob:
         )
 
 
-def is_compiled(choice: EngineChoice) -> bool:
+def is_compiled(choice: BackendChoice) -> bool:
     """Return whether an engine runs files of `depth compile`."""
-    return choice.backend in COMPILED
+    return choice.backend in COMPILED_BACKENDS
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -266,7 +268,7 @@ def machine_row(
 
 
 def model_options(
-    row: ModelRow, weights: WeightsFile, choice: EngineChoice, input_size: int, trust: bool
+    row: ModelRow, weights: WeightsFile, choice: BackendChoice, input_size: int, trust: bool
 ) -> tuple[str, ...]:
     """Return the options by which a command runs this network in this engine, and downloads nothing."""
     checkpoint = () if is_compiled(choice) else ("--checkpoint", str(weights.path))
@@ -283,7 +285,7 @@ class _Contender:
     """
 
     name: str
-    choice: Optional[EngineChoice]
+    choice: Optional[BackendChoice]
     precision: str
     backend: Optional[Backend] = None
     engine: str = ""
@@ -749,7 +751,7 @@ class _Bench:
                 self._turns(read_picture(path), plan, 1, self.long_runs)
                 done.add(plan.input_size)
 
-    def _depth(self, command: str, source: Path, target: Path, choice: EngineChoice, *more: str) -> Ended:
+    def _depth(self, command: str, source: Path, target: Path, choice: BackendChoice, *more: str) -> Ended:
         common = model_options(self.row, self.weights, choice, self.input_size, self.job.model.trust)
         steps = ("--calibration", str(choice.calibration)) if choice.calibration else ()
         files = ("--artifacts", str(choice.artifacts)) if choice.artifacts else ()

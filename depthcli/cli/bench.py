@@ -132,7 +132,7 @@ def bench(
     Examples: depth bench · depth bench --encoder vits --backend all · depth bench --images photos --peers --json ·
     depth bench --backend neuron --cost-per-hour 0.228 · depth bench --video --clip clip.mp4
     """
-    from depthcli.predict.picture import ModelChoice
+    from depthcli.choices import ModelChoice
 
     choice = ModelChoice(model, encoder, metric, checkpoint, trust=trust_checkpoint)
     if video:

@@ -121,11 +121,12 @@ def compile_command(
 
     Examples: depth compile --target onnx --size 518x686 · depth compile --target torchscript --preset common
     """
+    from depthcli.choices import ModelChoice
     from depthcli.cli.report import say
     from depthcli.jobs.analysis import analyze, check_analysis
     from depthcli.jobs.compiling import CompileJob, check_target, compile_model, output_path, preset_sizes, sizes_of
     from depthcli.jobs.neuron_compiling import CompilerOptions, check_options, compile_for_neuron, is_neuron
-    from depthcli.predict.picture import ModelChoice, resolve_model
+    from depthcli.predict.picture import resolve_model
     from depthcli.zoo.rows import PATCH
 
     options = CompilerOptions(fast_math, workdir, timeout, allow_cpu_ops)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
+from depthcli.cli.wording import worded
 from depthcli.errors import INTERRUPTED, SOME_FAILED, DepthError, OutputError
 from depthcli.host.quiet import terminal
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
@@ -29,7 +30,7 @@ def say(line: str) -> None:
     if sys.stderr is None:  # as it is where the process was started with it closed
         return
     try:
-        print(line.replace("\n", "\\n"), file=sys.stderr, flush=True)
+        print(worded(line).replace("\n", "\\n"), file=sys.stderr, flush=True)
     except BrokenPipeError:
         raise
     except OSError:

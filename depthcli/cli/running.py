@@ -16,12 +16,13 @@ from depthcli.cli import options as opt
 from depthcli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
+    from depthcli.choices import ModelChoice
     from depthcli.io.codecs.writers import OutputSpec
     from depthcli.jobs.existing import Maker
     from depthcli.jobs.folder import FolderJob
     from depthcli.jobs.inputs import ResultName, Task
     from depthcli.jobs.manifest import Manifest
-    from depthcli.predict.picture import DepthEstimator, ModelChoice
+    from depthcli.predict.picture import DepthEstimator
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class RunOptions:
 
     def model_choice(self) -> "ModelChoice":
         """Return what was said about the model."""
-        from depthcli.predict.picture import ModelChoice
+        from depthcli.choices import ModelChoice
 
         return ModelChoice(
             model=self.model,
@@ -124,13 +125,14 @@ class RunOptions:
 
         preferred: the row that the automatic choice takes instead of looking for the best one.
         """
+        from depthcli.choices import BackendChoice
         from depthcli.cli.report import say
-        from depthcli.predict.picture import EngineChoice, open_estimator
+        from depthcli.predict.picture import open_estimator
 
         choice = self.model_choice()
         if preferred and choice.is_automatic:
             choice = replace(choice, model=preferred)
-        engine = EngineChoice(
+        engine = BackendChoice(
             self.backend,
             self.device,
             self.precision,

@@ -160,6 +160,7 @@ def video(
     Examples: depth video clip.mp4 · depth video clip.mp4 -f mp4,ffv1 -o out/ · depth video day1 -o day1_depth ·
     ffmpeg -i in.mov -f yuv4mpegpipe - | depth video - -o - | ffplay -
     """
+    from depthcli.choices import IF_EXISTS, BackendChoice, ClipChoice, ModelChoice, require
     from depthcli.cli.report import ClipReport, stop_signals
     from depthcli.io.codecs.writers import parse_formats
     from depthcli.io.video.clip import Selection
@@ -169,18 +170,16 @@ def video(
     from depthcli.jobs.clip_stream import stream_clip
     from depthcli.jobs.manifest import FAILED, MANIFEST_NAME, Manifest, Result
     from depthcli.pixels.colormap import color_table
-    from depthcli.predict.clip import ClipChoice, open_clip_estimator
-    from depthcli.predict.picture import EngineChoice, ModelChoice
+    from depthcli.predict.clip import open_clip_estimator
 
-    if if_exists not in ("skip", "overwrite", "error"):
-        raise UsageError(f"--if-exists {if_exists} means nothing", "choose from: skip, overwrite, error")
+    require("if_exists", if_exists, IF_EXISTS)
     if scene not in ("auto", "off"):
         raise UsageError(f"--scene {scene} means nothing", "choose from: auto, off")
     colors = "gray" if grayscale else colormap
     color_table(colors)
     wanted = parse_formats(formats or ("mp4",), VIDEO_FORMATS, "video")
     choice = ModelChoice(model, encoder, metric, checkpoint, max_depth, offline, trust_checkpoint)
-    engine = EngineChoice(
+    engine = BackendChoice(
         backend, device, precision, artifacts=artifacts, shape_policy=shape_policy, allow_standin=allow_standin
     )
     clip_choice = ClipChoice(steady, exact, input_size, engine, batch, panorama)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from depthcli.depthmap import DepthKind, DepthMap, Origin
+from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import DepthError, DiskFullError, PictureError, first_line
 from depthcli.eval import metrics, panels
 from depthcli.eval.alignment import AUTO, Alignment, align, protocol
@@ -32,14 +32,14 @@ class Score:
     """What became of one entry.
 
     figures: empty where it failed. known, elements: how many elements of the truth are known, of how many inside the
-    crop. pairs: how many point pairs. kind: of the prediction; origin: where it came from. alignment: None without a
+    crop. pairs: how many point pairs. kind: of the prediction; provenance: of the prediction. alignment: None without a
     truth. error: one line, or empty; code: that error's exit code.
     """
 
     entry: Entry
     figures: Figures = field(default_factory=Figures)
     kind: DepthKind | None = None
-    origin: Origin = field(default_factory=Origin)
+    provenance: Provenance = field(default_factory=Provenance)
     alignment: Alignment | None = None
     known: int = 0
     elements: int = 0
@@ -76,7 +76,7 @@ def _score(entry: Entry, predict: Predict, alignment: str, errors: Path | None) 
     pairs = None
     if entry.pairs:
         pairs = metrics.pair_accuracy(_nearness(resize_bilinear(depth.values, picture.size), depth.kind), entry.pairs)
-    score = Score(entry, Figures(pairs=pairs), depth.kind, depth.origin, pairs=len(entry.pairs))
+    score = Score(entry, Figures(pairs=pairs), depth.kind, depth.provenance, pairs=len(entry.pairs))
     if truth is None:
         return score
 
@@ -209,8 +209,8 @@ def _row(score: Score) -> dict[str, Any]:
         "name": score.entry.name,
         "picture": score.entry.source,
         "kind": score.kind and score.kind.value,
-        "model": score.origin.model,
-        "weights_sha256": score.origin.sha256,
+        "model": score.provenance.model,
+        "weights_sha256": score.provenance.sha256,
         "align": done and done.method,
         "scale": done and done.scale,
         "shift": done and done.shift,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
 
-from depthcli.depthmap import DepthKind, DepthMap, Origin
+from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import OutputError, UsageError
 from depthcli.eval.lists import Entry
 from depthcli.eval.truth import read_numbers
@@ -82,7 +82,7 @@ class SavedPredictions:
         if self.kind is None:
             raise OutputError(why, "if another program wrote it, give --prediction-kind")
         try:
-            return DepthMap(read_numbers(path), self.kind, Origin(source=path.name))
+            return DepthMap(read_numbers(path), self.kind, Provenance(source=path.name))
         except ValueError as error:
             raise OutputError(f"{path} is no prediction: {error}") from error
 

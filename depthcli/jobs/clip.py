@@ -20,7 +20,7 @@ from typing import Any, Callable, Optional, Union
 
 import numpy as np
 
-from depthcli.depthmap import Origin
+from depthcli.depthmap import Provenance
 from depthcli.errors import (
     SOME_FAILED,
     ClipError,
@@ -52,7 +52,7 @@ from depthcli.jobs.clip_show import MILLIMETRE_FORMATS, Show
 from depthcli.jobs.manifest import DONE, FAILED, Result
 from depthcli.jobs.pipeline import Lane
 from depthcli.pixels.colormap import DEFAULT_COLORMAP
-from depthcli.predict.clip import ClipEstimator, State, Step, join_states, origin_of_clip, part_of
+from depthcli.predict.clip import ClipEstimator, State, Step, join_states, part_of, provenance_of_clip
 from depthcli.temporal.cuts import CutDetector
 from depthcli.temporal.ranges import ValueRange
 from depthcli.version import __version__
@@ -323,7 +323,7 @@ class _Work:
             error=f"{damage}; the depth of what could be read is there" if damage else "",
             code=SOME_FAILED if damage else 0,
             notes=(*self._notes, *notes),
-            warnings=(*self._warnings, *self._origin().warnings(self._info.size), *self._clamped(highest)),
+            warnings=(*self._warnings, *self._provenance().warnings(self._info.size), *self._clamped(highest)),
             model=self._estimator.row.name,
             weights=self._estimator.weights.sha256,
             settings=job.said,
@@ -350,7 +350,7 @@ class _Work:
 
     def _write(self, spool: Spool) -> Generator[Progress, None, tuple[str, ...]]:
         made_of = self._files.made_of(self._job.spool_folder.parent)
-        return _write(self._job, self._info, self._estimator.row, self._origin(), spool, made_of, self._stop)
+        return _write(self._job, self._info, self._estimator.row, self._provenance(), spool, made_of, self._stop)
 
     def _clamped(self, highest: float) -> tuple[str, ...]:
         """Return a warning where 16-bit millimetres cannot hold a metric clip."""
@@ -359,8 +359,8 @@ class _Work:
             return ()
         return (f"depth beyond 65.535 m, up to {highest:.1f} m, was clamped in {names[0]}; exr and npz hold all",)
 
-    def _origin(self) -> Origin:
-        return origin_of_clip(self._estimator, self._plan, Path(self._info.name).name)
+    def _provenance(self) -> Provenance:
+        return provenance_of_clip(self._estimator, self._plan, Path(self._info.name).name)
 
     def _identity(self) -> dict[str, Any]:
         """Return what makes the maps what they are, by what a user would call it."""
@@ -504,7 +504,7 @@ def _write(
     job: ClipJob,
     info: ClipInfo,
     row: ModelRow,
-    origin: Origin,
+    provenance: Provenance,
     spool: Spool,
     made_of: Mapping[str, Any],
     stop: Callable[[], bool],
@@ -513,7 +513,9 @@ def _write(
     assert spool.ended is not None
     shown = job.value_range or tuple(spool.ended["range"])
     extremes = spool.ended["min"], spool.ended["max"]
-    show = Show(info.size, row, origin, (shown[0], shown[1]), job.colormap, extremes, job.said, spool.ended["damage"])
+    show = Show(
+        info.size, row, provenance, (shown[0], shown[1]), job.colormap, extremes, job.said, spool.ended["damage"]
+    )
     timing = Timing.of(info, job.selection)
     # A folder, an animated WebP, or a clip that has gone, which is warned of, has nothing to take along.
     along = job.source != STDIN and os.path.isfile(job.source) and info.codec != WEBP

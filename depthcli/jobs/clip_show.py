@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from depthcli.depthmap import DepthMap, Origin
+from depthcli.depthmap import DepthMap, Provenance
 from depthcli.io.codecs.depth_files import IN_MILLIMETRES, facts_of, in_nearness, to_millimetres
 from depthcli.io.video.writers import COLOR, VALUES, VIDEO_FORMATS, side_by_side
 from depthcli.pixels.colormap import to_color, to_gray16
@@ -29,7 +29,7 @@ class Show:
 
     clip_size: tuple[int, int]
     row: ModelRow
-    origin: Origin
+    provenance: Provenance
     shown: tuple[float, float]
     colormap: str
     extremes: tuple[float, float] = (0.0, 0.0)
@@ -46,7 +46,7 @@ class Show:
         width, height = self.clip_size
         # All that is said of a map is said of the clip, its smallest and largest value too.
         ends = np.array([self.extremes], np.float32)
-        whole = facts_of(DepthMap(ends, self.row.kind, self.origin, self.row.max_depth))
+        whole = facts_of(DepthMap(ends, self.row.kind, self.provenance, self.row.max_depth))
         facts = {**whole, "size": [width, height], "settings": self.settings, "damage": self.damage}
         takes = VIDEO_FORMATS[name].takes
         if takes == VALUES:
@@ -82,7 +82,7 @@ class Show:
 
     def depth_map(self, values: np.ndarray) -> DepthMap:
         """Return a map of the network's size as a DepthMap of the clip's."""
-        return DepthMap(resize_bilinear(values, self.clip_size), self.row.kind, self.origin, self.row.max_depth)
+        return DepthMap(resize_bilinear(values, self.clip_size), self.row.kind, self.provenance, self.row.max_depth)
 
     def color(self, depth: DepthMap) -> np.ndarray:
         """Return (H, W, 3) uint8."""

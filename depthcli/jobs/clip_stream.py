@@ -22,7 +22,7 @@ from depthcli.jobs.clip import MAKING, ClipJob, Events, Progress, milliseconds_s
 from depthcli.jobs.clip_show import Show
 from depthcli.jobs.manifest import DONE, FAILED, Result
 from depthcli.pixels.colormap import to_gray16
-from depthcli.predict.clip import ClipEstimator, Step, origin_of_clip
+from depthcli.predict.clip import ClipEstimator, Step, provenance_of_clip
 from depthcli.temporal.cuts import CutDetector
 from depthcli.temporal.ranges import StreamRange
 
@@ -86,7 +86,7 @@ def _stream(
         info = clip.info
         if y4m and job.selection.fps is None:  # which has one rate for all frames
             job = replace(job, selection=replace(job.selection, fps=info.rate))
-        origin = origin_of_clip(estimator, estimator.plan(info.size), Path(info.name).name)
+        provenance = provenance_of_clip(estimator, estimator.plan(info.size), Path(info.name).name)
         timing, stream = Timing.of(info, job.selection), target or sys.stdout.buffer
         writer = PipeWriter(stream, takes, info.size, timing, y4m, info.pixel_aspect)
         estimator.restore({}, {})
@@ -98,7 +98,7 @@ def _stream(
         def send(ranges: Sequence[tuple[float, float]]) -> None:
             for shown in ranges:
                 values, moment = waiting.popleft()
-                show = Show(info.size, estimator.row, origin, job.value_range or shown, job.colormap)
+                show = Show(info.size, estimator.row, provenance, job.value_range or shown, job.colormap)
                 depth = show.depth_map(values)
                 with _writing(stream):
                     writer.write(show.color(depth) if takes == COLOR else to_gray16(depth, show.shown), moment)

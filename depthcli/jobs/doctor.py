@@ -13,12 +13,13 @@ from typing import Callable, Optional
 
 import numpy as np
 
-from depthcli.backends import EngineChoice, open_backend
+from depthcli.backends import open_backend
 from depthcli.backends.artifact import origin_of, read_artifact
 from depthcli.backends.neuron import common
 from depthcli.backends.neuron.common import CompilerOptions
 from depthcli.backends.neuron.engine import core_count
 from depthcli.backends.neuron.flavours import FLAVOURS, Flavour, targets_here
+from depthcli.choices import BackendChoice
 from depthcli.errors import DepthError, UsageError
 from depthcli.host.cores import usable_cores
 from depthcli.host.machine import cpu_model
@@ -115,7 +116,7 @@ def _speed(path: Path, cores: int) -> Finding:
     artifact = read_artifact(path)
     try:
         backend = open_backend(
-            artifact.row, origin_of(artifact), EngineChoice("neuron", artifacts=path, allow_standin=True)
+            artifact.row, origin_of(artifact), BackendChoice("neuron", artifacts=path, allow_standin=True)
         )
     except DepthError as error:
         return Finding("run", str(error), False)

@@ -15,6 +15,7 @@ from typing import Any, Callable, Optional, TypeVar
 
 import numpy as np
 
+from depthcli.choices import IF_EXISTS, check_batch, require
 from depthcli.errors import (
     DepthError,
     DeviceLostError,
@@ -34,8 +35,6 @@ from depthcli.jobs.inputs import Task
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Manifest, Result
 from depthcli.jobs.pipeline import Lane, wait_for_oldest
 from depthcli.predict.picture import DepthEstimator, Prepared
-
-IF_EXISTS = ("skip", "overwrite", "error")
 
 # Of the free memory, for the pictures on their way; the rest is for the network, which needs most of it at high sizes.
 _SHARE = 0.25
@@ -62,10 +61,8 @@ class FolderJob:
     keep_alpha: bool = False
 
     def __post_init__(self) -> None:
-        if self.if_exists not in IF_EXISTS:
-            raise UsageError(f"--if-exists {self.if_exists} means nothing", f"choose from: {', '.join(IF_EXISTS)}")
-        if self.batch < 1:
-            raise UsageError(f"a batch of {self.batch} means nothing", "--batch is at least 1")
+        require("if_exists", self.if_exists, IF_EXISTS)
+        check_batch(self.batch)
         sources = {os.path.realpath(task.source) for task in self.tasks if isinstance(task.source, Path)}
         for task in self.tasks:
             for path in self.outputs.paths(task.stem):
@@ -345,7 +342,7 @@ class _Work:
         started = time.perf_counter()
         try:
             depth = estimator.finish(prepared, output)
-            depth = depth.with_origin(replace(depth.origin, source_sha256=source["sha256"]))
+            depth = depth.with_provenance(replace(depth.provenance, source_sha256=source["sha256"]))
             if self._finishing.closed:  # nobody waits for this any more
                 raise CancelledError
             job.outputs.write(depth, prepared.picture.rgb, job.paths(task))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from depthcli.depthmap import DepthMap, Origin
+from depthcli.depthmap import DepthMap, Provenance
 from depthcli.errors import EngineError
 from depthcli.pixels.preprocess import InputPlan
 from depthcli.zoo.rows import ModelRow
@@ -13,7 +13,11 @@ _BAND_PIXELS = 1 << 17  # of a map, made at a time: half a megabyte, which stays
 
 
 def to_depth_map(
-    output: np.ndarray, plan: InputPlan, row: ModelRow, origin: Origin | None = None, valid: np.ndarray | None = None
+    output: np.ndarray,
+    plan: InputPlan,
+    row: ModelRow,
+    provenance: Provenance | None = None,
+    valid: np.ndarray | None = None,
 ) -> DepthMap:
     """Return the depth map of one picture from the network's (H, W) output. valid: the mask that goes along.
 
@@ -22,7 +26,7 @@ def to_depth_map(
     values = unwrap(network_values(output, plan, row), plan, plan.picture_size[0])
     values = resize_bilinear(values, plan.picture_size)
     values.flags.writeable = False  # ours alone: a DepthMap need not copy it
-    return DepthMap(values, row.kind, origin or Origin(), row.max_depth, valid)
+    return DepthMap(values, row.kind, provenance or Provenance(), row.max_depth, valid)
 
 
 def network_values(output: np.ndarray, plan: InputPlan, row: ModelRow) -> np.ndarray:

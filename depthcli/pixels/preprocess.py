@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from depthcli.errors import UsageError
+from depthcli.choices import check_input_size
 from depthcli.zoo.rows import PATCH
 
 # ImageNet statistics of RGB in 0..1, as DINOv2 was trained with.
@@ -68,8 +68,7 @@ def plan_input(width: int, height: int, shorter_side: int, wrap: bool = False) -
     where rounding would fall below `shorter_side`. A longer picture gets the size of one of 4:1.
     wrap: add columns at the left and right, as for a panorama.
     """
-    if shorter_side < PATCH:
-        raise UsageError(f"an input size of {shorter_side} px is too small", f"--input-size is at least {PATCH}")
+    check_input_size(shorter_side)
     longest = MAX_RATIO * min(width, height)
     scale = max(shorter_side / height, shorter_side / width)
     columns, rows = (_round_to_patch(min(side, longest) * scale, shorter_side) for side in (width, height))

@@ -9,61 +9,29 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional, Protocol
 
 import numpy as np
 
-from depthcli.backends import COMPILED, EngineChoice, VideoBackend, check_choice, open_video_backend
-from depthcli.depthmap import Origin
+from depthcli.backends import VideoBackend, open_video_backend
+from depthcli.choices import ClipChoice, ModelChoice
+from depthcli.depthmap import Provenance
 from depthcli.errors import ModelError, UsageError
 from depthcli.host.memory import check_picture, free_memory
 from depthcli.io.pictures.images import Picture
 from depthcli.pixels.postprocess import network_values, resize_bilinear, unwrap
-from depthcli.pixels.preprocess import InputPlan, plan_clip_input, plan_input, to_network_input, wrap_columns
-from depthcli.predict.picture import DepthEstimator, ModelChoice, Prepared, Talk, open_estimator, resolve_model
+from depthcli.pixels.preprocess import InputPlan, plan_clip_input, to_network_input, wrap_columns
+from depthcli.predict.picture import DepthEstimator, Prepared, Talk, open_estimator, resolve_model
 from depthcli.temporal.steady import SteadyFilter
 from depthcli.temporal.windows import Windows
 from depthcli.zoo import weights as weight_files
 from depthcli.zoo.rows import ModelRow, find_row, is_row
 from depthcli.zoo.weights import WeightsFile
 
-STEADY = ("auto", "on", "off")
 State = dict[str, np.ndarray]
 # The sizes of which there is a model for video.
 _VIDEO_ENCODERS = ("vits", "vitb", "vitl")
-
-
-@dataclass(frozen=True)
-class ClipChoice:
-    """What a user said about the work on a clip, its model apart.
-
-    steady: "auto" takes a model for video where its weights are here or can be fetched, else the filter; "on" takes the
-    filter behind a model for pictures; "off" leaves every frame as the model for pictures answers it. exact: a model
-    for video is aligned with the official code's arithmetic, at the size of the frames. input_size: length of the
-    network input's shorter side in pixels, None for the model's own. batch: frames that share a run of a model for
-    pictures. panorama: the frames go on from the right edge to the left one. Raises UsageError for what cannot be.
-    """
-
-    steady: str = "auto"
-    exact: bool = False
-    input_size: Optional[int] = None
-    engine: EngineChoice = field(default_factory=EngineChoice)
-    batch: int = 1
-    panorama: bool = False
-
-    def __post_init__(self) -> None:
-        check_choice(self.engine)
-        if self.batch < 1:
-            raise UsageError(f"a batch of {self.batch} means nothing", "--batch is at least 1")
-        if self.input_size is not None:
-            plan_input(1, 1, self.input_size)
-        if self.steady not in STEADY:
-            raise UsageError(f"--steady {self.steady} means nothing", f"choose from: {', '.join(STEADY)}")
-        if self.exact and self.steady != "auto":
-            raise UsageError("--exact is about models for video", "leave out --steady")
-        if self.exact and self.panorama:
-            raise UsageError("--exact computes as the official script, which knows no --panorama", "leave out one")
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +97,7 @@ def open_clip_estimator(
 
     talk: takes a line at a time about downloads and fallbacks. Raises UsageError, ModelError or EngineError.
     """
-    if clip.engine.backend in COMPILED:  # whose files say which model they are
+    if clip.backend.runs_compiled:  # whose files say which model they are
         return _frame_by_frame(choice, clip, talk)
     row, weights = resolve_clip_model(choice, clip, talk)
     if not row.temporal:
@@ -137,14 +105,14 @@ def open_clip_estimator(
         return _frame_by_frame(named, clip, talk)
     if clip.input_size is not None:
         row = replace(row, input_size=clip.input_size)
-    backend = open_video_backend(row, weights, clip.engine, choice.trust, talk)
+    backend = open_video_backend(row, weights, clip.backend, choice.trust, talk)
     return WindowByWindow(row, weights, backend, clip.exact, clip.panorama)
 
 
 def _frame_by_frame(choice: ModelChoice, clip: ClipChoice, talk: Talk) -> FrameByFrame:
     if clip.exact:
         raise UsageError("--exact is about models for video", "leave it out with a model for pictures")
-    estimator = open_estimator(choice, clip.engine, clip.input_size, talk, clip.panorama)
+    estimator = open_estimator(choice, clip.backend, clip.input_size, talk, clip.panorama)
     return FrameByFrame(estimator, clip.steady != "off", clip.batch)
 
 
@@ -351,11 +319,11 @@ def _state_of(window: State, since: Sequence[np.ndarray]) -> State:
     return {**state, "since": np.stack(since)} if since else state
 
 
-def origin_of_clip(estimator: ClipEstimator, plan: InputPlan, source: str) -> Origin:
+def provenance_of_clip(estimator: ClipEstimator, plan: InputPlan, source: str) -> Provenance:
     """Return where the maps of a clip come from."""
     row, weights = estimator.row, estimator.weights
     published = weight_files.is_published(row, weights)
-    return Origin(
+    return Provenance(
         model=row.name,
         model_title=row.title if published else f"{weights.path.name}, a {row.name} of its own",
         sha256=weights.sha256,

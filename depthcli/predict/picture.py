@@ -10,10 +10,10 @@ from typing import Callable, Optional, Union
 
 import numpy as np
 
-from depthcli.backends import COMPILED, Backend, check_choice, open_backend, targets_of
-from depthcli.backends import EngineChoice as EngineChoice  # for the command line, which knows no engine
+from depthcli.backends import Backend, open_backend, targets_of
 from depthcli.backends.artifact import by_height, find_artifacts, origin_of, select_artifacts, stretch_of
-from depthcli.depthmap import DepthMap, Origin
+from depthcli.choices import BackendChoice, ModelChoice, check_input_size
+from depthcli.depthmap import DepthMap, Provenance
 from depthcli.errors import CheckpointError, DeviceLostError, PictureError, UsageError
 from depthcli.host.memory import check_picture, free_memory
 from depthcli.io.pictures.images import Picture, read_picture
@@ -25,29 +25,6 @@ from depthcli.zoo.weights import WeightsFile
 
 AnyPicture = Union[str, Path, bytes, np.ndarray, Picture]
 Talk = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class ModelChoice:
-    """What a user said about the model; None and "auto" mean: choose for me.
-
-    model: a zoo row's name or the path of a checkpoint. encoder: vits, vitb, vitl, vitg, tiny or auto.
-    metric: indoor or outdoor. checkpoint: a file to take instead of looking for one. max_depth: metres at the top of a
-    metric model's range. offline: never download. trust: read a pickle that this torch cannot read safely.
-    """
-
-    model: Optional[str] = None
-    encoder: str = "auto"
-    metric: Optional[str] = None
-    checkpoint: Optional[Path] = None
-    max_depth: Optional[float] = None
-    offline: bool = False
-    trust: bool = False
-
-    @property
-    def is_automatic(self) -> bool:
-        """Whether nothing was said about which model."""
-        return self.encoder == "auto" and not (self.model or self.metric or self.checkpoint)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +117,7 @@ def _row_by_tensors(checkpoint: Path, trust: bool, talk: Talk) -> ModelRow:
     return row
 
 
-def resolve_compiled(choice: ModelChoice, engine: EngineChoice) -> tuple[ModelRow, WeightsFile]:
+def resolve_compiled(choice: ModelChoice, engine: BackendChoice) -> tuple[ModelRow, WeightsFile]:
     """Return the row and the weights of the compiled networks that an engine is to run; no checkpoint is needed."""
     row, checkpoint = _named(choice)
     _refuse_video(row, checkpoint)
@@ -156,7 +133,7 @@ class DepthEstimator:
 
     model: a zoo row's name, the path of a checkpoint, or "auto". input_size: length of the network input's shorter side
     in pixels; None takes the model's own. device, backend, precision, calibration, artifacts, shape_policy,
-    allow_standin: as in EngineChoice. panorama: the pictures go on from the right edge to the left one, and so does
+    allow_standin: as in BackendChoice. panorama: the pictures go on from the right edge to the left one, and so does
     their depth. talk: takes one line at a time about downloads and fallbacks.
     """
 
@@ -177,12 +154,11 @@ class DepthEstimator:
     ) -> None:
         choice = model if isinstance(model, ModelChoice) else ModelChoice(model=None if model == "auto" else model)
         # What cannot be is said before anything is downloaded, not at the first picture.
-        engine = EngineChoice(backend, device, precision, calibration, artifacts, shape_policy, allow_standin)
-        check_choice(engine)
-        if input_size is not None:
-            plan_input(1, 1, input_size)
-        compiled = engine.backend in COMPILED
-        self.row, self.weights = resolve_compiled(choice, engine) if compiled else resolve_model(choice, talk)
+        engine = BackendChoice(backend, device, precision, calibration, artifacts, shape_policy, allow_standin)
+        check_input_size(input_size)
+        self.row, self.weights = (
+            resolve_compiled(choice, engine) if engine.runs_compiled else resolve_model(choice, talk)
+        )
         if input_size is not None:
             self.row = replace(self.row, input_size=input_size)
         self._panorama = panorama
@@ -291,8 +267,8 @@ class DepthEstimator:
 
     def finish(self, prepared: Prepared, output: np.ndarray) -> DepthMap:
         """Return the depth map at the picture's size for the network's (H, W) answer."""
-        origin = self._origin(prepared.picture, prepared.plan)
-        return to_depth_map(output, prepared.plan, self.row, origin, prepared.picture.valid)
+        provenance = self._provenance(prepared.picture, prepared.plan)
+        return to_depth_map(output, prepared.plan, self.row, provenance, prepared.picture.valid)
 
     def close(self) -> None:
         """Free the device."""
@@ -304,9 +280,9 @@ class DepthEstimator:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _origin(self, picture: Picture, plan: InputPlan) -> Origin:
+    def _provenance(self, picture: Picture, plan: InputPlan) -> Provenance:
         published = weight_files.is_published(self.row, self.weights)
-        return Origin(
+        return Provenance(
             model=self.row.name,
             model_title=self.row.title if published else f"{self.weights.path.name}, a {self.row.encoder} of its own",
             sha256=self.weights.sha256,
@@ -320,7 +296,7 @@ class DepthEstimator:
 
 def open_estimator(
     model: ModelChoice,
-    engine: EngineChoice,
+    engine: BackendChoice,
     input_size: Optional[int] = None,
     talk: Talk = lambda line: None,
     panorama: bool = False,

@@ -17,7 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from depthcli.backends import BACKENDS, COMPILED, Backend, EngineChoice, open_backend, pick_backend
+from depthcli.backends import BACKENDS, Backend, open_backend, pick_backend
+from depthcli.choices import COMPILED_BACKENDS, BackendChoice
 from depthcli.errors import CheckpointError, EngineError, PictureError, UsageError
 from depthcli.host import graph_cache
 from depthcli.nets.attention import HAS_FUSED
@@ -42,7 +43,7 @@ OTHERS = [name for name, package in PACKAGES.items() if find_spec(package)]
 
 
 def test_every_engine_is_compared_here() -> None:
-    assert set(PACKAGES) | {"torch"} | set(COMPILED) == set(BACKENDS)  # those of COMPILED: cli/test_compile.py
+    assert set(PACKAGES) | {"torch"} | set(COMPILED_BACKENDS) == set(BACKENDS)  # the compiled: cli/test_compile.py
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def checkpoints(tmp_path_factory) -> dict[str, WeightsFile]:
 
 
 def opened(name: str, checkpoints: dict[str, WeightsFile], *choice: str) -> Backend:
-    return open_backend(ROWS[name], checkpoints[name], EngineChoice(*choice))
+    return open_backend(ROWS[name], checkpoints[name], BackendChoice(*choice))
 
 
 def picture(height: int, width: int, batch: int = 1) -> np.ndarray:
@@ -163,7 +164,7 @@ def test_weights_that_are_no_numbers_are_refused_by_every_engine(engine, number,
     path = tmp_path / "weights.safetensors"
     save_file(state, str(path))
     with pytest.raises(CheckpointError, match=r"holds NaN or infinity in encoder\.stem\.weight"):
-        open_backend(ROWS["lite"], WeightsFile(path, digest(path), "test"), EngineChoice(engine))
+        open_backend(ROWS["lite"], WeightsFile(path, digest(path), "test"), BackendChoice(engine))
 
 
 @pytest.mark.parametrize("engine", OTHERS)
@@ -191,7 +192,7 @@ def test_where_nothing_can_be_kept_it_runs_all_the_same_and_says_so(engine, chec
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(graph_cache.FOLDER_VARIABLE, str(tmp_path / "file"))
     said: list[str] = []
-    backend = open_backend(ROWS["lite"], checkpoints["lite"], EngineChoice(engine), talk=said.append)
+    backend = open_backend(ROWS["lite"], checkpoints["lite"], BackendChoice(engine), talk=said.append)
     assert backend.run({"image": picture(42, 56)})["depth"].std() > 0
     backend.close()
     backend.close()
@@ -203,7 +204,7 @@ def test_where_nothing_can_be_kept_it_runs_all_the_same_and_says_so(engine, chec
 def test_weights_of_another_network_are_refused_and_nothing_is_kept(engine, checkpoints, monkeypatch, tmp_path) -> None:
     monkeypatch.setenv(graph_cache.FOLDER_VARIABLE, str(tmp_path))
     with pytest.raises(CheckpointError):
-        open_backend(ROWS["lite"], checkpoints["vit"], EngineChoice(engine))
+        open_backend(ROWS["lite"], checkpoints["vit"], BackendChoice(engine))
     assert not graph_cache.entries()
 
 
@@ -212,7 +213,7 @@ def test_relative_and_metric_graphs_of_one_file_are_two(checkpoints) -> None:
         return
     image, weights = picture(42, 56), checkpoints["vit"]
     rows: tuple[ModelRow, ...] = ROWS["vit"], ROWS["metric"]
-    answers = [open_backend(row, weights, EngineChoice(OTHERS[0])).run({"image": image})["depth"] for row in rows]
+    answers = [open_backend(row, weights, BackendChoice(OTHERS[0])).run({"image": image})["depth"] for row in rows]
     assert answers[0].max() > 1 >= answers[1].max()
 
 
@@ -237,13 +238,13 @@ def test_bf16_of_openvino_is_near_and_is_not_float32(name: str, checkpoints) -> 
 def test_auto_takes_the_cpus_engine_and_torch_for_a_gpu(monkeypatch) -> None:
     monkeypatch.setattr("depthcli.backends._has_gpu", lambda: False)
     best = OTHERS[0] if OTHERS else "torch"
-    assert pick_backend(EngineChoice()) == pick_backend(EngineChoice(device="cpu", precision="fp32")) == best
-    assert pick_backend(EngineChoice(precision="exact")) == pick_backend(EngineChoice(device="cuda:1")) == "torch"
-    assert pick_backend(EngineChoice(precision="fp16")) == "torch"
+    assert pick_backend(BackendChoice()) == pick_backend(BackendChoice(device="cpu", precision="fp32")) == best
+    assert pick_backend(BackendChoice(precision="exact")) == pick_backend(BackendChoice(device="cuda:1")) == "torch"
+    assert pick_backend(BackendChoice(precision="fp16")) == "torch"
     monkeypatch.setattr("depthcli.backends._has_gpu", lambda: True)
-    assert pick_backend(EngineChoice()) == "torch" and pick_backend(EngineChoice(device="cpu")) == best
+    assert pick_backend(BackendChoice()) == "torch" and pick_backend(BackendChoice(device="cpu")) == best
     monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
-    assert pick_backend(EngineChoice(device="cpu")) == "torch"
+    assert pick_backend(BackendChoice(device="cpu")) == "torch"
 
 
 def test_an_engine_that_is_not_installed_says_how_to_get_it(checkpoints, monkeypatch) -> None:
@@ -270,7 +271,7 @@ def test_half_precision_is_close_or_refused_by_torch(checkpoints) -> None:
 
 
 def test_names_that_mean_nothing_are_refused() -> None:
-    for choice in (EngineChoice("magic"), EngineChoice("auto", "tpu"), EngineChoice("auto", "auto", "fp8")):
+    for choice in (BackendChoice("magic"), BackendChoice("auto", "tpu"), BackendChoice("auto", "auto", "fp8")):
         with pytest.raises(UsageError, match="choose"):
             open_backend(ROWS["lite"], WeightsFile(Path("none"), "", ""), choice)
 
@@ -279,10 +280,10 @@ def test_names_that_mean_nothing_are_refused() -> None:
 def test_a_network_that_is_kept_runs_without_torch(checkpoints) -> None:
     opened("vit", checkpoints, "openvino").close()
     code = (
-        "import sys, pickle; from depthcli.backends import EngineChoice, open_backend\n"
+        "import sys, pickle; from depthcli.backends import BackendChoice, open_backend\n"
         "row, weights = pickle.load(sys.stdin.buffer)\n"
         "import numpy as np\n"
-        "backend = open_backend(row, weights, EngineChoice('openvino'))\n"
+        "backend = open_backend(row, weights, BackendChoice('openvino'))\n"
         "print(backend.run({'image': np.zeros((1, 3, 42, 56), np.float32)})['depth'].shape, 'torch' in sys.modules)"
     )
     given = pickle.dumps((ROWS["vit"], checkpoints["vit"]))
@@ -295,9 +296,9 @@ def test_a_network_that_is_kept_runs_without_torch(checkpoints) -> None:
 @pytest.mark.parametrize("engine", ["torch", *OTHERS])
 def test_ctrl_c_is_an_interruption_after_engines_were_closed(engine: str, checkpoints) -> None:
     code = (
-        "import os, pickle, signal, sys; from depthcli.backends import EngineChoice, open_backend\n"
+        "import os, pickle, signal, sys; from depthcli.backends import BackendChoice, open_backend\n"
         "row, weights, engine = pickle.load(sys.stdin.buffer)\n"
-        "backends = [open_backend(row, weights, EngineChoice(engine)) for _ in range(2)]\n"
+        "backends = [open_backend(row, weights, BackendChoice(engine)) for _ in range(2)]\n"
         "while backends: backends.pop(0).close()\n"
         "try: os.kill(os.getpid(), signal.SIGINT)\n"
         "except KeyboardInterrupt: print('interrupted')"

@@ -68,5 +68,5 @@ def test_what_it_cannot_be_made_of_is_said(checkpoints, pictures) -> None:  # no
         opened("vit", checkpoints, *choose("int8", pictures))
     with pytest.raises(EngineError, match="no linear layers"):
         opened("lite", checkpoints, *choose("int8", pictures))
-    with pytest.raises(UsageError, match="belongs to --precision int8"):
+    with pytest.raises(UsageError, match="needs `precision` int8"):
         opened("vit", checkpoints, *choose("bf16", pictures))

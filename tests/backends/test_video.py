@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from depthcli.backends import VIDEO_BACKENDS, EngineChoice, VideoBackend, open_video_backend, video_torch
+from depthcli.backends import VIDEO_BACKENDS, VideoBackend, open_video_backend, video_torch
+from depthcli.choices import BackendChoice
 from depthcli.errors import CheckpointError, EngineError, PictureError, UsageError
 from depthcli.host import graph_cache
 from depthcli.host.memory import predict_clip_bytes
@@ -39,7 +40,7 @@ def images() -> np.ndarray:
 
 
 def opened(checkpoint: WeightsFile, *choice: str) -> VideoBackend:
-    return open_video_backend(ROW, checkpoint, EngineChoice(*choice))
+    return open_video_backend(ROW, checkpoint, BackendChoice(*choice))
 
 
 def answer(backend: VideoBackend, images: np.ndarray) -> np.ndarray:

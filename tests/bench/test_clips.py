@@ -14,18 +14,18 @@ import cv2
 import numpy as np
 import pytest
 
-from depthcli.backends import BACKENDS, COMPILED, EngineChoice, open_video_backend
+from depthcli.backends import BACKENDS, open_video_backend
 from depthcli.bench import clips as video_benchmark
 from depthcli.bench import synthetic_clips as bench_clips
 from depthcli.bench.clips import Stopwatch, VideoBenchJob, by_stages, mapped, run_video_benchmark
 from depthcli.bench.own_process import Ended
 from depthcli.bench.rows import Load, Machine, Video
+from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ModelChoice
 from depthcli.errors import ClipError, EngineError, UsageError
 from depthcli.jobs.clip import ClipJob
 from depthcli.nets.random_weights import random_weights
 from depthcli.pixels.preprocess import InputPlan
 from depthcli.predict.clip import Step
-from depthcli.predict.picture import ModelChoice
 from depthcli.temporal.cuts import CutDetector
 from depthcli.temporal.flow import dense_flow
 from depthcli.zoo.rows import find_row
@@ -167,7 +167,7 @@ class TestJob:
 
     def test_all_are_those_that_run_clips(self):
         names = [choice.backend for choice in VideoBenchJob(backends=("torch", "all")).engines()]
-        assert sorted(names) == sorted(set(BACKENDS) - set(COMPILED)) and names[0] == "torch"
+        assert sorted(names) == sorted(set(BACKENDS) - set(COMPILED_BACKENDS)) and names[0] == "torch"
 
     def test_a_clip_that_is_not_there(self):
         with pytest.raises(ClipError, match=r"none\.mp4"):
@@ -368,7 +368,7 @@ def test_random_weights_of_a_model_for_video_give_maps_that_can_be_painted(tmp_p
         folder.mkdir()
     one, other = (random_weights(ROW, folder) for folder in folders)
     assert one.sha256 == other.sha256
-    engine = open_video_backend(ROW, one, EngineChoice("torch", "cpu"))
+    engine = open_video_backend(ROW, one, BackendChoice("torch", "cpu"))
     images = np.random.default_rng(0).normal(size=(2, 3, 70, 98)).astype(np.float32)
     encoded = [frame for image in images for frame in engine.encode(image[None])]
     maps = engine.decode([*encoded, *(30 * encoded[1:])])

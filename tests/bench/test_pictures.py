@@ -14,17 +14,17 @@ import pytest
 import torch
 from PIL import Image
 
-from depthcli.backends import BACKENDS, COMPILED, EngineChoice
+from depthcli.backends import BACKENDS
 from depthcli.bench import peers
 from depthcli.bench import pictures as benchmark
 from depthcli.bench.own_process import Ended, run_alone
 from depthcli.bench.pictures import BenchJob, run_benchmark
 from depthcli.bench.rows import Folder, Load, Machine, Network, Process, Roofline, Stages
+from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ModelChoice
 from depthcli.errors import CheckpointError, EngineError, UsageError
 from depthcli.host import machine
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.random_weights import random_weights
-from depthcli.predict.picture import ModelChoice
 from depthcli.zoo.rows import find_row
 from tests.conftest import photo
 
@@ -123,11 +123,11 @@ class TestJob:
 
     def test_all_names_each_engine_and_none_comes_twice(self):
         names = [choice.backend for choice in BenchJob(backends=("torch", "all", "torch")).engines()]
-        assert sorted(names) == sorted(set(BACKENDS) - set(COMPILED)) and names[0] == "torch"
+        assert sorted(names) == sorted(set(BACKENDS) - set(COMPILED_BACKENDS)) and names[0] == "torch"
 
     def test_with_peers_there_is_the_exact_engine_to_compare_with(self):
         job = BenchJob(backends=("auto",), peers=True)
-        assert job.engines() == [EngineChoice("torch", "auto", "exact"), EngineChoice()]
+        assert job.engines() == [BackendChoice("torch", "auto", "exact"), BackendChoice()]
 
 
 class TestWeights:
@@ -150,7 +150,7 @@ class TestWeights:
             (tmp_path / name).mkdir()
             files.append(random_weights(row, tmp_path / name))
         assert files[0].sha256 == files[1].sha256
-        engine = open_backend(row, files[0], EngineChoice("torch"))
+        engine = open_backend(row, files[0], BackendChoice("torch"))
         depth = engine.run({"image": np.random.default_rng(0).normal(size=(1, 3, 140, 112)).astype(np.float32)})[
             "depth"
         ]

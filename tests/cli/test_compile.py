@@ -39,11 +39,12 @@ def test_a_file_gives_what_the_tool_gives_and_says_what_it_is(depth, target, tin
     assert all(Path(line).is_file() for line in ran.lines) and len(list(Path("nets").iterdir())) == len(ran.lines)
     assert "differs from torch by" in ran.err
 
-    from depthcli.backends import EngineChoice, open_backend
+    from depthcli.backends import open_backend
+    from depthcli.choices import BackendChoice
     from depthcli.zoo.rows import find_row
     from depthcli.zoo.weights import WeightsFile, digest
 
-    eager = open_backend(find_row("tiny"), WeightsFile(tiny_file, digest(tiny_file), ""), EngineChoice("torch"))
+    eager = open_backend(find_row("tiny"), WeightsFile(tiny_file, digest(tiny_file), ""), BackendChoice("torch"))
     image = np.random.default_rng(0).standard_normal((2, 3, 42, 56)).astype(np.float32)
     wanted, found = eager.run({"image": image})["depth"], RUN[target](main)(image)
     assert np.abs(found - wanted).max() <= 1e-5 * wanted.max() and wanted.std() > 0
@@ -118,7 +119,7 @@ class TestTorchScript:
         for name in ("a", "upright"):
             eager, other = (read_depth(f"{backend}/{name}_depth.npz") for backend in ("torch", "torchscript"))
             assert np.abs(eager.values - other.values).max() <= 1e-5 * eager.values.max() and eager.values.std() > 0
-            assert "torchscript" in other.origin.engine and other.origin.sha256 == eager.origin.sha256
+            assert "torchscript" in other.provenance.engine and other.provenance.sha256 == eager.provenance.sha256
 
     def test_a_batch_is_filled_up(self, depth):
         self.compiled(depth, "--size", "42x56", "-b", 2)
@@ -142,7 +143,7 @@ class TestTorchScript:
         stretched = ("--backend", "torchscript", "--input-size", 42, "--shape-policy", "stretch")
         assert depth("image", "tall.png", *stretched).code == 5  # never on its side
         ran = depth("image", "wide.png", *stretched, "--json")
-        assert ran.code == 0 and read_depth("wide_depth.png").origin.input_size == (56, 42)
+        assert ran.code == 0 and read_depth("wide_depth.png").provenance.input_size == (56, 42)
         assert "instead of 42x112" in str(json.loads(ran.lines[0])["notes"])
 
     def test_what_does_not_fit_is_said_before_torch_is_there(self, depth, tiny_file):
@@ -161,12 +162,12 @@ class TestTorchScript:
             (("--artifacts", "nets", "--encoder", "vits"), 5, "holds networks of tiny, none of vits"),
             (("--artifacts", "nets", "--checkpoint", "other.pth"), 5, "compiled from another checkpoint"),
             (("--artifacts", "nets", "--precision", "bf16"), 5, "torchscript computes in fp32"),
-            (("--artifacts", "nets", "--shape-policy", "crop"), 2, "no shape policy is called 'crop'"),
+            (("--artifacts", "nets", "--shape-policy", "crop"), 2, "unknown --shape-policy 'crop'"),
         ):
             ran = depth("image", "a.png", "--backend", "torchscript", *options)
             assert (ran.code, ran.out) == (code, "") and message in ran.error
         ran = depth("image", "a.png", "--encoder", "tiny", "--artifacts", "nets")
-        assert ran.code == 2 and "--artifacts belongs to compiled networks" in ran.error
+        assert ran.code == 2 and "--artifacts needs a compiled network" in ran.error
 
     def test_a_file_that_is_not_the_one_described_is_refused(self, depth):
         photo("a.png", (80, 60))

@@ -239,7 +239,7 @@ class TestRepetition:
         ran = depth("dir", "in", "-o", "out", "--encoder", "tiny", "--input-size", 98, "--mix-models")
         assert (ran.code, ran.lines) == (0, ["out/c_depth.png"])
         assert "warning: out/a_depth.png was made with --input-size 56, and this run has --input-size 98" in ran.err
-        assert read_depth("out/c_depth.png").origin.input_size == (126, 98)
+        assert read_depth("out/c_depth.png").provenance.input_size == (126, 98)
         assert depth("dir", "in", "-o", "out", *TINY).code == 2
         assert depth("dir", "in", "-o", "out", "--mix-models", *TINY).err.count("warning") == 1
 
@@ -275,7 +275,7 @@ class TestRepetition:
         photo("in/d.jpg")
         for name in "abc":
             facts = read_depth(f"out/{name}_depth.png")
-            other = facts.with_origin(replace(facts.origin, model="vits", sha256="ab" * 32))
+            other = facts.with_provenance(replace(facts.provenance, model="vits", sha256="ab" * 32))
             OutputSpec().write(other, np.empty(0), [Path(f"out/{name}_depth.png")])
         if path.exists():
             path.write_text(path.read_text().replace('"tiny"', '"vits"'))
@@ -319,7 +319,7 @@ class TestRepetition:
     def test_overwrite_makes_them_anew(self, depth):
         ran = depth("dir", "in", "-o", "out", "--encoder", "tiny", "--input-size", 98, "--if-exists", "overwrite")
         assert ran.code == 0 and len(ran.lines) == 2
-        assert read_depth("out/a_depth.png").origin.input_size == (126, 98)
+        assert read_depth("out/a_depth.png").provenance.input_size == (126, 98)
 
     def test_error_names_them_and_keeps_them(self, depth):
         before = tree("out")

@@ -305,7 +305,7 @@ class TestFormats:
         lo, hi = truth.range
         assert np.abs(back.values - truth.values).max() <= 0.51 * (hi - lo) / steps
         content = hashlib.sha256(Path("a.jpg").read_bytes()).hexdigest()
-        assert (back.kind, back.origin) == (truth.kind, replace(truth.origin, source_sha256=content))
+        assert (back.kind, back.provenance) == (truth.kind, replace(truth.provenance, source_sha256=content))
 
     def test_npz_holds_them_exactly(self, depth, truth):
         depth("image", "a.jpg", "-f", "npz", *TINY)
@@ -376,7 +376,7 @@ class TestModelOptions:
 
     def test_input_size_is_what_the_network_sees(self, depth):
         depth("image", "a.jpg", "--encoder", "tiny", "--input-size", 98)
-        assert read_depth("a_depth.png").origin.input_size == (126, 98)
+        assert read_depth("a_depth.png").provenance.input_size == (126, 98)
         assert read_depth("a_depth.png").size == (80, 60)
 
     @pytest.mark.parametrize("options", [("-d", "cpu"), ("--backend", "auto"), ("--precision", "auto"), ("-b", 2)])
@@ -394,15 +394,15 @@ class TestModelOptions:
             (("--encoder", "tiny", "--model", "vits"), 2, "--model names the whole model"),
             (("--model", "vitsss"), 2, "did you mean: vits"),
             (("--encoder", "tiny", "--max-depth", "3"), 2, "--max-depth goes with --metric"),
-            (("--encoder", "tiny", "--input-size", "13"), 2, "--input-size is at least 14"),
-            (("--encoder", "tiny", "--batch", "0"), 2, "--batch is at least 1"),
+            (("--encoder", "tiny", "--input-size", "13"), 2, "--input-size must be at least 14, got 13"),
+            (("--encoder", "tiny", "--batch", "0"), 2, "--batch must be at least 1, got 0"),
             (("--encoder", "tiny", "--format", "jpg"), 2, "no output format is called 'jpg'"),
             (("--encoder", "tiny", "--format", "npz", "--grayscale"), 2, "contradict each other"),
             (("--encoder", "tiny", "--colormap", "jet"), 2, "no colour map is called 'jet'"),
             (("--encoder", "tiny", "--if-exists", "ask"), 2, "choose from: skip, overwrite, error"),
-            (("--encoder", "tiny", "--device", "gpu"), 2, "no device is called 'gpu'"),
-            (("--encoder", "tiny", "--backend", "tpu"), 2, "no backend is called 'tpu'"),
-            (("--encoder", "tiny", "--precision", "int4"), 2, "no precision is called 'int4'"),
+            (("--encoder", "tiny", "--device", "gpu"), 2, "unknown --device 'gpu'"),
+            (("--encoder", "tiny", "--backend", "tpu"), 2, "unknown --backend 'tpu'"),
+            (("--encoder", "tiny", "--precision", "int4"), 2, "unknown --precision 'int4'"),
             (("--encoder", "vits"), 4, "cannot get depth_anything_v2_vits.pth"),
             (("--metric", "outdoor"), 4, "cannot get depth_anything_v2_metric_vkitti_vits.pth"),
             (("--encoder", "vitg"), 4, "was never published"),
@@ -466,7 +466,7 @@ class TestHonesty:
         shutil.copy("checkpoints/tiny.safetensors", "mine.safetensors")
         photo("a.jpg")
         depth("image", "a.jpg", "--checkpoint", "mine.safetensors", "--encoder", "tiny", "--input-size", 56)
-        origin = read_depth("a_depth.png").origin
+        origin = read_depth("a_depth.png").provenance
         assert (origin.model, origin.licence) == ("tiny", "") and "mine.safetensors" in origin.model_title
 
     def test_a_folder_of_a_models_name_does_not_hide_the_model(self, depth):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthcli.depthmap import DepthKind, DepthMap, Origin
+from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import DiskFullError, EngineError, OutputError, PictureError, UsageError
 from depthcli.eval.alignment import Alignment
 from depthcli.eval.evaluate import Score, better_than_prior, evaluate, known_truth, mean, report
@@ -37,7 +37,7 @@ def entry(name: str = "a", number: int = 1, truth: np.ndarray | None = DEPTH, **
 
 
 def answer(values: np.ndarray, kind: DepthKind = DISPARITY):
-    return lambda entry, picture: DepthMap(values, kind, Origin(model="m", sha256="ab"))
+    return lambda entry, picture: DepthMap(values, kind, Provenance(model="m", sha256="ab"))
 
 
 def score(entry: Entry, values: np.ndarray, kind: DepthKind = DISPARITY, **options) -> Score:
@@ -53,7 +53,7 @@ class TestScores:
         assert figures.spearman == pytest.approx(1, abs=1e-6) and figures.prior == pytest.approx(0, abs=1e-9)
         assert figures.pairs is None
         assert (found.known, found.elements, found.error) == (4800, 4800, "")
-        assert found.alignment.scale == pytest.approx(1 / 9) and found.origin.model == "m"
+        assert found.alignment.scale == pytest.approx(1 / 9) and found.provenance.model == "m"
 
     def test_metres_are_compared_as_they_are(self):
         found = score(entry(), DEPTH * 2, METRES)
@@ -290,10 +290,10 @@ class TestSavedPredictions:
     @pytest.mark.parametrize("name", ["a_depth.npz", "a.npz", "a_depth_gray.png", "a_depth.png", "a.png", "sub/a.npz"])
     def test_our_own_files_say_what_they_hold(self, name):
         format = "color" if name == "a_depth.png" else None
-        write_depth(DepthMap(DEPTH, METRES, Origin(model="mine"), 20), Path("out", name), format)
+        write_depth(DepthMap(DEPTH, METRES, Provenance(model="mine"), 20), Path("out", name), format)
         source = "sub/a.png" if "/" in name else "a.png"
         found = self.read(Entry(1, "x", source, Path("root", source)))
-        assert found.kind is METRES and found.origin.model == "mine"
+        assert found.kind is METRES and found.provenance.model == "mine"
         assert np.allclose(found.values, DEPTH, atol=0.01 + 0.02 * (format is not None))
 
     def test_the_most_exact_one_is_taken(self):

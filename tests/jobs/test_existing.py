@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthcli.depthmap import DepthKind, DepthMap, Origin
+from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import UsageError
 from depthcli.io.codecs.writers import OutputSpec
 from depthcli.jobs.existing import Maker, OneModel, Source
@@ -20,7 +20,7 @@ TINY = Maker("tiny", "ab" * 32, "encoder=tiny input-size=56 precision=auto")
 
 
 def write(path: Path, maker: Maker = TINY) -> None:
-    origin = Origin(model=maker.model, sha256=maker.weights, source="a.jpg")
+    origin = Provenance(model=maker.model, sha256=maker.weights, source="a.jpg")
     depth = DepthMap(np.ones((3, 4), np.float32), DepthKind.RELATIVE_DISPARITY, origin)
     OutputSpec().write(depth, np.empty(0), [path])
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from depthcli import read_depth
-from depthcli.depthmap import DepthMap, Origin
+from depthcli.depthmap import DepthMap, Provenance
 from depthcli.errors import DiskFullError, EngineError, ModelError, OutputError, PictureError, UsageError
 from depthcli.io.codecs.writers import OutputSpec
 from depthcli.io.pictures.images import read_picture
@@ -73,7 +73,7 @@ class Fake:
 
     def finish(self, prepared, output):
         assert not prepared.image.size  # not held while files are written
-        origin = Origin(self.row.name, sha256=self.weights.sha256, source=Path(prepared.picture.name).name)
+        origin = Provenance(self.row.name, sha256=self.weights.sha256, source=Path(prepared.picture.name).name)
         return DepthMap(output, self.row.kind, origin)
 
     def close(self):
@@ -478,7 +478,7 @@ class TestWhatFits:
         """Whose files and rows say nothing about the content."""
         path = Path("out/a_depth.png")
         depth = read_depth(path)
-        OutputSpec().write(depth.with_origin(Origin(source="a.bmp")), np.empty(0), [path])
+        OutputSpec().write(depth.with_provenance(Provenance(source="a.bmp")), np.empty(0), [path])
         if row == "old":
             rows = [json.dumps({"input": "a.bmp", "outputs": ["a_depth.png"], "status": "done", "model": "tiny"})]
         Path("out/manifest.jsonl").write_text("\n".join(rows) if row == "old" else "")
@@ -487,7 +487,7 @@ class TestWhatFits:
         future = path.stat().st_mtime_ns + 10**9
         os.utime("in/a.bmp", ns=(future, future))
         assert again() == {"a.bmp": "done", "b.bmp": "skipped"}
-        OutputSpec().write(depth.with_origin(Origin(source="a.bmp")), np.empty(0), [path])
+        OutputSpec().write(depth.with_provenance(Provenance(source="a.bmp")), np.empty(0), [path])
         photo("in/a.bmp", (60, 30))
         os.utime("in/a.bmp", (0, 0))
         assert again() == {"a.bmp": "done", "b.bmp": "skipped"}
@@ -639,7 +639,7 @@ class TestOverlap:
             prepared = fake.prepare(read_picture(task.source))
             (output,) = fake.run([prepared])
             depth = fake.finish(replace(prepared, image=np.empty(0)), output)
-            depth = depth.with_origin(replace(depth.origin, source_sha256=sha256(task.source)))
+            depth = depth.with_provenance(replace(depth.provenance, source_sha256=sha256(task.source)))
             work.outputs.write(depth, prepared.picture.rgb, OutputSpec(work.outputs.formats).paths(task.stem))
         expected = tree("out")
         assert len(expected) == 54

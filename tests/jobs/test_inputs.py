@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthcli.depthmap import DepthKind, DepthMap, Origin
+from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import PictureError, UsageError
 from depthcli.io.codecs.writers import FORMATS, OutputSpec, write_depth
 from depthcli.io.pictures.images import read_picture
@@ -311,7 +311,9 @@ class TestNamesThatStay:
 
     def result(self, name: str, source: str) -> None:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
-        depth = DepthMap(np.eye(4, dtype=np.float32), DepthKind.RELATIVE_DISPARITY, origin=Origin(source=source))
+        depth = DepthMap(
+            np.eye(4, dtype=np.float32), DepthKind.RELATIVE_DISPARITY, provenance=Provenance(source=source)
+        )
         write_depth(depth, name, "gray")
 
     def stems(self, *names: str, rows: dict | None = None) -> list[str]:

@@ -18,11 +18,12 @@ from PIL import Image
 import depthcli
 from depthcli import DepthEstimator, DepthKind, ModelChoice
 from depthcli.backends.torch_eager import pick_device
+from depthcli.choices import ClipChoice
 from depthcli.errors import CheckpointError, EngineError, ModelError, PictureError, UsageError
 from depthcli.io.codecs.depth_files import read_depth
 from depthcli.jobs.compiling import CompileJob, compile_model
 from depthcli.pixels.preprocess import InputPlan
-from depthcli.predict.clip import ClipChoice, ClipEstimator, FrameByFrame, WindowByWindow, origin_of_clip
+from depthcli.predict.clip import ClipEstimator, FrameByFrame, WindowByWindow, provenance_of_clip
 from depthcli.predict.picture import open_picture, resolve_model
 from depthcli.zoo.rows import find_row
 from depthcli.zoo.weights import CHECKPOINTS, WeightsFile
@@ -100,7 +101,7 @@ def test_threads_may_share_an_estimator() -> None:
 def test_the_map_says_where_it_comes_from() -> None:
     path = photo("sub/fjörd.png")
     with tiny() as estimator:
-        origin = estimator.estimate(path).origin
+        origin = estimator.estimate(path).provenance
     assert origin.model == "tiny" and origin.licence == "Apache-2.0" and len(origin.sha256) == 64
     assert origin.input_size == (70, 56) and origin.source == "fjörd.png"
     assert " cpu " in origin.engine
@@ -286,7 +287,7 @@ def test_the_edges_of_a_panorama_agree() -> None:
     with DepthEstimator(packaged) as plain, DepthEstimator(packaged, panorama=True) as joined:
         found, before = joined.estimate(picture), plain.estimate(picture)
     assert found.size == before.size == (512, 256)
-    assert found.origin.panorama and not before.origin.panorama
+    assert found.provenance.panorama and not before.provenance.panorama
     apart = np.abs(found.values[:, 0] - found.values[:, -1])
     assert apart.mean() < 0.005 * np.ptp(found.values)
     assert seam(found.values) < 2 < 10 < seam(before.values)
@@ -316,7 +317,7 @@ def test_panoramas_share_a_batch() -> None:
 @pytest.mark.parametrize(("size", "warned"), [((200, 100), False), ((205, 100), False), ((80, 60), True)])
 def test_a_picture_that_is_no_whole_panorama_is_named(size: tuple[int, int], warned: bool) -> None:
     with tiny(panorama=True) as estimator:
-        origin = estimator.estimate(reference_image(*size[::-1])).origin
+        origin = estimator.estimate(reference_image(*size[::-1])).provenance
     assert bool(origin.warnings(size)) == warned
     assert not replace(origin, panorama=False).warnings(size)
     assert all("2:1" in line for line in origin.warnings(size))
@@ -371,7 +372,7 @@ def test_the_frames_of_a_panorama_have_no_seam(steady: bool) -> None:
         clip = FrameByFrame(joined, steady, batch=2)
         found = clip_maps(clip, frames)
         assert len(found) == 6 and {values.shape for values in found} == {clip.map_size((224, 112))[::-1]}
-        assert origin_of_clip(clip, clip.plan((224, 112)), "a.mp4").panorama
+        assert provenance_of_clip(clip, clip.plan((224, 112)), "a.mp4").panorama
     assert max(map(seam, found)) < 2 < min(map(seam, before))
 
 
@@ -403,7 +404,7 @@ def test_the_commands_join_edges_and_say_so(depth) -> None:
     assert depth(*run, "--panorama", "--if-exists", "overwrite").code == 0
     assert "panorama=True" in Path("out/manifest.jsonl").read_text().splitlines()[-1]
     joined = read_depth(Path("out/a_depth.npz"))
-    assert joined.origin.panorama and seam(joined.values) < 2
+    assert joined.provenance.panorama and seam(joined.values) < 2
     image = depth("image", photo("b.png"), "-o", "-", "-f", "npz", *TINY, "--panorama")
     assert image.code == 0 and "warning: --panorama joins" in image.err
 
@@ -415,7 +416,7 @@ def test_depth_video_joins_the_edges_of_frames(depth) -> None:
     run = ("video", "clip", "-o", "out", "-f", "npz", "--steady", "on", *TINY)
     assert depth(*run, "--panorama").code == 0
     maps = [read_depth(path) for path in sorted(Path("out/clip_depth_npz").iterdir())]
-    assert len(maps) == 3 and all(item.origin.panorama and seam(item.values) < 2 for item in maps)
+    assert len(maps) == 3 and all(item.provenance.panorama and seam(item.values) < 2 for item in maps)
     Path("strip").mkdir()
     Image.fromarray(reference_image(4, 400)).save("strip/0.png")
     ran = depth("video", "strip", "-o", "out", "--steady", "on", "--json", *TINY, "--panorama")

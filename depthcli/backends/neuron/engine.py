@@ -16,10 +16,11 @@ from typing import Any, Optional
 
 import numpy as np
 
-from depthcli.backends import Arrays, EngineChoice, targets_of
+from depthcli.backends import Arrays, targets_of
 from depthcli.backends.artifact import Artifact, CompiledNetworks
 from depthcli.backends.neuron.flavours import FLAVOURS, Flavour
 from depthcli.backends.neuron.standin import NOTICE
+from depthcli.choices import BackendChoice
 from depthcli.errors import DeviceLostError, EngineError, first_line
 from depthcli.pixels.preprocess import InputPlan
 from depthcli.zoo.rows import ModelRow
@@ -34,7 +35,7 @@ _FAILURES = 5
 class Neuron:
     """The compiled networks of one model, on all cores that this process may have."""
 
-    def __init__(self, row: ModelRow, weights: WeightsFile, choice: EngineChoice, trust: bool, talk: Talk) -> None:
+    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Talk) -> None:
         if choice.precision != "auto":
             raise EngineError(
                 f"a network for a NeuronCore computes as it was compiled, not in {choice.precision}",

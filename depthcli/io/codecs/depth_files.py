@@ -247,7 +247,7 @@ def _write_png(pixels: np.ndarray, target: IO[bytes], depth: DepthMap, encoding:
     """Write (H, W, 3) uint8, (H, W) uint8 or (H, W) uint16 pixels and what they mean."""
     texts = {
         TEXT_KEY: json.dumps({**facts_of(depth), "encoding": encoding}, ensure_ascii=False),
-        "Description": f"{depth.kind.meaning}; model {depth.origin.model_title or depth.origin.model}",
+        "Description": f"{depth.kind.meaning}; model {depth.provenance.model_title or depth.provenance.model}",
     }
     write_png(pixels, target, texts)
 

@@ -88,7 +88,7 @@ class OutputSpec:
 
     def warnings(self, depth: DepthMap) -> tuple[str, ...]:
         """Return what is doubtful about a map, and what the formats cannot hold of it, one line each."""
-        doubts = depth.origin.warnings(depth.size)
+        doubts = depth.provenance.warnings(depth.size)
         clamped = depth_files.clamped_pixels(depth) if "gray" in self.formats else 0
         if not clamped:
             return doubts

@@ -12,20 +12,22 @@ import pytest
 from PIL import Image
 
 import depthcli
-from depthcli.depthmap import DepthKind, DepthMap, Origin
+from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import DepthError, OutputError, UsageError
 from depthcli.io.codecs import depth_files
 from depthcli.io.codecs.depth_files import read_depth, read_facts
 from depthcli.io.codecs.writers import FORMATS, OutputSpec, parse_formats, write_depth
 from depthcli.pixels.colormap import COLORMAPS, to_color, to_gray8, to_gray16
 
-ORIGIN = Origin("vits", "Depth Anything V2 Small", "ab" * 32, "Apache-2.0", "torch 2 cpu fp32", (28, 14), "fjörd.jpg")
+PROVENANCE = Provenance(
+    "vits", "Depth Anything V2 Small", "ab" * 32, "Apache-2.0", "torch 2 cpu fp32", (28, 14), "fjörd.jpg"
+)
 RGB = np.random.default_rng(1).integers(0, 255, (23, 31, 3), np.uint8)
 
 
 def make(kind: DepthKind, scale: float = 7.0) -> DepthMap:
     values = (np.random.default_rng(0).random((23, 31)) * scale + 0.2).astype(np.float32)
-    return DepthMap(values, kind, ORIGIN, 20.0 if kind is DepthKind.METRIC_DEPTH else None)
+    return DepthMap(values, kind, PROVENANCE, 20.0 if kind is DepthKind.METRIC_DEPTH else None)
 
 
 def written(tmp_path: Path, depth: DepthMap, name: str, colormap: str = "Spectral_r") -> Path:
@@ -47,7 +49,7 @@ def test_every_format_gives_the_numbers_back(tmp_path: Path, kind: DepthKind, na
     bound = 0.0005 if metres else (hi - lo) / steps  # millimetres are rounded, codes have their step
     assert np.abs(back.values - depth.values).max() <= bound * 1.001 + 1e-6 * (steps < np.inf)
     assert back.kind is kind
-    assert back.origin == ORIGIN
+    assert back.provenance == PROVENANCE
     assert back.max_depth == depth.max_depth
 
 
@@ -79,7 +81,7 @@ def test_the_facts_are_in_the_file_for_anyone_to_read(tmp_path: Path) -> None:
 
 def test_metric_gray_is_millimetres_and_says_what_it_clamped(tmp_path: Path) -> None:
     values = np.array([[1.2344, 65.535, 65.536, 80.0]], np.float32)
-    path = written(tmp_path, DepthMap(values, DepthKind.METRIC_DEPTH, ORIGIN, 80.0), "gray")
+    path = written(tmp_path, DepthMap(values, DepthKind.METRIC_DEPTH, PROVENANCE, 80.0), "gray")
     with Image.open(path) as image:
         assert np.asarray(image).tolist() == [[1234, 65535, 65535, 65535]]
     assert read_facts(path)["encoding"]["clamped_pixels"] == 2
@@ -123,7 +125,7 @@ def masked(kind: DepthKind) -> DepthMap:
     values, valid = depth.values.copy(), np.ones(depth.values.shape, bool)
     values[:, :15] = np.where(np.arange(15) % 2, 1000, -1000)
     valid[:, :15] = False
-    return DepthMap(values, kind, ORIGIN, depth.max_depth, valid)
+    return DepthMap(values, kind, PROVENANCE, depth.max_depth, valid)
 
 
 @pytest.mark.parametrize("kind", list(DepthKind))
@@ -158,26 +160,28 @@ def test_every_format_says_which_pixels_are_invalid(tmp_path: Path, kind: DepthK
 
 def test_valid_depth_is_never_the_0_that_marks_invalid_pixels(tmp_path: Path) -> None:
     values = np.array([[0.0001, 2.0, 3.0]], np.float32)
-    depth = DepthMap(values, DepthKind.METRIC_DEPTH, ORIGIN, 20.0, np.array([[True, True, False]]))
+    depth = DepthMap(values, DepthKind.METRIC_DEPTH, PROVENANCE, 20.0, np.array([[True, True, False]]))
     with Image.open(written(tmp_path, depth, "gray")) as image:
         assert np.asarray(image).tolist() == [[1, 2000, 0]]
 
 
 def test_pixels_that_mean_nothing_are_not_clamped_ones(tmp_path: Path) -> None:
     values = np.array([[1, 70, 90]], np.float32)
-    depth = DepthMap(values, DepthKind.METRIC_DEPTH, ORIGIN, 80.0, np.array([[True, True, False]]))
+    depth = DepthMap(values, DepthKind.METRIC_DEPTH, PROVENANCE, 80.0, np.array([[True, True, False]]))
     assert depth_files.clamped_pixels(depth) == 1
 
 
 @pytest.mark.parametrize("name", ["npz", "gray", "gray8", "color"])
 def test_a_map_of_nothing_valid_survives(tmp_path: Path, name: str) -> None:
-    depth = DepthMap(np.ones((2, 3), np.float32), DepthKind.RELATIVE_DISPARITY, ORIGIN, None, np.zeros((2, 3), bool))
+    depth = DepthMap(
+        np.ones((2, 3), np.float32), DepthKind.RELATIVE_DISPARITY, PROVENANCE, None, np.zeros((2, 3), bool)
+    )
     back = read_depth(written(tmp_path, depth, name))
     assert back.valid is not None and not back.valid.any()
 
 
 def test_a_flat_map_survives(tmp_path: Path) -> None:
-    depth = DepthMap(np.full((2, 3), 1.5, np.float32), DepthKind.RELATIVE_DISPARITY, ORIGIN)
+    depth = DepthMap(np.full((2, 3), 1.5, np.float32), DepthKind.RELATIVE_DISPARITY, PROVENANCE)
     for name in ("npz", "gray", "gray8", "color"):
         assert np.allclose(read_depth(written(tmp_path, depth, name)).values, 1.5), name
 

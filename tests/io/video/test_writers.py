@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from depthcli.depthmap import DepthKind, DepthMap, Origin, describe
+from depthcli.depthmap import DepthKind, DepthMap, Provenance, describe
 from depthcli.errors import ClipError, OutputError, UsageError
 from depthcli.io.codecs.depth_files import SCHEMA, read_depth
 from depthcli.io.codecs.exr import read_exr, write_exr
@@ -478,7 +478,7 @@ def test_the_file_and_its_sidecar_say_what_the_numbers_are(tmp_path: Path, name:
 
 
 def depth_map() -> DepthMap:
-    origin = Origin("vits", "Depth Anything V2 Small", "ab" * 32, "Apache-2.0", "torch", (28, 14), "a.mp4")
+    origin = Provenance("vits", "Depth Anything V2 Small", "ab" * 32, "Apache-2.0", "torch", (28, 14), "a.mp4")
     return DepthMap(np.abs(values(0)), DepthKind.RELATIVE_DISPARITY, origin)
 
 

@@ -1,0 +1,133 @@
+"""What a user can choose, as frozen values: the same for the command line, a service and a cluster.
+
+None and "auto" mean: choose for me. A choice checks itself when it is made, raises UsageError, and can be pickled.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+from depthcli.errors import UsageError
+
+MIN_INPUT_SIZE = 14  # pixels: one patch
+BACKENDS = ("torch", "openvino", "onnx", "torchscript", "neuron")
+# These run networks that were compiled before, instead of checkpoints.
+COMPILED_BACKENDS = ("torchscript", "neuron")
+PRECISIONS = ("auto", "exact", "fp32", "bf16", "fp16", "int8")
+SHAPE_POLICIES = ("strict", "stretch")
+STEADY = ("auto", "on", "off")
+IF_EXISTS = ("skip", "overwrite", "error")
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model.
+
+    model: name of a zoo row or path of a checkpoint. encoder: vits, vitb, vitl, vitg, tiny or auto.
+    metric: indoor or outdoor. checkpoint: file to load instead of looking for one. max_depth: largest depth of a metric
+    model, metres. offline: never download. trust: read a pickle that this torch cannot read safely.
+    """
+
+    model: Optional[str] = None
+    encoder: str = "auto"
+    metric: Optional[str] = None
+    checkpoint: Optional[Path] = None
+    max_depth: Optional[float] = None
+    offline: bool = False
+    trust: bool = False
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether no model was chosen."""
+        return self.encoder == "auto" and not (self.model or self.metric or self.checkpoint)
+
+
+@dataclass(frozen=True)
+class BackendChoice:
+    """What runs the network.
+
+    backend: auto or one of BACKENDS. device: auto, cpu, cuda, cuda:N or mps.
+    precision: one of PRECISIONS. auto is the fastest whose answers stay within a few thousandths of the map's range:
+    bf16 on a CPU that computes it, else fp32; exact is float32 in torch, as the reference computes it.
+    calibration: folder of pictures to choose the steps of int8 by; None takes those chosen before.
+    artifacts: compiled network, or a folder of them; None takes those beside the checkpoints.
+    shape_policy: one of SHAPE_POLICIES, for a picture whose size was not compiled.
+    allow_standin: run networks that only simulate one of AWS's chips.
+    """
+
+    backend: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    calibration: Optional[Path] = None
+    artifacts: Optional[Path] = None
+    shape_policy: str = "strict"
+    allow_standin: bool = False
+
+    def __post_init__(self) -> None:
+        require("backend", self.backend, ("auto", *BACKENDS))
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise UsageError(f"unknown `device` {self.device!r}", "choose from: auto, cpu, cuda, cuda:N, mps")
+        require("precision", self.precision, PRECISIONS)
+        if self.calibration is not None and self.precision != "int8":
+            raise UsageError("`calibration` needs `precision` int8", "leave it out, or set `precision` to int8")
+        require("shape_policy", self.shape_policy, SHAPE_POLICIES)
+        if not self.runs_compiled and (self.artifacts is not None or self.shape_policy != "strict"):
+            name = "artifacts" if self.artifacts else "shape_policy"
+            backends = " or ".join(COMPILED_BACKENDS)
+            raise UsageError(f"`{name}` needs a compiled network", f"leave it out, or set `backend` to {backends}")
+        if self.allow_standin and self.backend != "neuron":
+            raise UsageError("`allow_standin` needs `backend` neuron", "leave it out")
+
+    @property
+    def runs_compiled(self) -> bool:
+        """Whether the backend runs compiled networks instead of checkpoints."""
+        return self.backend in COMPILED_BACKENDS
+
+
+@dataclass(frozen=True)
+class ClipChoice:
+    """How a clip is processed; the model is chosen apart.
+
+    steady: "auto" takes a video model if its weights are here or can be downloaded, else the filter; "on" takes the
+    filter behind a picture model; "off" keeps every frame as the picture model answers it.
+    exact: align a video model's windows with the official code's arithmetic, at the size of the frames.
+    input_size: length of the network input's shorter side in pixels, None for the model's own.
+    batch: frames that share a run of a picture model. panorama: join the left and right edges of the frames.
+    """
+
+    steady: str = "auto"
+    exact: bool = False
+    input_size: Optional[int] = None
+    backend: BackendChoice = field(default_factory=BackendChoice)
+    batch: int = 1
+    panorama: bool = False
+
+    def __post_init__(self) -> None:
+        check_batch(self.batch)
+        check_input_size(self.input_size)
+        require("steady", self.steady, STEADY)
+        if self.exact and self.steady != "auto":
+            raise UsageError("`exact` needs a video model", "leave out `steady`")
+        if self.exact and self.panorama:
+            raise UsageError("`exact` repeats the official script, which has no `panorama`", "leave out one of them")
+
+
+def require(setting: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise UsageError if a setting's value is not one of those allowed."""
+    if value not in allowed:
+        raise UsageError(f"unknown `{setting}` {value!r}", f"choose from: {', '.join(allowed)}")
+
+
+def check_batch(batch: int) -> None:
+    """Raise UsageError for a batch without a picture."""
+    if batch < 1:
+        raise UsageError(f"`batch` must be at least 1, got {batch}")
+
+
+def check_input_size(size: Optional[int]) -> None:
+    """Raise UsageError for an input smaller than one patch. size: pixels, None for the model's own."""
+    if size is not None and size < MIN_INPUT_SIZE:
+        raise UsageError(f"`input_size` must be at least {MIN_INPUT_SIZE}, got {size}")
