@@ -99,7 +99,7 @@ class TestWhereResultsGo:
             (("-o", "x.jpg"), "color is written as .png, not .jpg"),
             (("-o", "new/x.exr"), "color is written as .png, not .exr (name a .png or .npz file, or a folder with /"),
             (("-o", "x.TIFF", "-f", "npz"), "npz is written as .npz, not .tiff"),
-            (("-o", "x.png", "--name", "{stem}"), "--name and -o x.png name one file twice"),
+            (("-o", "x.png", "--name", "{stem}"), "--name and -o x.png both name the file"),
             (("-o", "-", "--name", "{stem}"), "--name does not apply to stdout"),
             (("--name", "{stem}", "-f", "gray,color"), "gives gray and color one name"),
             (("-o", "x" * 300), "is too long for a file name (use a shorter one)"),
