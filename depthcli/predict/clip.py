@@ -14,7 +14,7 @@ from typing import Any, Callable, Optional, Protocol
 
 import numpy as np
 
-from depthcli.backends import VideoBackend, open_video_backend
+from depthcli.backends import Backend, open_backend
 from depthcli.choices import ClipChoice, ModelChoice
 from depthcli.depthmap import Provenance
 from depthcli.errors import ModelError, UsageError
@@ -105,7 +105,7 @@ def open_clip_estimator(
         return _frame_by_frame(named, clip, talk)
     if clip.input_size is not None:
         row = replace(row, input_size=clip.input_size)
-    backend = open_video_backend(row, weights, clip.backend, choice.trust, talk)
+    backend = open_backend(row, weights, clip.backend, choice.trust, talk)
     return WindowByWindow(row, weights, backend, clip.exact, clip.panorama)
 
 
@@ -222,7 +222,7 @@ class WindowByWindow:
     """A model for video, over windows of 32 frames; exact: as the official code aligns them."""
 
     def __init__(
-        self, row: ModelRow, weights: WeightsFile, backend: VideoBackend, exact: bool, panorama: bool = False
+        self, row: ModelRow, weights: WeightsFile, backend: Backend, exact: bool, panorama: bool = False
     ) -> None:
         self.row, self.weights, self._backend, self.exact = row, weights, backend, exact
         self._panorama = panorama
@@ -235,13 +235,13 @@ class WindowByWindow:
     @property
     def engine(self) -> str:
         """Engine, version, device, precision."""
-        return self._backend.description
+        return self._backend.traits.description
 
     def plan(self, size: tuple[int, int]) -> InputPlan:
         """See ClipEstimator."""
         check_picture(size, free_memory())
         plan = self._input(size)
-        self._backend.check(plan)
+        self._backend.check(plan, self._backend.traits.best_batch)
         self._size = size
         return plan
 
