@@ -23,7 +23,7 @@ from depthcli.cli.options import (
 from depthcli.errors import DiskFullError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from depthcli.predict.clip import ClipEstimator
+    from depthcli.predict.clip_predictors import ClipPredictor
 
 
 @grouped()
@@ -58,11 +58,12 @@ def video(
     A damaged clip is done as far as it can be read, and named.
     """
     from depthcli.cli.report import stop_signals
-    from depthcli.jobs.clip import ClipJob, Progress, check_models, run_clip
+    from depthcli.jobs.clip import check_models, run_clip
     from depthcli.jobs.clip_inputs import find_clips, is_stdout, is_stream, plan_outputs
+    from depthcli.jobs.clip_job import ClipJob, Progress
     from depthcli.jobs.clip_stream import stream_clip
     from depthcli.jobs.manifest import FAILED, MANIFEST_NAME, Manifest, Result
-    from depthcli.predict.clip import open_clip_estimator
+    from depthcli.predict.clip import open_clip_predictor
 
     wanted = files.check()
     choice, clip_choice, selection, raw = model.choice(), clip.choice(network, backend), clip.selection(), clip.raw()
@@ -92,20 +93,20 @@ def video(
         for (source, _), outputs in zip(found, [[]] if streams else plan_outputs(found, wanted, output))
     ]
     manifest = Manifest(Path(output) / MANIFEST_NAME) if output and len(jobs) > 1 else None
-    opened: list[ClipEstimator] = []
+    opened: list[ClipPredictor] = []
 
-    def load() -> "ClipEstimator":
+    def load() -> "ClipPredictor":
         if not opened:
             if manifest is not None:
                 manifest.check()
             stop.at_once = True  # a download need not be finished first
-            opened.append(open_clip_estimator(choice, clip_choice, progress.warn))
+            opened.append(open_clip_predictor(choice, clip_choice, progress.warn))
             stop.at_once = False
             if not (streams or files.mix_models):
                 check_models(jobs, opened[0])
             if report.verbose:
                 row = opened[0].row
-                progress.log(f"model {row.title}, {row.licence}; {opened[0].engine}")
+                progress.log(f"model {row.title}, {row.licence}; {opened[0].description}")
         return opened[0]
 
     progress = report.clip_report(len(jobs), streams)
@@ -139,8 +140,8 @@ def video(
                         manifest.add(failed)
                 break
         progress.clear()
-        for estimator in opened:
-            estimator.close()
+        for predictor in opened:
+            predictor.close()
         interrupted = stop.asked and sum(progress.counts.values()) < len(jobs)
         progress.finish(interrupted)
     raise typer.Exit(progress.exit_code(interrupted))
