@@ -38,14 +38,15 @@ from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ClipChoice, Model
 from depthcli.errors import EngineError, UsageError
 from depthcli.eval.temporal import SteadinessMeter, cut_bleeding
 from depthcli.host.machine import load_average
+from depthcli.io.codecs.codes import Look, encode
+from depthcli.io.codecs.formats import Holds
 from depthcli.io.video.clip import Frame, Selection
+from depthcli.io.video.clip_output import ClipOutput, Timing
 from depthcli.io.video.reader import open_clip
 from depthcli.io.video.spool import Spool
-from depthcli.io.video.writers import Timing, video_writer
-from depthcli.jobs.clip import ClipJob, run_clip
-from depthcli.jobs.clip_show import Show
+from depthcli.io.video.writers import video_writer
+from depthcli.jobs.clip import ClipJob, depth_of_frame, run_clip
 from depthcli.jobs.manifest import DONE, Result
-from depthcli.pixels.colormap import DEFAULT_COLORMAP
 from depthcli.pixels.preprocess import InputPlan, plan_clip_input, plan_input
 from depthcli.predict.clip import ClipEstimator, Step, open_clip_estimator, provenance_of_clip
 from depthcli.temporal.cuts import CutDetector
@@ -203,11 +204,11 @@ def by_stages(job: ClipJob, estimator: ClipEstimator) -> tuple[dict[str, float],
             with watch.of("spool"):
                 spool.end({})
             row, shown = estimator.row, found.range()
-            with watch.of("write"), video_writer("mp4", path, info.size, Timing.of(info, job.selection), {}) as writer:
-                show = Show(info.size, row, provenance, shown, DEFAULT_COLORMAP)
+            output = ClipOutput("mp4", path, info.size, Timing.of(info, job.selection), {})
+            with watch.of("write"), video_writer(output) as writer:
                 for kept in spool.read():
-                    (picture,) = show.pictures(["mp4"], kept.values, None)
-                    writer.write(picture, kept.time, kept.duration)
+                    depth = depth_of_frame(kept.values, info.size, row, provenance)
+                    writer.write(encode(depth, Holds.COLOR, Look(range=shown)), kept.time, kept.duration)
             count = spool.frames
             spool.remove()
     return watch.seconds, count

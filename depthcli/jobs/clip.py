@@ -14,13 +14,13 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
 import numpy as np
 
-from depthcli.depthmap import Provenance
+from depthcli.depthmap import DepthMap, Provenance
 from depthcli.errors import (
     SOME_FAILED,
     ClipError,
@@ -33,25 +33,20 @@ from depthcli.errors import (
 )
 from depthcli.host.atomic import remove_partials, temporary_path
 from depthcli.host.cores import usable_cores
-from depthcli.io.codecs.depth_files import (
-    FARTHEST_MILLIMETRE,
-    MILLIMETRES,
-)
+from depthcli.io.codecs.codes import Look, beside, encode, encoding_of, in_millimetres, is_clamped
+from depthcli.io.codecs.facts import facts_of_clip
+from depthcli.io.codecs.formats import CLIPS, Holds
 from depthcli.io.video.animations import WEBP
 from depthcli.io.video.clip import ClipInfo, Frame, Number, Selection
+from depthcli.io.video.clip_output import ClipOutput, Timing
 from depthcli.io.video.reader import STDIN, Clip, PatientPipe, open_clip
 from depthcli.io.video.spool import Spool, SpooledFrame, bytes_per_frame, check_disk, readable
-from depthcli.io.video.writers import (
-    VALUES,
-    VIDEO_FORMATS,
-    Timing,
-    video_writer,
-)
+from depthcli.io.video.writers import video_writer
 from depthcli.jobs.clip_results import CHANGED, GONE, GROWN, ClipFiles, already_there, check_one_model, spool_of
-from depthcli.jobs.clip_show import MILLIMETRE_FORMATS, Show
 from depthcli.jobs.manifest import DONE, FAILED, Result
 from depthcli.jobs.pipeline import Lane
 from depthcli.pixels.colormap import DEFAULT_COLORMAP
+from depthcli.pixels.postprocess import resize_bilinear
 from depthcli.predict.clip import ClipEstimator, State, Step, join_states, part_of, provenance_of_clip
 from depthcli.temporal.cuts import CutDetector
 from depthcli.temporal.ranges import ValueRange
@@ -137,7 +132,7 @@ class ClipJob:
     @property
     def exact(self) -> bool:
         """Whether a format wants the very numbers of the maps, for which 16 bits are too few."""
-        return any(VIDEO_FORMATS[name].takes == VALUES for name, _ in self.outputs)
+        return any(CLIPS[name].holds is Holds.VALUES for name, _ in self.outputs)
 
     @cached_property
     def spool_folder(self) -> Path:
@@ -148,7 +143,7 @@ class ClipJob:
         name, path = self.outputs[0]
         if self.source == STDIN:
             return temporary_path(path.parent)
-        ending = VIDEO_FORMATS[name].ending
+        ending = CLIPS[name].clip
         stem = path.name[: -len(ending)] if path.name.endswith(ending) else path.stem
         return spool_of(path.with_name(stem))
 
@@ -354,8 +349,9 @@ class _Work:
 
     def _clamped(self, highest: float) -> tuple[str, ...]:
         """Return a warning where 16-bit millimetres cannot hold a metric clip."""
-        names = [name for name, _ in self._job.outputs if name in MILLIMETRE_FORMATS]
-        if not (self._estimator.row.metric and names) or highest * MILLIMETRES <= FARTHEST_MILLIMETRE:
+        kind = self._estimator.row.kind
+        names = [name for name, _ in self._job.outputs if in_millimetres(CLIPS[name].holds, kind)]
+        if not names or not is_clamped(highest):
             return ()
         return (f"depth beyond 65.535 m, up to {highest:.1f} m, was clamped in {names[0]}; exr and npz hold all",)
 
@@ -512,10 +508,10 @@ def _write(
     """Write all outputs from the spool; return what could not be kept. Raises _StopError where it is to stop."""
     assert spool.ended is not None
     shown = job.value_range or tuple(spool.ended["range"])
-    extremes = spool.ended["min"], spool.ended["max"]
-    show = Show(
-        info.size, row, provenance, (shown[0], shown[1]), job.colormap, extremes, job.said, spool.ended["damage"]
-    )
+    look = Look(job.colormap, (shown[0], shown[1]))
+    extremes = float(np.float32(spool.ended["min"])), float(np.float32(spool.ended["max"]))
+    about = facts_of_clip(row.kind, extremes, info.size, provenance, row.max_depth, job.said, spool.ended["damage"])
+    to_map = partial(depth_of_frame, size=info.size, row=row, provenance=provenance)
     timing = Timing.of(info, job.selection)
     # A folder, an animated WebP, or a clip that has gone, which is warned of, has nothing to take along.
     along = job.source != STDIN and os.path.isfile(job.source) and info.codec != WEBP
@@ -524,14 +520,28 @@ def _write(
     numbers = () if job.selection.fps is not None else info.numbers
     number_of = (lambda moment: numbers[round(moment * info.rate)]) if numbers else None
     needs_source = any(name == "side" for name, _ in job.outputs)
-    orders = [(name, path, show.size(name), timing, show.facts(name)) for name, path in job.outputs]
-    keep = spool.was_writing({"files": [(name, path.name, facts) for name, path, _, _, facts in orders]})
+    facts = {name: _with_encoding(about, name, row, look) for name, _ in job.outputs}
+    keep = spool.was_writing({"files": [(name, path.name, facts[name]) for name, path in job.outputs]})
     with ExitStack() as stack:
         writers = {
-            order[0]: stack.enter_context(
-                video_writer(*order, source, info.pixel_aspect, made_of, number_of, keep, whole)
+            name: stack.enter_context(
+                video_writer(
+                    ClipOutput(
+                        name,
+                        path,
+                        CLIPS[name].frame_size(info.size),
+                        timing,
+                        facts[name],
+                        source,
+                        whole,
+                        info.pixel_aspect,
+                        made_of,
+                        number_of,
+                        keep,
+                    )
+                )
             )
-            for order in orders
+            for name, path in job.outputs
         }
         sources: Iterator[Optional[Frame]] = iter(lambda: None, 0)
         if needs_source:
@@ -547,7 +557,7 @@ def _write(
                     more = False
                 else:
                     names = [name for name, writer in writers.items() if not writer.has(index, pair[0].time)]
-                    lane.put(_shown, show, names, *pair)
+                    lane.put(_encoded, to_map, look, names, *pair)
             if not lane:
                 break
             frame, pictures = lane.take()
@@ -573,8 +583,32 @@ class _StopError(Exception):
     """Ends the writers as an error does, so that none of what is half written gets its name."""
 
 
-def _shown(
-    show: Show, names: Sequence[str], frame: SpooledFrame, source: Optional[Frame]
+def depth_of_frame(values: np.ndarray, size: tuple[int, int], row: ModelRow, provenance: Provenance) -> DepthMap:
+    """Return the depth map of a frame, (width, height) large, from one of the network's size."""
+    return DepthMap(resize_bilinear(values, size), row.kind, provenance, row.max_depth)
+
+
+def _with_encoding(about: dict[str, Any], name: str, row: ModelRow, look: Look) -> dict[str, Any]:
+    assert look.range is not None
+    encoding = encoding_of(CLIPS[name].holds, row.kind, look.range, look.colormap)
+    return {**about, "encoding": encoding} if encoding else about
+
+
+def _encoded(
+    to_map: Callable[[np.ndarray], DepthMap],
+    look: Look,
+    names: Sequence[str],
+    frame: SpooledFrame,
+    source: Optional[Frame],
 ) -> tuple[SpooledFrame, dict[str, np.ndarray]]:
-    pictures = show.pictures(names, frame.values, None if source is None else source.rgb) if names else []
-    return frame, dict(zip(names, pictures))
+    """Return a frame, and its pixels for each format. source: the clip's frame, for `side`."""
+    if not names:
+        return frame, {}
+    depth = to_map(frame.values)
+    pixels = {holds: encode(depth, holds, look) for holds in {CLIPS[name].holds for name in names}}
+    found = {name: pixels[CLIPS[name].holds] for name in names}
+    for name in names:
+        if CLIPS[name].beside:
+            assert source is not None
+            found[name] = beside(source.rgb, found[name])
+    return frame, found

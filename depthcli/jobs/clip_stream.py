@@ -15,20 +15,21 @@ from typing import BinaryIO, Callable, Optional
 import numpy as np
 
 from depthcli.errors import SOME_FAILED, ClipError, DepthError, OutputError, UsageError, first_line
+from depthcli.io.codecs.codes import Look, encode
+from depthcli.io.codecs.formats import Holds
 from depthcli.io.video.clip import Frame
+from depthcli.io.video.clip_output import Timing
+from depthcli.io.video.pipe import PipeWriter
 from depthcli.io.video.reader import open_clip
-from depthcli.io.video.writers import COLOR, GRAY16, PipeWriter, Timing
-from depthcli.jobs.clip import MAKING, ClipJob, Events, Progress, milliseconds_since, stdin_of
-from depthcli.jobs.clip_show import Show
+from depthcli.jobs.clip import MAKING, ClipJob, Events, Progress, depth_of_frame, milliseconds_since, stdin_of
 from depthcli.jobs.manifest import DONE, FAILED, Result
-from depthcli.pixels.colormap import to_gray16
 from depthcli.predict.clip import ClipEstimator, Step, provenance_of_clip
 from depthcli.temporal.cuts import CutDetector
 from depthcli.temporal.ranges import StreamRange
 
 # Of the range, which is not known before the end of a stream: how many frames it looks ahead.
 _LOOK_AHEAD = 30
-PIPES = {"y4m": (COLOR, True), "rgb24": (COLOR, False), "gray16le": (GRAY16, False)}
+PIPES = {"y4m": (Holds.COLOR, True), "rgb24": (Holds.COLOR, False), "gray16le": (Holds.SHADES, False)}
 
 
 def stream_clip(
@@ -79,7 +80,7 @@ def _stream(
     if target is None and (sys.stdout is None or sys.stdout.isatty()):
         raise UsageError("stdout is no pipe and no file", "send it to a program: depth video ... -o - | ffplay -")
     started = time.perf_counter()
-    takes, y4m = PIPES[pipe]
+    holds, y4m = PIPES[pipe]
     fed, damage = 0, ""
     with open_clip(job.source, job.rate, job.size, stdin=stdin_of(job, stop)) as clip:
         estimator = load()
@@ -88,7 +89,7 @@ def _stream(
             job = replace(job, selection=replace(job.selection, fps=info.rate))
         provenance = provenance_of_clip(estimator, estimator.plan(info.size), Path(info.name).name)
         timing, stream = Timing.of(info, job.selection), target or sys.stdout.buffer
-        writer = PipeWriter(stream, takes, info.size, timing, y4m, info.pixel_aspect)
+        writer = PipeWriter(stream, holds, info.size, timing, y4m, info.pixel_aspect)
         estimator.restore({}, {})
         cuts, look = CutDetector(), StreamRange(_LOOK_AHEAD)
         shows: deque[bool] = deque()  # whether a shot begins with a frame, of those whose maps are not final
@@ -98,10 +99,10 @@ def _stream(
         def send(ranges: Sequence[tuple[float, float]]) -> None:
             for shown in ranges:
                 values, moment = waiting.popleft()
-                show = Show(info.size, estimator.row, provenance, job.value_range or shown, job.colormap)
-                depth = show.depth_map(values)
+                depth = depth_of_frame(values, info.size, estimator.row, provenance)
+                pixels = encode(depth, holds, Look(job.colormap, job.value_range or shown))
                 with _writing(stream):
-                    writer.write(show.color(depth) if takes == COLOR else to_gray16(depth, show.shown), moment)
+                    writer.write(pixels, moment)
 
         def take(step: Step) -> None:
             for answer in step.answers:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from depthcli import DepthEstimator, DepthKind, read_depth
-from depthcli.io.codecs.depth_files import read_facts
+from depthcli.io.codecs.files import read_facts
 from depthcli.io.pictures import tiff
 from depthcli.pixels.colormap import color_table, to_gray8
 from tests.conftest import TINY, broken, ended, files, photo, tree

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from depthcli.errors import DeviceLostError, DiskFullError, EngineError, UsageError
-from depthcli.io.codecs.depth_files import read_depth
+from depthcli.io.codecs.files import read_depth
 from depthcli.io.video.clip import Selection
 from depthcli.jobs import clip as module
 from depthcli.jobs.clip import ClipJob, Progress, check_models, run_clip
@@ -117,7 +117,7 @@ def often(monkeypatch):
 
 
 def job(source: Path | str = "a.mp4", formats: tuple[str, ...] = ("npz",), folder: str = "out", **facts) -> ClipJob:
-    endings = {name: module.VIDEO_FORMATS[name].ending for name in formats}
+    endings = {name: module.CLIPS[name].clip for name in formats}
     outputs = [(name, Path(folder) / f"a{ending}") for name, ending in endings.items()]
     return ClipJob(source, outputs, **facts)
 

@@ -20,7 +20,7 @@ from depthcli import DepthEstimator, DepthKind, ModelChoice
 from depthcli.backends.torch_eager import pick_device
 from depthcli.choices import ClipChoice
 from depthcli.errors import CheckpointError, EngineError, ModelError, PictureError, UsageError
-from depthcli.io.codecs.depth_files import read_depth
+from depthcli.io.codecs.files import read_depth
 from depthcli.jobs.compiling import CompileJob, compile_model
 from depthcli.pixels.preprocess import InputPlan
 from depthcli.predict.clip import ClipEstimator, FrameByFrame, WindowByWindow, provenance_of_clip
