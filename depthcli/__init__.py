@@ -6,6 +6,8 @@
     with depthcli.DepthEstimator("vits") as estimator:
         for depth in estimator.map(paths):
             ...
+    for depth in depthcli.estimate_clip("clip.mp4"):
+        ...
 
 Importing this loads no torch; the names are looked up when they are used.
 """
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from depthcli.depthmap import DepthKind, DepthMap, Provenance
     from depthcli.errors import DepthError
     from depthcli.io.codecs.files import read_depth, write_depth
+    from depthcli.predict.clip import estimate_clip
     from depthcli.predict.picture import DepthEstimator, estimate
     from depthcli.version import __version__
 
@@ -34,6 +37,7 @@ _HOMES = {
     "Provenance": "depthcli.depthmap",
     "__version__": "depthcli.version",
     "estimate": "depthcli.predict.picture",
+    "estimate_clip": "depthcli.predict.clip",
     "read_depth": "depthcli.io.codecs.files",
     "write_depth": "depthcli.io.codecs.files",
 }
@@ -49,6 +53,7 @@ __all__ = [
     "Provenance",
     "__version__",
     "estimate",
+    "estimate_clip",
     "read_depth",
     "write_depth",
 ]

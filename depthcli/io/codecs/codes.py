@@ -8,14 +8,14 @@ Invalid pixels are NaN among numbers, 0 among codes, where valid ones begin at 1
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
 import numpy as np
 
 from depthcli.depthmap import DepthKind, DepthMap
-from depthcli.io.codecs.formats import Holds
+from depthcli.io.codecs.formats import CLIPS, Holds
 from depthcli.pixels import colormap as colors
 
 SIDE_GAP = 50  # white pixels between photo and depth, as in the official scripts
@@ -67,6 +67,19 @@ def encode(depth: DepthMap, holds: Holds, look: Look = Look()) -> np.ndarray:
     if holds is Holds.GRAY8:
         return _masked(1 + near * np.float32(254), valid, np.uint8)
     return _masked(1 + np.round(near.astype(np.float64) * 65534), valid, np.uint16)
+
+
+def encode_frame(
+    names: Sequence[str], depth: DepthMap, look: Look, rgb: Optional[np.ndarray] = None
+) -> dict[str, np.ndarray]:
+    """Return the pixels of a frame for each of these formats of clips. rgb: (H, W, 3) uint8, for `side`."""
+    pixels = {holds: encode(depth, holds, look) for holds in {CLIPS[name].holds for name in names}}
+    frames = {name: pixels[CLIPS[name].holds] for name in names}
+    for name in names:
+        if CLIPS[name].beside:
+            assert rgb is not None
+            frames[name] = beside(rgb, frames[name])
+    return frames
 
 
 def encoding_of(
