@@ -20,10 +20,11 @@ from depthcli.choices import (
 from depthcli.cli.groups import ADVANCED, CLIP, MODEL, flag, option
 from depthcli.cli.parsing import parse_range, parse_rate, parse_seconds, parse_size
 from depthcli.errors import UsageError
+from depthcli.io.codecs.formats import CLIPS, STILLS, implied_format, parse_formats
 
 if TYPE_CHECKING:
     from depthcli.cli.report import ClipReport, Report
-    from depthcli.io.codecs.writers import OutputSpec
+    from depthcli.io.codecs.outputs import OutputSpec
     from depthcli.io.video.clip import Selection
     from depthcli.jobs.inputs import ResultName
 
@@ -39,8 +40,6 @@ COLORMAPS = tuple(
     for name in ("Spectral", "inferno", "turbo", "magma", "viridis", "plasma", "cividis", "gray")
     for end in ("", "_r")
 )
-PICTURE_FORMATS = ("color", "gray", "gray8", "side", "npz")
-CLIP_FORMATS = ("mp4", "side", "ffv1", "hevc10", "prores", "png16", "exr", "npz")
 PIPES = ("y4m", "rgb24", "gray16le")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SCENES = ("auto", "off")
@@ -240,11 +239,11 @@ class PictureOutput:
     formats: Annotated[
         Optional[list[str]],
         option(
-            "color, gray (16 bit), gray8, side, npz. Default: color.",
+            "color, gray (16 bit), gray8, side, npz, exr. Default: color.",
             "--format",
             "-f",
             metavar="A,B",
-            values=PICTURE_FORMATS,
+            values=tuple(STILLS),
         ),
     ] = None
     colormap: Colormap = "Spectral_r"
@@ -268,14 +267,14 @@ class PictureOutput:
 
     def spec(self, file: Optional[str] = None) -> "OutputSpec":
         """Return what is written for each picture. file: the one output file that was named, or None."""
-        from depthcli.io.codecs.writers import FORMATS, OneFile, OutputSpec, parse_formats
+        from depthcli.io.codecs.outputs import OneFile, OutputSpec
         from depthcli.pixels.colormap import color_table
 
         if self.grayscale and self.formats:
             raise UsageError("--grayscale and --format contradict each other", "--grayscale means --format gray8")
         suffix = Path(file or "").suffix.lower()
-        default = "npz" if suffix == ".npz" else "color"
-        formats = ("gray8",) if self.grayscale else parse_formats(self.formats or (default,))
+        implied = implied_format(file or "", "color")
+        formats = ("gray8",) if self.grayscale else parse_formats(self.formats or (implied,))
         color_table(self.colormap)  # an unknown name is an error now, not after the first picture
         if file is None:
             name = self.result_name(formats)
@@ -284,10 +283,10 @@ class PictureOutput:
             raise UsageError(f"--name and -o {file} both name the file", "give a folder with -o, or leave out --name")
         if len(formats) > 1:
             raise UsageError("one file cannot hold several formats", "give a folder with -o, or one --format")
-        if FORMATS[formats[0]].suffix != suffix:
+        if STILLS[formats[0]].suffix != suffix:
             raise UsageError(
-                f"{formats[0]} is written as {FORMATS[formats[0]].suffix}, not {suffix}",
-                "name a .png or .npz file, or a folder with / at its end",
+                f"{formats[0]} is written as {STILLS[formats[0]].suffix}, not {suffix}",
+                "name a .png, .npz or .exr file, or a folder with / at its end",
             )
         return OneFile(formats, self.colormap)
 
@@ -325,12 +324,12 @@ class ClipOutput:
     formats: Annotated[
         Optional[list[str]],
         option(
-            "mp4 (colour), side, ffv1 (16-bit gray), hevc10, prores (10 bit), or folders of png16, exr, npz. "
-            "Default: mp4.",
+            "mp4 (colour), side, ffv1 (16-bit gray), hevc10, prores (10 bit); "
+            "folders: color, gray, gray8, npz, exr. Default: mp4.",
             "--format",
             "-f",
             metavar="A,B",
-            values=CLIP_FORMATS,
+            values=tuple(row.name for row in CLIPS.values()),
         ),
     ] = None
     colormap: Colormap = "Spectral_r"
@@ -355,13 +354,11 @@ class ClipOutput:
 
     def check(self) -> tuple[str, ...]:
         """Return the formats. Raises UsageError for unknown names before any work is done."""
-        from depthcli.io.codecs.writers import parse_formats
-        from depthcli.io.video.writers import VIDEO_FORMATS
         from depthcli.pixels.colormap import color_table
 
         require("if_exists", self.if_exists, IF_EXISTS)
         color_table(self.colors)
-        return parse_formats(self.formats or ("mp4",), VIDEO_FORMATS, "video")
+        return parse_formats(self.formats or ("mp4",), CLIPS)
 
     @property
     def limits(self) -> Optional[tuple[float, float]]:

@@ -15,7 +15,7 @@ from depthcli.cli.report import log, stop_signals
 from depthcli.errors import ModelError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from depthcli.io.codecs.writers import OutputSpec
+    from depthcli.io.codecs.outputs import OutputSpec
     from depthcli.jobs.existing import Maker
     from depthcli.jobs.folder import FolderJob
     from depthcli.jobs.inputs import Task

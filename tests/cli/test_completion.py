@@ -84,8 +84,6 @@ def test_commands_options_and_choices_complete_without_a_library():
 
 def test_what_completes_is_what_there_is():
     from depthcli.eval.alignment import ALIGNMENTS
-    from depthcli.io.codecs.writers import FORMATS
-    from depthcli.io.video.writers import VIDEO_FORMATS
     from depthcli.jobs.clip_stream import PIPES
     from depthcli.jobs.compiling import TARGETS
     from depthcli.pixels.colormap import COLORMAPS
@@ -94,7 +92,6 @@ def test_what_completes_is_what_there_is():
     assert set(options.MODELS) == {row.name for row in ROWS}
     assert set(options.ENCODERS) == set(ENCODERS)
     assert set(options.COLORMAPS) == {name + end for name in COLORMAPS for end in ("", "_r")}
-    assert set(options.PICTURE_FORMATS) == set(FORMATS) and set(options.CLIP_FORMATS) == set(VIDEO_FORMATS)
     assert set(options.PIPES) == set(PIPES)
     assert set(eval_command.ALIGNMENTS) == set(ALIGNMENTS)
     assert set(compile_command.TARGETS) == set(TARGETS)
