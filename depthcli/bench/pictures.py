@@ -35,8 +35,9 @@ from depthcli.host.cores import compute_threads, usable_cores
 from depthcli.host.machine import cpu_flags, cpu_model, load_average, photograph, versions
 from depthcli.io.codecs.writers import OutputSpec
 from depthcli.io.pictures.images import Picture, read_picture
+from depthcli.jobs.find import find_in_folder
 from depthcli.jobs.folder import FolderJob, run_folder
-from depthcli.jobs.inputs import Task, find_pictures
+from depthcli.jobs.targets import Task
 from depthcli.pixels.postprocess import to_depth_map
 from depthcli.pixels.preprocess import InputPlan, plan_input, to_network_input
 from depthcli.predict.picture import open_estimator, resolve_compiled, resolve_model
@@ -314,7 +315,7 @@ class _Bench:
             path.write_bytes(photograph(*(self.job.picture or self._synthetic_size())))
             found = [path]
         else:
-            found = [self.job.images / relative for relative in find_pictures(self.job.images)]
+            found = [self.job.images / relative for relative in find_in_folder(self.job.images)]
         paths, plans = [], []
         for path in found:
             try:

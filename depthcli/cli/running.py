@@ -7,7 +7,6 @@ import inspect
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import typer
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
     from depthcli.io.codecs.writers import OutputSpec
     from depthcli.jobs.existing import Maker
     from depthcli.jobs.folder import FolderJob
-    from depthcli.jobs.inputs import ResultName, Task
     from depthcli.jobs.manifest import Manifest
+    from depthcli.jobs.targets import NameTemplate, Target, Task
     from depthcli.predict.picture import DepthEstimator
 
 
@@ -57,36 +56,36 @@ class RunOptions:
     quiet: opt.Quiet = False
     verbose: opt.Verbose = False
 
-    def output_spec(self, file: Optional[str] = None) -> "OutputSpec":
-        """Return what is written for each picture. file: the one output file that was named, or None."""
+    def output_spec(self, target: "Target", pictures: int = 1) -> "OutputSpec":
+        """Return what is written for each picture. pictures: how many there are."""
         from depthcli.io.codecs.writers import FORMATS, OneFile, OutputSpec, parse_formats
+        from depthcli.jobs.targets import FILE, STREAM, OneStream
         from depthcli.pixels.colormap import color_table
 
         if self.grayscale and self.formats:
             raise UsageError("--grayscale and --format contradict each other", "--grayscale means --format gray8")
-        suffix = Path(file or "").suffix.lower()
-        default = "npz" if suffix == ".npz" else "color"
+        suffixes = {name: row.suffix for name, row in FORMATS.items()}
+        suffix = target.path.suffix.lower() if target.place == FILE else ""
+        default = next((name for name, other in suffixes.items() if other == suffix), "color")
         formats = ("gray8",) if self.grayscale else parse_formats(self.formats or (default,))
         color_table(self.colormap)  # an unknown name is an error now, not after the first forward pass
-        if file is None:
-            name = self.result_name(formats)
-            return OutputSpec(formats, self.colormap, name.endings if name else ())
+        if target.place not in (FILE, STREAM):
+            template = self.name_template(formats)
+            return OutputSpec(formats, self.colormap, template.endings if template else ())
         if self.naming is not None:
-            raise UsageError(f"--name and -o {file} name one file twice", "give a folder with -o, or leave out --name")
-        if len(formats) > 1:
-            raise UsageError("one file cannot hold several formats", "give a folder with -o, or one --format")
-        if FORMATS[formats[0]].suffix != suffix:
-            raise UsageError(
-                f"{formats[0]} is written as {FORMATS[formats[0]].suffix}, not {suffix}",
-                "name a .png or .npz file, or a folder with / at its end",
-            )
-        return OneFile(formats, self.colormap)
+            raise UsageError(f"--name does not apply to {target}", "leave out --name, or give a folder with -o")
+        target.check_one(pictures, "picture", formats, suffixes)
+        if target.place == FILE:
+            return OneFile(formats, self.colormap)
+        if self.as_json:
+            raise UsageError(f"{target} cannot hold a picture and JSON", "leave out --json, or give -o FILE")
+        return OneStream(formats, self.colormap, name=str(target))
 
-    def result_name(self, formats: Sequence[str]) -> "Optional[ResultName]":
-        """Return how --name calls the results; None if it was not given."""
-        from depthcli.jobs.inputs import parse_name
+    def name_template(self, formats: Sequence[str]) -> "Optional[NameTemplate]":
+        """Return the names that --name gives to results; None without it."""
+        from depthcli.jobs.targets import parse_template
 
-        return None if self.naming is None else parse_name(self.naming, formats)
+        return None if self.naming is None else parse_template(self.naming, formats)
 
     def settings(self, formats: Sequence[str]) -> str:
         """Return the options that shape results of these formats as one line, for the manifest."""

@@ -22,7 +22,6 @@ from depthcli.errors import (
     DiskFullError,
     OutputError,
     PictureError,
-    UsageError,
     first_line,
 )
 from depthcli.host.atomic import remove_partials
@@ -31,9 +30,9 @@ from depthcli.host.memory import BYTES_PER_PIXEL, free_memory
 from depthcli.io.codecs.writers import OutputSpec
 from depthcli.io.pictures.images import Picture, picture_size, read_picture
 from depthcli.jobs.existing import Source, file_facts, find_results
-from depthcli.jobs.inputs import Task
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Manifest, Result
 from depthcli.jobs.pipeline import Lane, wait_for_oldest
+from depthcli.jobs.targets import Task, refuse_replacing
 from depthcli.predict.picture import DepthEstimator, Prepared
 
 # Of the free memory, for the pictures on their way; the rest is for the network, which needs most of it at high sizes.
@@ -63,11 +62,8 @@ class FolderJob:
     def __post_init__(self) -> None:
         require("if_exists", self.if_exists, IF_EXISTS)
         check_batch(self.batch)
-        sources = {os.path.realpath(task.source) for task in self.tasks if isinstance(task.source, Path)}
-        for task in self.tasks:
-            for path in self.outputs.paths(task.stem):
-                if os.path.realpath(path) in sources:
-                    raise UsageError(f"the result for {task.name} would replace the picture {path}", "use another -o")
+        sources = [task.source for task in self.tasks if isinstance(task.source, Path)]
+        refuse_replacing("picture", ((task.name, self.paths(task)) for task in self.tasks), sources)
 
     def paths(self, task: Task) -> tuple[Path, ...]:
         """Return the files that a task makes."""
@@ -130,7 +126,7 @@ def run_folder(
     Raises ModelError or EngineError where the model does not load, DeviceLostError where it runs no more, DiskFullError
     where nothing more can be written.
     """
-    for folder in {task.stem.parent for task in job.tasks}:
+    for folder in {path.parent for path in job.every_path()}:
         remove_partials(folder)
 
     def load_if_noted() -> DepthEstimator:
@@ -272,7 +268,7 @@ class _Work:
         started = time.perf_counter()
         try:
             # Before the picture: one that is replaced meanwhile does not look done to the next run.
-            facts = _facts_of(task)
+            facts = _facts_of(task) if self._job.paths(task) else {"sha256": ""}
             name = None if isinstance(task.source, Path) else task.name
             picture = read_picture(task.source, name, keep_alpha=self._job.keep_alpha)
         except Exception as error:  # whatever a decoder raises
@@ -348,7 +344,7 @@ class _Work:
             job.outputs.write(depth, prepared.picture.rgb, job.paths(task))
             warnings = (*prepared.picture.warnings, *job.outputs.warnings(depth))
             files = tuple(file_facts(os.stat(path)) for path in job.paths(task))
-        except (DiskFullError, CancelledError):
+        except (DiskFullError, CancelledError, BrokenPipeError):
             raise
         except Exception as error:
             return _failed(job, task, error)
@@ -388,9 +384,9 @@ def _existing(job: FolderJob, task: Task) -> Result | None:
 
     Raises OutputError where a file is in the way.
     """
-    if job.if_exists == "overwrite":
-        return None
     paths = job.paths(task)
+    if job.if_exists == "overwrite" or not paths:
+        return None
     if job.if_exists == "error":
         there = [path for path in paths if os.path.lexists(path)]
         return _failed(job, task, OutputError(f"{there[0]} is there already")) if there else None

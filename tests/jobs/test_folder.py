@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from depthcli.jobs.find import Input, find_in_folder
 
 from depthcli import read_depth
 from depthcli.depthmap import DepthMap, Provenance
@@ -26,8 +27,8 @@ from depthcli.io.codecs.writers import OutputSpec
 from depthcli.io.pictures.images import read_picture
 from depthcli.jobs import existing, folder
 from depthcli.jobs.folder import FolderJob, run_folder, thread_counts
-from depthcli.jobs.inputs import Task, find_pictures, plan_tasks
 from depthcli.jobs.manifest import Manifest, Result
+from depthcli.jobs.targets import Task, plan_pictures
 from depthcli.pixels.preprocess import plan_input
 from depthcli.predict.picture import Prepared
 from depthcli.zoo.rows import find_row
@@ -127,8 +128,8 @@ def no_thread_is_left():
 
 
 def job(formats=("color",), **options) -> FolderJob:
-    relatives = find_pictures(Path("in"))
-    tasks = plan_tasks([("in" / relative, relative) for relative in relatives], Path("out"))
+    relatives = find_in_folder(Path("in"))
+    tasks = plan_pictures([Input("in" / relative, relative) for relative in relatives], Path("out"))
     return FolderJob(tasks, OutputSpec(formats), **options)
 
 
@@ -318,9 +319,9 @@ class TestWhatIsThere:
 
     def test_a_picture_is_never_replaced_by_the_result_of_another(self):
         photo("in/a_depth.png")
-        pairs = [(path, Path(path.name)) for path in sorted(Path("in").iterdir())]
+        pairs = [Input(path, Path(path.name)) for path in sorted(Path("in").iterdir())]
         with pytest.raises(UsageError, match=r"would replace the picture in/a_depth\.png"):
-            FolderJob(plan_tasks(pairs, None), OutputSpec())
+            FolderJob(plan_pictures(pairs, None), OutputSpec())
 
     def test_a_link_that_leads_in_a_circle_is_named(self):
         Path("in/loop.png").symlink_to("loop.png")
