@@ -109,7 +109,7 @@ def test_more_columns_than_the_picture_has_go_round_again() -> None:
 
 
 def test_an_input_smaller_than_a_patch_is_refused() -> None:
-    with pytest.raises(UsageError, match="--input-size"):
+    with pytest.raises(UsageError, match="`input_size`"):
         plan_input(100, 100, 13)
 
 
