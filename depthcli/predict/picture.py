@@ -198,11 +198,10 @@ class DepthEstimator:
         """Yield one depth map per picture, in order, holding one picture at a time."""
         return (self.estimate(picture) for picture in pictures)
 
-    def plan(self, picture: Picture) -> InputPlan:
-        """Return the input plan of a picture. Raises PictureError where it cannot fit into the memory."""
-        height, width = picture.rgb.shape[:2]
-        check_picture((width, height), free_memory())
-        plan = self._backend.fit(plan_input(width, height, self.row.input_size, self._panorama))
+    def plan(self, size: tuple[int, int]) -> InputPlan:
+        """Return the input plan of a picture of (width, height). Raises PictureError if the memory is too small."""
+        check_picture(size, free_memory())
+        plan = self._backend.fit(plan_input(*size, self.row.input_size, self._panorama))
         self._backend.check(plan, 1)
         return plan
 
@@ -216,7 +215,7 @@ class DepthEstimator:
 
     def prepare(self, picture: Picture) -> Prepared:
         """Return the picture with the network's input made of it. Raises as `plan` does."""
-        plan = self.plan(picture)
+        plan = self.plan((picture.rgb.shape[1], picture.rgb.shape[0]))
         wanted = plan_input(*plan.picture_size, self.row.input_size, self._panorama)
         picture = replace(picture, notes=(*picture.notes, *plan.notes))
         if plan != wanted:
