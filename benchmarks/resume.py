@@ -29,8 +29,9 @@ sys.path.insert(0, str(ROOT))
 from depthcli.depthmap import DepthKind, DepthMap, Provenance  # noqa: E402
 from depthcli.io.codecs.depth_files import write_color  # noqa: E402
 from depthcli.io.codecs.writers import OutputSpec  # noqa: E402
-from depthcli.jobs.existing import Source, file_facts  # noqa: E402
+from depthcli.jobs.existing import file_facts  # noqa: E402
 from depthcli.jobs.manifest import DONE, MANIFEST_NAME, Manifest, Result  # noqa: E402
+from depthcli.jobs.picture_file import PictureFile  # noqa: E402
 
 SETTINGS = "encoder=tiny backend=auto precision=auto colormap=Spectral_r"
 
@@ -45,7 +46,9 @@ def make(folder: Path, count: int) -> None:
         path, stem = folder / "in" / name, folder / "out" / Path(name).with_suffix("")
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(path)
-        facts = Source(path, name).facts()
+        picture = PictureFile(path, name)
+        facts = picture.facts()
+        picture.close()
         origin = Provenance("tiny", sha256="ab" * 32, source=path.name, source_sha256=facts["sha256"])
         (result,) = outputs.paths(stem)
         values = np.arange(64, dtype=np.float32).reshape(8, 8)

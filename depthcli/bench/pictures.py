@@ -661,7 +661,7 @@ class _Bench:
                 pictures = itertools.islice(itertools.cycle(self.pictures), count)
                 tasks = [Task(path, str(path), Path(name) / str(number)) for number, path in enumerate(pictures)]
                 before, started, calls = time.process_time(), time.perf_counter(), []
-                for result in run_folder(FolderJob(tasks, OutputSpec()), lambda: estimator):
+                for result in run_folder(FolderJob(tasks=tasks, outputs=OutputSpec()), lambda: estimator):
                     if result.error:
                         raise EngineError(result.error)
                     ended = time.perf_counter()

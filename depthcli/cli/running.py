@@ -17,7 +17,7 @@ from depthcli.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from depthcli.choices import ModelChoice
     from depthcli.io.codecs.writers import OutputSpec
-    from depthcli.jobs.existing import Maker
+    from depthcli.jobs.existing import MadeBy
     from depthcli.jobs.folder import FolderJob
     from depthcli.jobs.manifest import Manifest
     from depthcli.jobs.targets import NameTemplate, Target, Task
@@ -191,7 +191,15 @@ def run(
     from depthcli.jobs.folder import FolderJob, run_folder
 
     settings = options.settings(outputs.formats)
-    job = FolderJob(tasks, outputs, options.if_exists, options.batch, settings, manifest, keep_alpha=options.keep_alpha)
+    job = FolderJob(
+        tasks=tasks,
+        outputs=outputs,
+        if_exists=options.if_exists,
+        batch=options.batch,
+        settings=settings,
+        manifest=manifest,
+        keep_alpha=options.keep_alpha,
+    )
     shortened = sum(not path.name.startswith(task.stem.name) for task in tasks for path in job.paths(task))
     if shortened and not options.quiet:
         say(f"names cut with a digest at their end, as they are too long for the file system: {shortened}")
@@ -228,19 +236,19 @@ class _Existing:
     """
 
     def __init__(self, job: "FolderJob", options: RunOptions, mix_models: bool) -> None:
-        from depthcli.jobs.existing import Maker, OneModel
+        from depthcli.jobs.existing import ExistingResults, MadeBy
         from depthcli.predict.picture import known_model
 
         self._options, self._mix, self._settings = options, mix_models, job.settings
-        self._there = OneModel(job.every_path(), job.manifest, replaces=job.if_exists == "overwrite")
+        self._there = ExistingResults(job.every_path(), job.manifest, replaces=job.if_exists == "overwrite")
         self.warning = ""
-        if self._there.makers:
-            self._check(Maker(*known_model(options.model_choice()), job.settings))
+        if self._there.made_by:
+            self._check(MadeBy(*known_model(options.model_choice()), job.settings))
 
     def load(self) -> "DepthEstimator":
         """Return the estimator; the automatic choice takes the model of the results that are there."""
         from depthcli.errors import ModelError
-        from depthcli.jobs.existing import Maker
+        from depthcli.jobs.existing import MadeBy
 
         preferred = "" if self._mix else self._there.model
         automatic = preferred and self._options.model_choice().is_automatic
@@ -251,7 +259,7 @@ class _Existing:
                 error.message = f"the existing results were made by {preferred}: {error.message}"
             raise
         try:
-            self._check(Maker(estimator.row.name, estimator.weights.sha256, self._settings))
+            self._check(MadeBy(estimator.row.name, estimator.weights.sha256, self._settings))
         except UsageError as error:
             estimator.close()
             if automatic:  # not what was asked for, but what was found
@@ -259,7 +267,7 @@ class _Existing:
             raise
         return estimator
 
-    def _check(self, wanted: "Maker") -> None:
+    def _check(self, wanted: "MadeBy") -> None:
         try:
             self._there.check(wanted)
         except UsageError as error:
@@ -276,7 +284,7 @@ def show_plan(
 
     from depthcli.jobs.folder import FolderJob
 
-    job = FolderJob(tasks, outputs, options.if_exists, options.batch, manifest=manifest)
+    job = FolderJob(tasks=tasks, outputs=outputs, if_exists=options.if_exists, batch=options.batch, manifest=manifest)
     for task in tasks:
         paths = job.paths(task)
         action = job.action(task)

@@ -166,7 +166,11 @@ class TestFailures:
         [
             (("nowhere",), 2, "nowhere does not exist (check the path)"),
             (("https://example.org/in",), 2, "is an address, not a file"),
-            (("in", "-o", "out.jpg"), 2, "out.jpg is not a folder (depth dir writes a folder; put / at its end if it is one"),
+            (
+                ("in", "-o", "out.jpg"),
+                2,
+                "out.jpg is not a folder (depth dir writes a folder; put / at its end",
+            ),
             (("in", "-o", ""), 2, "-o is empty"),
             (("in", "--name", "{stems}"), 2, "fields are {stem}, {name}, {parent}, {format}"),
             (("in/a.jpg",), 2, "in/a.jpg is not a folder (for single files use: depth image)"),
