@@ -14,7 +14,7 @@ from typing import Any, Callable, Optional, TypeVar, Union
 
 import numpy as np
 
-from depthcli.backends import open_video_backend
+from depthcli.backends import open_backend
 from depthcli.choices import ClipChoice, ModelChoice
 from depthcli.depthmap import DepthMap, Provenance
 from depthcli.errors import ClipError, ModelError, UsageError
@@ -304,7 +304,7 @@ def open_clip_predictor(
         return _frame_by_frame(named, clip, log)
     if clip.input_size is not None:
         row = replace(row, input_size=clip.input_size)
-    backend = open_video_backend(row, weights, clip.backend, choice.trust, log)
+    backend = open_backend(row, weights, clip.backend, choice.trust, log)
     return WindowByWindow(row, weights, backend, clip.exact, clip.panorama)
 
 

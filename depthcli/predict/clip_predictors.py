@@ -11,7 +11,7 @@ from typing import Any, Callable, Optional, Protocol
 
 import numpy as np
 
-from depthcli.backends import VideoBackend
+from depthcli.backends import Backend
 from depthcli.host.memory import check_picture, free_memory
 from depthcli.io.pictures.images import Picture
 from depthcli.pixels.postprocess import in_unit, network_values, resize_bilinear, unwrap
@@ -148,7 +148,7 @@ class WindowByWindow:
     """A video model. exact: align its windows as the official code does, at the size of the frames."""
 
     def __init__(
-        self, row: ModelRow, weights: WeightsFile, backend: VideoBackend, exact: bool, panorama: bool = False
+        self, row: ModelRow, weights: WeightsFile, backend: Backend, exact: bool, panorama: bool = False
     ) -> None:
         self.row, self.weights, self._backend, self.exact = row, weights, backend, exact
         self._panorama = panorama
@@ -156,7 +156,7 @@ class WindowByWindow:
     @property
     def description(self) -> str:
         """Backend, version, device and precision."""
-        return self._backend.description
+        return self._backend.traits.description
 
     @property
     def map_size(self) -> tuple[int, int]:
@@ -167,7 +167,7 @@ class WindowByWindow:
         """See ClipPredictor."""
         check_picture(size, free_memory())
         self._plan = plan_clip_input(*size, self.row.input_size, self._panorama)
-        self._backend.check(self._plan)
+        self._backend.check(self._plan, self._backend.traits.best_batch)
         self._begin_shot()
         return self._plan
 

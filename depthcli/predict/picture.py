@@ -174,17 +174,17 @@ class DepthEstimator:
     @property
     def best_batch(self) -> int:
         """How many pictures at once the engine wants; on most 1, as more only take more memory."""
-        return getattr(self._backend, "best_batch", 1)
+        return self._backend.traits.best_batch
 
     @property
     def engine(self) -> str:
         """Engine, version, device and precision."""
-        return self._backend.description
+        return self._backend.traits.description
 
     @property
     def mixes_sizes(self) -> bool:
         """Whether a run may hold pictures of different input sizes, as where each core takes one."""
-        return hasattr(self._backend, "run_each")
+        return self._backend.traits.mixes_sizes
 
     def estimate(self, picture: AnyPicture) -> DepthMap:
         """Return the depth map of one picture, at the size of the upright picture.
@@ -256,7 +256,7 @@ class DepthEstimator:
             for item in batch:
                 self._backend.check(item.plan, 1)
             with self._running:
-                answers: list[np.ndarray] = self._backend.run_each([item.image for item in batch])  # type: ignore[attr-defined]
+                answers: list[np.ndarray] = self._backend.run({"image": [item.image for item in batch]})["depth"]
             return answers
         if len({item.plan.input_size for item in batch}) != 1:
             raise ValueError("the pictures of a batch need one input size")

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from depthcli.backends import BACKENDS, open_video_backend
+from depthcli.backends import BACKENDS, open_backend
 from depthcli.bench import clips as video_benchmark
 from depthcli.bench import synthetic_clips as bench_clips
 from depthcli.bench.clips import Stopwatch, VideoBenchJob, by_stages, mapped, run_video_benchmark
@@ -366,9 +366,9 @@ def test_random_weights_of_a_model_for_video_give_maps_that_can_be_painted(tmp_p
         folder.mkdir()
     one, other = (random_weights(ROW, folder) for folder in folders)
     assert one.sha256 == other.sha256
-    engine = open_video_backend(ROW, one, BackendChoice("torch", "cpu"))
+    engine = open_backend(ROW, one, BackendChoice("torch", "cpu"))
     images = np.random.default_rng(0).normal(size=(2, 3, 70, 98)).astype(np.float32)
-    encoded = [frame for image in images for frame in engine.encode(image[None])]
-    maps = engine.decode([*encoded, *(30 * encoded[1:])])
+    encoded = [frame for image in images for frame in engine.run({"image": image[None]}, "encode")["features"]]
+    maps = engine.run({"features": [*encoded, *(30 * encoded[1:])]}, "decode")["depth"]
     assert maps.shape == (32, 70, 98) and 0.05 < np.ptp(maps[0]) < 5
     assert np.abs(np.diff(maps[0])).mean() < 0.05 * np.ptp(maps[0])

@@ -34,6 +34,7 @@ from depthcli.temporal.windows import WINDOW
 from depthcli.zoo.rows import find_row
 from depthcli.zoo.weights import WeightsFile
 from tests.conftest import tree
+from tests.fake_backend import FakeBackend
 from tests.faults import failing
 from tests.io.video.clips import RATE, SIZE, make_clip, number, scene
 from tests.io.video.test_extras import noisy, rich_clip, timecode_of
@@ -85,29 +86,21 @@ class Fake:
         pass
 
 
-class Backend:
-    """A network for windows whose map is the mean of its frame's channels, a little that of its neighbours."""
-
-    best_batch = 2
-    description = "fake 1 cpu fp32"
+class Backend(FakeBackend):
+    """A backend for clips whose map is the mean of its frame's channels, a little that of its neighbours."""
 
     def __init__(self) -> None:
+        super().__init__(best_batch=2, encode=self._encode, decode=self._decode)
         self.encoded = 0
 
-    def check(self, plan):
-        pass
+    def _encode(self, inputs):
+        self.encoded += len(inputs["image"])
+        return {"features": [image.mean(axis=0) + 3 for image in inputs["image"]]}
 
-    def encode(self, images):
-        self.encoded += len(images)
-        return [image.mean(axis=0) + 3 for image in images]
-
-    def decode(self, frames):
-        assert len(frames) == WINDOW
-        stack = np.stack(frames)
-        return np.maximum(stack + 0.01 * stack.mean(axis=0), 0).astype(np.float32)
-
-    def close(self):
-        pass
+    def _decode(self, inputs):
+        assert len(inputs["features"]) == WINDOW
+        stack = np.stack(inputs["features"])
+        return {"depth": np.maximum(stack + 0.01 * stack.mean(axis=0), 0).astype(np.float32)}
 
 
 @pytest.fixture(autouse=True)

@@ -24,13 +24,13 @@ from depthcli.errors import CheckpointError, EngineError, ModelError, PictureErr
 from depthcli.io.codecs.depth_files import read_depth
 from depthcli.io.video.clip import Frame
 from depthcli.jobs.compiling import CompileJob, compile_model
-from depthcli.pixels.preprocess import InputPlan
 from depthcli.predict.clip import FrameLoop
 from depthcli.predict.clip_predictors import ClipPredictor, FrameByFrame, WindowByWindow
 from depthcli.predict.picture import open_picture, resolve_model
 from depthcli.zoo.rows import find_row
 from depthcli.zoo.weights import CHECKPOINTS, WeightsFile
 from tests.conftest import TINY, photo
+from tests.fake_backend import FakeBackend, clip_backend
 from tests.reference import reference_image
 
 WEIGHTS = WeightsFile(Path("fake.safetensors"), "0" * 64, "test")
@@ -265,7 +265,7 @@ def test_the_frames_of_a_strip_are_bounded_too() -> None:
         clip = FrameByFrame(estimator, steady=True)
         for values in clip_maps(clip, 2 * [reference_image(4, 400)]):
             assert values.shape == clip.map_size[::-1] == (56, 224)
-    windows = WindowByWindow(replace(find_row("vda-vits"), input_size=56), WEIGHTS, Windowed(), exact=False)
+    windows = WindowByWindow(replace(find_row("vda-vits"), input_size=56), WEIGHTS, drifting(), exact=False)
     assert windows.begin((400, 4)).input_size == (112, 28)
 
 
@@ -342,23 +342,13 @@ def test_a_compiled_network_of_the_wrapped_size_joins_edges_too() -> None:
         assert seam(taller.values) < 2
 
 
-class Windowed:
-    """A network for windows whose answer is the brightness and what drifts from left to right."""
-
-    best_batch = 4
-    description = "fake"
-
-    def check(self, plan: InputPlan) -> None:
-        pass
-
-    def encode(self, images: np.ndarray) -> list[np.ndarray]:
-        return list(images.mean(axis=1))
-
-    def decode(self, frames: list[np.ndarray]) -> np.ndarray:
-        return np.stack(frames) + 3 + np.linspace(0, 0.5, frames[0].shape[1], dtype=np.float32)
-
-    def close(self) -> None:
-        pass
+def drifting() -> FakeBackend:
+    """A backend for clips whose depth is the brightness and a drift from left to right."""
+    return clip_backend(
+        lambda images: list(images.mean(axis=1)),
+        lambda frames: np.stack(frames) + 3 + np.linspace(0, 0.5, frames[0].shape[1], dtype=np.float32),
+        best_batch=4,
+    )
 
 
 def clip_maps(predictor: ClipPredictor, frames: list[np.ndarray]) -> list[np.ndarray]:
@@ -384,7 +374,7 @@ def test_the_windows_of_a_panorama_have_no_seam() -> None:
     frames = [np.ascontiguousarray(np.roll(sphere(), 3 * index, axis=1)) for index in range(34)]
     maps = {}
     for panorama in (False, True):
-        clip = WindowByWindow(row, WEIGHTS, Windowed(), exact=False, panorama=panorama)
+        clip = WindowByWindow(row, WEIGHTS, drifting(), exact=False, panorama=panorama)
         assert clip.begin((224, 112)).wrapped == (28 if panorama else 0)
         maps[panorama] = clip_maps(clip, frames)
         assert len(maps[panorama]) == 34
