@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -121,10 +122,12 @@ def test_the_digest_is_of_the_whole_content_whatever_holds_it(tmp_path: Path) ->
     content = bytes(range(256)) * 10_000
     (tmp_path / "a").write_bytes(content)
     file, held = PictureFile(tmp_path / "a", "a"), PictureFile(content, "a")
-    assert file.sha256 == held.sha256 and file.file_size == held.file_size == len(content)
-    assert held.is_as_noted(file.facts()) and file.is_as_noted(held.facts())
+    with closing(file):
+        assert file.sha256 == held.sha256 and file.file_size == held.file_size == len(content)
+        assert held.is_as_noted(file.facts()) and file.is_as_noted(held.facts())
     (tmp_path / "b").write_bytes(content[:-1] + b"x")
-    assert not PictureFile(tmp_path / "b", "b").is_as_noted(file.facts())
+    with closing(PictureFile(tmp_path / "b", "b")) as other:
+        assert not other.is_as_noted(file.facts())
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
