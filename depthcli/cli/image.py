@@ -43,8 +43,9 @@ def image(
     Examples: depth image photo.jpg · depth image *.jpg -o out -f gray,npz · depth image - -o - < a.jpg > b.png
     """
     from depthcli.cli.report import say
+    from depthcli.io.codecs.outputs import OneStream
     from depthcli.jobs.find import STDIN, Input, LeftOut, find_inputs
-    from depthcli.jobs.targets import FILE, OneStream, Target, plan_pictures
+    from depthcli.jobs.targets import FILE, Target, plan_pictures
 
     target = Target.of(output)
     if STDIN in inputs and (len(inputs) != 1 or output is None):

@@ -16,7 +16,7 @@ from depthcli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from depthcli.choices import ModelChoice
-    from depthcli.io.codecs.writers import OutputSpec
+    from depthcli.io.codecs.outputs import OutputSpec
     from depthcli.jobs.existing import MadeBy
     from depthcli.jobs.folder import FolderJob
     from depthcli.jobs.manifest import Manifest
@@ -58,23 +58,22 @@ class RunOptions:
 
     def output_spec(self, target: "Target", pictures: int = 1) -> "OutputSpec":
         """Return what is written for each picture. pictures: how many there are."""
-        from depthcli.io.codecs.writers import FORMATS, OneFile, OutputSpec, parse_formats
-        from depthcli.jobs.targets import FILE, STREAM, OneStream
+        from depthcli.io.codecs.formats import STILLS, implied_format, parse_formats
+        from depthcli.io.codecs.outputs import OneFile, OneStream, OutputSpec
+        from depthcli.jobs.targets import FILE, STREAM
         from depthcli.pixels.colormap import color_table
 
         if self.grayscale and self.formats:
             raise UsageError("--grayscale and --format contradict each other", "--grayscale means --format gray8")
-        suffixes = {name: row.suffix for name, row in FORMATS.items()}
-        suffix = target.path.suffix.lower() if target.place == FILE else ""
-        default = next((name for name, other in suffixes.items() if other == suffix), "color")
-        formats = ("gray8",) if self.grayscale else parse_formats(self.formats or (default,))
+        implied = implied_format(target.path, "color") if target.place == FILE else "color"
+        formats = ("gray8",) if self.grayscale else parse_formats(self.formats or (implied,))
         color_table(self.colormap)  # an unknown name is an error now, not after the first forward pass
         if target.place not in (FILE, STREAM):
             template = self.name_template(formats)
             return OutputSpec(formats, self.colormap, template.endings if template else ())
         if self.naming is not None:
             raise UsageError(f"--name does not apply to {target}", "leave out --name, or give a folder with -o")
-        target.check_one(pictures, "picture", formats, suffixes)
+        target.check_one(pictures, "picture", formats, {name: row.suffix for name, row in STILLS.items()})
         if target.place == FILE:
             return OneFile(formats, self.colormap)
         if self.as_json:

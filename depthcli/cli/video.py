@@ -162,13 +162,12 @@ def video(
     """
     from depthcli.choices import IF_EXISTS, BackendChoice, ClipChoice, ModelChoice, require
     from depthcli.cli.report import ClipReport, stop_signals
-    from depthcli.io.codecs.writers import parse_formats
+    from depthcli.io.codecs.formats import CLIPS, parse_formats
     from depthcli.io.video.clip import Selection
-    from depthcli.io.video.writers import VIDEO_FORMATS
     from depthcli.jobs.clip import check_models, run_clip
     from depthcli.jobs.clip_job import ClipJob, Progress
     from depthcli.jobs.clip_stream import stream_clip
-    from depthcli.jobs.find import CLIPS, LeftOut, find_inputs
+    from depthcli.jobs.find import CLIP, LeftOut, find_inputs
     from depthcli.jobs.manifest import FAILED, MANIFEST_NAME, Manifest, Result
     from depthcli.jobs.targets import STREAM, Target, plan_clips
     from depthcli.pixels.colormap import color_table
@@ -179,7 +178,7 @@ def video(
         raise UsageError(f"--scene {scene} means nothing", "choose from: auto, off")
     colors = "gray" if grayscale else colormap
     color_table(colors)
-    wanted = parse_formats(formats or ("mp4",), VIDEO_FORMATS, "video")
+    wanted = parse_formats(formats or ("mp4",), CLIPS)
     choice = ModelChoice(model, encoder, metric, checkpoint, max_depth, offline, trust_checkpoint)
     engine = BackendChoice(
         backend, device, precision, artifacts=artifacts, shape_policy=shape_policy, allow_standin=allow_standin
@@ -188,8 +187,8 @@ def video(
     selection = Selection(_seconds(start), _seconds(end), _rate(fps), stride, max_frames)
     target = Target.of(output)
     streams = target.place == STREAM
-    left = LeftOut(CLIPS)
-    found = find_inputs(clips, CLIPS, left)
+    left = LeftOut(CLIP)
+    found = find_inputs(clips, CLIP, left)
     if streams and formats:
         raise UsageError(f"-f is for files, and -o {output} gets a stream", "choose its form with --pipe")
     if streams and len(found) > 1:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Optional
 
 from depthcli.errors import OutputError, UsageError
-from depthcli.io.codecs.depth_files import is_cut_short, read_facts
-from depthcli.io.codecs.writers import FORMATS
+from depthcli.io.codecs.files import is_cut_short, read_facts
+from depthcli.io.codecs.formats import STILLS
 from depthcli.jobs.manifest import Manifest
 from depthcli.jobs.picture_file import PictureFile
 
-_SUFFIXES = tuple({row.suffix for row in FORMATS.values()})  # a clip's results have others
+_SUFFIXES = tuple({row.suffix for row in STILLS.values()})  # a clip's results have others
 _REPLACE = "`if_exists` overwrite replaces it"
 # Options in `settings` that change a result; the model is told by its name and its weights.
 _SHAPING = ("max-depth", "input-size", "panorama", "precision", "shape-policy", "keep-alpha", "colormap")

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Callable, NamedTuple, Union
 
 from depthcli.errors import UsageError
-from depthcli.io.codecs.depth_files import read_facts
+from depthcli.io.codecs.files import KINDS, read_facts
 from depthcli.io.pictures.images import PICTURE_SUFFIXES, is_picture, may_be_listed
-from depthcli.jobs.folders import CLOSED, HIDDEN, WALKED, walk
+from depthcli.jobs.folders import CLOSED, LINK, WALKED, walk
 from depthcli.jobs.manifest import MANIFEST_NAME
 
 STDIN = "-"
@@ -66,7 +66,7 @@ def _fetch_picture(address: str) -> str:
 
 
 def _is_map(path: Path) -> bool:
-    is_ours = path.suffix.lower() in (".png", ".npz") and os.path.isfile(path)  # opening a pipe would wait for ever
+    is_ours = path.suffix.lower() in KINDS and os.path.isfile(path)  # opening a pipe would wait for ever
     return is_ours and bool(read_facts(path))
 
 
@@ -83,8 +83,8 @@ def _is_clip_result(path: Path) -> bool:
     return is_our_map(path) or bool(facts_beside(path)) or bool(facts_beside(path.parent))
 
 
-PICTURES = InputKind("picture", is_picture, _is_map, _fetch_picture)
-CLIPS = InputKind(
+PICTURE = InputKind("picture", is_picture, _is_map, _fetch_picture)
+CLIP = InputKind(
     "clip",
     lambda path: path.suffix.lower() in CLIP_SUFFIXES,
     _is_clip_result,
@@ -101,7 +101,7 @@ class LeftOut:
     another name. notes: further lines for the user.
     """
 
-    kind: InputKind = PICTURES
+    kind: InputKind = PICTURE
     results: list[str] = field(default_factory=list)
     suffixes: Counter[str] = field(default_factory=Counter)
     folders: int = 0
@@ -156,7 +156,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMES]) + rest
 
 
-def find_inputs(arguments: Sequence[str], kind: InputKind = PICTURES, left: LeftOut | None = None) -> list[Input]:
+def find_inputs(arguments: Sequence[str], kind: InputKind = PICTURE, left: LeftOut | None = None) -> list[Input]:
     """Return the inputs that the arguments name, in their order, each once.
 
     A folder stands for the inputs below it; a folder of pictures is one clip if no video lies below it. Our own results
@@ -174,7 +174,7 @@ def find_inputs(arguments: Sequence[str], kind: InputKind = PICTURES, left: Left
 
 
 def find_in_folder(
-    folder: Path, kind: InputKind = PICTURES, left: LeftOut | None = None, skip: Path | None = None
+    folder: Path, kind: InputKind = PICTURE, left: LeftOut | None = None, skip: Path | None = None
 ) -> list[Path]:
     """Return the inputs below a folder as paths relative to it, sorted.
 
@@ -196,7 +196,7 @@ def is_chosen(relative: Path, include: Sequence[str], exclude: Sequence[str]) ->
     return (not include or _matches(relative, include)) and not _matches(relative, exclude)
 
 
-def refuse_address(argument: str, kind: InputKind = PICTURES) -> None:
+def refuse_address(argument: str, kind: InputKind = PICTURE) -> None:
     """Raise UsageError for an address such as https://..."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", argument):
         raise UsageError(f"{argument} is an address, not a file", kind.fetch(argument))
@@ -300,7 +300,7 @@ def _look_through(
     for what, path, names in walk(folder, skip):
         if what == CLOSED:
             inputs.append(path.relative_to(folder))
-        elif what not in (WALKED, HIDDEN):
+        elif what == LINK:
             left.links.append(str(path))
         hidden = [name for name in (names if what == WALKED else [path.name]) if name.startswith(".")]
         left.hidden += sum(not name.startswith(".depthcli-") for name in hidden)

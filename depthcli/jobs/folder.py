@@ -20,7 +20,7 @@ from depthcli.errors import DepthError, DeviceLostError, DiskFullError, OutputEr
 from depthcli.host.atomic import remove_partials
 from depthcli.host.cores import usable_cores
 from depthcli.host.memory import BYTES_PER_PIXEL, free_memory
-from depthcli.io.codecs.writers import OutputSpec
+from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.pictures.images import Picture
 from depthcli.jobs.existing import file_facts, find_results
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Manifest, Result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import re
 import stat
@@ -13,14 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
-from typing import BinaryIO, Optional, Union
+from typing import Optional, Union
 
-import numpy as np
-
-from depthcli.depthmap import DepthMap
-from depthcli.errors import OutputError, UsageError
-from depthcli.io.codecs.depth_files import read_facts
-from depthcli.io.codecs.writers import ENDINGS, FORMATS, OutputSpec
+from depthcli.errors import UsageError
+from depthcli.io.codecs.files import read_facts
+from depthcli.io.codecs.formats import CLIPS, STILL_ENDINGS, STILLS
 from depthcli.io.pictures.images import PICTURE_SUFFIXES, printable
 from depthcli.jobs.find import CLIP_SUFFIXES, STDIN, Input
 
@@ -114,31 +110,6 @@ def is_stream(output: str) -> bool:
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
-@dataclass(frozen=True)
-class OneStream(OutputSpec):
-    """One format to a stream. stream: opened before anything is written. name: for messages."""
-
-    name: str = "stdout"
-    stream: Optional[BinaryIO] = None
-
-    def paths(self, stem: Path) -> tuple[Path, ...]:
-        """Return nothing, as no file is written."""
-        return ()
-
-    def write(self, depth: DepthMap, rgb: np.ndarray, paths: Sequence[Path]) -> None:
-        """Write the result when it is whole. Raises OutputError, and BrokenPipeError if the reader has left."""
-        assert self.stream is not None
-        whole = io.BytesIO()
-        FORMATS[self.formats[0]].write(depth, rgb, whole, self.colormap)
-        try:
-            self.stream.write(whole.getvalue())
-            self.stream.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise OutputError(f"cannot write {self.name}: {error.strerror}") from error
-
-
 # --- Names of results -------------------------------------------------------------------------------------------------
 
 
@@ -186,7 +157,7 @@ def parse_template(template: str, formats: Sequence[str]) -> NameTemplate:
 
 def _with_suffix(ending: str, format: str) -> str:
     """Return an ending with the suffix of its format, which it may have already."""
-    wanted, there = FORMATS[format].suffix, Path(f"x{ending}").suffix
+    wanted, there = STILLS[format].suffix, Path(f"x{ending}").suffix
     if there.lower() in _FILE_SUFFIXES and there.lower() != wanted:
         raise UsageError(f"{format} is written as {wanted}, not {there}", f"leave {there} out of `template`")
     return ending if there.lower() == wanted else ending + wanted
@@ -265,7 +236,7 @@ def plan_pictures(
     else:
         hint = "use {name} in `template`"
         stems = [target.with_name(template.of(Path(source))) for target, (source, _) in zip(targets, pictures)]
-    refuse_meeting(pictures, stems, template.endings[0] if template else ENDINGS[0], hint)
+    refuse_meeting(pictures, stems, template.endings[0] if template else STILL_ENDINGS[0], hint)
     return [
         Task(Path(source), relative.as_posix() if folder is not None else str(source), stem)
         for (source, relative), stem in zip(pictures, stems)
@@ -307,7 +278,7 @@ def _stems(pictures: Sequence[Input], targets: Sequence[Path], rows: Mapping[str
 def _noted_stem(relative: Path, target: Path, outputs: object) -> Path | None:
     """Return the stem of a picture's outputs in the manifest; None if a template named them."""
     for stem, place in ((target, relative), (target.with_suffix(""), relative.with_suffix(""))):
-        names = tuple(f"{place}{ending}" for ending in ENDINGS)
+        names = tuple(f"{place}{ending}" for ending in STILL_ENDINGS)
         if isinstance(outputs, list) and any(name in names for name in outputs):
             return stem
     return None
@@ -339,7 +310,7 @@ class _Results:
             except OSError:
                 self._names[stem.parent] = frozenset()
         names = self._names[stem.parent]
-        found = [f"{stem.name}{ending}" for ending in ENDINGS if f"{stem.name}{ending}" in names]
+        found = [f"{stem.name}{ending}" for ending in STILL_ENDINGS if f"{stem.name}{ending}" in names]
         facts = (read_facts(stem.with_name(name)) for name in found if stem.with_name(name).is_file())
         return {str(fact["source"]) for fact in facts if fact.get("source")}
 
@@ -360,17 +331,15 @@ def plan_clips(clips: Sequence[Input], formats: Sequence[str], target: Target) -
     Clips of one name are told apart by their suffix, or else by their folders; a clip whose results exist keeps their
     name. Raises UsageError if two clips would still become one file, or a result would replace a clip.
     """
-    from depthcli.io.video.writers import VIDEO_FORMATS
     from depthcli.jobs.clip_results import check_name, result_path
 
     if target.place == FILE:
-        suffixes = {name: Path(row.ending).suffix for name, row in VIDEO_FORMATS.items()}
-        target.check_one(len(clips), "clip", formats, suffixes)
+        target.check_one(len(clips), "clip", formats, {name: Path(row.clip).suffix for name, row in CLIPS.items()})
         check_name(target.path)
         planned = [[(formats[0], target.path)]]
     else:
         stems = _clip_stems(clips, target.folder)
-        refuse_meeting(clips, stems, VIDEO_FORMATS[formats[0]].ending, "give each its own `output`")
+        refuse_meeting(clips, stems, CLIPS[formats[0]].clip, "give each its own `output`")
         planned = [[(name, result_path(stem, name)) for name in formats] for stem in stems]
     results = ((str(source), [path for _, path in outputs]) for (source, _), outputs in zip(clips, planned))
     refuse_replacing("clip", results, [source for source, _ in clips if isinstance(source, Path)])

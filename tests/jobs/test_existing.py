@@ -12,7 +12,7 @@ import pytest
 
 from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import UsageError
-from depthcli.io.codecs.writers import OutputSpec
+from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.jobs.existing import ExistingResults, MadeBy
 from depthcli.jobs.manifest import Manifest, Result
 from depthcli.jobs.picture_file import PictureFile

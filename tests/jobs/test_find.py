@@ -10,7 +10,8 @@ import pytest
 
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import PictureError, UsageError
-from depthcli.io.codecs.writers import FORMATS, write_depth
+from depthcli.io.codecs.files import write_depth
+from depthcli.io.codecs.formats import STILLS
 from depthcli.io.pictures.images import read_picture
 from depthcli.jobs.find import (
     LeftOut,
@@ -131,7 +132,7 @@ class TestFolders:
     def test_a_depth_picture_of_ours_is_left_out_and_one_of_others_is_not(self, format):
         photo("in/mine_depth.png")
         depth = DepthMap(np.eye(4, dtype=np.float32), DepthKind.RELATIVE_DISPARITY)
-        write_depth(depth, "in/a" + FORMATS[format].ending, format)
+        write_depth(depth, "in/a" + STILLS[format].still, format)
         assert below("in") == ["mine_depth.png"]
 
     def test_a_pipe_is_not_waited_for(self):

@@ -13,12 +13,15 @@ import pytest
 from PIL import Image
 
 from depthcli.errors import UsageError
-from depthcli.io.codecs.depth_files import SCHEMA, TEXT_KEY, write_png
+from depthcli.io.codecs.facts import SCHEMA, TEXT_KEY
+from depthcli.io.codecs.formats import CLIPS, Holds
+from depthcli.io.codecs.png import write_png
+from depthcli.io.video.clip_output import ClipOutput, Timing
 from depthcli.io.video.ffmpeg_program import find_program
 from depthcli.io.video.reader import frames_of_folder
-from depthcli.io.video.writers import VIDEO_FORMATS, Timing, video_writer
+from depthcli.io.video.writers import video_writer
 from depthcli.jobs.clip_results import CHANGED, GONE, ClipFiles
-from depthcli.jobs.find import CLIPS, LeftOut, find_inputs
+from depthcli.jobs.find import CLIP, LeftOut, find_inputs
 from depthcli.jobs.targets import Target, is_stream, plan_clips
 from tests.conftest import photo
 from tests.io.video.clips import SIZE, make_clip
@@ -30,10 +33,12 @@ FILMS = ("mp4", "side", "ffv1", "hevc10", "prores")
 def film(path: Path | str, format: str = "mp4", made_of: Path | None = None) -> Path:
     """Make a result of a clip as the clip job does; its content is of no matter here."""
     path = Path(path)
-    taken = {"color": (np.uint8, (48, 64, 3)), "gray16": (np.uint16, (48, 64)), "values": (np.float32, (48, 64))}
-    dtype, shape = taken[VIDEO_FORMATS[format].takes]
+    holds = CLIPS[format].holds
+    dtype = {Holds.COLOR: np.uint8, Holds.VALUES: np.float32}.get(holds, np.uint16)
+    shape = (48, 64, 3) if holds is Holds.COLOR else (48, 64)
     facts = {"name": "x"} if made_of is None else ClipFiles.of(made_of).made_of(path.parent)
-    with video_writer(format, path, SIZE, Timing(Fraction(24), Fraction(1, 24)), FACTS, made_of=facts) as writer:
+    timing = Timing(Fraction(24), Fraction(1, 24))
+    with video_writer(ClipOutput(format, path, SIZE, timing, FACTS, made_of=facts)) as writer:
         for index in range(2):
             writer.write(np.full(shape, index, dtype), Fraction(index, 24))
     return path
@@ -51,14 +56,14 @@ def clip(path: Path | str) -> Path:
 
 def found(*arguments: str) -> tuple[list[str], list[str]]:
     """Return the clips that are meant, and what is told."""
-    left = LeftOut(CLIPS)
-    return [str(source) for source, _ in find_inputs(arguments, CLIPS, left)], left.lines()
+    left = LeftOut(CLIP)
+    return [str(source) for source, _ in find_inputs(arguments, CLIP, left)], left.lines()
 
 
 def names(clips: list[str], output: str | None = "out", format: str = "mp4") -> list[str]:
     """Return the names of the results of clips, the ending apart."""
-    planned = plan_clips(find_inputs(clips, CLIPS), [format], Target.of(output))
-    return [str(path)[: -len(VIDEO_FORMATS[format].ending)] for ((_, path),) in planned]
+    planned = plan_clips(find_inputs(clips, CLIP), [format], Target.of(output))
+    return [str(path)[: -len(CLIPS[format].clip)] for ((_, path),) in planned]
 
 
 # --- Our own results --------------------------------------------------------------------------------------------------
@@ -66,12 +71,12 @@ def names(clips: list[str], output: str | None = "out", format: str = "mp4") -> 
 
 @pytest.mark.parametrize("format", FILMS)
 def test_a_film_of_ours_is_known_by_its_comment_whatever_its_name(tmp_path, format):
-    suffix = Path(VIDEO_FORMATS[format].ending).suffix
+    suffix = Path(CLIPS[format].clip).suffix
     made = film(f"holiday{suffix}", format)
-    assert CLIPS.is_result(made)
+    assert CLIP.is_result(made)
     Path(f"holiday{suffix}.json").unlink()
     made.rename(f"other{suffix.upper()}")
-    assert CLIPS.is_result(Path(f"other{suffix.upper()}"))
+    assert CLIP.is_result(Path(f"other{suffix.upper()}"))
 
 
 @pytest.mark.skipif(find_program() is None, reason="no imageio-ffmpeg here")
@@ -79,8 +84,8 @@ def test_it_is_known_without_pyav_too(tmp_path, monkeypatch):
     monkeypatch.setattr("depthcli.io.video.film_comment.has_av", lambda: False)
     film("a.mp4")
     Path("a.mp4.json").unlink()
-    assert CLIPS.is_result(Path("a.mp4"))
-    assert not CLIPS.is_result(clip("b.mp4"))
+    assert CLIP.is_result(Path("a.mp4"))
+    assert not CLIP.is_result(clip("b.mp4"))
 
 
 def test_a_film_of_ours_that_is_cut_or_re_encoded_by_others_is_one_still(tmp_path):
@@ -93,7 +98,7 @@ def test_a_film_of_ours_that_is_cut_or_re_encoded_by_others_is_one_still(tmp_pat
             if packet.dts is not None:
                 packet.stream = copied
                 target.mux(packet)
-    assert CLIPS.is_result(Path("b.mkv"))
+    assert CLIP.is_result(Path("b.mkv"))
 
 
 @pytest.mark.parametrize("comment", ["", "my holiday", "{}", '{"schema": "other/1"}', "[1]", "{", "depthcli"])
@@ -106,9 +111,9 @@ def test_a_comment_of_anybody_else_makes_no_clip_ours(tmp_path, comment):
             if packet.dts is not None:
                 packet.stream = copied
                 target.mux(packet)
-    assert not CLIPS.is_result(Path("a.mp4"))
+    assert not CLIP.is_result(Path("a.mp4"))
     Path("a.mp4.json").write_text(json.dumps({"schema": SCHEMA}))  # as beside a picture
-    assert not CLIPS.is_result(Path("a.mp4"))
+    assert not CLIP.is_result(Path("a.mp4"))
 
 
 def test_in_a_folder_they_are_left_out_and_told_and_by_name_they_are_taken(tmp_path):
@@ -133,7 +138,7 @@ def test_a_shell_that_names_them_with_the_clips_does_not_mean_them(tmp_path):
         ["left out: 2 results of depthcli (a_depth.mp4, b_depth.mp4)"],
     )
     with pytest.raises(UsageError, match=r"no clip among these files .left out: 2 results of depthcli"):
-        find_inputs(["a_depth.mp4", "b_depth.mp4"], CLIPS)
+        find_inputs(["a_depth.mp4", "b_depth.mp4"], CLIP)
 
 
 def test_maps_among_frames_are_no_frames(tmp_path):
@@ -173,7 +178,7 @@ def test_a_folder_with_nothing_but_results_says_so(tmp_path):
     our_map("seq/frame_000000.png")
     film("seq/a.mp4")
     with pytest.raises(UsageError, match=r"there is no clip in seq \(left out: 2 results of depthcli"):
-        find_inputs(["seq"], CLIPS)
+        find_inputs(["seq"], CLIP)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +208,7 @@ def test_frames_may_be_named_by_a_pattern(tmp_path, pattern, name, count):
 def test_a_pattern_of_no_file_is_no_clip(tmp_path):
     assert found("shot/f%04d.png")[0] == ["shot/f%04d.png"]  # which then does not exist
     with pytest.raises(UsageError, match=r"no clip matches shot/f\*\.png"):
-        find_inputs(["shot/f*.png"], CLIPS)
+        find_inputs(["shot/f*.png"], CLIP)
 
 
 # --- What is left out -------------------------------------------------------------------------------------------------
@@ -243,7 +248,7 @@ def test_folders_of_frames_below_are_named(tmp_path):
     for shot in ("s1", "s2"):
         photo(f"shots/{shot}/0.png")
     with pytest.raises(UsageError, match=r"pictures in shots/s1, shots/s2: name each folder"):
-        find_inputs(["shots"], CLIPS)
+        find_inputs(["shots"], CLIP)
     assert found("shots/*")[0] == ["shots/s1", "shots/s2"]
 
 
@@ -256,8 +261,8 @@ def test_links_to_folders_are_followed_each_once_and_none_in_circles(tmp_path):
         Path("in", name).symlink_to(target)
     Path("data/scene1/back").symlink_to("../../in")
     Path("data/scene1/round").symlink_to("..")
-    left = LeftOut(CLIPS)
-    assert [str(item.source) for item in find_inputs(["in"], CLIPS, left)] == ["in/own/c.mp4", "in/scene1/a.mp4"]
+    left = LeftOut(CLIP)
+    assert [str(item.source) for item in find_inputs(["in"], CLIP, left)] == ["in/own/c.mp4", "in/scene1/a.mp4"]
     assert left.links == ["in/own2", "in/self", "in/up", "in/scene1/back", "in/scene1/round"]
     assert "5 links to folders walked elsewhere (in/own2, in/self, " in str(left)
 
@@ -268,14 +273,14 @@ def test_folders_that_may_not_be_read_fail_by_name(tmp_path):
     Path("in/closed").mkdir(mode=0)
     assert found("in")[0] == ["in/a.mp4", "in/closed"]
     with pytest.raises(UsageError, match="cannot read the folder in/closed: permission denied"):
-        find_inputs(["in/closed"], CLIPS)
+        find_inputs(["in/closed"], CLIP)
     Path("in/closed").chmod(0o700)
 
 
 @pytest.mark.parametrize("argument", ["https://a.example/b.mp4?x=1", "rtsp://cam/1", "s3://bucket/a.mov"])
 def test_an_address_gets_the_command_that_works(tmp_path, argument):
     with pytest.raises(UsageError) as raised:
-        find_inputs([argument], CLIPS)
+        find_inputs([argument], CLIP)
     assert f"ffmpeg -i '{argument}' -f yuv4mpegpipe - | depth video -" in str(raised.value)
 
 
@@ -314,12 +319,12 @@ def test_an_output_that_means_a_file_is_never_a_folder(tmp_path, output, formats
     Path("plain").write_bytes(b"")
     Path("plain.v2").write_bytes(b"")
     with pytest.raises(UsageError, match=message):
-        plan_clips(find_inputs(["a.mp4"], CLIPS), [formats], Target.of(output))
+        plan_clips(find_inputs(["a.mp4"], CLIP), [formats], Target.of(output))
     assert not Path(output or "none").is_dir()
 
 
 def test_an_output_means_what_it_says(tmp_path):
-    clips = find_inputs([str(clip("a.mp4"))], CLIPS)
+    clips = find_inputs([str(clip("a.mp4"))], CLIP)
     Path("there.webm").mkdir()
     for output, formats, path in (
         ("out.MP4", "mp4", "out.MP4"),
@@ -346,7 +351,7 @@ def test_a_result_never_replaces_a_clip_of_the_same_run(tmp_path):
     clip("a_depth.mp4")  # of somebody else
     for output in (None, "."):
         with pytest.raises(UsageError, match=r"the result of a\.mp4 would replace the clip a_depth\.mp4"):
-            plan_clips(find_inputs(["a.mp4", "a_depth.mp4"], CLIPS), ["mp4"], Target.of(output))
+            plan_clips(find_inputs(["a.mp4", "a_depth.mp4"], CLIP), ["mp4"], Target.of(output))
 
 
 def test_clips_of_one_name_are_told_apart_by_suffix_and_folder(tmp_path):
@@ -389,9 +394,9 @@ def test_two_folders_of_one_name_keep_theirs(tmp_path):
 def test_a_name_that_is_too_long_is_cut_and_told_from_others(tmp_path, letters, format):
     make_clip(Path("c.mp4"), frames=1)
     Path("c.mp4").rename(f"{letters}.mp4")
-    (((_, path),),) = plan_clips(find_inputs([f"{letters}.mp4"], CLIPS), [format], Target.of("out"))
+    (((_, path),),) = plan_clips(find_inputs([f"{letters}.mp4"], CLIP), [format], Target.of("out"))
     assert len(os.fsencode(f"{path.name}.json")) <= 255
-    assert path.name.endswith(VIDEO_FORMATS[format].ending) and path.name.startswith(letters[:40])
+    assert path.name.endswith(CLIPS[format].clip) and path.name.startswith(letters[:40])
     path.name.encode()  # whole letters
 
 
@@ -399,5 +404,5 @@ def test_long_names_that_differ_in_their_end_stay_apart(tmp_path):
     for last in "xy":
         make_clip(Path("c.mp4"), frames=1)
         Path("c.mp4").rename("日" * 81 + f"{last}.mp4")
-    planned = plan_clips(find_inputs(["."], CLIPS), ["mp4"], Target.of("out"))
+    planned = plan_clips(find_inputs(["."], CLIP), ["mp4"], Target.of("out"))
     assert len({path for ((_, path),) in planned}) == 2

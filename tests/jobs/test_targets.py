@@ -10,11 +10,13 @@ import pytest
 
 from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import UsageError
-from depthcli.io.codecs.writers import FORMATS, OutputSpec, write_depth
+from depthcli.io.codecs.files import write_depth
+from depthcli.io.codecs.formats import STILLS
+from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.jobs.find import Input
 from depthcli.jobs.targets import FILE, FOLDER, STREAM, Target, parse_template, plan_pictures
 
-SUFFIXES = {name: row.suffix for name, row in FORMATS.items()}
+SUFFIXES = {name: row.suffix for name, row in STILLS.items()}
 
 
 def stems(*names: str, output: str | None = "out") -> list[str]:
@@ -67,8 +69,8 @@ class TestPlaces:
 
     def test_no_two_formats_of_any_picture_share_a_file(self):
         names = ["a", "a_depth", "a_depth_gray", "a_depth.x"]
-        paths = [path for name in names for path in OutputSpec(tuple(FORMATS)).paths(Path(name))]
-        assert len(set(paths)) == len(names) * len(FORMATS)
+        paths = [path for name in names for path in OutputSpec(tuple(STILLS)).paths(Path(name))]
+        assert len(set(paths)) == len(names) * len(STILLS)
 
 
 class TestNamesThatStay:
@@ -173,10 +175,10 @@ class TestNaming:
 
 class TestLongNames:
     @pytest.mark.parametrize("stem", ["x" * 251, "深" * 82, "a" * 246, "é" * 123])
-    @pytest.mark.parametrize("format", FORMATS)
+    @pytest.mark.parametrize("format", STILLS)
     def test_a_name_too_long_for_the_disk_ends_in_a_digest(self, tmp_path, stem, format):
         path, again = (OutputSpec((format,)).paths(tmp_path / "new" / stem)[0] for _ in range(2))
-        assert path == again and path.name.endswith(FORMATS[format].ending) and stem[:40] == path.name[:40]
+        assert path == again and path.name.endswith(STILLS[format].still) and stem[:40] == path.name[:40]
         path.parent.mkdir()
         path.touch()
         other = OutputSpec((format,)).paths(tmp_path / "new" / (stem[:-1] + "y"))[0]

@@ -21,7 +21,7 @@ from depthcli import DepthEstimator, DepthKind, ModelChoice
 from depthcli.backends.torch_eager import pick_device
 from depthcli.choices import ClipChoice
 from depthcli.errors import CheckpointError, EngineError, ModelError, PictureError, UsageError
-from depthcli.io.codecs.depth_files import read_depth
+from depthcli.io.codecs.files import read_depth
 from depthcli.io.video.clip import Frame
 from depthcli.jobs.compiling import CompileJob, compile_model
 from depthcli.predict.clip import FrameLoop
