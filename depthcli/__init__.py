@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from depthcli.choices import ModelChoice
+    from depthcli.choices import BackendChoice, ClipChoice, ModelChoice
     from depthcli.depthmap import DepthKind, DepthMap, Provenance
     from depthcli.errors import DepthError
     from depthcli.io.codecs.depth_files import read_depth
@@ -40,6 +40,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "BackendChoice",
+    "ClipChoice",
     "DepthError",
     "DepthEstimator",
     "DepthKind",

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from depthcli.choices import BackendChoice
-from depthcli.errors import EngineError, UsageError, last_line
+from depthcli.errors import EngineError, Log, UsageError, last_line
 from depthcli.host.memory import check_room
 from depthcli.pixels.preprocess import InputPlan
+from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow
-from depthcli.zoo.weights import Talk, WeightsFile
 
 Arrays = dict[str, np.ndarray]
 
@@ -104,7 +104,7 @@ def open_backend(
     weights: WeightsFile,
     choice: BackendChoice = BackendChoice(),
     trust: bool = False,
-    talk: Talk = lambda line: None,
+    talk: Log = lambda line: None,
 ) -> Backend:
     """Return the engine that was chosen, with the row's network loaded.
 
@@ -144,7 +144,7 @@ def open_video_backend(
     weights: WeightsFile,
     choice: BackendChoice = BackendChoice(),
     trust: bool = False,
-    talk: Talk = lambda line: None,
+    talk: Log = lambda line: None,
 ) -> VideoBackend:
     """Return the engine for a model for clips, with the row's network loaded; otherwise as `open_backend`."""
     name = choice.backend

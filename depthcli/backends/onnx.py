@@ -11,13 +11,13 @@ import numpy as np
 
 from depthcli.backends import Arrays
 from depthcli.choices import BackendChoice
-from depthcli.errors import EngineError
+from depthcli.errors import EngineError, Log
 from depthcli.graphs.converted import EngineGraph, Write, graph_name, runtime_errors
 from depthcli.host.cores import compute_threads
 from depthcli.host.memory import check_memory, free_memory
 from depthcli.pixels.preprocess import InputPlan
+from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow
-from depthcli.zoo.weights import Talk, WeightsFile
 
 if TYPE_CHECKING:
     from depthcli.graphs.any_size import AnySizeGraph
@@ -28,7 +28,7 @@ _FILE = "network.onnx"
 class OnnxRuntime:
     """One network on the CPU, at every size."""
 
-    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Talk) -> None:
+    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Log) -> None:
         if choice.device not in ("auto", "cpu"):
             raise EngineError(f"onnx runs on the CPU here, not on {choice.device}", "use --backend torch")
         if choice.precision not in ("auto", "fp32"):

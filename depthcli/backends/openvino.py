@@ -21,13 +21,13 @@ import numpy as np
 
 from depthcli.backends import Arrays
 from depthcli.choices import BackendChoice
-from depthcli.errors import EngineError
+from depthcli.errors import EngineError, Log
 from depthcli.graphs.converted import EngineGraph, Write, graph_name, runtime_errors
 from depthcli.host.cores import compute_threads
 from depthcli.host.memory import check_memory, free_memory
 from depthcli.pixels.preprocess import InputPlan
+from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import LiteConfig, ModelRow
-from depthcli.zoo.weights import Talk, WeightsFile
 
 if TYPE_CHECKING:
     from depthcli.backends.quantize import Calibration
@@ -42,7 +42,7 @@ _CAPABILITIES = {"bf16": "BF16", "fp16": "FP16"}
 class OpenVino:
     """One network on the CPU, compiled for every size at once."""
 
-    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Talk) -> None:
+    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Log) -> None:
         core, capabilities, cpu = open_cpu(choice.device)
         precision = pick_precision(choice.precision, capabilities, row)
         calibration = None

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
-from depthcli.errors import EngineError, PictureError, UsageError
+from depthcli.errors import EngineError, Log, PictureError, UsageError
 from depthcli.graphs.converted import GraphInputs
 from depthcli.io.pictures.images import is_picture, read_picture
 from depthcli.pixels.preprocess import plan_input, to_network_input
 from depthcli.zoo.rows import LiteConfig, ModelRow
-from depthcli.zoo.weights import Talk
 
 if TYPE_CHECKING:
     from depthcli.graphs.any_size import AnySizeGraph
@@ -45,7 +44,7 @@ class Calibration:
     EngineError for a network without linear layers.
     """
 
-    def __init__(self, row: ModelRow, folder: Optional[Path], talk: Talk) -> None:
+    def __init__(self, row: ModelRow, folder: Optional[Path], talk: Log) -> None:
         if isinstance(row.network, LiteConfig):
             raise EngineError(f"{row.name} has no linear layers to run in int8", "use --precision fp32")
         self._row = row
@@ -100,7 +99,7 @@ class Calibration:
 
     def _inputs(self, inputs: GraphInputs, path: Path) -> list[np.ndarray]:
         rgb = read_picture(path).rgb
-        plan = plan_input(rgb.shape[1], rgb.shape[0], self._row.input_size)
+        plan = plan_input(rgb.shape[1], rgb.shape[0], self._row.input)
         return inputs.of(to_network_input(rgb, plan)[None])
 
 

@@ -11,14 +11,14 @@ from torch import nn
 
 from depthcli.backends import Arrays
 from depthcli.choices import BackendChoice
-from depthcli.errors import EngineError, first_line
+from depthcli.errors import EngineError, Log, first_line
 from depthcli.host.memory import check_memory, free_memory
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import channels_last, load_network
 from depthcli.nets.checkpoint import read_state
 from depthcli.pixels.preprocess import InputPlan
+from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow
-from depthcli.zoo.weights import Talk, WeightsFile
 
 _TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -78,7 +78,7 @@ class TorchDevice:
 class TorchEager:
     """One network in eager mode."""
 
-    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Talk) -> None:
+    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Log) -> None:
         self._row = row
         self._on = TorchDevice(choice)
         self._network: nn.Module | None = self._on.load(row, weights, trust)

@@ -12,19 +12,19 @@ from depthcli.backends import Arrays
 from depthcli.backends.artifact import Artifact, CompiledNetworks
 from depthcli.backends.torch_eager import engine_errors, pick_device
 from depthcli.choices import BackendChoice
-from depthcli.errors import EngineError
+from depthcli.errors import EngineError, Log
 from depthcli.graphs.jit import quiet_jit
 from depthcli.host.memory import check_memory, free_memory
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.pixels.preprocess import InputPlan
+from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow
-from depthcli.zoo.weights import Talk, WeightsFile
 
 
 class TorchScript:
     """The compiled networks of one model; the one that a picture's size asks for is loaded when it first comes by."""
 
-    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Talk) -> None:
+    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Log) -> None:
         if choice.precision not in ("auto", "fp32"):
             raise EngineError(f"torchscript computes in fp32, not {choice.precision}", "use --backend torch")
         self._row = row

@@ -13,12 +13,12 @@ import numpy as np
 
 from depthcli.backends.openvino import cpu_settings, describe, open_cpu, pick_precision
 from depthcli.choices import BackendChoice
-from depthcli.errors import EngineError
+from depthcli.errors import EngineError, Log
 from depthcli.graphs.converted import EngineGraph, Write, graph_name, runtime_errors
 from depthcli.host.memory import check_clip_memory, free_memory
 from depthcli.pixels.preprocess import InputPlan
+from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow
-from depthcli.zoo.weights import Talk, WeightsFile
 
 if TYPE_CHECKING:
     from depthcli.graphs.any_size import AnySizeClipGraphs
@@ -33,7 +33,7 @@ class VideoOpenVino:
 
     best_batch = 1  # more at once only takes more memory here
 
-    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Talk) -> None:
+    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Log) -> None:
         core, capabilities, cpu = open_cpu(choice.device)
         precision = pick_precision(choice.precision, capabilities, row)
         if precision == "int8":

@@ -10,13 +10,13 @@ import torch
 
 from depthcli.backends.torch_eager import TorchDevice
 from depthcli.choices import BackendChoice
-from depthcli.errors import EngineError
+from depthcli.errors import EngineError, Log
 from depthcli.host.memory import check_clip_memory
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.video_depth_anything import Taps, VideoDepthAnything
 from depthcli.pixels.preprocess import InputPlan
+from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow
-from depthcli.zoo.weights import Talk, WeightsFile
 
 # Frames that are encoded at once. Divisors of 10, 22 and 32, the frames that a window begins and goes on with: every
 # call then has the same size, and a frame that is encoded again after an interruption gets the same bits on a GPU too.
@@ -27,7 +27,7 @@ _BATCH_ON_DEVICES = 2
 class VideoTorch:
     """A `VideoNetwork` of temporal/windows.py on a device. Arguments as for every engine of `backends`."""
 
-    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Talk) -> None:
+    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Log) -> None:
         self._row = row
         self._on = TorchDevice(choice)
         network = self._on.load(row, weights, trust)

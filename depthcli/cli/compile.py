@@ -141,9 +141,9 @@ def compile_command(
     choice = ModelChoice(model, encoder, metric, checkpoint, max_depth, offline, trust_checkpoint)
     row, weights = resolve_model(choice, say)
     if preset is not None:
-        sizes = preset_sizes(preset, row.input_size)
+        sizes = preset_sizes(preset, row.input)
     elif from_dir is not None:
-        counted = sizes_of(from_dir, row.input_size)
+        counted = sizes_of(from_dir, row.input)
         for (height, width), count in counted:
             say(f"{height}x{width}: {count} picture{'s' if count > 1 else ''}")
         sizes = [pair for pair, _ in counted]

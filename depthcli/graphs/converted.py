@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 import numpy as np
 
-from depthcli.errors import DepthError, EngineError, first_line, last_line
+from depthcli.errors import DepthError, EngineError, Log, first_line, last_line
 from depthcli.graphs.positions import resize_positions
 from depthcli.host import graph_cache
-from depthcli.zoo.rows import PATCH, ModelRow
-from depthcli.zoo.weights import Talk, WeightsFile
+from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.rows import PATCH, ModelRow, ModelTask
 
 if TYPE_CHECKING:
     from depthcli.graphs.any_size import AnySizeClipGraphs, AnySizeGraph
@@ -73,7 +73,7 @@ class EngineGraph:
     """
 
     def __init__(
-        self, engine: GraphEngine, name: str, row: ModelRow, weights: WeightsFile, trust: bool, talk: Talk
+        self, engine: GraphEngine, name: str, row: ModelRow, weights: WeightsFile, trust: bool, talk: Log
     ) -> None:
         self._talk = talk
         self.network: Any = None
@@ -149,7 +149,7 @@ def runtime_errors(package: str) -> Iterator[None]:
 
 def graph_name(package: str, row: ModelRow, weights: WeightsFile) -> str:
     """Return what a checkpoint's graph is kept under, for the engine of this package in its present version."""
-    form = row.name if row.temporal else f"{row.encoder}-metric" if row.metric else row.encoder
+    form = row.name if row.task is ModelTask.CLIP else f"{row.encoder}-metric" if row.kind.is_metric else row.encoder
     return f"{form}-{weights.sha256[:32]}-{package}-{version(package)}-{GRAPH_VERSION}"
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from depthcli.backends.neuron.flavours import CHIPS, FLAVOURS
 from depthcli.errors import UsageError
 from depthcli.jobs.compiling import check_size
+from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow
-from depthcli.zoo.weights import WeightsFile
 
 # How far the graph's answer may be from the readable network's, over its maximum; 1e-6 was measured.
 BOUND = 1e-5

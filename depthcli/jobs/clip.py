@@ -27,6 +27,7 @@ from depthcli.errors import (
     DepthError,
     DeviceLostError,
     DiskFullError,
+    Log,
     ModelError,
     UsageError,
     first_line,
@@ -57,7 +58,6 @@ from depthcli.temporal.cuts import CutDetector
 from depthcli.temporal.ranges import ValueRange
 from depthcli.version import __version__
 from depthcli.zoo.rows import ModelRow
-from depthcli.zoo.weights import Talk
 
 MAKING, WRITING = "depth", "write"
 NO_LOCKS = "the disk of the results has no file locks: do not start the same command twice at once"
@@ -182,7 +182,7 @@ def run_clip(
     job: ClipJob,
     load: Callable[[], ClipEstimator],
     stop: Callable[[], bool] = lambda: False,
-    talk: Talk = lambda line: None,
+    talk: Log = lambda line: None,
 ) -> Events:
     """Do the job; yield how far it is, and in the end one Result, unless it was stopped.
 
@@ -265,7 +265,7 @@ class _Work:
         clip: Clip,
         estimator: ClipEstimator,
         stop: Callable[[], bool],
-        talk: Talk,
+        talk: Log,
         started: float,
     ) -> None:
         self._job, self._clip, self._estimator = job, clip, estimator
@@ -355,7 +355,7 @@ class _Work:
     def _clamped(self, highest: float) -> tuple[str, ...]:
         """Return a warning where 16-bit millimetres cannot hold a metric clip."""
         names = [name for name, _ in self._job.outputs if name in MILLIMETRE_FORMATS]
-        if not (self._estimator.row.metric and names) or highest * MILLIMETRES <= FARTHEST_MILLIMETRE:
+        if not (self._estimator.row.kind.is_metric and names) or highest * MILLIMETRES <= FARTHEST_MILLIMETRE:
             return ()
         return (f"depth beyond 65.535 m, up to {highest:.1f} m, was clamped in {names[0]}; exr and npz hold all",)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
-from depthcli.errors import UsageError
+from depthcli.errors import Log, UsageError
 from depthcli.io.pictures.images import PICTURE_SUFFIXES, is_picture, may_be_listed
 from depthcli.io.video.film_comment import is_depth_film
 from depthcli.io.video.reader import STDIN, frames_of_folder, frames_of_pattern
@@ -25,7 +25,6 @@ from depthcli.jobs.clip_results import (
 )
 from depthcli.jobs.folders import ABOVE, CLOSED, WALKED, walk
 from depthcli.jobs.manifest import MANIFEST_NAME
-from depthcli.zoo.weights import Talk
 
 # What is taken from a folder of clips; a file that is named is tried whatever it is called.
 SUFFIXES = frozenset(
@@ -42,7 +41,7 @@ _FILE_SUFFIXES = (
 _SHOWN = 3  # names in a note
 
 
-def find_clips(arguments: Sequence[str], talk: Talk = lambda line: None) -> list[tuple[Source, Path]]:
+def find_clips(arguments: Sequence[str], talk: Log = lambda line: None) -> list[tuple[Source, Path]]:
     """Return the clips that are meant, each with its path below the folder that was named, or its name.
 
     A folder of pictures is one clip; one with video files in it, or below it, stands for these. Our own results are
@@ -67,7 +66,7 @@ def find_clips(arguments: Sequence[str], talk: Talk = lambda line: None) -> list
     return list(pairs.values())
 
 
-def _clips_of(argument: str, talk: Talk) -> list[tuple[Source, Path]]:
+def _clips_of(argument: str, talk: Log) -> list[tuple[Source, Path]]:
     if not argument:
         raise UsageError("an empty argument names no clip", "is a variable of your script unset?")
     if argument == STDIN:
@@ -103,7 +102,7 @@ def _name_of_pattern(path: Path) -> str:
     return name or path.absolute().parent.name
 
 
-def _clips_in(folder: Path, talk: Talk) -> list[tuple[Source, Path]]:
+def _clips_in(folder: Path, talk: Log) -> list[tuple[Source, Path]]:
     if not may_be_listed(folder):
         raise UsageError(f"cannot read the folder {folder}: permission denied", "check its permissions")
     clips: list[Path] = []
@@ -127,7 +126,7 @@ def _clips_in(folder: Path, talk: Talk) -> list[tuple[Source, Path]]:
     raise UsageError(f"there is neither a clip nor a frame in {folder}", hint)
 
 
-def _below(folder: Path, talk: Talk) -> Iterator[Path]:
+def _below(folder: Path, talk: Log) -> Iterator[Path]:
     """Yield the files below a folder, and the folders that may not be read, which fail by name.
 
     Links to folders are followed, each folder once: not into one that holds the folder itself. Hidden files and
@@ -142,7 +141,7 @@ def _below(folder: Path, talk: Talk) -> Iterator[Path]:
             talk(f"{path} is not followed: it is a link to a folder that holds it")
 
 
-def _tell_left_out(where: str, paths: Sequence[Path], talk: Talk) -> None:
+def _tell_left_out(where: str, paths: Sequence[Path], talk: Log) -> None:
     """Say what of a folder, or of the matches of a pattern, is not taken."""
     results: list[str] = []
     pictures: list[Path] = []

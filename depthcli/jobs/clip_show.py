@@ -59,7 +59,7 @@ class Show:
         return dict(IN_MILLIMETRES) if self._in_millimetres(name) else in_nearness(self.shown, None, 65535, 0.0)
 
     def _in_millimetres(self, name: str) -> bool:
-        return self.row.metric and name in MILLIMETRE_FORMATS
+        return self.row.kind.is_metric and name in MILLIMETRE_FORMATS
 
     def pictures(self, names: Sequence[str], values: np.ndarray, source: Optional[np.ndarray]) -> list[np.ndarray]:
         """Return for each format what its writer takes of one map. source: the clip's frame, for `side`."""

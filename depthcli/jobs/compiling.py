@@ -28,10 +28,12 @@ from depthcli.errors import DepthError, EngineError, OutputError, UsageError, fi
 from depthcli.host.atomic import atomic_path
 from depthcli.host.memory import free_memory, predict_bytes
 from depthcli.io.pictures.images import is_picture, picture_size
-from depthcli.pixels.preprocess import MEAN, STD, InputPlan, plan_input
+from depthcli.pixels.preprocess import InputPlan, plan_input
 from depthcli.version import __version__
-from depthcli.zoo.rows import PATCH, ModelRow
-from depthcli.zoo.weights import WeightsFile, digest, is_published
+from depthcli.zoo.identify import is_published
+from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.rows import PATCH, InputPolicy, ModelRow
+from depthcli.zoo.verify import digest
 
 if TYPE_CHECKING:
     import torch
@@ -122,16 +124,16 @@ def output_path(output: Optional[str], target: str, row: ModelRow, height: int, 
     return folder / (name + suffix)
 
 
-def preset_sizes(preset: str, shorter_side: int) -> list[tuple[int, int]]:
+def preset_sizes(preset: str, policy: InputPolicy) -> list[tuple[int, int]]:
     """Return the (height, width) of a preset: "common" is square, 4:3, 3:2, 16:9 and their portraits."""
     if preset != "common":
         raise UsageError(f"no preset is called {preset!r}", "choose from: common")
-    landscape = [plan_input(width, height, shorter_side).input_size for width, height in _COMMON]
+    landscape = [plan_input(width, height, policy).input_size for width, height in _COMMON]
     sizes = [(height, width) for width, height in landscape]
     return list(dict.fromkeys([*sizes, *((width, height) for height, width in sizes)]))
 
 
-def sizes_of(folder: Path, shorter_side: int) -> list[tuple[tuple[int, int], int]]:
+def sizes_of(folder: Path, policy: InputPolicy) -> list[tuple[tuple[int, int], int]]:
     """Return the (height, width) that the pictures of a folder ask for and how many do, the most frequent first.
 
     Raises UsageError for a folder without pictures.
@@ -140,7 +142,7 @@ def sizes_of(folder: Path, shorter_side: int) -> list[tuple[tuple[int, int], int
     for path in sorted(path for path in folder.rglob("*") if is_picture(path)) if folder.is_dir() else ():
         size = picture_size(path)
         if size is not None:
-            width, height = plan_input(*size, shorter_side).input_size
+            width, height = plan_input(*size, policy).input_size
             counts[height, width] += 1
     if not counts:
         raise UsageError(f"{folder} holds no pictures", "--from-dir names a folder of pictures")
@@ -232,8 +234,8 @@ def describe_network(job: CompileJob) -> dict[str, Any]:
             "shape": [job.batch, 3, job.height, job.width],
             "dtype": "float32",
             "meaning": "RGB / 255, less mean, over std; resized by the bicubic rule without antialiasing",
-            "mean": MEAN.tolist(),
-            "std": STD.tolist(),
+            "mean": list(row.input.mean),
+            "std": list(row.input.std),
         },
         "output": {
             "name": "depth",

@@ -28,8 +28,8 @@ from depthcli.jobs.analysis import analyze
 from depthcli.jobs.compiling import CompileJob
 from depthcli.jobs.neuron_compiling import compile_for_neuron
 from depthcli.nets.random_weights import random_weights
+from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow, find_row
-from depthcli.zoo.weights import WeightsFile
 
 # Small enough to compile in minutes, large enough to be this network: 362 tokens.
 SIDE = 266

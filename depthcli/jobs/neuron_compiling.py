@@ -30,7 +30,7 @@ from depthcli.errors import EngineError, OutputError, UsageError
 from depthcli.host.atomic import atomic_path
 from depthcli.jobs.analysis import BOUND, Analysis, analyze
 from depthcli.jobs.compiling import CompileJob, check_room, compiler_errors, describe_network, keep_file
-from depthcli.zoo.weights import digest
+from depthcli.zoo.verify import digest
 
 # How far a NeuronCore may be from float32 on the CPU, as the mean over the standard deviation of the answer: it
 # multiplies in bfloat16, which costs a few thousandths on other machines; more than this is a wrong answer.

@@ -17,17 +17,18 @@ import numpy as np
 from depthcli.backends import VideoBackend, open_video_backend
 from depthcli.choices import ClipChoice, ModelChoice
 from depthcli.depthmap import Provenance
-from depthcli.errors import ModelError, UsageError
+from depthcli.errors import Log, ModelError, UsageError
 from depthcli.host.memory import check_picture, free_memory
 from depthcli.io.pictures.images import Picture
 from depthcli.pixels.postprocess import network_values, resize_bilinear, unwrap
-from depthcli.pixels.preprocess import InputPlan, plan_clip_input, to_network_input, wrap_columns
-from depthcli.predict.picture import DepthEstimator, Prepared, Talk, open_estimator, resolve_model
+from depthcli.pixels.preprocess import InputPlan, plan_input, to_network_input, wrap_columns
+from depthcli.predict.picture import DepthEstimator, Prepared, open_estimator, resolve_model
 from depthcli.temporal.steady import SteadyFilter
 from depthcli.temporal.windows import Windows
-from depthcli.zoo import weights as weight_files
-from depthcli.zoo.rows import ModelRow, find_row, is_row
-from depthcli.zoo.weights import WeightsFile
+from depthcli.zoo.download import obtain
+from depthcli.zoo.identify import is_published, row_for_checkpoint
+from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.rows import ModelRow, ModelTask, find_row, is_row
 
 State = dict[str, np.ndarray]
 # The sizes of which there is a model for video.
@@ -91,7 +92,7 @@ class ClipEstimator(Protocol):
 
 
 def open_clip_estimator(
-    choice: ModelChoice, clip: ClipChoice = ClipChoice(), talk: Talk = lambda line: None
+    choice: ModelChoice, clip: ClipChoice = ClipChoice(), talk: Log = lambda line: None
 ) -> ClipEstimator:
     """Return the estimator that was chosen, loaded; may download.
 
@@ -100,31 +101,31 @@ def open_clip_estimator(
     if clip.backend.runs_compiled:  # whose files say which model they are
         return _frame_by_frame(choice, clip, talk)
     row, weights = resolve_clip_model(choice, clip, talk)
-    if not row.temporal:
+    if row.task is ModelTask.PICTURE:
         named = replace(choice, model=row.name, encoder="auto", metric=None, checkpoint=weights.path)
         return _frame_by_frame(named, clip, talk)
     if clip.input_size is not None:
-        row = replace(row, input_size=clip.input_size)
+        row = row.with_input_size(clip.input_size)
     backend = open_video_backend(row, weights, clip.backend, choice.trust, talk)
     return WindowByWindow(row, weights, backend, clip.exact, clip.panorama)
 
 
-def _frame_by_frame(choice: ModelChoice, clip: ClipChoice, talk: Talk) -> FrameByFrame:
+def _frame_by_frame(choice: ModelChoice, clip: ClipChoice, talk: Log) -> FrameByFrame:
     if clip.exact:
         raise UsageError("--exact is about models for video", "leave it out with a model for pictures")
     estimator = open_estimator(choice, clip.backend, clip.input_size, talk, clip.panorama)
     return FrameByFrame(estimator, clip.steady != "off", clip.batch)
 
 
-def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, talk: Talk) -> tuple[ModelRow, WeightsFile]:
+def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, talk: Log) -> tuple[ModelRow, WeightsFile]:
     """Return the row and the weights file for a clip; may download.
 
     Where nothing but a size was named, a model for video is taken if it can be had. Raises UsageError for a model for
     video that the filter is asked for, ModelError where no weights can be had.
     """
     if choice.checkpoint is not None and choice.model is None and choice.metric is None:
-        row = weight_files.row_for_checkpoint(choice.checkpoint)
-        if row is not None and row.temporal and choice.encoder in ("auto", row.encoder):
+        row = row_for_checkpoint(choice.checkpoint)
+        if row is not None and row.task is ModelTask.CLIP and choice.encoder in ("auto", row.encoder):
             choice = replace(choice, model=row.name, encoder="auto")
     if choice.model is not None and is_row(choice.model):
         _check_steady(find_row(choice.model), clip)  # before a download
@@ -133,7 +134,7 @@ def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, talk: Talk) -> tup
     if clip.steady == "auto" and free and encoder in _VIDEO_ENCODERS:
         row = find_row(f"vda-{encoder}")
         try:
-            return row, weight_files.obtain(row, offline=choice.offline, talk=talk)
+            return row, obtain(row, offline=choice.offline, log=talk)
         except ModelError as error:
             talk(f"the weights of {row.name} are not here: {error.message}; so one frame at a time, then steadied")
     row, weights = resolve_model(choice, talk, video=True)
@@ -142,7 +143,7 @@ def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, talk: Talk) -> tup
 
 
 def _check_steady(row: ModelRow, clip: ClipChoice) -> None:
-    if row.temporal and clip.steady != "auto":
+    if row.task is ModelTask.CLIP and clip.steady != "auto":
         raise UsageError(f"{row.name} is steady by itself", "leave out --steady, or name a model for pictures")
 
 
@@ -160,7 +161,7 @@ class FrameByFrame:
         self._group: list[tuple[Prepared, bool]] = []
         self._plan: Optional[InputPlan] = None
         self.row, self.weights = estimator.row, estimator.weights
-        self._filter = SteadyFilter(metric=self.row.metric)
+        self._filter = SteadyFilter(metric=self.row.kind.is_metric)
 
     @property
     def engine(self) -> str:
@@ -200,7 +201,7 @@ class FrameByFrame:
         values = network_values(output, plan, self.row)
         if self._steady:
             if cut:
-                self._filter = SteadyFilter(metric=self.row.metric)
+                self._filter = SteadyFilter(metric=self.row.kind.is_metric)
             values = self._filter.feed(wrap_columns(prepared.picture.rgb, plan.wrapped), values)
         return unwrap(values, plan, plan.map_size[0])
 
@@ -303,12 +304,12 @@ class WindowByWindow:
         self._backend.close()
 
     def _input(self, size: tuple[int, int]) -> InputPlan:
-        return plan_clip_input(*size, self.row.input_size, self._panorama)
+        return plan_input(*size, self.row.input, self._panorama)
 
     def _begin(self) -> Windows:
         """Begin a shot."""
         resize = (lambda values: resize_bilinear(values, self._size)) if self.exact else None
-        self._shot = shot = Windows(self._backend, metric=self.row.metric, exact=self.exact, resize=resize)
+        self._shot = shot = Windows(self._backend, metric=self.row.kind.is_metric, exact=self.exact, resize=resize)
         self._window, self._since = {}, []
         return shot
 
@@ -322,7 +323,7 @@ def _state_of(window: State, since: Sequence[np.ndarray]) -> State:
 def provenance_of_clip(estimator: ClipEstimator, plan: InputPlan, source: str) -> Provenance:
     """Return where the maps of a clip come from."""
     row, weights = estimator.row, estimator.weights
-    published = weight_files.is_published(row, weights)
+    published = is_published(row, weights)
     return Provenance(
         model=row.name,
         model_title=row.title if published else f"{weights.path.name}, a {row.name} of its own",

@@ -35,10 +35,11 @@ def metric_row(monkeypatch, tiny_weights):
     row = zoo.ModelRow(
         name="small-rooms",
         title="Small rooms",
+        family=zoo.DEPTH_ANYTHING_V2,
         encoder="small",
         network=network,
         kind=DepthKind.METRIC_DEPTH,
-        weights=zoo.Weights("", "small.safetensors"),
+        files=(zoo.Weights("", "small.safetensors", channel=zoo.Channel.UNPUBLISHED),),
         licence="",
         max_depth=20.0,
     )

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from depthcli.zoo.rows import ROWS
-from depthcli.zoo.weights import ASSETS, digest
+from depthcli.zoo.locate import ASSETS
+from depthcli.zoo.rows import ROWS, ModelTask
+from depthcli.zoo.verify import digest
 from tests.conftest import photo
 
 
@@ -17,8 +18,8 @@ def test_list_shows_every_model_with_its_meaning_licence_and_place(depth):
     assert (ran.code, ran.err) == (0, "")
     assert [line.split()[0] for line in ran.lines] == ["MODEL", *(row.name for row in ROWS)]
     for row, line in zip(ROWS, ran.lines[1:]):
-        assert row.licence in line and ("metres" if row.metric else "disparity") in line
-        assert line.split()[1] == ("video" if row.temporal else "pictures")
+        assert row.licence in line and ("metres" if row.kind.is_metric else "disparity") in line
+        assert line.split()[1] == ("video" if row.task is ModelTask.CLIP else "pictures")
     assert ran.lines[1].endswith("checkpoints/") and ran.lines[2].endswith("no")
 
 

@@ -30,8 +30,8 @@ from depthcli.pixels.postprocess import resize_bilinear
 from depthcli.pixels.preprocess import InputPlan
 from depthcli.predict.clip import FrameByFrame, Step, WindowByWindow
 from depthcli.temporal.windows import WINDOW
+from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import find_row
-from depthcli.zoo.weights import WeightsFile
 from tests.conftest import tree
 from tests.faults import failing
 from tests.io.video.clips import RATE, SIZE, make_clip, number, scene

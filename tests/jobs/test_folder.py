@@ -30,8 +30,8 @@ from depthcli.jobs.inputs import Task, find_pictures, plan_tasks
 from depthcli.jobs.manifest import Manifest, Result
 from depthcli.pixels.preprocess import plan_input
 from depthcli.predict.picture import Prepared
-from depthcli.zoo.rows import find_row
-from depthcli.zoo.weights import WeightsFile
+from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.rows import InputPolicy, find_row
 from tests.conftest import broken, photo, tree
 from tests.faults import failing
 
@@ -60,7 +60,7 @@ class Fake:
         return self
 
     def prepare(self, picture):
-        return Prepared(picture, plan_input(*picture.size, 56), picture.rgb[..., 0].astype(np.float32))
+        return Prepared(picture, plan_input(*picture.size, InputPolicy(56)), picture.rgb[..., 0].astype(np.float32))
 
     def run(self, batch):
         names = [Path(item.picture.name).name for item in batch]

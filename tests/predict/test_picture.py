@@ -25,8 +25,8 @@ from depthcli.jobs.compiling import CompileJob, compile_model
 from depthcli.pixels.preprocess import InputPlan
 from depthcli.predict.clip import ClipEstimator, FrameByFrame, WindowByWindow, provenance_of_clip
 from depthcli.predict.picture import open_picture, resolve_model
+from depthcli.zoo.locate import CHECKPOINTS, WeightsFile
 from depthcli.zoo.rows import find_row
-from depthcli.zoo.weights import CHECKPOINTS, WeightsFile
 from tests.conftest import TINY, photo
 from tests.reference import reference_image
 

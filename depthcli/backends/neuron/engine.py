@@ -21,10 +21,10 @@ from depthcli.backends.artifact import Artifact, CompiledNetworks
 from depthcli.backends.neuron.flavours import FLAVOURS, Flavour
 from depthcli.backends.neuron.standin import NOTICE
 from depthcli.choices import BackendChoice
-from depthcli.errors import DeviceLostError, EngineError, first_line
+from depthcli.errors import DeviceLostError, EngineError, Log, first_line
 from depthcli.pixels.preprocess import InputPlan
+from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow
-from depthcli.zoo.weights import Talk, WeightsFile
 
 # AWS's own benchmarks feed each core from two threads, so that it never waits for the host.
 _THREADS_PER_CORE = 2
@@ -35,7 +35,7 @@ _FAILURES = 5
 class Neuron:
     """The compiled networks of one model, on all cores that this process may have."""
 
-    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Talk) -> None:
+    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Log) -> None:
         if choice.precision != "auto":
             raise EngineError(
                 f"a network for a NeuronCore computes as it was compiled, not in {choice.precision}",
@@ -215,7 +215,7 @@ def core_count(environment: Any, all_cores: int) -> int:
         ) from error
 
 
-def _check_versions(artifact: Artifact, flavour: Flavour, talk: Talk) -> None:
+def _check_versions(artifact: Artifact, flavour: Flavour, talk: Log) -> None:
     """Say that a file is of another package; raise EngineError where it is of a later one or of another torch."""
     from importlib.metadata import version
 
