@@ -1,4 +1,4 @@
-# Every target works on a fresh clone by itself: what it needs is made first.
+# Every target works on a fresh clone: it makes what it needs first.
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-inf1 inference test test-inf1 test-lowest lint bench package requirements clean
@@ -10,13 +10,13 @@ OUTPUT = output_depth
 ARGS =
 NEURON = run
 
-# uv from PATH where it runs and is new enough (a pyenv shim may be there and lead nowhere), else one bootstrapped into the project.
+# uv from PATH if it runs and is new enough (it may be a pyenv shim that fails), else one installed into the project.
 UV := $(shell uv cache dir >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
-# Whom the machine trusts, uv trusts too, not only the authorities built into it: a proxy or mirror of the house has its own.
+# uv trusts the machine's certificates, not only those built into it: a company's proxy or mirror has its own.
 ifneq ($(wildcard /etc/ssl/cert.pem /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),)
 export UV_SYSTEM_CERTS ?= true
 endif
-# The Pythons to develop on, best first; 3.11 is what tests and figures are stated for.
+# The Pythons to develop on, best first; tests and figures are stated for 3.11.
 PYTHONS = 3.11 3.12 3.13 3.14 3.10
 PYTHON =
 PYTHON39 =
@@ -31,8 +31,8 @@ help: ## this list
 	@echo
 	@echo "  make inference ENCODER=vitb INPUT=photos OUTPUT=depths ARGS='...'   (ARGS is passed on by inference, test, bench)"
 	@echo "  make test PYTHON=3.13           with another Python than the first found of $(PYTHONS), in .venv-3.13; for test-inf1: PYTHON39=path"
-	@echo "  UV_TORCH_BACKEND=cu130 make setup   another build of torch than make setup takes: the CPU build if there is no NVIDIA driver"
-	@echo "  UV_FIND_LINKS=DIR make setup    wheels from a directory; a CPU build of torch is also looked for in pip's find-links"
+	@echo "  UV_TORCH_BACKEND=cu130 make setup   a build of torch; default: the CPU build if there is no NVIDIA driver, else CUDA"
+	@echo "  UV_FIND_LINKS=DIR make setup        wheels from a directory; a CPU build of torch is also looked for in pip's find-links"
 	@echo "  Other settings of uv (UV_DEFAULT_INDEX, UV_CACHE_DIR, ...) are honoured; more in requirements/venv.sh"
 
 setup: uv.lock $(READY) ## environment in .venv (with PYTHON=3.13 in .venv-3.13) from the pinned requirements/dev.txt, and uv.lock
@@ -46,7 +46,7 @@ test: $(READY) ## the test suite
 test-inf1: .venv-inf1/.ready ## the test suite on what an AWS Inf1 machine has: Python 3.9, torch 1.13.1, numpy 1.22
 	.venv-inf1/bin/python -m pytest $(ARGS)
 
-# Packages this old warn of one another.
+# Packages this old raise warnings about each other.
 test-lowest: .venv-lowest/.ready ## the test suite on the oldest packages that pyproject.toml admits, with Python 3.10
 	.venv-lowest/bin/python -m pytest -W default $(ARGS)
 
@@ -83,11 +83,11 @@ requirements: | $(UV) ## resolve anew, up to exclude-newer in pyproject.toml, an
 	{ echo '$(MADE)'; $(RESOLVE) pip compile --quiet --generate-hashes --no-annotate --no-header requirements/uv.in; } \
 	  > requirements/uv.txt
 
-clean: ## remove all that the other targets make, but for the depth maps in output_depth
+clean: ## remove what the other targets make, except the depth maps in output_depth
 	rm -rf .venv .venv-* .uv uv.lock dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A resolution must come out alike everywhere, so wheels of the house have no part in it.
+# A resolution must be the same everywhere, so local wheels and backends are left out.
 RESOLVE = env -u UV_FIND_LINKS -u UV_TORCH_BACKEND $(UV)
 MADE = \# Made by `make requirements`; edit pyproject.toml or the .in files instead.
 # requirements/X.all into X.txt, and X-cuda.txt for what only a CUDA build of torch needs.
@@ -118,7 +118,7 @@ uv.lock: pyproject.toml | $(UV)
 	@$(RESOLVE) lock --quiet
 	@touch $@
 
-# Any Python that has venv and pip will do; `command -v` is not asked, as a pyenv shim may be there and lead nowhere.
+# Any Python with venv and pip will do. `command -v` would not help: it also finds pyenv shims that fail.
 .uv/bin/uv: requirements/uv.txt
 	@for python in python3 $(PYTHONS:%=python%) "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1*/bin/python; do \
 	  rm -rf .uv; \

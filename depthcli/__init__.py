@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from depthcli.version import __version__
 
 _HOMES = {
+    "BackendChoice": "depthcli.choices",
+    "ClipChoice": "depthcli.choices",
     "DepthError": "depthcli.errors",
     "DepthEstimator": "depthcli.predict.picture",
     "DepthKind": "depthcli.depthmap",
     "DepthMap": "depthcli.depthmap",
-    "BackendChoice": "depthcli.choices",
-    "ClipChoice": "depthcli.choices",
     "ModelChoice": "depthcli.choices",
     "Provenance": "depthcli.depthmap",
     "__version__": "depthcli.version",

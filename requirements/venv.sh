@@ -43,18 +43,18 @@ elif ! python=$(find_python "$@"); then
         say "Install one ('$uv python install $1', 'pyenv install $1' or your system's package) or name it to make, see 'make help'."
         exit 1
     fi
-    python=$1 # none there at all: uv may download one
+    python=$1 # there is none: uv may download one
 fi
 
 say "$dir: installing the packages of requirements/$name.txt; the first time takes minutes"
 "$uv" venv --quiet --clear --python "$python" "$dir"
-# Compiled at once: the suite starts some hundred processes, and where Python may not write bytecode each would compile torch anew.
+# Compiled now: the suite starts some hundred processes, and if Python may not write bytecode each would compile torch anew.
 install() { "$uv" pip install --quiet --compile-bytecode --python "$dir" "$@"; }
 
-# The files are complete resolutions, so nothing else is to be looked for (--no-deps); the check at the end would tell.
+# The files are complete resolutions, so dependencies are not looked for (--no-deps); `uv pip check` at the end would notice.
 install_pinned() { install --require-hashes --no-deps "$@"; }
 
-# The places for wheels that pip is told of; those that are gone pip passes over, which uv would not.
+# The places for wheels in pip's configuration. pip ignores those that do not exist; uv would not.
 pip_places() {
     places=${PIP_FIND_LINKS:-}
     for pip in python3 "$here/../.uv/bin/python"; do

@@ -60,7 +60,7 @@ def test_a_mask_is_a_copy_that_cannot_be_changed_and_bounds_the_range() -> None:
     assert describe(depth)["invalid_pixels"] == 2
     with pytest.raises(ValueError, match="read-only"):
         depth.valid[0, 0] = False
-    with pytest.raises(ValueError, match="valid is"):
+    with pytest.raises(ValueError, match="valid"):
         DepthMap(VALUES, DepthKind.METRIC_DEPTH, valid=np.ones((3, 2), bool))
 
 

@@ -31,6 +31,7 @@ from tests.conftest import photo
 TINY = ModelChoice(encoder="tiny")
 SLOW = Ended(4.0, 300_000_000)
 MISSING = "no engine of that name is to be had"
+NAMES = {"Missing": "onnx", "Broken": "broken"}  # one that opens gives its own name
 
 
 class Missing:
@@ -234,24 +235,25 @@ class TestRows:
 
 
 class TestEnginesThatFail:
-    @pytest.fixture(autouse=True)
-    def strange(self, monkeypatch):
-        monkeypatch.setitem(BACKENDS, "missing", f"{__name__}:Missing")
-        monkeypatch.setitem(BACKENDS, "broken", f"{__name__}:Broken")
-
-    @pytest.mark.parametrize(("name", "reason"), [("missing", MISSING), ("broken", "KeyError: 'no such thing'")])
-    def test_one_becomes_a_row_that_says_why(self, commands, name, reason):
-        rows = measured(backends=(name, "torch"), runs=1)
+    @pytest.mark.parametrize(("broken", "reason"), [("Missing", MISSING), ("Broken", "KeyError: 'no such thing'")])
+    def test_one_becomes_a_row_that_says_why(self, commands, monkeypatch, broken, reason):
+        monkeypatch.setitem(BACKENDS, "onnx", f"{__name__}:{broken}")
+        rows = measured(backends=("onnx", "torch"), runs=1)
         failed, network = rows[Network]
-        assert (failed.name, failed.error) == (name, reason) and failed.median_ms is None and failed.faster is None
+        assert (
+            (failed.name, failed.error) == (NAMES[broken], reason)
+            and failed.median_ms is None
+            and failed.faster is None
+        )
         assert (network.error, network.faster, network.reference) == ("", 1, f"torch {network.precision}")
         assert [row.name for row in rows[Stages]] == ["torch"]
         json.loads(failed.to_json())
 
-    @pytest.mark.parametrize(("name", "reason"), [("missing", MISSING), ("broken", "no such thing")])
-    def test_when_none_runs_that_is_an_error(self, commands, name, reason):
+    @pytest.mark.parametrize(("broken", "reason"), [("Missing", MISSING), ("Broken", "no such thing")])
+    def test_when_none_runs_that_is_an_error(self, commands, monkeypatch, broken, reason):
+        monkeypatch.setitem(BACKENDS, "onnx", f"{__name__}:{broken}")
         with pytest.raises(EngineError, match=reason):
-            measured(backends=(name,))
+            measured(backends=("onnx",))
 
     def test_a_command_that_fails_is_a_row_too(self, monkeypatch):
         monkeypatch.setattr(benchmark, "run_alone", lambda arguments: Ended(0, None, "no room"))

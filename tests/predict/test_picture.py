@@ -125,7 +125,7 @@ def test_what_cannot_be_is_said_at_once() -> None:
     ):
         with pytest.raises(error):
             tiny(**options)
-    with pytest.raises(UsageError, match="--input-size"):
+    with pytest.raises(UsageError, match="`input_size`"):
         DepthEstimator("tiny", input_size=7)
 
 
@@ -390,7 +390,7 @@ def test_the_windows_of_a_panorama_have_no_seam() -> None:
 
 
 def test_exact_clips_are_no_panoramas() -> None:
-    with pytest.raises(UsageError, match="--panorama"):
+    with pytest.raises(UsageError, match="`panorama`"):
         ClipChoice(exact=True, panorama=True)
 
 

@@ -489,7 +489,7 @@ def test_a_folder_of_npz_is_read_back_like_any(tmp_path: Path) -> None:
         writer.write(depth.values, Fraction(0))
     back = read_depth(tmp_path / "out" / "frame_000000.npz")
     assert np.array_equal(back.values, depth.values)
-    assert (back.kind, back.origin) == (depth.kind, depth.origin)
+    assert (back.kind, back.provenance) == (depth.kind, depth.provenance)
 
 
 def test_a_sequence_of_png_is_depth_and_no_clip(tmp_path: Path) -> None:
