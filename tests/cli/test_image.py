@@ -394,7 +394,7 @@ class TestModelOptions:
             (("--encoder", "vits", "--metric", "space"), 2, "--metric is indoor or outdoor"),
             (("--encoder", "tiny", "--model", "vits"), 2, "--model names the whole model"),
             (("--model", "vitsss"), 2, "did you mean: vits"),
-            (("--encoder", "tiny", "--max-depth", "3"), 2, "--max-depth goes with --metric"),
+            (("--encoder", "tiny", "--max-depth", "3"), 2, "--max-depth needs --metric"),
             (("--encoder", "tiny", "--input-size", "13"), 2, "--input-size must be at least 14, got 13"),
             (("--encoder", "tiny", "--batch", "0"), 2, "--batch must be at least 1, got 0"),
             (("--encoder", "tiny", "--format", "jpg"), 2, "no output format is called 'jpg'"),

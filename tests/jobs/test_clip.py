@@ -703,7 +703,7 @@ def test_sequences_go_on_file_by_file(tmp_path):
 
 def test_so_does_a_model_for_windows_of_frames(tmp_path):
     def estimator():
-        return WindowByWindow(replace(find_row("vda-vits"), input_size=28), WEIGHTS, Backend(), exact=False)
+        return WindowByWindow(find_row("vda-vits").with_input_size(28), WEIGHTS, Backend(), exact=False)
 
     assert same_files(estimator, 60, iter([10, 40, 5, 25, 1000])) >= 3
 
@@ -711,7 +711,7 @@ def test_so_does_a_model_for_windows_of_frames(tmp_path):
 def test_a_model_for_windows_gives_a_map_per_frame_and_encodes_each_once(tmp_path):
     make_clip(Path("a.mp4"), frames=45)
     backend = Backend()
-    run(job(), WindowByWindow(replace(find_row("vda-vits"), input_size=28), WEIGHTS, backend, exact=True))
+    run(job(), WindowByWindow(find_row("vda-vits").with_input_size(28), WEIGHTS, backend, exact=True))
     found = depths()
     assert len(found) == 45 and backend.encoded == 45
     means = [float(values.mean()) for values in found]
@@ -725,7 +725,7 @@ def test_shots_shorter_than_a_window_are_kept_too(tmp_path):
         Image.fromarray(shot).resize((64, 48), Image.Resampling.NEAREST).save(f"frames/{index:02}.png")
 
     def estimator():
-        return WindowByWindow(replace(find_row("vda-vits"), input_size=28), WEIGHTS, Backend(), exact=False)
+        return WindowByWindow(find_row("vda-vits").with_input_size(28), WEIGHTS, Backend(), exact=False)
 
     whole = replace(job("frames"), outputs=job("frames", folder="whole").outputs)
     assert run(whole, estimator()).status == DONE

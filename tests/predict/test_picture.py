@@ -263,7 +263,7 @@ def test_the_frames_of_a_strip_are_bounded_too() -> None:
         for cut in (True, False):
             (answer,) = clip.run(clip.prepare(reference_image(4, 400)), cut).answers
             assert clip.settle(answer).shape == clip.map_size((400, 4))[::-1] == (56, 224)
-    windows = WindowByWindow(replace(find_row("vda-vits"), input_size=56), WEIGHTS, Windowed(), exact=False)
+    windows = WindowByWindow(find_row("vda-vits").with_input_size(56), WEIGHTS, Windowed(), exact=False)
     assert windows.plan((400, 4)).input_size == (112, 28)
 
 
@@ -377,7 +377,7 @@ def test_the_frames_of_a_panorama_have_no_seam(steady: bool) -> None:
 
 
 def test_the_windows_of_a_panorama_have_no_seam() -> None:
-    row = replace(find_row("vda-vits"), input_size=56)
+    row = find_row("vda-vits").with_input_size(56)
     frames = [np.ascontiguousarray(np.roll(sphere(), 3 * index, axis=1)) for index in range(34)]
     maps = {}
     for panorama in (False, True):
