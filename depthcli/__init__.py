@@ -6,6 +6,8 @@
     with depthcli.DepthEstimator("vits") as estimator:
         for depth in estimator.map(paths):
             ...
+    for depth in depthcli.estimate_clip("clip.mp4"):
+        ...
 
 Importing this loads no torch; the names are looked up when they are used.
 """
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from depthcli.errors import DepthError
     from depthcli.io.codecs.depth_files import read_depth
     from depthcli.io.codecs.writers import write_depth
+    from depthcli.predict.clip import estimate_clip
     from depthcli.predict.picture import DepthEstimator, estimate
     from depthcli.version import __version__
 
@@ -35,6 +38,7 @@ _HOMES = {
     "Provenance": "depthcli.depthmap",
     "__version__": "depthcli.version",
     "estimate": "depthcli.predict.picture",
+    "estimate_clip": "depthcli.predict.clip",
     "read_depth": "depthcli.io.codecs.depth_files",
     "write_depth": "depthcli.io.codecs.writers",
 }
@@ -50,6 +54,7 @@ __all__ = [
     "Provenance",
     "__version__",
     "estimate",
+    "estimate_clip",
     "read_depth",
     "write_depth",
 ]

@@ -1,4 +1,4 @@
-"""Engines: one file each, numpy in, numpy out. An engine is chosen by name here and imported only when it is opened."""
+"""Backends: what runs a network, named arrays in and named arrays out. A backend is imported only when it is opened."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Callable, Optional, Protocol
 
-import numpy as np
-
+from depthcli.backends.artifact import Artifact
 from depthcli.choices import BackendChoice
-from depthcli.errors import EngineError, Log, UsageError, last_line
+from depthcli.errors import EngineError, UsageError, last_line
 from depthcli.host.memory import check_room
 from depthcli.pixels.preprocess import InputPlan
 from depthcli.zoo.locate import WeightsFile
-from depthcli.zoo.rows import ModelRow
+from depthcli.zoo.rows import ModelRow, ModelTask
 
-Arrays = dict[str, np.ndarray]
+Log = Callable[[str], None]
+Arrays = Mapping[str, Any]
 
 # name -> "module:class"
 BACKENDS = {
@@ -30,73 +31,77 @@ BACKENDS = {
     "torchscript": "depthcli.backends.torchscript:TorchScript",
     "neuron": "depthcli.backends.neuron.engine:Neuron",
 }
-# The same for models for clips; these give `encode` and `decode` instead of `run`.
-VIDEO_BACKENDS = {
-    "torch": "depthcli.backends.video_torch:VideoTorch",
-    "openvino": "depthcli.backends.video_openvino:VideoOpenVino",
-}
-# What `auto` takes on a CPU, the first that is installed, for these precisions; torch where there is none.
-_CPU_ENGINES = (("openvino", "openvino", ("auto", "fp32", "bf16", "int8")), ("onnx", "onnxruntime", ("auto", "fp32")))
-# Any of these is there where a driver for NVIDIA's or AMD's devices is.
+# Those that run video models too.
+CLIP_BACKENDS = ("torch", "openvino")
+# The graphs of a network for pictures, and those of one for clips.
+PICTURE_GRAPHS = ("depth",)
+CLIP_GRAPHS = ("encode", "decode")
+# What `auto` takes on a CPU: the first that is installed and computes in the precision, else torch.
+_CPU_BACKENDS = (("openvino", "openvino", ("auto", "fp32", "bf16", "int8")), ("onnx", "onnxruntime", ("auto", "fp32")))
+# At least one of these exists on Linux with a driver for NVIDIA or AMD devices.
 _GPU_TRACES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
-# How the loader of shared libraries and the makers of threads say that there is no room for them.
+# How loaders of shared libraries and makers of threads report a lack of memory.
 _NO_ROOM = re.compile(
     r"failed to map segment|[Cc]annot allocate memory|bad_alloc|start new thread|[Rr]esource temporarily"
 )
 
 
-class Backend(Protocol):
-    """A network on a device.
+@dataclass(frozen=True)
+class Traits:
+    """What a backend is, and how to feed it.
 
-    description: engine, version, device and precision, for people and for metadata.
+    name, version: of the package that computes. device: cpu, cuda:0, inf1:4 and the like. precision: fp32, bf16, fp16,
+    int8 or mixed. note: a warning to print behind the name.
+    graphs: names of the graphs that `run` takes, PICTURE_GRAPHS or CLIP_GRAPHS.
+    best_batch: images per run that keep the device busy. mixes_sizes: a run may hold images of different sizes.
+    replicas: copies of the network on the device. workers: threads that keep one copy busy.
+    compiled: the compiled network for each input size (width, height); empty if the backend takes any size.
     """
 
-    description: str
+    name: str
+    version: str
+    device: str
+    precision: str
+    note: str = ""
+    graphs: tuple[str, ...] = PICTURE_GRAPHS
+    best_batch: int = 1
+    mixes_sizes: bool = False
+    replicas: int = 1
+    workers: int = 1
+    compiled: Mapping[tuple[int, int], Artifact] = field(default_factory=dict)
+
+    @property
+    def description(self) -> str:
+        """Name, version, device and precision, for people and for metadata."""
+        note = f" ({self.note})" if self.note else ""
+        return f"{self.name}{note} {self.version} {self.device} {self.precision}"
+
+
+class Backend(Protocol):
+    """A network on a device."""
+
+    @property
+    def traits(self) -> Traits:
+        """What the backend is, and how to feed it."""
 
     def fit(self, plan: InputPlan) -> InputPlan:
-        """Return the plan with an input size that the engine takes; raises EngineError where it has none for it."""
+        """Return the plan with an input size that the backend takes; raises EngineError if there is none."""
 
     def check(self, plan: InputPlan, batch: int) -> None:
-        """Raise PictureError where a batch of this size would not fit into the device's memory."""
+        """Raise PictureError if `batch` images, or a window encoded `batch` frames at once, exceed the memory."""
 
-    def run(self, inputs: Arrays) -> Arrays:
-        """Return {"depth": (B, H, W) float32} for {"image": (B, 3, H, W) float32}; raises EngineError."""
+    def run(self, inputs: Arrays, graph: str = "depth", replica: Optional[int] = None) -> Arrays:
+        """Return the outputs of one of the network's graphs by name; raises EngineError.
 
-    def close(self) -> None:
-        """Free the device."""
-
-
-class VideoNetwork(Protocol):
-    """A network for windows of frames. best_batch: how many frames it wants to encode at once."""
-
-    best_batch: int
-
-    def encode(self, images: np.ndarray) -> Sequence[Any]:
-        """Return for each of the images (n, 3, H, W) float32 what `decode` wants to have of it."""
-
-    def decode(self, frames: Sequence[Any]) -> np.ndarray:
-        """Return the maps (32, H, W) float32 of a window's frames, in order."""
-
-
-class VideoBackend(VideoNetwork, Protocol):
-    """A network for windows of frames on a device. description: engine, version, device and precision."""
-
-    description: str
-
-    def check(self, plan: InputPlan) -> None:
-        """Raise PictureError where a window of this size would not fit into the device's memory."""
+        depth: {"image": (B, 3, H, W) float32} -> {"depth": (B, H, W) float32}. A backend that mixes sizes also takes a
+        list of (3, H, W) and then returns a list.
+        encode: {"image": (B, 3, H, W) float32} -> {"features": one opaque value per image, possibly on the device}.
+        decode: {"features": those of a window's 32 frames, in order} -> {"depth": (32, H, W) float32}.
+        replica: run on this copy of the network, in the calling thread. None spreads the images over all copies.
+        """
 
     def close(self) -> None:
-        """Free the device."""
-
-
-def targets_of(choice: BackendChoice) -> tuple[str, ...]:
-    """Return the targets of `depth compile` whose files an engine of COMPILED_BACKENDS runs, the likeliest first."""
-    if choice.backend == "torchscript":
-        return ("torchscript",)
-    from depthcli.backends.neuron.flavours import targets_here
-
-    return targets_here(choice.allow_standin)
+        """Free the device; closing twice is allowed."""
 
 
 def open_backend(
@@ -104,22 +109,46 @@ def open_backend(
     weights: WeightsFile,
     choice: BackendChoice = BackendChoice(),
     trust: bool = False,
-    talk: Log = lambda line: None,
+    log: Log = lambda line: None,
 ) -> Backend:
-    """Return the engine that was chosen, with the row's network loaded.
+    """Return the chosen backend with the row's network loaded.
 
-    trust: read a pickle that this torch cannot read safely. talk: takes a line at a time about what does not go as it
-    should. Raises UsageError, ModelError or EngineError.
+    trust: read a pickle that this torch cannot read safely. log: receives warnings, a line each.
+    Raises UsageError, ModelError or EngineError.
     """
     name = pick_backend(choice) if choice.backend == "auto" else choice.backend
+    if row.task is ModelTask.CLIP and name not in CLIP_BACKENDS:
+        if choice.backend != "auto":
+            raise UsageError(f"{name} does not run video models", f"choose from: {', '.join(('auto', *CLIP_BACKENDS))}")
+        name = "torch"
+    module, _, attribute = BACKENDS[name].partition(":")
     with _loading(name):
-        backend: Backend = _class_at(BACKENDS[name])(row, weights, choice, trust, talk)
+        backend: Backend = getattr(importlib.import_module(module), attribute)(row, weights, choice, trust, log)
     return backend
+
+
+def pick_backend(choice: BackendChoice) -> str:
+    """Return the backend that `auto` stands for: torch on a GPU, else the fastest one installed for the CPU."""
+    if choice.device not in ("auto", "cpu") or (choice.device == "auto" and _has_gpu()):
+        return "torch"
+    for name, package, precisions in _CPU_BACKENDS:
+        if choice.precision in precisions and importlib.util.find_spec(package):
+            return name
+    return "torch"
+
+
+def targets_of(choice: BackendChoice) -> tuple[str, ...]:
+    """Return the targets of `depth compile` that one of COMPILED_BACKENDS runs, the likeliest first."""
+    if choice.backend == "torchscript":
+        return ("torchscript",)
+    from depthcli.backends.neuron.flavours import targets_here
+
+    return targets_here(choice.allow_standin)
 
 
 @contextlib.contextmanager
 def _loading(name: str) -> Iterator[None]:
-    """Within this context an engine that cannot be loaded is an EngineError."""
+    """Turn whatever keeps a backend from loading into an EngineError."""
     if name not in sys.modules:
         check_room(name)
     try:
@@ -130,48 +159,11 @@ def _loading(name: str) -> Iterator[None]:
             raise EngineError(
                 f"{name} cannot be loaded: not enough memory or threads", "raise the limits (ulimit -a)"
             ) from error
-        raise EngineError(f"{name} cannot be loaded: {line}", "install it again, or use another --backend") from error
-
-
-def _class_at(place: str) -> Any:
-    """Return the class at "module:class", imported only now."""
-    module, _, attribute = place.partition(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
-def open_video_backend(
-    row: ModelRow,
-    weights: WeightsFile,
-    choice: BackendChoice = BackendChoice(),
-    trust: bool = False,
-    talk: Log = lambda line: None,
-) -> VideoBackend:
-    """Return the engine for a model for clips, with the row's network loaded; otherwise as `open_backend`."""
-    name = choice.backend
-    if name == "auto":
-        picked = pick_backend(choice)
-        name = picked if picked in VIDEO_BACKENDS else "torch"
-    if name not in VIDEO_BACKENDS:
-        raise UsageError(
-            f"{name} does not run models for video", f"choose from: {', '.join(('auto', *VIDEO_BACKENDS))}"
-        )
-    with _loading(name):
-        backend: VideoBackend = _class_at(VIDEO_BACKENDS[name])(row, weights, choice, trust, talk)
-    return backend
-
-
-def pick_backend(choice: BackendChoice) -> str:
-    """Return what `auto` stands for: torch for a GPU or where its arithmetic is asked for, else the CPU's best."""
-    if choice.device not in ("auto", "cpu") or (choice.device == "auto" and _has_gpu()):
-        return "torch"
-    for name, package, precisions in _CPU_ENGINES:
-        if choice.precision in precisions and importlib.util.find_spec(package):
-            return name
-    return "torch"
+        raise EngineError(f"{name} cannot be loaded: {line}", "install it again, or use another `backend`") from error
 
 
 def _has_gpu() -> bool:
-    """Return whether torch has a device other than the CPU; torch is asked only where the system shows signs of one."""
+    """Return whether torch has a device other than the CPU; torch is imported only if the system shows signs of one."""
     if sys.platform.startswith("linux") and not any(os.path.exists(path) for path in _GPU_TRACES):
         return False
     from depthcli.backends.torch_eager import pick_device

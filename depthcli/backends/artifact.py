@@ -212,8 +212,8 @@ class CompiledNetworks:
     ) -> None:
         self.artifacts = select_artifacts(find_artifacts(place, targets), row.name, weights.sha256)
         self.target = self.artifacts[0].target
-        self._by_size = {artifact.input_size: artifact for artifact in self.artifacts}
-        self._sizes = InputSizes(tuple(self._by_size), policy, self.target)
+        self.by_size = {artifact.input_size: artifact for artifact in self.artifacts}
+        self._sizes = InputSizes(tuple(self.by_size), policy, self.target)
         self._loaded: OrderedDict[tuple[int, int], Any] = OrderedDict()
 
     def fit(self, plan: InputPlan) -> InputPlan:
@@ -222,9 +222,9 @@ class CompiledNetworks:
 
     def of(self, size: tuple[int, int]) -> Artifact:
         """Return the network for an input of exactly (width, height). Raises EngineError where there is none."""
-        if size not in self._by_size:  # a portrait is not a landscape, whatever a trace makes of it
+        if size not in self.by_size:  # a portrait is not a landscape, whatever a trace makes of it
             raise EngineError(f"no network was compiled for an input of {by_height(size)}", "compile one")
-        return self._by_size[size]
+        return self.by_size[size]
 
     def loaded(self, artifact: Artifact, load: Callable[[Artifact, io.BytesIO], T]) -> T:
         """Return what `load` makes of a network's content, kept from the last time where that is not long ago."""

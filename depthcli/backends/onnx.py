@@ -1,18 +1,23 @@
-"""ONNX Runtime, the engine for CPUs where OpenVINO is not to be had; float32. Comes with the extra [onnx]."""
+"""ONNX Runtime in float32, the backend for CPUs without OpenVINO, and the export to ONNX. Needs the extra [onnx]."""
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
+import io
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 import numpy as np
 
-from depthcli.backends import Arrays
+from depthcli.backends import Arrays, Log, Traits
+from depthcli.backends.converted import ConvertedGraph, Write, graph_name, runtime_errors, uninterrupted
 from depthcli.choices import BackendChoice
-from depthcli.errors import EngineError, Log
-from depthcli.graphs.converted import EngineGraph, Write, graph_name, runtime_errors
+from depthcli.errors import EngineError, first_line
 from depthcli.host.cores import compute_threads
 from depthcli.host.memory import check_memory, free_memory
 from depthcli.pixels.preprocess import InputPlan
@@ -23,35 +28,38 @@ if TYPE_CHECKING:
     from depthcli.graphs.any_size import AnySizeGraph
 
 _FILE = "network.onnx"
+# Layer norm is one operation from this version on, and every runtime since 2022 reads it.
+OPSET = 17
+_OUTPUT = "depth"
 
 
 class OnnxRuntime:
-    """One network on the CPU, at every size."""
+    """One network for pictures on the CPU, at every input size."""
 
-    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Log) -> None:
+    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, log: Log) -> None:
         if choice.device not in ("auto", "cpu"):
-            raise EngineError(f"onnx runs on the CPU here, not on {choice.device}", "use --backend torch")
+            raise EngineError(f"onnx runs on the CPU here, not on {choice.device}", "use `backend` torch")
         if choice.precision not in ("auto", "fp32"):
-            raise EngineError(f"onnx computes in fp32, not {choice.precision}", "use --backend openvino or torch")
-        engine = _GraphEngine(_import_onnxruntime())
+            raise EngineError(f"onnx computes in fp32, not {choice.precision}", "use `backend` openvino or torch")
+        converter = _Converter(_import_onnxruntime())
         self._row = row
-        self._graph = EngineGraph(engine, graph_name("onnxruntime", row, weights), row, weights, trust, talk)
+        self._graph = ConvertedGraph(converter, graph_name("onnxruntime", row, weights), row, weights, trust, log)
         self._names = [item.name for item in self._graph.network.get_inputs()]
-        self.description = f"onnxruntime {version('onnxruntime')} cpu fp32"
+        self.traits = Traits("onnxruntime", version("onnxruntime"), "cpu", "fp32")
 
     def fit(self, plan: InputPlan) -> InputPlan:
-        """Return the plan itself: any size will do."""
+        """Return the plan unchanged: every size runs."""
         return plan
 
     def check(self, plan: InputPlan, batch: int) -> None:
-        """Raise PictureError where a picture of this size would not fit into the memory; a batch runs one by one."""
+        """See Backend. The images of a batch run one by one."""
         check_memory(self._row.network, plan, 1, free_memory(), plain_attention=True)
 
-    def run(self, inputs: Arrays) -> Arrays:
-        """Return {"depth": (B, H, W) float32} for {"image": (B, 3, H, W) float32}."""
+    def run(self, inputs: Arrays, graph: str = "depth", replica: Optional[int] = None) -> Arrays:
+        """See Backend."""
         session, names = self._graph.network, self._names
         if session is None:
-            raise EngineError("this estimator is closed", "open another one")
+            raise EngineError("this backend is closed", "open another one")
         with runtime_errors("onnxruntime"):
             depth = [
                 session.run(None, dict(zip(names, self._graph.inputs.of(image))))[0]
@@ -61,12 +69,12 @@ class OnnxRuntime:
         return {"depth": np.concatenate(depth)}
 
     def close(self) -> None:
-        """Free the network; closing twice is no error."""
+        """Free the network; closing twice is allowed."""
         self._graph.close()
 
 
 @dataclass(frozen=True)
-class _GraphEngine:
+class _Converter:
     runtime: Any
 
     def is_current(self, kept: Optional[Path]) -> bool:
@@ -75,10 +83,9 @@ class _GraphEngine:
     def load(self, folder: Path) -> Any:
         return self._session(str(folder / _FILE))
 
-    def compile(self, graph: AnySizeGraph) -> tuple[Any, Write]:
-        from depthcli.backends.exports import to_onnx
-
-        content = to_onnx(graph.trace, graph.examples, any_size=True)
+    def convert(self, graph: AnySizeGraph) -> tuple[Any, Write]:
+        part = graph.parts["depth"]
+        content = to_onnx(part.trace, part.examples, any_size=True)
 
         def write(folder: Path) -> None:
             (folder / _FILE).write_bytes(content)
@@ -88,9 +95,62 @@ class _GraphEngine:
     def _session(self, model: Union[str, bytes]) -> Any:
         options = self.runtime.SessionOptions()
         options.intra_op_num_threads = compute_threads()
-        options.log_severity_level = 3  # errors; what it would warn of is its own affair
+        options.log_severity_level = 3  # errors only
         with runtime_errors("onnxruntime"):
             return self.runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def export_onnx(trace: Any, examples: Mapping[str, Any], path: Path, facts: Mapping[str, str]) -> None:
+    """Write a trace as ONNX, for one input size. facts: texts for the file's metadata. Otherwise as `to_onnx`."""
+    content = to_onnx(trace, examples, any_size=False)
+    import onnx
+
+    model = onnx.load_from_string(content)
+    onnx.helper.set_model_props(model, dict(facts))
+    onnx.save(model, str(path))
+
+
+def to_onnx(trace: Any, examples: Mapping[str, Any], any_size: bool) -> bytes:
+    """Return a trace as the content of an ONNX file.
+
+    examples: input tensors (B, C, H, W) by name, in order. any_size: leave H and W of inputs and output open.
+    Raises EngineError if the package `onnx` is missing or the network cannot be exported.
+    """
+    if importlib.util.find_spec("onnx") is None:  # which torch needs for it
+        raise EngineError(
+            "the network cannot be written as ONNX without the package onnx", 'pip install "depthcli[onnx]"'
+        )
+    import torch
+
+    axes = {name: {2: f"{name}_height", 3: f"{name}_width"} for name in examples}
+    export: Any = torch.onnx.export  # its type hints lack streams
+    # torch 1.13 has only the exporter for traces; later versions have to be told.
+    traces = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    content = io.BytesIO()
+    try:
+        with uninterrupted(), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that exporter is deprecated
+            export(
+                trace,
+                tuple(examples.values()),
+                content,
+                input_names=list(examples),
+                output_names=[_OUTPUT],
+                dynamic_axes={**axes, _OUTPUT: {1: "height", 2: "width"}} if any_size else None,
+                opset_version=OPSET,
+                **traces,
+            )
+    except RuntimeError as error:  # above all: protobuf holds at most 2 GB, which vitg exceeds
+        raise EngineError(f"the network cannot be written as ONNX: {first_line(error)}", "use openvino") from error
+    return content.getvalue()
+
+
+def run_onnx_file(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that runs an exported file: (B, 3, H, W) -> (B, H, W)."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda image: np.asarray(session.run(None, {"image": image})[0])
 
 
 def _import_onnxruntime() -> Any:
@@ -100,5 +160,5 @@ def _import_onnxruntime() -> Any:
         raise EngineError(
             f"ONNX Runtime is not installed or does not load here: {error}", 'pip install "depthcli[onnx]"'
         ) from error
-    onnxruntime.set_default_logger_severity(3)  # it looks for devices that it is not asked for, and reports each
+    onnxruntime.set_default_logger_severity(3)  # it reports each device that it does not find
     return onnxruntime

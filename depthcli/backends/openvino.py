@@ -1,7 +1,7 @@
-"""OpenVINO, the engine for CPUs: a network is compiled once for every size of picture, kept in the cache, and mapped.
+"""OpenVINO, the backend for CPUs: a network is compiled once for every input size, kept in the cache, and mapped.
 
-Transformers run in bf16 where the CPU computes it, which halves the time of float32 and moves the answer by a few
-thousandths of its range; all else in float32. What of OpenVINO talks to a network, its telemetry, stays unused.
+Transformers run in bf16 if the CPU computes it, which halves the time of float32 and moves the depth by a few
+thousandths of its range; everything else runs in float32. OpenVINO's telemetry, which uses the internet, stays unused.
 """
 
 from __future__ import annotations
@@ -11,160 +11,213 @@ import functools
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import numpy as np
 
-from depthcli.backends import Arrays
+from depthcli.backends import CLIP_GRAPHS, PICTURE_GRAPHS, Arrays, Log, Traits
+from depthcli.backends.converted import ConvertedGraph, Write, graph_name, runtime_errors, uninterrupted
 from depthcli.choices import BackendChoice
-from depthcli.errors import EngineError, Log
-from depthcli.graphs.converted import EngineGraph, Write, graph_name, runtime_errors
+from depthcli.errors import EngineError
 from depthcli.host.cores import compute_threads
-from depthcli.host.memory import check_memory, free_memory
+from depthcli.host.memory import check_clip_memory, check_memory, free_memory
 from depthcli.pixels.preprocess import InputPlan
 from depthcli.zoo.locate import WeightsFile
-from depthcli.zoo.rows import LiteConfig, ModelRow
+from depthcli.zoo.rows import LiteConfig, ModelRow, ModelTask
 
 if TYPE_CHECKING:
     from depthcli.backends.quantize import Calibration
     from depthcli.graphs.any_size import AnySizeGraph
 
-_FILE = "compiled.blob"
+# The parts of a graph, and the files that keep them.
+_PICTURE_FILES = {"depth": "compiled.blob"}
+_CLIP_FILES = {part: f"{part}.blob" for part in ("encode", "mix", "finish")}
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 # How OpenVINO names what a CPU computes natively.
 _CAPABILITIES = {"bf16": "BF16", "fp16": "FP16"}
 
+# The four feature maps (1, D, rows, cols) of one frame.
+Taps = Sequence[np.ndarray]
+
 
 class OpenVino:
-    """One network on the CPU, compiled for every size at once."""
+    """One network on the CPU, compiled for every input size at once."""
 
-    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, talk: Log) -> None:
-        core, capabilities, cpu = open_cpu(choice.device)
-        precision = pick_precision(choice.precision, capabilities, row)
-        calibration = None
+    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, log: Log) -> None:
+        if choice.device not in ("auto", "cpu"):
+            raise EngineError(f"openvino runs on the CPU here, not on {choice.device}", "use `backend` torch")
+        with runtime_errors("openvino"):
+            core = shared_core()
+            capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+            # What is compiled for one CPU need not run on another that shares the cache.
+            cpu = _digest([core.get_property("CPU", "FULL_DEVICE_NAME"), *capabilities])
+        precision = _pick_precision(choice.precision, capabilities, row)
+        kind, calibration = precision, None
         if precision == "int8":
+            if row.task is ModelTask.CLIP:
+                raise EngineError("video models do not run in int8", "use `precision` bf16 or fp32")
             from depthcli.backends.quantize import Calibration
 
-            calibration = Calibration(row, choice.calibration, talk)
-        # Between its int8 layers a network computes in the best that the CPU has.
-        settings = cpu_settings(pick_precision("auto", capabilities, row) if calibration else precision)
-        kind = precision if calibration is None else f"int8-{row.input_size}"  # calibrated at that size
-        # What is compiled for one CPU need not run on another that shares the cache.
+            calibration = Calibration(row, choice.calibration, log)
+            kind = f"int8-{row.input_size}"  # calibrated at that size
+        # Between its int8 layers a network computes in the best precision that the CPU has.
+        settings = _settings(_pick_precision("auto", capabilities, row) if calibration else precision)
+        converter = _Converter(
+            core, settings, calibration, _CLIP_FILES if row.task is ModelTask.CLIP else _PICTURE_FILES
+        )
         name = f"{graph_name('openvino', row, weights)}-{kind}-{cpu}"
         self._row = row
-        self._graph = EngineGraph(_GraphEngine(core, settings, calibration), name, row, weights, trust, talk)
+        self._graph = ConvertedGraph(converter, name, row, weights, trust, log)
         with runtime_errors("openvino"):
-            self._request: Any = self._graph.network.compiled.create_infer_request()
-        self.description = describe(precision)
+            networks: Mapping[str, _Network] = self._graph.network
+            self._requests = {part: network.compiled.create_infer_request() for part, network in networks.items()}
+        graphs = CLIP_GRAPHS if row.task is ModelTask.CLIP else PICTURE_GRAPHS
+        self.traits = Traits("openvino", version("openvino"), "cpu", precision, graphs=graphs)
 
     def fit(self, plan: InputPlan) -> InputPlan:
-        """Return the plan itself: any size will do."""
+        """Return the plan unchanged: every size runs."""
         return plan
 
     def check(self, plan: InputPlan, batch: int) -> None:
-        """Raise PictureError where a picture of this size would not fit into the memory; a batch runs one by one."""
-        check_memory(self._row.network, plan, 1, free_memory())
+        """See Backend. The images of a batch run one by one."""
+        if self._row.task is ModelTask.CLIP:
+            check_clip_memory(self._row.network, plan, 1, free_memory(), whole_maps=True)
+        else:
+            check_memory(self._row.network, plan, 1, free_memory())
 
-    def run(self, inputs: Arrays) -> Arrays:
-        """Return {"depth": (B, H, W) float32} for {"image": (B, 3, H, W) float32}.
-
-        One by one, as on a CPU a larger batch only takes more memory.
-        """
-        if self._request is None:
-            raise EngineError("this estimator is closed", "open another one")
-        depth = []
+    def run(self, inputs: Arrays, graph: str = "depth", replica: Optional[int] = None) -> Arrays:
+        """See Backend. Images run one by one: on a CPU a larger batch only takes more memory."""
+        if not self._requests:
+            raise EngineError("this backend is closed", "open another one")
         with runtime_errors("openvino"):
-            for image in np.ascontiguousarray(inputs["image"])[:, None]:
-                results = self._request.infer(self._graph.inputs.of(image), share_inputs=True)
-                depth.append(results[0].copy())  # the next picture is written to the same memory
-        self._graph.computed()
-        return {"depth": np.concatenate(depth)}
+            if graph == "decode":
+                depth = self._decode(inputs["features"])
+                self._graph.computed()
+                return {"depth": depth}
+            images = np.ascontiguousarray(inputs["image"])[:, None]
+            answers = [self._infer(graph, self._graph.inputs.of(image)) for image in images]
+            if graph == "encode":
+                return {"features": answers}
+            self._graph.computed()
+            return {"depth": np.concatenate([answer[0] for answer in answers])}
 
     def close(self) -> None:
-        """Free the network; closing twice is no error."""
-        self._request = None
+        """Free the network; closing twice is allowed."""
+        self._requests = {}
         self._graph.close()
+
+    def _decode(self, frames: Sequence[Taps]) -> np.ndarray:
+        (mixed,) = self._infer("mix", [np.concatenate([taps[level] for taps in frames]) for level in (2, 3)])
+        finished = (
+            self._infer("finish", [mixed[number : number + 1], taps[1], taps[0]]) for number, taps in enumerate(frames)
+        )
+        return np.concatenate([answer[0] for answer in finished])
+
+    def _infer(self, part: str, inputs: list[np.ndarray]) -> list[np.ndarray]:
+        results = self._requests[part].infer(inputs, share_inputs=True)
+        return [results[port].copy() for port in range(len(results))]  # the next run writes to the same memory
 
 
 @dataclass(frozen=True)
 class _Network:
-    """What OpenVINO compiled, and the mapped file that it reads its weights from and does not keep alive itself."""
+    """A compiled part, and the mapped file that it reads its weights from, which OpenVINO does not keep alive."""
 
     compiled: Any
     blob: Optional[np.ndarray] = None
 
 
 @dataclass(frozen=True)
-class _GraphEngine:
+class _Converter:
     core: Any
     settings: dict[str, Any]
     calibration: Optional[Calibration]
+    files: Mapping[str, str]
 
     def is_current(self, kept: Optional[Path]) -> bool:
         return kept is not None if self.calibration is None else self.calibration.is_that_of(kept)
 
-    def load(self, folder: Path) -> _Network:
+    def load(self, folder: Path) -> dict[str, _Network]:
         from openvino import Tensor
 
-        # Mapped, so that a process takes from the disk what it uses, and processes share it.
-        blob = np.memmap(folder / _FILE, np.uint8, "c")
-        with runtime_errors("openvino"):
-            return _Network(self.core.import_model(Tensor(blob, shared_memory=True), "CPU", self.settings), blob)
+        networks = {}
+        for part, file in self.files.items():
+            # Mapped: a process reads from the disk only what it uses, and processes share it.
+            blob = np.memmap(folder / file, np.uint8, "c")
+            with runtime_errors("openvino"):
+                compiled = self.core.import_model(Tensor(blob, shared_memory=True), "CPU", self.settings)
+            networks[part] = _Network(compiled, blob)
+        return networks
 
-    def compile(self, graph: AnySizeGraph) -> tuple[_Network, Write]:
-        from depthcli.backends.exports import to_openvino
-
-        with runtime_errors("openvino"):
-            model = to_openvino(graph.trace, graph.examples, any_size=True)
+    def convert(self, graph: AnySizeGraph) -> tuple[dict[str, _Network], Write]:
+        networks: dict[str, _Network] = {}
         facts: dict[str, str] = {}
-        if self.calibration is not None:
-            model, facts = self.calibration.quantized(model, graph)
-        with runtime_errors("openvino"):
-            compiled = self.core.compile_model(model, "CPU", self.settings)
+        for part, traced in graph.parts.items():
+            with runtime_errors("openvino"):
+                model = to_openvino(traced.trace, traced.examples, any_size=True)
+            if self.calibration is not None:
+                model, facts = self.calibration.quantized(model, graph)
+            with runtime_errors("openvino"):
+                networks[part] = _Network(self.core.compile_model(model, "CPU", self.settings))
 
         def write(folder: Path) -> None:
-            (folder / _FILE).write_bytes(compiled.export_model().getbuffer())
+            for part, file in self.files.items():
+                (folder / file).write_bytes(networks[part].compiled.export_model().getbuffer())
             for file, text in facts.items():
                 (folder / file).write_text(text, encoding="utf-8")
 
-        return _Network(compiled), write
+        return networks, write
 
 
-def open_cpu(device: str) -> tuple[Any, list[str], str]:
-    """Return OpenVINO's core, what the CPU computes natively, and a name for the CPU. Raises EngineError."""
-    if device not in ("auto", "cpu"):
-        raise EngineError(f"openvino runs on the CPU here, not on {device}", "use --backend torch")
-    with runtime_errors("openvino"):
-        core = shared_core()
-        capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        return core, capabilities, _digest([core.get_property("CPU", "FULL_DEVICE_NAME"), *capabilities])
+def export_openvino(trace: Any, examples: Mapping[str, Any], path: Path, facts: Mapping[str, str]) -> None:
+    """Write a trace as OpenVINO's .xml and, beside it, .bin, weights in float32. Arguments as for `export_onnx`."""
+    import openvino as ov
+
+    model = to_openvino(trace, examples, any_size=False)
+    for key, text in facts.items():
+        model.set_rt_info(text, ["depthcli", key])
+    ov.save_model(model, path, compress_to_fp16=False)
 
 
-def describe(precision: str) -> str:
-    """Return engine, version, device and precision."""
-    return f"openvino {version('openvino')} cpu {precision}"
+def to_openvino(trace: Any, examples: Mapping[str, Any], any_size: bool) -> Any:
+    """Return a trace as a model of OpenVINO, which shares the memory of its weights. Arguments as for `to_onnx`.
+
+    It uses the frontend itself: `openvino.convert_model` takes three times as long and reports to its makers.
+    """
+    import openvino as ov
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    decoder = TorchScriptPythonDecoder(trace)  # has to live as long as the conversion
+    with uninterrupted():
+        model = frontend.convert(frontend.load(decoder))
+    for port, (name, example) in zip(model.inputs, examples.items()):
+        node = port.get_node()
+        node.set_friendly_name(name)
+        port.get_tensor().set_names({name})
+        node.set_element_type(ov.Type.f32)
+        batch, channels, height, width = example.shape
+        node.set_partial_shape(ov.PartialShape([batch, channels, *((-1, -1) if any_size else (height, width))]))
+    model.outputs[0].get_tensor().set_names({"depth"})
+    model.validate_nodes_and_infer_types()
+    return model
 
 
-def cpu_settings(precision: str) -> dict[str, Any]:
-    """Return how a network is compiled that computes in fp32, bf16 or fp16."""
-    return {
-        "INFERENCE_PRECISION_HINT": _HINTS[precision],
-        "INFERENCE_NUM_THREADS": compute_threads(),
-        "NUM_STREAMS": 1,
-        # Two processes that pin their threads pin them to the same cores.
-        "ENABLE_CPU_PINNING": False,
-    }
+def run_openvino_file(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that runs an exported file in float32: (B, 3, H, W) -> (B, H, W)."""
+    compiled = shared_core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda image: np.array(compiled([image])[0])
 
 
 def shared_core() -> Any:
-    """Return OpenVINO's core, one for the whole life of a process. Raises EngineError where the package is missing.
+    """Return OpenVINO's core, one for the whole life of a process. Raises EngineError if the package is missing.
 
-    Each core gives signal handlers a stack, and of two that go in the order they came the second gives them back that
-    of the first, which is freed: the next Ctrl-C would be a segmentation fault (seen with 2026.4).
+    Each core gives signal handlers a stack. If two cores end in the order they began, the second restores the stack of
+    the first, which is freed by then, and the next Ctrl-C is a segmentation fault (seen with 2026.4).
     """
     return _only_core(_import_openvino())
 
@@ -175,9 +228,9 @@ def _only_core(openvino: Any) -> Any:
 
 
 def _import_openvino() -> Any:
-    """Import it without its converter of models, which takes two thirds of the time and brings the telemetry in.
+    """Import openvino without its model converter, which takes two thirds of the time and loads the telemetry.
 
-    It leaves the converter out by itself where that cannot be imported; whoever calls it later gets it.
+    The package does without the converter if it cannot be imported. A later call of `convert_model` still gets it.
     """
     try:
         with _without("openvino.tools.ovc"):
@@ -188,7 +241,7 @@ def _import_openvino() -> Any:
     except ImportError as error:
         raise EngineError(
             f"openvino is not installed or does not load here: {error}",
-            "pip install openvino (Python 3.10 or later), or use --backend torch",
+            "pip install openvino (Python 3.10 or later), or use `backend` torch",
         ) from error
     return openvino
 
@@ -201,7 +254,7 @@ def _convert_model(*arguments: Any, **options: Any) -> Any:
 
 @contextlib.contextmanager
 def _without(name: str) -> Iterator[None]:
-    """Within this context a module that is not loaded yet cannot be imported."""
+    """Keep a module from being imported, unless it is loaded already."""
     if name in sys.modules:
         yield
         return
@@ -212,18 +265,29 @@ def _without(name: str) -> Iterator[None]:
         del sys.modules[name]
 
 
-def pick_precision(wanted: str, capabilities: list[str], row: ModelRow) -> str:
-    """Return fp32, bf16, fp16 or int8 for what the user said. Raises EngineError for what the CPU does not compute."""
+def _settings(precision: str) -> dict[str, Any]:
+    """Return the compiler's settings for a network in fp32, bf16 or fp16."""
+    return {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "INFERENCE_NUM_THREADS": compute_threads(),
+        "NUM_STREAMS": 1,
+        # Two processes that pin their threads pin them to the same cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
+def _pick_precision(wanted: str, capabilities: list[str], row: ModelRow) -> str:
+    """Return fp32, bf16, fp16 or int8 for a `precision`. Raises EngineError if the CPU does not compute in it."""
     if wanted == "exact":
         raise EngineError(
-            "only torch computes exactly as the reference does", "use --backend torch, or --precision fp32"
+            "only torch computes exactly as the reference does", "use `backend` torch, or `precision` fp32"
         )
     if wanted == "auto":
         # The narrow layers of the packaged network lose half a percent in bf16, a transformer a third of that.
         coarse = isinstance(row.network, LiteConfig)
         return "bf16" if _CAPABILITIES["bf16"] in capabilities and not coarse else "fp32"
     if wanted not in ("fp32", "int8") and _CAPABILITIES[wanted] not in capabilities:
-        raise EngineError(f"this CPU does not compute in {wanted}", "use --precision fp32")
+        raise EngineError(f"this CPU does not compute in {wanted}", "use `precision` fp32")
     return wanted
 
 

@@ -1,8 +1,8 @@
-"""Linear layers in eight bits: post-training quantisation of a transformer with NNCF, calibrated on given pictures.
+"""Linear layers in int8: post-training quantisation of a transformer with NNCF, calibrated on given pictures.
 
-Only the encoder's linear layers: with the convolutions of the head the answer strays ten times as far and little time
-is won. What comes out is compared with float32 on pictures that it was not calibrated on, at the size of input that is
-asked for, and refused beyond the bounds below. Comes with the extra [int8].
+Only the encoder's linear layers are quantised: with the head's convolutions the error is ten times as large and little
+time is gained. The result is compared with float32 on pictures that were not used for calibration, at the input size
+in use, and refused beyond the bounds below. Needs the extra [int8].
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
-from depthcli.errors import EngineError, Log, PictureError, UsageError
-from depthcli.graphs.converted import GraphInputs
+from depthcli.backends import Log
+from depthcli.backends.converted import GraphInputs
+from depthcli.errors import EngineError, PictureError, UsageError
 from depthcli.io.pictures.images import is_picture, read_picture
 from depthcli.pixels.preprocess import plan_input, to_network_input
 from depthcli.zoo.rows import LiteConfig, ModelRow
@@ -27,8 +28,8 @@ from depthcli.zoo.rows import LiteConfig, ModelRow
 if TYPE_CHECKING:
     from depthcli.graphs.any_size import AnySizeGraph
 
-# How far int8 may be from float32: the mean difference over the map's range, averaged over the pictures compared, and
-# the least correlation of the ranks of their pixels.
+# Bounds of int8's difference from float32: the mean difference over the map's range, averaged over the compared
+# pictures, and the lowest rank correlation of their pixels.
 MEAN_BOUND = 0.01
 RANK_BOUND = 0.99
 _FEWEST = 4
@@ -38,30 +39,30 @@ _FACTS = "int8.json"
 
 
 class Calibration:
-    """The pictures that the steps of int8 are chosen by.
+    """The pictures by which the quantisation steps are chosen.
 
-    folder: where they are; None takes what was calibrated before. Raises UsageError for a folder that does not do, and
+    folder: of pictures; None takes an earlier calibration. Raises UsageError for a folder with too few pictures, and
     EngineError for a network without linear layers.
     """
 
-    def __init__(self, row: ModelRow, folder: Optional[Path], talk: Log) -> None:
+    def __init__(self, row: ModelRow, folder: Optional[Path], log: Log) -> None:
         if isinstance(row.network, LiteConfig):
-            raise EngineError(f"{row.name} has no linear layers to run in int8", "use --precision fp32")
+            raise EngineError(f"{row.name} has no linear layers to run in int8", "use `precision` fp32")
         self._row = row
         self._folder = folder
         self._pictures = [] if folder is None else _pictures(folder)
-        self._talk = talk
+        self._log = log
 
     def is_that_of(self, kept: Optional[Path]) -> bool:
-        """Return whether a kept graph, or None, was calibrated on these pictures; where none are given, any will do.
+        """Return whether a kept graph, or None, was calibrated on these pictures; without a folder, on any.
 
-        Raises UsageError where there is neither a graph nor pictures.
+        Raises UsageError if there is neither a graph nor a folder.
         """
         if not self._pictures:
             if kept is None:
                 raise UsageError(
                     f"int8 has not been calibrated for these weights at an input of {self._row.input_size}",
-                    "give a dozen pictures with --calibration FOLDER",
+                    "give a folder with a dozen pictures as `calibration`",
                 )
             return True
         return kept is not None and _facts(kept)["pictures"] == _digest(self._pictures)
@@ -69,15 +70,15 @@ class Calibration:
     def quantized(self, model: Any, graph: AnySizeGraph) -> tuple[Any, dict[str, str]]:
         """Return a model of OpenVINO in int8, and the texts to keep beside it by file name; takes a minute.
 
-        Raises EngineError where that is further than the bounds, or NNCF is missing.
+        graph: the graph of `model`. Raises EngineError if the result is outside the bounds or NNCF is missing.
         """
         nncf = _import_nncf()
-        self._talk(f"calibrating int8 on the pictures of {self._folder}; this takes about a minute, once")
-        # A quarter is kept for the comparison, as what it was calibrated on flatters it.
+        self._log(f"calibrating int8 on the pictures of {self._folder}; this takes about a minute, once")
+        # A quarter is left for the comparison, which pictures of the calibration would flatter.
         count = min(_CALIBRATED, len(self._pictures) - len(self._pictures) // 4)
         chosen, compared = self._pictures[:count], self._pictures[count:][:_COMPARED]
         inputs = GraphInputs(graph.positions)
-        data = nncf.Dataset(chosen, lambda path: dict(zip(graph.examples, self._inputs(inputs, path))))
+        data = nncf.Dataset(chosen, lambda path: dict(zip(graph.parts["depth"].examples, self._inputs(inputs, path))))
         with _quiet():
             rough = nncf.quantize(
                 model,
@@ -89,11 +90,11 @@ class Calibration:
         mean, rank = _compare(model, rough, [self._inputs(inputs, path) for path in compared])
         if mean > MEAN_BOUND or rank < RANK_BOUND:
             raise EngineError(
-                f"int8 strays too far from float32 with these weights: mean difference {100 * mean:.2f} % of the range "
+                f"int8 is too far from float32 with these weights: mean difference {100 * mean:.2f} % of the range "
                 f"(bound {100 * MEAN_BOUND:.0f} %), rank correlation {rank:.4f} (bound {RANK_BOUND})",
-                "use --precision bf16 or fp32",
+                "use `precision` bf16 or fp32",
             )
-        self._talk(f"int8 differs from float32 by {100 * mean:.2f} % of the range, rank correlation {rank:.4f}")
+        self._log(f"int8 differs from float32 by {100 * mean:.2f} % of the range, rank correlation {rank:.4f}")
         facts = {"pictures": _digest(self._pictures), "mean_difference": mean, "rank_correlation": rank}
         return rough, {_FACTS: json.dumps(facts)}
 
@@ -104,7 +105,7 @@ class Calibration:
 
 
 def _compare(source: Any, model: Any, inputs: Sequence[Sequence[np.ndarray]]) -> tuple[float, float]:
-    """Return the mean difference over the range, averaged over pictures, and the least rank correlation."""
+    """Return the mean difference over the range, averaged over pictures, and the lowest rank correlation."""
     from depthcli.backends.openvino import shared_core
 
     core = shared_core()
@@ -127,14 +128,14 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 def _pictures(folder: Path) -> list[Path]:
     """Return the pictures of a folder that can be read, sorted."""
     if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder of pictures", "--calibration names a folder")
+        raise UsageError(f"{folder} is not a folder of pictures", "`calibration` names a folder")
     found = []
     for path in sorted(path for path in folder.iterdir() if is_picture(path))[: _CALIBRATED + _COMPARED]:
         with contextlib.suppress(PictureError):
             read_picture(path)
             found.append(path)
     if len(found) < _FEWEST:
-        raise UsageError(f"{folder} holds {len(found)} pictures, too few to calibrate on", f"{_FEWEST} are the least")
+        raise UsageError(f"{folder} holds {len(found)} pictures, too few to calibrate on", f"give {_FEWEST} or more")
     return found
 
 
@@ -158,7 +159,7 @@ def _import_nncf() -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep NNCF's log and its bars off the terminal."""
+    """Keep NNCF's log and progress bars off the terminal."""
     logger = logging.getLogger("nncf")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Optional
 
@@ -41,13 +42,14 @@ from depthcli.io.video.clip import Frame, Selection
 from depthcli.io.video.reader import open_clip
 from depthcli.io.video.spool import Spool
 from depthcli.io.video.writers import Timing, video_writer
-from depthcli.jobs.clip import ClipJob, run_clip
+from depthcli.jobs.clip import run_clip
+from depthcli.jobs.clip_job import ClipJob
 from depthcli.jobs.clip_show import Show
 from depthcli.jobs.manifest import DONE, Result
 from depthcli.pixels.colormap import DEFAULT_COLORMAP
 from depthcli.pixels.preprocess import InputPlan, plan_input
-from depthcli.predict.clip import ClipEstimator, Step, open_clip_estimator, provenance_of_clip
-from depthcli.temporal.cuts import CutDetector
+from depthcli.predict.clip import FrameLoop, open_clip_predictor
+from depthcli.predict.clip_predictors import ClipPredictor
 from depthcli.temporal.ranges import ValueRange
 from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow, ModelTask, is_row
@@ -124,7 +126,7 @@ def run_video_benchmark(job: VideoBenchJob, talk: Log = lambda line: None) -> It
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# One clip through one estimator
+# One clip through one predictor
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -136,7 +138,8 @@ class Stopwatch:
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
-        """Time the block as a part of a stage."""
+        """Time the block as a part of a stage, or of what a FrameLoop calls it."""
+        stage = "settle" if stage == "postprocess" else stage
         started = time.perf_counter()
         try:
             yield
@@ -153,54 +156,43 @@ class Mapped:
     values: np.ndarray
 
 
-def mapped(estimator: ClipEstimator, frames: Iterable[Frame], watch: Optional[Stopwatch] = None) -> Iterator[Mapped]:
-    """Send a clip through an estimator, a step at a time; yield the frames with their maps, in order."""
-    watch = Stopwatch() if watch is None else watch
-    cuts, source = CutDetector(), iter(frames)
-    waiting: deque[tuple[Frame, bool]] = deque()
-    estimator.restore({}, {})
+def mapped(predictor: ClipPredictor, frames: Iterable[Frame]) -> Iterator[Mapped]:
+    """Send a clip through a predictor; yield the frames with their maps, in order."""
+    waiting: deque[Frame] = deque()
+    source = iter(frames)
+    first = next(source, None)
+    if first is None:
+        return
 
-    def settled(step: Step) -> Iterator[Mapped]:
-        for answer in step.answers:
-            with watch.of("settle"):
-                values = estimator.settle(answer)
-            yield Mapped(*waiting.popleft(), values)
+    def noted() -> Iterator[Frame]:
+        for frame in chain([first], source):
+            waiting.append(frame)
+            yield frame
 
-    while True:
-        with watch.of("read"):
-            frame = next(source, None)
-        if frame is None:
-            break
-        with watch.of("prepare"):
-            cut = cuts.is_cut(frame.rgb)
-            prepared = estimator.prepare(frame.rgb)
-        waiting.append((frame, cut))
-        with watch.of("network"):
-            step = estimator.run(prepared, cut)
-        yield from settled(step)
-    with watch.of("network"):
-        step = estimator.finish()
-    yield from settled(step)
+    loop = FrameLoop(predictor, (first.rgb.shape[1], first.rgb.shape[0]), threads=False)
+    for maps in loop.run(noted()):
+        for item in maps:
+            yield Mapped(waiting.popleft(), item.cut, item.values)
 
 
-def by_stages(job: ClipJob, estimator: ClipEstimator) -> tuple[dict[str, float], int]:
+def by_stages(job: ClipJob, predictor: ClipPredictor) -> tuple[dict[str, float], int]:
     """Do a job that writes an mp4 one step after the other; return each stage's seconds, and the number of frames."""
     (_, path), *_ = job.outputs
     watch, found = Stopwatch(), ValueRange()
     with open_clip(job.source) as clip:
         info = clip.info
-        exact = estimator.exact
-        provenance = provenance_of_clip(estimator, estimator.plan(info.size), Path(info.name).name)
-        with closing(clip.frames(job.selection)) as frames, Spool(job.spool_folder, {}, exact) as spool:  # type: ignore[type-var]
-            for item in mapped(estimator, frames, watch):
+        loop = FrameLoop(predictor, info.size, threads=False, timed=watch.of)
+        provenance = loop.provenance(Path(info.name).name)
+        with closing(clip.frames(job.selection)) as frames, Spool(job.spool_folder, {}, predictor.exact) as spool:  # type: ignore[type-var]
+            for item in chain.from_iterable(loop.run(frames)):
                 with watch.of("spool"):
                     found.add(item.values)
-                    spool.add(item.values, item.frame.time, item.frame.duration)
+                    spool.add(item.values, item.time, item.duration)
                     if spool.full:
                         spool.keep(None)
             with watch.of("spool"):
                 spool.end({})
-            row, shown = estimator.row, found.range()
+            row, shown = predictor.row, found.range()
             with watch.of("write"), video_writer("mp4", path, info.size, Timing.of(info, job.selection), {}) as writer:
                 show = Show(info.size, row, provenance, shown, DEFAULT_COLORMAP)
                 for kept in spool.read():
@@ -211,21 +203,21 @@ def by_stages(job: ClipJob, estimator: ClipEstimator) -> tuple[dict[str, float],
     return watch.seconds, count
 
 
-def all_at_once(job: ClipJob, estimator: ClipEstimator) -> float:
+def all_at_once(job: ClipJob, predictor: ClipPredictor) -> float:
     """Do a job as `depth video` does it; return the seconds. Raises EngineError where it fails."""
     started = time.perf_counter()
-    for event in run_clip(job, lambda: estimator):
+    for event in run_clip(job, lambda: predictor):
         if isinstance(event, Result) and event.status != DONE:
             raise EngineError(event.error)
     return time.perf_counter() - started
 
 
-def steadiness(estimator: ClipEstimator, clip: Iterable[Frame], count: int) -> dict[str, Any]:
+def steadiness(predictor: ClipPredictor, clip: Iterable[Frame], count: int) -> dict[str, Any]:
     """Return the figures of steadiness, numbers or None, named as in the row. count: frames of the synthetic clips."""
     moving, resting = SteadinessMeter(), SteadinessMeter()
-    for item in mapped(estimator, clip):
+    for item in mapped(predictor, clip):
         moving.add(item.frame.rgb, item.values, item.cut)
-    for item in mapped(estimator, bench_clips.still(count)):
+    for item in mapped(predictor, bench_clips.still(count)):
         resting.add(item.frame.rgb, item.values, item.cut)
     moved, rested = moving.result(), resting.result()
     return {
@@ -234,26 +226,26 @@ def steadiness(estimator: ClipEstimator, clip: Iterable[Frame], count: int) -> d
         "range_jitter": moved.range_jitter,
         "flicker": rested.flicker,
         "contrast_kept": rested.contrast_kept,
-        "cut_bleeding": _bleeding(estimator, count),
+        "cut_bleeding": _bleeding(predictor, count),
     }
 
 
-def _bleeding(estimator: ClipEstimator, count: int) -> float:
+def _bleeding(predictor: ClipPredictor, count: int) -> float:
     """Compare frames behind a cut, and in the middle of the shot before it, with what they are alone."""
     behind, inside = (range(first, first + _ALONE) for first in (count // 2, count // 4))
     kept = {
         item.frame.index: item
-        for item in mapped(estimator, bench_clips.cutting(count))
+        for item in mapped(predictor, bench_clips.cutting(count))
         if item.frame.index in (*behind, *inside)
     }
-    pairs = {number: (item.values, _alone(estimator, item.frame)) for number, item in kept.items()}
+    pairs = {number: (item.values, _alone(predictor, item.frame)) for number, item in kept.items()}
     after, elsewhere = ([pairs[number] for number in numbers] for numbers in (behind, inside))
     return min(cut_bleeding(after, elsewhere), _MOST_BLEEDING)
 
 
-def _alone(estimator: ClipEstimator, frame: Frame) -> np.ndarray:
+def _alone(predictor: ClipPredictor, frame: Frame) -> np.ndarray:
     """Return the map of a frame that is a clip by itself."""
-    (item,) = mapped(estimator, [frame])
+    (item,) = mapped(predictor, [frame])
     return item.values
 
 
@@ -286,7 +278,7 @@ class _Contender:
     choice: BackendChoice
     name: str
     precision: str
-    estimator: Optional[ClipEstimator] = None
+    predictor: Optional[ClipPredictor] = None
     engine: str = ""
     error: str = ""
     frames: int = 0
@@ -352,36 +344,36 @@ class _VideoBench:
         for item in list(self.contenders):
             self.talk(f"opening {item.title}")
             try:
-                item.estimator = self._estimator(item)
+                item.predictor = self._predictor(item)
             except Exception as error:  # whatever ails one, the others are measured
                 item.error = reason(error)
                 continue
-            item.engine = item.estimator.engine
+            item.engine = item.predictor.description
             item.name, item.precision = item.engine.split()[0], item.engine.split()[-1]
             if (item.steady, item.engine) in opened:
-                item.estimator.close()
+                item.predictor.close()
                 self.contenders.remove(item)
             opened.add((item.steady, item.engine))
         self._check()
 
-    def _estimator(self, item: _Contender) -> ClipEstimator:
+    def _predictor(self, item: _Contender) -> ClipPredictor:
         model, choice, job = item.model, item.choice, self.job
         named = ModelChoice(model=model.row.name, checkpoint=model.weights.path, offline=True, trust=job.model.trust)
         steady = "auto" if item.steady == VDA else item.steady
         clip = ClipChoice(steady, input_size=job.input_size, backend=choice)
-        return open_clip_estimator(named, clip, self.talk)
+        return open_clip_predictor(named, clip, self.talk)
 
     def close(self) -> None:
         """Free the engines; closing twice is no error."""
         for item in self.contenders:
-            if item.estimator is not None:
-                item.estimator.close()
-                item.estimator = None
+            if item.predictor is not None:
+                item.predictor.close()
+                item.predictor = None
 
-    def _running(self) -> Iterator[tuple[_Contender, ClipEstimator]]:
+    def _running(self) -> Iterator[tuple[_Contender, ClipPredictor]]:
         for item in self.contenders:
-            if item.estimator is not None and not item.error:
-                yield item, item.estimator
+            if item.predictor is not None and not item.error:
+                yield item, item.predictor
 
     def _check(self) -> None:
         if all(item.error for item in self.contenders):
@@ -389,16 +381,16 @@ class _VideoBench:
 
     def measure_steadiness(self) -> None:
         """Warm up, and take the figures of steadiness where the weights have any."""
-        for item, estimator in self._running():
+        for item, predictor in self._running():
             self.talk(f"{item.title}: {self.job.warmup} frames of warm-up")
             try:
                 for frame in bench_clips.panning(self.job.warmup, self.size):
-                    _alone(estimator, frame)
+                    _alone(predictor, frame)
                 if item.model.random:
                     continue
                 self.talk(f"{item.title}: steadiness")
                 with open_clip(self.clip) as clip, closing(clip.frames(self.selection)) as frames:  # type: ignore[type-var]
-                    item.figures = steadiness(estimator, frames, self.job.frames)
+                    item.figures = steadiness(predictor, frames, self.job.frames)
             except Exception as error:  # as above
                 item.error = reason(error)
         self._check()
@@ -406,13 +398,13 @@ class _VideoBench:
     def measure_speed(self) -> None:
         """Send the clip through all, in turns."""
         for turn in range(self.turns):
-            for number, (item, estimator) in enumerate(self._running()):
+            for number, (item, predictor) in enumerate(self._running()):
                 self.talk(f"{item.title}: turn {turn + 1} of {self.turns}")
                 path = self.folder / f"depth-{number}.mp4"
                 job = ClipJob(self.clip, [("mp4", path)], self.selection, if_exists="overwrite")
                 try:
-                    stages, item.frames = by_stages(job, estimator)
-                    item.turns.append(_Turn(stages, all_at_once(job, estimator)))
+                    stages, item.frames = by_stages(job, predictor)
+                    item.turns.append(_Turn(stages, all_at_once(job, predictor)))
                 except Exception as error:  # as above
                     item.error = reason(error)
         self._check()

@@ -17,15 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from depthcli.backends import Arrays
+from depthcli.backends import Arrays, Traits
 from depthcli.backends.torch_eager import pick_device
 from depthcli.errors import EngineError, UsageError
 from depthcli.graphs.official_form import OfficialForm
 from depthcli.host.memory import check_memory, free_memory
 from depthcli.io.codecs.depth_files import SIDE_GAP
 from depthcli.nets.attention import HAS_FUSED
-from depthcli.nets.build import load_network
-from depthcli.nets.checkpoint import read_state
+from depthcli.nets.build import read_network
 from depthcli.nets.depth_anything_v2 import DepthAnythingV2
 from depthcli.pixels.colormap import color_table
 from depthcli.pixels.preprocess import InputPlan, plan_input
@@ -51,12 +50,11 @@ class OfficialEngine:
             raise EngineError(f"torch {torch.__version__} has no fused attention", "it came with torch 2.0")
         self._row, self._fused = row, fused
         self._device = pick_device(device)
-        state = read_state(weights.path, weights.sha256, trust=trust)
-        network = load_network(row, state, weights.path.name)
+        network = read_network(row, weights, trust)
         if not isinstance(network, DepthAnythingV2):
             raise UsageError(f"there is no official code for {row.name}", "compare with --encoder vits")
         self._form: Optional[nn.Module] = OfficialForm(network, fused).to(self._device)
-        self.description = f"torch {torch.__version__} {self._device} fp32"
+        self.traits = Traits("torch", torch.__version__, str(self._device), "fp32")
 
     def fit(self, plan: InputPlan) -> InputPlan:
         """Return the plan itself: any size will do."""
@@ -67,7 +65,7 @@ class OfficialEngine:
         free = torch.cuda.mem_get_info(self._device)[0] if self._device.type == "cuda" else free_memory()
         check_memory(self._row.network, plan, batch, free, plain_attention=not self._fused)
 
-    def run(self, inputs: Arrays) -> Arrays:
+    def run(self, inputs: Arrays, graph: str = "depth", replica: Optional[int] = None) -> Arrays:
         """Return {"depth": (B, H, W) float32} for {"image": (B, 3, H, W) float32}."""
         image = torch.from_numpy(np.ascontiguousarray(inputs["image"])).to(self._device)
         return {"depth": self._forward(image).cpu().numpy()}

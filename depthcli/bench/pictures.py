@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Callable, Optional, cast
 import numpy as np
 
 from depthcli.backends import BACKENDS, Backend, open_backend
-from depthcli.backends.artifact import STANDIN, Artifact, read_artifact
+from depthcli.backends.artifact import STANDIN, read_artifact
 from depthcli.backends.neuron import common
 from depthcli.bench.flops import network_flops
 from depthcli.bench.own_process import Ended, run_alone
@@ -66,8 +66,6 @@ LONG_RUNS = 3
 # Where the engines keep converted networks (graph_cache.FOLDER_VARIABLE).
 _CACHE = "DEPTHCLI_CACHE"
 _SYNTHETIC = (640, 480)
-# Threads that feed each copy of a network, as the engine for AWS's chips has them.
-WORKERS = 2
 _MEGABYTE = 1e6
 
 
@@ -297,6 +295,7 @@ class _Contender:
     precision: str
     backend: Optional[Backend] = None
     engine: str = ""
+    device: str = ""
     open_s: Optional[float] = None
     error: str = ""
     times: dict[tuple[int, int], list[float]] = field(default_factory=dict)
@@ -382,10 +381,10 @@ class _Bench:
             contender.error = reason(error)
             return
         contender.open_s = time.perf_counter() - started
-        contender.engine = contender.backend.description
-        contender.precision = contender.engine.split()[-1]
+        traits = contender.backend.traits
+        contender.engine, contender.precision, contender.device = traits.description, traits.precision, traits.device
         if contender.choice is not None:
-            contender.name = contender.engine.split()[0]
+            contender.name = traits.name
 
     def _peers(self) -> list[_Contender]:
         if isinstance(self.row.network, LiteConfig):
@@ -470,7 +469,7 @@ class _Bench:
         for item in self.contenders:
             if item.error or item.precision in lines:
                 continue
-            device = item.engine.split()[-2]
+            device = item.device
             self.talk(f"matrix products in {item.precision}")
             best = best_product(item.precision, device, self.long_runs)
             if best is not None:
@@ -620,10 +619,9 @@ class _Bench:
             width=width,
             cost_per_hour=self.job.cost_per_hour,
         )
-        find = getattr(item.backend, "artifact", None)
-        if find is None:
+        artifact = item.backend.traits.compiled.get(self.plan.input_size) if item.backend else None
+        if artifact is None:
             return row
-        artifact: Artifact = find(self.plan.input_size)
         return replace(
             row,
             target=artifact.target,
@@ -639,16 +637,13 @@ class _Bench:
         assert backend is not None
         image = to_network_input(read_picture(self.pictures[0]).rgb, self.plan)
         batch = np.stack([image] * about.batch_size)
-        find = getattr(backend, "replicas", None)
-        if find is None:
-            yield about, [lambda: backend.run({"image": batch})]
-            return
-        replicas = find(backend.artifact(self.plan.input_size))  # type: ignore[attr-defined]
+        traits = backend.traits
         copies: list[Callable[[], object]] = [
-            functools.partial(replicas.run, batch, core) for core in range(len(replicas.networks))
+            functools.partial(backend.run, {"image": batch}, replica=number) for number in range(traits.replicas)
         ]
         yield about, copies[:1]
-        yield replace(about, n_models=len(copies), workers_per_model=WORKERS), copies
+        if traits.replicas * traits.workers > 1:
+            yield replace(about, n_models=traits.replicas, workers_per_model=traits.workers), copies
 
     def _end_to_end(self, item: _Contender, about: Throughput, network: float) -> Throughput:
         """Do the folder job in this process, over as many pictures as the network takes in the time given."""

@@ -19,7 +19,7 @@ from depthcli.host.quiet import terminal
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
 
 if TYPE_CHECKING:
-    from depthcli.jobs.clip import Progress
+    from depthcli.jobs.clip_job import Progress
 
 _PLAIN_SECONDS = 10.0  # between two lines of progress where no terminal can show a bar
 _NAMED_FAILURES = 20

@@ -16,7 +16,7 @@ from depthcli.cli import options as opt
 from depthcli.errors import DiskFullError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from depthcli.predict.clip import ClipEstimator
+    from depthcli.predict.clip_predictors import ClipPredictor
 
 CLIP_PANEL = "Clip"
 
@@ -165,12 +165,13 @@ def video(
     from depthcli.io.codecs.writers import parse_formats
     from depthcli.io.video.clip import Selection
     from depthcli.io.video.writers import VIDEO_FORMATS
-    from depthcli.jobs.clip import ClipJob, Progress, check_models, run_clip
+    from depthcli.jobs.clip import check_models, run_clip
     from depthcli.jobs.clip_inputs import find_clips, is_stdout, is_stream, plan_outputs
+    from depthcli.jobs.clip_job import ClipJob, Progress
     from depthcli.jobs.clip_stream import stream_clip
     from depthcli.jobs.manifest import FAILED, MANIFEST_NAME, Manifest, Result
     from depthcli.pixels.colormap import color_table
-    from depthcli.predict.clip import open_clip_estimator
+    from depthcli.predict.clip import open_clip_predictor
 
     require("if_exists", if_exists, IF_EXISTS)
     if scene not in ("auto", "off"):
@@ -221,20 +222,20 @@ def video(
         for (source, _), outputs in zip(found, [[]] if streams else plan_outputs(found, wanted, output))
     ]
     manifest = Manifest(Path(output) / MANIFEST_NAME) if output and len(jobs) > 1 else None
-    opened: list[ClipEstimator] = []
+    opened: list[ClipPredictor] = []
 
-    def load() -> "ClipEstimator":
+    def load() -> "ClipPredictor":
         if not opened:
             if manifest is not None:
                 manifest.check()
             stop.at_once = True  # a download need not be finished first
-            opened.append(open_clip_estimator(choice, clip_choice, report.warn))
+            opened.append(open_clip_predictor(choice, clip_choice, report.warn))
             stop.at_once = False
             if not (streams or mix_models):
                 check_models(jobs, opened[0])
             if verbose:
                 row = opened[0].row
-                report.talk(f"model {row.title}, {row.licence}; {opened[0].engine}")
+                report.talk(f"model {row.title}, {row.licence}; {opened[0].description}")
         return opened[0]
 
     report = ClipReport(len(jobs), as_json=as_json and not streams, quiet=quiet or streams, verbose=verbose)
@@ -268,8 +269,8 @@ def video(
                         manifest.add(failed)
                 break
         report.clear()
-        for estimator in opened:
-            estimator.close()
+        for predictor in opened:
+            predictor.close()
         interrupted = stop.asked and sum(report.counts.values()) < len(jobs)
         report.finish(interrupted)
     raise typer.Exit(report.exit_code(interrupted))

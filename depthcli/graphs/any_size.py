@@ -1,8 +1,8 @@
-"""A network's forward pass as one graph for every size of input, as engines that compile for themselves want it.
+"""A network's forward pass as one graph for every input size, for backends that convert it themselves.
 
-One graph per checkpoint is traced, converted and kept; a picture of a new shape then costs nothing but its first run.
-What depends on the size and cannot be said in operations that every engine runs well, the bicubic resize of the
-positions, stays outside: positions are the second input of a transformer's graph (see backends/positions.py).
+One graph per checkpoint is traced, converted and kept; a picture of a new shape then costs only its first run. The
+bicubic resize of the positions depends on the size and does not run well everywhere, so it stays outside: positions
+are the second input of a transformer's graph (graphs/positions.py).
 """
 
 from __future__ import annotations
@@ -29,68 +29,55 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class AnySizeGraph:
-    """A traced network for one picture of any size.
-
-    trace: image (1, 3, H, W), and for a transformer positions (1, D, rows, cols) -> depth (1, H, W), all float32.
-    examples: inputs by name, in order, of a size that goes together.
-    positions: the trained grid (D, side, side) float32, or None for a network of convolutions.
-    """
+class Part:
+    """A traced part of a network, float32. examples: its inputs by name, in order, of sizes that go together."""
 
     trace: TracedFunction
     examples: dict[str, torch.Tensor]
-    positions: Optional[np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
-class AnySizeClipGraphs:
-    """The three traced parts of a network for clips, for frames of any size; all float32.
+class AnySizeGraph:
+    """A traced network for input of any size.
 
-    encode: image (1, 3, H, W) and positions (1, D, rows, cols) -> four maps (1, D, rows, cols).
-    mix: the last two maps of a window's 32 frames -> (32, F, 2 rows, 2 cols).
-    finish: one frame of that, its second and its first map -> the answer (1, H, W).
-    positions: the trained grid (D, side, side).
+    parts, for pictures:
+        depth: image (1, 3, H, W), and for a transformer positions (1, D, rows, cols) -> (1, H, W)
+    parts, for clips:
+        encode: image (1, 3, H, W) and positions (1, D, rows, cols) -> four maps (1, D, rows, cols)
+        mix: the last two maps of a window's 32 frames -> (32, F, 2 rows, 2 cols)
+        finish: one frame of that, its second and its first map -> (1, H, W)
+    positions: the trained grid (D, side, side) float32, or None for a convolutional network.
     """
 
-    encode: AnySizeGraph
-    mix: AnySizeGraph
-    finish: AnySizeGraph
-    positions: np.ndarray
+    parts: dict[str, Part]
+    positions: Optional[np.ndarray]
 
 
 def trace_any_size(network: nn.Module) -> AnySizeGraph:
-    """Return the graph of a network for pictures, whose weights no longer change."""
-    # Small, as tracing runs the network, and with sides, and counts of tokens, that nothing else here is equal to.
+    """Return the graph of a frozen network."""
+    # Small, as tracing runs the network, and with sides and numbers of tokens that nothing else here is equal to.
     rows, cols = 3, 5
     image = torch.zeros(1, 3, rows * PATCH, cols * PATCH)
+    if isinstance(network, LiteDepth):
+        return AnySizeGraph({"depth": _trace(_AnySizeLite(network), image=image)}, None)
+    assert isinstance(network, (DepthAnythingV2, VideoDepthAnything)), type(network)
+    trained = _trained_positions(network.pretrained)
+    width = len(trained)
+    positions = torch.zeros(1, width, rows, cols)
     if isinstance(network, DepthAnythingV2):
-        positions = _trained_positions(network.pretrained)
-        examples = {"image": image, "positions": torch.zeros(1, len(positions), rows, cols)}
-        return AnySizeGraph(_trace(_AnySizeDepthAnything(network), examples), examples, positions)
-    assert isinstance(network, LiteDepth), type(network)
-    return AnySizeGraph(_trace(_AnySizeLite(network), {"image": image}), {"image": image}, None)
-
-
-def trace_clip_graphs(network: VideoDepthAnything) -> AnySizeClipGraphs:
-    """Return the graphs of a network for clips, whose weights no longer change."""
-    rows, cols = 3, 5
-    positions = _trained_positions(network.pretrained)
-    width, features = len(positions), network.head.scratch.output_conv1.in_channels
+        return AnySizeGraph(
+            {"depth": _trace(_AnySizeDepthAnything(network), image=image, positions=positions)}, trained
+        )
+    features = network.head.scratch.output_conv1.in_channels
     coarse = {name: torch.zeros(WINDOW, width, rows, cols) for name in ("map3", "map4")}
     fine = {name: torch.zeros(1, width, rows, cols) for name in ("map2", "map1")}
-    parts: tuple[tuple[nn.Module, dict[str, torch.Tensor]], ...] = (
-        (
-            _AnySizeEncoder(network.pretrained),
-            {
-                "image": torch.zeros(1, 3, rows * PATCH, cols * PATCH),
-                "positions": torch.zeros(1, width, rows, cols),
-            },
-        ),
-        (_AnySizeMix(network), coarse),
-        (_AnySizeFinish(network), {"mixed": torch.zeros(1, features, 2 * rows, 2 * cols), **fine}),
-    )
-    encode, mix, finish = (AnySizeGraph(_trace(module, examples), examples, None) for module, examples in parts)
-    return AnySizeClipGraphs(encode, mix, finish, positions)
+    mixed = torch.zeros(1, features, 2 * rows, 2 * cols)
+    parts = {
+        "encode": _trace(_AnySizeEncoder(network.pretrained), image=image, positions=positions),
+        "mix": _trace(_AnySizeMix(network), **coarse),
+        "finish": _trace(_AnySizeFinish(network), mixed=mixed, **fine),
+    }
+    return AnySizeGraph(parts, trained)
 
 
 def _trained_positions(vit: VisionTransformer) -> np.ndarray:
@@ -100,26 +87,26 @@ def _trained_positions(vit: VisionTransformer) -> np.ndarray:
     return np.ascontiguousarray(grid.numpy().reshape(len(grid), side, side))
 
 
-def _trace(module: nn.Module, examples: dict[str, torch.Tensor]) -> TracedFunction:
+def _trace(module: nn.Module, **examples: torch.Tensor) -> Part:
     module.eval().requires_grad_(False)
 
-    # A function, not the module: its weights are constants from the start, in a third of the time that it takes to
-    # trace a module and to freeze it.
+    # A function, not the module: its weights are constants from the start, in a third of the time of tracing and
+    # freezing a module.
     def forward(*inputs: torch.Tensor) -> Any:
         return module(*inputs)
 
     with torch.no_grad(), quiet_jit():
-        # A group norm compares its sizes in Python, which is no part of the trace.
+        # A group norm compares its sizes in Python, outside the trace.
         tracer_warning = torch.jit.TracerWarning  # type: ignore[attr-defined]
         warnings.filterwarnings("ignore", category=tracer_warning, module=r"torch\.nn\.functional")
         traced: TracedFunction = torch.jit.trace(  # type: ignore[no-untyped-call]
             forward, tuple(examples.values()), check_trace=False
         )
-    # One node per constant, which halves the time of a conversion. Freezing a module ends with the same two.
+    # One node per constant, which halves the time of a conversion. Freezing a module ends with the same two passes.
     passes: Any = torch._C
     passes._jit_pass_constant_pooling(traced.graph)
     passes._jit_pass_cse(traced.graph)
-    return traced
+    return Part(traced, examples)
 
 
 class _AnySizeLite(nn.Module):
@@ -158,7 +145,7 @@ class _AnySizeEncoder(nn.Module):
         self.taps = vit.taps
         self.project = vit.patch_embed.proj
         self.register_buffer("first", (vit.cls_token + vit.pos_embed[:, :1]).detach().float())
-        # What follows the last tapped block is never read.
+        # Blocks after the last tapped one are never read.
         blocks = [block for block in vit.blocks if isinstance(block, Block)][: max(vit.taps) + 1]
         self.blocks = nn.ModuleList(FoldedBlock(block, batch=1, tokens=-1, fused=HAS_FUSED) for block in blocks)
         self.norm = vit.norm

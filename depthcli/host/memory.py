@@ -132,9 +132,9 @@ def check_memory(
         return predict_bytes(config, plan.resized(size), 1, plain_attention)
 
     size = _largest_fit(plan, free, need_of)
-    hint = f"--input-size {size} would fit" if size else "crop it, or use a machine with more memory"
+    hint = f"`input_size` {size} would fit" if size else "crop it, or use a machine with more memory"
     if batch > 1:
-        hint = "a smaller --batch may fit, or " + hint
+        hint = "a smaller `batch` may fit, or " + hint
     raise PictureError(
         f"a network input of {width}x{height} needs about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free", hint
     )
@@ -159,7 +159,7 @@ def check_clip_memory(
         return predict_clip_bytes(config, plan.resized(size), *form)
 
     size = _largest_fit(plan, free, need_of)
-    hint = f"--input-size {size} would fit" if size else "use a machine with more memory"
+    hint = f"`input_size` {size} would fit" if size else "use a machine with more memory"
     raise PictureError(
         f"{WINDOW} frames of {width}x{height} as network input need about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB "
         "are free",

@@ -62,10 +62,9 @@ def analyze(
     from depthcli.graphs.operators import inf1_operators, operators_of
     from depthcli.graphs.resize_matrices import MatrixResize
     from depthcli.graphs.static import trace
-    from depthcli.nets.build import load_network
-    from depthcli.nets.checkpoint import read_state
+    from depthcli.nets.build import read_network
 
-    network = load_network(row, read_state(weights.path, weights.sha256, trust=trust), weights.path.name)
+    network = read_network(row, weights, trust)
     picture = np.random.default_rng(0).standard_normal((batch, 3, height, width)).astype(np.float32)
     with torch.inference_mode():
         image = torch.from_numpy(picture)

@@ -8,25 +8,24 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, Callable, Optional
 
-import numpy as np
-
+from depthcli.depthmap import Provenance
 from depthcli.errors import SOME_FAILED, ClipError, DepthError, OutputError, UsageError, first_line
-from depthcli.io.video.clip import Frame
-from depthcli.io.video.reader import open_clip
+from depthcli.io.video.reader import Clip, open_clip
 from depthcli.io.video.writers import COLOR, GRAY16, PipeWriter, Timing
-from depthcli.jobs.clip import MAKING, ClipJob, Events, Progress, milliseconds_since, stdin_of
+from depthcli.jobs.clip import milliseconds_since, stdin_of
+from depthcli.jobs.clip_job import MAKING, ClipJob, Events, Progress
+from depthcli.jobs.clip_making import StoppedError, no_frames, until_stopped
 from depthcli.jobs.clip_show import Show
 from depthcli.jobs.manifest import DONE, FAILED, Result
 from depthcli.pixels.colormap import to_gray16
-from depthcli.predict.clip import ClipEstimator, Step, provenance_of_clip
-from depthcli.temporal.cuts import CutDetector
+from depthcli.predict.clip import FrameLoop, FrameMap
+from depthcli.predict.clip_predictors import ClipPredictor
 from depthcli.temporal.ranges import StreamRange
 
-# Of the range, which is not known before the end of a stream: how many frames it looks ahead.
+# The range of a whole stream is not known before its end: it follows the range of so many frames ahead.
 _LOOK_AHEAD = 30
 PIPES = {"y4m": (COLOR, True), "rgb24": (COLOR, False), "gray16le": (GRAY16, False)}
 
@@ -34,43 +33,30 @@ PIPES = {"y4m": (COLOR, True), "rgb24": (COLOR, False), "gray16le": (GRAY16, Fal
 def stream_clip(
     job: ClipJob,
     pipe: str,
-    load: Callable[[], ClipEstimator],
+    load: Callable[[], ClipPredictor],
     target: Optional[BinaryIO] = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Events:
-    """Send the depth of a clip to stdout as it is made: nothing is kept, so a stream that ended cannot be gone on with.
+    """Send the depth of a clip to stdout as it is made; nothing is kept, so a stream that ended cannot be resumed.
 
-    pipe: one of PIPES. target: written to instead of stdout. The range is the one that was named, or one that looks 30
-    frames ahead and follows slowly. Yields as `run_clip`; raises what is wrong with the clip, as ClipError whatever a
-    library raises for it, what is wrong with the stream as OutputError, and BrokenPipeError where nobody reads it.
+    pipe: one of PIPES. target: written to instead of stdout. The range is that of the job, or one that looks 30 frames
+    ahead and follows slowly. Yields as `run_clip`. Raises ClipError for the clip, OutputError for the stream, and
+    BrokenPipeError if nobody reads it.
     """
     try:
         yield from _stream(job, pipe, load, target, stop)
+    except StoppedError:
+        return
     except (DepthError, OSError, MemoryError):
         raise
     except Exception as error:
         raise ClipError(f"{job.name} failed: {first_line(error)} ({type(error).__name__})") from error
 
 
-@contextmanager
-def _writing(stream: BinaryIO) -> Iterator[None]:
-    """Raise OutputError for what the system refuses, but BrokenPipeError where the reader has left."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        name = getattr(stream, "name", "")
-        where = name if isinstance(name, str) and name != "<stdout>" else "stdout"
-        raise OutputError(
-            f"cannot write {where}: {error.strerror}", "make room, and start the same command again"
-        ) from error
-
-
 def _stream(
     job: ClipJob,
     pipe: str,
-    load: Callable[[], ClipEstimator],
+    load: Callable[[], ClipPredictor],
     target: Optional[BinaryIO],
     stop: Callable[[], bool],
 ) -> Events:
@@ -79,68 +65,90 @@ def _stream(
     if target is None and (sys.stdout is None or sys.stdout.isatty()):
         raise UsageError("stdout is no pipe and no file", "send it to a program: depth video ... -o - | ffplay -")
     started = time.perf_counter()
-    takes, y4m = PIPES[pipe]
-    fed, damage = 0, ""
+    damage: list[ClipError] = []
+    made = 0
     with open_clip(job.source, job.rate, job.size, stdin=stdin_of(job, stop)) as clip:
-        estimator = load()
-        info = clip.info
-        if y4m and job.selection.fps is None:  # which has one rate for all frames
+        predictor, info = load(), clip.info
+        if PIPES[pipe][1] and job.selection.fps is None:  # y4m has one rate for all frames
             job = replace(job, selection=replace(job.selection, fps=info.rate))
-        provenance = provenance_of_clip(estimator, estimator.plan(info.size), Path(info.name).name)
-        timing, stream = Timing.of(info, job.selection), target or sys.stdout.buffer
-        writer = PipeWriter(stream, takes, info.size, timing, y4m, info.pixel_aspect)
-        estimator.restore({}, {})
-        cuts, look = CutDetector(), StreamRange(_LOOK_AHEAD)
-        shows: deque[bool] = deque()  # whether a shot begins with a frame, of those whose maps are not final
-        times: deque[Fraction] = deque()
-        waiting: deque[tuple[np.ndarray, Fraction]] = deque()
-
-        def send(ranges: Sequence[tuple[float, float]]) -> None:
-            for shown in ranges:
-                values, moment = waiting.popleft()
-                show = Show(info.size, estimator.row, provenance, job.value_range or shown, job.colormap)
-                depth = show.depth_map(values)
-                with _writing(stream):
-                    writer.write(show.color(depth) if takes == COLOR else to_gray16(depth, show.shown), moment)
-
-        def take(step: Step) -> None:
-            for answer in step.answers:
-                values = estimator.settle(answer)
-                waiting.append((values, times.popleft()))
-                begins = shows.popleft()
-                send([job.value_range] if job.value_range else look.add(values, begins))
-
+        loop = FrameLoop(predictor, info.size, find_cuts=job.scenes, threads=False)  # a live frame must not wait
+        sender = _Sender(job, pipe, clip, predictor, loop.provenance(Path(info.name).name), target or sys.stdout.buffer)
         total = job.selection.count(info)
         with closing(clip.frames(job.selection)) as frames:  # type: ignore[type-var]
-            while True:
-                frame: Optional[Frame] = None
-                try:
-                    frame = next(frames, None)
-                except ClipError as error:
-                    damage = str(error)
-                if stop():
-                    return
-                if frame is None:
-                    break
-                cut = job.scenes and cuts.is_cut(frame.rgb)
-                times.append(frame.time)
-                shows.append(cut)
-                take(estimator.run(estimator.prepare(frame.rgb), cut))
-                fed += 1
-                yield Progress(info.name, MAKING, fed, total)
-        take(estimator.finish())
-        send(look.finish())
-        with _writing(stream):
-            stream.flush()
-    if not fed:
-        raise ClipError(damage or f"{info.name} has no frame that was asked for", "see --start and --end")
+            for maps in loop.run(until_stopped(frames, damage, stop)):
+                sender.add(maps)
+                if loop.fed > made:
+                    made = loop.fed
+                    yield Progress(info.name, MAKING, made, total)
+                    if stop():
+                        return
+        sender.finish()
+    if not made:
+        raise damage[0] if damage else no_frames(info)
     yield Result(
         job.name,
         ("-",),
         FAILED if damage else DONE,
         milliseconds_since(started),
-        error=damage,
+        error=str(damage[0]) if damage else "",
         code=SOME_FAILED if damage else 0,
-        model=estimator.row.name,
-        weights=estimator.weights.sha256,
+        model=predictor.row.name,
+        weights=predictor.weights.sha256,
     )
+
+
+class _Sender:
+    """Writes maps to the stream as soon as the range they are shown in is known."""
+
+    def __init__(
+        self,
+        job: ClipJob,
+        pipe: str,
+        clip: Clip,
+        predictor: ClipPredictor,
+        provenance: Provenance,
+        stream: BinaryIO,
+    ) -> None:
+        info = clip.info
+        self._range, self._look = job.value_range, StreamRange(_LOOK_AHEAD)
+        self._takes, y4m = PIPES[pipe]
+        self._show = Show(info.size, predictor.row, provenance, (0.0, 1.0), job.colormap)
+        self._stream, self._waiting = stream, deque[FrameMap]()
+        self._writer = PipeWriter(
+            stream, self._takes, info.size, Timing.of(info, job.selection), y4m, info.pixel_aspect
+        )
+
+    def add(self, maps: Sequence[FrameMap]) -> None:
+        """Take the next maps, and send those whose range is known."""
+        for item in maps:
+            self._waiting.append(item)
+            self._send([self._range] if self._range else self._look.add(item.values, item.cut))
+
+    def finish(self) -> None:
+        """Send the rest."""
+        self._send(self._look.finish())
+        with _writing(self._stream):
+            self._stream.flush()
+
+    def _send(self, ranges: Sequence[tuple[float, float]]) -> None:
+        for shown in ranges:
+            item = self._waiting.popleft()
+            show = replace(self._show, shown=shown)
+            depth = show.depth_map(item.values)
+            with _writing(self._stream):
+                self._writer.write(show.color(depth) if self._takes == COLOR else to_gray16(depth, shown), item.time)
+
+
+@contextmanager
+def _writing(stream: BinaryIO) -> Iterator[None]:
+    """Raise OutputError for what the system refuses, but BrokenPipeError if the reader has left."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        name = getattr(stream, "name", "")
+        place = name if isinstance(name, str) and name != "<stdout>" else "stdout"
+        raise OutputError(
+            f"cannot write {place}: {error.strerror}", "make room, and start the same command again"
+        ) from error

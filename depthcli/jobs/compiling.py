@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 import numpy as np
 
 from depthcli.backends.archive import seal
-from depthcli.backends.artifact import FOLDER, SCHEMA, SUFFIX, open_artifact, read_artifact, sidecar_of
+from depthcli.backends.artifact import FOLDER, SCHEMA, SUFFIX, sidecar_of
 from depthcli.backends.neuron.flavours import FLAVOURS
 from depthcli.errors import DepthError, EngineError, OutputError, UsageError, first_line
 from depthcli.host.atomic import atomic_path
@@ -156,13 +156,11 @@ def compile_model(job: CompileJob) -> Compiled:
     OutputError where nothing can be written.
     """
     from depthcli.graphs.static import guarded, trace
-    from depthcli.nets.build import load_network
-    from depthcli.nets.checkpoint import read_state
+    from depthcli.nets.build import read_network
 
     target = TARGETS[job.target]
     check_room(job)
-    state = read_state(job.weights.path, job.weights.sha256, trust=job.trust)
-    network = load_network(job.row, state, job.weights.path.name)
+    network = read_network(job.row, job.weights, job.trust)
     facts = describe_network(job)
     try:
         with tempfile.TemporaryDirectory(prefix="depthcli-") as name:
@@ -252,7 +250,8 @@ def _write(job: CompileJob, graph: torch.jit.ScriptModule, path: Path, facts: di
     """Write the file; return the facts as they are in it."""
     import torch
 
-    from depthcli.backends.exports import export_onnx, export_openvino
+    from depthcli.backends.onnx import export_onnx
+    from depthcli.backends.openvino import export_openvino
     from depthcli.graphs.jit import quiet_jit
 
     if job.target == "torchscript":
@@ -261,7 +260,7 @@ def _write(job: CompileJob, graph: torch.jit.ScriptModule, path: Path, facts: di
         return seal(path, facts)
     export = export_onnx if job.target == "onnx" else export_openvino
     examples = {"image": torch.zeros(job.batch, 3, job.height, job.width)}
-    export(graph, examples, path, any_size=False, facts={"depthcli": json.dumps(facts)})
+    export(graph, examples, path, {"depthcli": json.dumps(facts)})
     return facts
 
 
@@ -275,32 +274,21 @@ def _difference(network: torch.nn.Module, run: Callable[[np.ndarray], np.ndarray
 
 
 def _run_onnx(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    import onnxruntime
+    from depthcli.backends.onnx import run_onnx_file
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda image: np.asarray(session.run(None, {"image": image})[0])
+    return run_onnx_file(path)
 
 
 def _run_openvino(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    from depthcli.backends.openvino import shared_core
+    from depthcli.backends.openvino import run_openvino_file
 
-    compiled = shared_core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return lambda image: np.array(compiled([image])[0])
+    return run_openvino_file(path)
 
 
 def _run_torchscript(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    import torch
+    from depthcli.backends.torchscript import run_torchscript_file
 
-    from depthcli.graphs.jit import quiet_jit
-
-    with quiet_jit():
-        network = torch.jit.load(open_artifact(read_artifact(path)))  # type: ignore[no-untyped-call]
-
-    def run(image: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return np.asarray(network(torch.from_numpy(image)))
-
-    return run
+    return run_torchscript_file(path)
 
 
 _RUNNERS = {"onnx": _run_onnx, "openvino": _run_openvino, "torchscript": _run_torchscript}

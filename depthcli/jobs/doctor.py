@@ -127,7 +127,7 @@ def _speed(path: Path, cores: int) -> Finding:
         for _ in range(_RUNS):
             backend.run({"image": images})
         rate = _RUNS * count / (time.monotonic() - started)
-        return Finding("run", f"{rate:.1f} pictures/s through {backend.description}, the network alone", True)
+        return Finding("run", f"{rate:.1f} pictures/s through {backend.traits.description}, the network alone", True)
     except DepthError as error:
         return Finding("run", str(error), False)
     finally:

@@ -132,11 +132,9 @@ def _module(job: CompileJob) -> tuple[Any, Any, Any]:
 
     from depthcli.graphs.resize_matrices import MatrixResize
     from depthcli.graphs.static import static_network
-    from depthcli.nets.build import load_network
-    from depthcli.nets.checkpoint import read_state
+    from depthcli.nets.build import read_network
 
-    state = read_state(job.weights.path, job.weights.sha256, trust=job.trust)
-    network = load_network(job.row, state, job.weights.path.name)
+    network = read_network(job.row, job.weights, job.trust)
     module = static_network(network, job.batch, job.height, job.width, False, MatrixResize(snap=True)).eval()
     shape = (job.batch, 3, job.height, job.width)
     image = torch.from_numpy(np.random.default_rng(0).standard_normal(shape).astype(np.float32))

@@ -1,4 +1,4 @@
-"""From a zoo row to a network: empty for training, or filled from a checkpoint without a second copy in memory."""
+"""Build the network of a zoo row: initialised, or with a checkpoint's weights and no second copy in memory."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from depthcli.errors import CheckpointError
+from depthcli.nets.checkpoint import read_state
 from depthcli.nets.depth_anything_v2 import DepthAnythingV2
 from depthcli.nets.lite_depth import LiteDepth
 from depthcli.nets.video_depth_anything import VideoDepthAnything
 from depthcli.nets.vit import VisionTransformer
+from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import NETWORKS, AnyConfig, LiteConfig, ModelRow, ModelTask, NetworkConfig
 
-# What only the checkpoints of Video-Depth-Anything have.
+# Keys that only checkpoints of Video-Depth-Anything have.
 _MOTION = "head.motion_modules."
 
 
@@ -27,11 +29,20 @@ def build_network(config: AnyConfig, metric: bool = False, temporal: bool = Fals
     return VideoDepthAnything(config) if temporal else DepthAnythingV2(config, metric)
 
 
-def load_network(row: ModelRow, state: Mapping[str, torch.Tensor], name: str = "the checkpoint") -> nn.Module:
-    """Return the row's network in float32, ready to run, with the tensors of `state` as its weights.
+def read_network(row: ModelRow, weights: WeightsFile, trust: bool = False) -> nn.Module:
+    """Return the row's network with the weights of a file, frozen, to run and not to train.
 
-    The module is built on the meta device and takes the tensors over, so nothing is initialised or copied.
-    name: what to call the file in an error. Raises CheckpointError where keys or shapes differ in any way.
+    trust: read a pickle that this torch cannot read safely. Raises CheckpointError.
+    """
+    state = read_state(weights.path, weights.sha256, trust=trust)
+    return load_network(row, state, weights.path.name).requires_grad_(False)
+
+
+def load_network(row: ModelRow, state: Mapping[str, torch.Tensor], name: str = "the checkpoint") -> nn.Module:
+    """Return the row's network in float32 and in eval mode, with the tensors of `state` as its parameters.
+
+    The module is built on the meta device and takes the tensors over: nothing is initialised or copied.
+    name: of the file, for errors. Raises CheckpointError if any key or shape differs.
     """
     with _MetaDevice():
         network = build_network(row.network, row.kind.is_metric, row.task is ModelTask.CLIP)
@@ -40,14 +51,14 @@ def load_network(row: ModelRow, state: Mapping[str, torch.Tensor], name: str = "
         owner, _, leaf = key.rpartition(".")
         module, value = network.get_submodule(owner), tensor.float()
         buffer = leaf in dict(module.named_buffers(recurse=False))
-        setattr(module, leaf, value if buffer else nn.Parameter(value, requires_grad=False))
+        setattr(module, leaf, value if buffer else nn.Parameter(value))
     return network.eval()
 
 
 def channels_last(network: nn.Module) -> nn.Module:
-    """Lay out the convolutions of heads and of convolutional encoders with the channels last, in place.
+    """Change the convolutions of heads and convolutional encoders to channels last, in place.
 
-    They run two to three times faster so on a CPU; the transformer keeps its layout, and with it its last bits.
+    This makes them two to three times faster on a CPU. The transformer keeps its layout, and with it its last bits.
     """
     for part in network.children():
         if not isinstance(part, VisionTransformer):
@@ -56,7 +67,7 @@ def channels_last(network: nn.Module) -> nn.Module:
 
 
 def infer_encoder(state: Mapping[str, torch.Tensor]) -> str | None:
-    """Return the encoder a checkpoint is for, judged by its width and depth, or None for something unknown."""
+    """Return the encoder that a checkpoint is for, by its width and depth, or None if unknown."""
     if "encoder.stem.weight" in state:
         return "tiny"
     tokens = state.get("pretrained.cls_token")
@@ -70,19 +81,19 @@ def infer_encoder(state: Mapping[str, torch.Tensor]) -> str | None:
 
 
 def is_temporal(state: Mapping[str, torch.Tensor]) -> bool:
-    """Return whether a checkpoint is one of Video-Depth-Anything, whatever its file is called."""
+    """Return whether a checkpoint is one of Video-Depth-Anything."""
     return any(key.startswith(_MOTION) for key in state)
 
 
 def _check_fit(row: ModelRow, wanted: Mapping[str, torch.Size], state: Mapping[str, torch.Tensor], name: str) -> None:
     if is_temporal(state) and row.task is ModelTask.PICTURE:
-        raise CheckpointError(f"{name} is of Video-Depth-Anything, a model for video", "use: depth video")
+        raise CheckpointError(f"{name} is of Video-Depth-Anything, a video model", "use: depth video")
     found = infer_encoder(state)
     if found and found != row.encoder:
         hint = (
-            f"use --model {row.name.replace(row.encoder, found)}"
+            f"use `model` {row.name.replace(row.encoder, found)}"
             if row.task is ModelTask.CLIP
-            else f"use --encoder {found}"
+            else f"use `encoder` {found}"
         )
         raise CheckpointError(f"{name} holds a {found}, not a {row.encoder}", hint)
     missing = [key for key in wanted if key not in state]
@@ -101,7 +112,7 @@ def _check_fit(row: ModelRow, wanted: Mapping[str, torch.Size], state: Mapping[s
 
 
 class _MetaDevice(TorchFunctionMode):
-    """Within this context new tensors have shapes but no memory; `with torch.device("meta")` for torch before 2.0."""
+    """Give new tensors shapes but no memory, as `with torch.device("meta")` does since torch 2.0."""
 
     _factories = (torch.empty, torch.zeros, torch.ones, torch.full)
 

@@ -32,12 +32,20 @@ def to_depth_map(
 def network_values(output: np.ndarray, plan: InputPlan, row: ModelRow) -> np.ndarray:
     """Return the network's (H, W) output in the row's own kind and unit, float32, at the network's size.
 
-    Relative models answer disparity; metric ones a fraction of max_depth, which becomes metres here, or metres.
-    Raises EngineError where the output holds NaN or infinity, as half precision can.
+    Raises EngineError if the output has another size, and as `in_unit`.
     """
     width, height = plan.input_size
     if output.shape != (height, width):
         raise EngineError(f"the engine gave {output.shape} for an input of {(height, width)}")
+    return in_unit(output, row)
+
+
+def in_unit(output: np.ndarray, row: ModelRow) -> np.ndarray:
+    """Return a network's (H, W) output of any size in the row's own kind and unit, float32.
+
+    Relative models answer disparity; metric ones a fraction of max_depth, which becomes metres here, or metres.
+    Raises EngineError if the output holds NaN or infinity, as in half precision.
+    """
     output = output.astype(np.float32, copy=False)
     if not np.isfinite(output).all():
         raise EngineError(f"the answer of {row.name} holds NaN or infinity", "use --precision fp32, or other weights")

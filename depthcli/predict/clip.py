@@ -1,127 +1,326 @@
-"""ClipEstimator: a model and what makes it steady. Frames in, depth maps of the network's size out, shot by shot.
-
-Two engines of steadiness behind one interface: a model for video, which sees 32 frames at once, and the filter of
-temporal/steady.py behind a model that sees one frame at a time. Both are taken in three steps, so that a job can read
-the next frame and settle the last one while the network runs.
-"""
+"""Clips: frames in, steady depth maps out, in order. `FrameLoop` is the only loop over the frames of a clip."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Optional, Protocol
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any, Callable, Optional, TypeVar, Union
 
 import numpy as np
 
-from depthcli.backends import VideoBackend, open_video_backend
+from depthcli.backends import open_backend
 from depthcli.choices import ClipChoice, ModelChoice
-from depthcli.depthmap import Provenance
-from depthcli.errors import Log, ModelError, UsageError
-from depthcli.host.memory import check_picture, free_memory
-from depthcli.io.pictures.images import Picture
-from depthcli.pixels.postprocess import network_values, resize_bilinear, unwrap
-from depthcli.pixels.preprocess import InputPlan, plan_input, to_network_input, wrap_columns
-from depthcli.predict.picture import DepthEstimator, Prepared, open_estimator, resolve_model
-from depthcli.temporal.steady import SteadyFilter
-from depthcli.temporal.windows import Windows
+from depthcli.depthmap import DepthMap, Provenance
+from depthcli.errors import ClipError, ModelError, UsageError
+from depthcli.io.video.clip import Frame, Selection
+from depthcli.io.video.reader import FOLDER_RATE, open_clip
+from depthcli.pixels.postprocess import resize_bilinear
+from depthcli.predict.clip_predictors import ClipPredictor, FrameByFrame, WindowByWindow
+from depthcli.predict.picture import open_estimator, open_picture, resolve_model
+from depthcli.temporal.cuts import CutDetector
+from depthcli.temporal.state import State, join_states, part_of
 from depthcli.zoo.download import obtain
 from depthcli.zoo.identify import is_published, row_for_checkpoint
 from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow, ModelTask, find_row, is_row
 
-State = dict[str, np.ndarray]
-# The sizes of which there is a model for video.
+T = TypeVar("T")
+Log = Callable[[str], None]
+_AHEAD = 3  # frames that are read, and answers that are postprocessed, beside the one in the network
+# Sizes that have a video model.
 _VIDEO_ENCODERS = ("vits", "vitb", "vitl")
 
 
+def estimate_clip(
+    source: Union[str, Path, Iterable[np.ndarray]],
+    model: Union[str, ModelChoice] = "auto",
+    clip: ClipChoice = ClipChoice(),
+    *,
+    selection: Optional[Selection] = None,
+    log: Log = lambda line: None,
+) -> Iterator[DepthMap]:
+    """Yield the depth map of each frame of a clip, in order, at the size of the clip.
+
+    source: a video file, a folder of frames, or the frames, (H, W, 3) uint8 RGB of one size.
+    model: name of a zoo row, path of a checkpoint, or "auto". selection: frames to take of a file or folder.
+    log: receives lines about downloads and fallbacks.
+
+    Maps of a video model come in groups, up to 32 frames late. The model is freed at the end, or when the generator is
+    closed. Raises ClipError, after the maps of all frames that could be read, if the clip is damaged.
+    """
+    choice = model if isinstance(model, ModelChoice) else ModelChoice(model=None if model == "auto" else model)
+    damage: list[ClipError] = []
+    with ExitStack() as stack:
+        if isinstance(source, (str, Path)):
+            opened = stack.enter_context(open_clip(source))
+            name, size = Path(opened.info.name).name, opened.info.size
+            frames = stack.enter_context(closing(opened.frames(selection or Selection())))  # type: ignore[type-var]
+        else:
+            frames = _frames_of(source)
+            first = next(frames, None)
+            if first is None:
+                return
+            name, size = "frames", (first.rgb.shape[1], first.rgb.shape[0])
+            frames = chain([first], frames)
+        loop = FrameLoop(stack.enter_context(closing(open_clip_predictor(choice, clip, log))), size)
+        provenance = loop.provenance(name)
+        steps = loop.run(readable_frames(frames, damage))
+        for item in chain.from_iterable(stack.enter_context(closing(steps))):  # type: ignore[type-var]
+            yield loop.depth_map(item.values, provenance)
+    if damage:
+        raise damage[0]
+
+
+def readable_frames(frames: Iterator[Frame], damage: list[ClipError]) -> Iterator[Frame]:
+    """Yield the frames that can be read. A ClipError ends them and is appended to `damage`."""
+    try:
+        yield from frames
+    except ClipError as error:
+        damage.append(error)
+
+
 @dataclass(frozen=True, eq=False)
-class Step:
-    """What a network gave for the frames so far. answers: in order. state: makes what ClipEstimator.run says."""
+class FrameMap:
+    """The map of one frame.
+
+    index, time, duration: as in io.video.clip.Frame. cut: a new shot begins with the frame.
+    values: (H, W) float32, in the kind and unit of the row, of the predictor's `map_size`.
+    """
+
+    index: int
+    time: Fraction
+    duration: Fraction
+    cut: bool
+    values: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Input:
+    """A frame on its way to the network. cuts: state of the cut detector after it."""
+
+    facts: tuple[int, Fraction, Fraction, bool]
+    prepared: Any
+    cuts: State
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """What the network returned after a frame. state: makes the predictor's state; None if it cannot be left here."""
 
     answers: Sequence[Any]
-    state: Optional[Callable[[], State]]
+    frame: Optional[_Input] = None
+    fed: int = 0
+    state: Optional[Callable[[], State]] = None
 
 
-class ClipEstimator(Protocol):
-    """A loaded model for the frames of one clip, in order.
+class FrameLoop:
+    """Sends the frames of one clip through a predictor: find cuts, prepare, run the network, postprocess.
 
-    `prepare` may be called from any thread, `run` and `finish` from one thread and `settle` from one other, each in the
-    order of the frames. There are as many maps as frames, and they come in their order, though later. exact: every bit
-    of them counts.
+    size: (width, height) of the frames. find_cuts: treat each shot for itself. threads: read and postprocess in threads
+    beside the network, a few frames ahead and behind; otherwise one step follows the other. timed: returns a context
+    that measures a stage: "read", "prepare", "network" or "postprocess".
+    fed: number of frames that the network has taken. plan: of the network's input. Raises PictureError if the frames do
+    not fit into the memory.
     """
 
-    row: ModelRow
-    weights: WeightsFile
-    exact: bool
+    def __init__(
+        self,
+        predictor: ClipPredictor,
+        size: tuple[int, int],
+        *,
+        find_cuts: bool = True,
+        threads: bool = True,
+        timed: Callable[[str], AbstractContextManager[None]] = lambda stage: nullcontext(),
+    ) -> None:
+        self._predictor, self._find_cuts, self._threads, self._timed = predictor, find_cuts, threads, timed
+        self.plan = predictor.begin(size)
+        self.fed = 0
+        self._cuts = CutDetector()
+        self._due: deque[tuple[int, Fraction, Fraction, bool]] = deque()  # frames whose maps are not final
+        self._state: Optional[Callable[[], State]] = None
+        self._broken = False
 
-    @property
-    def engine(self) -> str:
-        """Engine, version, device, precision."""
+    def run(
+        self, frames: Iterator[Frame], record: Optional[Callable[[list[FrameMap]], None]] = None
+    ) -> Iterator[list[FrameMap]]:
+        """Yield after each frame the maps that have become final, and at the end the rest.
 
-    def plan(self, size: tuple[int, int]) -> InputPlan:
-        """Return the plan for frames of (width, height). Raises PictureError where they do not fit the memory."""
-
-    def map_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return (width, height) of the maps for frames of (width, height)."""
-
-    def prepare(self, rgb: np.ndarray) -> Any:
-        """Return what `run` takes of a frame (H, W, 3) uint8."""
-
-    def run(self, prepared: Any, cut: bool) -> Step:
-        """Run the network; cut: a new shot begins with this frame.
-
-        The step's state, with that of `settled_state`, is all that is needed to go on behind this frame in another
-        process; None where the work cannot be left at this point. It is made only when it is called for.
+        record: called with each list of maps instead, in the thread that makes them; empty lists are yielded then.
+        Close the iterator to stop: all answers that the network has given are still recorded. An error of `frames` is
+        raised.
         """
+        with closing(self._steps(frames)) as steps:  # type: ignore[type-var]
+            if not self._threads:
+                for step in steps:
+                    yield self._maps_of(step, record)
+                return
+            with ThreadPoolExecutor(1) as pool:
+                waiting: deque[Future[list[FrameMap]]] = deque()
+                try:
+                    for step in steps:
+                        waiting.append(pool.submit(self._maps_of, step, record))
+                        yield [item for _ in range(len(waiting) - _AHEAD) for item in waiting.popleft().result()]
+                    while waiting:
+                        yield waiting.popleft().result()
+                finally:
+                    wait(waiting)
 
-    def finish(self) -> Step:
-        """Return the answers that are still due: the clip has ended."""
+    def state(self) -> Optional[State]:
+        """Return what resumes the work after the maps that were made last; None if it cannot be resumed there.
 
-    def settle(self, answer: Any) -> np.ndarray:
-        """Return the map (H, W) float32 for one of a step's answers, in the kind and unit of the row."""
+        To be called in `record`, or when the iterator is closed.
+        """
+        return None if self._state is None else self._state()
 
-    def settled_state(self) -> State:
-        """Return what `settle` keeps."""
+    def restore(self, state: State) -> None:
+        """Continue from a state: `run` takes the frames after the first `fed` and gives the same maps, bit for bit."""
+        self._predictor.restore(part_of(state, "predictor"))
+        self._cuts.restore(part_of(state, "cuts"))
+        self.fed = int(state["fed"])
+        self._due.extend(
+            (index, Fraction(a, b), Fraction(c, d), bool(cut)) for index, a, b, c, d, cut in state["due"].tolist()
+        )
 
-    def restore(self, run: State, settled: State) -> None:
-        """Go on from where those states were taken; what follows is the same, bit for bit. Empty ones begin a clip."""
+    def provenance(self, source: str) -> Provenance:
+        """Return where the maps come from. source: name of the clip."""
+        row, weights = self._predictor.row, self._predictor.weights
+        published = is_published(row, weights)
+        return Provenance(
+            model=row.name,
+            model_title=row.title if published else f"{weights.path.name}, a {row.name} of its own",
+            sha256=weights.sha256,
+            licence=row.licence if published else "",
+            engine=self._predictor.description,
+            input_size=self.plan.input_size,
+            source=source,
+            panorama=self.plan.wrapped > 0,
+        )
 
-    def close(self) -> None:
-        """Free the device."""
+    def depth_map(self, values: np.ndarray, provenance: Provenance) -> DepthMap:
+        """Return the values of a FrameMap as a DepthMap of the clip's size."""
+        row = self._predictor.row
+        return DepthMap(resize_bilinear(values, self.plan.picture_size), row.kind, provenance, row.max_depth)
+
+    def _steps(self, frames: Iterator[Frame]) -> Iterator[_Step]:
+        with closing(_ahead(self._inputs(frames), _AHEAD if self._threads else 0)) as inputs:  # type: ignore[type-var]
+            for item in inputs:
+                with self._timed("network"):
+                    answers = self._predictor.feed(item.prepared, item.facts[-1])
+                self.fed += 1
+                yield _Step(answers, item, self.fed, self._predictor.state())
+        with self._timed("network"):
+            answers = self._predictor.finish()
+        yield _Step(answers)
+
+    def _inputs(self, frames: Iterator[Frame]) -> Iterator[_Input]:
+        while True:
+            with self._timed("read"):
+                frame = next(frames, None)
+            if frame is None:
+                return
+            with self._timed("prepare"):
+                cut = self._find_cuts and self._cuts.is_cut(frame.rgb)
+                prepared = self._predictor.prepare(frame.rgb)
+            yield _Input((frame.index, frame.time, frame.duration, cut), prepared, self._cuts.state())
+
+    def _maps_of(self, step: _Step, record: Optional[Callable[[list[FrameMap]], None]]) -> list[FrameMap]:
+        if self._broken:  # nothing may follow a frame whose map is missing
+            return []
+        self._broken, self._state = True, None
+        if step.frame is not None:
+            self._due.append(step.frame.facts)
+        maps = []
+        for answer in step.answers:
+            with self._timed("postprocess"):
+                values = self._predictor.postprocess(answer)
+            maps.append(FrameMap(*self._due.popleft(), values))
+        self._state = self._state_after(step)
+        if record is not None:
+            record(maps)
+            maps = []
+        self._broken = False
+        return maps
+
+    def _state_after(self, step: _Step) -> Optional[Callable[[], State]]:
+        make, frame = step.state, step.frame
+        if make is None or frame is None:
+            return None
+        return lambda: {
+            **join_states(predictor=make(), cuts=frame.cuts),
+            "fed": np.array(step.fed),
+            "due": np.array(
+                [(index, *a.as_integer_ratio(), *b.as_integer_ratio(), cut) for index, a, b, cut in self._due], np.int64
+            ).reshape(-1, 6),
+        }
 
 
-def open_clip_estimator(
-    choice: ModelChoice, clip: ClipChoice = ClipChoice(), talk: Log = lambda line: None
-) -> ClipEstimator:
-    """Return the estimator that was chosen, loaded; may download.
+def _ahead(items: Iterator[T], count: int) -> Iterator[T]:
+    """Yield the items, made up to `count` ahead in a thread; 0: each when it is asked for."""
+    if not count:
+        yield from items
+        return
+    end: Any = object()
+    pool = ThreadPoolExecutor(1)
+    try:
+        coming = deque(pool.submit(next, items, end) for _ in range(count))
+        while (item := coming.popleft().result()) is not end:
+            coming.append(pool.submit(next, items, end))
+            yield item
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
-    talk: takes a line at a time about downloads and fallbacks. Raises UsageError, ModelError or EngineError.
+
+def _frames_of(arrays: Iterable[np.ndarray]) -> Iterator[Frame]:
+    """Yield arrays (H, W, 3) uint8 as frames of a clip. Raises PictureError for any other array."""
+    size = None
+    for index, rgb in enumerate(arrays):
+        picture = open_picture(rgb).rgb
+        if size not in (None, picture.shape):
+            raise ClipError(f"frame {index} is {picture.shape}, the frames before are {size}", "use frames of one size")
+        size = picture.shape
+        yield Frame(index, index / FOLDER_RATE, 1 / FOLDER_RATE, picture)
+
+
+# --- Which predictor --------------------------------------------------------------------------------------------------
+
+
+def open_clip_predictor(
+    choice: ModelChoice, clip: ClipChoice = ClipChoice(), log: Log = lambda line: None
+) -> ClipPredictor:
+    """Return the predictor that was chosen, loaded; may download.
+
+    log: receives lines about downloads and fallbacks. Raises UsageError, ModelError or EngineError.
     """
-    if clip.backend.runs_compiled:  # whose files say which model they are
-        return _frame_by_frame(choice, clip, talk)
-    row, weights = resolve_clip_model(choice, clip, talk)
+    if clip.backend.runs_compiled:  # the compiled files say which model they are
+        return _frame_by_frame(choice, clip, log)
+    row, weights = resolve_clip_model(choice, clip, log)
     if row.task is ModelTask.PICTURE:
         named = replace(choice, model=row.name, encoder="auto", metric=None, checkpoint=weights.path)
-        return _frame_by_frame(named, clip, talk)
+        return _frame_by_frame(named, clip, log)
     if clip.input_size is not None:
         row = row.with_input_size(clip.input_size)
-    backend = open_video_backend(row, weights, clip.backend, choice.trust, talk)
+    backend = open_backend(row, weights, clip.backend, choice.trust, log)
     return WindowByWindow(row, weights, backend, clip.exact, clip.panorama)
 
 
-def _frame_by_frame(choice: ModelChoice, clip: ClipChoice, talk: Log) -> FrameByFrame:
+def _frame_by_frame(choice: ModelChoice, clip: ClipChoice, log: Log) -> FrameByFrame:
     if clip.exact:
-        raise UsageError("--exact is about models for video", "leave it out with a model for pictures")
-    estimator = open_estimator(choice, clip.backend, clip.input_size, talk, clip.panorama)
+        raise UsageError("`exact` needs a video model", "leave it out with a picture model")
+    estimator = open_estimator(choice, clip.backend, clip.input_size, log, clip.panorama)
     return FrameByFrame(estimator, clip.steady != "off", clip.batch)
 
 
-def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, talk: Log) -> tuple[ModelRow, WeightsFile]:
+def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, log: Log) -> tuple[ModelRow, WeightsFile]:
     """Return the row and the weights file for a clip; may download.
 
-    Where nothing but a size was named, a model for video is taken if it can be had. Raises UsageError for a model for
-    video that the filter is asked for, ModelError where no weights can be had.
+    If nothing but a size was chosen, a video model is taken if its weights can be had. Raises UsageError if a video
+    model is to be filtered, ModelError if no weights can be had.
     """
     if choice.checkpoint is not None and choice.model is None and choice.metric is None:
         row = row_for_checkpoint(choice.checkpoint)
@@ -134,218 +333,14 @@ def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, talk: Log) -> tupl
     if clip.steady == "auto" and free and encoder in _VIDEO_ENCODERS:
         row = find_row(f"vda-{encoder}")
         try:
-            return row, obtain(row, offline=choice.offline, log=talk)
+            return row, obtain(row, offline=choice.offline, log=log)
         except ModelError as error:
-            talk(f"the weights of {row.name} are not here: {error.message}; so one frame at a time, then steadied")
-    row, weights = resolve_model(choice, talk, video=True)
+            log(f"the weights of {row.name} are not here: {error.message}; so one frame at a time, then steadied")
+    row, weights = resolve_model(choice, log, video=True)
     _check_steady(row, clip)
     return row, weights
 
 
 def _check_steady(row: ModelRow, clip: ClipChoice) -> None:
     if row.task is ModelTask.CLIP and clip.steady != "auto":
-        raise UsageError(f"{row.name} is steady by itself", "leave out --steady, or name a model for pictures")
-
-
-class FrameByFrame:
-    """A model for pictures, to which every frame is a picture of its own.
-
-    steady: with the filter behind it. batch: frames that share a run; more where the engine wants them.
-    """
-
-    exact = False
-
-    def __init__(self, estimator: DepthEstimator, steady: bool, batch: int = 1) -> None:
-        self._estimator, self._steady = estimator, steady
-        self._batch = max(batch, estimator.best_batch)
-        self._group: list[tuple[Prepared, bool]] = []
-        self._plan: Optional[InputPlan] = None
-        self.row, self.weights = estimator.row, estimator.weights
-        self._filter = SteadyFilter(metric=self.row.kind.is_metric)
-
-    @property
-    def engine(self) -> str:
-        """Engine, version, device, precision."""
-        return self._estimator.engine
-
-    def plan(self, size: tuple[int, int]) -> InputPlan:
-        """See ClipEstimator."""
-        return self._estimator.plan(_picture(np.broadcast_to(np.uint8(0), (*size[::-1], 3))))
-
-    def map_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """See ClipEstimator."""
-        return self.plan(size).map_size
-
-    def prepare(self, rgb: np.ndarray) -> Prepared:
-        """See ClipEstimator."""
-        size = rgb.shape[1], rgb.shape[0]
-        if self._plan is None or self._plan.picture_size != size:  # looked at once: free memory has its ups and downs
-            self._plan = self.plan(size)
-        return Prepared(_picture(rgb), self._plan, to_network_input(rgb, self._plan))
-
-    def run(self, prepared: Prepared, cut: bool) -> Step:
-        """See ClipEstimator. Between two batches nothing is kept."""
-        self._group.append((prepared, cut))
-        return self.finish() if len(self._group) >= self._batch else Step([], None)
-
-    def finish(self) -> Step:
-        """See ClipEstimator."""
-        group, self._group = self._group, []
-        outputs = self._estimator.run([prepared for prepared, _ in group]) if group else []
-        return Step([(prepared, output, cut) for (prepared, cut), output in zip(group, outputs)], dict)
-
-    def settle(self, answer: tuple[Prepared, np.ndarray, bool]) -> np.ndarray:
-        """See ClipEstimator."""
-        prepared, output, cut = answer
-        plan = prepared.plan
-        values = network_values(output, plan, self.row)
-        if self._steady:
-            if cut:
-                self._filter = SteadyFilter(metric=self.row.kind.is_metric)
-            values = self._filter.feed(wrap_columns(prepared.picture.rgb, plan.wrapped), values)
-        return unwrap(values, plan, plan.map_size[0])
-
-    def settled_state(self) -> State:
-        """See ClipEstimator."""
-        return self._filter.state()
-
-    def restore(self, run: State, settled: State) -> None:
-        """See ClipEstimator."""
-        self._group = []
-        self._filter.restore(settled)
-
-    def close(self) -> None:
-        """See ClipEstimator."""
-        self._estimator.close()
-
-
-class WindowByWindow:
-    """A model for video, over windows of 32 frames; exact: as the official code aligns them."""
-
-    def __init__(
-        self, row: ModelRow, weights: WeightsFile, backend: VideoBackend, exact: bool, panorama: bool = False
-    ) -> None:
-        self.row, self.weights, self._backend, self.exact = row, weights, backend, exact
-        self._panorama = panorama
-        self._shot: Optional[Windows] = None
-        self._size = (0, 0)
-        # What a shot can be made again from: its state behind the last window, and the images that came since.
-        self._window: State = {}
-        self._since: list[np.ndarray] = []
-
-    @property
-    def engine(self) -> str:
-        """Engine, version, device, precision."""
-        return self._backend.description
-
-    def plan(self, size: tuple[int, int]) -> InputPlan:
-        """See ClipEstimator."""
-        check_picture(size, free_memory())
-        plan = self._input(size)
-        self._backend.check(plan)
-        self._size = size
-        return plan
-
-    def map_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """See ClipEstimator. The official code aligns maps of the frames' own size."""
-        return size if self.exact else self.plan(size).map_size
-
-    def prepare(self, rgb: np.ndarray) -> tuple[tuple[int, int], np.ndarray]:
-        """See ClipEstimator."""
-        size = rgb.shape[1], rgb.shape[0]
-        return size, to_network_input(rgb, self._input(size))
-
-    def run(self, prepared: tuple[tuple[int, int], np.ndarray], cut: bool) -> Step:
-        """See ClipEstimator. Answers come by windows, and at the end of a shot."""
-        self._size, image = prepared
-        due: list[np.ndarray] = []
-        if cut and self._shot is not None:
-            due, self._shot = self._shot.finish(), None
-        shot = self._shot or self._begin()
-        final = shot.feed(image)
-        if final:
-            self._window, self._since = shot.state(), []
-        else:
-            self._since.append(image)
-        return Step([*due, *final], functools.partial(_state_of, self._window, tuple(self._since)))
-
-    def finish(self) -> Step:
-        """See ClipEstimator."""
-        due = [] if self._shot is None else self._shot.finish()
-        self._shot = None
-        return Step(due, None)
-
-    def settle(self, answer: np.ndarray) -> np.ndarray:
-        """See ClipEstimator."""
-        if self.exact:  # of the frames' own size by now
-            size = answer.shape[1], answer.shape[0]
-            return network_values(answer, InputPlan(size, size), self.row)
-        plan = self._input(self._size)
-        return unwrap(network_values(answer, plan, self.row), plan, plan.map_size[0])
-
-    def settled_state(self) -> State:
-        """See ClipEstimator."""
-        return {}
-
-    def restore(self, run: State, settled: State) -> None:
-        """See ClipEstimator."""
-        self._shot = None
-        if not run:
-            return
-        shot = self._begin()
-        self._window, self._since = part_of(run, "window"), list(run.get("since", ()))
-        if self._window:
-            shot.restore(self._window)
-        for image in self._since:
-            shot.feed(image)  # which gives nothing: no window was full
-
-    def close(self) -> None:
-        """See ClipEstimator."""
-        self._backend.close()
-
-    def _input(self, size: tuple[int, int]) -> InputPlan:
-        return plan_input(*size, self.row.input, self._panorama)
-
-    def _begin(self) -> Windows:
-        """Begin a shot."""
-        resize = (lambda values: resize_bilinear(values, self._size)) if self.exact else None
-        self._shot = shot = Windows(self._backend, metric=self.row.kind.is_metric, exact=self.exact, resize=resize)
-        self._window, self._since = {}, []
-        return shot
-
-
-def _state_of(window: State, since: Sequence[np.ndarray]) -> State:
-    """Return what a shot can be made again from."""
-    state = join_states(window=window)
-    return {**state, "since": np.stack(since)} if since else state
-
-
-def provenance_of_clip(estimator: ClipEstimator, plan: InputPlan, source: str) -> Provenance:
-    """Return where the maps of a clip come from."""
-    row, weights = estimator.row, estimator.weights
-    published = is_published(row, weights)
-    return Provenance(
-        model=row.name,
-        model_title=row.title if published else f"{weights.path.name}, a {row.name} of its own",
-        sha256=weights.sha256,
-        licence=row.licence if published else "",
-        engine=estimator.engine,
-        input_size=plan.input_size,
-        source=source,
-        panorama=plan.wrapped > 0,
-    )
-
-
-def join_states(**parts: Mapping[str, np.ndarray]) -> State:
-    """Return several states as one: the arrays of each under its name."""
-    return {f"{name}/{key}": value for name, part in parts.items() for key, value in part.items()}
-
-
-def part_of(state: Mapping[str, np.ndarray], name: str) -> State:
-    """Return one of the states that were joined."""
-    prefix = f"{name}/"
-    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-
-
-def _picture(rgb: np.ndarray) -> Picture:
-    return Picture(rgb, "frame", ())
+        raise UsageError(f"{row.name} is steady without a filter", "leave out `steady`, or choose a picture model")

@@ -175,17 +175,17 @@ class DepthEstimator:
     @property
     def best_batch(self) -> int:
         """How many pictures at once the engine wants; on most 1, as more only take more memory."""
-        return getattr(self._backend, "best_batch", 1)
+        return self._backend.traits.best_batch
 
     @property
     def engine(self) -> str:
         """Engine, version, device and precision."""
-        return self._backend.description
+        return self._backend.traits.description
 
     @property
     def mixes_sizes(self) -> bool:
         """Whether a run may hold pictures of different input sizes, as where each core takes one."""
-        return hasattr(self._backend, "run_each")
+        return self._backend.traits.mixes_sizes
 
     def estimate(self, picture: AnyPicture) -> DepthMap:
         """Return the depth map of one picture, at the size of the upright picture.
@@ -199,11 +199,10 @@ class DepthEstimator:
         """Yield one depth map per picture, in order, holding one picture at a time."""
         return (self.estimate(picture) for picture in pictures)
 
-    def plan(self, picture: Picture) -> InputPlan:
-        """Return the input plan of a picture. Raises PictureError where it cannot fit into the memory."""
-        height, width = picture.rgb.shape[:2]
-        check_picture((width, height), free_memory())
-        plan = self._backend.fit(plan_input(width, height, self.row.input, self._panorama))
+    def plan(self, size: tuple[int, int]) -> InputPlan:
+        """Return the input plan of a picture of (width, height). Raises PictureError if the memory is too small."""
+        check_picture(size, free_memory())
+        plan = self._backend.fit(plan_input(*size, self.row.input, self._panorama))
         self._backend.check(plan, 1)
         return plan
 
@@ -217,7 +216,7 @@ class DepthEstimator:
 
     def prepare(self, picture: Picture) -> Prepared:
         """Return the picture with the network's input made of it. Raises as `plan` does."""
-        plan = self.plan(picture)
+        plan = self.plan((picture.rgb.shape[1], picture.rgb.shape[0]))
         picture = replace(picture, notes=(*picture.notes, *plan.notes))
         return Prepared(picture, plan, to_network_input(picture.rgb, plan))
 
@@ -253,7 +252,7 @@ class DepthEstimator:
             for item in batch:
                 self._backend.check(item.plan, 1)
             with self._running:
-                answers: list[np.ndarray] = self._backend.run_each([item.image for item in batch])  # type: ignore[attr-defined]
+                answers: list[np.ndarray] = self._backend.run({"image": [item.image for item in batch]})["depth"]
             return answers
         if len({item.plan.input_size for item in batch}) != 1:
             raise ValueError("the pictures of a batch need one input size")

@@ -18,7 +18,7 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
-from depthcli.backends import VideoNetwork
+from depthcli.backends import Backend
 
 WINDOW = 32
 OVERLAP = 10
@@ -55,7 +55,7 @@ class Windows:
 
     def __init__(
         self,
-        network: VideoNetwork,
+        network: Backend,
         *,
         metric: bool,
         exact: bool = False,
@@ -79,7 +79,7 @@ class Windows:
         self._frames.append(frame)
         self._waiting.append(frame)
         self._fed += 1
-        if len(self._waiting) >= self._network.best_batch:
+        if len(self._waiting) >= self._network.traits.best_batch:
             self._encode()
         return self._given_out(self._run()) if len(self._frames) == WINDOW else []
 
@@ -114,10 +114,10 @@ class Windows:
 
     def _encode(self) -> None:
         """Encode what waits, in batches of the size that the network wants."""
-        batch = self._network.best_batch
+        batch = self._network.traits.best_batch
         for start in range(0, len(self._waiting), batch):
             part = self._waiting[start : start + batch]
-            for frame, encoded in zip(part, self._network.encode(_images(part))):
+            for frame, encoded in zip(part, self._network.run({"image": _images(part)}, "encode")["features"]):
                 frame.encoded = encoded
                 frame.image = frame.image if frame.handed_on else None
         self._waiting = []
@@ -125,7 +125,7 @@ class Windows:
     def _run(self) -> list[np.ndarray]:
         """Run the window, which is full; return its maps that are final, and begin the next one."""
         self._encode()
-        answers = self._network.decode([frame.encoded for frame in self._frames])
+        answers = self._network.run({"features": [frame.encoded for frame in self._frames]}, "decode")["depth"]
         maps = [answer if self._resize is None else self._resize(answer) for answer in answers]
         if self._windows == 0:
             self._anchors = [maps[slot].copy() for slot in KEYFRAMES[:ANCHORS]]

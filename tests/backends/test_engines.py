@@ -73,7 +73,7 @@ def picture(height: int, width: int, batch: int = 1) -> np.ndarray:
 @pytest.mark.parametrize("name", ROWS)
 def test_float32_is_that_of_eager_torch_at_every_size(name: str, engine: str, checkpoints) -> None:
     eager, other = opened(name, checkpoints, "torch"), opened(name, checkpoints, engine, "auto", "fp32")
-    assert "fp32" in other.description
+    assert "fp32" in other.traits.description
     for height, width in (*SIZES, SIZES[0]):
         image = picture(height, width)
         wanted, found = (backend.run({"image": image})["depth"] for backend in (eager, other))
@@ -114,14 +114,14 @@ def test_a_picture_that_would_not_fit_is_refused(engine: str, checkpoints, monke
     module = BACKENDS[engine].partition(":")[0]
     monkeypatch.setattr(f"{module}.free_memory", lambda: 1_000_000)
     backend = opened("vit", checkpoints, engine, "cpu")
-    with pytest.raises(PictureError, match="--input-size"):
+    with pytest.raises(PictureError, match="`input_size`"):
         backend.check(plan_input(640, 480, InputPolicy(518)), 1)
 
 
 @pytest.mark.parametrize("engine", OTHERS)
 def test_what_an_engine_cannot_do_is_an_error_and_no_other_engine(engine: str, checkpoints) -> None:
     for choice in ((engine, "cuda"), (engine, "auto", "exact")):
-        with pytest.raises(EngineError, match="--backend"):
+        with pytest.raises(EngineError, match="`backend`"):
             opened("lite", checkpoints, *choice)
 
 
@@ -135,7 +135,7 @@ def test_a_network_is_converted_once(engine: str, checkpoints, monkeypatch) -> N
     def fails(*_: object) -> None:
         raise AssertionError("converted again")
 
-    monkeypatch.setattr("depthcli.graphs.converted._trace", fails)
+    monkeypatch.setattr("depthcli.backends.converted._trace", fails)
     assert np.array_equal(opened("vit", checkpoints, engine).run({"image": image})["depth"], first)
 
 
@@ -178,11 +178,11 @@ def test_an_entry_that_is_gone_when_it_is_opened_is_made_anew(engine, checkpoint
 
 @pytest.mark.skipif("openvino" not in OTHERS, reason="openvino has no wheel for this Python")
 def test_ctrl_c_waits_for_the_end_of_a_conversion() -> None:
-    from depthcli.backends.exports import _uninterrupted
+    from depthcli.backends.converted import uninterrupted
 
     steps = []
     with pytest.raises(KeyboardInterrupt):
-        with _uninterrupted():
+        with uninterrupted():
             os.kill(os.getpid(), signal.SIGINT)
             steps.append("converted")
         steps.append("went on")
@@ -194,7 +194,7 @@ def test_where_nothing_can_be_kept_it_runs_all_the_same_and_says_so(engine, chec
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(graph_cache.FOLDER_VARIABLE, str(tmp_path / "file"))
     said: list[str] = []
-    backend = open_backend(ROWS["lite"], checkpoints["lite"], BackendChoice(engine), talk=said.append)
+    backend = open_backend(ROWS["lite"], checkpoints["lite"], BackendChoice(engine), log=said.append)
     assert backend.run({"image": picture(42, 56)})["depth"].std() > 0
     backend.close()
     backend.close()
@@ -226,10 +226,10 @@ def test_bf16_of_openvino_is_near_and_is_not_float32(name: str, checkpoints) -> 
         rough = opened(name, checkpoints, "openvino", "cpu", "bf16")
     except EngineError as error:
         assert "does not compute in bf16" in str(error)  # an older CPU
-        assert opened(name, checkpoints, "openvino").description.endswith("fp32")
+        assert opened(name, checkpoints, "openvino").traits.description.endswith("fp32")
         return
-    assert opened(name, checkpoints, "openvino").description.endswith("bf16")
-    assert opened("lite", checkpoints, "openvino").description.endswith("fp32")
+    assert opened(name, checkpoints, "openvino").traits.description.endswith("bf16")
+    assert opened("lite", checkpoints, "openvino").traits.description.endswith("fp32")
     eager = opened(name, checkpoints, "torch")
     image = picture(42, 70)
     wanted, found = (backend.run({"image": image})["depth"] for backend in (eager, rough))
@@ -273,9 +273,9 @@ def test_half_precision_is_close_or_refused_by_torch(checkpoints) -> None:
 
 
 def test_names_that_mean_nothing_are_refused() -> None:
-    for names in (("magic",), ("auto", "tpu"), ("auto", "auto", "fp8")):
+    for choice in (("magic",), ("auto", "tpu"), ("auto", "auto", "fp8")):
         with pytest.raises(UsageError, match="choose"):
-            BackendChoice(*names)
+            BackendChoice(*choice)
 
 
 @pytest.mark.skipif("openvino" not in OTHERS, reason="openvino has no wheel for this Python")

@@ -37,7 +37,7 @@ def test_it_is_calibrated_once_near_float32_and_kept(checkpoints, pictures, monk
     monkeypatch.setattr("depthcli.backends.quantize.MEAN_BOUND", 0.05)  # a network this small is a coarse one
     monkeypatch.setattr("depthcli.backends.quantize.RANK_BOUND", 0.9)
     int8 = opened("vit", checkpoints, *choose("int8", pictures))
-    assert int8.description.endswith("cpu int8")
+    assert int8.traits.description.endswith("cpu int8")
     image = picture(42, 70)
     found, wanted = (b.run({"image": image})["depth"] for b in (int8, opened("vit", checkpoints, *choose("fp32"))))
     assert 0 < np.abs(found - wanted).mean() < 0.05 * np.ptp(wanted)
@@ -52,7 +52,7 @@ def test_it_is_calibrated_once_near_float32_and_kept(checkpoints, pictures, monk
 
 def test_one_that_strays_is_refused_and_not_kept(checkpoints, pictures, monkeypatch) -> None:  # noqa: F811
     monkeypatch.setattr("depthcli.backends.quantize.MEAN_BOUND", 1e-6)
-    with pytest.raises(EngineError, match=r"strays too far from float32 .*bound.*use --precision bf16"):
+    with pytest.raises(EngineError, match=r"too far from float32 .*bound.*use `precision` bf16"):
         opened("vit", checkpoints, *choose("int8", pictures))
     assert not [entry for entry in graph_cache.entries() if "int8" in entry.name]
     with pytest.raises(UsageError, match="has not been calibrated"):

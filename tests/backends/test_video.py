@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from depthcli.backends import VIDEO_BACKENDS, VideoBackend, open_video_backend, video_torch
+from depthcli.backends import CLIP_BACKENDS, Backend, open_backend, torch_eager
 from depthcli.choices import BackendChoice
 from depthcli.errors import CheckpointError, EngineError, PictureError, UsageError
 from depthcli.host import graph_cache
@@ -40,16 +40,16 @@ def images() -> np.ndarray:
     return np.random.RandomState(0).standard_normal((32, 3, 70, 98)).astype(np.float32)
 
 
-def opened(checkpoint: WeightsFile, *choice: str) -> VideoBackend:
-    return open_video_backend(ROW, checkpoint, BackendChoice(*choice))
+def opened(checkpoint: WeightsFile, *choice: str) -> Backend:
+    return open_backend(ROW, checkpoint, BackendChoice(*choice))
 
 
-def answer(backend: VideoBackend, images: np.ndarray) -> np.ndarray:
-    frames = [frame for start in range(0, 32, 2) for frame in backend.encode(images[start : start + 2])]
-    return backend.decode(frames)
+def answer(backend: Backend, images: np.ndarray) -> np.ndarray:
+    pairs = (backend.run({"image": images[start : start + 2]}, "encode") for start in range(0, 32, 2))
+    return backend.run({"features": [frame for pair in pairs for frame in pair["features"]]}, "decode")["depth"]
 
 
-ENGINES = [name for name in VIDEO_BACKENDS if name == "torch" or find_spec(name)]
+ENGINES = [name for name in CLIP_BACKENDS if name == "torch" or find_spec(name)]
 
 
 @pytest.mark.parametrize("name", ["auto", *ENGINES])
@@ -60,11 +60,11 @@ def test_the_answer_is_that_of_the_network(checkpoint, images, name) -> None:
         wanted = small_network()(torch.from_numpy(images)).numpy()
     assert found.shape == (32, 70, 98) and found.dtype == np.float32
     assert np.abs(found - wanted).max() <= 2e-5 * wanted.max()
-    assert "cpu fp32" in backend.description
+    assert "cpu fp32" in backend.traits.description
     backend.close()
     backend.close()
     with pytest.raises(EngineError, match="closed"):
-        backend.encode(images[:1])
+        backend.run({"image": images[:1]}, "encode")
 
 
 def test_a_shot_goes_on_with_the_same_bits(checkpoint) -> None:
@@ -89,37 +89,37 @@ def test_bf16_is_close_and_ends_in_float32(checkpoint, images) -> None:
 
 
 def test_every_batch_has_one_size() -> None:
-    for batch in (*video_torch._BATCHES.values(), video_torch._BATCH_ON_DEVICES):
+    for batch in (*torch_eager._FRAMES.values(), torch_eager._FRAMES_ON_DEVICES):
         assert all(frames % batch == 0 for frames in (10, 22, 32))
 
 
 def test_what_does_not_fit_is_said_before_it_is_tried(checkpoint, monkeypatch) -> None:
     backend = opened(checkpoint, "torch", "cpu")
     plan = plan_input(1920, 1080, InputPolicy(518, Bound.SHORTER_SIDE_16_9))
-    backend.check(plan)
+    backend.check(plan, backend.traits.best_batch)
     monkeypatch.setattr("depthcli.backends.torch_eager.free_memory", lambda: 10**9)
     with pytest.raises(
-        PictureError, match=r"32 frames of 924x518 .* GB are free .*--input-size \d+ would fit"
+        PictureError, match=r"32 frames of 924x518 .* GB are free .*`input_size` \d+ would fit"
     ) as error:
-        backend.check(plan)
+        backend.check(plan, backend.traits.best_batch)
     size = int(error.value.hint.split()[1])
     assert predict_clip_bytes(SMALL, plan_input(1920, 1080, InputPolicy(size, Bound.SHORTER_SIDE_16_9))) <= 10**9
     monkeypatch.setattr("depthcli.backends.torch_eager.free_memory", lambda: 10**3)
     with pytest.raises(PictureError, match="a machine with more memory"):
-        backend.check(plan)
+        backend.check(plan, backend.traits.best_batch)
 
 
 def test_what_cannot_be_is_refused(checkpoint, tmp_path) -> None:
-    with pytest.raises(UsageError, match="onnx does not run models for video"):
+    with pytest.raises(UsageError, match="onnx does not run video models"):
         opened(checkpoint, "onnx")
     with pytest.raises(EngineError, match="int8"):
         opened(checkpoint, "torch", "cpu", "int8")
     path = tmp_path / "picture.safetensors"
     save_file(build_network(SMALL).state_dict(), str(path))
     with pytest.raises(CheckpointError, match="is not a checkpoint of Video-Depth-Anything Small"):
-        open_video_backend(ROW, WeightsFile(path, digest(path), "test"))
-    with pytest.raises(CheckpointError, match="a model for video"):
-        open_video_backend(dataclasses.replace(find_row("vits"), network=SMALL), checkpoint)
+        open_backend(ROW, WeightsFile(path, digest(path), "test"))
+    with pytest.raises(CheckpointError, match="a video model"):
+        open_backend(dataclasses.replace(find_row("vits"), network=SMALL), checkpoint)
 
 
 @pytest.mark.skipif(not find_spec("openvino"), reason="needs openvino")
@@ -130,7 +130,7 @@ def test_what_openvino_compiled_is_kept_and_found_again(checkpoint, images, monk
     first.close()
     (entry,) = graph_cache.entries()
     assert entry.name.startswith("vda-vits-")
-    monkeypatch.setattr("depthcli.graphs.converted._trace", None)  # nothing is converted again
+    monkeypatch.setattr("depthcli.backends.converted._trace", None)  # nothing is converted again
     again = opened(checkpoint, "openvino")
     assert np.array_equal(answer(again, images), wanted)
     again.close()

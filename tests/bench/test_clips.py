@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from depthcli.backends import BACKENDS, open_video_backend
+from depthcli.backends import BACKENDS, open_backend
 from depthcli.bench import clips as video_benchmark
 from depthcli.bench import synthetic_clips as bench_clips
 from depthcli.bench.clips import Stopwatch, VideoBenchJob, by_stages, mapped, run_video_benchmark
@@ -22,10 +22,10 @@ from depthcli.bench.own_process import Ended
 from depthcli.bench.rows import Load, Machine, Video
 from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ModelChoice
 from depthcli.errors import ClipError, EngineError, UsageError
-from depthcli.jobs.clip import ClipJob
+from depthcli.jobs.clip_job import ClipJob
 from depthcli.nets.random_weights import random_weights
 from depthcli.pixels.preprocess import InputPlan
-from depthcli.predict.clip import Step
+from depthcli.predict.clip import FrameLoop
 from depthcli.temporal.cuts import CutDetector
 from depthcli.temporal.flow import dense_flow
 from depthcli.zoo.locate import WeightsFile
@@ -41,47 +41,45 @@ SLOPE = np.broadcast_to(np.linspace(1, 2, SIZE[0], dtype=np.float32), SIZE[::-1]
 
 
 class Fake:
-    """An estimator that gives the maps it is told, one after the other, `late` frames later, and takes its time."""
+    """An predictor that gives the maps it is told, one after the other, `late` frames later, and takes its time."""
 
     exact = False
+    map_size = SIZE
 
     def __init__(self, *maps: np.ndarray, late: int = 0, network: float = 0.0, settle: float = 0.0) -> None:
         self.row = find_row("tiny")
         self.weights = WeightsFile(Path("fake.safetensors"), "0" * 64, "test")
-        self.engine = "fake 1.0 cpu fp32"
+        self.description = "fake 1.0 cpu fp32"
         self.cuts: list[int] = []
         self._maps, self._late, self._seconds = maps, late, (network, settle)
 
-    def plan(self, size: tuple[int, int]) -> InputPlan:
-        return InputPlan(size, SIZE)
-
-    def map_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        return SIZE
-
-    def restore(self, run: dict, settled: dict) -> None:
-        assert not run and not settled
+    def begin(self, size: tuple[int, int]) -> InputPlan:
         self._next, self._waiting, self._fed = cycle(self._maps), deque(), 0
         self.cuts = []
+        return InputPlan(size, SIZE)
 
     def prepare(self, rgb: np.ndarray) -> np.ndarray:
         return rgb
 
-    def run(self, prepared: np.ndarray, cut: bool) -> Step:
+    def feed(self, prepared: np.ndarray, cut: bool) -> list[np.ndarray]:
         time.sleep(self._seconds[0])
         self._waiting.append(next(self._next))
         self.cuts += [self._fed] if cut else []
         self._fed += 1
-        return Step([self._waiting.popleft()] if len(self._waiting) > self._late else [], {})
+        return [self._waiting.popleft()] if len(self._waiting) > self._late else []
 
-    def finish(self) -> Step:
-        return Step(list(self._waiting), {})
+    def finish(self) -> list[np.ndarray]:
+        return list(self._waiting)
 
-    def settle(self, answer: np.ndarray) -> np.ndarray:
+    def postprocess(self, answer: np.ndarray) -> np.ndarray:
         time.sleep(self._seconds[1])
         return answer
 
-    def settled_state(self) -> dict:
-        return {}
+    def state(self) -> None:
+        return None
+
+    def restore(self, state: dict) -> None:
+        raise AssertionError("a benchmark resumes nothing")
 
     def close(self) -> None:
         self.closed = True
@@ -90,7 +88,7 @@ class Fake:
 class Broken(Fake):
     """One that fails when it runs, in a way that nobody has thought of."""
 
-    def run(self, prepared: np.ndarray, cut: bool) -> Step:
+    def feed(self, prepared: np.ndarray, cut: bool) -> list[np.ndarray]:
         raise KeyError("no such thing")
 
 
@@ -109,13 +107,13 @@ def commands(monkeypatch) -> list[list[str]]:
 
 @pytest.fixture
 def engines(monkeypatch):
-    """Let these estimators, each named by what makes its clips steady, stand for the real ones."""
+    """Let these predictors, each named by what makes its clips steady, stand for the real ones."""
 
     def use(**made: Fake) -> None:
         def opened(choice, clip, talk):
             return made["vda" if find_row(choice.model).task is ModelTask.CLIP else clip.steady]
 
-        monkeypatch.setattr(video_benchmark, "open_clip_estimator", opened)
+        monkeypatch.setattr(video_benchmark, "open_clip_predictor", opened)
 
     return use
 
@@ -211,7 +209,7 @@ class TestSteps:
     def test_time_is_where_it_was_spent(self):
         watch = Stopwatch()
         fake = Fake(SLOPE, network=0.02, settle=0.005)
-        list(mapped(fake, bench_clips.still(4, SIZE), watch))
+        list(FrameLoop(fake, SIZE, threads=False, timed=watch.of).run(bench_clips.still(4, SIZE)))
         assert watch.seconds["network"] >= 0.08 > watch.seconds["prepare"]
         assert 0.02 <= watch.seconds["settle"] < watch.seconds["network"]
 
@@ -265,9 +263,9 @@ class TestRows:
         network, whole = iter((1.0, 2.0, 3.0, 6.0, 1.0, 2.0)), iter((2.0, 4.0, 4.0, 8.0, 4.0, 8.0))
         stages = dict.fromkeys(video_benchmark.STAGES, 0.4)
         monkeypatch.setattr(
-            video_benchmark, "by_stages", lambda job, estimator: ({**stages, "network": next(network)}, 8)
+            video_benchmark, "by_stages", lambda job, predictor: ({**stages, "network": next(network)}, 8)
         )
-        monkeypatch.setattr(video_benchmark, "all_at_once", lambda job, estimator: next(whole))
+        monkeypatch.setattr(video_benchmark, "all_at_once", lambda job, predictor: next(whole))
         off, on = measured(runs=10)[Video]  # 3 turns of both, as they are long
         assert (off.share, on.share) == (0.5, 0.5)  # of 1/2, 3/4, 1/4 and 2/4, 6/8, 2/8
         assert (off.network_fps, on.network_fps) == (8, 4) and (off.clip_fps, on.clip_fps) == (2, 1)
@@ -368,9 +366,9 @@ def test_random_weights_of_a_model_for_video_give_maps_that_can_be_painted(tmp_p
         folder.mkdir()
     one, other = (random_weights(ROW, folder) for folder in folders)
     assert one.sha256 == other.sha256
-    engine = open_video_backend(ROW, one, BackendChoice("torch", "cpu"))
+    engine = open_backend(ROW, one, BackendChoice("torch", "cpu"))
     images = np.random.default_rng(0).normal(size=(2, 3, 70, 98)).astype(np.float32)
-    encoded = [frame for image in images for frame in engine.encode(image[None])]
-    maps = engine.decode([*encoded, *(30 * encoded[1:])])
+    encoded = [frame for image in images for frame in engine.run({"image": image[None]}, "encode")["features"]]
+    maps = engine.run({"features": [*encoded, *(30 * encoded[1:])]}, "decode")["depth"]
     assert maps.shape == (32, 70, 98) and 0.05 < np.ptp(maps[0]) < 5
     assert np.abs(np.diff(maps[0])).mean() < 0.05 * np.ptp(maps[0])

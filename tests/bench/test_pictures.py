@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from depthcli.backends import BACKENDS
+from depthcli.backends import BACKENDS, Traits
 from depthcli.bench import peers
 from depthcli.bench import pictures as benchmark
 from depthcli.bench.own_process import Ended, run_alone
@@ -42,13 +42,13 @@ class Missing:
 class Broken:
     """An engine that fails when it runs, in a way that nobody has thought of."""
 
-    description = "broken 1.0 cpu fp32"
+    traits = Traits("broken", "1.0", "cpu", "fp32")
 
     def __init__(self, *_: object) -> None: ...
 
     def check(self, plan: object, batch: int) -> None: ...
 
-    def run(self, inputs: object) -> dict:
+    def run(self, inputs: object, graph: str = "depth", replica: object = None) -> dict:
         raise KeyError("no such thing")
 
     def close(self) -> None: ...

@@ -17,31 +17,6 @@ from depthcli.host import graph_cache
 from depthcli.version import __version__
 from tests.conftest import TINY, environment, files, photo
 
-SCREENS = ("list", "pull", "verify", "path", "cache")
-ALONE = ("image", "dir", "eval", "bench", "compile", "models", "neuron")
-COMMANDS = [(), *((name,) for name in ALONE), *(("models", name) for name in SCREENS), ("neuron", "doctor")]
-
-
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-@pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_every_command_explains_itself(depth, command, flag):
-    ran = depth(*command, flag)
-    assert (ran.code, ran.err) == (0, "")
-    assert "Usage: " in ran.out and "--help" in ran.out
-
-
-@pytest.mark.parametrize("command", ["image", "dir"])
-def test_every_option_has_its_sentence(depth, command, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "400")
-    options = (
-        "--encoder --metric --model --checkpoint --max-depth --offline --input-size --device --backend --precision"
-        " --batch --output --format --colormap --grayscale --pred-only --if-exists --json --quiet --verbose"
-    ).split() + (["--include", "--exclude", "--dry-run"] if command == "dir" else [])
-    lines = depth(command, "--help").lines
-    for option in options:
-        (line,) = (line for line in lines if option in line.split()[:3])
-        assert "." in line
-
 
 def test_help_needs_no_torch_and_the_modules_of_no_command():
     code = "import sys; from depthcli.cli.app import app; app(['--help'], standalone_mode=False); print(*sys.modules)"

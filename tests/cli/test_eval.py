@@ -324,14 +324,3 @@ class TestInterruption:
         found = json.loads(ran.out)
         assert ran.code == 130 and "interrupted: 1 of 3 pictures" in ran.err
         assert found["summary"]["interrupted"] is True and [one["name"] for one in found["pictures"]] == ["a"]
-
-
-def test_help_has_a_sentence_for_every_option(depth, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "400")
-    lines = depth("eval", "--help").lines
-    for option in (
-        "--root --align --predictions --prediction-kind --json --errors --encoder --metric --model --checkpoint"
-        " --max-depth --offline --trust-checkpoint --input-size --device --backend --precision --calibration"
-    ).split():
-        (line,) = (line for line in lines if option in line.split()[:3])
-        assert "." in line

@@ -158,7 +158,7 @@ def test_without_a_model_for_video_it_says_so_and_steadies_one_for_pictures(dept
         (("--if-exists", "ask"), "unknown --if-exists 'ask'"),
         (("--colormap", "pink"), "no colour map is called 'pink'"),
         (("-o", "-", "--pipe", "gif"), "gif is no format of a stream"),
-        (("--model", "vda-vits", "--steady", "on"), "vda-vits is steady by itself"),
+        (("--model", "vda-vits", "--steady", "on"), "vda-vits is steady without a filter"),
     ],
 )
 def test_what_makes_no_sense_is_said_before_the_work(depth, options, message):
@@ -197,7 +197,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(start, tiny_weights):
     options = ("-f", "mp4,ffv1,npz", "--steady", "on", "--encoder", "tiny", "--input-size", "112", *OFFLINE)
     assert ended(start("video", "shot", "-o", "whole/", *options)).code == 0
     # A shard for every few frames, so that there is something to go on from.
-    often = "from depthcli.jobs import clip; clip._KEEP_SECONDS = 0.05; from depthcli.cli.app import main; main()"
+    often = "import depthcli.jobs.clip_making as m; m._KEEP_SECONDS = 0.05; from depthcli.cli.app import main; main()"
     command = [sys.executable, "-c", often, "video", "shot", "-o", "out/", *options]
     chance = random.Random(0)
     for shards in (1, 3, 6, 9):  # killed when so many are there, and a moment later

@@ -42,7 +42,7 @@ def test_a_batch_needs_its_number_of_times_more() -> None:
 
 def test_a_strip_too_large_is_refused_with_a_size_that_fits() -> None:
     plan = plan_input(5000, 100, InputPolicy(518))
-    with pytest.raises(PictureError, match=r"2072x518 needs about \d+\.\d GB .*--input-size \d+ would fit") as error:
+    with pytest.raises(PictureError, match=r"2072x518 needs about \d+\.\d GB .*`input_size` \d+ would fit") as error:
         check_memory(VITS, plan, 1, free=10**9, plain_attention=True)
     size = int(error.value.hint.split()[1])
     check_memory(VITS, plan_input(5000, 100, InputPolicy(size)), 1, free=10**9, plain_attention=True)

@@ -21,18 +21,20 @@ from depthcli.errors import DeviceLostError, DiskFullError, EngineError, UsageEr
 from depthcli.io.codecs.depth_files import read_depth
 from depthcli.io.video.clip import Selection
 from depthcli.jobs import clip as module
-from depthcli.jobs.clip import ClipJob, Progress, check_models, run_clip
+from depthcli.jobs.clip import check_models, run_clip
+from depthcli.jobs.clip_job import VIDEO_FORMATS, ClipJob, Progress
 from depthcli.jobs.clip_results import CHANGED, SAME, ClipFiles
 from depthcli.jobs.clip_results import _pieces as pieces
 from depthcli.jobs.clip_stream import stream_clip
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
 from depthcli.pixels.postprocess import resize_bilinear
 from depthcli.pixels.preprocess import InputPlan
-from depthcli.predict.clip import FrameByFrame, Step, WindowByWindow
+from depthcli.predict.clip_predictors import FrameByFrame, WindowByWindow
 from depthcli.temporal.windows import WINDOW
 from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import find_row
 from tests.conftest import tree
+from tests.fake_backend import FakeBackend
 from tests.faults import failing
 from tests.io.video.clips import RATE, SIZE, make_clip, number, scene
 from tests.io.video.test_extras import noisy, rich_clip, timecode_of
@@ -46,68 +48,59 @@ class Fake:
     """A model whose map is the brightness of the frame: near is bright. log: what it was asked, in order."""
 
     exact = False
-    engine = "fake 1 cpu fp32"
+    description = "fake 1 cpu fp32"
+    map_size = GRID
 
     def __init__(self, row=None) -> None:
         self.row, self.weights = row or find_row("vits"), WEIGHTS
         self.log: list[tuple[int, bool]] = []
         self.settled = 0
 
-    def plan(self, size):
+    def begin(self, size):
+        self.settled = 0
         return InputPlan(size, (14 * GRID[0], 14 * GRID[1]))
-
-    def map_size(self, size):
-        return GRID
 
     def prepare(self, rgb):
         small = Image.fromarray(rgb).convert("F").resize(GRID, Image.Resampling.BOX)
         return number(rgb), np.asarray(small, np.float32) / 100
 
-    def run(self, prepared, cut):
+    def feed(self, prepared, cut):
         index, values = prepared
         self.log.append((index, cut))
-        return Step([values], lambda: {"last": np.array(index)})
+        return [values]
 
     def finish(self):
-        return Step([], None)
+        return []
 
-    def settle(self, answer):
+    def postprocess(self, answer):
         self.settled += 1
         return answer + np.float32(self.settled % 3)  # as if it remembered what came before
 
-    def settled_state(self):
-        return {"settled": np.array(self.settled)}
+    def state(self):
+        return lambda: {"settled": np.array(self.settled)}
 
-    def restore(self, run, settled):
-        self.settled = int(settled["settled"]) if settled else 0
+    def restore(self, state):
+        self.settled = int(state["settled"])
 
     def close(self):
         pass
 
 
-class Backend:
-    """A network for windows whose map is the mean of its frame's channels, a little that of its neighbours."""
-
-    best_batch = 2
-    description = "fake 1 cpu fp32"
+class Backend(FakeBackend):
+    """A backend for clips whose map is the mean of its frame's channels, a little that of its neighbours."""
 
     def __init__(self) -> None:
+        super().__init__(best_batch=2, encode=self._encode, decode=self._decode)
         self.encoded = 0
 
-    def check(self, plan):
-        pass
+    def _encode(self, inputs):
+        self.encoded += len(inputs["image"])
+        return {"features": [image.mean(axis=0) + 3 for image in inputs["image"]]}
 
-    def encode(self, images):
-        self.encoded += len(images)
-        return [image.mean(axis=0) + 3 for image in images]
-
-    def decode(self, frames):
-        assert len(frames) == WINDOW
-        stack = np.stack(frames)
-        return np.maximum(stack + 0.01 * stack.mean(axis=0), 0).astype(np.float32)
-
-    def close(self):
-        pass
+    def _decode(self, inputs):
+        assert len(inputs["features"]) == WINDOW
+        stack = np.stack(inputs["features"])
+        return {"depth": np.maximum(stack + 0.01 * stack.mean(axis=0), 0).astype(np.float32)}
 
 
 @pytest.fixture(autouse=True)
@@ -117,15 +110,15 @@ def often(monkeypatch):
 
 
 def job(source: Path | str = "a.mp4", formats: tuple[str, ...] = ("npz",), folder: str = "out", **facts) -> ClipJob:
-    endings = {name: module.VIDEO_FORMATS[name].ending for name in formats}
+    endings = {name: VIDEO_FORMATS[name].ending for name in formats}
     outputs = [(name, Path(folder) / f"a{ending}") for name, ending in endings.items()]
     return ClipJob(source, outputs, **facts)
 
 
-def run(clip_job: ClipJob, estimator=None, stop=lambda: False, said: list[str] | None = None) -> Result | None:
+def run(clip_job: ClipJob, predictor=None, stop=lambda: False, said: list[str] | None = None) -> Result | None:
     """Run to the end and return the result, None where it was stopped."""
-    estimator = estimator or Fake()
-    events = list(run_clip(clip_job, lambda: estimator, stop, (said if said is not None else []).append))
+    predictor = predictor or Fake()
+    events = list(run_clip(clip_job, lambda: predictor, stop, (said if said is not None else []).append))
     assert all(isinstance(event, Progress) for event in events[:-1])
     return events[-1] if events and isinstance(events[-1], Result) else None
 
@@ -326,10 +319,10 @@ def test_an_answer_that_is_broken_fails_the_clip_and_keeps_what_came_before(tmp_
     make_clip(Path("a.mp4"), frames=12)
 
     class Broken(Fake):
-        def settle(self, answer):
+        def postprocess(self, answer):
             if self.settled == 7:
                 raise EngineError("the network's answer holds NaN or infinity", "use --precision fp32")
-            return super().settle(answer)
+            return super().postprocess(answer)
 
     assert "NaN" in run(job(), Broken()).error
     said: list[str] = []
@@ -410,10 +403,10 @@ def make_frames(folder: Path | str, count: int, first: int = 0) -> None:
         Image.fromarray(scene(index)).save(f"{folder}/{index:02}.png")
 
 
-def change_during(clip_job: ClipJob, change, estimator=None) -> Result:
+def change_during(clip_job: ClipJob, change, predictor=None) -> Result:
     """Run a job, with a change of the world after the fifth frame."""
-    estimator = estimator or Fake()
-    events = run_clip(clip_job, lambda: estimator)
+    predictor = predictor or Fake()
+    events = run_clip(clip_job, lambda: predictor)
     for _ in range(5):
         next(events)
     change()
@@ -565,7 +558,7 @@ class OddError(Exception):
 @pytest.mark.parametrize(
     "error", [OddError("a lens of glass"), ValueError("bad\nlines"), RuntimeError(), OSError(5, "eye oh")]
 )
-@pytest.mark.parametrize("place", ["prepare", "run", "settle", "plan", "finish"])
+@pytest.mark.parametrize("place", ["prepare", "feed", "postprocess", "begin", "finish"])
 def test_whatever_a_library_raises_fails_the_clip_by_name(tmp_path, place, error):
     make_clip(Path("a.mp4"), frames=6)
 
@@ -587,7 +580,7 @@ def test_what_ends_every_clip_is_raised(tmp_path, error):
     make_clip(Path("a.mp4"), frames=6)
 
     class Breaks(Fake):
-        def run(self, prepared, cut):
+        def feed(self, prepared, cut):
             raise error
 
     with pytest.raises(error if isinstance(error, type) else type(error)):
@@ -653,8 +646,8 @@ def test_metres_that_sixteen_bits_cannot_hold_are_warned_of(tmp_path):
     make_clip(Path("a.mp4"), frames=2)
 
     class Far(Fake):
-        def settle(self, answer):
-            return super().settle(answer) + np.float32(70)
+        def postprocess(self, answer):
+            return super().postprocess(answer) + np.float32(70)
 
     result = run(job(formats=("ffv1",)), Far(find_row("metric-outdoor-vits")))
     assert "was clamped in ffv1" in result.warnings[0]
@@ -666,13 +659,13 @@ def test_metres_that_sixteen_bits_cannot_hold_are_warned_of(tmp_path):
 FORMATS = ("mp4", "side", "ffv1", "npz")
 
 
-def same_files(estimator_of, frames: int, stops: Iterator[int]) -> int:
+def same_files(predictor_of, frames: int, stops: Iterator[int]) -> int:
     """Run once through, and once with stops; return how often that was stopped. The files are the same."""
     make_clip(Path("a.mp4"), frames=frames)
     whole = replace(job(formats=FORMATS), outputs=job(formats=FORMATS, folder="whole").outputs)
-    assert run(whole, estimator_of()).status == DONE
+    assert run(whole, predictor_of()).status == DONE
     stopped = 0
-    while run(job(formats=FORMATS), estimator_of(), after(next(stops))) is None:
+    while run(job(formats=FORMATS), predictor_of(), after(next(stops))) is None:
         stopped += 1
         assert tree("out").keys().isdisjoint({"a_depth.mp4", "a_depth.mkv"})
     assert tree("out") == tree("whole")
@@ -702,10 +695,10 @@ def test_sequences_go_on_file_by_file(tmp_path):
 
 
 def test_so_does_a_model_for_windows_of_frames(tmp_path):
-    def estimator():
+    def predictor():
         return WindowByWindow(find_row("vda-vits").with_input_size(28), WEIGHTS, Backend(), exact=False)
 
-    assert same_files(estimator, 60, iter([10, 40, 5, 25, 1000])) >= 3
+    assert same_files(predictor, 60, iter([10, 40, 5, 25, 1000])) >= 3
 
 
 def test_a_model_for_windows_gives_a_map_per_frame_and_encodes_each_once(tmp_path):
@@ -724,15 +717,15 @@ def test_shots_shorter_than_a_window_are_kept_too(tmp_path):
         shot = np.random.default_rng(index // 12).integers(0, 255, (6, 8, 3), np.uint8)
         Image.fromarray(shot).resize((64, 48), Image.Resampling.NEAREST).save(f"frames/{index:02}.png")
 
-    def estimator():
+    def predictor():
         return WindowByWindow(find_row("vda-vits").with_input_size(28), WEIGHTS, Backend(), exact=False)
 
     whole = replace(job("frames"), outputs=job("frames", folder="whole").outputs)
-    assert run(whole, estimator()).status == DONE
-    assert run(job("frames"), estimator(), after(40)) is None
+    assert run(whole, predictor()).status == DONE
+    assert run(job("frames"), predictor(), after(40)) is None
     assert len(list(Path("out").glob(".*/shard_*"))) >= 2  # of shots, none of which filled a window
     said: list[str] = []
-    assert run(job("frames"), estimator(), said=said).status == DONE
+    assert run(job("frames"), predictor(), said=said).status == DONE
     assert "going on behind frame 36" in "".join(said)
     assert tree("out") == tree("whole")
 
@@ -793,10 +786,10 @@ def test_an_engine_that_differs_begins_anew(tmp_path):
     make_clip(Path("a.mp4"), frames=12)
     assert run(job(), stop=after(10)) is None
     other = Fake()
-    other.engine = "fake 2 gpu fp16"
+    other.description = "fake 2 gpu fp16"
     said: list[str] = []
     assert run(job(), other, said=said).status == DONE
-    assert any("of a run with another engine is not used" in line for line in said)
+    assert any("of a run with another backend is not used" in line for line in said)
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS])

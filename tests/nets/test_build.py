@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from depthcli.errors import CheckpointError
-from depthcli.nets.build import build_network, infer_encoder, load_network
+from depthcli.nets.build import build_network, infer_encoder, load_network, read_network
+from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import NETWORKS, LiteConfig, NetworkConfig, find_row
 
 SMALL = NetworkConfig(32, 4, 2, 16, (8, 16, 16, 16), (0, 1, 2, 3), position_grid=4)
@@ -31,8 +33,14 @@ def test_loading_takes_the_tensors_over_without_a_copy() -> None:
     network = load_network(ROW, weights)
     for name, parameter in network.named_parameters():
         assert parameter.data_ptr() == weights[name].data_ptr(), name
-        assert not parameter.requires_grad
+        assert parameter.requires_grad  # it can be trained
     assert not network.training
+
+
+def test_a_network_that_is_read_to_run_is_frozen(tmp_path) -> None:
+    save_file(state(), str(tmp_path / "own.safetensors"))
+    network = read_network(ROW, WeightsFile(tmp_path / "own.safetensors", "", "test"))
+    assert not network.training and not any(parameter.requires_grad for parameter in network.parameters())
 
 
 def test_half_precision_weights_run_in_float32() -> None:
@@ -72,5 +80,5 @@ def test_the_encoder_of_a_checkpoint_is_recognised() -> None:
     for encoder in NETWORKS:
         assert infer_encoder(skeleton(encoder)) == encoder
     assert infer_encoder({"something": torch.zeros(1)}) is None
-    with pytest.raises(CheckpointError, match=r"holds a vitl, not a vits \(use --encoder vitl\)"):
+    with pytest.raises(CheckpointError, match=r"holds a vitl, not a vits \(use `encoder` vitl\)"):
         load_network(find_row("vits"), skeleton("vitl"), "x.pth")

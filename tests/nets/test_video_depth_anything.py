@@ -24,6 +24,7 @@ from depthcli.pixels.postprocess import resize_bilinear
 from depthcli.pixels.preprocess import plan_input, to_network_input
 from depthcli.temporal.windows import Windows
 from depthcli.zoo.rows import Bound, InputPolicy, NetworkConfig, find_row
+from tests.fake_backend import FakeBackend, clip_backend
 from tests.reference import reference_clip, reference_state
 
 DATA = Path(__file__).parents[1] / "data"
@@ -64,19 +65,10 @@ def reference_network(name: str) -> VideoDepthAnything:
     return network
 
 
-class Engine:
-    best_batch = 4
-
-    def __init__(self, network: VideoDepthAnything) -> None:
-        self.network = network
-
-    def encode(self, images: np.ndarray):
-        with torch.inference_mode():
-            return self.network.encode(torch.from_numpy(images))
-
-    def decode(self, frames) -> np.ndarray:
-        with torch.inference_mode():
-            return self.network.decode(frames).numpy()
+def backend_of(network: VideoDepthAnything, best_batch: int = 4) -> FakeBackend:
+    inference = torch.inference_mode()
+    encode = inference(lambda images: network.encode(torch.from_numpy(images)))
+    return clip_backend(encode, inference(lambda frames: network.decode(frames).numpy()), best_batch)
 
 
 @pytest.mark.parametrize("encoder", OFFICIAL)
@@ -98,7 +90,7 @@ def test_official_answer_is_reproduced(path: Path) -> None:
     maximum = golden["maximum"] if "maximum" in golden else golden["depth"].max()
 
     # The two networks differ in nothing but their weights, which are random here.
-    network = Engine(reference_network(f"vda-{encoder}"))
+    network = backend_of(reference_network(f"vda-{encoder}"))
     plan = plan_input(width, height, InputPolicy(size, Bound.SHORTER_SIDE_16_9))
     windows = Windows(
         network, metric=kind == "metric", exact=True, resize=lambda values: resize_bilinear(values, (width, height))

@@ -8,6 +8,7 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,15 @@ from depthcli.backends.torch_eager import pick_device
 from depthcli.choices import ClipChoice
 from depthcli.errors import CheckpointError, EngineError, ModelError, PictureError, UsageError
 from depthcli.io.codecs.depth_files import read_depth
+from depthcli.io.video.clip import Frame
 from depthcli.jobs.compiling import CompileJob, compile_model
-from depthcli.pixels.preprocess import InputPlan
-from depthcli.predict.clip import ClipEstimator, FrameByFrame, WindowByWindow, provenance_of_clip
+from depthcli.predict.clip import FrameLoop
+from depthcli.predict.clip_predictors import ClipPredictor, FrameByFrame, WindowByWindow
 from depthcli.predict.picture import open_picture, resolve_model
 from depthcli.zoo.locate import CHECKPOINTS, WeightsFile
 from depthcli.zoo.rows import find_row
 from tests.conftest import TINY, photo
+from tests.fake_backend import FakeBackend, clip_backend
 from tests.reference import reference_image
 
 WEIGHTS = WeightsFile(Path("fake.safetensors"), "0" * 64, "test")
@@ -260,11 +263,10 @@ def test_a_strip_costs_what_a_picture_of_four_to_one_costs(size: tuple[int, int]
 def test_the_frames_of_a_strip_are_bounded_too() -> None:
     with tiny() as estimator:
         clip = FrameByFrame(estimator, steady=True)
-        for cut in (True, False):
-            (answer,) = clip.run(clip.prepare(reference_image(4, 400)), cut).answers
-            assert clip.settle(answer).shape == clip.map_size((400, 4))[::-1] == (56, 224)
-    windows = WindowByWindow(find_row("vda-vits").with_input_size(56), WEIGHTS, Windowed(), exact=False)
-    assert windows.plan((400, 4)).input_size == (112, 28)
+        for values in clip_maps(clip, 2 * [reference_image(4, 400)]):
+            assert values.shape == clip.map_size[::-1] == (56, 224)
+    windows = WindowByWindow(find_row("vda-vits").with_input_size(56), WEIGHTS, drifting(), exact=False)
+    assert windows.begin((400, 4)).input_size == (112, 28)
 
 
 # --- Panoramas --------------------------------------------------------------------------------------------------------
@@ -326,7 +328,7 @@ def test_a_picture_that_is_no_whole_panorama_is_named(size: tuple[int, int], war
 def test_a_compiled_network_of_the_wrapped_size_joins_edges_too() -> None:
     row, weights = resolve_model(ModelChoice(model="tiny"))
     with tiny(panorama=True, backend="torch") as eager:
-        wanted, plan = eager.estimate(sphere()), eager.plan(open_picture(sphere()))
+        wanted, plan = eager.estimate(sphere()), eager.plan((224, 112))
     width, height = plan.input_size
     compile_model(CompileJob("torchscript", row, weights, height, width, 1, Path("nets/wide.pt")))
     options = {"backend": "torchscript", "artifacts": Path("nets")}
@@ -340,28 +342,19 @@ def test_a_compiled_network_of_the_wrapped_size_joins_edges_too() -> None:
         assert seam(taller.values) < 2
 
 
-class Windowed:
-    """A network for windows whose answer is the brightness and what drifts from left to right."""
-
-    best_batch = 4
-    description = "fake"
-
-    def check(self, plan: InputPlan) -> None:
-        pass
-
-    def encode(self, images: np.ndarray) -> list[np.ndarray]:
-        return list(images.mean(axis=1))
-
-    def decode(self, frames: list[np.ndarray]) -> np.ndarray:
-        return np.stack(frames) + 3 + np.linspace(0, 0.5, frames[0].shape[1], dtype=np.float32)
-
-    def close(self) -> None:
-        pass
+def drifting() -> FakeBackend:
+    """A backend for clips whose depth is the brightness and a drift from left to right."""
+    return clip_backend(
+        lambda images: list(images.mean(axis=1)),
+        lambda frames: np.stack(frames) + 3 + np.linspace(0, 0.5, frames[0].shape[1], dtype=np.float32),
+        best_batch=4,
+    )
 
 
-def clip_maps(estimator: ClipEstimator, frames: list[np.ndarray]) -> list[np.ndarray]:
-    steps = [estimator.run(estimator.prepare(frame), index == 0) for index, frame in enumerate(frames)]
-    return [estimator.settle(answer) for step in (*steps, estimator.finish()) for answer in step.answers]
+def clip_maps(predictor: ClipPredictor, frames: list[np.ndarray]) -> list[np.ndarray]:
+    loop = FrameLoop(predictor, frames[0].shape[1::-1], find_cuts=False, threads=False)
+    each = (Frame(index, Fraction(index), Fraction(1), rgb) for index, rgb in enumerate(frames))
+    return [item.values for maps in loop.run(each) for item in maps]
 
 
 @pytest.mark.parametrize("steady", [False, True])
@@ -371,8 +364,8 @@ def test_the_frames_of_a_panorama_have_no_seam(steady: bool) -> None:
         before = clip_maps(FrameByFrame(plain, steady), frames)
         clip = FrameByFrame(joined, steady, batch=2)
         found = clip_maps(clip, frames)
-        assert len(found) == 6 and {values.shape for values in found} == {clip.map_size((224, 112))[::-1]}
-        assert provenance_of_clip(clip, clip.plan((224, 112)), "a.mp4").panorama
+        assert len(found) == 6 and {values.shape for values in found} == {clip.map_size[::-1]}
+        assert FrameLoop(clip, (224, 112)).provenance("a.mp4").panorama
     assert max(map(seam, found)) < 2 < min(map(seam, before))
 
 
@@ -381,11 +374,11 @@ def test_the_windows_of_a_panorama_have_no_seam() -> None:
     frames = [np.ascontiguousarray(np.roll(sphere(), 3 * index, axis=1)) for index in range(34)]
     maps = {}
     for panorama in (False, True):
-        clip = WindowByWindow(row, WEIGHTS, Windowed(), exact=False, panorama=panorama)
-        assert clip.plan((224, 112)).wrapped == (28 if panorama else 0)
+        clip = WindowByWindow(row, WEIGHTS, drifting(), exact=False, panorama=panorama)
+        assert clip.begin((224, 112)).wrapped == (28 if panorama else 0)
         maps[panorama] = clip_maps(clip, frames)
         assert len(maps[panorama]) == 34
-        assert {values.shape for values in maps[panorama]} == {clip.map_size((224, 112))[::-1]}
+        assert {values.shape for values in maps[panorama]} == {clip.map_size[::-1]}
     assert max(map(seam, maps[True])) < 2 < min(map(seam, maps[False]))
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from depthcli.pixels.postprocess import resize_bilinear
 from depthcli.temporal.windows import Windows, _fit_float64
+from tests.fake_backend import FakeBackend
 
 LENGTHS = (1, 5, 22, 23, 32, 33, 44, 45, 60, 67)
 SIZE = (6, 8)
@@ -26,21 +27,21 @@ class Encoded:
         Encoded.alive -= 1
 
 
-class Fake:
-    """A network whose answers depend on every frame of the window and on their order, at a scale of their own."""
+class Fake(FakeBackend):
+    """A backend whose answers depend on every frame of the window and on their order, at a scale of their own."""
 
     def __init__(self, best_batch: int = 1) -> None:
-        self.best_batch = best_batch
+        super().__init__(best_batch, encode=self._encode, decode=self._decode)
         self.encoded: list[bytes] = []
         self.batches: list[int] = []
 
-    def encode(self, images: np.ndarray) -> list[Encoded]:
-        self.encoded += [image.tobytes() for image in images]
-        self.batches.append(len(images))
-        return [Encoded(image) for image in images]
+    def _encode(self, inputs: dict[str, np.ndarray]) -> dict[str, list[Encoded]]:
+        self.encoded += [image.tobytes() for image in inputs["image"]]
+        self.batches.append(len(inputs["image"]))
+        return {"features": [Encoded(image) for image in inputs["image"]]}
 
-    def decode(self, frames: list[Encoded]) -> np.ndarray:
-        return answers(np.stack([frame.map for frame in frames]))
+    def _decode(self, inputs: dict[str, list[Encoded]]) -> dict[str, np.ndarray]:
+        return {"depth": answers(np.stack([frame.map for frame in inputs["features"]]))}
 
 
 def answers(maps: np.ndarray) -> np.ndarray:
@@ -138,8 +139,8 @@ def test_a_low_contrast_costs_no_digits() -> None:
 
 def test_flat_answers_stay_as_they_are() -> None:
     class Flat(Fake):
-        def decode(self, frames: list[Encoded]) -> np.ndarray:
-            return np.full((32, *SIZE), 3, np.float32)
+        def _decode(self, inputs: dict[str, list[Encoded]]) -> dict[str, np.ndarray]:
+            return {"depth": np.full((32, *SIZE), 3, np.float32)}
 
     for exact in (False, True):
         assert (np.stack(run(Windows(Flat(), metric=False, exact=exact), clip(60))) == 3).all()
@@ -224,27 +225,17 @@ def test_a_state_is_to_be_had_between_windows_only() -> None:
 def test_a_real_network_streams_the_same_as_at_once(one_thread) -> None:
     import torch
 
-    from tests.nets.test_video_depth_anything import small_network
+    from tests.nets.test_video_depth_anything import backend_of, small_network
 
-    class Torch:
-        best_batch = 1
-        network = small_network()
-
-        def encode(self, images: np.ndarray):
-            with torch.inference_mode():
-                return self.network.encode(torch.from_numpy(images))
-
-        def decode(self, frames) -> np.ndarray:
-            with torch.inference_mode():
-                return self.network.decode(frames).numpy()
+    network = small_network()
 
     def at_once(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            frames = [taps for image in images for taps in Torch.network.encode(torch.from_numpy(image)[None])]
-            return Torch.network.decode(frames).numpy()
+            frames = [taps for image in images for taps in network.encode(torch.from_numpy(image)[None])]
+            return network.decode(frames).numpy()
 
     images = np.random.RandomState(0).standard_normal((36, 3, 28, 28)).astype(np.float32)
-    found = np.stack(run(Windows(Torch(), metric=False, exact=True), images))
+    found = np.stack(run(Windows(backend_of(network, best_batch=1), metric=False, exact=True), images))
     wanted = whole(images, at_once, False, normal_equations)
     assert wanted.min(axis=(1, 2)).max() > 0 and wanted.std() > 0.01  # not on the floor of the last ReLU, nor flat
     assert np.array_equal(found, wanted)

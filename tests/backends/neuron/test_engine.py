@@ -160,13 +160,13 @@ def test_what_keeps_it_from_starting_is_said(depth, box, monkeypatch, stand_in):
 def test_pictures_of_different_sizes_share_the_cores(depth, box, monkeypatch):
     for number in range(8):
         photo(f"in/{number}.png", (80, 60) if number % 2 else (60, 80))
-    shared, run_each = [], neuron.Neuron.run_each
+    shared, run_on_all = [], neuron.Neuron._run_on_all
 
     def watched(self, images):
         shared.append([image.shape for image in images])
-        return run_each(self, images)
+        return run_on_all(self, images)
 
-    monkeypatch.setattr(neuron.Neuron, "run_each", watched)
+    monkeypatch.setattr(neuron.Neuron, "_run_on_all", watched)
     assert depth("dir", "in", *RUN).code == 0
     assert sum(map(len, shared)) == 8 and max(len(set(shapes)) for shapes in shared) == 2
     for number in range(8):

@@ -1,0 +1,176 @@
+"""A checkpoint's graph in the format of a backend: taken from the cache, or traced, converted and kept there.
+
+torch is needed only to make a graph that is not in the cache yet. A new graph is written to the cache while the second
+picture runs, or at the end, so that nobody waits for the disk before the first result.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
+
+import numpy as np
+
+from depthcli.backends import Log
+from depthcli.errors import DepthError, EngineError, first_line, last_line
+from depthcli.graphs.positions import resize_positions
+from depthcli.host import graph_cache
+from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.rows import PATCH, ModelRow, ModelTask
+
+if TYPE_CHECKING:
+    from depthcli.graphs.any_size import AnySizeGraph
+
+# Raise it with every change to the networks or their conversion that changes the files.
+GRAPH_VERSION = 3
+_POSITIONS = "positions.npy"
+_KEPT_GRIDS = 16
+
+Write = Callable[[Path], None]
+
+
+@dataclass
+class GraphInputs:
+    """Makes a graph's inputs. positions: the trained grid (D, side, side), None for a convolutional network."""
+
+    positions: Optional[np.ndarray]
+    _grids: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
+
+    def of(self, image: np.ndarray) -> list[np.ndarray]:
+        """Return the graph's inputs, in order, for one picture (1, 3, H, W)."""
+        if self.positions is None:
+            return [image]
+        grid = image.shape[2] // PATCH, image.shape[3] // PATCH
+        if grid not in self._grids:
+            if len(self._grids) >= _KEPT_GRIDS:
+                self._grids.pop(next(iter(self._grids)))
+            self._grids[grid] = resize_positions(self.positions, *grid)
+        return [image, self._grids[grid]]
+
+
+class Converter(Protocol):
+    """How a backend converts a graph."""
+
+    def is_current(self, kept: Optional[Path]) -> bool:
+        """Return whether the cache's entry, or None, is the network that is wanted."""
+
+    def load(self, folder: Path) -> Any:
+        """Return the runnable network, from the files of a cache entry."""
+
+    def convert(self, graph: AnySizeGraph) -> tuple[Any, Write]:
+        """Return the runnable network, and a function that writes an entry's files and may run in a thread."""
+
+
+class ConvertedGraph:
+    """A checkpoint's converted graph.
+
+    name: of its entry in the cache. network: what the backend runs. inputs: what it is fed.
+    Raises ModelError for weights that cannot be read, and the converter's errors. If the graph cannot be kept, `log` is
+    told when it is closed.
+    """
+
+    def __init__(
+        self, converter: Converter, name: str, row: ModelRow, weights: WeightsFile, trust: bool, log: Log
+    ) -> None:
+        self._log = log
+        self.network: Any = None
+        self._keeping: Optional[threading.Thread] = None
+        self._failure: Optional[Exception] = None
+        self._starting = threading.Lock()
+        self._answered = False
+        folder = graph_cache.find(name)
+        if not (converter.is_current(folder) and folder is not None and self._load(converter, folder)):
+            graph = _trace(row, weights, trust)
+            self.network, write = converter.convert(graph)
+            self.inputs = GraphInputs(graph.positions)
+            self._keeping = threading.Thread(target=self._keep, args=(name, write, graph.positions))
+
+    def _load(self, converter: Converter, folder: Path) -> bool:
+        """Load a cache entry; False if that fails, as when another process has removed it."""
+        try:
+            self.inputs = GraphInputs(np.load(folder / _POSITIONS) if (folder / _POSITIONS).exists() else None)
+            self.network = converter.load(folder)
+        except (EngineError, OSError, ValueError):
+            return False
+        return True
+
+    def computed(self) -> None:
+        """Note that a run has ended. From the second on, a new graph is written to the cache, in a thread."""
+        if self._answered:
+            self._start_keeping()
+        self._answered = True
+
+    def close(self) -> None:
+        """Wait until the graph is kept, and free it; closing twice is allowed."""
+        self._start_keeping()
+        if self._keeping is not None:
+            self._keeping.join()
+        if self._failure is not None:
+            reason = (self._failure.strerror if isinstance(self._failure, OSError) else None) or self._failure
+            folder = graph_cache.cache_folder()
+            where = f" in {folder}" if folder else ""
+            self._log(f"the network was not kept{where} and will be converted again: {reason}")
+        self.network = self._keeping = self._failure = None
+
+    def _start_keeping(self) -> None:
+        with self._starting:
+            if self._keeping is not None and self._keeping.ident is None:
+                self._keeping.start()
+
+    def _keep(self, name: str, write: Write, positions: Optional[np.ndarray]) -> None:
+        try:
+            with graph_cache.new_entry(name) as partial:
+                write(partial)
+                if positions is not None:
+                    np.save(partial / _POSITIONS, positions)
+        except Exception as error:  # the graph runs all the same
+            self._failure = error
+
+
+@contextmanager
+def runtime_errors(package: str) -> Iterator[None]:
+    """Turn what a backend's package raises into an EngineError; its classes have no base in common."""
+    try:
+        yield
+    except DepthError:
+        raise
+    except MemoryError as error:
+        raise EngineError("the machine ran out of memory", "use a smaller `input_size`") from error
+    except Exception as error:
+        line = last_line(error) if package == "openvino" else first_line(error)
+        raise EngineError(f"{package} failed: {line}", "try `backend` torch") from error
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Postpone Ctrl-C: in a converter that calls Python back it would become an error of the converter."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+
+def graph_name(package: str, row: ModelRow, weights: WeightsFile) -> str:
+    """Return the name under which this version of a backend's package keeps a checkpoint's graph."""
+    form = row.name if row.task is ModelTask.CLIP else f"{row.encoder}-metric" if row.kind.is_metric else row.encoder
+    return f"{form}-{weights.sha256[:32]}-{package}-{version(package)}-{GRAPH_VERSION}"
+
+
+def _trace(row: ModelRow, weights: WeightsFile, trust: bool) -> AnySizeGraph:
+    from depthcli.graphs.any_size import trace_any_size
+    from depthcli.nets.build import read_network
+
+    return trace_any_size(read_network(row, weights, trust))

@@ -1,0 +1,93 @@
+"""The options and arguments of every command: none is lost, and each one is explained by `--help`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+
+import pytest
+import typer.main
+
+from depthcli.cli import app
+
+MODEL = "--checkpoint --encoder --metric --model --trust-checkpoint -m "
+WEIGHTS = MODEL + "--max-depth --offline "
+RUN = "--backend --device --precision -d "
+SIZED = RUN + "--calibration --input-size "
+COMPILED = "--allow-standin --artifacts --shape-policy "
+REPORT = "--json --quiet --verbose -q -v "
+RESULTS = "--batch --colormap --format --grayscale --if-exists --output --panorama -b -f -o "
+PICTURES = WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--keep-alpha --name --pred-only "
+
+OPTIONS = {
+    "": "--version",
+    "image": PICTURES,
+    "dir": PICTURES + "--dry-run --exclude --include --mix-models -n",
+    "video": WEIGHTS + RUN + COMPILED + REPORT + RESULTS + "--end --exact --fps --input-size --max-frames --mix-models"
+    " --pipe --range --rate --scene --size --start --steady --stride",
+    "eval": WEIGHTS + SIZED + "--align --errors --json --prediction-kind --predictions --root",
+    "bench": MODEL + SIZED + COMPILED + "--clip --cost-per-hour --duration --frames --images --json --peers --picture"
+    " --runs --size --video --warmup",
+    "compile": WEIGHTS + "--allow-cpu-ops --analyze-only --batch --fast-math --from-dir --out --output --preset"
+    " --self-test --size --target --timeout --workdir -b -o",
+    "models": "",
+    "models list": "--json",
+    "models pull": "",
+    "models verify": "--checkpoint",
+    "models path": "",
+    "models cache": "--clear --json",
+    "neuron": "",
+    "neuron doctor": "",
+}
+ARGUMENTS = {
+    "image": ["FILE..."],
+    "dir": ["FOLDER"],
+    "video": ["CLIP..."],
+    "eval": ["LIST"],
+    "models pull": ["MODEL..."],
+    "models verify": ["[MODEL...]"],
+    "models path": ["MODEL..."],
+}
+COMPLETION = {"--install-completion", "--show-completion"}
+
+
+def commands(command: Any = None, name: str = "") -> dict[str, Any]:
+    """Return {name: command} of the command line, the groups included; the command `depth` itself is ''."""
+    command = command or typer.main.get_command(app.app)
+    found = {name: command}
+    for word, below in getattr(command, "commands", {}).items():
+        found.update(commands(below, f"{name} {word}".strip()))
+    return found
+
+
+def options(parameter: Any) -> set[str]:
+    """Return the spellings of an option, none for an argument."""
+    return {name for name in (*parameter.opts, *parameter.secondary_opts) if name.startswith("-")}
+
+
+def test_these_are_all_commands():
+    assert set(commands()) == set(OPTIONS)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_command_keeps_its_options_and_arguments(name):
+    parameters = commands()[name].params
+    assert set().union(*map(options, parameters)) - COMPLETION == set(OPTIONS[name].split())
+    assert [one.metavar for one in parameters if not options(one)] == ARGUMENTS.get(name, [])
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_is_in_the_help_with_its_sentence(monkeypatch, capsys, name, flag):
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setattr(sys, "argv", ["depth", *name.split(), flag])
+    with pytest.raises(SystemExit) as ended:
+        app.run()
+    out, err = capsys.readouterr()
+    assert (ended.value.code or 0, err) == (0, "") and "Usage: " in out
+    heads = {line: re.findall(r"(?<!\S)--?[\w-]+", line[:80].replace(",", " ")) for line in out.splitlines()}
+    lines = {option: line for line, found in heads.items() for option in found}
+    assert {*OPTIONS[name].split(), "--help", "-h"} <= set(lines)
+    assert all("." in lines[option] for option in OPTIONS[name].split())
+    assert all(metavar in out for metavar in ARGUMENTS.get(name, []))
