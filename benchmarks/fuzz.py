@@ -212,21 +212,16 @@ def depth_file(name: str) -> bytes:
     """Return the depth map as a file of that name."""
     import numpy as np
 
-    from depthcli.io.codecs import depth_files
+    from depthcli.io.codecs.files import write_still
+    from depthcli.io.codecs.formats import STILLS
 
     depth, stream = depth_map(), io.BytesIO()
-    if name.endswith(".npz"):
-        depth_files.write_npz(depth, stream)
-    elif name.endswith("_gray.png"):
-        depth_files.write_gray16(depth, stream)
-    elif name.endswith(".png"):
-        depth_files.write_color(depth, stream)
+    implied = STILLS["exr"] if name.endswith(".exr") else None
+    row = next((row for row in STILLS.values() if name.endswith(row.still)), implied)
+    if row:
+        write_still(row, depth, stream)
     elif name.endswith(".npy"):
         np.save(stream, depth.values)
-    elif name.endswith(".exr"):
-        from depthcli.io.codecs.exr import write_exr
-
-        write_exr(depth.values, stream, depth_files.facts_of(depth))
     else:
         stream.write(b"Pf\n%d %d\n-1.0\n" % depth.size + depth.values[::-1].astype("<f4").tobytes())
     return stream.getvalue()

@@ -27,8 +27,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from depthcli.depthmap import DepthKind, DepthMap, Provenance  # noqa: E402
-from depthcli.io.codecs.depth_files import write_color  # noqa: E402
-from depthcli.io.codecs.writers import OutputSpec  # noqa: E402
+from depthcli.io.codecs.files import write_still  # noqa: E402
+from depthcli.io.codecs.formats import STILLS  # noqa: E402
+from depthcli.io.codecs.outputs import OutputSpec  # noqa: E402
 from depthcli.jobs.existing import Source, file_facts  # noqa: E402
 from depthcli.jobs.manifest import DONE, MANIFEST_NAME, Manifest, Result  # noqa: E402
 
@@ -52,7 +53,7 @@ def make(folder: Path, count: int) -> None:
         depth = DepthMap(values, DepthKind.RELATIVE_DISPARITY, origin)
         result.parent.mkdir(parents=True, exist_ok=True)
         with result.open("wb") as stream:  # not by OutputSpec.write, which waits for the disk each time
-            write_color(depth, stream)
+            write_still(STILLS["color"], depth, stream)
         row = Result(
             name,
             (str(result),),

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from depthcli.choices import BackendChoice, ClipChoice, ModelChoice
     from depthcli.depthmap import DepthKind, DepthMap, Provenance
     from depthcli.errors import DepthError
-    from depthcli.io.codecs.depth_files import read_depth
-    from depthcli.io.codecs.writers import write_depth
+    from depthcli.io.codecs.files import read_depth, write_depth
     from depthcli.predict.clip import estimate_clip
     from depthcli.predict.picture import DepthEstimator, estimate
     from depthcli.version import __version__
@@ -39,8 +38,8 @@ _HOMES = {
     "__version__": "depthcli.version",
     "estimate": "depthcli.predict.picture",
     "estimate_clip": "depthcli.predict.clip",
-    "read_depth": "depthcli.io.codecs.depth_files",
-    "write_depth": "depthcli.io.codecs.writers",
+    "read_depth": "depthcli.io.codecs.files",
+    "write_depth": "depthcli.io.codecs.files",
 }
 
 __all__ = [

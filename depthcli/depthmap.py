@@ -162,18 +162,29 @@ def _layer(name: str, given: Optional[np.ndarray], dtype: type, shape: tuple[int
 
 def describe(depth: DepthMap) -> dict[str, Any]:
     """Return the facts about a depth map that every file carries, as a JSON-ready dictionary."""
-    lo, hi = depth.range
-    provenance = depth.provenance
+    invalid = 0 if depth.valid is None else int(depth.valid.size - depth.valid.sum())
+    return describe_values(depth.kind, depth.range, depth.size, depth.provenance, depth.max_depth, invalid)
+
+
+def describe_values(
+    kind: DepthKind,
+    value_range: tuple[float, float],
+    size: tuple[int, int],
+    provenance: Provenance,
+    max_depth: Optional[float],
+    invalid: int = 0,
+) -> dict[str, Any]:
+    """Return the facts about a map, or about all maps of a clip. invalid: how many pixels have no depth."""
     return {
-        "kind": depth.kind.value,
-        "meaning": depth.kind.meaning,
-        "near_is": "high" if depth.kind.near_is_high else "low",
-        "units": depth.kind.unit,
-        "min": lo,
-        "max": hi,
-        "max_depth": depth.max_depth,
-        "size": list(depth.size),
-        **({} if depth.valid is None else {"invalid_pixels": int(depth.valid.size - depth.valid.sum())}),
+        "kind": kind.value,
+        "meaning": kind.meaning,
+        "near_is": "high" if kind.near_is_high else "low",
+        "units": kind.unit,
+        "min": value_range[0],
+        "max": value_range[1],
+        "max_depth": max_depth,
+        "size": list(size),
+        **({"invalid_pixels": invalid} if invalid else {}),
         "model": provenance.model,
         "model_title": provenance.model_title,
         "weights_sha256": provenance.sha256,

@@ -38,15 +38,16 @@ from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ClipChoice, Model
 from depthcli.errors import EngineError, Log, UsageError
 from depthcli.eval.temporal import SteadinessMeter, cut_bleeding
 from depthcli.host.machine import load_average
+from depthcli.io.codecs.codes import Look, encode
+from depthcli.io.codecs.formats import Holds
 from depthcli.io.video.clip import Frame, Selection
+from depthcli.io.video.clip_output import ClipOutput, Timing
 from depthcli.io.video.reader import open_clip
 from depthcli.io.video.spool import Spool
-from depthcli.io.video.writers import Timing, video_writer
+from depthcli.io.video.writers import video_writer
 from depthcli.jobs.clip import run_clip
 from depthcli.jobs.clip_job import ClipJob
-from depthcli.jobs.clip_show import Show
 from depthcli.jobs.manifest import DONE, Result
-from depthcli.pixels.colormap import DEFAULT_COLORMAP
 from depthcli.pixels.preprocess import InputPlan, plan_input
 from depthcli.predict.clip import FrameLoop, open_clip_predictor
 from depthcli.predict.clip_predictors import ClipPredictor
@@ -192,12 +193,12 @@ def by_stages(job: ClipJob, predictor: ClipPredictor) -> tuple[dict[str, float],
                         spool.keep(None)
             with watch.of("spool"):
                 spool.end({})
-            row, shown = predictor.row, found.range()
-            with watch.of("write"), video_writer("mp4", path, info.size, Timing.of(info, job.selection), {}) as writer:
-                show = Show(info.size, row, provenance, shown, DEFAULT_COLORMAP)
+            look = Look(range=found.range())
+            output = ClipOutput("mp4", path, info.size, Timing.of(info, job.selection), {})
+            with watch.of("write"), video_writer(output) as writer:
                 for kept in spool.read():
-                    (picture,) = show.pictures(["mp4"], kept.values, None)
-                    writer.write(picture, kept.time, kept.duration)
+                    pixels = encode(loop.depth_map(kept.values, provenance), Holds.COLOR, look)
+                    writer.write(pixels, kept.time, kept.duration)
             count = spool.frames
             spool.remove()
     return watch.seconds, count

@@ -42,7 +42,9 @@ from depthcli.errors import (
 )
 from depthcli.host.cores import compute_threads, usable_cores
 from depthcli.host.machine import cpu_flags, cpu_model, load_average, photograph, versions
-from depthcli.io.codecs.writers import OutputSpec
+from depthcli.io.codecs.files import write_still
+from depthcli.io.codecs.formats import STILLS
+from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.pictures.images import Picture, read_picture
 from depthcli.jobs.folder import FolderJob, run_folder
 from depthcli.jobs.inputs import Task, find_pictures
@@ -509,8 +511,6 @@ class _Bench:
 
     def _other_stages(self, path: Path, plan: InputPlan, output: np.ndarray) -> dict[str, float]:
         """Return the milliseconds of what is done to a picture before and after the network."""
-        from depthcli.io.codecs.writers import FORMATS
-
         times = [time.perf_counter()]
         picture = read_picture(path)
         times.append(time.perf_counter())
@@ -518,7 +518,7 @@ class _Bench:
         times.append(time.perf_counter())
         depth = to_depth_map(output, plan, self.row)
         times.append(time.perf_counter())
-        FORMATS["color"].write(depth, picture.rgb, io.BytesIO(), OutputSpec().colormap)
+        write_still(STILLS["color"], depth, io.BytesIO())
         times.append(time.perf_counter())
         names = [name for name in STAGES if name != "run"]
         return {name: 1000 * (after - before) for name, before, after in zip(names, times, times[1:])}

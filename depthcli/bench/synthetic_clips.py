@@ -14,7 +14,8 @@ from PIL import Image
 
 from depthcli.host.machine import photograph
 from depthcli.io.video.clip import Frame
-from depthcli.io.video.writers import Timing, video_writer
+from depthcli.io.video.clip_output import ClipOutput, Timing
+from depthcli.io.video.writers import video_writer
 
 SIZE = (640, 360)
 RATE = Fraction(24)
@@ -45,7 +46,7 @@ def cutting(count: int, size: tuple[int, int] = SIZE) -> Iterator[Frame]:
 
 def write_clip(frames: Iterable[Frame], path: Path, size: tuple[int, int] = SIZE) -> None:
     """Write frames as an mp4, as cameras do."""
-    with video_writer("mp4", path, size, Timing(RATE, 1 / RATE), {}) as writer:
+    with video_writer(ClipOutput("mp4", path, size, Timing(RATE, 1 / RATE), {})) as writer:
         for frame in frames:
             writer.write(frame.rgb, frame.time, frame.duration)
 

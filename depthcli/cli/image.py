@@ -82,7 +82,8 @@ def image(
 def _to_stream(options: RunOptions, inputs: list[str], stream: BinaryIO, name: str) -> None:
     """Write the result of one picture to stdout, or to a pipe or device, which cannot be replaced by a whole file."""
     from depthcli.cli.report import say
-    from depthcli.io.codecs.writers import FORMATS
+    from depthcli.io.codecs.files import write_still
+    from depthcli.io.codecs.formats import STILLS
     from depthcli.io.pictures.images import read_picture
     from depthcli.jobs.inputs import check_no_address
 
@@ -104,7 +105,7 @@ def _to_stream(options: RunOptions, inputs: list[str], stream: BinaryIO, name: s
     for warning in (*picture.warnings, *spec.warnings(depth)):
         say(f"warning: {warning}")
     whole = io.BytesIO()
-    FORMATS[spec.formats[0]].write(depth, picture.rgb, whole, spec.colormap)
+    write_still(STILLS[spec.formats[0]], depth, whole, spec.colormap, picture.rgb)
     try:
         stream.write(whole.getvalue())
         stream.flush()

@@ -17,7 +17,7 @@ from depthcli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from depthcli.choices import ModelChoice
-    from depthcli.io.codecs.writers import OutputSpec
+    from depthcli.io.codecs.outputs import OutputSpec
     from depthcli.jobs.existing import Maker
     from depthcli.jobs.folder import FolderJob
     from depthcli.jobs.inputs import ResultName, Task
@@ -59,14 +59,15 @@ class RunOptions:
 
     def output_spec(self, file: Optional[str] = None) -> "OutputSpec":
         """Return what is written for each picture. file: the one output file that was named, or None."""
-        from depthcli.io.codecs.writers import FORMATS, OneFile, OutputSpec, parse_formats
+        from depthcli.io.codecs.formats import STILLS, implied_format, parse_formats
+        from depthcli.io.codecs.outputs import OneFile, OutputSpec
         from depthcli.pixels.colormap import color_table
 
         if self.grayscale and self.formats:
             raise UsageError("--grayscale and --format contradict each other", "--grayscale means --format gray8")
         suffix = Path(file or "").suffix.lower()
-        default = "npz" if suffix == ".npz" else "color"
-        formats = ("gray8",) if self.grayscale else parse_formats(self.formats or (default,))
+        implied = implied_format(file or "", "color")
+        formats = ("gray8",) if self.grayscale else parse_formats(self.formats or (implied,))
         color_table(self.colormap)  # an unknown name is an error now, not after the first forward pass
         if file is None:
             name = self.result_name(formats)
@@ -75,10 +76,10 @@ class RunOptions:
             raise UsageError(f"--name and -o {file} name one file twice", "give a folder with -o, or leave out --name")
         if len(formats) > 1:
             raise UsageError("one file cannot hold several formats", "give a folder with -o, or one --format")
-        if FORMATS[formats[0]].suffix != suffix:
+        if STILLS[formats[0]].suffix != suffix:
             raise UsageError(
-                f"{formats[0]} is written as {FORMATS[formats[0]].suffix}, not {suffix}",
-                "name a .png or .npz file, or a folder with / at its end",
+                f"{formats[0]} is written as {STILLS[formats[0]].suffix}, not {suffix}",
+                "name a .png, .npz or .exr file, or a folder with / at its end",
             )
         return OneFile(formats, self.colormap)
 

@@ -162,9 +162,8 @@ def video(
     """
     from depthcli.choices import IF_EXISTS, BackendChoice, ClipChoice, ModelChoice, require
     from depthcli.cli.report import ClipReport, stop_signals
-    from depthcli.io.codecs.writers import parse_formats
+    from depthcli.io.codecs.formats import CLIPS, parse_formats
     from depthcli.io.video.clip import Selection
-    from depthcli.io.video.writers import VIDEO_FORMATS
     from depthcli.jobs.clip import check_models, run_clip
     from depthcli.jobs.clip_inputs import find_clips, is_stdout, is_stream, plan_outputs
     from depthcli.jobs.clip_job import ClipJob, Progress
@@ -178,7 +177,7 @@ def video(
         raise UsageError(f"--scene {scene} means nothing", "choose from: auto, off")
     colors = "gray" if grayscale else colormap
     color_table(colors)
-    wanted = parse_formats(formats or ("mp4",), VIDEO_FORMATS, "video")
+    wanted = parse_formats(formats or ("mp4",), CLIPS)
     choice = ModelChoice(model, encoder, metric, checkpoint, max_depth, offline, trust_checkpoint)
     engine = BackendChoice(
         backend, device, precision, artifacts=artifacts, shape_policy=shape_policy, allow_standin=allow_standin

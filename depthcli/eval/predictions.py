@@ -12,13 +12,13 @@ from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import OutputError, UsageError
 from depthcli.eval.lists import Entry
 from depthcli.eval.truth import read_numbers
-from depthcli.io.codecs.depth_files import read_depth
+from depthcli.io.codecs.files import read_depth
 from depthcli.io.pictures.images import Picture
 
 # The most exact first: floats, 16 bits, then the 8 bits of pictures made to be looked at. A plain .png comes last, as
 # it may be a photograph.
 ENDINGS = (
-    *("_depth.npz", "_depth.npy", "_depth.pfm", ".npz", ".npy", ".pfm"),
+    *("_depth.npz", "_depth.npy", "_depth.pfm", ".npz", ".npy", ".pfm", "_depth.exr"),
     *("_depth_gray.png", "_depth.png", "_depth_gray8.png", "_depth_side.png", ".png"),
 )
 # How good a claim a picture has to a file: where `depth dir` puts it, beside that, or only by its name. 0 is the best.

@@ -17,7 +17,8 @@ from PIL.PngImagePlugin import PngImageFile
 from depthcli.depthmap import DepthKind
 from depthcli.errors import DepthError, PictureError
 from depthcli.io.codecs.arrays import check_pixels, open_npz, read_bytes, read_npy
-from depthcli.io.codecs.depth_files import check_claim, read_depth
+from depthcli.io.codecs.files import read_depth
+from depthcli.io.codecs.png import check_claim
 
 METRES, DISPARITY = DepthKind.METRIC_DEPTH, DepthKind.RELATIVE_DISPARITY
 # From here to one over it, a number and its inverse are normal float32: the depth and the disparity that are drawn.

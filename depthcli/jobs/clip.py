@@ -24,13 +24,13 @@ from depthcli.errors import (
     first_line,
 )
 from depthcli.host.atomic import remove_partials
-from depthcli.io.codecs.depth_files import FARTHEST_MILLIMETRE, MILLIMETRES
+from depthcli.io.codecs.codes import in_millimetres, is_clamped
+from depthcli.io.codecs.formats import CLIPS
 from depthcli.io.video.reader import STDIN, Clip, PatientPipe, open_clip
 from depthcli.io.video.spool import Spool, bytes_per_frame, check_disk, readable
 from depthcli.jobs.clip_job import ClipJob, Events, Progress
 from depthcli.jobs.clip_making import StoppedError, make_depth
 from depthcli.jobs.clip_results import CHANGED, GONE, GROWN, ClipFiles, already_there, check_one_model
-from depthcli.jobs.clip_show import MILLIMETRE_FORMATS
 from depthcli.jobs.clip_writing import write_outputs
 from depthcli.jobs.manifest import DONE, FAILED, Result
 from depthcli.predict.clip import FrameLoop, Log
@@ -235,8 +235,9 @@ class _Work:
 
     def _clamped(self, highest: float) -> tuple[str, ...]:
         """Return a warning if 16-bit millimetres cannot hold a metric clip."""
-        names = [name for name, _ in self._job.outputs if name in MILLIMETRE_FORMATS]
-        if not (self._predictor.row.kind.is_metric and names) or highest * MILLIMETRES <= FARTHEST_MILLIMETRE:
+        kind = self._predictor.row.kind
+        names = [name for name, _ in self._job.outputs if in_millimetres(CLIPS[name].holds, kind)]
+        if not names or not is_clamped(highest):
             return ()
         return (f"depth beyond 65.535 m, up to {highest:.1f} m, was clamped in {names[0]}; exr and npz hold all",)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Optional
 
 from depthcli.errors import Log, UsageError
+from depthcli.io.codecs.formats import CLIPS
 from depthcli.io.pictures.images import PICTURE_SUFFIXES, is_picture, may_be_listed
 from depthcli.io.video.film_comment import is_depth_film
 from depthcli.io.video.reader import STDIN, frames_of_folder, frames_of_pattern
-from depthcli.io.video.writers import VIDEO_FORMATS
 from depthcli.jobs.clip_results import (
     Source,
     check_name,
@@ -31,7 +31,7 @@ SUFFIXES = frozenset(
     ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .m2ts .m2v .m4v .mkv .mov .mp4 .mpe .mpeg .mpg .mts .mxf .ogm .ogv .qt .ts"
     " .vob .webm .wmv .y4m".split()
 )
-_ENDINGS = tuple(row.ending for row in VIDEO_FORMATS.values())
+_ENDINGS = tuple(row.clip for row in CLIPS.values())
 # With these, -o names a file, whether or not there is a format for it.
 _FILE_SUFFIXES = (
     SUFFIXES
@@ -277,12 +277,12 @@ def is_one_file(output: str, formats: Sequence[str]) -> bool:
         return False
     if suffix not in _FILE_SUFFIXES:
         return False  # a folder, perhaps with a dot in its name
-    wanted = [Path(VIDEO_FORMATS[name].ending).suffix for name in formats]
+    wanted = [Path(CLIPS[name].clip).suffix for name in formats]
     if len(formats) > 1:
         raise UsageError("one file cannot hold several formats", "give a folder with -o, or one --format")
     if wanted[0] != suffix:
         kind = wanted[0] or "a folder"
-        able = [name for name, row in VIDEO_FORMATS.items() if Path(row.ending).suffix == suffix]
+        able = [name for name, row in CLIPS.items() if Path(row.clip).suffix == suffix]
         way = f"-f {' or '.join(able)} writes such a file, " if able else ""
         hint = f"{way}-o {output}/ is a folder of that name"
         raise UsageError(f"{formats[0]} is written as {kind}, not {suffix}", hint)

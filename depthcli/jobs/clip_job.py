@@ -13,9 +13,9 @@ import numpy as np
 
 from depthcli.errors import UsageError
 from depthcli.host.atomic import temporary_path
+from depthcli.io.codecs.formats import CLIPS, Holds
 from depthcli.io.video.clip import Number, Selection
 from depthcli.io.video.reader import STDIN
-from depthcli.io.video.writers import VALUES, VIDEO_FORMATS
 from depthcli.jobs.clip_results import spool_of
 from depthcli.jobs.manifest import Result
 from depthcli.pixels.colormap import DEFAULT_COLORMAP
@@ -96,12 +96,12 @@ class ClipJob:
     @property
     def exact(self) -> bool:
         """Whether a format holds the numbers of the maps, for which 16 bits are too few."""
-        return any(VIDEO_FORMATS[name].takes == VALUES for name, _ in self.outputs)
+        return any(CLIPS[name].holds is Holds.VALUES for name, _ in self.outputs)
 
     @property
     def needs_source(self) -> bool:
         """Whether a format shows the frames of the clip, which is then read twice."""
-        return any(name == "side" for name, _ in self.outputs)
+        return any(CLIPS[name].beside for name, _ in self.outputs)
 
     @cached_property
     def spool_folder(self) -> Path:
@@ -112,7 +112,7 @@ class ClipJob:
         name, path = self.outputs[0]
         if self.source == STDIN:
             return temporary_path(path.parent)
-        ending = VIDEO_FORMATS[name].ending
+        ending = CLIPS[name].clip
         stem = path.name[: -len(ending)] if path.name.endswith(ending) else path.stem
         return spool_of(path.with_name(stem))
 

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from depthcli.errors import SOME_FAILED, ClipError, UsageError
-from depthcli.io.codecs.depth_files import SCHEMA, read_facts
+from depthcli.io.codecs.facts import SCHEMA
+from depthcli.io.codecs.files import read_facts
+from depthcli.io.codecs.formats import CLIPS
 from depthcli.io.names import fitting_name, name_limit
 from depthcli.io.pictures.images import printable
+from depthcli.io.video.clip_output import sidecar_of
 from depthcli.io.video.exr_frames import is_exr, is_our_exr
 from depthcli.io.video.reader import STDIN, frames_of_folder, frames_of_pattern
 from depthcli.io.video.spool import spooled_job
-from depthcli.io.video.writers import VIDEO_FORMATS, sidecar_of
 from depthcli.jobs.existing import Maker, difference
 from depthcli.jobs.manifest import FAILED, SKIPPED, Result
 
@@ -163,7 +165,7 @@ def spool_of(stem: Path) -> Path:
 
 def result_path(stem: Path, format: str) -> Path:
     """Return where a result in a format lies; a name that would be too long, with its sidecar's, is shortened."""
-    return stem.with_name(fitting_name(stem.parent, stem.name, VIDEO_FORMATS[format].ending, spare=len(".json")))
+    return stem.with_name(fitting_name(stem.parent, stem.name, CLIPS[format].clip, spare=len(".json")))
 
 
 def check_name(path: Path) -> None:
@@ -175,7 +177,7 @@ def check_name(path: Path) -> None:
 
 def is_result_of(source: Source, stem: Path) -> bool:
     """Return whether results, or an unfinished one, of a clip lie under a path without ending."""
-    found = [facts_beside(result_path(stem, name)) for name in VIDEO_FORMATS]
+    found = [facts_beside(result_path(stem, name)) for name in CLIPS]
     made = [facts["made_of"] for facts in found if isinstance(facts.get("made_of"), Mapping)]
     begun = spooled_job(spool_of(stem)).get("clip")
     if source == STDIN or not (made or begun):

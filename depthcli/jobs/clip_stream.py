@@ -11,23 +11,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Callable, Optional
 
-from depthcli.depthmap import Provenance
 from depthcli.errors import SOME_FAILED, ClipError, DepthError, OutputError, UsageError, first_line
+from depthcli.io.codecs.codes import Look, encode
+from depthcli.io.codecs.formats import Holds
+from depthcli.io.video.clip_output import Timing
+from depthcli.io.video.pipe import PipeWriter
 from depthcli.io.video.reader import Clip, open_clip
-from depthcli.io.video.writers import COLOR, GRAY16, PipeWriter, Timing
 from depthcli.jobs.clip import milliseconds_since, stdin_of
 from depthcli.jobs.clip_job import MAKING, ClipJob, Events, Progress
 from depthcli.jobs.clip_making import StoppedError, no_frames, until_stopped
-from depthcli.jobs.clip_show import Show
 from depthcli.jobs.manifest import DONE, FAILED, Result
-from depthcli.pixels.colormap import to_gray16
 from depthcli.predict.clip import FrameLoop, FrameMap
 from depthcli.predict.clip_predictors import ClipPredictor
 from depthcli.temporal.ranges import StreamRange
 
 # The range of a whole stream is not known before its end: it follows the range of so many frames ahead.
 _LOOK_AHEAD = 30
-PIPES = {"y4m": (COLOR, True), "rgb24": (COLOR, False), "gray16le": (GRAY16, False)}
+PIPES = {"y4m": (Holds.COLOR, True), "rgb24": (Holds.COLOR, False), "gray16le": (Holds.SHADES, False)}
 
 
 def stream_clip(
@@ -72,7 +72,7 @@ def _stream(
         if PIPES[pipe][1] and job.selection.fps is None:  # y4m has one rate for all frames
             job = replace(job, selection=replace(job.selection, fps=info.rate))
         loop = FrameLoop(predictor, info.size, find_cuts=job.scenes, threads=False)  # a live frame must not wait
-        sender = _Sender(job, pipe, clip, predictor, loop.provenance(Path(info.name).name), target or sys.stdout.buffer)
+        sender = _Sender(job, pipe, clip, loop, target or sys.stdout.buffer)
         total = job.selection.count(info)
         with closing(clip.frames(job.selection)) as frames:  # type: ignore[type-var]
             for maps in loop.run(until_stopped(frames, damage, stop)):
@@ -100,22 +100,14 @@ def _stream(
 class _Sender:
     """Writes maps to the stream as soon as the range they are shown in is known."""
 
-    def __init__(
-        self,
-        job: ClipJob,
-        pipe: str,
-        clip: Clip,
-        predictor: ClipPredictor,
-        provenance: Provenance,
-        stream: BinaryIO,
-    ) -> None:
+    def __init__(self, job: ClipJob, pipe: str, clip: Clip, loop: FrameLoop, stream: BinaryIO) -> None:
         info = clip.info
         self._range, self._look = job.value_range, StreamRange(_LOOK_AHEAD)
-        self._takes, y4m = PIPES[pipe]
-        self._show = Show(info.size, predictor.row, provenance, (0.0, 1.0), job.colormap)
+        self._holds, y4m = PIPES[pipe]
+        self._loop, self._colormap, self._provenance = loop, job.colormap, loop.provenance(Path(info.name).name)
         self._stream, self._waiting = stream, deque[FrameMap]()
         self._writer = PipeWriter(
-            stream, self._takes, info.size, Timing.of(info, job.selection), y4m, info.pixel_aspect
+            stream, self._holds, info.size, Timing.of(info, job.selection), y4m, info.pixel_aspect
         )
 
     def add(self, maps: Sequence[FrameMap]) -> None:
@@ -133,10 +125,10 @@ class _Sender:
     def _send(self, ranges: Sequence[tuple[float, float]]) -> None:
         for shown in ranges:
             item = self._waiting.popleft()
-            show = replace(self._show, shown=shown)
-            depth = show.depth_map(item.values)
+            depth = self._loop.depth_map(item.values, self._provenance)
+            pixels = encode(depth, self._holds, Look(self._colormap, shown))
             with _writing(self._stream):
-                self._writer.write(show.color(depth) if self._takes == COLOR else to_gray16(depth, shown), item.time)
+                self._writer.write(pixels, item.time)
 
 
 @contextmanager

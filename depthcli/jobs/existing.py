@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from depthcli.errors import OutputError, UsageError
-from depthcli.io.codecs.depth_files import is_cut_short, read_facts
-from depthcli.io.codecs.writers import FORMATS
+from depthcli.io.codecs.files import is_cut_short, read_facts
+from depthcli.io.codecs.formats import STILLS
 from depthcli.io.pictures.images import picture_size, printable
 from depthcli.jobs.manifest import Manifest
 
-_SUFFIXES = tuple({row.suffix for row in FORMATS.values()})  # which clips have none of
+_SUFFIXES = tuple({row.suffix for row in STILLS.values()})  # which clips have none of
 _REPLACE = "--if-exists overwrite replaces it"
 # Options in `settings` that change a result; which model it is, is told by its name and its weights.
 _SHAPING = ("max-depth", "input-size", "panorama", "precision", "shape-policy", "keep-alpha", "colormap")

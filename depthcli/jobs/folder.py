@@ -28,7 +28,7 @@ from depthcli.errors import (
 from depthcli.host.atomic import remove_partials
 from depthcli.host.cores import usable_cores
 from depthcli.host.memory import BYTES_PER_PIXEL, free_memory
-from depthcli.io.codecs.writers import OutputSpec
+from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.pictures.images import Picture, picture_size, read_picture
 from depthcli.jobs.existing import Source, file_facts, find_results
 from depthcli.jobs.inputs import Task

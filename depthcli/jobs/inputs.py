@@ -19,8 +19,8 @@ from string import Formatter
 from typing import Union
 
 from depthcli.errors import UsageError
-from depthcli.io.codecs.depth_files import read_facts
-from depthcli.io.codecs.writers import ENDINGS, FORMATS
+from depthcli.io.codecs.files import read_facts
+from depthcli.io.codecs.formats import STILL_ENDINGS, STILLS
 from depthcli.io.pictures.images import PICTURE_SUFFIXES, is_picture, may_be_listed, printable
 from depthcli.jobs.folders import CLOSED, HIDDEN, WALKED, walk
 from depthcli.jobs.manifest import MANIFEST_NAME
@@ -241,7 +241,7 @@ def parse_name(template: str, formats: Sequence[str]) -> ResultName:
 
 def _with_suffix(ending: str, format: str) -> str:
     """Return the end of a result's name with the suffix of its format, which may stand there already."""
-    wanted, there = FORMATS[format].suffix, Path(f"x{ending}").suffix
+    wanted, there = STILLS[format].suffix, Path(f"x{ending}").suffix
     if there.lower() in _FILE_SUFFIXES and there.lower() != wanted:
         raise UsageError(f"{format} is written as {wanted}, not {there}", f"leave {there} out of --name")
     return ending if there.lower() == wanted else ending + wanted
@@ -269,7 +269,7 @@ def plan_tasks(
     tasks: dict[Path, Task] = {}
     for (path, relative), stem in zip(pairs, stems):
         if stem in tasks:
-            ending = name.endings[0] if name else ENDINGS[0]
+            ending = name.endings[0] if name else STILL_ENDINGS[0]
             raise UsageError(
                 f"{tasks[stem].source!s} and {path} would both be written to {stem}{ending}",
                 "use {name} in --name" if name else "give each its own -o, or give their common folder to `depth dir`",
@@ -325,7 +325,7 @@ def _stems(
 def _noted_stem(relative: Path, target: Path, outputs: object) -> Path | None:
     """Return the stem that the manifest's outputs of a picture have; None if they were called by --name."""
     for stem, place in ((target, relative), (target.with_suffix(""), relative.with_suffix(""))):
-        names = tuple(f"{place}{ending}" for ending in ENDINGS)
+        names = tuple(f"{place}{ending}" for ending in STILL_ENDINGS)
         if isinstance(outputs, list) and any(name in names for name in outputs):
             return stem
     return None
@@ -357,7 +357,7 @@ class _Results:
             except OSError:
                 self._names[stem.parent] = frozenset()
         names = self._names[stem.parent]
-        found = [f"{stem.name}{ending}" for ending in ENDINGS if f"{stem.name}{ending}" in names]
+        found = [f"{stem.name}{ending}" for ending in STILL_ENDINGS if f"{stem.name}{ending}" in names]
         facts = (read_facts(stem.with_name(name)) for name in found if stem.with_name(name).is_file())
         return {str(fact["source"]) for fact in facts if fact.get("source")}
 

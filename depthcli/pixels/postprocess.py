@@ -29,6 +29,11 @@ def to_depth_map(
     return DepthMap(values, row.kind, provenance or Provenance(), row.max_depth, valid)
 
 
+def at_size(values: np.ndarray, size: tuple[int, int], row: ModelRow, provenance: Provenance) -> DepthMap:
+    """Return the depth map of a frame, (width, height) large, from `network_values` of any size."""
+    return DepthMap(resize_bilinear(values, size), row.kind, provenance, row.max_depth)
+
+
 def network_values(output: np.ndarray, plan: InputPlan, row: ModelRow) -> np.ndarray:
     """Return the network's (H, W) output in the row's own kind and unit, float32, at the network's size.
 

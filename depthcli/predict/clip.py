@@ -20,7 +20,7 @@ from depthcli.depthmap import DepthMap, Provenance
 from depthcli.errors import ClipError, ModelError, UsageError
 from depthcli.io.video.clip import Frame, Selection
 from depthcli.io.video.reader import FOLDER_RATE, open_clip
-from depthcli.pixels.postprocess import resize_bilinear
+from depthcli.pixels.postprocess import at_size
 from depthcli.predict.clip_predictors import ClipPredictor, FrameByFrame, WindowByWindow
 from depthcli.predict.picture import open_estimator, open_picture, resolve_model
 from depthcli.temporal.cuts import CutDetector
@@ -204,8 +204,7 @@ class FrameLoop:
 
     def depth_map(self, values: np.ndarray, provenance: Provenance) -> DepthMap:
         """Return the values of a FrameMap as a DepthMap of the clip's size."""
-        row = self._predictor.row
-        return DepthMap(resize_bilinear(values, self.plan.picture_size), row.kind, provenance, row.max_depth)
+        return at_size(values, self.plan.picture_size, self._predictor.row, provenance)
 
     def _steps(self, frames: Iterator[Frame]) -> Iterator[_Step]:
         with closing(_ahead(self._inputs(frames), _AHEAD if self._threads else 0)) as inputs:  # type: ignore[type-var]

@@ -32,20 +32,15 @@ class ClipPredictor(Protocol):
     `prepare` may run in any thread, `feed`, `finish` and `state` in one, `postprocess` in one other, each in the order
     of the frames.
 
-    exact: the maps are kept in float32, as 16 bits would change them. description: backend, version, device, precision.
+    description: backend, version, device and precision. exact: maps must be kept in float32, not in 16 bits.
+    map_size: (width, height) of the maps of the clip that was begun.
     """
 
     row: ModelRow
     weights: WeightsFile
+    description: str
     exact: bool
-
-    @property
-    def description(self) -> str:
-        """Backend, version, device and precision."""
-
-    @property
-    def map_size(self) -> tuple[int, int]:
-        """(width, height) of the maps of the clip."""
+    map_size: tuple[int, int]
 
     def begin(self, size: tuple[int, int]) -> InputPlan:
         """Begin a clip with frames of (width, height); raises PictureError if they do not fit into the memory."""
@@ -86,21 +81,12 @@ class FrameByFrame:
     def __init__(self, estimator: DepthEstimator, steady: bool, batch: int = 1) -> None:
         self._estimator, self._steady = estimator, steady
         self._batch = max(batch, estimator.best_batch)
-        self.row, self.weights = estimator.row, estimator.weights
-
-    @property
-    def description(self) -> str:
-        """Backend, version, device and precision."""
-        return self._estimator.engine
-
-    @property
-    def map_size(self) -> tuple[int, int]:
-        """See ClipPredictor."""
-        return self._plan.map_size
+        self.row, self.weights, self.description = estimator.row, estimator.weights, estimator.engine
 
     def begin(self, size: tuple[int, int]) -> InputPlan:
         """See ClipPredictor."""
         self._plan = self._estimator.plan(size)
+        self.map_size = self._plan.map_size
         self._group: list[tuple[Prepared, bool]] = []
         self._filter = SteadyFilter(metric=self.row.kind.is_metric)
         return self._plan
@@ -125,9 +111,9 @@ class FrameByFrame:
         prepared, output, cut = answer
         plan = prepared.plan
         values = network_values(output, plan, self.row)
+        if cut:
+            self._filter = SteadyFilter(metric=self.row.kind.is_metric)
         if self._steady:
-            if cut:
-                self._filter = SteadyFilter(metric=self.row.kind.is_metric)
             values = self._filter.feed(wrap_columns(prepared.picture.rgb, plan.wrapped), values)
         return unwrap(values, plan, plan.map_size[0])
 
@@ -150,24 +136,15 @@ class WindowByWindow:
     def __init__(
         self, row: ModelRow, weights: WeightsFile, backend: Backend, exact: bool, panorama: bool = False
     ) -> None:
-        self.row, self.weights, self._backend, self.exact = row, weights, backend, exact
-        self._panorama = panorama
-
-    @property
-    def description(self) -> str:
-        """Backend, version, device and precision."""
-        return self._backend.traits.description
-
-    @property
-    def map_size(self) -> tuple[int, int]:
-        """See ClipPredictor. The official code aligns maps of the frames' own size."""
-        return self._plan.picture_size if self.exact else self._plan.map_size
+        self.row, self.weights, self.description, self.exact = row, weights, backend.traits.description, exact
+        self._backend, self._panorama = backend, panorama
 
     def begin(self, size: tuple[int, int]) -> InputPlan:
         """See ClipPredictor."""
         check_picture(size, free_memory())
         self._plan = plan_input(*size, self.row.input, self._panorama)
         self._backend.check(self._plan, self._backend.traits.best_batch)
+        self.map_size = size if self.exact else self._plan.map_size
         self._begin_shot()
         return self._plan
 

@@ -1,1 +1,1 @@
-"""What makes the depth of a clip one thing over time. Numpy and OpenCV only."""
+"""What makes the depth of a clip steady over time: numpy and OpenCV only."""

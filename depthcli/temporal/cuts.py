@@ -1,4 +1,4 @@
-"""Where a new shot begins: found frame by frame on small pictures, with no look ahead."""
+"""Cut detection, frame by frame on small pictures, without look-ahead."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ import numpy as np
 
 from depthcli.temporal.flow import dense_flow, places, sample
 
-_SIZE = (64, 36)  # width and height of what is looked at
-_PAST = 48  # frames, two seconds of film, whose median says what is usual
+_SIZE = (64, 36)  # (width, height) of the pictures that are compared
+_PAST = 48  # frames, two seconds of film, whose median score is the usual one
 # Scores measured: 0.25 at most from frame to frame of two walking and riding cameras and of a pan by a tenth of the
 # picture per frame, 0.45 to 0.56 at a flash, 0.55 at least and 1.0 in the middle between two unrelated photographs,
 # of whose 380 pairs 99 % have more than 0.71.
 _LEAST = 0.6
-_TIMES = 3.0  # the usual score; a restless shot has to be left by a larger step
+_TIMES = 3.0  # times the usual score: a cut out of a restless shot needs a larger step
 _MOST = 1.0
 _COLORS = 0.25  # weight of the histograms against the pictures themselves
-_FLASH = 3  # frames after which the shot before a supposed cut may be back
-_DARK = 12.0  # grey levels; a picture of less contrast is not stretched to more, or a fade would end in noise
+_FLASH = 3  # frames within which the shot before a supposed cut may return
+_DARK = 12.0  # grey levels: less contrast is not stretched to more, or a fade would end in noise
 
 
 class CutDetector:
-    """Says for each frame, in order, whether a new shot begins with it.
+    """Tells for each frame, in order, whether a new shot begins with it.
 
-    The score of a step is the mean absolute difference of two 64x36 luma pictures in standard deviations, after the
-    one has been moved onto the other along its flow, plus a quarter of the smaller of their histogram distances, luma
-    or hue with saturation (0 to 1 each). Moved, so that a pan is none; in standard deviations, so that fades, flashes
-    and exposure are none. A cut is a score above three times the median of the last 48, and above 0.6 at least.
+    The score of a step is the mean absolute difference of two 64x36 luma pictures in standard deviations, after one
+    has been moved onto the other along its flow, plus a quarter of the smaller of their histogram distances (luma, or
+    hue with saturation, 0 to 1 each). The flow removes pans, the standard deviations remove fades, flashes and
+    exposure. A cut is a score above 0.6 and above three times the median of the last 48.
 
-    A flash too bright to see anything in begins a shot, but its end does not. Dissolves, and fades through black, are
-    not found: no single step of theirs is large.
+    A flash too bright to see anything in begins a shot, but its end does not. Dissolves and fades through black are
+    not found, as no single step of them is large.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class CutDetector:
         self._scores: deque[float] = deque(maxlen=_PAST)
 
     def is_cut(self, rgb: np.ndarray) -> bool:
-        """Return True where a new shot begins with this (H, W, 3) uint8 frame; False for the first one."""
+        """Return whether a new shot begins with this (H, W, 3) uint8 frame; False for the first one."""
         now = cv2.resize(rgb, _SIZE, interpolation=cv2.INTER_AREA)
         last, self._last = self._last, now
         if last is None:
@@ -63,7 +63,7 @@ class CutDetector:
         return True
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return all that is kept, as arrays of fixed names; a frame that is not there is empty."""
+        """Return the state to restore from; a missing frame is an empty array."""
         nothing = np.zeros((0, 0, 3), np.uint8)
         return {
             "last": nothing if self._last is None else self._last.copy(),
@@ -73,7 +73,7 @@ class CutDetector:
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from a `state`."""
+        """Continue from a `state`."""
         last, left = (np.array(state[name], np.uint8) for name in ("last", "left"))
         self._last = last if last.size else None
         self._left = left if left.size else None
@@ -82,7 +82,7 @@ class CutDetector:
 
 
 def _score(before: np.ndarray, now: np.ndarray) -> float:
-    """Return how little one small (h, w, 3) frame follows from another: 0 for itself, about 1 for an unrelated one."""
+    """Return how much one small (h, w, 3) frame differs from another: 0 for itself, about 1 for an unrelated one."""
     gray_before, gray_now = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (before, now))
     moved = sample(_standard(gray_before), places(dense_flow(gray_now, gray_before), _SIZE))
     apart = float(np.abs(_standard(gray_now) - moved).mean())

@@ -1,4 +1,4 @@
-"""Where each pixel of a frame was in the frame before: dense flow on small greys, and warping along it."""
+"""Dense optical flow between two frames, on small grey pictures, and warping along it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import cv2
 import numpy as np
 
 LONG_SIDE = 480  # of the greys in pixels: 480x270 for 16:9, where DIS takes about 4 ms on one thread
-_SHORT_SIDE = 32  # at least; DIS searches down a pyramid and cannot work on less than about 12
-_SLACK, _SLACK_PER_PIXEL = 1.0, 0.05  # forward and backward flow may miss each other by 1 pixel and 5 % of the way
-_PLAIN, _PATCH = 4.0, 7  # grey levels: a 7x7 patch whose standard deviation is below has no texture but noise
+_SHORT_SIDE = 32  # pixels at least: DIS searches down a pyramid and needs about 12
+_SLACK, _SLACK_PER_PIXEL = 1.0, 0.05  # forward and backward flow may differ by 1 pixel and 5 % of the way
+_PLAIN, _PATCH = 4.0, 7  # a 7x7 patch with a standard deviation below 4 grey levels has only noise
 _PHOTOMETRIC = 50.0  # of OPW (Wang et al. 2023, NVDS): exp(-50 dI^2) with I from 0 to 1
 
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """How a frame came out of the one before, on a small grid (h, w).
+    """The motion from one frame to the next, on a small grid (h, w).
 
-    back: (h, w, 2) float32, (x, y) in pixels of the grid: what is at p in the frame was at p + back[p] before.
-    seen: (h, w) bool; False where the pixel was hidden or outside the picture before, or could not be followed. Where
-    there is no texture it is True inside the picture, and `alike` alone tells.
-    alike: (h, w) float32 from 0 to 1, exp(-50 dI^2): how well the brightness there is the one that was here, after
-    the change of exposure between the two frames is taken out.
+    back: (h, w, 2) float32, (x, y) in pixels of the grid: what is at p now was at p + back[p] before.
+    seen: (h, w) bool, False if the pixel was hidden or outside the picture before, or could not be followed. Without
+    texture it is True inside the picture, and only `alike` counts.
+    alike: (h, w) float32 from 0 to 1, exp(-50 dI^2): how well the brightness matches, after the change of exposure
+    between the two frames is removed.
     """
 
     back: np.ndarray
@@ -36,7 +36,7 @@ class Motion:
 
 
 def flow_size(width: int, height: int) -> tuple[int, int]:
-    """Return (width, height) of the greys for a frame: its longer side 480 at most, neither below 32."""
+    """Return (width, height) of the small grey of a frame: no side above 480 or below 32."""
     scale = min(1.0, LONG_SIDE / max(width, height))
     return max(_SHORT_SIDE, round(width * scale)), max(_SHORT_SIDE, round(height * scale))
 
@@ -48,10 +48,9 @@ def small_gray(rgb: np.ndarray) -> np.ndarray:
 
 
 def find_motion(before: np.ndarray, now: np.ndarray) -> Motion:
-    """Return how the grey `now` came out of the grey `before`, both (h, w) uint8 of one size.
+    """Return the motion between two greys, (h, w) uint8 of one size.
 
-    Flow forward and back; where one does not undo the other, a pixel with texture is not seen. Raises ValueError for
-    greys of two sizes.
+    A pixel with texture is not seen if the flow back does not undo the flow forward. Raises ValueError for two sizes.
     """
     if before.shape != now.shape:
         raise ValueError(f"two frames of a clip have one size, not {before.shape} and {now.shape}")
@@ -62,9 +61,9 @@ def find_motion(before: np.ndarray, now: np.ndarray) -> Motion:
 
 
 def warp(values: np.ndarray, motion: Motion, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
-    """Return (H, W) or (H, W, C) values of the frame before, moved to where they are now; any size, the frame's aspect.
+    """Return (H, W) or (H, W, C) values of the frame before, moved to where they are now.
 
-    What came in over the border repeats the border: ask `motion.seen`.
+    values: of any size with the frame's aspect. Pixels from outside the picture repeat the border; see `motion.seen`.
     """
     return sample(values, places(motion.back, (values.shape[1], values.shape[0])), interpolation)
 
@@ -78,9 +77,9 @@ def dense_flow(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 
 def places(flow: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return x and y, (height, width) float32 each: where the flow leads to from each pixel of a picture of this size.
+    """Return x and y, (height, width) float32 each: the place the flow leads to from each pixel.
 
-    flow: (h, w, 2) of the same picture at any size. size: (width, height).
+    flow: (h, w, 2) of the picture at any size. size: (width, height) of the picture.
     """
     width, height = size
     x, y = (cv2.resize(np.ascontiguousarray(flow[..., axis]), size) for axis in (0, 1))
@@ -94,7 +93,7 @@ def places(flow: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndar
 def sample(
     values: np.ndarray, where: tuple[np.ndarray, np.ndarray], interpolation: int = cv2.INTER_LINEAR
 ) -> np.ndarray:
-    """Return the values at the places x and y, exact to 1/32 of a pixel; beyond the border, the border's."""
+    """Return the values at the places x and y, exact to 1/32 of a pixel; places outside repeat the border."""
     return cv2.remap(values, *where, interpolation, borderMode=cv2.BORDER_REPLICATE)
 
 
@@ -106,7 +105,7 @@ def _undone(back: np.ndarray, forth: np.ndarray, where: tuple[np.ndarray, np.nda
 
 
 def _plain(gray: np.ndarray) -> np.ndarray:
-    """Return where nothing can be followed, as in a clear sky: any flow to the same tone is as good there."""
+    """Return the pixels without texture, such as clear sky: any flow to the same tone is as good there."""
     values = gray.astype(np.float32)
     mean = cv2.blur(values, (_PATCH, _PATCH))
     return cv2.blur(values * values, (_PATCH, _PATCH)) - mean * mean < _PLAIN**2
@@ -122,6 +121,6 @@ def _alike(before: np.ndarray, now: np.ndarray, where: tuple[np.ndarray, np.ndar
     moved = sample(before, where).astype(np.float32)
     values = now.astype(np.float32)
     few = (slice(None, None, 4), slice(None, None, 4))
-    exposure = np.median((values[few] + 1) / (moved[few] + 1))  # not of the means, which an object coming in moves
+    exposure = np.median((values[few] + 1) / (moved[few] + 1))  # not the ratio of the means, which a new object moves
     change = (values - np.float32(exposure) * moved) * np.float32(1 / 255)
     return cv2.exp(np.float32(-_PHOTOMETRIC) * change * change)

@@ -1,9 +1,8 @@
-"""Steady depth for one shot: every frame brought to one scale, and noise averaged along the motion of the picture.
+"""A filter that steadies the depth of one shot: one scale for all frames, and noise averaged along the motion.
 
-A network that sees one frame at a time changes its mind from frame to frame, in two ways: the whole map moves in scale
-and level, and every place trembles on its own. The first is undone by a gain and a shift per frame, the second by an
-average over the past that follows the flow and stops where the past is no guide: at what was hidden, at what changed
-its brightness, and at what changed its depth by more than is usual there.
+The maps of a network that sees one frame at a time flicker in two ways: the whole map moves in scale and shift, and
+each place has noise. A gain and a shift per frame undo the first, an average over the past the second. The average
+follows the flow, and leaves out places that were hidden or that changed their brightness or depth more than usual.
 """
 
 from __future__ import annotations
@@ -16,28 +15,28 @@ import numpy as np
 
 from depthcli.temporal.flow import Motion, find_motion, small_gray, warp
 
-# The scale of a frame
-_COARSE = 4  # of the flow's pixels make one of the grid on which scales are compared: what is left there is no detail
-_GAINS = (0.8, 1.25)  # within which a frame's gain stays
-_HOMEWARD = 0.15  # share of the way from the past's scale to the network's own that every frame goes
-_COMMON = 0.1  # share of the picture that has to be seen in both frames, or the last scale is kept
-_TRUSTED = 0.7  # of a coarse pixel, from which on it counts as seen in both
-_STRAY = 4.5  # median deviations (3 sigma) by which a pixel may disagree with the rest and be used
+# The scale of a frame.
+_COARSE = 4  # pixels of the flow per pixel of the grid on which scales are compared, without detail
+_GAINS = (0.8, 1.25)  # limits of a frame's gain
+_HOMEWARD = 0.15  # share of the way back to the network's own scale that each frame takes
+_COMMON = 0.1  # least share of the picture seen in both frames, or the last scale is kept
+_TRUSTED = 0.7  # least trust of a coarse pixel that counts as seen in both
+_STRAY = 4.5  # median deviations (3 sigma) beyond which a pixel is left out
 
-# The average over the past
-_MEMORY = 12.0  # frames: the past weighs 12/13 at most
-_SURPRISE = 5.0  # times the usual change of a place: there the past's weight has fallen to 1/e
-_SURPRISE_RANGE = (0.01, 0.25)  # of the contrast, within which that change stays
-_USUAL = 0.9  # the usual change is a mean over about 10 frames
-_PATCH = 5  # side of the box, in the flow's pixels, over which a change is averaged
-_NEIGHBOURS = 9  # and of the one over which the usual change is
-_GRAIN = 3  # side of the patches of distrust, in the flow's pixels, that spread to what lies between them
+# The average over the past.
+_MEMORY = 12.0  # frames: the past has a weight of at most 12/13
+_SURPRISE = 5.0  # times the usual change of a place, at which the past's weight falls to 1/e
+_SURPRISE_RANGE = (0.01, 0.25)  # limits of that change, as a share of the contrast
+_USUAL = 0.9  # decay: the usual change is a mean over about 10 frames
+_PATCH = 5  # side of the box over which a change is averaged, in the flow's pixels
+_NEIGHBOURS = 9  # side of the box over which the usual change is averaged
+_GRAIN = 3  # side of the box over which distrust spreads
 _TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class _Scale:
-    """gain * depth + shift: from a frame's own numbers to the shot's."""
+    """gain * depth + shift: from the numbers of a frame to those of the shot."""
 
     gain: float = 1.0
     shift: float = 0.0
@@ -48,11 +47,11 @@ class _Scale:
 
 @dataclass(frozen=True, eq=False)
 class _Past:
-    """What is kept of the shot. Sizes: (h, w) the flow's, (H, W) the depth's.
+    """What is kept of the shot. (h, w) is the size of the flow, (H, W) that of the depth.
 
-    gray: (h, w) uint8, the last frame. level: coarse float32, its map in the shot's scale, not averaged. out: (H, W)
-    float32, its steady map. count: (h, w) float32, how many frames each place of it is the mean of. usual: (h, w)
-    float32, by how much a place changes; change: the same for the whole map. gain, shift: its scale.
+    gray: (h, w) uint8, the last frame. level: coarse float32, its map in the shot's scale, not averaged.
+    out: (H, W) float32, its steady map. count: (h, w) float32, number of frames averaged at each place.
+    usual: (h, w) float32, usual change of each place; change: of the whole map. gain, shift: scale of the last frame.
     """
 
     gray: np.ndarray
@@ -66,13 +65,12 @@ class _Past:
 
 
 class SteadyFilter:
-    """Makes the depth of one shot steady, one map out for one map in. Make a new one after a cut.
+    """Steadies the depth of one shot: one map in, one map out. Make a new one after a cut.
 
-    metric: True for depth in metres, whose scale is left as it is; only the average over the past is taken then.
+    metric: the maps are in metres, so their scale is kept, and only noise is averaged.
     Relative maps get a gain from 0.8 to 1.25 and a shift, and have no value below 0. The gain is the ratio of the
-    spreads of two maps that are equally noisy. A least-squares gain is too small by the noise, in every frame anew, and
-    so is one towards the averaged past: contrast fades. Against slow drift every frame goes 15 % of the way back to the
-    network's own scale, whose mean over the last frames is thus the scale of the shot.
+    spreads of two equally noisy maps: noise makes a least-squares gain, or one towards the averaged past, too small in
+    every frame, so that contrast fades. Each frame goes 15 % of the way back to the network's own scale, against drift.
     """
 
     def __init__(self, *, metric: bool = False) -> None:
@@ -82,8 +80,8 @@ class SteadyFilter:
     def feed(self, rgb: np.ndarray, depth: np.ndarray) -> np.ndarray:
         """Return the steady (H, W) float32 map of the next frame.
 
-        rgb: (H', W', 3) uint8, the frame. depth: (H, W) float32, finite, its map of any size with the frame's aspect,
-        such as the network's. Raises ValueError where a frame or a map has not the size of the one before.
+        rgb: (H', W', 3) uint8, the frame. depth: (H, W) float32, finite, its map, of any size with the frame's aspect.
+        Raises ValueError if the size of the frames or of the maps changes.
         """
         depth = depth.astype(np.float32, copy=False)
         gray = small_gray(rgb)
@@ -96,12 +94,12 @@ class SteadyFilter:
             self._past = _Past(gray, coarse, depth.copy(), zeros + 1, zeros, 0.0, 1.0, 0.0)
             return depth.copy()
         if past.out.shape != depth.shape:
-            raise ValueError(f"two maps of a shot have one size, not {past.out.shape} and {depth.shape}")
+            raise ValueError(f"the maps of a shot need one size, got {past.out.shape} and {depth.shape}")
         motion = find_motion(past.gray, gray)
         trust = motion.seen * motion.alike
         scale = _Scale() if self._metric else _scale_of(coarse, past, motion, trust)
         level = scale.of(coarse)
-        moved = warp(past.out, motion, cv2.INTER_CUBIC)  # linear would blur a little more with every frame
+        moved = warp(past.out, motion, cv2.INTER_CUBIC)  # linear interpolation would blur more with every frame
         step = scale.of(small)
         step -= cv2.resize(moved, size, interpolation=cv2.INTER_AREA)
         step = np.abs(cv2.blur(step, (_PATCH, _PATCH)))
@@ -118,12 +116,12 @@ class SteadyFilter:
         return out.copy()
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return all that is kept, as arrays of fixed names; empty before the first frame."""
+        """Return the state to restore from; empty before the first frame."""
         past = self._past
         return {} if past is None else {field.name: np.array(getattr(past, field.name)) for field in fields(past)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from a `state`: what follows has the bits it would have had without the interruption."""
+        """Continue from a `state`, with the same bits as without the interruption."""
         if not state:
             self._past = None
             return
@@ -133,7 +131,7 @@ class SteadyFilter:
 
 
 def _scale_of(coarse: np.ndarray, past: _Past, motion: Motion, trust: np.ndarray) -> _Scale:
-    """Return the scale of a frame from what it shares with the one before."""
+    """Return the scale of a frame from the places it shares with the frame before."""
     size = (coarse.shape[1], coarse.shape[0])
     common = cv2.resize(trust, size, interpolation=cv2.INTER_AREA) > _TRUSTED
     fitted = _Scale(past.gain, past.shift)
@@ -141,21 +139,20 @@ def _scale_of(coarse: np.ndarray, past: _Past, motion: Motion, trust: np.ndarray
         wanted = warp(past.level, motion, cv2.INTER_CUBIC)
         fitted = _fit(coarse[common].astype(np.float64), wanted[common].astype(np.float64), fitted)
     gain = float(np.clip(fitted.gain ** (1 - _HOMEWARD), *_GAINS))
-    # Shifts of different gains cannot be compared; where they bring the middle of the map can.
+    # Shifts of different gains cannot be compared; what they make of the median of the map can.
     middle = float(np.median(coarse))
     there = (1 - _HOMEWARD) * (fitted.gain * middle + fitted.shift) + _HOMEWARD * middle
     return _Scale(gain, there - gain * middle)
 
 
 def _fit(values: np.ndarray, wanted: np.ndarray, otherwise: _Scale) -> _Scale:
-    """Return the scale that gives (N,) `values` the mean and the standard deviation of `wanted`, strays left out.
+    """Return the scale that gives (N,) `values` the mean and standard deviation of `wanted`, without strays.
 
-    Strays are found after a first fit by median and median deviation; leaving out by the difference alone favours
-    neither side. `otherwise` where the values are flat.
+    Strays are found after a first fit by median and median deviation. `otherwise` is returned for flat values.
     """
     middle, aim = np.median(values), np.median(wanted)
     spread, spread_aim = np.median(np.abs(values - middle)), np.median(np.abs(wanted - aim))
-    if min(spread, spread_aim) <= _TINY:  # more than half is one value, such as sky
+    if min(spread, spread_aim) <= _TINY:  # more than half of the values are equal, as in sky
         spread, spread_aim = values.std(), wanted.std()
     if min(spread, spread_aim) <= _TINY:
         return otherwise
@@ -169,7 +166,7 @@ def _fit(values: np.ndarray, wanted: np.ndarray, otherwise: _Scale) -> _Scale:
 
 
 def _mean_change(before: float, step: np.ndarray, trust: np.ndarray) -> float:
-    """Return the mean over about 10 frames of the median change where the frames can be compared."""
+    """Return the mean over about 10 frames of the median change, from places that can be compared."""
     comparable = trust > _TRUSTED
     if not comparable.any():
         return before
@@ -178,7 +175,7 @@ def _mean_change(before: float, step: np.ndarray, trust: np.ndarray) -> float:
 
 
 def _tolerance(usual: np.ndarray, change: float, level: np.ndarray) -> np.ndarray:
-    """Return (h, w) float32 > 0, the change by which the past's weight falls to 1/e."""
+    """Return (h, w) float32 > 0: the change at which the past's weight falls to 1/e."""
     low, high = np.percentile(level, (2, 98))
     near = cv2.blur(usual, (_NEIGHBOURS, _NEIGHBOURS))
     least, most = (float(share * (high - low) + _TINY) for share in _SURPRISE_RANGE)
@@ -186,16 +183,15 @@ def _tolerance(usual: np.ndarray, change: float, level: np.ndarray) -> np.ndarra
 
 
 def _unspeckled(weight: np.ndarray) -> np.ndarray:
-    """Return a weight that falls and rises over some pixels, low where it is low nearby.
+    """Return a smooth weight that is low near low places.
 
-    Where small things move, what can be followed and what cannot lie side by side, and a weight of single pixels would
-    print that pattern into the depth.
+    Small moving things mix pixels that can be followed with pixels that cannot; that pattern must not reach the depth.
     """
     return cv2.blur(cv2.erode(weight, np.ones((_GRAIN, _GRAIN), np.uint8)), (_PATCH, _PATCH))
 
 
 def _blend(now: np.ndarray, past: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Return now + weight * (past - now); weight: (h, w) of the past, on its own grid."""
+    """Return now + weight * (past - now). weight: (h, w), of the past."""
     weight = cv2.resize(weight, (now.shape[1], now.shape[0]), interpolation=cv2.INTER_LINEAR)
     past = past - now
     past *= weight

@@ -1,13 +1,12 @@
-"""The frames of one shot through a network that sees 32 at once: overlapping windows, joined to one steady answer.
+"""One shot through a network that sees 32 frames at once, in overlapping windows.
 
-The procedure is that of Video-Depth-Anything's offline inference, said as a generator. A window begins every 22
-frames; its last 22 frames are new, the ten before them are frames of the window before: its first two as anchors of
-the scale, eight as the overlap. The first anchor is handed on from window to window, so it always is frame 0. Every
-answer is brought to the scale of the first window by a line fitted over the two anchors, and cross-faded in the
-overlap.
+This is the offline inference of Video-Depth-Anything, frame by frame. A window begins every 22 frames; its last 22
+frames are new. The ten before are frames of the previous window: two anchors of the scale, and eight that overlap. The
+first anchor is passed on from window to window, so it always is frame 0. A line fitted over the two anchors brings each
+window to the scale of the first one, and the maps of the overlap are cross-faded.
 
-At any time there are the maps of features of at most 32 frames, the images of those frames that will be handed on,
-two anchor maps and eight maps of the overlap, however long the shot is.
+Memory is constant: the features of at most 32 frames, the images of the frames that are passed on, two anchor maps and
+eight maps of the overlap.
 """
 
 from __future__ import annotations
@@ -19,38 +18,36 @@ from typing import Any, Callable, Optional
 import numpy as np
 
 from depthcli.backends import Backend
+from depthcli.temporal.state import State
+from depthcli.zoo.rows import WINDOW
 
-WINDOW = 32
 OVERLAP = 10
 STEP = WINDOW - OVERLAP
-BLEND = 8  # maps at the end of a window that are cross-faded with those of the next
+BLEND = 8  # maps at the end of a window, cross-faded with those of the next
 ANCHORS = OVERLAP - BLEND
-# The slots of a window that the next one begins with: two anchors, and its last eight.
+# The slots of a window that the next one begins with: two anchors and the last eight.
 KEYFRAMES = (0, 12, *range(WINDOW - BLEND, WINDOW))
-
-State = dict[str, np.ndarray]
 
 
 @dataclass
 class _Frame:
     """A frame in a window.
 
-    image: (3, H, W), None where it is no longer needed. handed_on: to the next window, whose `state` wants the image.
-    encoded: what the network made of it, None until then.
+    image: (3, H, W), None if no longer needed. passed_on: to the next window, whose `state` holds the image.
+    encoded: its features, None until the network has run.
     """
 
     image: Optional[np.ndarray]
-    handed_on: bool
+    passed_on: bool
     encoded: Any = None
 
 
 class Windows:
-    """One shot: frames in by `feed`, maps out, as many as frames and in their order.
+    """One shot: `feed` takes frames and returns maps, one per frame and in their order.
 
-    metric: the network answers in metres, so nothing is aligned. exact: fit the line with the arithmetic of the
-    official code, float32 sums, which lose digits where the contrast is low; otherwise with centred sums in float64.
-    resize: what to do with each map (H, W) of the network before it is aligned; the official code brings it to the size
-    of the video there. None aligns at the network's own size.
+    metric: the network answers in metres, so nothing is aligned. exact: fit with float32 sums, as the official code,
+    which lose digits at low contrast; otherwise with centred sums in float64.
+    resize: applied to each map (H, W) before it is aligned; the official code brings it to the size of the video.
     """
 
     def __init__(
@@ -64,18 +61,18 @@ class Windows:
         self._network = network
         self._fit = _fit_nothing if metric else _fit_float32 if exact else _fit_float64
         self._resize = resize
-        self._frames: list[_Frame] = []  # of the window that is being filled
-        self._waiting: list[_Frame] = []  # those of them that are not encoded yet
+        self._frames: list[_Frame] = []  # of the current window
+        self._waiting: list[_Frame] = []  # those that are not encoded yet
         self._anchors: list[np.ndarray] = []
-        self._tail: list[np.ndarray] = []  # maps that the next window will be blended into
+        self._tail: list[np.ndarray] = []  # maps to be cross-faded with the next window
         self._windows = self._fed = self._given = 0
 
     def feed(self, image: np.ndarray) -> list[np.ndarray]:
-        """Take the next frame (3, H, W) float32; return the maps (H, W) float32 that are final now.
+        """Take the next frame (3, H, W) float32 and return the maps (H, W) float32 that are final now.
 
-        The first 31 frames give none, the 32nd gives 24 maps, from then on every 22nd gives 22.
+        The first 31 frames return none, the 32nd returns 24 maps, then every 22nd returns 22.
         """
-        frame = _Frame(image, handed_on=len(self._frames) in KEYFRAMES)
+        frame = _Frame(image, passed_on=len(self._frames) in KEYFRAMES)
         self._frames.append(frame)
         self._waiting.append(frame)
         self._fed += 1
@@ -84,19 +81,19 @@ class Windows:
         return self._given_out(self._run()) if len(self._frames) == WINDOW else []
 
     def finish(self) -> list[np.ndarray]:
-        """Return the maps that are still due; in all there are as many as frames were fed. The shot is over then."""
+        """Return the remaining maps after the last frame of the shot."""
         maps: list[np.ndarray] = []
         while self._windows * STEP < self._fed:
-            # Only the first of these windows has new frames; one more is due where its overlap reaches the last.
+            # The first of these windows has new frames; a second is needed if only its overlap reaches the last one.
             self._frames += [self._frames[-1]] * (WINDOW - len(self._frames))
             maps += self._run()
         self._frames = []
         return self._given_out((maps + self._tail)[: self._fed - self._given])
 
     def state(self) -> State:
-        """Return what is needed to go on in another process. To be called when `feed` has just returned maps."""
+        """Return the state to restore from. Raises ValueError unless `feed` has just returned maps."""
         if not self._windows or len(self._frames) != OVERLAP:
-            raise ValueError("a shot can be left only between two windows, when feed has returned maps")
+            raise ValueError("a shot has a state only between two windows, when feed has just returned maps")
         return {
             "counts": np.array([self._windows, self._fed, self._given], np.int64),
             "images": _images(self._frames),
@@ -105,25 +102,25 @@ class Windows:
         }
 
     def restore(self, state: State) -> None:
-        """Take the place of the Windows that gave this state: what follows gives the same maps, bit for bit."""
+        """Continue from a `state`, with the same bits."""
         self._windows, self._fed, self._given = (int(count) for count in state["counts"])
-        self._frames = [_Frame(image, handed_on=True) for image in state["images"]]
+        self._frames = [_Frame(image, passed_on=True) for image in state["images"]]
         self._waiting = list(self._frames)
         self._anchors, self._tail = list(state["anchors"]), list(state["tail"])
         self._encode()
 
     def _encode(self) -> None:
-        """Encode what waits, in batches of the size that the network wants."""
+        """Encode the waiting frames, in batches of the network's size."""
         batch = self._network.traits.best_batch
         for start in range(0, len(self._waiting), batch):
             part = self._waiting[start : start + batch]
             for frame, encoded in zip(part, self._network.run({"image": _images(part)}, "encode")["features"]):
                 frame.encoded = encoded
-                frame.image = frame.image if frame.handed_on else None
+                frame.image = frame.image if frame.passed_on else None
         self._waiting = []
 
     def _run(self) -> list[np.ndarray]:
-        """Run the window, which is full; return its maps that are final, and begin the next one."""
+        """Run the full window, return its final maps, and begin the next one."""
         self._encode()
         answers = self._network.run({"features": [frame.encoded for frame in self._frames]}, "decode")["depth"]
         maps = [answer if self._resize is None else self._resize(answer) for answer in answers]
@@ -145,14 +142,14 @@ class Windows:
 
 
 def _images(frames: Sequence[_Frame]) -> np.ndarray:
-    """Return the images (n, 3, H, W) of frames that still have theirs."""
+    """Return the images (n, 3, H, W) of frames that still have them."""
     images = [frame.image for frame in frames if frame.image is not None]
     assert len(images) == len(frames)
     return np.stack(images)
 
 
 def _cross_fade(old: Sequence[np.ndarray], new: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return maps that begin as the old ones and end as the new ones."""
+    """Return maps that go over from the old ones to the new ones."""
     weights = [number / (len(old) - 1) for number in range(len(old))]
     return [before * (1 - weight) + after * weight for before, after, weight in zip(old, new, weights)]
 
@@ -162,7 +159,7 @@ def _fit_nothing(found: np.ndarray, wanted: np.ndarray) -> tuple[np.float32, np.
 
 
 def _fit_float32(found: np.ndarray, wanted: np.ndarray) -> tuple[np.float32, np.float32]:
-    """Return (scale, shift) that bring `found` to `wanted` with the least squares: normal equations in float32."""
+    """Return the least-squares (scale, shift) from `found` to `wanted`: normal equations in float32."""
     count = np.float32(found.size)
     xx, x = np.sum(found * found), np.sum(found)
     xy, y = np.sum(found * wanted), np.sum(wanted)
@@ -173,7 +170,7 @@ def _fit_float32(found: np.ndarray, wanted: np.ndarray) -> tuple[np.float32, np.
 
 
 def _fit_float64(found: np.ndarray, wanted: np.ndarray) -> tuple[np.float32, np.float32]:
-    """The same, centred and in float64, where a low contrast costs no digits."""
+    """Return the same from centred sums in float64, which keep their digits at low contrast."""
     mean_found, mean_wanted = found.mean(dtype=np.float64), wanted.mean(dtype=np.float64)
     x = (found - mean_found).ravel()
     variance = x @ x

@@ -283,7 +283,8 @@ class TestPeers:
 
     def test_the_loop_writes_the_picture_that_we_write(self, tmp_path):
         from depthcli import DepthEstimator
-        from depthcli.io.codecs.depth_files import write_side
+        from depthcli.io.codecs.files import write_still
+        from depthcli.io.codecs.formats import STILLS
         from depthcli.io.pictures.images import read_picture
 
         row = find_row("vits")
@@ -295,7 +296,7 @@ class TestPeers:
         with DepthEstimator(choice, input_size=56, backend="torch", precision="exact") as estimator:
             depth = estimator.estimate("a.png")
         ours = io.BytesIO()
-        write_side(depth, read_picture(Path("a.png")).rgb, ours)
+        write_still(STILLS["side"], depth, ours, rgb=read_picture(Path("a.png")).rgb)
         official, mine = (np.asarray(Image.open(file), np.int64) for file in (tmp_path / "0.png", ours))
         assert official.shape == mine.shape == (60, 80 + 50 + 80, 3)
         # A code may fall to the other side of its edge.

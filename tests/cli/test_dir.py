@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from depthcli import read_depth
-from depthcli.io.codecs.writers import OutputSpec
+from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.jobs.manifest import Manifest
 from tests.conftest import TINY, broken, ended, environment, photo, tree
 from tests.faults import failing

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from depthcli import DepthEstimator, DepthKind, read_depth
-from depthcli.io.codecs.depth_files import read_facts
+from depthcli.io.codecs.files import read_facts
 from depthcli.io.pictures import tiff
 from depthcli.pixels.colormap import color_table, to_gray8
 from tests.conftest import TINY, broken, ended, files, photo, tree
@@ -75,7 +75,7 @@ class TestWhereResultsGo:
 
     @pytest.mark.parametrize(
         ("name", "options"),
-        [("new/x.png", ()), ("X.PNG", ("-f", "gray")), ("x.npz", ()), ("x.npz", ("-f", "npz"))],
+        [("new/x.png", ()), ("X.PNG", ("-f", "gray")), ("x.npz", ()), ("x.exr", ()), ("x.npz", ("-f", "npz"))],
     )
     def test_into_the_very_file_that_is_named(self, depth, name, options):
         photo("a.jpg")
@@ -98,7 +98,11 @@ class TestWhereResultsGo:
             (("-o", "x.png", "-f", "color,gray"), "one file cannot hold several formats"),
             (("-o", "x.png", "-f", "npz"), "npz is written as .npz, not .png"),
             (("-o", "x.jpg"), "color is written as .png, not .jpg"),
-            (("-o", "new/x.exr"), "color is written as .png, not .exr (name a .png or .npz file, or a folder with /"),
+            (
+                ("-o", "new/x.pfm"),
+                "color is written as .png, not .pfm (name a .png, .npz or .exr file, or a folder with /",
+            ),
+            (("-f", "mp4"), "mp4 is a film, and a picture is no clip (choose from: color, gray,"),
             (("-o", "x.TIFF", "-f", "npz"), "npz is written as .npz, not .tiff"),
             (("-o", "x.png", "--name", "{stem}"), "--name and -o x.png name one file twice"),
             (("-o", "-", "--name", "{stem}"), "--name does not apply to stdout"),

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from depthcli.errors import DiskFullError
+from depthcli.io.codecs.files import read_depth
 from tests.conftest import TINY, ended, environment, files, photo, tree
 from tests.io.video.clips import SIZE, make_clip, scene
 
@@ -48,6 +49,19 @@ def test_formats_names_and_colours_are_as_asked(depth):
     gray = frames_of("out.v2/a_depth_side.mp4")[0][:, SIZE[0] :].astype(int)
     assert np.median(np.ptp(gray, axis=2)) <= 3 and gray.std() > 1  # but for the colours of the clip beside it
     assert depth("video", "a.mp4", "-o", "named.mp4", *QUICK).lines == ["named.mp4"]
+
+
+def test_frames_are_called_and_coded_as_pictures_are(depth):
+    make_clip(Path("a.mp4"), frames=3)
+    assert depth("video", "a.mp4", "-o", "new/", "-f", "gray,color,gray8", *QUICK).lines == [
+        *("new/a_depth_png", "new/a_depth_color", "new/a_depth_gray8")
+    ]
+    assert depth("video", "a.mp4", "-o", "old/", "-f", "png16", *QUICK).code == 0
+    assert tree("new/a_depth_png") == tree("old/a_depth_png")
+    maps = [read_depth(f"new/a_depth_{name}/frame_000001.png") for name in ("png", "color", "gray8")]
+    lo, hi = maps[0].range
+    for depth_map in maps[1:]:
+        assert np.abs(depth_map.values - maps[0].values).max() <= 3 * (hi - lo) / 255
 
 
 def test_a_folder_is_a_batch_of_clips_and_one_bad_clip_takes_no_other_with_it(depth):

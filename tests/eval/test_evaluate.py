@@ -16,7 +16,7 @@ from depthcli.eval.metrics import Figures
 from depthcli.eval.panels import error_panels
 from depthcli.eval.predictions import SavedPredictions, parse_kind
 from depthcli.eval.truth import Truth
-from depthcli.io.codecs.writers import write_depth
+from depthcli.io.codecs.files import write_depth
 from depthcli.io.pictures.images import read_picture
 from depthcli.pixels.colormap import color_table
 from tests.conftest import photo

@@ -14,7 +14,7 @@ from PIL import Image
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import DepthError, OutputError, PictureError
 from depthcli.eval.truth import FORMAT_NAMES, Truth, read_numbers, read_truth
-from depthcli.io.codecs.writers import write_depth
+from depthcli.io.codecs.files import write_depth
 
 METRES, DISPARITY = DepthKind.METRIC_DEPTH, DepthKind.RELATIVE_DISPARITY
 NAN = float("nan")

@@ -18,11 +18,11 @@ import pytest
 from PIL import Image
 
 from depthcli.errors import DeviceLostError, DiskFullError, EngineError, UsageError
-from depthcli.io.codecs.depth_files import read_depth
+from depthcli.io.codecs.files import read_depth
 from depthcli.io.video.clip import Selection
 from depthcli.jobs import clip as module
 from depthcli.jobs.clip import check_models, run_clip
-from depthcli.jobs.clip_job import VIDEO_FORMATS, ClipJob, Progress
+from depthcli.jobs.clip_job import CLIPS, ClipJob, Progress
 from depthcli.jobs.clip_results import CHANGED, SAME, ClipFiles
 from depthcli.jobs.clip_results import _pieces as pieces
 from depthcli.jobs.clip_stream import stream_clip
@@ -110,7 +110,7 @@ def often(monkeypatch):
 
 
 def job(source: Path | str = "a.mp4", formats: tuple[str, ...] = ("npz",), folder: str = "out", **facts) -> ClipJob:
-    endings = {name: VIDEO_FORMATS[name].ending for name in formats}
+    endings = {name: CLIPS[name].clip for name in formats}
     outputs = [(name, Path(folder) / f"a{ending}") for name, ending in endings.items()]
     return ClipJob(source, outputs, **facts)
 

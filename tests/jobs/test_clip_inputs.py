@@ -13,10 +13,13 @@ import pytest
 from PIL import Image
 
 from depthcli.errors import UsageError
-from depthcli.io.codecs.depth_files import SCHEMA, TEXT_KEY, write_png
+from depthcli.io.codecs.facts import SCHEMA, TEXT_KEY
+from depthcli.io.codecs.formats import CLIPS, Holds
+from depthcli.io.codecs.png import write_png
+from depthcli.io.video.clip_output import ClipOutput, Timing
 from depthcli.io.video.ffmpeg_program import find_program
 from depthcli.io.video.reader import frames_of_folder
-from depthcli.io.video.writers import VIDEO_FORMATS, Timing, video_writer
+from depthcli.io.video.writers import video_writer
 from depthcli.jobs.clip_inputs import find_clips, is_our_result, is_stdout, is_stream, plan_outputs
 from depthcli.jobs.clip_results import CHANGED, GONE, ClipFiles
 from tests.conftest import photo
@@ -29,10 +32,12 @@ FILMS = ("mp4", "side", "ffv1", "hevc10", "prores")
 def film(path: Path | str, format: str = "mp4", made_of: Path | None = None) -> Path:
     """Make a result of a clip as the clip job does; its content is of no matter here."""
     path = Path(path)
-    taken = {"color": (np.uint8, (48, 64, 3)), "gray16": (np.uint16, (48, 64)), "values": (np.float32, (48, 64))}
-    dtype, shape = taken[VIDEO_FORMATS[format].takes]
+    holds = CLIPS[format].holds
+    dtype = {Holds.COLOR: np.uint8, Holds.VALUES: np.float32}.get(holds, np.uint16)
+    shape = (48, 64, 3) if holds is Holds.COLOR else (48, 64)
     facts = {"name": "x"} if made_of is None else ClipFiles.of(made_of).made_of(path.parent)
-    with video_writer(format, path, SIZE, Timing(Fraction(24), Fraction(1, 24)), FACTS, made_of=facts) as writer:
+    timing = Timing(Fraction(24), Fraction(1, 24))
+    with video_writer(ClipOutput(format, path, SIZE, timing, FACTS, made_of=facts)) as writer:
         for index in range(2):
             writer.write(np.full(shape, index, dtype), Fraction(index, 24))
     return path
@@ -57,7 +62,7 @@ def found(*arguments: str) -> tuple[list[str], list[str]]:
 def names(clips: list[str], output: str | None = "out", format: str = "mp4") -> list[str]:
     """Return the names of the results of clips, the ending apart."""
     planned = plan_outputs(find_clips(clips), [format], output)
-    return [str(path)[: -len(VIDEO_FORMATS[format].ending)] for ((_, path),) in planned]
+    return [str(path)[: -len(CLIPS[format].clip)] for ((_, path),) in planned]
 
 
 # --- Our own results --------------------------------------------------------------------------------------------------
@@ -65,7 +70,7 @@ def names(clips: list[str], output: str | None = "out", format: str = "mp4") -> 
 
 @pytest.mark.parametrize("format", FILMS)
 def test_a_film_of_ours_is_known_by_its_comment_whatever_its_name(tmp_path, format):
-    suffix = Path(VIDEO_FORMATS[format].ending).suffix
+    suffix = Path(CLIPS[format].clip).suffix
     made = film(f"holiday{suffix}", format)
     assert is_our_result(made)
     Path(f"holiday{suffix}.json").unlink()
@@ -394,7 +399,7 @@ def test_a_name_that_is_too_long_is_cut_and_told_from_others(tmp_path, letters, 
     Path("c.mp4").rename(f"{letters}.mp4")
     (((_, path),),) = plan_outputs(find_clips([f"{letters}.mp4"]), [format], "out")
     assert len(os.fsencode(f"{path.name}.json")) <= 255
-    assert path.name.endswith(VIDEO_FORMATS[format].ending) and path.name.startswith(letters[:40])
+    assert path.name.endswith(CLIPS[format].clip) and path.name.startswith(letters[:40])
     path.name.encode()  # whole letters
 
 

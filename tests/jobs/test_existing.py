@@ -11,7 +11,7 @@ import pytest
 
 from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import UsageError
-from depthcli.io.codecs.writers import OutputSpec
+from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.jobs.existing import Maker, OneModel, Source
 from depthcli.jobs.manifest import Manifest, Result
 

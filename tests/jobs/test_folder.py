@@ -22,7 +22,7 @@ import pytest
 from depthcli import read_depth
 from depthcli.depthmap import DepthMap, Provenance
 from depthcli.errors import DiskFullError, EngineError, ModelError, OutputError, PictureError, UsageError
-from depthcli.io.codecs.writers import OutputSpec
+from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.pictures.images import read_picture
 from depthcli.jobs import existing, folder
 from depthcli.jobs.folder import FolderJob, run_folder, thread_counts

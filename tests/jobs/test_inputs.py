@@ -10,7 +10,9 @@ import pytest
 
 from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import PictureError, UsageError
-from depthcli.io.codecs.writers import FORMATS, OutputSpec, write_depth
+from depthcli.io.codecs.files import write_depth
+from depthcli.io.codecs.formats import STILLS
+from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.pictures.images import read_picture
 from depthcli.jobs.inputs import (
     LeftOut,
@@ -140,7 +142,7 @@ class TestFolders:
     def test_a_depth_picture_of_ours_is_left_out_and_one_of_others_is_not(self, format):
         photo("in/mine_depth.png")
         depth = DepthMap(np.eye(4, dtype=np.float32), DepthKind.RELATIVE_DISPARITY)
-        write_depth(depth, "in/a" + FORMATS[format].ending, format)
+        write_depth(depth, "in/a" + STILLS[format].still, format)
         assert below("in") == ["mine_depth.png"]
 
     def test_a_pipe_is_not_waited_for(self):
@@ -294,8 +296,8 @@ class TestPlaces:
 
     def test_no_two_formats_of_any_picture_share_a_file(self):
         names = ["a", "a_depth", "a_depth_gray", "a_depth.x"]
-        paths = [path for name in names for path in OutputSpec(tuple(FORMATS)).paths(Path(name))]
-        assert len(set(paths)) == len(names) * len(FORMATS)
+        paths = [path for name in names for path in OutputSpec(tuple(STILLS)).paths(Path(name))]
+        assert len(set(paths)) == len(names) * len(STILLS)
 
 
 def test_patterns_take_no_notice_of_case_and_reach_into_folders():
@@ -408,10 +410,10 @@ class TestNaming:
 
 class TestLongNames:
     @pytest.mark.parametrize("stem", ["x" * 251, "深" * 82, "a" * 246, "é" * 123])
-    @pytest.mark.parametrize("format", FORMATS)
+    @pytest.mark.parametrize("format", STILLS)
     def test_a_name_too_long_for_the_disk_ends_in_a_digest(self, tmp_path, stem, format):
         path, again = (OutputSpec((format,)).paths(tmp_path / "new" / stem)[0] for _ in range(2))
-        assert path == again and path.name.endswith(FORMATS[format].ending) and stem[:40] == path.name[:40]
+        assert path == again and path.name.endswith(STILLS[format].still) and stem[:40] == path.name[:40]
         path.parent.mkdir()
         path.touch()
         other = OutputSpec((format,)).paths(tmp_path / "new" / (stem[:-1] + "y"))[0]

@@ -16,7 +16,7 @@ from PIL import Image
 import depthcli
 from depthcli import ClipChoice, ModelChoice, estimate_clip
 from depthcli.errors import ClipError, PictureError, UsageError
-from depthcli.io.codecs.depth_files import read_depth
+from depthcli.io.codecs.files import read_depth
 from depthcli.io.video.clip import Frame, Selection
 from depthcli.pixels.preprocess import InputPlan
 from depthcli.predict import clip as module

@@ -1,11 +1,16 @@
-"""Read NPY and NPZ files by their headers first: an array that is too large is refused before memory is allocated."""
+"""NPZ files of depth, and NPY and NPZ of others: read by their headers first.
+
+An array that is too large is refused before memory is allocated.
+"""
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -14,6 +19,7 @@ import numpy as np
 
 from depthcli.errors import OutputError
 from depthcli.host.memory import check_picture, free_memory
+from depthcli.io.codecs.facts import parse_facts
 from depthcli.io.pictures.images import MAX_PIXELS
 
 # A map of MAX_PIXELS in float64, with room for the file's own description.
@@ -21,6 +27,29 @@ _MOST_BYTES = 8 * MAX_PIXELS + (1 << 24)
 _MOST_HEADER = 1 << 16  # of an array; 128 bytes are usual
 _MOST_TEXT = 1 << 20  # characters
 _ARRAY = ".npy"
+
+
+def write_npz(values: np.ndarray, target: IO[bytes], facts: Mapping[str, Any]) -> None:
+    """Write (H, W) float32, uncompressed, as `depth`, and the facts as `meta`, a JSON string."""
+    whole = io.BytesIO()  # a zip file that meets a full disk in its middle complains once more when it is collected
+    np.savez(whole, depth=values, meta=np.array(json.dumps(facts)))
+    with whole.getbuffer() as content:  # released even if the disk is full
+        target.write(content)
+
+
+def read_npz(path: Path) -> tuple[np.ndarray, dict[str, Any], np.ndarray]:
+    """Return the (H, W) numbers, the facts and the mask of a file. Raises what broken bytes lead to."""
+    with path.open("rb") as stream, open_npz(stream) as arrays:
+        if not {"depth", "meta"} <= set(arrays.names):
+            raise OutputError(f"{path} was not written by depthcli: it lacks `depth` or `meta`")
+        values, facts = arrays.numbers("depth"), json.loads(arrays.text("meta"))
+    return values, facts, ~np.isnan(values)
+
+
+def read_npz_facts(stream: IO[bytes]) -> dict[str, Any]:
+    """Return the facts in a file, empty if they are not ours. Raises what broken bytes lead to."""
+    with open_npz(stream) as arrays:
+        return parse_facts(arrays.text("meta"))
 
 
 def check_pixels(width: int, height: int, most: int = MAX_PIXELS) -> None:

@@ -9,6 +9,7 @@ The copies cost little, 6 % on a smooth map: they lie next to each other in what
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zlib
 from collections.abc import Mapping
@@ -19,19 +20,21 @@ import numpy as np
 
 from depthcli.errors import OutputError
 from depthcli.io.codecs.arrays import check_pixels, memory_errors, read_bytes
+from depthcli.io.codecs.facts import TEXT_KEY, parse_facts
 
 CHANNELS = ("B", "G", "R", "Z")  # the format wants them in the order of the alphabet
-_MAGIC = struct.pack("<2i", 20000630, 2)
+MAGIC = struct.pack("<2i", 20000630, 2)
 _FLOAT, _ZIP, _INCREASING_Y = 2, 3, 0
 _BLOCK_ROWS = 16  # of ZIP
 _LEVEL = 4
-_FACTS = b"depthcli"
+_FACTS = TEXT_KEY.encode()
+_MOST_HEADER = 1 << 20
 
 
 def write_exr(values: np.ndarray, target: IO[bytes], facts: Mapping[str, Any]) -> None:
     """Write (H, W) float32 as they are: no scale, no gamma; facts become a text attribute named `depthcli`."""
     height, width = values.shape
-    header = _MAGIC + _header(width, height, facts)
+    header = MAGIC + _header(width, height, facts)
     blocks = []
     for top in range(0, height, _BLOCK_ROWS):
         rows = np.ascontiguousarray(values[top : top + _BLOCK_ROWS], "<f4")
@@ -41,40 +44,70 @@ def write_exr(values: np.ndarray, target: IO[bytes], facts: Mapping[str, Any]) -
     target.write(header + offsets.astype("<u8").tobytes() + b"".join(blocks))
 
 
-def read_exr(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    """Return the (H, W) float32 and the facts of a file that `write_exr` wrote. Raises OutputError for any other."""
-    with memory_errors(path):
-        return _read(path)
+def read_exr(path: Path) -> tuple[np.ndarray, dict[str, Any], np.ndarray]:
+    """Return the (H, W) float32, the facts and the mask of a file that `write_exr` wrote.
 
-
-def _read(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    Raises OutputError for any other file.
+    """
     try:
-        data = read_bytes(path)
-        if data[: len(_MAGIC)] != _MAGIC:
-            raise ValueError("it is not one of ours")
-        attributes, position = attributes_of(data)
-        left, top, right, bottom = struct.unpack("<4i", attributes[b"dataWindow"])
-        width, height = right - left + 1, bottom - top + 1
-        if attributes[b"channels"] != _channel_list() or attributes[b"compression"] != bytes([_ZIP]):
-            raise ValueError("its channels are others than ours")
-        check_pixels(width, height)
-        if 8 * -(-height // _BLOCK_ROWS) > len(data) - position:
-            raise ValueError("its table of blocks is cut short")
-        values = np.empty((height, width), np.float32)
-        for block in range(-(-height // _BLOCK_ROWS)):
-            (offset,) = struct.unpack_from("<Q", data, position + 8 * block)
-            row, length = struct.unpack_from("<2i", data, offset)
-            if row != block * _BLOCK_ROWS or length < 0:
-                raise ValueError("its blocks are not where they should be")
-            rows = values[row : row + _BLOCK_ROWS]
-            size = rows.nbytes * len(CHANNELS)
-            planes = np.frombuffer(unpacked(data[offset + 8 : offset + 8 + length], size), "<f4")
-            rows[:] = planes.reshape(len(rows), len(CHANNELS), width)[:, 0]
-        return values, json.loads(attributes[_FACTS])
+        with memory_errors(path):
+            values, facts = _read(read_bytes(path))
     except FileNotFoundError as error:
         raise OutputError(f"{path} does not exist") from error
     except (OSError, ValueError, LookupError, struct.error, zlib.error, RecursionError) as error:
         raise OutputError(f"cannot read depth from {path}: {error}") from error
+    return values, facts, ~np.isnan(values)
+
+
+def read_exr_facts(stream: IO[bytes]) -> dict[str, Any]:
+    """Return the facts in a file, empty if they are not ours. Raises what broken bytes lead to."""
+    attributes, _ = attributes_of(stream.read(_MOST_HEADER))
+    return parse_facts(attributes[_FACTS].decode())
+
+
+def is_exr_cut_short(stream: IO[bytes]) -> bool:
+    """Return whether a file with the header of ours ends before its last block does."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    data = stream.read(_MOST_HEADER)
+    try:
+        attributes, position = attributes_of(data)
+        _, height = _size(attributes)
+        stream.seek(position + 8 * (-(-height // _BLOCK_ROWS) - 1))
+        (offset,) = struct.unpack("<Q", stream.read(8))
+        stream.seek(offset)
+        _, length = struct.unpack("<2i", stream.read(8))
+        return _FACTS in attributes and offset + 8 + length > size
+    except (OSError, ValueError, LookupError, struct.error):
+        return True
+
+
+def _read(data: bytes) -> tuple[np.ndarray, dict[str, Any]]:
+    if not data.startswith(MAGIC):
+        raise ValueError("it is not one of ours")
+    attributes, position = attributes_of(data)
+    width, height = _size(attributes)
+    if attributes[b"channels"] != _channel_list() or attributes[b"compression"] != bytes([_ZIP]):
+        raise ValueError("its channels are others than ours")
+    check_pixels(width, height)
+    if 8 * -(-height // _BLOCK_ROWS) > len(data) - position:
+        raise ValueError("its table of blocks is cut short")
+    values = np.empty((height, width), np.float32)
+    for block in range(-(-height // _BLOCK_ROWS)):
+        (offset,) = struct.unpack_from("<Q", data, position + 8 * block)
+        row, length = struct.unpack_from("<2i", data, offset)
+        if row != block * _BLOCK_ROWS or length < 0:
+            raise ValueError("its blocks are not where they should be")
+        rows = values[row : row + _BLOCK_ROWS]
+        size = rows.nbytes * len(CHANNELS)
+        planes = np.frombuffer(unpacked(data[offset + 8 : offset + 8 + length], size), "<f4")
+        rows[:] = planes.reshape(len(rows), len(CHANNELS), width)[:, 0]
+    return values, json.loads(attributes[_FACTS])
+
+
+def _size(attributes: Mapping[bytes, bytes]) -> tuple[int, int]:
+    left, top, right, bottom = struct.unpack("<4i", attributes[b"dataWindow"])
+    return right - left + 1, bottom - top + 1
 
 
 def _header(width: int, height: int, facts: Mapping[str, Any]) -> bytes:
@@ -100,7 +133,7 @@ def _channel_list() -> bytes:
 
 def attributes_of(data: bytes) -> tuple[dict[bytes, bytes], int]:
     """Return the attributes of an EXR file by name, and where its table of offsets begins."""
-    found, position = {}, len(_MAGIC)
+    found, position = {}, len(MAGIC)
     while data[position]:
         end_of_name = data.index(b"\0", position)
         end_of_kind = data.index(b"\0", end_of_name + 1)

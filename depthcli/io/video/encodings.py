@@ -108,6 +108,9 @@ PRORES = Encoding(
     muxer=_FASTSTART,
 )
 
+# By the names of the formats.
+ENCODINGS = {"mp4": H264, "side": H264, "ffv1": FFV1, "hevc10": HEVC10, "prores": PRORES}
+
 
 def padded(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Repeat the last row and column where the file needs one more; nothing is scaled."""

@@ -6,7 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from depthcli.io.codecs.depth_files import SCHEMA
+from depthcli.io.codecs.facts import SCHEMA
 from depthcli.io.video.ffmpeg_program import find_program, input_of
 from depthcli.io.video.libav import has_av, load_av, open_container
 

@@ -24,12 +24,13 @@ from typing import Any, Callable, Optional, Union
 import numpy as np
 
 from depthcli.errors import ClipError, DepthError, PictureError, first_line
-from depthcli.io.codecs.depth_files import read_facts
+from depthcli.io.codecs.files import read_facts
 from depthcli.io.pictures.images import MAX_PIXELS, is_picture, may_be_listed, picture_size, printable, read_picture
 from depthcli.io.video.animations import WEBP, WebPSource, animation_in
 from depthcli.io.video.clip import ClipInfo, Frame, Number, Selection, Shown, Source, exact_rate, frames_of
 from depthcli.io.video.exr_frames import exr_size, is_exr, is_our_exr, read_exr_frame
-from depthcli.io.video.ffmpeg_program import ProgramSource, find_program
+from depthcli.io.video.ffmpeg_program import find_program
+from depthcli.io.video.ffmpeg_reader import ProgramSource
 from depthcli.io.video.libav import LibavSource, Readable, has_av
 
 __all__ = ["Clip", "ClipInfo", "Frame", "Selection", "open_clip"]

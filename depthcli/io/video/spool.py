@@ -1,13 +1,13 @@
-"""The depth of a clip on its way: kept on disk in shards while it is made, so that no work is lost and none is held.
+"""The spool: the depth of a clip on disk, in shards, while it is made.
 
-A shard is a file of some frames' maps; beside the newest lies the state from which the work goes on behind it. Both
-exist only when they are whole, so that whatever ends a run, the next one finds a clean place to go on from.
+A shard is a file with the maps of some frames. Beside the newest lies the state to resume from after it. Both exist
+only when they are whole, so the next run can resume whatever ended this one.
 
     shard_000000.npz   times (n, 4) int64: time and duration as fractions; codes (n, H, W); ends (n, 2)
-    state_000000.npz   what the maker of the maps keeps; removed when the next shard is there
-    job.json           what was being made: a spool of anything else is not gone on with
-    end.json           there when all maps are: what is known of the whole clip
-    writing.json       what the files are that were being written from it
+    state_000000.npz   the state after the shard; removed when the next shard is there
+    job.json           what is being made; a spool of anything else is not resumed
+    end.json           facts about the whole clip; there when all maps are
+    writing.json       the outputs that are being written from the spool
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from depthcli.host.atomic import atomic_path, remove_partials, try_lock
 _JOB, _LOCK, _END, _WRITING = "job.json", "lock", "end.json", "writing.json"
 _CODES = 65535
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_MOST_BYTES = 1 << 24  # of maps, waiting for a shard: some frames at the usual sizes, whatever the length of the clip
+_MOST_BYTES = 1 << 24  # of maps that wait for a shard: some frames of the usual sizes
 
 
 @dataclass(frozen=True, eq=False)
 class SpooledFrame:
-    """One frame's map. values: (H, W) float32. time, duration: seconds, as in io.clip.Frame."""
+    """The map of one frame. values: (H, W) float32. time, duration: seconds, as in io.video.clip.Frame."""
 
     values: np.ndarray
     time: Fraction
@@ -43,14 +43,14 @@ class SpooledFrame:
 
 
 class Spool:
-    """The spool of one job in a folder of its own, opened where it was left or begun anew; one process at a time.
+    """The spool of one job in a folder, resumed or begun; one process at a time.
 
-    job: what makes the maps what they are, ready for JSON. exact: maps are kept as float32; otherwise in 16 bits
-    between the ends of each map, to 1/131070 of their distance. Raises OutputError where the folder cannot be written
-    or another process is at work in it. Close it, or use it as a context manager; that keeps what is on disk.
+    job: all that the maps depend on, ready for JSON. exact: maps are kept as float32; otherwise in 16 bits between the
+    ends of each map, to 1/131070 of their distance. Raises OutputError if the folder cannot be written or another
+    process uses it. Closing it keeps what is on disk.
 
-    locked: no other process can open it; False where the file system has no locks. differs: the parts of `job` in which
-    an earlier spool was another one, so that it was removed; empty where there was none, or it is gone on with.
+    locked: no other process can open it; False if the file system has no locks. differs: the parts of `job` in which an
+    earlier spool differed, so that it was removed; empty if there was none, or it is resumed.
     """
 
     def __init__(self, folder: Path, job: Mapping[str, Any], exact: bool) -> None:
@@ -90,13 +90,13 @@ class Spool:
 
     @property
     def frames(self) -> int:
-        """How many frames are in whole shards."""
+        """Number of frames in whole shards."""
         return sum(self._counts)
 
     def state(self) -> Optional[dict[str, np.ndarray]]:
-        """Return the state behind the last whole shard; None where there is none, or no shard.
+        """Return the state after the last whole shard, or None.
 
-        Shards without it, as an end that came between two files can leave, are of no use and dropped.
+        Shards without a state, as a run that was killed between two files leaves them, are removed.
         """
         while self._counts:
             path = self._state(len(self._counts) - 1)
@@ -113,13 +113,13 @@ class Spool:
 
     @property
     def full(self) -> bool:
-        """Whether enough is waiting for a shard."""
+        """Whether enough maps wait for a shard."""
         return self._bytes >= _MOST_BYTES
 
     def keep(self, state: Optional[Mapping[str, np.ndarray]]) -> None:
-        """Write what waits as a shard, with the state to go on from; None for the last one, behind which nothing comes.
+        """Write the waiting maps as a shard, with the state to resume from; None after the last frame.
 
-        Raises DiskFullError where it does not fit the disk; what was kept before stays.
+        Raises DiskFullError if the disk is full; earlier shards stay.
         """
         if not self._waiting:
             return
@@ -132,18 +132,18 @@ class Spool:
         self._write(self._shard(number), arrays)
         self._counts.append(len(self._waiting))
         self._waiting, self._bytes = [], 0
-        if state is not None:  # else the one before is what to go on from until `end` has been noted
+        if state is not None:  # otherwise the one before is resumed from until `end` is written
             with contextlib.suppress(FileNotFoundError):
                 self._state(number - 1).unlink()
 
     def end(self, facts: Mapping[str, Any]) -> None:
-        """Note that the clip is done; `ended` says `facts` from now on."""
+        """Note that the clip is done; `ended` is `facts` from now on."""
         self.keep(None)
         _write_text(self.folder / _END, json.dumps(facts))
         self.ended = dict(facts)
 
     def was_writing(self, facts: Mapping[str, Any]) -> bool:
-        """Return whether an earlier run began to write exactly these files; from now on this one has."""
+        """Return whether an earlier run began to write exactly these files; note that this one does."""
         path, text = self.folder / _WRITING, json.dumps(facts, sort_keys=True)
         if _text_of(path) == text:
             return True
@@ -151,23 +151,23 @@ class Spool:
         return False
 
     def read(self) -> Iterator[SpooledFrame]:
-        """Yield all frames that are in shards. Raises OutputError for a shard that was damaged."""
+        """Yield all frames in shards. Raises OutputError if a shard is damaged."""
         for number in range(len(self._counts)):
             path = self._shard(number)
             try:
                 arrays = _read_arrays(path)
                 times, codes, ends = arrays["times"], arrays["codes"], arrays["ends"]
             except (OSError, ValueError, KeyError) as error:
-                raise OutputError(f"{path} is damaged", "remove its folder and begin anew") from error
+                raise OutputError(f"{path} is damaged", "remove its folder and start again") from error
             for (a, b, c, d), code, (low, high) in zip(times.tolist(), codes, ends):
                 yield SpooledFrame(_decoded(code, low, high), Fraction(a, b), Fraction(c, d))
 
     def remove(self) -> None:
-        """Remove it all: the results are there."""
+        """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Let another process have it."""
+        """Release the folder for other processes."""
         self._lock.close()
 
     def __enter__(self) -> Spool:
@@ -177,7 +177,7 @@ class Spool:
         self.close()
 
     def _take_lock(self) -> None:
-        """Take the folder for this process. The system lets go of it when the process ends, however that is."""
+        """Lock the folder for this process; the system releases it however the process ends."""
         self._lock = (self.folder / _LOCK).open("a")
         taken = try_lock(self._lock)
         if taken is False:
@@ -207,36 +207,36 @@ class Spool:
 
 
 def spooled_job(folder: Path) -> dict[str, Any]:
-    """Return the `job` of the spool in a folder; empty where there is none that can be read."""
+    """Return the `job` of the spool in a folder; empty if there is none, or it cannot be read."""
     return _read_json(folder / _JOB) or {}
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the parts that are not the same, in the order of `wanted`."""
+    """Return the names of the parts that differ, in the order of `wanted`."""
     if found.keys() != wanted.keys():  # an earlier version noted other things
         return ("version",)
     return tuple(name for name in wanted if found[name] != wanted[name])
 
 
 def bytes_per_frame(size: tuple[int, int], exact: bool) -> int:
-    """Return what a frame's map of (width, height) takes on disk."""
+    """Return the bytes of a map of (width, height) on disk."""
     return size[0] * size[1] * (4 if exact else 2)
 
 
 def check_disk(folder: Path, need: int) -> int:
-    """Return the bytes that are free where a folder is or will be. Raises DiskFullError where they are too few."""
+    """Return the free bytes where a folder is or will be. Raises DiskFullError if they are fewer than `need`."""
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(place).free
     if need > free:
         raise DiskFullError(
             f"making the depth takes about {readable(need)} in {place}, and {readable(free)} are free",
-            "free some, write to another disk with -o, or use a smaller --input-size",
+            "free some, write to another disk, or use a smaller `input_size`",
         )
     return free
 
 
 def readable(size: float) -> str:
-    """Return a number of bytes as people write it."""
+    """Return a number of bytes as text."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(1, round(size / 1e6))} MB"
 
 
@@ -250,7 +250,7 @@ def _decoded(codes: np.ndarray, low: np.float32, high: np.float32) -> np.ndarray
 
 
 def _frames_in(path: Path) -> Optional[int]:
-    """Return how many frames a shard holds, None where there is none."""
+    """Return the number of frames in a shard, None if it is not there or damaged."""
     try:
         return len(_read_arrays(path, "times")["times"])
     except (OSError, ValueError, KeyError):
@@ -258,15 +258,15 @@ def _frames_in(path: Path) -> Optional[int]:
 
 
 def _read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
-    """Return the arrays of a file, or those of these names. Raises ValueError or KeyError if it is damaged, OSError."""
+    """Return the arrays of a file, all or by name. Raises ValueError or KeyError if it is damaged, and OSError."""
     try:
         with np.load(path) as file:
             arrays = {name: file[name] for name in names or file}
     except (OSError, KeyError):
         raise
-    except Exception as error:  # what zip and npy readers raise on broken bytes has no common class
+    except Exception as error:  # the readers of zip and npy have no common class of errors
         raise ValueError(f"{path} is damaged") from error
-    if not all(isinstance(array, np.ndarray) for array in arrays.values()):  # bytes, where a name in it was damaged
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):  # bytes, if a name in it is damaged
         raise ValueError(f"{path} is damaged")
     return arrays
 

@@ -13,10 +13,13 @@ import pytest
 
 from depthcli.errors import DiskFullError, OutputError
 from depthcli.host import atomic
+from depthcli.io.codecs.formats import CLIPS, Holds
 from depthcli.io.video.clip import Selection
+from depthcli.io.video.clip_output import ClipOutput, Timing
 from depthcli.io.video.extras import Along, Extras, timecode_at
+from depthcli.io.video.pipe import PipeWriter
 from depthcli.io.video.reader import open_clip
-from depthcli.io.video.writers import VIDEO_FORMATS, PipeWriter, Timing, video_writer
+from depthcli.io.video.writers import video_writer
 from tests.io.video.clips import RATE, SIZE, X264, make_clip, scene, write_sound, yuv444
 from tests.io.video.test_writers import FACTS, FILES, MAKE, TIMING, film_of, gray, packets, sidecar, write
 
@@ -353,10 +356,13 @@ def test_a_full_disk_names_the_film_and_nothing_else(
         return place
 
     monkeypatch.setattr(atomic, "temporary_path", full)
-    film = tmp_path / f"clip{VIDEO_FORMATS[name].ending}"
-    with pytest.raises(DiskFullError) as caught, video_writer(name, film, SIZE, TIMING, FACTS, source) as writer:
+    film = tmp_path / f"clip{CLIPS[name].clip}"
+    with (
+        pytest.raises(DiskFullError) as caught,
+        video_writer(ClipOutput(name, film, SIZE, TIMING, FACTS, source)) as writer,
+    ):
         for index in range(30):
-            writer.write(MAKE[VIDEO_FORMATS[name].takes](index), index / RATE)
+            writer.write(MAKE[CLIPS[name].holds](index), index / RATE)
     assert str(caught.value) == f"cannot write {film}: No space left on device"
     assert os.listdir(tmp_path) == ["a.mov"]
 
@@ -365,7 +371,7 @@ def test_a_full_disk_names_the_film_and_nothing_else(
 def test_a_pipe_stays_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.mp4")
     with pytest.raises(OutputError, match="a pipe, a device or a folder"):
-        with video_writer("mp4", tmp_path / "a.mp4", SIZE, TIMING, FACTS):
+        with video_writer(ClipOutput("mp4", tmp_path / "a.mp4", SIZE, TIMING, FACTS)):
             raise AssertionError("opened")
     assert not (tmp_path / "a.mp4").is_file()
     assert os.listdir(tmp_path) == ["a.mp4"]
@@ -386,10 +392,10 @@ def test_pixels_that_are_not_square_stay_so_or_are_named(tmp_path: Path, name: s
     assert "pixel_aspect" not in sidecar(write(name, tmp_path))["video"]
 
 
-@pytest.mark.parametrize("takes", ["color", "gray16"])
-def test_y4m_has_the_shape_of_pixels(takes: str) -> None:
+@pytest.mark.parametrize("holds", [Holds.COLOR, Holds.SHADES])
+def test_y4m_has_the_shape_of_pixels(holds: Holds) -> None:
     pipe = io.BytesIO()
-    PipeWriter(pipe, takes, SIZE, TIMING, True, Fraction(64, 45)).write(MAKE[takes](0), Fraction(0))
+    PipeWriter(pipe, holds, SIZE, TIMING, True, Fraction(64, 45)).write(MAKE[holds](0), Fraction(0))
     assert b" A64:45 " in pipe.getvalue().split(b"\n")[0]
     pipe.seek(0)
     with av.open(pipe, format="yuv4mpegpipe") as container:

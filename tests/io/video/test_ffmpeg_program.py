@@ -18,13 +18,16 @@ import numpy as np
 import pytest
 
 from depthcli.errors import ClipError, DepthError, DiskFullError, OutputError
-from depthcli.io.video import ffmpeg_program, libav
-from depthcli.io.video import writers as video_writers
+from depthcli.io.codecs.formats import CLIPS
+from depthcli.io.video import ffmpeg_program, ffmpeg_reader, film_ffmpeg, libav
 from depthcli.io.video.clip import ClipInfo, Selection
-from depthcli.io.video.ffmpeg_program import Program, ProgramSource, describe_file, find_program
+from depthcli.io.video.clip_output import ClipOutput, Timing
+from depthcli.io.video.encodings import ENCODINGS
+from depthcli.io.video.ffmpeg_program import Program, describe_file, find_program
+from depthcli.io.video.ffmpeg_reader import ProgramSource
 from depthcli.io.video.libav import LibavSource
 from depthcli.io.video.reader import open_clip
-from depthcli.io.video.writers import VIDEO_FORMATS, Timing, video_writer
+from depthcli.io.video.writers import video_writer
 from tests.conftest import environment
 from tests.io.video import test_writers as writing
 from tests.io.video.clips import MATRICES, RATE, SIZE, make_clip, number, scene, turn_header
@@ -151,9 +154,10 @@ def test_where_av_cannot_be_imported_the_program_reads_and_writes(tmp_path: Path
     code = (
         "import sys; sys.modules['av'] = None; from fractions import Fraction; from pathlib import Path\n"
         "from depthcli.io.video.clip import ClipInfo, Selection\n"
-        "from depthcli.io.video.reader import open_clip; from depthcli.io.video.writers import Timing, video_writer\n"
-        "with open_clip('a.mp4') as clip, video_writer('mp4', Path('b.mp4'), clip.info.size, "
-        "Timing.of(clip.info, Selection()), {}, Path('a.mp4')) as writer:\n"
+        "from depthcli.io.video.reader import open_clip; from depthcli.io.video.writers import video_writer\n"
+        "from depthcli.io.video.clip_output import ClipOutput, Timing\n"
+        "with open_clip('a.mp4') as clip, video_writer(ClipOutput('mp4', Path('b.mp4'), clip.info.size, "
+        "Timing.of(clip.info, Selection()), {}, Path('a.mp4'))) as writer:\n"
         "    for frame in clip.frames(): writer.write(frame.rgb, frame.time)\n"
         "with open_clip('b.mp4') as clip: print(clip.info.audio, clip.info.rate, len(list(clip.frames())))"
     )
@@ -176,8 +180,10 @@ def test_without_both_one_line_names_both(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['av'] = sys.modules['imageio_ffmpeg'] = None; from pathlib import Path\n"
         "from depthcli.errors import DepthError; from depthcli.io.video.reader import open_clip\n"
-        "from depthcli.io.video.writers import Timing, video_writer\n"
-        "for opened in (open_clip('a.mp4'), video_writer('mp4', Path('b.mp4'), (8, 8), Timing(25, 1), {})):\n"
+        "from depthcli.io.video.clip_output import ClipOutput, Timing\n"
+        "from depthcli.io.video.writers import video_writer\n"
+        "output = ClipOutput('mp4', Path('b.mp4'), (8, 8), Timing(25, 1), {})\n"
+        "for opened in (open_clip('a.mp4'), video_writer(output)):\n"
         "    try:\n"
         "        with opened: pass\n"
         "    except DepthError as error: print(error)"
@@ -254,7 +260,7 @@ def test_a_name_is_never_an_option_or_an_address(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     make_clip(tmp_path / "whole.mp4", 2, sound="aac").rename(name)
     assert len(read(name)[1]) == 2
-    with video_writer("mp4", Path("-out.mp4"), SIZE, TIMING, FACTS, Path(name)) as writer:
+    with video_writer(ClipOutput("mp4", Path("-out.mp4"), SIZE, TIMING, FACTS, Path(name))) as writer:
         writer.write(scene(0), Fraction(0))
     assert read("-out.mp4")[0].audio
 
@@ -263,7 +269,7 @@ def test_what_a_file_says_of_itself_is_not_taken_for_the_word_of_the_program(tmp
     path = write("mp4", tmp_path, 2)
     frame = "[Parsed_showinfo_0 @ 0x1] [info] n:   0 pts:      7 pts_time:7 duration: 1 fmt:gray sar:1/1 s:8x8 i:P"
     lie = f"\n[info]   Stream #0:7: Video: h264, gray, 9000x9000, 25 fps\n[a @ 0] [error] Decoding error: no\n{frame}"
-    with video_writer("mp4", path, SIZE, TIMING, {"note": lie}) as writer:
+    with video_writer(ClipOutput("mp4", path, SIZE, TIMING, {"note": lie})) as writer:
         writer.write(scene(0), Fraction(0))
     subprocess.run([find_program(), "-v", "error", "-y", "-i", path, "-metadata", f"title={lie}", "-metadata",
                     f"comment={lie}", "-c", "copy", tmp_path / "b.mkv"], check=True)  # fmt: skip
@@ -285,7 +291,7 @@ def test_a_stream_that_cannot_seek_and_does_not_fit_into_what_is_looked_at(tmp_p
     planes = {"codec": "ffv1", "pixel_format": "yuv444p", "options": {}, "size": (640, 480)}
     data = make_clip(tmp_path / "a.mkv", 6, **planes).read_bytes()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ffmpeg_program, "_HEAD_BYTES", len(data) // 3)
+        patch.setattr(ffmpeg_reader, "_HEAD_BYTES", len(data) // 3)
         info, frames = read("-", stdin=io.BytesIO(data))
     assert (info.name, info.size, info.rate) == ("stdin", (640, 480), RATE)
     assert [number(frame.rgb) for frame in frames] == list(range(6))
@@ -471,7 +477,8 @@ def test_sixteen_bits_come_back_exactly_in_any_size(tmp_path: Path, monkeypatch:
 
 
 def test_a_writer_that_is_left_half_way_leaves_nothing(tmp_path: Path, started: list[subprocess.Popen]) -> None:
-    with pytest.raises(ZeroDivisionError), video_writer("mp4", tmp_path / "a.mp4", SIZE, TIMING, FACTS) as writer:
+    output = ClipOutput("mp4", tmp_path / "a.mp4", SIZE, TIMING, FACTS)
+    with pytest.raises(ZeroDivisionError), video_writer(output) as writer:
         writer.write(scene(0), Fraction(0))
         raise ZeroDivisionError
     assert os.listdir(tmp_path) == []
@@ -481,7 +488,7 @@ def test_a_writer_that_is_left_half_way_leaves_nothing(tmp_path: Path, started: 
 def test_a_program_that_dies_is_one_line_and_no_file(tmp_path: Path, started: list[subprocess.Popen]) -> None:
     with (
         pytest.raises(OutputError, match="cannot write") as caught,
-        video_writer("ffv1", tmp_path / "a.mkv", SIZE, TIMING, FACTS) as writer,
+        video_writer(ClipOutput("ffv1", tmp_path / "a.mkv", SIZE, TIMING, FACTS)) as writer,
     ):
         for index in range(100):
             writer.write(gray(index), index / RATE)
@@ -492,8 +499,9 @@ def test_a_program_that_dies_is_one_line_and_no_file(tmp_path: Path, started: li
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
 def test_a_full_disk_is_known_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ffmpeg_program, "file_url", lambda path: "file:/dev/full")
-    with pytest.raises(DiskFullError), video_writer("mp4", tmp_path / "a.mp4", SIZE, TIMING, FACTS) as writer:
+    monkeypatch.setattr(film_ffmpeg, "file_url", lambda path: "file:/dev/full")
+    output = ClipOutput("mp4", tmp_path / "a.mp4", SIZE, TIMING, FACTS)
+    with pytest.raises(DiskFullError), video_writer(output) as writer:
         for index in range(10):
             writer.write(scene(index), index / RATE)
 
@@ -509,16 +517,15 @@ def test_a_sound_that_is_none_is_left_out_and_that_is_said(tmp_path: Path) -> No
 def test_the_comment_holds_whatever_the_facts_are(tmp_path: Path) -> None:
     facts = {"input": '-i ‘Höhe’; a=b\n"深度".mp4', "long": "x" * 20000}
     path = tmp_path / "a.mkv"
-    with video_writer("ffv1", path, SIZE, TIMING, facts) as writer:
+    with video_writer(ClipOutput("ffv1", path, SIZE, TIMING, facts)) as writer:
         writer.write(gray(0), Fraction(0))
     assert sidecar(path)["input"] == facts["input"]
     assert json.dumps(facts["input"], ensure_ascii=False).encode() in path.read_bytes()
 
 
 def test_every_layout_of_an_encoding_has_its_name_in_the_pipe() -> None:
-    used = [video_writers.H264, video_writers.FFV1, video_writers.HEVC10, video_writers.PRORES]
-    assert {ffmpeg_program._layout(encoding) for encoding in used} == set(ffmpeg_program._FOURCC)
-    assert {name for name, row in VIDEO_FORMATS.items() if not row.folder} == set(FILES)
+    assert {film_ffmpeg._layout(encoding) for encoding in ENCODINGS.values()} == set(film_ffmpeg._FOURCC)
+    assert {name for name, row in CLIPS.items() if not row.folder} == set(FILES)
 
 
 def test_a_selection_is_the_same_with_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

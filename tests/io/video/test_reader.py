@@ -20,8 +20,8 @@ from PIL import Image
 
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import ClipError, DepthError, UsageError
-from depthcli.io.codecs.depth_files import write_color, write_gray16
 from depthcli.io.codecs.exr import write_exr
+from depthcli.io.codecs.files import write_depth
 from depthcli.io.video import animations, exr_frames, libav, tonemap
 from depthcli.io.video.clip import Selection, Shown, exact_rate
 from depthcli.io.video.clock import Clock
@@ -807,9 +807,8 @@ def test_our_maps_among_frames_are_no_frames(tmp_path: Path) -> None:
     for index in range(3):
         Image.fromarray(scene(index)).save(tmp_path / f"f{index}.png")
         depth = DepthMap(np.ones((48, 64), np.float32), DepthKind.RELATIVE_DISPARITY)
-        for end, write in (("_depth.png", write_color), ("_depth_gray16.png", write_gray16)):
-            with (tmp_path / f"f{index}{end}").open("wb") as file:
-                write(depth, file)
+        write_depth(depth, tmp_path / f"f{index}_depth.png", "color")
+        write_depth(depth, tmp_path / f"f{index}_depth_gray16.png", "gray")
     info, frames = read(tmp_path)
     assert [number(frame.rgb) for frame in frames] == [0, 1, 2]
     assert info.numbers == (0, 1, 2)

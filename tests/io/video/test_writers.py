@@ -18,18 +18,23 @@ from PIL import Image
 
 from depthcli.depthmap import DepthKind, DepthMap, Provenance, describe
 from depthcli.errors import ClipError, OutputError, UsageError
-from depthcli.io.codecs.depth_files import SCHEMA, read_depth
+from depthcli.io.codecs.codes import beside
 from depthcli.io.codecs.exr import read_exr, write_exr
+from depthcli.io.codecs.facts import SCHEMA
+from depthcli.io.codecs.files import read_depth
+from depthcli.io.codecs.formats import CLIPS, Holds
 from depthcli.io.video.clip import Selection
+from depthcli.io.video.clip_output import ClipOutput, Timing
+from depthcli.io.video.pipe import PipeWriter
 from depthcli.io.video.reader import open_clip
-from depthcli.io.video.writers import VIDEO_FORMATS, PipeWriter, Timing, side_by_side, video_writer
+from depthcli.io.video.writers import video_writer
 from tests.conftest import environment
 from tests.io.video.clips import RATE, SIZE, make_clip, number, scene
 
 TIMING = Timing(RATE, 1 / RATE)
 FACTS = {"kind": "relative_disparity", "model": "vits"}
-FILES = [name for name, row in VIDEO_FORMATS.items() if not row.folder]
-FOLDERS = [name for name, row in VIDEO_FORMATS.items() if row.folder]
+FILES = [name for name, row in CLIPS.items() if not row.folder]
+FOLDERS = [name for name, row in CLIPS.items() if row.folder]
 
 
 def gray(index: int, size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -42,7 +47,13 @@ def values(index: int, size: tuple[int, int] = SIZE) -> np.ndarray:
     return np.random.default_rng(index).normal(size=size[::-1]).astype(np.float32)
 
 
-MAKE = {"color": scene, "gray16": gray, "values": values}
+MAKE = {
+    Holds.COLOR: scene,
+    Holds.GRAY8: lambda index, size=SIZE: (gray(index, size) >> 8).astype(np.uint8),
+    Holds.GRAY16: gray,
+    Holds.SHADES: gray,
+    Holds.VALUES: values,
+}
 
 
 def write(
@@ -54,10 +65,10 @@ def write(
     times: list[Fraction] | None = None,
     **options: object,
 ) -> Path:
-    path = folder / f"clip{VIDEO_FORMATS[name].ending}"
-    with video_writer(name, path, size, timing, FACTS, **options) as writer:
+    path = folder / f"clip{CLIPS[name].clip}"
+    with video_writer(ClipOutput(name, path, size, timing, FACTS, **options)) as writer:
         for index in range(frames):
-            writer.write(MAKE[VIDEO_FORMATS[name].takes](index, size), times[index] if times else index / timing.rate)
+            writer.write(MAKE[CLIPS[name].holds](index, size), times[index] if times else index / timing.rate)
     return path
 
 
@@ -138,8 +149,8 @@ def test_odd_sizes_are_filled_up_at_the_edge_and_that_is_recorded(tmp_path: Path
     assert np.percentile(np.abs(inner - outer), 75) <= 4
 
 
-def test_side_by_side() -> None:
-    both = side_by_side(scene(1), scene(2))
+def test_beside() -> None:
+    both = beside(scene(1), scene(2))
     assert both.shape == (48, 128, 3)
     assert (number(both[:, :64]), number(both[:, 64:])) == (1, 2)
 
@@ -192,13 +203,13 @@ def make_kind(folder: Path, kind: str, sound: str) -> Path:
 
 def film_of(source: Path, name: str, folder: Path, selection: Selection = Selection()) -> tuple[Path, list[Fraction]]:  # noqa: B008
     """Write a clip as a job does. Return the film, and when each frame is shown and the last one ends, from 0 on."""
-    path, row = folder / f"film{VIDEO_FORMATS[name].ending}", VIDEO_FORMATS[name]
+    path, row = folder / f"film{CLIPS[name].clip}", CLIPS[name]
     with open_clip(source) as clip:
         timing = Timing.of(clip.info, selection)
-        with video_writer(name, path, SIZE, timing, FACTS, source, whole=selection.whole) as writer:
+        with video_writer(ClipOutput(name, path, SIZE, timing, FACTS, source, whole=selection.whole)) as writer:
             times = []
             for frame in clip.frames(selection):
-                writer.write(MAKE[row.takes](frame.index % 60), frame.time, frame.duration)
+                writer.write(MAKE[row.holds](frame.index % 60), frame.time, frame.duration)
                 times.append(frame.time)
     return path, [time - times[0] for time in [*times, times[-1] + frame.duration]]
 
@@ -247,11 +258,11 @@ def test_the_sidecar_of_a_folder_has_the_times_of_the_source(tmp_path: Path, nam
 def test_the_last_frame_lasts_as_long_as_it_is_told(tmp_path: Path, name: str) -> None:
     times = [Fraction(t, 1000) for t in (0, 40, 81, 119, 700, 741)]
     for last in (Fraction(1, 100), Fraction(3)):
-        path = tmp_path / f"clip{VIDEO_FORMATS[name].ending}"
-        with video_writer(name, path, SIZE, Timing(Fraction(50, 7), Fraction(1, 1000)), FACTS) as writer:
+        path = tmp_path / f"clip{CLIPS[name].clip}"
+        with video_writer(ClipOutput(name, path, SIZE, Timing(Fraction(50, 7), Fraction(1, 1000)), FACTS)) as writer:
             for index, time in enumerate(times):
                 # What a source tells of the others may be wrong, as that of decoding order is: it does not matter.
-                writer.write(MAKE[VIDEO_FORMATS[name].takes](index), time, last if index == 5 else Fraction(7))
+                writer.write(MAKE[CLIPS[name].holds](index), time, last if index == 5 else Fraction(7))
         assert length_of(path) == pytest.approx(0.741 + float(last), abs=0.0011)
 
 
@@ -371,13 +382,13 @@ def test_sound_that_a_container_cannot_hold_is_left_out_and_that_is_said(tmp_pat
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_appears_when_it_is_whole_and_with_its_sidecar(tmp_path: Path, name: str) -> None:
-    path = tmp_path / f"clip{VIDEO_FORMATS[name].ending}"
-    frame = MAKE[VIDEO_FORMATS[name].takes](0)
-    with pytest.raises(ZeroDivisionError), video_writer(name, path, SIZE, TIMING, FACTS) as writer:
+    path = tmp_path / f"clip{CLIPS[name].clip}"
+    frame = MAKE[CLIPS[name].holds](0)
+    with pytest.raises(ZeroDivisionError), video_writer(ClipOutput(name, path, SIZE, TIMING, FACTS)) as writer:
         writer.write(frame, Fraction(0))
         raise ZeroDivisionError
     assert os.listdir(tmp_path) == []
-    with video_writer(name, path, SIZE, TIMING, FACTS) as writer:
+    with video_writer(ClipOutput(name, path, SIZE, TIMING, FACTS)) as writer:
         writer.write(frame, Fraction(0))
         assert not path.exists()
     assert sorted(os.listdir(tmp_path)) == [path.name, path.name + ".json"]
@@ -390,24 +401,24 @@ def test_a_clip_of_hardly_any_frames(tmp_path: Path, name: str, frames: int) -> 
         assert len(list(clip.frames())) == frames
 
 
-@pytest.mark.parametrize("name", VIDEO_FORMATS)
+@pytest.mark.parametrize("name", CLIPS)
 def test_a_clip_without_a_frame_is_an_error(tmp_path: Path, name: str) -> None:
-    with pytest.raises(OutputError, match="not one frame came"):
+    with pytest.raises(OutputError, match="no frame came"):
         write(name, tmp_path, 0)
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", VIDEO_FORMATS)
+@pytest.mark.parametrize("name", CLIPS)
 def test_what_is_no_frame_of_this_clip_is_refused(tmp_path: Path, name: str) -> None:
-    good = MAKE[VIDEO_FORMATS[name].takes](0)
+    good = MAKE[CLIPS[name].holds](0)
     with (
         pytest.raises(ValueError, match="for a clip of"),
-        video_writer(name, tmp_path / "clip", SIZE, TIMING, FACTS) as writer,
+        video_writer(ClipOutput(name, tmp_path / "clip", SIZE, TIMING, FACTS)) as writer,
     ):
         writer.write(good[:-1], Fraction(0))
     with (
         pytest.raises(ValueError, match="for a clip of"),
-        video_writer(name, tmp_path / "clip", SIZE, TIMING, FACTS) as writer,
+        video_writer(ClipOutput(name, tmp_path / "clip", SIZE, TIMING, FACTS)) as writer,
     ):
         writer.write(good.astype(np.int8), Fraction(0))
 
@@ -415,7 +426,7 @@ def test_what_is_no_frame_of_this_clip_is_refused(tmp_path: Path, name: str) -> 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     with (
         pytest.raises(UsageError, match="no video format is called 'avi'"),
-        video_writer("avi", tmp_path / "a", SIZE, TIMING, FACTS),
+        video_writer(ClipOutput("avi", tmp_path / "a", SIZE, TIMING, FACTS)),
     ):
         pass
 
@@ -423,8 +434,7 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
 def digests(folder: Path) -> dict[str, str]:
     source = make_clip(folder / "sound.mp4", 24, sound="aac")
     return {
-        name: hashlib.sha256(content(write(name, folder, 24, (320, 180), source=source))).hexdigest()
-        for name in VIDEO_FORMATS
+        name: hashlib.sha256(content(write(name, folder, 24, (320, 180), source=source))).hexdigest() for name in CLIPS
     }
 
 
@@ -449,7 +459,7 @@ def test_a_full_disk_is_an_error_in_one_line_and_leaves_nothing(tmp_path: Path) 
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
         with pytest.raises(OutputError, match="cannot write") as caught:
-            with video_writer("ffv1", tmp_path / "a.mkv", SIZE, TIMING, FACTS) as writer:
+            with video_writer(ClipOutput("ffv1", tmp_path / "a.mkv", SIZE, TIMING, FACTS)) as writer:
                 for index in range(60):
                     writer.write(rng.integers(0, 65536, (48, 64)).astype(np.uint16), index / RATE)
     finally:
@@ -485,7 +495,7 @@ def depth_map() -> DepthMap:
 def test_a_folder_of_npz_is_read_back_like_any(tmp_path: Path) -> None:
     depth = depth_map()
     facts = {"schema": SCHEMA, **describe(depth)}
-    with video_writer("npz", tmp_path / "out", SIZE, TIMING, facts) as writer:
+    with video_writer(ClipOutput("npz", tmp_path / "out", SIZE, TIMING, facts)) as writer:
         writer.write(depth.values, Fraction(0))
     back = read_depth(tmp_path / "out" / "frame_000000.npz")
     assert np.array_equal(back.values, depth.values)
@@ -498,7 +508,7 @@ def test_a_sequence_of_png_is_depth_and_no_clip(tmp_path: Path) -> None:
     encoding = {"code": "nearness", "scale": 65535, "offset": 0.0, "lo": lo, "hi": hi, "colormap": None}
     facts = {"schema": SCHEMA, **describe(depth), "encoding": encoding}
     codes = np.round((depth.values - lo) / (hi - lo) * 65535).astype(np.uint16)
-    with video_writer("png16", tmp_path / "out", SIZE, TIMING, facts) as writer:
+    with video_writer(ClipOutput("png16", tmp_path / "out", SIZE, TIMING, facts)) as writer:
         writer.write(codes, Fraction(0))
     back = read_depth(tmp_path / "out" / "frame_000000.png")
     assert np.abs(back.values - depth.values).max() <= (hi - lo) / 65535
@@ -511,11 +521,11 @@ def test_a_sequence_of_png_is_depth_and_no_clip(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", FOLDERS)
 def test_each_frame_is_a_file_that_knows_its_place(tmp_path: Path, name: str) -> None:
     path = write(name, tmp_path, 3, timing=Timing(Fraction(25), Fraction(1, 25)))
-    names = [f"frame_{index:06d}{'.png' if name == 'png16' else '.' + name}" for index in range(3)]
+    names = [f"frame_{index:06d}{CLIPS[name].suffix}" for index in range(3)]
     assert sorted(os.listdir(path)) == names
     assert sidecar(path)["video"]["times"] == [0, 0.04, 0.08]
     if name == "exr":
-        back, facts = read_exr(path / names[2])
+        back, facts, _ = read_exr(path / names[2])
         assert np.array_equal(back, values(2))
         assert facts == {**FACTS, "frame": {"index": 2, "time": 0.08}}
 
@@ -527,7 +537,7 @@ def test_exr_is_bit_exact_also_for_what_is_no_number(tmp_path: Path, size: tuple
     plane.flat[-1] = np.nan
     with (tmp_path / "a.exr").open("wb") as stream:
         write_exr(plane, stream, {"unit": "metres"})
-    back, facts = read_exr(tmp_path / "a.exr")
+    back, facts, _ = read_exr(tmp_path / "a.exr")
     assert plane.tobytes() == back.tobytes()
     assert facts == {"unit": "metres"}
 
@@ -562,7 +572,7 @@ def test_what_is_no_exr_of_ours_is_an_error(tmp_path: Path) -> None:
 
 def test_y4m_can_be_read_again_with_its_rate_and_colours() -> None:
     pipe = io.BytesIO()
-    writer = PipeWriter(pipe, "color", SIZE, TIMING, y4m=True)
+    writer = PipeWriter(pipe, Holds.COLOR, SIZE, TIMING, y4m=True)
     for index in range(4):
         writer.write(scene(index), index / RATE)
     pipe.seek(0)
@@ -578,7 +588,7 @@ def test_y4m_can_be_read_again_with_its_rate_and_colours() -> None:
 
 def test_16_bit_gray_through_y4m_is_exact() -> None:
     pipe = io.BytesIO()
-    PipeWriter(pipe, "gray16", SIZE, TIMING, y4m=True).write(gray(0), Fraction(0))
+    PipeWriter(pipe, Holds.SHADES, SIZE, TIMING, y4m=True).write(gray(0), Fraction(0))
     pipe.seek(0)
     with av.open(pipe, format="yuv4mpegpipe") as container:
         frame = next(container.decode(video=0))
@@ -588,7 +598,7 @@ def test_16_bit_gray_through_y4m_is_exact() -> None:
 
 def test_raw_is_the_bytes_themselves() -> None:
     pipe = io.BytesIO()
-    writer = PipeWriter(pipe, "gray16", SIZE, TIMING)
+    writer = PipeWriter(pipe, Holds.SHADES, SIZE, TIMING)
     writer.write(gray(0), Fraction(0))
     writer.write(gray(1), Fraction(5))
     assert pipe.getvalue() == gray(0).tobytes() + gray(1).tobytes()

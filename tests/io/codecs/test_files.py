@@ -14,9 +14,12 @@ from PIL import Image
 import depthcli
 from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import DepthError, OutputError, UsageError
-from depthcli.io.codecs import depth_files
-from depthcli.io.codecs.depth_files import read_depth, read_facts
-from depthcli.io.codecs.writers import FORMATS, OutputSpec, parse_formats, write_depth
+from depthcli.io.codecs import png
+from depthcli.io.codecs.codes import clamped_pixels
+from depthcli.io.codecs.exr import read_exr
+from depthcli.io.codecs.files import is_cut_short, read_depth, read_facts, write_depth, write_still
+from depthcli.io.codecs.formats import CLIPS, STILLS, implied_format, parse_formats
+from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.pixels.colormap import COLORMAPS, to_color, to_gray8, to_gray16
 
 PROVENANCE = Provenance(
@@ -39,7 +42,8 @@ def written(tmp_path: Path, depth: DepthMap, name: str, colormap: str = "Spectra
 
 @pytest.mark.parametrize("kind", list(DepthKind))
 @pytest.mark.parametrize(
-    ("name", "steps"), [("npz", np.inf), ("gray", 65535), ("gray8", 255), ("color", 255), ("side", 255)]
+    ("name", "steps"),
+    [("npz", np.inf), ("exr", np.inf), ("gray", 65535), ("gray8", 255), ("color", 255), ("side", 255)],
 )
 def test_every_format_gives_the_numbers_back(tmp_path: Path, kind: DepthKind, name: str, steps: float) -> None:
     depth = make(kind)
@@ -99,7 +103,7 @@ def test_side_is_photo_gap_and_depth(tmp_path: Path) -> None:
 
 def test_the_same_map_gives_the_same_bytes(tmp_path: Path) -> None:
     depth = make(DepthKind.RELATIVE_DISPARITY)
-    for name in FORMATS:
+    for name in STILLS:
         first = written(tmp_path / "a", depth, name).read_bytes()
         assert written(tmp_path / "b", depth, name).read_bytes() == first, name
 
@@ -111,7 +115,7 @@ def test_pngs_hold_their_pixels_for_any_reader(tmp_path: Path, name: str, monkey
     color = to_color(depth, "Spectral_r")
     pixels = {"color": color, "gray": to_gray16(depth), "gray8": to_gray8(depth), "side": np.hstack([RGB, gap, color])}
     for band in (1, 500, 1 << 20):  # bytes packed at a time: a row, a few, all
-        monkeypatch.setattr(depth_files, "_BAND_BYTES", band)
+        monkeypatch.setattr(png, "_BAND_BYTES", band)
         path = written(tmp_path, depth, name)
         with Image.open(path) as image:
             assert np.array_equal(np.asarray(image), pixels[name])
@@ -130,7 +134,8 @@ def masked(kind: DepthKind) -> DepthMap:
 
 @pytest.mark.parametrize("kind", list(DepthKind))
 @pytest.mark.parametrize(
-    ("name", "steps"), [("npz", np.inf), ("gray", 65534), ("gray8", 254), ("color", 255), ("side", 255)]
+    ("name", "steps"),
+    [("npz", np.inf), ("exr", np.inf), ("gray", 65534), ("gray8", 254), ("color", 255), ("side", 255)],
 )
 def test_every_format_says_which_pixels_are_invalid(tmp_path: Path, kind: DepthKind, name: str, steps: float) -> None:
     depth = masked(kind)
@@ -147,6 +152,9 @@ def test_every_format_says_which_pixels_are_invalid(tmp_path: Path, kind: DepthK
         with np.load(path) as arrays:
             assert np.isnan(arrays["depth"][:, :15]).all() and not np.isnan(arrays["depth"][:, 15:]).any()
             assert json.loads(str(arrays["meta"]))["invalid_pixels"] == 15 * 23
+        return
+    if name == "exr":
+        assert np.isnan(read_exr(path)[0][:, :15]).all() and read_facts(path)["invalid_pixels"] == 15 * 23
         return
     pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if name in ("gray", "gray8"):
@@ -168,10 +176,10 @@ def test_valid_depth_is_never_the_0_that_marks_invalid_pixels(tmp_path: Path) ->
 def test_pixels_that_mean_nothing_are_not_clamped_ones(tmp_path: Path) -> None:
     values = np.array([[1, 70, 90]], np.float32)
     depth = DepthMap(values, DepthKind.METRIC_DEPTH, PROVENANCE, 80.0, np.array([[True, True, False]]))
-    assert depth_files.clamped_pixels(depth) == 1
+    assert clamped_pixels(depth) == 1
 
 
-@pytest.mark.parametrize("name", ["npz", "gray", "gray8", "color"])
+@pytest.mark.parametrize("name", ["npz", "exr", "gray", "gray8", "color"])
 def test_a_map_of_nothing_valid_survives(tmp_path: Path, name: str) -> None:
     depth = DepthMap(
         np.ones((2, 3), np.float32), DepthKind.RELATIVE_DISPARITY, PROVENANCE, None, np.zeros((2, 3), bool)
@@ -182,7 +190,7 @@ def test_a_map_of_nothing_valid_survives(tmp_path: Path, name: str) -> None:
 
 def test_a_flat_map_survives(tmp_path: Path) -> None:
     depth = DepthMap(np.full((2, 3), 1.5, np.float32), DepthKind.RELATIVE_DISPARITY, PROVENANCE)
-    for name in ("npz", "gray", "gray8", "color"):
+    for name in ("npz", "exr", "gray", "gray8", "color"):
         assert np.allclose(read_depth(written(tmp_path, depth, name)).values, 1.5), name
 
 
@@ -194,7 +202,10 @@ def test_foreign_and_broken_files_are_named_in_one_line(tmp_path: Path) -> None:
     png = written(tmp_path, make(DepthKind.METRIC_DEPTH), "gray").read_bytes()
     (tmp_path / "cut.png").write_bytes(png[:-400])
     (tmp_path / "text.npz").write_text("hello")
-    for name in ("plain.png", "foreign.npz", "cut.npz", "cut.png", "text.npz", "missing.npz"):
+    (tmp_path / "text.exr").write_text("hello")
+    exr = written(tmp_path, make(DepthKind.METRIC_DEPTH), "exr").read_bytes()
+    (tmp_path / "cut.exr").write_bytes(exr[:-40])
+    for name in ("plain.png", "foreign.npz", "cut.npz", "cut.png", "text.npz", "text.exr", "cut.exr", "missing.npz"):
         with pytest.raises(OutputError) as error:
             read_depth(tmp_path / name)
         assert name in str(error.value) and "\n" not in str(error.value)
@@ -203,9 +214,11 @@ def test_foreign_and_broken_files_are_named_in_one_line(tmp_path: Path) -> None:
 def test_write_depth_goes_by_the_suffix(tmp_path: Path) -> None:
     depth = make(DepthKind.RELATIVE_DISPARITY)
     write_depth(depth, tmp_path / "a.npz")
+    write_depth(depth, tmp_path / "a.exr")
     write_depth(depth, tmp_path / "a.png")
     write_depth(depth, tmp_path / "b.png", "color", "turbo")
-    assert np.array_equal(read_depth(tmp_path / "a.npz").values, depth.values)
+    for name in ("a.npz", "a.exr"):
+        assert np.array_equal(read_depth(tmp_path / name).values, depth.values)
     with Image.open(tmp_path / "a.png") as gray, Image.open(tmp_path / "b.png") as color:
         assert (gray.mode, color.mode) == ("I;16", "RGB")
     with pytest.raises(UsageError, match=r"npz is written as \.npz, not \.png"):
@@ -216,7 +229,7 @@ def test_write_depth_goes_by_the_suffix(tmp_path: Path) -> None:
 
 def test_streams_are_written_too() -> None:
     stream = io.BytesIO()
-    depth_files.write_gray16(make(DepthKind.RELATIVE_DISPARITY), stream)
+    write_still(STILLS["gray"], make(DepthKind.RELATIVE_DISPARITY), stream)
     assert stream.getvalue().startswith(b"\x89PNG")
 
 
@@ -226,3 +239,29 @@ def test_formats_are_named_once_each_in_any_way() -> None:
         parse_formats(["jpeg"])
     with pytest.raises(UsageError, match="no output format"):
         parse_formats([","])
+
+
+def test_a_format_of_pictures_is_the_same_for_frames_and_has_its_old_name() -> None:
+    assert parse_formats(["gray,png16"], CLIPS) == ("png16",)
+    assert parse_formats(["png16"]) == ("gray",)
+    assert CLIPS["png16"] is STILLS["gray"] and set(STILLS) - {"gray"} <= set(CLIPS)
+    assert len({row.clip for row in CLIPS.values()}) == len(CLIPS)
+
+
+def test_a_film_is_no_format_of_a_picture() -> None:
+    with pytest.raises(UsageError, match=r"mp4 is a film.*color, gray"):
+        parse_formats(["mp4"])
+
+
+def test_the_suffix_of_a_file_implies_its_format() -> None:
+    assert [implied_format(name, "color") for name in ("a.png", "a.NPZ", "a.exr", "a")] == [
+        *("color", "npz", "exr", "color")
+    ]
+
+
+def test_a_file_that_ends_early_is_known_as_such(tmp_path: Path) -> None:
+    for name in STILLS:
+        path = written(tmp_path, make(DepthKind.METRIC_DEPTH), name)
+        assert not is_cut_short(path)
+        path.write_bytes(path.read_bytes()[:-30])
+        assert is_cut_short(path), name

@@ -1,0 +1,155 @@
+"""From depth to the pixels that a file stores, and back: for pictures, frames, films and pipes alike.
+
+Whether pixels are colours, codes of nearness, millimetres or the numbers themselves is decided here and nowhere else.
+Files carry the way back as `encoding`: near is t = (code + offset) / scale, and t runs from lo to hi.
+
+Invalid pixels are NaN among numbers, 0 among codes, where valid ones begin at 1 then, and transparent among colours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import numpy as np
+
+from depthcli.depthmap import DepthKind, DepthMap
+from depthcli.io.codecs.formats import CLIPS, Holds
+from depthcli.pixels import colormap as colors
+
+SIDE_GAP = 50  # white pixels between photo and depth, as in the official scripts
+_MILLIMETRES = 1000.0
+_FARTHEST = 65535  # millimetres
+# (scale, offset) of codes; of a masked map, whose code 0 is taken, the second
+_SCALES = {
+    Holds.COLOR: ((255, 0.5), (255, 0.5)),
+    Holds.GRAY8: ((255, 0.5), (254, -0.5)),
+    Holds.GRAY16: ((65535, 0.0), (65534, -1.0)),
+    Holds.SHADES: ((65535, 0.0), (65534, -1.0)),
+}
+_LAYOUTS: dict[Holds, tuple[type, tuple[int, ...]]] = {
+    Holds.COLOR: (np.uint8, (3,)),
+    Holds.GRAY8: (np.uint8, ()),
+    Holds.GRAY16: (np.uint16, ()),
+    Holds.SHADES: (np.uint16, ()),
+    Holds.VALUES: (np.float32, ()),
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How depth is shown. range: (lo, hi) from end to end of the codes, in the map's numbers; None: each map's own."""
+
+    colormap: str = colors.DEFAULT_COLORMAP
+    range: Optional[tuple[float, float]] = None
+
+
+def in_millimetres(holds: Holds, kind: DepthKind) -> bool:
+    """Return whether pixels are millimetres."""
+    return holds is Holds.GRAY16 and kind is DepthKind.METRIC_DEPTH
+
+
+def encode(depth: DepthMap, holds: Holds, look: Look = Look()) -> np.ndarray:
+    """Return the pixels that hold a map; see Holds for shape and dtype."""
+    valid = depth.valid
+    if holds is Holds.VALUES:
+        return depth.values if valid is None else np.where(valid, depth.values, np.float32(np.nan))
+    if holds is Holds.COLOR:
+        rgb = colors.to_color(depth, look.colormap, look.range)
+        return rgb if valid is None else np.where(valid[..., None], opaque(rgb), np.uint8(0))
+    if in_millimetres(holds, depth.kind):
+        codes = np.clip(_rounded_millimetres(depth.values), 0, _FARTHEST).astype(np.uint16)
+        return codes if valid is None else _masked(np.maximum(codes, 1), valid, np.uint16)
+    if valid is None:
+        return (colors.to_gray8 if holds is Holds.GRAY8 else colors.to_gray16)(depth, look.range)
+    near = colors.nearness(depth, look.range)
+    if holds is Holds.GRAY8:
+        return _masked(1 + near * np.float32(254), valid, np.uint8)
+    return _masked(1 + np.round(near.astype(np.float64) * 65534), valid, np.uint16)
+
+
+def encode_frame(
+    names: Sequence[str], depth: DepthMap, look: Look, rgb: Optional[np.ndarray] = None
+) -> dict[str, np.ndarray]:
+    """Return the pixels of a frame for each of these formats of clips. rgb: (H, W, 3) uint8, for `side`."""
+    pixels = {holds: encode(depth, holds, look) for holds in {CLIPS[name].holds for name in names}}
+    frames = {name: pixels[CLIPS[name].holds] for name in names}
+    for name in names:
+        if CLIPS[name].beside:
+            assert rgb is not None
+            frames[name] = beside(rgb, frames[name])
+    return frames
+
+
+def encoding_of(
+    holds: Holds, kind: DepthKind, shown: tuple[float, float], colormap: str, masked: bool = False
+) -> dict[str, Any]:
+    """Return how pixels become numbers again, ready for JSON; empty for numbers. shown: the range of the codes."""
+    if holds is Holds.VALUES:
+        return {}
+    if in_millimetres(holds, kind):
+        return {"code": "millimetres", "scale": _MILLIMETRES}
+    scale, offset = _SCALES[holds][masked]
+    table = colormap if holds is Holds.COLOR else None
+    return {"code": "nearness", "scale": scale, "offset": offset, "lo": shown[0], "hi": shown[1], "colormap": table}
+
+
+def decode(pixels: np.ndarray, facts: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Return (H, W) float32 numbers and the (H, W) bool mask of pixels that `encoding` in a file's facts describes.
+
+    Raises KeyError and ValueError for facts and colours that are not ours.
+    """
+    encoding = facts["encoding"]
+    if encoding["code"] == "millimetres":
+        return pixels.astype(np.float32) / np.float32(encoding["scale"]), pixels > 0
+    valid = pixels > 0
+    if encoding["colormap"]:
+        pixels = pixels[:, encoding.get("left", 0) :]
+        valid = pixels[..., 3] > 0 if pixels.shape[2] == 4 else np.ones(pixels.shape[:2], bool)
+        table = colors.color_table(encoding["colormap"])
+        pixels = colors.codes_of_color(np.where(valid[..., None], pixels[..., :3], table[0]), encoding["colormap"])
+    t = np.clip((pixels.astype(np.float64) + encoding["offset"]) / encoding["scale"], 0, 1)
+    if facts["near_is"] == "low":
+        t = 1 - t
+    lo, hi = encoding["lo"], encoding["hi"]
+    return (lo + t * (hi - lo)).astype(np.float32), valid
+
+
+def beside(rgb: np.ndarray, colored: np.ndarray, gap: int = 0) -> np.ndarray:
+    """Return a picture, `gap` white columns and its coloured depth side by side; with alpha if the depth has it."""
+    left = np.hstack([rgb, np.full((len(rgb), gap, 3), 255, np.uint8)]) if gap else rgb
+    return np.hstack([opaque(left) if colored.shape[2] == 4 else left, colored])
+
+
+def opaque(rgb: np.ndarray) -> np.ndarray:
+    """Return (H, W, 4) uint8 of (H, W, 3), without transparency."""
+    return np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
+
+
+def check_pixels(pixels: np.ndarray, holds: Holds, size: tuple[int, int]) -> None:
+    """Raise ValueError for pixels of another layout or (width, height)."""
+    dtype, channels = _LAYOUTS[holds]
+    if pixels.dtype != dtype or pixels.shape != (*size[::-1], *channels):
+        raise ValueError(f"{pixels.dtype} of {pixels.shape} for a clip of {holds.value} of {size[0]}x{size[1]} pixels")
+
+
+def clamped_pixels(depth: DepthMap) -> int:
+    """Return how many valid pixels of a metric map are too far for 16-bit millimetres."""
+    if depth.kind is not DepthKind.METRIC_DEPTH or not is_clamped(depth.range[1]):
+        return 0
+    values = depth.values if depth.valid is None else depth.values[depth.valid]
+    return int((_rounded_millimetres(values) > _FARTHEST).sum())
+
+
+def is_clamped(metres: float) -> bool:
+    """Return whether a depth is too far for 16-bit millimetres."""
+    return bool(np.round(metres * _MILLIMETRES) > _FARTHEST)
+
+
+def _rounded_millimetres(metres: np.ndarray) -> np.ndarray:
+    return np.round(metres.astype(np.float64) * _MILLIMETRES)
+
+
+def _masked(codes: np.ndarray, valid: np.ndarray, kind: type[np.unsignedinteger[Any]]) -> np.ndarray:
+    return np.where(valid, codes, 0).astype(kind)

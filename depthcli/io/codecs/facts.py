@@ -1,0 +1,40 @@
+"""The JSON block that every file of ours carries: what its numbers mean, and what they were made of."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from depthcli.depthmap import DepthKind, DepthMap, Provenance, describe, describe_values
+from depthcli.version import __version__
+
+SCHEMA = "depthcli/1"
+TEXT_KEY = "depthcli"  # of the block in a PNG, and of the attribute in an EXR
+
+
+def facts_of(depth: DepthMap) -> dict[str, Any]:
+    """Return the facts about a map."""
+    return {"schema": SCHEMA, **describe(depth), "depthcli": __version__}
+
+
+def facts_of_clip(
+    kind: DepthKind,
+    extremes: tuple[float, float],
+    size: tuple[int, int],
+    provenance: Provenance,
+    max_depth: float | None,
+    settings: str,
+    damage: str = "",
+) -> dict[str, Any]:
+    """Return the facts about all maps of a clip.
+
+    extremes: the smallest and the largest number. damage: why the clip could not be read to its end.
+    """
+    about = describe_values(kind, extremes, size, provenance, max_depth)
+    return {"schema": SCHEMA, **about, "depthcli": __version__, "settings": settings, "damage": damage}
+
+
+def parse_facts(text: str) -> dict[str, Any]:
+    """Return the block in a text, empty if it is not ours. Raises ValueError for what is not JSON."""
+    facts = json.loads(text)
+    return facts if isinstance(facts, dict) and facts.get("schema") == SCHEMA else {}

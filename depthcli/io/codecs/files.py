@@ -1,0 +1,127 @@
+"""Depth files: each kind's writer beside its reader, and the files of one picture or one frame.
+
+Every file holds what its numbers mean (facts.py); `read_depth` gives the map back to the precision of its pixels.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Callable, Optional
+
+import numpy as np
+
+from depthcli.depthmap import DepthMap, from_description
+from depthcli.errors import DepthError, OutputError, UsageError
+from depthcli.host.atomic import atomic_path
+from depthcli.io.codecs import exr, png
+from depthcli.io.codecs.arrays import memory_errors, read_npz, read_npz_facts, write_npz
+from depthcli.io.codecs.codes import SIDE_GAP, Look, beside, clamped_pixels, encode, encoding_of, in_millimetres
+from depthcli.io.codecs.facts import facts_of
+from depthcli.io.codecs.formats import STILLS, Format, implied_format, parse_formats
+from depthcli.pixels.colormap import DEFAULT_COLORMAP
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """How pixels and facts become a file of one kind, and back.
+
+    write: takes pixels, the open file and the facts. read: returns numbers (H, W), facts and the (H, W) mask of a path.
+    read_facts: returns the facts of an open file.
+    """
+
+    write: Callable[[np.ndarray, IO[bytes], Mapping[str, Any]], None]
+    read: Callable[[Path], tuple[np.ndarray, dict[str, Any], np.ndarray]]
+    read_facts: Callable[[IO[bytes]], dict[str, Any]]
+
+
+KINDS = {
+    ".png": FileKind(png.write_depth_png, png.read_depth_png, png.read_png_facts),
+    ".npz": FileKind(write_npz, read_npz, read_npz_facts),
+    ".exr": FileKind(exr.write_exr, exr.read_exr, exr.read_exr_facts),
+}
+
+
+def write_still(
+    format: Format,
+    depth: DepthMap,
+    target: IO[bytes],
+    colormap: str = DEFAULT_COLORMAP,
+    rgb: Optional[np.ndarray] = None,
+) -> None:
+    """Write the file of a picture. rgb: (H, W, 3) uint8, the picture, for formats that show it."""
+    pixels, facts = encode(depth, format.holds, Look(colormap)), facts_of(depth)
+    encoding = encoding_of(format.holds, depth.kind, depth.range, colormap, depth.valid is not None)
+    if in_millimetres(format.holds, depth.kind):
+        encoding["clamped_pixels"] = clamped_pixels(depth)
+    if format.beside:
+        assert rgb is not None
+        pixels, encoding["left"] = beside(rgb, pixels, SIDE_GAP), rgb.shape[1] + SIDE_GAP
+    if encoding:
+        facts["encoding"] = encoding
+    KINDS[format.suffix].write(pixels, target, facts)
+
+
+def write_depth(depth: DepthMap, path: Path | str, format: str | None = None, colormap: str = DEFAULT_COLORMAP) -> None:
+    """Write one depth map to one file, whole or not at all.
+
+    format: color, gray, gray8, npz or exr; None goes by the suffix, and takes gray (16 bit) for PNG.
+    Raises UsageError for a format that does not go with the path, OutputError if it cannot be written.
+    """
+    path = Path(path)
+    (name,) = parse_formats([format or implied_format(path, "gray")])
+    row = STILLS[name]
+    if row.suffix != path.suffix.lower():
+        raise UsageError(f"{name} is written as {row.suffix}, not {path.suffix or 'a bare name'}")
+    if row.beside:
+        raise UsageError("a side-by-side picture needs the photo", "use `write_still` of depthcli.io.codecs.files")
+    with atomic_path(path) as partial, partial.open("wb") as stream:
+        write_still(row, depth, stream, colormap)
+
+
+def read_depth(path: Path | str) -> DepthMap:
+    """Return the depth map in one of our files, to the precision of its pixels.
+
+    Raises OutputError for a file that is not ours or not whole, PictureError for a map that is too large.
+    """
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise OutputError(f"{path} is not a file")
+        with memory_errors(path), np.errstate(all="ignore"):
+            values, facts, valid = _kind_of(path).read(path)
+            masked = "invalid_pixels" in facts
+            return from_description(values, facts, valid if masked else None)
+    except DepthError:
+        raise
+    except FileNotFoundError as error:
+        raise OutputError(f"{path} does not exist") from error
+    except Exception as error:  # what zip, npy, PNG and JSON readers raise on broken bytes has no common class
+        raise OutputError(f"cannot read depth from {path}: {' '.join(str(error).split()) or 'it is broken'}") from error
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return the facts in one of our files without reading the map; empty for any other file."""
+    try:
+        with path.open("rb") as stream:
+            return _kind_of(path).read_facts(stream)
+    except Exception:  # whatever a stranger's file holds, it is not ours
+        return {}
+
+
+def is_cut_short(path: Path) -> bool:
+    """Return whether a file begins as ours do and lacks its end, as a copy that was interrupted. Raises OSError."""
+    with path.open("rb") as stream:
+        head = stream.read(64)
+        if head.startswith(png.HEAD):
+            stream.seek(-min(len(png.END), len(head)), 2)
+            return stream.read() != png.END
+        if head.startswith(exr.MAGIC):
+            return exr.is_exr_cut_short(stream)
+    return head.startswith(b"PK") and b"depth.npy" in head and not zipfile.is_zipfile(path)
+
+
+def _kind_of(path: Path) -> FileKind:
+    return KINDS.get(path.suffix.lower(), KINDS[".png"])

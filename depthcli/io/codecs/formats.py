@@ -1,0 +1,126 @@
+"""The table of output formats: files of a picture's depth, and films or folders of frames of a clip's.
+
+Only names and facts: nothing is imported here, so that help texts can list the rows.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from depthcli.errors import UsageError
+
+
+class Holds(str, enum.Enum):
+    """What the pixels of a file hold.
+
+    COLOR: (H, W, 3) uint8, RGB of a colour map; (H, W, 4) with alpha if pixels are invalid.
+    GRAY8: (H, W) uint8, white is near.
+    GRAY16: (H, W) uint16, millimetres of metric depth; of other kinds white is near.
+    SHADES: (H, W) uint16, white is near, also for metric depth: what 10 bits are made of.
+    VALUES: (H, W) float32, the numbers of the model; NaN if invalid.
+    """
+
+    COLOR = "color"
+    GRAY8 = "gray8"
+    GRAY16 = "gray16"
+    SHADES = "shades"
+    VALUES = "values"
+
+
+@dataclass(frozen=True)
+class Format:
+    """One output format.
+
+    still: ending behind a picture's stem; empty for a format of clips only.
+    clip: ending behind a clip's stem, of a film if it has a suffix, else of a folder with one file per frame.
+    old_name: second name, and the one that sidecars of clips hold.
+    beside: the picture, or the clip, stands left of the depth.
+    """
+
+    name: str
+    what: str
+    holds: Holds
+    still: str
+    clip: str
+    old_name: str = ""
+    beside: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of a picture's file, or of one frame, with its dot."""
+        return PurePath(self.still).suffix
+
+    @property
+    def folder(self) -> bool:
+        """Whether a clip becomes a folder of files."""
+        return not PurePath(self.clip).suffix
+
+    def frame_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return (width, height) of the frames that show a clip of this size."""
+        return (2 * size[0], size[1]) if self.beside else size
+
+
+FORMATS = (
+    Format("color", "8-bit colour PNG", Holds.COLOR, "_depth.png", "_depth_color"),
+    Format(
+        "gray",
+        "16-bit gray PNG: white is near, or millimetres for metric models",
+        Holds.GRAY16,
+        "_depth_gray.png",
+        "_depth_png",
+        old_name="png16",
+    ),
+    Format("gray8", "8-bit gray PNG, white is near", Holds.GRAY8, "_depth_gray8.png", "_depth_gray8"),
+    Format("npz", "float32 numbers of the model", Holds.VALUES, "_depth.npz", "_depth_npz"),
+    Format("exr", "float32 numbers of the model in Z and RGB of OpenEXR", Holds.VALUES, "_depth.exr", "_depth_exr"),
+    Format("mp4", "coloured depth as H.264, which plays everywhere", Holds.COLOR, "", "_depth.mp4"),
+    Format(
+        "side",
+        "picture and colour side by side: PNG, or a film as H.264",
+        Holds.COLOR,
+        "_depth_side.png",
+        "_depth_side.mp4",
+        beside=True,
+    ),
+    Format("ffv1", "16-bit gray without loss, FFV1 in Matroska", Holds.GRAY16, "", "_depth.mkv"),
+    Format("hevc10", "10-bit gray as HEVC, small", Holds.SHADES, "", "_depth_hevc.mp4"),
+    Format("prores", "10-bit gray as ProRes 422 HQ, for editors", Holds.SHADES, "", "_depth.mov"),
+)
+# By the name that files and jobs know them by; of clips the films come first.
+STILLS: Mapping[str, Format] = {row.name: row for row in FORMATS if row.still}
+CLIPS: Mapping[str, Format] = {row.old_name or row.name: row for row in sorted(FORMATS, key=lambda row: row.folder)}
+STILL_ENDINGS = tuple(row.still for row in STILLS.values())
+
+
+def parse_formats(names: Sequence[str], known: Mapping[str, Format] = STILLS) -> tuple[str, ...]:
+    """Return the names of formats as `known` (STILLS or CLIPS) has them, in order, each once.
+
+    names: each may be a list with commas. Raises UsageError for an unknown name, and if there is none.
+    """
+    wanted = [name.strip() for item in names for name in item.split(",") if name.strip()]
+    kind = "video" if known is CLIPS else "output"
+    choices = f"choose from: {', '.join(known)}"
+    if not wanted:
+        raise UsageError(f"no {kind} format given", choices)
+    keys = {name: key for key, row in known.items() for name in (row.name, row.old_name)}
+    for name in wanted:
+        if name in CLIPS and name not in keys:
+            raise UsageError(f"{name} is a film, and a picture is no clip", choices)
+        if name not in keys:
+            raise UsageError(f"no {kind} format is called {name!r}", choices)
+    return tuple(dict.fromkeys(keys[name] for name in wanted))
+
+
+def implied_format(path: PurePath | str, default: str) -> str:
+    """Return the format of a picture's file by its suffix; `default` for PNG, which several formats have."""
+    suffix = PurePath(path).suffix.lower()
+    return next((row.name for row in STILLS.values() if row.suffix == suffix != ".png"), default)
+
+
+def list_formats(known: Mapping[str, Format] = STILLS) -> str:
+    """Return the formats with what they are, for a help text."""
+    folders = {name for name, row in known.items() if known is CLIPS and row.folder}
+    return "; ".join(f"{name}: {'folder of ' * (name in folders)}{row.what}" for name, row in known.items())

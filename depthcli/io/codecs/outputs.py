@@ -1,0 +1,59 @@
+"""The files that are written for each picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from depthcli.depthmap import DepthMap
+from depthcli.host.atomic import atomic_path
+from depthcli.io.codecs.codes import clamped_pixels, in_millimetres
+from depthcli.io.codecs.files import write_still
+from depthcli.io.codecs.formats import STILLS
+from depthcli.io.names import fitting_name
+from depthcli.pixels.colormap import DEFAULT_COLORMAP
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """What is written for each picture: the formats, and the colour map of the coloured ones.
+
+    endings: replace the formats' own endings behind a picture's stem.
+    """
+
+    formats: tuple[str, ...] = ("color",)
+    colormap: str = DEFAULT_COLORMAP
+    endings: tuple[str, ...] = ()
+
+    def paths(self, stem: Path) -> tuple[Path, ...]:
+        """Return the files for one picture, from its output path without any ending."""
+        endings = self.endings or [STILLS[name].still for name in self.formats]
+        return tuple(stem.with_name(fitting_name(stem.parent, stem.name, ending)) for ending in endings)
+
+    def warnings(self, depth: DepthMap) -> tuple[str, ...]:
+        """Return what is doubtful about a map, and what the formats cannot hold of it, one line each."""
+        doubts = depth.provenance.warnings(depth.size)
+        millimetres = any(in_millimetres(STILLS[name].holds, depth.kind) for name in self.formats)
+        clamped = clamped_pixels(depth) if millimetres else 0
+        if not clamped:
+            return doubts
+        text = "are beyond the 65.535 m of a 16-bit PNG in millimetres and were clamped; npz and exr hold all"
+        return (*doubts, f"{clamped} pixels {text}")
+
+    def write(self, depth: DepthMap, rgb: np.ndarray, paths: Sequence[Path]) -> None:
+        """Write one file per format, each whole or not at all. rgb: the (H, W, 3) uint8 picture."""
+        for name, path in zip(self.formats, paths):
+            with atomic_path(path) as partial, partial.open("wb") as stream:
+                write_still(STILLS[name], depth, stream, self.colormap, rgb)
+
+
+@dataclass(frozen=True)
+class OneFile(OutputSpec):
+    """One format into the very file that a user named."""
+
+    def paths(self, stem: Path) -> tuple[Path, ...]:
+        """Return the file itself."""
+        return (stem,)
