@@ -112,7 +112,7 @@ def test_a_model_for_video_is_refused_where_pictures_are_asked_of_it(depth, comm
     Path("list.json").write_text(json.dumps([{"picture": "a.jpg", "truth": "a.jpg", "format": "nyu"}]))
     ran = depth(*command, "--model", "vda-metric-vits")
     assert (ran.code, ran.out) == (2, "")
-    assert ran.error == "error: vda-metric-vits is a model for video (use: depth video)"
+    assert ran.error == "error: vda-metric-vits is a video model (use: depth video)"
 
 
 def test_a_checkpoint_for_video_says_what_it_is(depth):
@@ -129,10 +129,10 @@ def test_a_checkpoint_for_video_says_what_it_is(depth):
         if name != "mine.pth":
             Path("mine.pth").rename(name)
         ran = depth("image", "a.jpg", "--checkpoint", name, "--trust-checkpoint", "--quiet")
-        said = "Video-Depth-Anything Small, is a model for video (use: depth video)"
+        said = "Video-Depth-Anything Small, is a video model (use: depth video)"
         assert (ran.code, ran.err.splitlines()[-1]) == (2, f"error: {name}, {said}")
     ran = depth("image", "a.jpg", "--checkpoint", name, "--trust-checkpoint", "--encoder", "vits")
     assert ran.code == 4 and "is of Video-Depth-Anything" in ran.error
     Path(name).rename("mine.pth")
     ran = depth("image", "a.jpg", "--checkpoint", "mine.pth", "--trust-checkpoint", "--encoder", "vits")
-    assert ran.code == 4 and "mine.pth is of Video-Depth-Anything, a model for video (use: depth video)" in ran.error
+    assert ran.code == 4 and "mine.pth is of Video-Depth-Anything, a video model (use: depth video)" in ran.error
