@@ -89,13 +89,13 @@ class VideoBenchJob:
     def __post_init__(self) -> None:
         for choice in self.engines():
             if choice.runs_compiled:
-                raise UsageError(f"{choice.backend} is not measured with clips", "leave out --video")
+                raise UsageError(f"{choice.backend} does not run clips", "use another one of `backends`")
         if self.runs < 1:
-            raise UsageError(f"{self.runs} runs measure nothing", "--runs is at least 1")
+            raise UsageError(f"`runs` must be at least 1, got {self.runs}")
         if self.warmup < 0:
-            raise UsageError(f"{self.warmup} frames of warm-up cannot be", "--warmup is at least 0")
+            raise UsageError(f"`warmup` must be at least 0, got {self.warmup}")
         if self.frames < _LEAST_FRAMES:
-            raise UsageError(f"{self.frames} frames say too little", f"--frames is at least {_LEAST_FRAMES}")
+            raise UsageError(f"`frames` must be at least {_LEAST_FRAMES}, got {self.frames}")
         check_input_size(self.input_size)
 
     def engines(self) -> list[BackendChoice]:

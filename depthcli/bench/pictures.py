@@ -109,24 +109,23 @@ class BenchJob:
     def __post_init__(self) -> None:
         self.engines()  # which checks them
         if self.runs < 1:
-            raise UsageError(f"{self.runs} runs measure nothing", "--runs is at least 1")
+            raise UsageError(f"`runs` must be at least 1, got {self.runs}")
         if not 0 < self.duration < float("inf"):
-            raise UsageError(f"{self.duration} seconds measure nothing", "--duration is more than 0")
+            raise UsageError(f"`duration` must be more than 0 seconds, got {self.duration}")
         if self.cost_per_hour is not None and not 0 < self.cost_per_hour < float("inf"):
-            raise UsageError(f"a machine for {self.cost_per_hour} an hour cannot be", "--cost-per-hour is more than 0")
+            raise UsageError(f"`cost_per_hour` must be more than 0, got {self.cost_per_hour}")
         if (self.artifacts or self.allow_standin) and not any(map(is_compiled, self.engines())):
-            option = "--artifacts" if self.artifacts else "--allow-standin"
-            raise UsageError(
-                f"{option} belongs to compiled networks", f"say --backend {' or '.join(COMPILED_BACKENDS)}"
-            )
+            name = "artifacts" if self.artifacts else "allow_standin"
+            names = " or ".join(COMPILED_BACKENDS)
+            raise UsageError(f"`{name}` needs a compiled network", f"set `backends` to {names}")
         if self.warmup < 0:
-            raise UsageError(f"{self.warmup} runs of warm-up cannot be", "--warmup is at least 0")
+            raise UsageError(f"`warmup` must be at least 0, got {self.warmup}")
         if self.images is not None and self.picture is not None:
-            raise UsageError("--images and --picture name two kinds of pictures", "leave out one")
+            raise UsageError("`images` and `picture` exclude each other", "leave out one")
         if self.images is not None and not self.images.is_dir():
-            raise UsageError(f"{self.images} is not a folder", "--images takes a folder of pictures")
+            raise UsageError(f"{self.images} is not a folder", "`images` must be a folder of pictures")
         if self.picture is not None and min(self.picture) < 1:
-            raise UsageError(f"a picture of {_by(self.picture)} pixels cannot be", "give --picture as 640x480")
+            raise UsageError(f"`picture` must be at least 1x1 pixels, got {_by(self.picture)}")
         check_input_size(self.input_size)
 
     def engines(self) -> list[BackendChoice]:

@@ -157,7 +157,7 @@ def _refuse_unsafe(path: Path, trusted: bool) -> None:
     raise CheckpointError(
         f"{path} is not one of the published files, and torch {torch.__version__} cannot read a foreign .pth safely "
         f"(CVE-2025-32434)",
-        "use a .safetensors file or torch 2.6, or add --trust-checkpoint if you know where the file comes from",
+        "use a .safetensors file or torch 2.6, or set `trust` if you know where the file comes from",
     )
 
 
