@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from depthcli.host.machine import photograph
+from depthcli.bench.photograph import photograph
 from depthcli.io.video.clip import Frame
 from depthcli.io.video.clip_output import ClipOutput, Timing
 from depthcli.io.video.writers import video_writer
