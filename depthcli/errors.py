@@ -24,6 +24,7 @@ import re
 from typing import Callable
 
 Log = Callable[[str], None]  # takes one line for the user: a download, a fallback
+
 _SETTING = re.compile(r"`([a-z][a-z0-9_]*)`")
 
 SOME_FAILED = 3

@@ -24,10 +24,10 @@ from depthcli.host.cores import usable_cores
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.pictures.images import read_picture
 from depthcli.jobs.folder import FolderJob, run_folder
-from depthcli.jobs.inputs import Task
+from depthcli.jobs.targets import Task
 from depthcli.pixels.preprocess import to_network_input
 from depthcli.predict.picture import open_estimator
-from depthcli.zoo.weights import digest
+from depthcli.zoo.verify import digest
 
 
 def measure_throughput(
@@ -121,7 +121,7 @@ def _end_to_end(sample: Sample, item: Contender, about: Throughput, count: int) 
             pictures = itertools.islice(itertools.cycle(sample.pictures), count)
             tasks = [Task(path, str(path), Path(name) / str(number)) for number, path in enumerate(pictures)]
             before, started, calls = time.process_time(), time.perf_counter(), []
-            for result in run_folder(FolderJob(tasks, OutputSpec()), lambda: estimator):
+            for result in run_folder(FolderJob(tasks=tasks, outputs=OutputSpec()), lambda: estimator):
                 if result.error:
                     raise EngineError(result.error)
                 ended = time.perf_counter()

@@ -36,10 +36,10 @@ from depthcli.host.machine import load_average
 from depthcli.io.video.clip import Selection
 from depthcli.io.video.reader import open_clip
 from depthcli.jobs.clip_job import ClipJob
-from depthcli.pixels.preprocess import InputPlan, plan_clip_input, plan_input
+from depthcli.pixels.preprocess import InputPlan, plan_input
 from depthcli.predict.clip import open_clip_predictor
 from depthcli.predict.clip_predictors import ClipPredictor
-from depthcli.zoo.rows import ModelRow, is_row
+from depthcli.zoo.rows import ModelRow, ModelTask, is_row
 
 # How depth is made steady: not at all, by the filter, or by the video model of the same encoder.
 OFF, ON, VDA = "off", "on", "vda"
@@ -153,9 +153,9 @@ class _VideoBench:
     def _models(self) -> dict[str, MeasuredModel]:
         """Return the model of each way: the picture model twice, and the video model of its size."""
         model = measured_model(self.job.model, self.folder, self.log, clips=True)
-        if model.row.temporal:
+        if model.row.task is ModelTask.CLIP:
             return {VDA: model}
-        video = f"vda-{'metric-' if model.row.metric else ''}{model.row.encoder}"
+        video = f"vda-{'metric-' if model.row.kind.is_metric else ''}{model.row.encoder}"
         if not is_row(video):
             return {OFF: model, ON: model}
         named = ModelChoice(model=video, trust=self.job.model.trust)
@@ -174,8 +174,7 @@ class _VideoBench:
         return machine_row(model, self._plan(model.row), self.expected, self.turns, self.job.warmup, load)
 
     def _plan(self, row: ModelRow) -> InputPlan:
-        plan = plan_clip_input if row.temporal else plan_input
-        return plan(*self.size, self.job.input_size or row.input_size)
+        return plan_input(*self.size, row.input.with_size(self.job.input_size))
 
     # --- In this process ----------------------------------------------------------------------------------------------
 

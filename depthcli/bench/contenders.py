@@ -22,8 +22,8 @@ from depthcli.host.graph_cache import FOLDER_VARIABLE
 from depthcli.host.machine import cpu_flags, cpu_model, versions
 from depthcli.pixels.preprocess import InputPlan
 from depthcli.predict.picture import resolve_compiled, resolve_model
-from depthcli.zoo.rows import ModelRow, find_row, is_row, select_row
-from depthcli.zoo.weights import WeightsFile
+from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.rows import ModelRow, ModelTask, find_row, is_row, select_row
 
 # Measurements that take seconds are repeated no more often than this, whatever `runs` is.
 LONG_RUNS = 3
@@ -140,7 +140,7 @@ def machine_row(
         picture_size=plan.picture_size,
         input_size=plan.input_size,
         # Operations of video models are not counted: they share only a part with picture models.
-        gflop=None if row.temporal else network_flops(row.network, *plan.input_size) / 1e9,
+        gflop=None if row.task is ModelTask.CLIP else network_flops(row.network, *plan.input_size) / 1e9,
         runs=runs,
         warmup=warmup,
         load=load,

@@ -35,7 +35,7 @@ from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ModelChoice, chec
 from depthcli.errors import EngineError, Log, PictureError, UsageError, first_line
 from depthcli.host.machine import load_average
 from depthcli.io.pictures.images import read_picture
-from depthcli.jobs.inputs import find_pictures
+from depthcli.jobs.find import find_in_folder
 from depthcli.pixels.preprocess import InputPlan, plan_input
 from depthcli.zoo.rows import LiteConfig
 
@@ -156,7 +156,7 @@ def _sample(job: BenchJob, folder: Path, log: Log) -> Sample:
     model = model_of(job, folder, log)
     input_size = model.row.input_size if job.input_size is None else job.input_size
     if job.images is not None:
-        found = [job.images / relative for relative in find_pictures(job.images)]
+        found = [job.images / relative for relative in find_in_folder(job.images)]
     else:
         size = job.picture or _SYNTHETIC
         if job.picture is None and all(choice.runs_compiled for choice in job.choices()):
@@ -174,7 +174,7 @@ def _sample(job: BenchJob, folder: Path, log: Log) -> Sample:
             log(f"left out: {error}" if named else f"left out: {path}: {first_line(error)}")
             continue
         pictures.append(path)
-        plans.append(plan_input(*size, input_size))
+        plans.append(plan_input(*size, model.row.input.with_size(input_size)))
     if not pictures:
         raise UsageError(f"there is no picture in {job.images}")
     return Sample(model, input_size, pictures, plans, folder, job.model, log)

@@ -152,12 +152,12 @@ def test_without_a_model_for_video_it_says_so_and_steadies_one_for_pictures(dept
     [
         (("-f", "gif"), "no video format is called 'gif'"),
         (("--steady", "maybe"), "unknown --steady 'maybe'"),
-        (("--scene", "on"), "--scene on means nothing"),
-        (("--range", "5"), "'5' is no range"),
+        (("--scene", "on"), "unknown --scene 'on' (choose from: auto, off)"),
+        (("--range", "5"), "'5' is not a range"),
         (("--range", "5,1"), "a range from 5 to 1 is none"),
-        (("--start", "soon"), "'soon' is no time"),
+        (("--start", "soon"), "'soon' is not a time"),
         (("--start", "5", "--end", "4"), "no frame lies from 5 until before 4 seconds"),
-        (("--fps", "fast"), "'fast' is no rate"),
+        (("--fps", "fast"), "'fast' is not a frame rate"),
         (("--stride", "0"), "a stride of 0 makes no sense"),
         (("--input-size", "5"), "5"),
         (("--exact", "--steady", "off"), "--exact needs a video model"),
@@ -166,9 +166,9 @@ def test_without_a_model_for_video_it_says_so_and_steadies_one_for_pictures(dept
         (("-o", "x.gif"), "mp4 is written as .mp4, not .gif"),
         (("-o", "x.exr", "-f", "exr"), "exr is written as a folder, not .exr"),
         (("-o", ""), "-o is empty"),
-        (("-o", "-", "-f", "ffv1"), "-f is for files, and -o - gets a stream"),
+        (("-o", "-", "-f", "ffv1"), "-f is for files, and -o - is a stream"),
         (("-o", "/dev/null", "-f", "mp4"), "-f is for files"),
-        (("-o", "x.mp4", "-f", "ffv1,mp4"), "one file cannot hold several formats"),
+        (("-o", "x.mp4", "-f", "ffv1,mp4"), "x.mp4 cannot hold several formats"),
         (("--if-exists", "ask"), "unknown --if-exists 'ask'"),
         (("--colormap", "pink"), "no colour map is called 'pink'"),
         (("-o", "-", "--pipe", "gif"), "gif is no format of a stream"),
@@ -186,7 +186,7 @@ def test_arguments_that_are_no_clip_have_their_words(depth):
     Path("empty").mkdir()
     for argument, message in (
         ("", "an empty argument names no clip"),
-        ("empty", "there is neither a clip nor a frame in empty"),
+        ("empty", "there is no clip in empty"),
         ("*.mov", "no clip matches *.mov"),
         ("https://a.example/b.mp4", "ffmpeg -i 'https://a.example/b.mp4' -f yuv4mpegpipe - | depth video -"),
     ):
@@ -283,7 +283,7 @@ def test_what_comes_into_a_folder_with_work_is_no_clip_when_it_is_ours(depth):
     make_clip(Path("clips/a.mp4"), frames=3)
     assert depth("video", "clips/a.mp4", "-o", "clips/a_d.mp4", *QUICK).lines == ["clips/a_d.mp4"]
     ran = depth("video", "clips", *QUICK)
-    assert ran.lines == ["clips/a_depth.mp4"] and "left out 1 result of depthcli (a_d.mp4)" in ran.err
+    assert ran.lines == ["clips/a_depth.mp4"] and "left out: 1 result of depthcli (a_d.mp4)" in ran.err
     ran = depth("video", "clips/a_d.mp4", "-o", "twice/", *QUICK)
     assert ran.lines == ["twice/a_d_depth.mp4"] and "is a result of depthcli" in ran.err
 
@@ -437,7 +437,7 @@ def test_a_request_to_stop_keeps_the_work(start):
     time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
     ran = ended(process)
-    assert ran.code == 130 and "interrupted: the same command goes on from here" in ran.err
+    assert ran.code == 130 and "interrupted: run the same command again to continue" in ran.err
     ran = ended(start("video", "shot", *options))
     assert ran.code == 0 and len(frames_of("out/shot_depth.mp4")) == 60
 
