@@ -7,6 +7,7 @@ from typing import Optional
 import typer
 
 from depthcli.cli.report import say
+from depthcli.cli.wording import worded
 from depthcli.errors import EngineError
 
 app = typer.Typer(help="look at what this machine has for AWS Inferentia.", no_args_is_help=True)
@@ -34,6 +35,6 @@ def report(target: Optional[str] = None) -> int:
     bad = 0
     for finding in examine(say, target):
         mark = {True: "ok", False: "NO", None: "  "}[finding.good]
-        print(f"{mark}  {finding.name}: {finding.value}", flush=True)
+        print(f"{mark}  {finding.name}: {worded(finding.value)}", flush=True)
         bad += finding.good is False
     return EngineError.exit_code if bad else 0
