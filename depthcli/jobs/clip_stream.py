@@ -71,7 +71,7 @@ def _stream(
         predictor, info = load(), clip.info
         if PIPES[pipe][1] and job.selection.fps is None:  # y4m has one rate for all frames
             job = replace(job, selection=replace(job.selection, fps=info.rate))
-        loop = FrameLoop(predictor, info.size, find_cuts=job.scenes, threads=False)  # a live frame must not wait
+        loop = FrameLoop(predictor, info.size, find_cuts=job.clip.scenes, threads=False)  # a live frame must not wait
         sender = _Sender(job, pipe, clip, loop, target or sys.stdout.buffer)
         total = job.selection.count(info)
         with closing(clip.frames(job.selection)) as frames:  # type: ignore[type-var]
@@ -102,9 +102,9 @@ class _Sender:
 
     def __init__(self, job: ClipJob, pipe: str, clip: Clip, loop: FrameLoop, stream: BinaryIO) -> None:
         info = clip.info
-        self._range, self._look = job.value_range, StreamRange(_LOOK_AHEAD)
+        self._look, self._ranges = job.look, StreamRange(_LOOK_AHEAD)
         self._holds, y4m = PIPES[pipe]
-        self._loop, self._colormap, self._provenance = loop, job.colormap, loop.provenance(Path(info.name).name)
+        self._loop, self._provenance = loop, loop.provenance(Path(info.name).name)
         self._stream, self._waiting = stream, deque[FrameMap]()
         self._writer = PipeWriter(
             stream, self._holds, info.size, Timing.of(info, job.selection), y4m, info.pixel_aspect
@@ -114,11 +114,11 @@ class _Sender:
         """Take the next maps, and send those whose range is known."""
         for item in maps:
             self._waiting.append(item)
-            self._send([self._range] if self._range else self._look.add(item.values, item.cut))
+            self._send([self._look.range] if self._look.range else self._ranges.add(item.values, item.cut))
 
     def finish(self) -> None:
         """Send the rest."""
-        self._send(self._look.finish())
+        self._send(self._ranges.finish())
         with _writing(self._stream):
             self._stream.flush()
 
@@ -126,7 +126,7 @@ class _Sender:
         for shown in ranges:
             item = self._waiting.popleft()
             depth = self._loop.depth_map(item.values, self._provenance)
-            pixels = encode(depth, self._holds, Look(self._colormap, shown))
+            pixels = encode(depth, self._holds, replace(self._look, range=shown))
             with _writing(self._stream):
                 self._writer.write(pixels, item.time)
 
