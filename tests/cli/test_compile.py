@@ -72,15 +72,15 @@ def test_what_answers_otherwise_is_not_kept(depth, monkeypatch):
     [
         (("--target", "neuron-core"), 2, "nothing is compiled for 'neuron-core'"),
         (("--target", "onnx", "--size", "100x100"), 2, "multiples of 14"),
-        (("--target", "onnx", "--size", "large"), 2, "no size of an input"),
+        (("--target", "onnx", "--size", "large"), 2, "'large' is not a size (give --size as 518x686: height x width)"),
         (("--target", "onnx", "--size", "42x42", "-b", 0), 2, "--batch is at least 1"),
         (("--target", "onnx", "--size", "42x42", "-o", "x.xml"), 2, "written as .onnx"),
         (
             ("--target", "torchscript", "--size", "42x42,56x42", "-o", "x.pt"),
             2,
-            "2 networks do not go into the one file",
+            "2 networks do not fit into one file",
         ),
-        (("--target", "torchscript", "--size", "42x42", "--preset", "common"), 2, "three ways to say one thing"),
+        (("--target", "torchscript", "--size", "42x42", "--preset", "common"), 2, "exclude each other"),
         (("--target", "torchscript", "--preset", "all"), 2, "no preset is called 'all'"),
         (("--target", "torchscript", "--from-dir", "nowhere"), 2, "nowhere holds no pictures"),
     ],
@@ -201,7 +201,7 @@ def test_an_analysis_says_what_inf1_knows_and_writes_nothing(depth, tmp_path, mo
     options = ("--target", "inf1", "--analyze-only", "--size", "42x56,56x42")
     before = files()
     ran = depth("compile", *options, "--encoder", "vits", "--checkpoint", "own.safetensors")
-    assert ran.code == 0 and "vits 42x56: nothing speaks against it" in ran.out and "vits 56x42" in ran.out
+    assert ran.code == 0 and "vits 42x56: no obstacle found" in ran.out and "vits 56x42" in ran.out
     assert "unknown to the converter: none" in ran.out and "aten::linear" in ran.out
     with monkeypatch.context() as patch:
         patch.setattr("depthcli.graphs.operators.inf1_operators", lambda: frozenset({"aten::linear"}))

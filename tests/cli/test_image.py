@@ -103,7 +103,7 @@ class TestWhereResultsGo:
             ),
             (("-f", "mp4"), "mp4 is a film, and a picture is no clip (choose from: color, gray,"),
             (("-o", "x.TIFF", "-f", "npz"), "npz is written as .npz, not .tiff"),
-            (("-o", "x.png", "--name", "{stem}"), "--name and -o x.png name one file twice"),
+            (("-o", "x.png", "--name", "{stem}"), "--name and -o x.png both name the file"),
             (("-o", "-", "--name", "{stem}"), "--name does not apply to stdout"),
             (("--name", "{stem}", "-f", "gray,color"), "gives gray and color one name"),
             (("-o", "x" * 300), "is too long for a file name (use a shorter one)"),
