@@ -50,9 +50,9 @@ class ClipJob:
 
     source: Union[Path, str]
     outputs: Sequence[tuple[str, Path]]
-    model: ModelChoice = ModelChoice()
-    clip: ClipChoice = ClipChoice()
-    look: Look = Look()
+    model: ModelChoice = field(default_factory=ModelChoice)
+    clip: ClipChoice = field(default_factory=ClipChoice)
+    look: Look = field(default_factory=Look)
     selection: Selection = field(default_factory=Selection)
     rate: Optional[Number] = None
     size: Optional[tuple[int, int]] = None
@@ -134,4 +134,3 @@ def _described(selection: Selection) -> dict[str, Any]:
     """Return the settings of a selection, under the names of the options."""
     facts = {field.name.replace("_", "-"): getattr(selection, field.name) for field in fields(selection)}
     return {**facts, "stride": None if selection.stride == 1 else selection.stride}
-
