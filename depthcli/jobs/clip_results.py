@@ -172,9 +172,7 @@ def check_name(path: Path) -> None:
     """Raise UsageError if the name of a result, or of its sidecar, is longer than the system allows."""
     excess = len(os.fsencode(sidecar_of(path).name)) - name_limit(path.parent)
     if excess > 0:
-        raise UsageError(
-            f"{path} has a name that is too long by {excess} bytes, with its sidecar", "choose a shorter `output`"
-        )
+        raise UsageError(f"{path} has a name that is too long by {excess} bytes, with its sidecar", "shorten `output`")
 
 
 def is_result_of(source: Source, stem: Path) -> bool:
@@ -196,7 +194,7 @@ def already_there(
 ) -> Optional[Result]:
     """Return the result of a clip that needs no work, or must not be worked on; None if it is to be done.
 
-    name: of the clip, for the result. settings: that shape its outputs, as one line. begun: an earlier run left a spool.
+    name: of the clip. settings: that shape its outputs, as one line. begun: an earlier run left a spool.
     """
     texts = tuple(map(str, paths))
     present = {path: facts_beside(path) for path in paths if os.path.lexists(path)}
@@ -227,7 +225,7 @@ def _relations(source: Source, present: Mapping[Path, Mapping[str, Any]], begun:
         files: Optional[ClipFiles] = ClipFiles.of(source)
     except (OSError, ClipError):  # opening it will say why
         files = None
-    relations = set()
+    relations: set[str] = set()
     for path, facts in present.items():
         made_of = facts.get("made_of")
         if not isinstance(made_of, Mapping):
@@ -252,7 +250,7 @@ def facts_beside(path: Path) -> Mapping[str, Any]:
     return {}
 
 
-# --- Which model made them ----------------------------------------------------------------------------------------------
+# --- Which model made them --------------------------------------------------------------------------------------------
 
 
 def check_one_model(paths: Sequence[Path], spool: Path, model: str, weights: str) -> None:

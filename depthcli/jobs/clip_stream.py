@@ -61,9 +61,9 @@ def _stream(
     stop: Callable[[], bool],
 ) -> Events:
     if pipe not in PIPES:
-        raise UsageError(f"{pipe} is no format of a stream", f"choose from: {', '.join(PIPES)}")
+        raise UsageError(f"unknown `pipe` {pipe!r}", f"choose from: {', '.join(PIPES)}")
     if target is None and (sys.stdout is None or sys.stdout.isatty()):
-        raise UsageError("stdout is no pipe and no file", "send it to a program: depth video ... -o - | ffplay -")
+        raise UsageError("stdout is a terminal", "pipe it into a program, such as ffplay -")
     started = time.perf_counter()
     damage: list[ClipError] = []
     made = 0

@@ -606,7 +606,7 @@ def test_results_of_two_models_are_not_mixed_unasked(tmp_path):
     assert run(job()).status == DONE
     jobs = [job(), ClipJob("b.mp4", [("npz", Path("out/b_depth_npz"))])]
     check_models(jobs, Fake())
-    with pytest.raises(UsageError, match=r"a_depth_npz was made by vits, and this run would take vitb.*--mix-models"):
+    with pytest.raises(UsageError, match=r"a_depth_npz was made by vits, and this run would take vitb.*`mix_models`"):
         check_models(jobs, other)
     check_models([replace(each, if_exists="overwrite") for each in jobs], other)
     assert run(jobs[1], stop=after(4)) is None
