@@ -171,7 +171,7 @@ def test_without_a_model_for_video_it_says_so_and_steadies_one_for_pictures(dept
         (("-o", "x.mp4", "-f", "ffv1,mp4"), "one file cannot hold several formats"),
         (("--if-exists", "ask"), "unknown --if-exists 'ask'"),
         (("--colormap", "pink"), "no colour map is called 'pink'"),
-        (("-o", "-", "--pipe", "gif"), "gif is no format of a stream"),
+        (("-o", "-", "--pipe", "gif"), "unknown --pipe 'gif'"),
         (("--model", "vda-vits", "--steady", "on"), "vda-vits is steady without a filter"),
     ],
 )
