@@ -3,7 +3,7 @@
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
@@ -12,12 +12,7 @@ from depthcli.cli.neuron import print_findings
 from depthcli.cli.options import ModelOptions
 from depthcli.cli.parsing import parse_list, parse_size
 from depthcli.cli.report import log
-from depthcli.errors import SOME_FAILED, DepthError, DiskFullError, EngineError, UsageError
-
-if TYPE_CHECKING:
-    from depthcli.jobs.analysis import Analysis
-    from depthcli.jobs.compiling import CompileJob
-    from depthcli.jobs.neuron_compiling import CompiledForNeuron
+from depthcli.errors import SOME_FAILED, EngineError
 
 TARGETS = ("torchscript", "onnx", "openvino", "inf1", "inf2", "trn1", "cpu-standin")
 
@@ -102,84 +97,26 @@ def compile_command(
     Its metadata and a .json beside it describe input and output.
     Only torchscript and neuron need compiled files; the other backends need nothing beforehand.
     """
-    from depthcli.jobs.analysis import analyze, check_analysis
-    from depthcli.jobs.compiling import CompileJob, check_target, compile_model, output_path, preset_sizes, sizes_of
-    from depthcli.jobs.neuron_compiling import CompilerOptions, check_options, compile_for_neuron, is_neuron
-    from depthcli.predict.picture import resolve_model
-    from depthcli.zoo.rows import PATCH
+    from depthcli.choices import CompilerChoice
+    from depthcli.jobs.compile import CompileJob, analyze_model, compile_model
 
-    options = CompilerOptions(fast_math, workdir, timeout, allow_cpu_ops)
-    check_options(target, options)
+    sizes = tuple(parse_size(text, "size", "518x686: height x width") for text in parse_list(size))
+    compiler = CompilerChoice(fast_math, workdir, timeout, allow_cpu_ops)
+    job = CompileJob(target, model.choice(), sizes, preset, from_dir, batch, output, compiler)
     if self_test:
         raise typer.Exit(print_findings(target))
-    if sum(given is not None for given in (size, preset, from_dir)) > 1:
-        raise UsageError("--size, --preset and --from-dir exclude each other", "give one of them")
-    sizes = [parse_size(text, "size", "518x686: height x width") for text in parse_list(size)]
-    for height, width in sizes or [(PATCH, PATCH)]:
-        (check_analysis if analyze_only else check_target)(target, height, width, batch)  # before a download
-    row, weights = resolve_model(model.choice(), log)
-    if preset is not None:
-        sizes = preset_sizes(preset, row.input_size)
-    elif from_dir is not None:
-        counted = sizes_of(from_dir, row.input_size)
-        for (height, width), count in counted:
-            log(f"{height}x{width}: {count} picture{'s' if count > 1 else ''}")
-        sizes = [pair for pair, _ in counted]
-    sizes = list(dict.fromkeys(sizes or [(row.input_size, row.input_size)]))
     if analyze_only:
-        results = [analyze(target, row, weights, height, width, batch, model.trust) for height, width in sizes]
-        for pair, result in zip(sizes, results):
-            _print_analysis(row.name, target, pair, result)
-        raise typer.Exit(0 if all(result.passed for result in results) else EngineError.exit_code)
-    jobs = []
-    for height, width in sizes:
-        path = output_path(output, target, row, height, width, batch)
-        jobs.append(CompileJob(target, row, weights, height, width, batch, path, model.trust))
-    if len({job.output for job in jobs}) < len(jobs):
-        raise UsageError(f"{len(jobs)} networks do not fit into one file {output}", "give a folder with -o")
-    errors: list[DepthError] = []
-    for job in jobs:
-        try:
-            if is_neuron(target):
-                _print_compiled(job, compile_for_neuron(job, options, log))
-                continue
-            compiled = compile_model(job)
-        except DepthError as error:
-            if len(jobs) == 1 or isinstance(error, DiskFullError):
-                raise
-            log(f"error: {job.height}x{job.width}: {error}")  # the other sizes may work
-            errors.append(error)
-            continue
+        passed = True
+        for found in analyze_model(job, log):
+            print(*found.lines, sep="\n")
+            passed &= found.analysis.passed
+        raise typer.Exit(0 if passed else EngineError.exit_code)
+    failed, done = [], 0
+    for compiled in compile_model(job, log):
         for path in compiled.paths:
             print(path)
-        log(f"{job.height}x{job.width} differs from torch by {compiled.difference:.1e} of the maximum")
-    if errors:
-        raise typer.Exit(SOME_FAILED if len(errors) < len(jobs) else errors[0].exit_code)
-
-
-def _print_compiled(job: "CompileJob", compiled: "CompiledForNeuron") -> None:
-    """Print the files for one of AWS's chips, and how well they were tested."""
-    for path in compiled.paths:
-        print(path)
-    tested = (
-        "not run: there is no Neuron device here"
-        if compiled.device is None
-        else f"differs from the CPU by {100 * compiled.device:.2f} % of the standard deviation in the mean"
-    )
-    log(f"{job.height}x{job.width} compiled in {compiled.seconds:.0f} s; {tested}")
-
-
-def _print_analysis(name: str, target: str, size: tuple[int, int], found: "Analysis") -> None:
-    """Print the findings for one input size."""
-    from depthcli.jobs.analysis import BOUND
-
-    verdict = "no obstacle found" if found.passed else f"cannot be compiled for {target}"
-    print(f"{name} {size[0]}x{size[1]}: {verdict}")
-    print("  operators: " + ", ".join(f"{operator} {count}" for operator, count in found.operators.items()))
-    print(f"  unknown to the converter: {', '.join(found.unknown) or 'none'}")
-    print(f"  differs from the network by {found.difference:.1e} of the maximum (bound {BOUND:.0e})")
-    if "aten::upsample_bilinear2d" in found.operators:
-        print("  its bilinear resizes have aligned corners, not yet tested on these chips")
-        return
-    mean = f"{100 * found.snapped_mean:.2f} % of the standard deviation in the mean"
-    print(f"  with resizes exact in bfloat16: {found.snapped:.1e} of the maximum, {mean}")
+        log(compiled.summary)
+        done += compiled.error is None
+        failed += [compiled.error] if compiled.error else []
+    if failed:
+        raise typer.Exit(SOME_FAILED if done else failed[0].exit_code)

@@ -30,7 +30,7 @@ def doctor() -> None:
 
 def print_findings(target: Optional[str] = None) -> int:
     """Print what is found for a target, by default that of this machine, and return the exit code."""
-    from depthcli.jobs.doctor import examine
+    from depthcli.jobs.neuron_doctor import examine
 
     bad = 0
     for finding in examine(log, target):

@@ -85,7 +85,7 @@ def test_commands_options_and_choices_complete_without_a_library():
 def test_what_completes_is_what_there_is():
     from depthcli.eval.alignment import ALIGNMENTS
     from depthcli.jobs.clip_stream import PIPES
-    from depthcli.jobs.compiling import TARGETS
+    from depthcli.jobs.compile import TARGETS
     from depthcli.pixels.colormap import COLORMAPS
     from depthcli.zoo.rows import ENCODERS, ROWS
 

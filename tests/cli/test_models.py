@@ -134,4 +134,4 @@ def test_a_checkpoint_for_video_says_what_it_is(depth):
     assert ran.code == 4 and "is of Video-Depth-Anything" in ran.error
     Path(name).rename("mine.pth")
     ran = depth("image", "a.jpg", "--checkpoint", "mine.pth", "--trust-checkpoint", "--encoder", "vits")
-    assert ran.code == 4 and "mine.pth is of Video-Depth-Anything, a model for video (use: depth video)" in ran.error
+    assert ran.code == 4 and "mine.pth is of Video-Depth-Anything, a video model (use: depth video)" in ran.error
