@@ -128,9 +128,9 @@ def run() -> None:
 
 def _command_for(name: str) -> str:
     """Return the command for a file or a folder, empty for any other word. Raises UsageError for an address."""
-    from depthcli.jobs.inputs import check_no_address, command_for
+    from depthcli.jobs.find import command_for, refuse_address
 
-    check_no_address(name)
+    refuse_address(name)
     return command_for(name)
 
 

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from depthcli.cli.report import ClipReport, Report
     from depthcli.io.codecs.outputs import OutputSpec
     from depthcli.io.video.clip import Selection
-    from depthcli.jobs.inputs import ResultName
+    from depthcli.jobs.targets import NameTemplate, Target
 
 # Names for the shell to complete, written out because their own modules load NumPy.
 ENCODERS = ("tiny", "vits", "vitb", "vitl", "vitg")
@@ -266,36 +267,11 @@ class PictureOutput:
         bool, flag("No effect: results have no photo unless asked for.", "--pred-only", panel=ADVANCED)
     ] = False
 
-    def spec(self, file: Optional[str] = None) -> "OutputSpec":
-        """Return what is written for each picture. file: the one output file that was named, or None."""
-        from depthcli.io.codecs.outputs import OneFile, OutputSpec
-        from depthcli.pixels.colormap import color_table
+    def name_template(self, formats: Sequence[str]) -> "Optional[NameTemplate]":
+        """Return the names that --name gives to results; None without it."""
+        from depthcli.jobs.targets import parse_template
 
-        if self.grayscale and self.formats:
-            raise UsageError("--grayscale and --format contradict each other", "--grayscale means --format gray8")
-        suffix = Path(file or "").suffix.lower()
-        implied = implied_format(file or "", "color")
-        formats = ("gray8",) if self.grayscale else parse_formats(self.formats or (implied,))
-        color_table(self.colormap)  # an unknown name is an error now, not after the first picture
-        if file is None:
-            name = self.result_name(formats)
-            return OutputSpec(formats, self.colormap, name.endings if name else ())
-        if self.template is not None:
-            raise UsageError(f"--name and -o {file} both name the file", "give a folder with -o, or leave out --name")
-        if len(formats) > 1:
-            raise UsageError("one file cannot hold several formats", "give a folder with -o, or one --format")
-        if STILLS[formats[0]].suffix != suffix:
-            raise UsageError(
-                f"{formats[0]} is written as {STILLS[formats[0]].suffix}, not {suffix}",
-                "name a .png, .npz or .exr file, or a folder with / at its end",
-            )
-        return OneFile(formats, self.colormap)
-
-    def result_name(self, formats: tuple[str, ...]) -> "Optional[ResultName]":
-        """Return the naming of the results; None for the default."""
-        from depthcli.jobs.inputs import parse_name
-
-        return None if self.template is None else parse_name(self.template, formats)
+        return None if self.template is None else parse_template(self.template, formats)
 
 
 @dataclass(frozen=True)
@@ -308,7 +284,31 @@ class PictureOptions:
     network: NetworkOptions = field(default_factory=NetworkOptions)
     backend: BackendOptions = field(default_factory=BackendOptions)
 
-    def settings(self, formats: tuple[str, ...]) -> str:
+    def output_spec(self, target: "Target", pictures: int = 1) -> "OutputSpec":
+        """Return what is written for each picture. pictures: how many there are."""
+        from depthcli.io.codecs.outputs import OneFile, OneStream, OutputSpec
+        from depthcli.jobs.targets import FILE, STREAM
+        from depthcli.pixels.colormap import color_table
+
+        output = self.output
+        if output.grayscale and output.formats:
+            raise UsageError("--grayscale and --format contradict each other", "--grayscale means --format gray8")
+        implied = implied_format(target.path, "color") if target.place == FILE else "color"
+        formats = ("gray8",) if output.grayscale else parse_formats(output.formats or (implied,))
+        color_table(output.colormap)  # an unknown name is an error now, not after the first picture
+        if target.place not in (FILE, STREAM):
+            template = output.name_template(formats)
+            return OutputSpec(formats, output.colormap, template.endings if template else ())
+        if output.template is not None:
+            raise UsageError(f"--name does not apply to {target}", "leave out --name, or give a folder with -o")
+        target.check_one(pictures, "picture", formats, {name: row.suffix for name, row in STILLS.items()})
+        if target.place == FILE:
+            return OneFile(formats, output.colormap)
+        if self.report.as_json:
+            raise UsageError(f"{target} cannot hold a picture and JSON", "leave out --json, or give -o FILE")
+        return OneStream(formats, output.colormap, name=str(target))
+
+    def settings(self, formats: Sequence[str]) -> str:
         """Return the options that shape results of these formats as one line, for the manifest."""
         shaping = {
             **shaping_settings(

@@ -16,10 +16,10 @@ from depthcli.errors import ModelError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from depthcli.io.codecs.outputs import OutputSpec
-    from depthcli.jobs.existing import Maker
+    from depthcli.jobs.existing import MadeBy
     from depthcli.jobs.folder import FolderJob
-    from depthcli.jobs.inputs import Task
     from depthcli.jobs.manifest import Manifest
+    from depthcli.jobs.targets import Task
     from depthcli.predict.picture import DepthEstimator
 
 
@@ -52,9 +52,14 @@ def run(
     from depthcli.jobs.folder import FolderJob, run_folder
 
     output, quiet = options.output, options.report.quiet
-    settings = options.settings(outputs.formats)
     job = FolderJob(
-        tasks, outputs, output.if_exists, options.network.batch, settings, manifest, keep_alpha=output.keep_alpha
+        tasks=tasks,
+        outputs=outputs,
+        if_exists=output.if_exists,
+        batch=options.network.batch,
+        settings=options.settings(outputs.formats),
+        manifest=manifest,
+        keep_alpha=output.keep_alpha,
     )
     shortened = sum(not path.name.startswith(task.stem.name) for task in tasks for path in job.paths(task))
     if shortened and not quiet:
@@ -92,18 +97,18 @@ class _Existing:
     """
 
     def __init__(self, job: FolderJob, options: PictureOptions, mix_models: bool) -> None:
-        from depthcli.jobs.existing import Maker, OneModel
+        from depthcli.jobs.existing import ExistingResults, MadeBy
         from depthcli.predict.picture import known_model
 
         self._options, self._mix, self._settings = options, mix_models, job.settings
-        self._there = OneModel(job.every_path(), job.manifest, replaces=job.if_exists == "overwrite")
+        self._there = ExistingResults(job.every_path(), job.manifest, replaces=job.if_exists == "overwrite")
         self.warning = ""
-        if self._there.makers:
-            self._check(Maker(*known_model(options.model.choice()), job.settings))
+        if self._there.made_by:
+            self._check(MadeBy(*known_model(options.model.choice()), job.settings))
 
     def load(self) -> DepthEstimator:
         """Return the estimator; the automatic choice takes the model of the existing results."""
-        from depthcli.jobs.existing import Maker
+        from depthcli.jobs.existing import MadeBy
 
         options = self._options
         preferred = "" if self._mix else self._there.model
@@ -115,7 +120,7 @@ class _Existing:
                 error.message = f"the existing results were made by {preferred}: {error.message}"
             raise
         try:
-            self._check(Maker(estimator.row.name, estimator.weights.sha256, self._settings))
+            self._check(MadeBy(estimator.row.name, estimator.weights.sha256, self._settings))
         except UsageError as error:
             estimator.close()
             if automatic:  # not what was asked for, but what was found
@@ -123,7 +128,7 @@ class _Existing:
             raise
         return estimator
 
-    def _check(self, wanted: Maker) -> None:
+    def _check(self, wanted: MadeBy) -> None:
         try:
             self._there.check(wanted)
         except UsageError as error:
@@ -138,7 +143,13 @@ def show_plan(
     """Print what a job would do: one line per file, or JSON."""
     from depthcli.jobs.folder import FolderJob
 
-    job = FolderJob(tasks, outputs, options.output.if_exists, options.network.batch, manifest=manifest)
+    job = FolderJob(
+        tasks=tasks,
+        outputs=outputs,
+        if_exists=options.output.if_exists,
+        batch=options.network.batch,
+        manifest=manifest,
+    )
     for task in tasks:
         paths = job.paths(task)
         action = job.action(task)

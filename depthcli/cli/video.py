@@ -2,11 +2,10 @@
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -19,6 +18,7 @@ from depthcli.cli.options import (
     NetworkOptions,
     ReportOptions,
 )
+from depthcli.cli.streams import is_stdout, open_stream
 from depthcli.errors import DiskFullError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -59,17 +59,19 @@ def video(
     from depthcli.cli.report import stop_signals
     from depthcli.io.codecs.codes import Look
     from depthcli.jobs.clip import check_models, run_clip
-    from depthcli.jobs.clip_inputs import find_clips, is_stdout, is_stream, plan_outputs
     from depthcli.jobs.clip_job import ClipJob, Progress
     from depthcli.jobs.clip_stream import stream_clip
+    from depthcli.jobs.find import CLIP, LeftOut, find_inputs
     from depthcli.jobs.manifest import FAILED, MANIFEST_NAME, Manifest, Result
+    from depthcli.jobs.targets import STREAM, Target, plan_clips
     from depthcli.predict.clip import open_clip_predictor
 
     wanted = files.check()
     choice, clip_choice, selection, raw = model.choice(), clip.choice(network, backend), clip.selection(), clip.raw()
-    streams = is_stream(output)
-    left_out: list[str] = []
-    found = find_clips(clips, left_out.append)
+    target = Target.of(output)
+    streams = target.place == STREAM
+    left = LeftOut(CLIP)
+    found = find_inputs(clips, CLIP, left)
     if streams and files.formats:
         raise UsageError(f"-f is for files, and -o {output} is a stream", "choose its form with --pipe")
     if streams and len(found) > 1:
@@ -85,7 +87,7 @@ def video(
             if_exists=files.if_exists,
             **raw,
         )
-        for (source, _), outputs in zip(found, [[]] if streams else plan_outputs(found, wanted, output))
+        for (source, _), outputs in zip(found, [[]] if streams else plan_clips(found, wanted, target))
     ]
     manifest = Manifest(Path(output) / MANIFEST_NAME) if output and len(jobs) > 1 else None
     opened: list[ClipPredictor] = []
@@ -107,9 +109,9 @@ def video(
     progress = report.clip_report(len(jobs), streams)
     log = cache(progress.log)  # each line once
     with ExitStack() as stack, progress, stop_signals(report.quiet, "frame") as stop:
-        for line in left_out:
+        for line in left.lines():
             log(line)
-        stream = stack.enter_context(_open_pipe(output)) if output and streams and not is_stdout(output) else None
+        stream = stack.enter_context(open_stream(output)) if output and streams and not is_stdout(output) else None
         for job in jobs:
             if stop.asked:
                 break
@@ -140,17 +142,3 @@ def video(
         interrupted = stop.asked and sum(progress.counts.values()) < len(jobs)
         progress.finish(interrupted)
     raise typer.Exit(progress.exit_code(interrupted))
-
-
-@contextmanager
-def _open_pipe(output: str) -> Iterator[BinaryIO]:
-    """Open a pipe or a device for writing; waits until somebody reads from the pipe."""
-    try:
-        stream = open(output, "wb")
-    except OSError as error:
-        raise OutputError(f"cannot write {output}: {error.strerror or error}") from error
-    try:
-        yield stream
-    finally:
-        with suppress(OSError):  # a complete stream is flushed; the reason for an incomplete one is known
-            stream.close()
