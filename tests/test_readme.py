@@ -18,6 +18,7 @@ import typer
 from depthcli.cli.app import app
 from tests.conftest import ROOT, photo
 from tests.io.video.clips import make_clip
+from tests.test_architecture import ROOMS
 
 README = ROOT / "README.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
@@ -201,3 +202,18 @@ def test_the_index_of_documents_names_each():
     index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
     others = [path.name for path in (ROOT / "docs").glob("*.md") if path.name != "README.md"]
     assert [name for name in others if f"({name})" not in index] == []
+
+
+def test_every_file_named_in_the_architecture_exists():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([a-z_0-9]+(?:/[a-z_0-9]+)*(?:/|\.(?:py|json)))`", text)
+    assert len(named) > 30
+    places = (ROOT, ROOT / "depthcli", ROOT / "benchmarks")
+    assert [name for name in named if not any((place / name).exists() for place in places)] == []
+
+
+def test_the_architecture_lists_every_room_from_the_ground_up():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([a-z]+)(?:\.py|/)` \|", text.split("## Rooms")[1].split("```")[0], re.MULTILINE)
+    assert set(listed) == set(ROOMS) - {"version"}
+    assert sorted(listed, key=ROOMS.index) == listed
