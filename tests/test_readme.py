@@ -64,10 +64,13 @@ def parse(words: list[str]) -> None:
     command = typer.main.get_command(app)
     words = list(words)
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
-        if words[0] not in command.commands:  # a picture or clip in the command's place
-            words.insert(0, "image")
+        if words[0] not in command.commands:  # a picture, a clip or a folder in the command's place
+            words.insert(0, "video" if words[0].endswith(".mp4") else "image")
         command = command.commands[words.pop(0)]
-    command.make_context("depth", words)
+    if hasattr(command, "commands"):  # options of a group act while they are parsed: --version, --install-completion
+        assert set(words) <= {option for parameter in command.params for option in parameter.opts} | {"--help", "-h"}
+    else:
+        command.make_context("depth", words)
 
 
 def inline_commands(document: Path) -> list[str]:
