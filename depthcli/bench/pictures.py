@@ -28,9 +28,9 @@ from depthcli.bench.contenders import (
     reason,
 )
 from depthcli.bench.networks import measure_networks
-from depthcli.bench.photograph import photograph
 from depthcli.bench.rows import Load, Row
 from depthcli.bench.sample import Sample
+from depthcli.bench.synthetic_clips import photograph
 from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ModelChoice, check_input_size
 from depthcli.errors import EngineError, Log, PictureError, UsageError, first_line
 from depthcli.host.machine import load_average

@@ -1,4 +1,4 @@
-"""Facts about the machine that decide how fast a network runs. Nothing heavy is imported."""
+"""Facts about the machine that belong to every measurement."""
 
 from __future__ import annotations
 
@@ -11,35 +11,23 @@ from pathlib import Path
 from typing import Optional
 
 _PACKAGES = ("torch", "openvino", "onnxruntime", "numpy", "opencv-python-headless", "pillow")
-# CPU flags that decide how fast a network is.
-_FLAGS = (
-    "avx2",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "avx512_fp16",
-    "amx_bf16",
-    "amx_int8",
-    "asimd",
-    "bf16",
-    "sve",
-)
+# CPU flags that matter for the speed of networks.
+_FLAGS = tuple("avx2 avx512f avx512_vnni avx512_bf16 avx512_fp16 amx_bf16 amx_int8 asimd bf16 sve".split())
 
 
 def cpu_model() -> str:
-    """Return the CPU's name, or its architecture if the system does not tell the name."""
-    names = _cpuinfo("model name")
-    return names or platform.processor() or platform.machine()
+    """Return the CPU's name, or its architecture if the name is unknown."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def cpu_flags() -> tuple[str, ...]:
-    """Return the CPU's flags that decide how fast a network is; empty if the system does not list them."""
+    """Return the CPU's flags that matter for networks; empty if the system does not list them."""
     flags = (_cpuinfo("flags") or _cpuinfo("Features")).split()
     return tuple(flag for flag in _FLAGS if flag in flags)
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the installed packages that compute."""
+    """Return the versions of installed packages that compute; nothing is imported."""
     found = {}
     for name in _PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
@@ -57,7 +45,7 @@ def _cpuinfo(key: str) -> str:
 
 
 def load_average() -> Optional[float]:
-    """Return the load average of one minute; None if the system has none."""
+    """Return the load average of one minute, or None if unknown."""
     try:
         return round(os.getloadavg()[0], 2)
     except (AttributeError, OSError):  # Windows

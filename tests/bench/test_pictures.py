@@ -19,12 +19,11 @@ from depthcli.bench import peers, statistics
 from depthcli.bench import sample as sample_module
 from depthcli.bench.commands import OFFICIAL_LOOP
 from depthcli.bench.own_process import Ended, run_alone
-from depthcli.bench.photograph import photograph
 from depthcli.bench.pictures import OFFICIAL, OFFICIAL_FUSED, BenchJob, model_of, run_benchmark
 from depthcli.bench.rows import Folder, Load, Machine, Network, Process, Roofline, Stages
+from depthcli.bench.synthetic_clips import photograph
 from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ModelChoice
 from depthcli.errors import CheckpointError, EngineError, UsageError
-from depthcli.host import machine
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.random_weights import random_weights
 from depthcli.zoo.rows import find_row
@@ -315,12 +314,6 @@ class TestProcesses:
     def test_the_reason_of_one_that_fails_is_its_last_word(self):
         ended = run_alone(["image", "nowhere.jpg", "--encoder", "tiny", "--quiet"])
         assert "nowhere.jpg" in ended.error and not ended.error.startswith("error")
-
-
-def test_the_machine_is_described():
-    assert machine.cpu_model()
-    assert isinstance(machine.cpu_flags(), tuple)
-    assert "numpy" in machine.versions() and "torch" in machine.versions()
 
 
 def test_the_synthetic_picture_has_the_size_that_was_asked():
