@@ -112,7 +112,7 @@ def test_the_command_line_knows_no_network_and_no_engine() -> None:
 
 def test_nobody_leaves_the_process_or_prints_but_the_command_line() -> None:
     for path in modules():
-        if room_of(path) in ("cli", "zoo"):  # zoo.weights.tell is the default voice of a download
+        if room_of(path) in ("cli", "zoo"):  # zoo.download.tell is the default `log` of a download
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):

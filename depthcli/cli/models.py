@@ -25,7 +25,8 @@ def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per model.")] = False,
 ) -> None:
     """List every model: its purpose, what its numbers are, its size, its licence, and whether it is on this machine."""
-    from depthcli.zoo.weights import inventory
+    from depthcli.zoo.locate import inventory
+    from depthcli.zoo.rows import Channel
 
     items = inventory()
     if as_json:
@@ -49,7 +50,7 @@ def list_models(
         return
     rows = [("MODEL", "FOR", "KIND OF DEPTH", "SIZE", "LICENCE", "HERE")]
     for row, file, size in items:
-        here = file.where if file else "no" if row.downloadable else "no, never published"
+        here = file.where if file else "no, never published" if row.weights.channel is Channel.UNPUBLISHED else "no"
         rows.append((row.name, _purpose(row), _kind(row), _megabytes(size), row.licence, here))
     widths = [max(len(line[column]) for line in rows) for column in range(len(rows[0]))]
     for line in rows:
@@ -57,11 +58,13 @@ def list_models(
 
 
 def _purpose(row: "ModelRow") -> str:
-    return "video" if row.temporal else "pictures"
+    from depthcli.zoo.rows import ModelTask
+
+    return {ModelTask.PICTURE: "pictures", ModelTask.CLIP: "video"}[row.task]
 
 
 def _kind(row: "ModelRow") -> str:
-    if not row.metric:
+    if not row.kind.is_metric:
         return "disparity, relative"
     return "metres" if row.max_depth is None else f"metres, to {row.max_depth:.0f} m"
 
@@ -69,10 +72,10 @@ def _kind(row: "ModelRow") -> str:
 @app.command("pull")
 def pull(names: Names) -> None:
     """Download the weights of models into the Hugging Face cache, verified; print their paths."""
-    from depthcli.zoo.weights import obtain
+    from depthcli.zoo.download import obtain
 
     for row in _rows(names):
-        print(obtain(row, talk=say).path)
+        print(obtain(row, log=say).path)
 
 
 @app.command("verify")
@@ -83,23 +86,25 @@ def verify(
     checkpoint: opt.Checkpoint = None,
 ) -> None:
     """Compare weights on this machine with the published digests, and say what a file holds."""
-    from depthcli.zoo import weights
+    from depthcli.zoo.identify import check_identity
+    from depthcli.zoo.locate import find, inventory
+    from depthcli.zoo.verify import verify as verify_file
 
     if checkpoint is not None:
         row = _row_of_file(names, checkpoint)
-        todo = [(row, weights.find(row, checkpoint))]
+        todo = [(row, find(row, checkpoint))]
     elif names:
-        todo = [(row, weights.find(row)) for row in _rows(names)]
+        todo = [(row, find(row)) for row in _rows(names)]
     else:
-        todo = [(row, file) for row, file, _ in weights.inventory() if file]
+        todo = [(row, file) for row, file, _ in inventory() if file]
     damaged, code = [], 0
     for row, file in todo:
         try:
             if file is None:
                 raise CheckpointError(f"{row.name} is not on this machine", f"depth models pull {row.name}")
-            result = weights.verify(row, file)
+            result = verify_file(row, file)
             if result.ok is None:
-                weights.check_identity(row, file)
+                check_identity(row, file)
         except ModelError as error:  # of one file; the others are looked at
             say_error(error)
             code = error.exit_code
@@ -116,7 +121,7 @@ def verify(
 @app.command("path")
 def path(names: Names) -> None:
     """Print where the weights of models are on this machine."""
-    from depthcli.zoo.weights import find
+    from depthcli.zoo.locate import find
 
     for row in _rows(names):
         file = find(row)
@@ -165,7 +170,7 @@ def _rows(names: list[str]) -> "list[ModelRow]":
 
 
 def _row_of_file(names: Optional[list[str]], checkpoint: Path) -> "ModelRow":
-    from depthcli.zoo.weights import row_for_checkpoint
+    from depthcli.zoo.identify import row_for_checkpoint
 
     if names and len(names) > 1:
         raise UsageError("one --checkpoint is one model")

@@ -108,7 +108,7 @@ def test_an_error_that_nobody_foresaw_is_one_line(depth, monkeypatch, error, lin
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("depthcli.zoo.weights.inventory", fail)
+    monkeypatch.setattr("depthcli.zoo.locate.inventory", fail)
     ran = depth("models", "list")
     assert (ran.code, ran.out) == (5 if isinstance(error, MemoryError) else 1, "") and ran.error.startswith(line)
 
@@ -135,7 +135,7 @@ def test_the_traceback_of_such_an_error_can_be_had(depth, monkeypatch, error):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("depthcli.zoo.weights.inventory", fail)
+    monkeypatch.setattr("depthcli.zoo.locate.inventory", fail)
     monkeypatch.setenv("DEPTHCLI_DEBUG", "1")
     with pytest.raises(type(error)):
         depth("models", "list")

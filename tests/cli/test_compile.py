@@ -41,8 +41,9 @@ def test_a_file_gives_what_the_tool_gives_and_says_what_it_is(depth, target, tin
 
     from depthcli.backends import open_backend
     from depthcli.choices import BackendChoice
+    from depthcli.zoo.locate import WeightsFile
     from depthcli.zoo.rows import find_row
-    from depthcli.zoo.weights import WeightsFile, digest
+    from depthcli.zoo.verify import digest
 
     eager = open_backend(find_row("tiny"), WeightsFile(tiny_file, digest(tiny_file), ""), BackendChoice("torch"))
     image = np.random.default_rng(0).standard_normal((2, 3, 42, 56)).astype(np.float32)
