@@ -77,7 +77,7 @@ def _row_and_checkpoint(choice: ModelChoice, talk: Log) -> tuple[ModelRow | None
 def _refuse_video(row: ModelRow | None, checkpoint: Path | None) -> None:
     if row is not None and row.task is ModelTask.CLIP:
         name = row.name if checkpoint is None else f"{checkpoint}, {row.title},"
-        raise UsageError(f"{name} is a model for video", "use: depth video")
+        raise UsageError(f"{name} is a video model", "use: depth video")
 
 
 def _named(choice: ModelChoice) -> tuple[ModelRow | None, Path | None]:
