@@ -30,8 +30,9 @@ from depthcli.depthmap import DepthKind, DepthMap, Provenance  # noqa: E402
 from depthcli.io.codecs.files import write_still  # noqa: E402
 from depthcli.io.codecs.formats import STILLS  # noqa: E402
 from depthcli.io.codecs.outputs import OutputSpec  # noqa: E402
-from depthcli.jobs.existing import Source, file_facts  # noqa: E402
+from depthcli.jobs.existing import file_facts  # noqa: E402
 from depthcli.jobs.manifest import DONE, MANIFEST_NAME, Manifest, Result  # noqa: E402
+from depthcli.jobs.picture_file import PictureFile  # noqa: E402
 
 SETTINGS = "encoder=tiny backend=auto precision=auto colormap=Spectral_r"
 
@@ -46,7 +47,9 @@ def make(folder: Path, count: int) -> None:
         path, stem = folder / "in" / name, folder / "out" / Path(name).with_suffix("")
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(path)
-        facts = Source(path, name).facts()
+        picture = PictureFile(path, name)
+        facts = picture.facts()
+        picture.close()
         origin = Provenance("tiny", sha256="ab" * 32, source=path.name, source_sha256=facts["sha256"])
         (result,) = outputs.paths(stem)
         values = np.arange(64, dtype=np.float32).reshape(8, 8)

@@ -36,15 +36,14 @@ LEVEL = {room: level for level, room in enumerate(ROOMS)}
 MAY_IMPORT_TORCH = (
     "nets/",
     "graphs/",
-    "backends/neuron/engine.py",
-    "backends/neuron/standin.py",
     "backends/torch_eager.py",
     "backends/torchscript.py",
     "backends/onnx.py",
     "bench/peers.py",
-    "jobs/analysis.py",
-    "jobs/compiling.py",
-    "jobs/neuron_compiling.py",
+    "backends/export.py",
+    "backends/openvino.py",
+    "backends/neuron/",
+    "jobs/compile.py",
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import io
+import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ import numpy as np
 
 from depthcli.backends import Arrays, Log, Traits
 from depthcli.backends.converted import ConvertedGraph, Write, graph_name, runtime_errors, uninterrupted
-from depthcli.choices import BackendChoice
+from depthcli.backends.export import Export, Shape, compare
+from depthcli.choices import BackendChoice, CompilerChoice
 from depthcli.errors import EngineError, first_line
 from depthcli.host.cores import compute_threads
 from depthcli.host.memory import check_memory, free_memory
@@ -25,6 +27,8 @@ from depthcli.zoo.rows import ModelRow
 from depthcli.zoo.weights import WeightsFile
 
 if TYPE_CHECKING:
+    import torch
+
     from depthcli.graphs.any_size import AnySizeGraph
 
 _FILE = "network.onnx"
@@ -100,14 +104,22 @@ class _Converter:
             return self.runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def export_onnx(trace: Any, examples: Mapping[str, Any], path: Path, facts: Mapping[str, str]) -> None:
-    """Write a trace as ONNX, for one input size. facts: texts for the file's metadata. Otherwise as `to_onnx`."""
-    content = to_onnx(trace, examples, any_size=False)
+def export(
+    network: torch.nn.Module, shape: Shape, path: Path, facts: Mapping[str, Any], options: CompilerChoice, log: Log
+) -> Export:
+    """Write a network as ONNX, with the facts in its metadata, and run it once. Raises EngineError."""
+    import torch
+
+    from depthcli.graphs.static import trace
+
+    batch, height, width = shape
+    content = to_onnx(trace(network, *shape), {"image": torch.zeros(batch, 3, height, width)}, any_size=False)
     import onnx
 
     model = onnx.load_from_string(content)
-    onnx.helper.set_model_props(model, dict(facts))
+    onnx.helper.set_model_props(model, {"depthcli": json.dumps(facts)})
     onnx.save(model, str(path))
+    return Export(facts, compare(network, shape, run_file(path), "onnxruntime"))
 
 
 def to_onnx(trace: Any, examples: Mapping[str, Any], any_size: bool) -> bytes:
@@ -145,7 +157,7 @@ def to_onnx(trace: Any, examples: Mapping[str, Any], any_size: bool) -> bytes:
     return content.getvalue()
 
 
-def run_onnx_file(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def run_file(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function that runs an exported file: (B, 3, H, W) -> (B, H, W)."""
     import onnxruntime
 

@@ -21,7 +21,8 @@ import numpy as np
 
 from depthcli.backends import CLIP_GRAPHS, PICTURE_GRAPHS, Arrays, Log, Traits
 from depthcli.backends.converted import ConvertedGraph, Write, graph_name, runtime_errors, uninterrupted
-from depthcli.choices import BackendChoice
+from depthcli.backends.export import Export, Shape, compare
+from depthcli.choices import BackendChoice, CompilerChoice
 from depthcli.errors import EngineError
 from depthcli.host.cores import compute_threads
 from depthcli.host.memory import check_clip_memory, check_memory, free_memory
@@ -30,6 +31,8 @@ from depthcli.zoo.rows import LiteConfig, ModelRow
 from depthcli.zoo.weights import WeightsFile
 
 if TYPE_CHECKING:
+    import torch
+
     from depthcli.backends.quantize import Calibration
     from depthcli.graphs.any_size import AnySizeGraph
 
@@ -170,14 +173,20 @@ class _Converter:
         return networks, write
 
 
-def export_openvino(trace: Any, examples: Mapping[str, Any], path: Path, facts: Mapping[str, str]) -> None:
-    """Write a trace as OpenVINO's .xml and, beside it, .bin, weights in float32. Arguments as for `export_onnx`."""
+def export(
+    network: torch.nn.Module, shape: Shape, path: Path, facts: Mapping[str, Any], options: CompilerChoice, log: Log
+) -> Export:
+    """Write a network as OpenVINO's .xml and .bin in float32, with the facts in its metadata, and run it once."""
     import openvino as ov
+    import torch
 
-    model = to_openvino(trace, examples, any_size=False)
-    for key, text in facts.items():
-        model.set_rt_info(text, ["depthcli", key])
+    from depthcli.graphs.static import trace
+
+    batch, height, width = shape
+    model = to_openvino(trace(network, *shape), {"image": torch.zeros(batch, 3, height, width)}, any_size=False)
+    model.set_rt_info(json.dumps(facts), ["depthcli", "depthcli"])
     ov.save_model(model, path, compress_to_fp16=False)
+    return Export(facts, compare(network, shape, run_file(path), "openvino"))
 
 
 def to_openvino(trace: Any, examples: Mapping[str, Any], any_size: bool) -> Any:
@@ -205,7 +214,7 @@ def to_openvino(trace: Any, examples: Mapping[str, Any], any_size: bool) -> Any:
     return model
 
 
-def run_openvino_file(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def run_file(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function that runs an exported file in float32: (B, 3, H, W) -> (B, H, W)."""
     compiled = shared_core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda image: np.array(compiled([image])[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -10,11 +11,14 @@ import numpy as np
 import torch
 
 from depthcli.backends import Arrays, Log, Traits
+from depthcli.backends.archive import seal
 from depthcli.backends.artifact import Artifact, CompiledNetworks, open_artifact, read_artifact
+from depthcli.backends.export import Export, Shape, compare
 from depthcli.backends.torch_eager import pick_device, torch_errors
-from depthcli.choices import BackendChoice
+from depthcli.choices import BackendChoice, CompilerChoice
 from depthcli.errors import EngineError
 from depthcli.graphs.jit import quiet_jit
+from depthcli.graphs.static import guarded, trace
 from depthcli.host.memory import check_memory, free_memory
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.pixels.preprocess import InputPlan
@@ -70,7 +74,17 @@ class TorchScript:
             return torch.jit.load(content, map_location=self._device).eval()  # type: ignore[no-untyped-call]
 
 
-def run_torchscript_file(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def export(
+    network: torch.nn.Module, shape: Shape, path: Path, facts: Mapping[str, Any], options: CompilerChoice, log: Log
+) -> Export:
+    """Write a network as a TorchScript archive, with the facts as its description, and run it once."""
+    graph = guarded(trace(network, *shape), *shape)
+    with quiet_jit():
+        torch.jit.save(graph, str(path))
+    return Export(seal(path, dict(facts)), compare(network, shape, run_file(path), "torch"))
+
+
+def run_file(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function that runs a compiled file: (B, 3, H, W) -> (B, H, W). Raises CheckpointError."""
     with quiet_jit():
         network = torch.jit.load(open_artifact(read_artifact(path)))  # type: ignore[no-untyped-call]

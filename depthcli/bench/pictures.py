@@ -37,8 +37,9 @@ from depthcli.io.codecs.files import write_still
 from depthcli.io.codecs.formats import STILLS
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.pictures.images import Picture, read_picture
+from depthcli.jobs.find import find_in_folder
 from depthcli.jobs.folder import FolderJob, run_folder
-from depthcli.jobs.inputs import Task, find_pictures
+from depthcli.jobs.targets import Task
 from depthcli.pixels.postprocess import to_depth_map
 from depthcli.pixels.preprocess import InputPlan, plan_input, to_network_input
 from depthcli.predict.picture import open_estimator, resolve_compiled, resolve_model
@@ -315,7 +316,7 @@ class _Bench:
             path.write_bytes(photograph(*(self.job.picture or self._synthetic_size())))
             found = [path]
         else:
-            found = [self.job.images / relative for relative in find_pictures(self.job.images)]
+            found = [self.job.images / relative for relative in find_in_folder(self.job.images)]
         paths, plans = [], []
         for path in found:
             try:
@@ -655,7 +656,7 @@ class _Bench:
                 pictures = itertools.islice(itertools.cycle(self.pictures), count)
                 tasks = [Task(path, str(path), Path(name) / str(number)) for number, path in enumerate(pictures)]
                 before, started, calls = time.process_time(), time.perf_counter(), []
-                for result in run_folder(FolderJob(tasks, OutputSpec()), lambda: estimator):
+                for result in run_folder(FolderJob(tasks=tasks, outputs=OutputSpec()), lambda: estimator):
                     if result.error:
                         raise EngineError(result.error)
                     ended = time.perf_counter()

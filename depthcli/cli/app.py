@@ -117,9 +117,9 @@ def run() -> None:
 
 def _refuse_file(name: str) -> None:
     """Raise UsageError if what stands in a command's place is a file, a folder or an address."""
-    from depthcli.jobs.inputs import check_no_address, command_for
+    from depthcli.jobs.find import command_for, refuse_address
 
-    check_no_address(name)
+    refuse_address(name)
     command = command_for(name)
     if command:
         raise UsageError(f"{name} is not a command", f"use: depth {command} {shlex.quote(name)}")

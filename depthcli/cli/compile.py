@@ -4,18 +4,13 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Callable, Optional
+from typing import Annotated, Optional
 
 import typer
 
 from depthcli.cli import options as opt
 from depthcli.cli.neuron import report
-from depthcli.errors import SOME_FAILED, DepthError, DiskFullError, EngineError, UsageError
-
-if TYPE_CHECKING:
-    from depthcli.jobs.analysis import Analysis
-    from depthcli.jobs.compiling import CompileJob
-    from depthcli.jobs.neuron_compiling import CompiledForNeuron
+from depthcli.errors import SOME_FAILED, EngineError, UsageError
 
 NEURON_PANEL = "AWS Inferentia"
 
@@ -121,90 +116,31 @@ def compile_command(
 
     Examples: depth compile --target onnx --size 518x686 · depth compile --target torchscript --preset common
     """
-    from depthcli.choices import ModelChoice
+    from depthcli.choices import CompilerChoice, ModelChoice
     from depthcli.cli.report import say
-    from depthcli.jobs.analysis import analyze, check_analysis
-    from depthcli.jobs.compiling import CompileJob, check_target, compile_model, output_path, preset_sizes, sizes_of
-    from depthcli.jobs.neuron_compiling import CompilerOptions, check_options, compile_for_neuron, is_neuron
-    from depthcli.predict.picture import resolve_model
-    from depthcli.zoo.rows import PATCH
+    from depthcli.jobs.compile import CompileJob, analyze_model, compile_model
 
-    options = CompilerOptions(fast_math, workdir, timeout, allow_cpu_ops)
-    check_options(target, options)
+    choice = ModelChoice(model, encoder, metric, checkpoint, max_depth, offline, trust_checkpoint)
+    sizes = tuple(_parse_size(text) for item in size or () for text in item.split(","))
+    options = CompilerChoice(fast_math, workdir, timeout, allow_cpu_ops)
+    job = CompileJob(target, choice, sizes, preset, from_dir, batch, output, options)
     if self_test:
         raise typer.Exit(report(target))
-    if sum(given is not None for given in (size, preset, from_dir)) > 1:
-        raise UsageError("--size, --preset and --from-dir are three ways to say one thing", "leave two out")
-    sizes = [_parse_size(text) for item in size or () for text in item.split(",")]
-    for height, width in sizes or [(PATCH, PATCH)]:
-        (check_analysis if analyze_only else check_target)(target, height, width, batch)  # before a download
-    choice = ModelChoice(model, encoder, metric, checkpoint, max_depth, offline, trust_checkpoint)
-    row, weights = resolve_model(choice, say)
-    if preset is not None:
-        sizes = preset_sizes(preset, row.input_size)
-    elif from_dir is not None:
-        counted = sizes_of(from_dir, row.input_size)
-        for (height, width), count in counted:
-            say(f"{height}x{width}: {count} picture{'s' if count > 1 else ''}")
-        sizes = [pair for pair, _ in counted]
-    sizes = list(dict.fromkeys(sizes or [(row.input_size, row.input_size)]))
     if analyze_only:
-        results = [analyze(target, row, weights, height, width, batch, trust_checkpoint) for height, width in sizes]
-        for pair, result in zip(sizes, results):
-            _show(row.name, target, pair, result)
-        raise typer.Exit(0 if all(result.passed for result in results) else EngineError.exit_code)
-    jobs = []
-    for height, width in sizes:
-        path = output_path(output, target, row, height, width, batch)
-        jobs.append(CompileJob(target, row, weights, height, width, batch, path, trust_checkpoint))
-    if len({job.output for job in jobs}) < len(jobs):
-        raise UsageError(f"{len(jobs)} networks do not go into the one file {output}", "name a folder with --output")
-    errors: list[DepthError] = []
-    for job in jobs:
-        try:
-            if is_neuron(target):
-                _tell(job, compile_for_neuron(job, options, say), say)
-                continue
-            compiled = compile_model(job)
-        except DepthError as error:
-            if len(jobs) == 1 or isinstance(error, DiskFullError):
-                raise
-            say(f"error: {job.height}x{job.width}: {error}")  # the other sizes may do
-            errors.append(error)
-            continue
+        passed = True
+        for found in analyze_model(job, say):
+            print(*found.lines, sep="\n")
+            passed &= found.analysis.passed
+        raise typer.Exit(0 if passed else EngineError.exit_code)
+    failed, done = [], 0
+    for compiled in compile_model(job, say):
         for path in compiled.paths:
             print(path)
-        say(f"{job.height}x{job.width} differs from torch by {compiled.difference:.1e} of the maximum")
-    if errors:
-        raise typer.Exit(SOME_FAILED if len(errors) < len(jobs) else errors[0].exit_code)
-
-
-def _tell(job: "CompileJob", compiled: "CompiledForNeuron", say: Callable[[str], None]) -> None:
-    """Print what was written for one of AWS's chips, and what is known of it."""
-    for path in compiled.paths:
-        print(path)
-    proven = (
-        "not run: there is no Neuron device here"
-        if compiled.device is None
-        else f"differs from the CPU by {100 * compiled.device:.2f} % of the standard deviation in the mean"
-    )
-    say(f"{job.height}x{job.width} compiled in {compiled.seconds:.0f} s; {proven}")
-
-
-def _show(name: str, target: str, size: tuple[int, int], found: "Analysis") -> None:
-    """Print what was found out about one size of input."""
-    from depthcli.jobs.analysis import BOUND
-
-    verdict = "nothing speaks against it" if found.passed else f"cannot be compiled for {target}"
-    print(f"{name} {size[0]}x{size[1]}: {verdict}")
-    print("  operators: " + ", ".join(f"{operator} {count}" for operator, count in found.operators.items()))
-    print(f"  unknown to the converter: {', '.join(found.unknown) or 'none'}")
-    print(f"  differs from the network by {found.difference:.1e} of the maximum (bound {BOUND:.0e})")
-    if "aten::upsample_bilinear2d" in found.operators:
-        print("  its bilinear resizes have aligned corners, which nobody has seen compiled for these chips")
-        return
-    mean = f"{100 * found.snapped_mean:.2f} % of the standard deviation in the mean"
-    print(f"  with resizes exact in bfloat16: {found.snapped:.1e} of the maximum, {mean}")
+        say(compiled.summary)
+        done += compiled.error is None
+        failed += [compiled.error] if compiled.error else []
+    if failed:
+        raise typer.Exit(SOME_FAILED if done else failed[0].exit_code)
 
 
 def _parse_size(size: str) -> tuple[int, int]:

@@ -53,47 +53,36 @@ def directory(
     Examples: depth dir photos · depth dir photos -o maps -f gray,npz --include "*.jpg"
     """
     from depthcli.cli.report import say
-    from depthcli.jobs.inputs import (
-        LeftOut,
-        check_no_address,
-        check_output,
-        find_pictures,
-        is_chosen,
-        means_file,
-        plan_tasks,
-    )
+    from depthcli.jobs.find import Input, LeftOut, find_in_folder, is_chosen, refuse_address
     from depthcli.jobs.manifest import MANIFEST_NAME, Manifest
+    from depthcli.jobs.targets import Target, plan_pictures
 
     if not name:
         raise UsageError("the folder's name is empty", "is a variable of your script unset?")
-    if output is not None:
-        check_output(output)
-    check_no_address(name)
+    refuse_address(name)
     folder = Path(name)
     if not os.path.isdir(folder):
         if not os.path.lexists(folder):
             raise UsageError(f"{folder} does not exist", "check the path")
         raise UsageError(f"{folder} is not a folder", "for single files use: depth image")
-    target = Path(output) if output else _beside(folder)
-    if os.path.exists(target) and not os.path.isdir(target):
-        raise UsageError(f"{target} is a file, not a folder")
-    if output and means_file(output):
-        raise UsageError(f"{output} looks like a file", "depth dir writes a folder; put / at its end if it is one")
-    outputs = options.output_spec()
+    target = Target.of(f"{_beside(folder)}/" if output is None else output)
+    if target.folder is None:
+        raise UsageError(f"{target} is not a folder", "depth dir writes a folder; put / at its end if it is one")
+    outputs = options.output_spec(target)
     left = LeftOut()
-    every = find_pictures(folder, target, left)
-    manifest = Manifest(target / MANIFEST_NAME)
-    name_of = options.result_name(outputs.formats)
+    every = find_in_folder(folder, left=left, skip=target.folder)
+    manifest = Manifest(target.folder / MANIFEST_NAME)
+    template = options.name_template(outputs.formats)
     chosen = [relative for relative in every if is_chosen(relative, include or (), exclude or ())]
     # Without --name all pictures get names, so that each keeps its own whatever the patterns are.
-    pairs = [(folder / relative, relative) for relative in (chosen if name_of else every)]
+    pictures = [Input(folder / relative, relative) for relative in (chosen if template else every)]
     wanted = {relative.as_posix() for relative in chosen}
-    tasks = [task for task in plan_tasks(pairs, target, manifest.rows, name_of) if task.name in wanted]
+    tasks = [task for task in plan_pictures(pictures, target.folder, manifest.rows, template) if task.name in wanted]
     if not tasks:
         matching = " that matches" if every and (include or exclude) else ""
         raise UsageError(f"there is no picture in {folder}{matching}", "" if matching else str(left))
-    if str(left) and not options.quiet:
-        say(str(left))
+    for line in [] if options.quiet else left.lines():
+        say(line)
     if dry_run:
         show_plan(options, tasks, outputs, manifest)
         return

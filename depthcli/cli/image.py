@@ -2,18 +2,17 @@
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
-import io
-import os
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, BinaryIO, Optional
+from typing import Annotated, Optional
 
 import typer
 
 from depthcli.cli import options as opt
 from depthcli.cli.running import RunOptions, run, with_run_options
-from depthcli.cli.streams import binary_stdout, is_stdout, read_stdin
-from depthcli.errors import OutputError, UsageError
+from depthcli.cli.streams import open_stream, read_stdin
+from depthcli.errors import UsageError
 
 
 @with_run_options(if_exists="overwrite")
@@ -44,72 +43,32 @@ def image(
     Examples: depth image photo.jpg · depth image *.jpg -o out -f gray,npz · depth image - -o - < a.jpg > b.png
     """
     from depthcli.cli.report import say
-    from depthcli.jobs.inputs import LeftOut, check_output, expand, is_device, means_file, plan_tasks
+    from depthcli.io.codecs.outputs import OneStream
+    from depthcli.jobs.find import STDIN, Input, LeftOut, find_inputs
+    from depthcli.jobs.targets import FILE, Target, plan_pictures
 
-    if output is not None:
-        check_output(output)
-    if output is not None and (output == "-" or is_stdout(output)):
-        _to_stream(options, inputs, binary_stdout(), "stdout")
-        return
-    if output is not None and is_device(output):
-        with open(output, "wb") as stream:
-            _to_stream(options, inputs, stream, output)
-        return
-    file = output if output and means_file(output) else None
-    folder = Path(output) if output and file is None else None
-    if folder is not None and os.path.exists(folder) and not os.path.isdir(folder):
-        raise UsageError(f"{output} is a file, not a folder", "use another -o")
-    spec = options.output_spec(file)
-    name = None if file else options.result_name(spec.formats)
+    target = Target.of(output)
+    if STDIN in inputs and (len(inputs) != 1 or output is None):
+        raise UsageError("- stands for one picture", "say where it goes with -o FILE or -o -")
     left = LeftOut()
-    if "-" in inputs:
-        if len(inputs) != 1 or output is None:
-            raise UsageError("- stands for one picture", "say where it goes with -o FILE or -o -")
-        (task,) = plan_tasks([(Path("stdin"), Path("stdin"))], folder or Path(), name=name)
-        tasks = [replace(task, source=read_stdin())]
+    pictures = [Input(Path("stdin"), Path("stdin"))] if STDIN in inputs else find_inputs(inputs, left=left)
+    outputs = options.output_spec(target, len(pictures))
+    folder = Path() if STDIN in inputs and target.folder is None else target.folder
+    tasks = plan_pictures(pictures, folder, template=options.name_template(outputs.formats))
+    if STDIN in inputs:
+        tasks = [replace(tasks[0], source=read_stdin())]
     else:
-        pairs = expand(inputs, left)
-        if file and len(pairs) != 1:
-            raise UsageError(f"{len(pairs)} pictures do not fit into one file {output}", "give a folder with -o")
-        tasks = [replace(task, name=str(task.source)) for task in plan_tasks(pairs, folder, name=name)]
-    if file:
-        tasks = [replace(tasks[0], stem=Path(file))]
-    if str(left) and not options.quiet:
-        say(str(left))
-    run(options, tasks, spec)
-
-
-def _to_stream(options: RunOptions, inputs: list[str], stream: BinaryIO, name: str) -> None:
-    """Write the result of one picture to stdout, or to a pipe or device, which cannot be replaced by a whole file."""
-    from depthcli.cli.report import say
-    from depthcli.io.codecs.files import write_still
-    from depthcli.io.codecs.formats import STILLS
-    from depthcli.io.pictures.images import read_picture
-    from depthcli.jobs.inputs import check_no_address
-
-    spec = options.output_spec()
-    if len(inputs) != 1:
-        raise UsageError(f"{name} cannot hold several pictures", "give a folder with -o")
-    if len(spec.formats) > 1:
-        raise UsageError(f"{name} cannot hold several formats", "give one --format")
-    if options.as_json:
-        raise UsageError(f"{name} cannot hold a picture and JSON", "leave out --json, or give -o FILE")
-    if options.naming is not None:
-        raise UsageError(f"--name does not apply to {name}", "leave out --name, or give a folder with -o")
-    if stream.isatty():
-        raise UsageError("a picture would fill the terminal with bytes", "redirect stdout, or give -o FILE")
-    check_no_address(inputs[0])
-    picture = read_picture(read_stdin() if inputs[0] == "-" else inputs[0], keep_alpha=options.keep_alpha)
-    with options.load() as estimator:
-        depth = estimator.estimate(picture)
-    for warning in (*picture.warnings, *spec.warnings(depth)):
-        say(f"warning: {warning}")
-    whole = io.BytesIO()
-    write_still(STILLS[spec.formats[0]], depth, whole, spec.colormap, picture.rgb)
-    try:
-        stream.write(whole.getvalue())
-        stream.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(f"cannot write {name}: {error.strerror}") from error
+        tasks = [replace(task, name=str(task.source)) for task in tasks]
+    if target.place == FILE:
+        tasks = [replace(tasks[0], stem=target.path)]
+    for line in [] if options.quiet else left.lines():
+        say(line)
+    with ExitStack() as stack:
+        if isinstance(outputs, OneStream):
+            stream = stack.enter_context(open_stream(str(output)))
+            if stream.isatty():
+                raise UsageError("a picture would fill the terminal with bytes", "redirect stdout, or give -o FILE")
+            outputs = replace(outputs, stream=stream)
+            if STDIN in inputs:
+                tasks = [replace(tasks[0], name="the picture")]
+        run(options, tasks, outputs)

@@ -29,7 +29,7 @@ def doctor() -> None:
 
 def report(target: Optional[str] = None) -> int:
     """Print what is found for a target, by default that of this machine, and return the exit code."""
-    from depthcli.jobs.doctor import examine
+    from depthcli.jobs.neuron_doctor import examine
 
     bad = 0
     for finding in examine(say, target):

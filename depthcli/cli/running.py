@@ -7,7 +7,6 @@ import inspect
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import typer
@@ -18,10 +17,10 @@ from depthcli.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from depthcli.choices import ModelChoice
     from depthcli.io.codecs.outputs import OutputSpec
-    from depthcli.jobs.existing import Maker
+    from depthcli.jobs.existing import MadeBy
     from depthcli.jobs.folder import FolderJob
-    from depthcli.jobs.inputs import ResultName, Task
     from depthcli.jobs.manifest import Manifest
+    from depthcli.jobs.targets import NameTemplate, Target, Task
     from depthcli.predict.picture import DepthEstimator
 
 
@@ -57,37 +56,35 @@ class RunOptions:
     quiet: opt.Quiet = False
     verbose: opt.Verbose = False
 
-    def output_spec(self, file: Optional[str] = None) -> "OutputSpec":
-        """Return what is written for each picture. file: the one output file that was named, or None."""
+    def output_spec(self, target: "Target", pictures: int = 1) -> "OutputSpec":
+        """Return what is written for each picture. pictures: how many there are."""
         from depthcli.io.codecs.formats import STILLS, implied_format, parse_formats
-        from depthcli.io.codecs.outputs import OneFile, OutputSpec
+        from depthcli.io.codecs.outputs import OneFile, OneStream, OutputSpec
+        from depthcli.jobs.targets import FILE, STREAM
         from depthcli.pixels.colormap import color_table
 
         if self.grayscale and self.formats:
             raise UsageError("--grayscale and --format contradict each other", "--grayscale means --format gray8")
-        suffix = Path(file or "").suffix.lower()
-        implied = implied_format(file or "", "color")
+        implied = implied_format(target.path, "color") if target.place == FILE else "color"
         formats = ("gray8",) if self.grayscale else parse_formats(self.formats or (implied,))
         color_table(self.colormap)  # an unknown name is an error now, not after the first forward pass
-        if file is None:
-            name = self.result_name(formats)
-            return OutputSpec(formats, self.colormap, name.endings if name else ())
+        if target.place not in (FILE, STREAM):
+            template = self.name_template(formats)
+            return OutputSpec(formats, self.colormap, template.endings if template else ())
         if self.naming is not None:
-            raise UsageError(f"--name and -o {file} name one file twice", "give a folder with -o, or leave out --name")
-        if len(formats) > 1:
-            raise UsageError("one file cannot hold several formats", "give a folder with -o, or one --format")
-        if STILLS[formats[0]].suffix != suffix:
-            raise UsageError(
-                f"{formats[0]} is written as {STILLS[formats[0]].suffix}, not {suffix}",
-                "name a .png, .npz or .exr file, or a folder with / at its end",
-            )
-        return OneFile(formats, self.colormap)
+            raise UsageError(f"--name does not apply to {target}", "leave out --name, or give a folder with -o")
+        target.check_one(pictures, "picture", formats, {name: row.suffix for name, row in STILLS.items()})
+        if target.place == FILE:
+            return OneFile(formats, self.colormap)
+        if self.as_json:
+            raise UsageError(f"{target} cannot hold a picture and JSON", "leave out --json, or give -o FILE")
+        return OneStream(formats, self.colormap, name=str(target))
 
-    def result_name(self, formats: Sequence[str]) -> "Optional[ResultName]":
-        """Return how --name calls the results; None if it was not given."""
-        from depthcli.jobs.inputs import parse_name
+    def name_template(self, formats: Sequence[str]) -> "Optional[NameTemplate]":
+        """Return the names that --name gives to results; None without it."""
+        from depthcli.jobs.targets import parse_template
 
-        return None if self.naming is None else parse_name(self.naming, formats)
+        return None if self.naming is None else parse_template(self.naming, formats)
 
     def settings(self, formats: Sequence[str]) -> str:
         """Return the options that shape results of these formats as one line, for the manifest."""
@@ -193,7 +190,15 @@ def run(
     from depthcli.jobs.folder import FolderJob, run_folder
 
     settings = options.settings(outputs.formats)
-    job = FolderJob(tasks, outputs, options.if_exists, options.batch, settings, manifest, keep_alpha=options.keep_alpha)
+    job = FolderJob(
+        tasks=tasks,
+        outputs=outputs,
+        if_exists=options.if_exists,
+        batch=options.batch,
+        settings=settings,
+        manifest=manifest,
+        keep_alpha=options.keep_alpha,
+    )
     shortened = sum(not path.name.startswith(task.stem.name) for task in tasks for path in job.paths(task))
     if shortened and not options.quiet:
         say(f"names cut with a digest at their end, as they are too long for the file system: {shortened}")
@@ -230,19 +235,19 @@ class _Existing:
     """
 
     def __init__(self, job: "FolderJob", options: RunOptions, mix_models: bool) -> None:
-        from depthcli.jobs.existing import Maker, OneModel
+        from depthcli.jobs.existing import ExistingResults, MadeBy
         from depthcli.predict.picture import known_model
 
         self._options, self._mix, self._settings = options, mix_models, job.settings
-        self._there = OneModel(job.every_path(), job.manifest, replaces=job.if_exists == "overwrite")
+        self._there = ExistingResults(job.every_path(), job.manifest, replaces=job.if_exists == "overwrite")
         self.warning = ""
-        if self._there.makers:
-            self._check(Maker(*known_model(options.model_choice()), job.settings))
+        if self._there.made_by:
+            self._check(MadeBy(*known_model(options.model_choice()), job.settings))
 
     def load(self) -> "DepthEstimator":
         """Return the estimator; the automatic choice takes the model of the results that are there."""
         from depthcli.errors import ModelError
-        from depthcli.jobs.existing import Maker
+        from depthcli.jobs.existing import MadeBy
 
         preferred = "" if self._mix else self._there.model
         automatic = preferred and self._options.model_choice().is_automatic
@@ -253,7 +258,7 @@ class _Existing:
                 error.message = f"the existing results were made by {preferred}: {error.message}"
             raise
         try:
-            self._check(Maker(estimator.row.name, estimator.weights.sha256, self._settings))
+            self._check(MadeBy(estimator.row.name, estimator.weights.sha256, self._settings))
         except UsageError as error:
             estimator.close()
             if automatic:  # not what was asked for, but what was found
@@ -261,7 +266,7 @@ class _Existing:
             raise
         return estimator
 
-    def _check(self, wanted: "Maker") -> None:
+    def _check(self, wanted: "MadeBy") -> None:
         try:
             self._there.check(wanted)
         except UsageError as error:
@@ -278,7 +283,7 @@ def show_plan(
 
     from depthcli.jobs.folder import FolderJob
 
-    job = FolderJob(tasks, outputs, options.if_exists, options.batch, manifest=manifest)
+    job = FolderJob(tasks=tasks, outputs=outputs, if_exists=options.if_exists, batch=options.batch, manifest=manifest)
     for task in tasks:
         paths = job.paths(task)
         action = job.action(task)

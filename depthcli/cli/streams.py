@@ -6,6 +6,8 @@ import codecs
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import BinaryIO, Union
 
 from depthcli.errors import OutputError, PictureError
@@ -36,17 +38,31 @@ def read_stdin() -> bytes:
         raise PictureError(f"stdin cannot be read: {error.strerror}", "send the picture to it") from error
 
 
-def binary_stdout() -> BinaryIO:
-    """Return stdout for bytes. Raises OutputError if it is closed."""
-    if sys.stdout is None:
-        raise OutputError("there is no stdout: the process was started with it closed", "give -o FILE")
-    return sys.stdout.buffer
-
-
-def is_stdout(path: str) -> bool:
-    """Return whether a path, such as /dev/stdout, leads to the pipe or file that stdout is."""
+@contextmanager
+def open_stream(output: str) -> Iterator[BinaryIO]:
+    """Open stdout, a pipe or a device for bytes; waits for the reader of a pipe. Raises OutputError."""
+    if is_stdout(output):
+        if sys.stdout is None:
+            raise OutputError("there is no stdout: the process was started with it closed", "give -o FILE")
+        yield sys.stdout.buffer
+        return
     try:
-        return sys.stdout is not None and os.path.samestat(os.stat(path), os.fstat(sys.stdout.fileno()))
+        stream = open(output, "wb")
+    except OSError as error:
+        raise OutputError(f"cannot write {output}: {error.strerror or error}") from error
+    try:
+        yield stream
+    finally:
+        with suppress(OSError):  # a stream that was all sent is flushed; of another the reason is known
+            stream.close()
+
+
+def is_stdout(output: str) -> bool:
+    """Return whether an output is -, or leads to the pipe or file that stdout is, such as /dev/stdout."""
+    if output == "-" or os.path.abspath(output) in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
+        return True
+    try:
+        return sys.stdout is not None and os.path.samestat(os.stat(output), os.fstat(sys.stdout.fileno()))
     except (OSError, ValueError):
         return False
 

@@ -3,16 +3,16 @@
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, suppress
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from depthcli.cli import options as opt
+from depthcli.cli.streams import is_stdout, open_stream
 from depthcli.errors import DiskFullError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -165,10 +165,11 @@ def video(
     from depthcli.io.codecs.formats import CLIPS, parse_formats
     from depthcli.io.video.clip import Selection
     from depthcli.jobs.clip import check_models, run_clip
-    from depthcli.jobs.clip_inputs import find_clips, is_stdout, is_stream, plan_outputs
     from depthcli.jobs.clip_job import ClipJob, Progress
     from depthcli.jobs.clip_stream import stream_clip
+    from depthcli.jobs.find import CLIP, LeftOut, find_inputs
     from depthcli.jobs.manifest import FAILED, MANIFEST_NAME, Manifest, Result
+    from depthcli.jobs.targets import STREAM, Target, plan_clips
     from depthcli.pixels.colormap import color_table
     from depthcli.predict.clip import open_clip_predictor
 
@@ -184,9 +185,10 @@ def video(
     )
     clip_choice = ClipChoice(steady, exact, input_size, engine, batch, panorama)
     selection = Selection(_seconds(start), _seconds(end), _rate(fps), stride, max_frames)
-    streams = is_stream(output)
-    left_out: list[str] = []
-    found = find_clips(clips, left_out.append)
+    target = Target.of(output)
+    streams = target.place == STREAM
+    left = LeftOut(CLIP)
+    found = find_inputs(clips, CLIP, left)
     if streams and formats:
         raise UsageError(f"-f is for files, and -o {output} gets a stream", "choose its form with --pipe")
     if streams and len(found) > 1:
@@ -218,7 +220,7 @@ def video(
             if_exists,
             settings,
         )
-        for (source, _), outputs in zip(found, [[]] if streams else plan_outputs(found, wanted, output))
+        for (source, _), outputs in zip(found, [[]] if streams else plan_clips(found, wanted, target))
     ]
     manifest = Manifest(Path(output) / MANIFEST_NAME) if output and len(jobs) > 1 else None
     opened: list[ClipPredictor] = []
@@ -240,14 +242,14 @@ def video(
     report = ClipReport(len(jobs), as_json=as_json and not streams, quiet=quiet or streams, verbose=verbose)
     talk = cache(report.talk)  # each line once
     with ExitStack() as stack, report, stop_signals(quiet, "frame") as stop:
-        for line in left_out:
+        for line in left.lines():
             talk(line)
-        target = stack.enter_context(_open_pipe(output)) if output and streams and not is_stdout(output) else None
+        stream = stack.enter_context(open_stream(output)) if output and streams and not is_stdout(output) else None
         for job in jobs:
             if stop.asked:
                 break
             events = (
-                stream_clip(job, pipe, load, target, lambda: stop.asked)
+                stream_clip(job, pipe, load, stream, lambda: stop.asked)
                 if streams
                 else run_clip(job, load, lambda: stop.asked, talk)
             )
@@ -273,20 +275,6 @@ def video(
         interrupted = stop.asked and sum(report.counts.values()) < len(jobs)
         report.finish(interrupted)
     raise typer.Exit(report.exit_code(interrupted))
-
-
-@contextmanager
-def _open_pipe(output: str) -> Iterator[BinaryIO]:
-    """Open a pipe or a device for writing; waits until somebody reads from the pipe."""
-    try:
-        stream = open(output, "wb")
-    except OSError as error:
-        raise OutputError(f"cannot write {output}: {error.strerror or error}") from error
-    try:
-        yield stream
-    finally:
-        with suppress(OSError):  # a stream that was all sent is flushed; of another the reason is known
-            stream.close()
 
 
 def _seconds(text: Optional[str]) -> Optional[Fraction]:

@@ -14,9 +14,10 @@ _FLAGS = {
     "value_range": "--range",
 }
 _SAME_NAME = (
-    "allow_standin artifacts backend batch calibration checkpoint colormap device encoder end exact exclude"
-    " fps if_exists include input_size keep_alpha max_depth max_frames metric mix_models model offline panorama"
-    " pipe precision rate shape_policy size start steady stride"
+    "allow_cpu_ops allow_standin analyze_only artifacts backend batch calibration checkpoint colormap device"
+    " encoder end exact exclude fast_math fps from_dir if_exists include input_size keep_alpha max_depth"
+    " max_frames metric mix_models model offline panorama pipe precision preset rate shape_policy size start"
+    " steady stride target timeout workdir"
 )
 _FLAGS.update({name: "--" + name.replace("_", "-") for name in _SAME_NAME.split()})
 

@@ -22,7 +22,7 @@ from depthcli.io.video.clip_output import sidecar_of
 from depthcli.io.video.exr_frames import is_exr, is_our_exr
 from depthcli.io.video.reader import STDIN, frames_of_folder, frames_of_pattern
 from depthcli.io.video.spool import spooled_job
-from depthcli.jobs.existing import Maker, difference
+from depthcli.jobs.existing import MadeBy, difference
 from depthcli.jobs.manifest import FAILED, SKIPPED, Result
 
 REPLACE = "--if-exists overwrite replaces it"
@@ -256,12 +256,12 @@ def facts_beside(path: Path) -> Mapping[str, Any]:
 def check_one_model(paths: Sequence[Path], spool: Path, model: str, weights: str) -> None:
     """Raise UsageError where a clip's results, or its unfinished depth, are of another model than this run has."""
     makers = [(path, facts_beside(path)) for path in paths if os.path.lexists(path)]
-    made = [(str(path), Maker(facts.get("model", ""), facts.get("weights_sha256", ""))) for path, facts in makers]
+    made = [(str(path), MadeBy(facts.get("model", ""), facts.get("weights_sha256", ""))) for path, facts in makers]
     begun = spooled_job(spool).get("model")
     if isinstance(begun, Mapping):
-        made.append((f"the unfinished depth in {spool}", Maker(begun.get("name", ""), begun.get("weights", ""))))
+        made.append((f"the unfinished depth in {spool}", MadeBy(begun.get("name", ""), begun.get("weights", ""))))
     for what, maker in made:
-        different = difference(maker, Maker(model, weights)) if maker.model else ""
+        different = difference(maker, MadeBy(model, weights)) if maker.model else ""
         if different:
             hint = "--if-exists overwrite makes all anew, --mix-models allows results of several, or use another -o"
             raise UsageError(f"{what} was made {different}", hint)

@@ -1,4 +1,4 @@
-"""The folder job: many pictures through one model into files, resumable, one bad file never stopping the rest."""
+"""The folder job: many pictures through one model into files, resumable; one bad file never stops the rest."""
 
 from __future__ import annotations
 
@@ -11,44 +11,38 @@ from concurrent.futures import CancelledError
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Optional, TypeVar
+from typing import Any, Callable, Optional, TypeVar, Union
 
 import numpy as np
 
 from depthcli.choices import IF_EXISTS, check_batch, require
-from depthcli.errors import (
-    DepthError,
-    DeviceLostError,
-    DiskFullError,
-    OutputError,
-    PictureError,
-    UsageError,
-    first_line,
-)
+from depthcli.errors import DepthError, DeviceLostError, DiskFullError, OutputError, PictureError, first_line
 from depthcli.host.atomic import remove_partials
 from depthcli.host.cores import usable_cores
 from depthcli.host.memory import BYTES_PER_PIXEL, free_memory
 from depthcli.io.codecs.outputs import OutputSpec
-from depthcli.io.pictures.images import Picture, picture_size, read_picture
-from depthcli.jobs.existing import Source, file_facts, find_results
-from depthcli.jobs.inputs import Task
+from depthcli.io.pictures.images import Picture
+from depthcli.jobs.existing import file_facts, find_results
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Manifest, Result
+from depthcli.jobs.picture_file import PictureFile
 from depthcli.jobs.pipeline import Lane, wait_for_oldest
+from depthcli.jobs.targets import Task, refuse_replacing
 from depthcli.predict.picture import DepthEstimator, Prepared
 
-# Of the free memory, for the pictures on their way; the rest is for the network, which needs most of it at high sizes.
+# Part of the free memory for pictures on their way; the network needs the rest, most of it at large inputs.
 _SHARE = 0.25
+_MOST_OPEN = 64  # files that wait to be read; a process may often have no more than 256
 _NOTHING = np.empty(0, np.float32)
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class FolderJob:
-    """What is to be done.
+    """Pictures to estimate; fill it by keywords.
 
-    tasks: the pictures; outputs: the files for each; if_exists: skip, overwrite or error for a picture whose files are
-    all there, and are maps of this picture; batch: pictures of equal input size that share one run of the network;
-    settings: the options that shape a result, as one line; manifest: where each result is noted, or None;
+    tasks: the pictures. outputs: the files, or the stream, for each. if_exists: skip, overwrite or error for a picture
+    whose files exist and are its maps. batch: pictures of equal input size that share one run of the network.
+    settings: the options that shape a result, as one line. manifest: where each result is noted, or None.
     keep_alpha: transparent pixels are invalid in the results.
     """
 
@@ -63,14 +57,11 @@ class FolderJob:
     def __post_init__(self) -> None:
         require("if_exists", self.if_exists, IF_EXISTS)
         check_batch(self.batch)
-        sources = {os.path.realpath(task.source) for task in self.tasks if isinstance(task.source, Path)}
-        for task in self.tasks:
-            for path in self.outputs.paths(task.stem):
-                if os.path.realpath(path) in sources:
-                    raise UsageError(f"the result for {task.name} would replace the picture {path}", "use another -o")
+        pictures = [task.source for task in self.tasks if isinstance(task.source, Path)]
+        refuse_replacing("picture", ((task.name, self.paths(task)) for task in self.tasks), pictures)
 
     def paths(self, task: Task) -> tuple[Path, ...]:
-        """Return the files that a task makes."""
+        """Return the files that a task makes; none if it writes to a stream."""
         return self.outputs.paths(task.stem)
 
     def every_path(self) -> Iterator[Path]:
@@ -78,27 +69,28 @@ class FolderJob:
         return (path for task in self.tasks for path in self.paths(task))
 
     def action(self, task: Task) -> str:
-        """Return what is to become of a task: write, overwrite, skip, or error for one that cannot be done."""
+        """Return what will become of a task: write, overwrite, skip or error."""
         try:
-            settled = _existing(self, task)
+            with closing(_file_of(task)) as file:
+                existing = _existing_result(self, task, file)
         except DepthError:
             return "error"
-        if settled is not None:
-            return "error" if settled.status == FAILED else "skip"
+        if existing is not None:
+            return "error" if existing.status == FAILED else "skip"
         return "overwrite" if any(map(os.path.lexists, self.paths(task))) else "write"
 
 
 @dataclass(frozen=True, eq=False)
-class _Open:
+class _ReadPicture:
     """A picture that was read.
 
-    source: facts about its file. prepared: None where the calling thread has to prepare it, as there was no model yet,
-    or too little memory beside the pictures that were at work. seconds: of work on it so far.
+    facts: about its file. prepared: None if the calling thread has to prepare it, as there was no model yet, or too
+    little memory. seconds: of work on it so far.
     """
 
     task: Task
     picture: Picture
-    source: dict[str, Any]
+    facts: dict[str, Any]
     prepared: Prepared | None
     seconds: float
 
@@ -106,9 +98,8 @@ class _Open:
 def thread_counts(tasks: int) -> tuple[int, int]:
     """Return how many threads read and how many write.
 
-    The network is one call after another in the calling thread and wants the cores as well, so neither end gets them
-    all: a third for reading, half for writing, which has more to do (the resize back, colours, PNG). One picture has
-    nothing to overlap with and needs no thread.
+    The network runs in the calling thread and wants the cores too: a third of them reads, half of them writes, which is
+    more work (resizing back, colours, PNG). One picture has nothing to overlap with and needs no thread.
     """
     if tasks <= 1:
         return 0, 0
@@ -119,38 +110,37 @@ def thread_counts(tasks: int) -> tuple[int, int]:
 def run_folder(
     job: FolderJob, load: Callable[[], DepthEstimator], stop: Callable[[], bool] = lambda: False
 ) -> Generator[Result, None, None]:
-    """Do the job; yield one Result per task as it is settled, in the order of the tasks.
+    """Do the job; yield one Result per task, in the order of the tasks.
 
-    While one picture is in the network, the next are read and the last are written by other threads. `load`, the
-    network and `stop` are called in the thread that asks for results. Close the iterator where it is not read to its
-    end: no thread and no partial file is left then.
+    While one picture is in the network, other threads read the next and write the last. `load`, the network and `stop`
+    are called in the thread that asks for results. Close the iterator if it is not read to its end: no thread and no
+    partial file is left then.
 
-    load: makes the estimator; called once, when the first picture has been read. stop: asked between pictures; when it
-    says True the job ends after the pictures that were in the network or behind it; those only read are not reached.
-    Raises ModelError or EngineError where the model does not load, DeviceLostError where it runs no more, DiskFullError
-    where nothing more can be written.
+    load: makes the estimator; called once, when the first picture has been read. stop: asked between pictures; after it
+    returns True the job ends with the pictures that the network has begun or done.
+    Raises ModelError or EngineError if the model does not load, DeviceLostError if it runs no more, DiskFullError if
+    nothing more can be written, BrokenPipeError if nobody reads the stream.
     """
-    for folder in {task.stem.parent for task in job.tasks}:
+    for folder in {path.parent for path in job.every_path()}:
         remove_partials(folder)
 
-    def load_if_noted() -> DepthEstimator:
+    def check_and_load() -> DepthEstimator:
         if job.manifest is not None:
             job.manifest.check()
         return load()
 
-    readers, writers = thread_counts(len(job.tasks))
-    reading: Lane[Result | _Open] = Lane(readers)
-    finishing: Lane[Result] = Lane(writers)
-    with closing(_Once(load_if_noted)) as model, reading, finishing:
-        work = _Work(job, model, reading, finishing, ahead=readers, behind=writers)
-        for result in work.results(stop):
-            yield _noted(job, result)
+    with closing(_LazyEstimator(check_and_load)) as model, closing(_Stages(job, model)) as stages:
+        for result in stages.results(stop):
+            # A skipped picture is noted if the manifest does not know yet what was found.
+            if job.manifest is not None and (result.status != SKIPPED or result.source is not None):
+                job.manifest.add(result)
+            yield result
 
 
-class _Once:
-    """The estimator, made when it is first asked for: a misspelt path or a finished folder costs no loading.
+class _LazyEstimator:
+    """The estimator, loaded at first use: a misspelt path or a finished folder loads nothing.
 
-    loaded: the estimator, or None as long as nobody asked.
+    loaded: the estimator, None before its first use.
     """
 
     def __init__(self, load: Callable[[], DepthEstimator]) -> None:
@@ -167,47 +157,44 @@ class _Once:
             self.loaded.close()
 
 
-class _Work:
-    """The three stages of a job: pictures pass `reading`, the network and `finishing` in the order of the tasks.
+class _Stages:
+    """Pictures pass `reading`, the network and `finishing` in the order of the tasks; results without work pass too.
 
-    What is settled without work passes as a Result. `_read` and `_finish` are the calls that the lanes' threads make;
-    all the rest is for the calling thread.
-
-    ahead: pictures that may be read or being read beside those of the next batch; behind: those that may be finishing
-    when the network starts anew.
+    Threads call `_read` and `_finish` only; everything else belongs to the calling thread.
     """
 
-    def __init__(
-        self,
-        job: FolderJob,
-        model: _Once,
-        reading: Lane[Result | _Open],
-        finishing: Lane[Result],
-        ahead: int,
-        behind: int,
-    ) -> None:
+    def __init__(self, job: FolderJob, model: _LazyEstimator) -> None:
         self._job = job
         self._model = model
-        self._reading = reading
-        self._finishing = finishing
-        self._ahead = ahead
-        self._behind = behind
-        self._to_come = _looked_up(job)
+        # Pictures that are read beside those of the next batch, and that may be finishing when the network starts.
+        self._ahead, self._behind = thread_counts(len(job.tasks))
+        self._reading: Lane[Result | _ReadPicture] = Lane(self._ahead)
+        self._finishing: Lane[Result] = Lane(self._behind)
+        self._to_come = _look_up(job)
         self._next = next(self._to_come, None)
-        self._group: list[_Open] = []
-        # One entry for each task on its way, in their order: the bytes its picture takes.
-        self._held: deque[int] = deque()
+        self._group: list[_ReadPicture] = []
+        # For each task on its way, in their order: its file and the bytes that the picture takes.
+        self._held: deque[tuple[PictureFile, int]] = deque()
         free = free_memory()
         self._budget = math.inf if free is None else free * _SHARE
 
+    def close(self) -> None:
+        """Wait for the threads, and close the files that were not read."""
+        self._finishing.close()
+        self._reading.close()
+        for file, _ in self._held:
+            file.close()
+        if self._next is not None:
+            self._next[1].close()
+
     @property
     def _batch(self) -> int:
-        """Pictures that share a run: as many as the user said, or more where the engine wants them."""
+        """Pictures that share a run: as many as the user wants, or more if the backend does."""
         loaded = self._model.loaded
         return self._job.batch if loaded is None else max(self._job.batch, loaded.best_batch)
 
     def results(self, stop: Callable[[], bool]) -> Iterator[Result]:
-        """Yield what becomes of the tasks; after `stop`, or an error to raise, nothing new is begun."""
+        """Yield the results of the tasks; after `stop` or a failure nothing new begins."""
         while not (self._finishing.failed() or stop()):
             if self._finishing.ready():
                 yield self._leave()
@@ -231,28 +218,31 @@ class _Work:
         return self._finishing.take()
 
     def _read_ahead(self) -> None:
-        """Have pictures read, as many as may be."""
+        """Start reading as many pictures as may be read now."""
         while self._next is not None and len(self._reading) < self._ahead + self._batch:
-            task, known = self._next
+            task, file, known = self._next
             if isinstance(known, Result):
                 self._reading.put_done(known)
-                self._held.append(0)
+                self._held.append((file, 0))
             elif self._has_room(known):
-                self._reading.put(self._read, task)
-                self._held.append(known)
+                if len(self._reading) >= _MOST_OPEN:
+                    file.close()
+                self._reading.put(self._read, task, file)
+                self._held.append((file, known))
             else:
                 return
             self._next = next(self._to_come, None)
 
     def _has_room(self, need: int) -> bool:
-        """Whether a picture fits beside those on their way. A batch does in any case: it cannot do with less."""
-        return sum(self._held) + need <= self._budget or sum(map(bool, self._held)) < self._batch
+        """Return whether a picture fits beside those on their way. A batch always does: it cannot do with less."""
+        held = [size for _, size in self._held]
+        return sum(held) + need <= self._budget or sum(map(bool, held)) < self._batch
 
     def _take(self) -> None:
-        """Move the oldest picture out of `reading`, and on through the network where its batch is complete."""
+        """Move the oldest picture out of `reading`, and through the network if its batch is complete."""
         item = self._reading.take()
         self._read_ahead()  # before the model loads or runs
-        if isinstance(item, _Open):
+        if isinstance(item, _ReadPicture):
             item = self._prepared(item)
         if self._group and (isinstance(item, Result) or not self._goes_with(item, self._group[0])):
             self._run_group()
@@ -263,29 +253,32 @@ class _Work:
         if len(self._group) >= self._batch:
             self._run_group()
 
-    def _goes_with(self, item: _Open, other: _Open) -> bool:
-        """Whether two pictures may share a run of the network."""
+    def _goes_with(self, item: _ReadPicture, other: _ReadPicture) -> bool:
+        """Return whether two pictures may share a run of the network."""
         return self._model.get().mixes_sizes or _input_size(item) == _input_size(other)
 
-    def _read(self, task: Task) -> Result | _Open:
-        """Read one picture, and prepare it where that can be done by now."""
+    def _read(self, task: Task, file: PictureFile) -> Result | _ReadPicture:
+        """Read one picture, and prepare it if there is a model."""
         started = time.perf_counter()
+        facts = {"sha256": ""}
         try:
-            # Before the picture: one that is replaced meanwhile does not look done to the next run.
-            facts = _facts_of(task)
-            name = None if isinstance(task.source, Path) else task.name
-            picture = read_picture(task.source, name, keep_alpha=self._job.keep_alpha)
+            with closing(file):
+                if self._job.paths(task):  # what goes to a stream is never compared
+                    # Before the picture: one that is replaced meanwhile does not look done to the next run.
+                    with suppress(OSError, PictureError):  # reading it will tell
+                        facts = file.facts()
+                picture = file.read(self._job.keep_alpha)
         except Exception as error:  # whatever a decoder raises
             return _failed(self._job, task, error)
         estimator = self._model.loaded
         prepared = None
         if estimator is not None:
-            with suppress(Exception):  # to be tried again when less is at work
+            with suppress(Exception):  # tried again when less is at work
                 prepared = estimator.prepare(picture)
-        return _Open(task, picture, facts, prepared, time.perf_counter() - started)
+        return _ReadPicture(task, picture, facts, prepared, time.perf_counter() - started)
 
-    def _prepared(self, item: _Open) -> Result | _Open:
-        """Return a picture prepared: here where the reader could not."""
+    def _prepared(self, item: _ReadPicture) -> Result | _ReadPicture:
+        """Return a picture prepared: here if the reader could not."""
         estimator = self._model.get()  # an error here is not the picture's: it ends the job
         if item.prepared is not None:
             return item
@@ -297,13 +290,13 @@ class _Work:
         return replace(item, prepared=prepared, seconds=item.seconds + time.perf_counter() - started)
 
     def _with_room(self, call: Callable[[], T]) -> T:
-        """Make a call; where it finds too little memory, once more when all that is being written has been."""
+        """Make a call; if it finds too little memory, once more when everything has been written."""
         try:
             return call()
         except (PictureError, MemoryError):
             if not self._finishing:
                 raise
-        self._finishing.settle()
+        self._finishing.wait()
         return call()
 
     def _run_group(self) -> None:
@@ -311,7 +304,7 @@ class _Work:
         if group:
             self._run(group)
 
-    def _run(self, group: Sequence[_Open]) -> None:
+    def _run(self, group: Sequence[_ReadPicture]) -> None:
         """Run the network over pictures of one size; one that fails does not take the others with it."""
         estimator = self._model.get()
         batch = [item.prepared for item in group if item.prepared is not None]
@@ -320,7 +313,7 @@ class _Work:
             outputs = estimator.run(batch) if len(batch) > 1 else self._with_room(lambda: estimator.run(batch))
         except DeviceLostError:
             raise
-        except Exception as error:  # whatever an engine raises
+        except Exception as error:  # whatever a backend raises
             if len(group) == 1:
                 self._finishing.put_done(_failed(self._job, group[0].task, error))
                 return
@@ -332,23 +325,23 @@ class _Work:
         share = (time.perf_counter() - started) / len(group)
         for item, prepared, output in zip(group, batch, outputs):
             without_input = replace(prepared, image=_NOTHING)
-            self._finishing.put(self._finish, item.task, item.source, without_input, output, item.seconds + share)
+            self._finishing.put(self._finish, item.task, item.facts, without_input, output, item.seconds + share)
 
     def _finish(
-        self, task: Task, source: dict[str, Any], prepared: Prepared, output: np.ndarray, seconds: float
+        self, task: Task, facts: dict[str, Any], prepared: Prepared, output: np.ndarray, seconds: float
     ) -> Result:
-        """Make the depth map of the network's answer and write it."""
+        """Make the depth map from the network's answer and write it."""
         job, estimator = self._job, self._model.get()
         started = time.perf_counter()
         try:
             depth = estimator.finish(prepared, output)
-            depth = depth.with_provenance(replace(depth.provenance, source_sha256=source["sha256"]))
+            depth = depth.with_provenance(replace(depth.provenance, source_sha256=facts["sha256"]))
             if self._finishing.closed:  # nobody waits for this any more
                 raise CancelledError
             job.outputs.write(depth, prepared.picture.rgb, job.paths(task))
             warnings = (*prepared.picture.warnings, *job.outputs.warnings(depth))
             files = tuple(file_facts(os.stat(path)) for path in job.paths(task))
-        except (DiskFullError, CancelledError):
+        except (DiskFullError, CancelledError, BrokenPipeError):
             raise
         except Exception as error:
             return _failed(job, task, error)
@@ -362,68 +355,61 @@ class _Work:
             model=estimator.row.name,
             weights=estimator.weights.sha256,
             settings=job.settings,
-            source=source,
+            source=facts,
             files=files,
         )
 
 
-def _looked_up(job: FolderJob) -> Iterator[tuple[Task, Result | int]]:
-    """Yield each task with its result where nothing is to be done, else with the bytes that its picture will take."""
+def _look_up(job: FolderJob) -> Iterator[tuple[Task, PictureFile, Union[Result, int]]]:
+    """Yield each task and its file, with its result if nothing is to be done, else with the bytes it will take."""
     for task in job.tasks:
+        file = _file_of(task)
         try:
-            settled = _existing(job, task)
+            existing = _existing_result(job, task, file)
         except Exception as error:
-            settled = _failed(job, task, error)
-        yield task, settled or _need(task)
+            existing = _failed(job, task, error)
+        if existing is not None:
+            file.close()
+            yield task, file, existing
+        else:
+            width, height = file.size or (0, 0)  # one that cannot be read takes nothing
+            yield task, file, width * height * BYTES_PER_PIXEL
 
 
-def _need(task: Task) -> int:
-    """Return the bytes that a picture and all that is made of it take, 0 for one that cannot be read anyway."""
-    width, height = picture_size(task.source) or (0, 0)
-    return width * height * BYTES_PER_PIXEL
-
-
-def _existing(job: FolderJob, task: Task) -> Result | None:
-    """Return the result of a task whose files are all there, or None where it is to be done.
-
-    Raises OutputError where a file is in the way.
-    """
-    if job.if_exists == "overwrite":
-        return None
+def _existing_result(job: FolderJob, task: Task, file: PictureFile) -> Result | None:
+    """Return the result of a task whose files exist, None if it has to be done. Raises OutputError."""
     paths = job.paths(task)
+    if job.if_exists == "overwrite" or not paths:
+        return None
     if job.if_exists == "error":
         there = [path for path in paths if os.path.lexists(path)]
         return _failed(job, task, OutputError(f"{there[0]} is there already")) if there else None
-    source = Source(task.source, task.name)
     try:
-        found = find_results(source, paths, task.name, job.manifest)
+        found = find_results(file, paths, task.name, job.manifest)
         if found is None:
             return None
         if all(item.noted for item in found):
             return _result(job, task, SKIPPED)
-        maker = max((item.maker for item in found), key=lambda maker: len(maker.settings))  # who says most
+        made_by = max((item.made_by for item in found), key=lambda made_by: len(made_by.settings))  # the fullest
         return _result(
             job,
             task,
             SKIPPED,
-            model=maker.model,
-            weights=maker.weights,
-            settings=maker.settings,
-            source=source.facts(),
+            model=made_by.model,
+            weights=made_by.weights,
+            settings=made_by.settings,
+            source=file.facts(),
             files=tuple(file_facts(os.stat(path)) for path in paths),
         )
-    except OSError:  # a picture that is gone or may not be read: said when it is read
+    except (OSError, PictureError):  # a picture that is gone or may not be read: reading it will tell
         return None
 
 
-def _facts_of(task: Task) -> dict[str, Any]:
-    """Return the facts about the file of a picture; nothing where it cannot be read, which reading it will say."""
-    with suppress(OSError):
-        return Source(task.source, task.name).facts()
-    return {"sha256": ""}
+def _file_of(task: Task) -> PictureFile:
+    return PictureFile(task.source, task.name)
 
 
-def _input_size(item: _Open) -> tuple[int, int]:
+def _input_size(item: _ReadPicture) -> tuple[int, int]:
     assert item.prepared is not None
     return item.prepared.plan.input_size
 
@@ -434,15 +420,8 @@ def _result(job: FolderJob, task: Task, status: str, **facts: Any) -> Result:
 
 def _failed(job: FolderJob, task: Task, error: Exception) -> Result:
     if isinstance(error, MemoryError):
-        error = PictureError("not enough memory", "use a smaller --input-size")
-    if not isinstance(error, DepthError):  # of a library: what it says may be nothing, or not make sense alone
+        error = PictureError("not enough memory", "use a smaller `input_size`")
+    if not isinstance(error, DepthError):  # a library's message may be empty, or make no sense alone
         error = DepthError(f"{type(error).__name__}: {first_line(error)}")
     line = " ".join(str(error).split())
     return Result(task.name, (), FAILED, error=line, code=error.exit_code, settings=job.settings)
-
-
-def _noted(job: FolderJob, result: Result) -> Result:
-    """Write a result into the manifest; a skipped picture only where that does not say yet what was found."""
-    if job.manifest is not None and (result.status != SKIPPED or result.source is not None):
-        job.manifest.add(result)
-    return result

@@ -1,4 +1,4 @@
-"""Walk a folder and all folders below it, also through links: each folder once, and never in a circle."""
+"""Walk a folder and all folders below it, also through links: each folder once, never in a circle."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 from depthcli.io.pictures.images import may_be_listed
 
-# A folder that is walked; one that may not be read; a hidden one; a link to a folder that is walked under another name;
-# and a link to a folder that holds the one the walk came from.
-WALKED, CLOSED, HIDDEN, SEEN, ABOVE = "walked", "closed", "hidden", "seen", "above"
+# A folder that is walked, one that may not be read, a hidden one, and a link to a folder that is walked under another
+# name or holds the one the walk came from.
+WALKED, CLOSED, HIDDEN, LINK = "walked", "closed", "hidden", "link"
 
 
-def walk(folder: Path, leave_out: Path | None = None) -> Iterator[tuple[str, Path, list[str]]]:
-    """Yield (kind, path, names of its files) for a folder that may be read, and for all folders and links below it.
+def walk(folder: Path, skip: Path | None = None) -> Iterator[tuple[str, Path, list[str]]]:
+    """Yield (kind, path, names of its files) for a readable folder and the folders and links below it.
 
-    Only folders of the kind WALKED have files. Links come last, so that a folder has its own name if it has one below
-    `folder`. leave_out: a folder that is not entered.
+    Only WALKED folders have files. Links come last, so that a folder below `folder` keeps its own name.
+    skip: a folder not to enter.
     """
     entered = {os.path.realpath(folder)}
     # With the real paths of the folders that the walk came through: `folder`, and the targets of links.
@@ -33,7 +33,7 @@ def walk(folder: Path, leave_out: Path | None = None) -> Iterator[tuple[str, Pat
             for path in below:
                 if path.name.startswith("."):
                     yield HIDDEN, path, []
-                elif leave_out is not None and os.path.realpath(path) == os.path.realpath(leave_out):
+                elif skip is not None and os.path.realpath(path) == os.path.realpath(skip):
                     continue
                 elif path.is_symlink():
                     links.append((path, way))
@@ -45,10 +45,9 @@ def walk(folder: Path, leave_out: Path | None = None) -> Iterator[tuple[str, Pat
         while links and not waiting:
             link, way = links.pop(0)
             target = os.path.realpath(link)
-            if any(os.path.join(place, "").startswith(os.path.join(target, "")) for place in way):
-                yield ABOVE, link, []
-            elif target in entered:
-                yield SEEN, link, []
+            above = any(os.path.join(place, "").startswith(os.path.join(target, "")) for place in way)
+            if above or target in entered:
+                yield LINK, link, []
             elif may_be_listed(link):
                 entered.add(target)
                 waiting.append((link, (*way, target)))

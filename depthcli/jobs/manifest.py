@@ -1,7 +1,7 @@
-"""manifest.jsonl: what a folder job did, one JSON object a line, appended as the work is done.
+"""manifest.jsonl: one JSON object a line for each picture or clip, appended as the work is done.
 
-A row says what a result was made of, by what, and how large it is: what a later run is compared with. A row of an
-earlier version says less; what is missing is then read from the files.
+A row has the source, the model and the size of a result, for a later run to compare. What a row of an earlier version
+lacks is read from the files.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ DONE, SKIPPED, FAILED = "done", "skipped", "failed"
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one picture.
+    """The result of one picture or clip.
 
-    input: its name; outputs: the files, as written in reports; status: done, skipped or failed; ms: milliseconds from
-    opening the picture to the last rename; error: one line; code: that error's exit code; notes: what was done to the
-    picture on reading; warnings: what the files cannot hold; model, weights: the row that made it and the sha256 of
-    its weights; settings: the options that shaped the result; source: the picture's file, see jobs.existing; files:
-    size in bytes and time of change in ns of each output.
+    input: its name. outputs: paths of the files. status: DONE, SKIPPED or FAILED. ms: milliseconds of work on it.
+    error: one line; code: its exit code. notes: how the picture was read. warnings: what the files cannot hold.
+    model, weights: the row and the sha256 of its weights. settings: the options that shaped it. source: facts about its
+    file, see PictureFile. files: size in bytes and time of change in ns of each output.
     """
 
     input: str
@@ -53,9 +52,9 @@ class Result:
 
 
 class Manifest:
-    """The manifest of one output folder: the last row of every input, and a line added for each new one.
+    """The manifest of one output folder.
 
-    outputs: the last row of every file that was made, by its path, and the file's place among the row's outputs.
+    rows: the last row of each input, by name. outputs: the last row of each file, by path, and the file's place in it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -81,7 +80,7 @@ class Manifest:
         self._take(json.loads(line))
 
     def check(self) -> None:
-        """Raise OutputError if rows cannot be added to a manifest that is there: better before the work than after."""
+        """Raise OutputError if an existing manifest cannot be written: better before the work than after."""
         try:
             if self._path.exists():
                 self._path.open("ab").close()
@@ -106,17 +105,17 @@ def _cannot(do: str, path: Path, error: OSError) -> OutputError:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """Return the rows that can be understood, in their order."""
+    """Return the rows that can be read, in their order."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for ever
-            raise OutputError(f"cannot read {path}: it is not a file", "move it away, or use another -o")
+            raise OutputError(f"cannot read {path}: it is not a file", "move it away, or use another `output`")
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
     except OSError as error:
         raise _cannot("read", path, error) from error
     rows = []
-    for line in text.split("\n"):  # splitlines would also part a name that holds U+2028
+    for line in text.split("\n"):  # splitlines would also split a name that holds U+2028
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):  # half a line of a killed run, or damage

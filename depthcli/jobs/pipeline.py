@@ -1,4 +1,4 @@
-"""Calls that other threads make, taken back in the order they were given."""
+"""Calls made by other threads, whose results come back in the order of the calls."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ T = TypeVar("T")
 
 
 class Lane(Generic[T]):
-    """A queue whose entries are worked on by a few threads at once and leave in the order they came.
+    """A queue of calls that a few threads make at once; results leave in the order of the calls.
 
-    threads: with 0 each call is made at once in the thread that puts it; a thread is started only when a call needs it.
-    A lane has no bound of its own: who puts looks at its length first. It belongs to one thread; only `closed`, which
-    a long call may look at to give up early, is for others. Close it, or use it as a context manager.
+    threads: 0 makes each call at once in the thread that puts it. A lane has no bound: look at its length before you
+    put. It belongs to one thread; others may only look at `closed`, to give up a long call. Close it in the end.
     """
 
     def __init__(self, threads: int) -> None:
@@ -26,31 +25,31 @@ class Lane(Generic[T]):
         return len(self._entries)
 
     def put(self, call: Callable[..., T], *arguments: Any) -> None:
-        """Have a call made."""
+        """Add a call."""
         self._entries.append(self._pool.submit(call, *arguments) if self._pool else _made(call, *arguments))
 
     def put_done(self, value: T) -> None:
-        """Let a value pass that needs no call, behind all that were put before it."""
+        """Add a value that needs no call."""
         self._entries.append(_made(lambda: value))
 
     def ready(self) -> bool:
-        """Whether the oldest entry can be taken without waiting."""
+        """Return whether the oldest entry can be taken without waiting."""
         return bool(self._entries) and self._entries[0].done()
 
     def failed(self) -> bool:
-        """Whether any entry, and be it not the oldest, has raised: `take` will raise it in its turn."""
+        """Return whether any entry has raised; `take` raises it in its turn."""
         return any(entry.done() and entry.exception() is not None for entry in self._entries)
 
     def take(self) -> T:
         """Wait for the oldest entry and return its value, or raise what its call raised."""
         return self._entries.popleft().result()
 
-    def settle(self) -> None:
+    def wait(self) -> None:
         """Wait until no call is being made."""
         wait(self._entries)
 
     def close(self) -> None:
-        """Drop the calls that have not begun, wait for those that have; no thread is left."""
+        """Drop the calls that have not begun and wait for the others; no thread is left."""
         self.closed = True
         self._entries.clear()
         if self._pool:
@@ -64,7 +63,7 @@ class Lane(Generic[T]):
 
 
 def wait_for_oldest(*lanes: Lane[Any]) -> None:
-    """Wait until one of the lanes is ready; empty ones are left out."""
+    """Wait until one of the lanes that are not empty is ready."""
     wait([lane._entries[0] for lane in lanes if lane], return_when=FIRST_COMPLETED)
 
 

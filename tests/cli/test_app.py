@@ -114,16 +114,16 @@ def test_an_error_that_nobody_foresaw_is_one_line(depth, monkeypatch, error, lin
 
 
 def test_a_size_that_does_not_compile_leaves_the_others(depth, monkeypatch):
-    from depthcli.jobs import compiling
+    from depthcli.backends import torchscript
 
-    real = compiling.compile_model
+    real = torchscript.export
 
-    def compile_model(job):
-        if job.height == 28:
+    def export(network, shape, *rest):
+        if shape[1] == 28:
             raise errors.EngineError("the engine failed")
-        return real(job)
+        return real(network, shape, *rest)
 
-    monkeypatch.setattr(compiling, "compile_model", compile_model)
+    monkeypatch.setattr(torchscript, "export", export)
     command = ("compile", "--target", "torchscript", "--encoder", "tiny", "-o", "nets/", "--size")
     ran = depth(*command, "28x28,42x42")
     assert ran.code == 3 and ran.err.startswith("error: 28x28: the engine failed") and len(ran.lines) == 2

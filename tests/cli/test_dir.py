@@ -101,7 +101,7 @@ class TestFiles:
         Path("in/loop").symlink_to(".")
         ran = depth("dir", "in", "-o", "out", *TINY)
         assert (ran.code, ran.lines) == (0, ["out/scene1/a_depth.png"])
-        assert ran.err == "left out: 1 link to a folder that is entered anyway\n"
+        assert ran.err == "left out: 1 link to a folder walked elsewhere (in/loop)\n"
 
     def test_only_pictures_are_taken_up(self, depth):
         photo("in/a.jpg")
@@ -166,13 +166,17 @@ class TestFailures:
         [
             (("nowhere",), 2, "nowhere does not exist (check the path)"),
             (("https://example.org/in",), 2, "is an address, not a file"),
-            (("in", "-o", "out.jpg"), 2, "out.jpg looks like a file"),
+            (
+                ("in", "-o", "out.jpg"),
+                2,
+                "out.jpg is not a folder (depth dir writes a folder; put / at its end",
+            ),
             (("in", "-o", ""), 2, "-o is empty"),
             (("in", "--name", "{stems}"), 2, "fields are {stem}, {name}, {parent}, {format}"),
             (("in/a.jpg",), 2, "in/a.jpg is not a folder (for single files use: depth image)"),
             (("empty",), 2, "there is no picture in empty"),
             (("in", "--include", "*.gif"), 2, "there is no picture in in that matches"),
-            (("in", "-o", "in/a.jpg"), 2, "in/a.jpg is a file, not a folder"),
+            (("in", "-o", "in/a.jpg"), 2, "in/a.jpg is not a folder"),
             (("in", "--if-exists", "ask"), 2, "choose from: skip, overwrite, error"),
             (("in", "--if-exists", "ask", "--dry-run"), 2, "choose from: skip, overwrite, error"),
             (("in", "--encoder", "vits"), 4, "cannot get depth_anything_v2_vits.pth"),

@@ -93,17 +93,18 @@ class TestWhereResultsGo:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            (("b.jpg", "-o", "x.png"), "2 pictures do not fit into one file x.png"),
-            (("-o", "x.png", "-f", "color,gray"), "one file cannot hold several formats"),
+            (("b.jpg", "-o", "x.png"), "x.png cannot hold 2 pictures"),
+            (("-o", "x.png", "-f", "color,gray"), "x.png cannot hold several formats"),
             (("-o", "x.png", "-f", "npz"), "npz is written as .npz, not .png"),
-            (("-o", "x.jpg"), "color is written as .png, not .jpg"),
+            (("-o", "x.jpg"), "color is written as .png, not .jpg (depth is written as .png"),
+            (("-o", "x.jpg"), ": use -o x.png, or end it with / for a folder)"),
             (
                 ("-o", "new/x.pfm"),
-                "color is written as .png, not .pfm (name a .png, .npz or .exr file, or a folder with /",
+                "color is written as .png, not .pfm (depth is written as .png, .npz or .exr: use -o ",
             ),
             (("-f", "mp4"), "mp4 is a film, and a picture is no clip (choose from: color, gray,"),
             (("-o", "x.TIFF", "-f", "npz"), "npz is written as .npz, not .tiff"),
-            (("-o", "x.png", "--name", "{stem}"), "--name and -o x.png name one file twice"),
+            (("-o", "x.png", "--name", "{stem}"), "--name does not apply to x.png"),
             (("-o", "-", "--name", "{stem}"), "--name does not apply to stdout"),
             (("--name", "{stem}", "-f", "gray,color"), "gives gray and color one name"),
             (("-o", "x" * 300), "is too long for a file name (use a shorter one)"),
@@ -149,7 +150,7 @@ class TestWhereResultsGo:
         assert (ran.code, ran.out, ran.err) == (0, "", "")
         assert Image.open(io.BytesIO(content)).size == (80, 60) and files() == ["a.jpg"] and Path("pipe").is_fifo()
         ran = _written_by_two(depth)
-        assert ran.code == 2 and "pipe cannot hold several pictures" in ran.error
+        assert ran.code == 2 and "pipe cannot hold 2 pictures" in ran.error
 
     def test_names_by_a_template(self, depth):
         photo("in/IMG_1.JPG")
@@ -172,7 +173,7 @@ class TestWhereResultsGo:
         Path("in/b.cr2").touch()
         assert depth("image", "in", *TINY).err == "left out: 1 file that is not a picture (.cr2)\n"
         ran = depth("image", "in", *TINY)
-        assert "left out: 1 depth map made by depth, 1 file that is not a picture (.cr2)" in ran.err
+        assert "left out: 1 result of depthcli (a_depth.png), 1 file that is not a picture (.cr2)" in ran.err
         assert depth("image", "in", "-q", *TINY).err == ""
 
     def test_a_and_a_of_another_suffix_do_not_collide(self, depth):
@@ -539,7 +540,7 @@ class TestWhatIsToldOfAPicture:
         said = json.loads(depth("image", "thermal.png", "--json", *TINY).lines[0])
         assert len(said["warnings"]) == 1
         ran = depth("image", "thermal.png", "-o", "-", *TINY)
-        assert "warning: nearly all of its 16-bit values" in ran.err
+        assert "warning: thermal.png: nearly all of its 16-bit values" in ran.err
 
     def test_colours_of_floats_are_read_and_the_rule_is_told(self, depth):
         light = np.random.default_rng(0).random((60, 80, 3)).astype(np.float32)

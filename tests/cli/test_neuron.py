@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from depthcli.backends.neuron import common
-from tests.jobs.test_neuron_compiling import neuron as stand_in  # noqa: F401 - a fixture
+from tests.backends.neuron.test_export import neuron as stand_in  # noqa: F401 - a fixture
 
 
 def test_an_ordinary_machine_is_told_what_it_lacks(depth, stand_in, monkeypatch):  # noqa: F811

@@ -168,7 +168,7 @@ def test_without_a_model_for_video_it_says_so_and_steadies_one_for_pictures(dept
         (("-o", ""), "-o is empty"),
         (("-o", "-", "-f", "ffv1"), "-f is for files, and -o - gets a stream"),
         (("-o", "/dev/null", "-f", "mp4"), "-f is for files"),
-        (("-o", "x.mp4", "-f", "ffv1,mp4"), "one file cannot hold several formats"),
+        (("-o", "x.mp4", "-f", "ffv1,mp4"), "x.mp4 cannot hold several formats"),
         (("--if-exists", "ask"), "unknown --if-exists 'ask'"),
         (("--colormap", "pink"), "no colour map is called 'pink'"),
         (("-o", "-", "--pipe", "gif"), "gif is no format of a stream"),
@@ -186,7 +186,7 @@ def test_arguments_that_are_no_clip_have_their_words(depth):
     Path("empty").mkdir()
     for argument, message in (
         ("", "an empty argument names no clip"),
-        ("empty", "there is neither a clip nor a frame in empty"),
+        ("empty", "there is no clip in empty"),
         ("*.mov", "no clip matches *.mov"),
         ("https://a.example/b.mp4", "ffmpeg -i 'https://a.example/b.mp4' -f yuv4mpegpipe - | depth video -"),
     ):
@@ -283,7 +283,7 @@ def test_what_comes_into_a_folder_with_work_is_no_clip_when_it_is_ours(depth):
     make_clip(Path("clips/a.mp4"), frames=3)
     assert depth("video", "clips/a.mp4", "-o", "clips/a_d.mp4", *QUICK).lines == ["clips/a_d.mp4"]
     ran = depth("video", "clips", *QUICK)
-    assert ran.lines == ["clips/a_depth.mp4"] and "left out 1 result of depthcli (a_d.mp4)" in ran.err
+    assert ran.lines == ["clips/a_depth.mp4"] and "left out: 1 result of depthcli (a_d.mp4)" in ran.err
     ran = depth("video", "clips/a_d.mp4", "-o", "twice/", *QUICK)
     assert ran.lines == ["twice/a_d_depth.mp4"] and "is a result of depthcli" in ran.err
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,46 +13,47 @@ import pytest
 from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import UsageError
 from depthcli.io.codecs.outputs import OutputSpec
-from depthcli.jobs.existing import Maker, OneModel, Source
+from depthcli.jobs.existing import ExistingResults, MadeBy
 from depthcli.jobs.manifest import Manifest, Result
+from depthcli.jobs.picture_file import PictureFile
 
 PATHS = [Path("out/a_depth.png"), Path("out/b_depth.png")]
-TINY = Maker("tiny", "ab" * 32, "encoder=tiny input-size=56 precision=auto")
+TINY = MadeBy("tiny", "ab" * 32, "encoder=tiny input-size=56 precision=auto")
 
 
-def write(path: Path, maker: Maker = TINY) -> None:
+def write(path: Path, maker: MadeBy = TINY) -> None:
     origin = Provenance(model=maker.model, sha256=maker.weights, source="a.jpg")
     depth = DepthMap(np.ones((3, 4), np.float32), DepthKind.RELATIVE_DISPARITY, origin)
     OutputSpec().write(depth, np.empty(0), [path])
 
 
-def note(name: str, path: Path, maker: Maker = TINY) -> None:
+def note(name: str, path: Path, maker: MadeBy = TINY) -> None:
     facts = {"model": maker.model, "weights": maker.weights, "settings": maker.settings}
     Manifest(Path("out/manifest.jsonl")).add(Result(name, (str(path),), "done", **facts))
 
 
-def there(replaces: bool = False, paths: list[Path] = PATHS) -> OneModel:
-    return OneModel(paths, Manifest(Path("out/manifest.jsonl")), replaces)
+def there(replaces: bool = False, paths: list[Path] = PATHS) -> ExistingResults:
+    return ExistingResults(paths, Manifest(Path("out/manifest.jsonl")), replaces)
 
 
 def test_a_folder_that_is_new_takes_anything() -> None:
-    assert there().makers == {} and there().model == ""
+    assert there().made_by == {} and there().model == ""
     there().check(TINY)
 
 
 def test_what_the_manifest_says_counts_as_long_as_the_file_is_there() -> None:
     note("a.jpg", PATHS[0])
-    assert there().makers == {}
+    assert there().made_by == {}
     write(PATHS[0])
-    assert there().makers == {TINY: "out/a_depth.png"} and there().model == "tiny"
+    assert there().made_by == {TINY: "out/a_depth.png"} and there().model == "tiny"
 
 
 def test_what_the_files_say_counts_where_there_is_no_manifest() -> None:
     Path("out").mkdir()
     PATHS[0].write_text("mine")
     write(PATHS[1])
-    assert there().makers == {Maker("tiny", "ab" * 32): "out/b_depth.png"}
-    assert OneModel(PATHS, None, False).model == "tiny"
+    assert there().made_by == {MadeBy("tiny", "ab" * 32): "out/b_depth.png"}
+    assert ExistingResults(PATHS, None, False).model == "tiny"
 
 
 def test_results_of_other_pictures_count_too() -> None:
@@ -64,35 +66,35 @@ def test_what_is_replaced_does_not_count_and_what_stays_does() -> None:
     for name, path in zip("ab", PATHS):
         write(path)
         note(f"{name}.jpg", path)
-    assert there(replaces=True).makers == {}
-    assert there(replaces=True, paths=PATHS[:1]).makers == {TINY: "out/b_depth.png"}
+    assert there(replaces=True).made_by == {}
+    assert there(replaces=True, paths=PATHS[:1]).made_by == {TINY: "out/b_depth.png"}
 
 
 def test_clips_in_the_same_folder_do_not_count() -> None:
     Path("out").mkdir()
     Path("out/c_depth.mp4").touch()
-    note("c.mp4", Path("out/c_depth.mp4"), Maker("vda-vits", "cd" * 32))
-    assert there().makers == {}
+    note("c.mp4", Path("out/c_depth.mp4"), MadeBy("vda-vits", "cd" * 32))
+    assert there().made_by == {}
 
 
 @pytest.mark.parametrize("row", [{"model": ["tiny"]}, {"model": 7, "weights": None}, {"settings": {}}, {"files": 3}])
 def test_rows_that_make_no_sense_are_of_no_use_and_do_no_harm(row: dict) -> None:
-    write(PATHS[0], Maker())
+    write(PATHS[0], MadeBy())
     Path("out/manifest.jsonl").write_text(json.dumps({"input": "a.jpg", "outputs": ["a_depth.png"], **row}) + "\n")
-    there().check(Maker("", "", "input-size=56"))
+    there().check(MadeBy("", "", "input-size=56"))
 
 
 @pytest.mark.parametrize(
     ("wanted", "difference"),
     [
-        (Maker("vits", "", ""), "by tiny, and this run would take vits"),
-        (Maker("tiny", "cd" * 32, ""), "with other weights of tiny (sha256 abababababab, not cdcdcdcdcdcd)"),
-        (Maker("", "", "input-size=70 precision=auto"), "with --input-size 56, and this run has --input-size 70"),
-        (Maker("tiny", "", "precision=auto"), "with --input-size 56, and this run has none"),
-        (Maker("", "", "max-depth=3.0 input-size=56"), "without --max-depth, and this run has --max-depth 3.0"),
+        (MadeBy("vits", "", ""), "by tiny, and this run would take vits"),
+        (MadeBy("tiny", "cd" * 32, ""), "with other weights of tiny (sha256 abababababab, not cdcdcdcdcdcd)"),
+        (MadeBy("", "", "input-size=70 precision=auto"), "with `input_size` 56, and this run has `input_size` 70"),
+        (MadeBy("tiny", "", "precision=auto"), "with `input_size` 56, and this run has none"),
+        (MadeBy("", "", "max-depth=3.0 input-size=56"), "without `max_depth`, and this run has `max_depth` 3.0"),
     ],
 )
-def test_what_does_not_go_together(wanted: Maker, difference: str) -> None:
+def test_what_does_not_go_together(wanted: MadeBy, difference: str) -> None:
     write(PATHS[0])
     note("a.jpg", PATHS[0])
     with pytest.raises(UsageError) as raised:
@@ -103,13 +105,13 @@ def test_what_does_not_go_together(wanted: Maker, difference: str) -> None:
 @pytest.mark.parametrize(
     "wanted",
     [
-        Maker(),
-        Maker("tiny"),
-        Maker("", "ab" * 32),
-        Maker("tiny", "ab" * 32, "encoder=auto model=tiny checkpoint=x input-size=56 backend=onnx precision=auto"),
+        MadeBy(),
+        MadeBy("tiny"),
+        MadeBy("", "ab" * 32),
+        MadeBy("tiny", "ab" * 32, "encoder=auto model=tiny checkpoint=x input-size=56 backend=onnx precision=auto"),
     ],
 )
-def test_what_goes_together(wanted: Maker) -> None:
+def test_what_goes_together(wanted: MadeBy) -> None:
     """How the model was named, and which engine computes it, makes no other results."""
     write(PATHS[0])
     note("a.jpg", PATHS[0])
@@ -119,11 +121,13 @@ def test_what_goes_together(wanted: Maker) -> None:
 def test_the_digest_is_of_the_whole_content_whatever_holds_it(tmp_path: Path) -> None:
     content = bytes(range(256)) * 10_000
     (tmp_path / "a").write_bytes(content)
-    file, held = Source(tmp_path / "a", "a"), Source(content, "a")
-    assert file.sha256 == held.sha256 and file.size == held.size == len(content)
-    assert held.is_as_noted(file.facts()) and file.is_as_noted(held.facts())
+    file, held = PictureFile(tmp_path / "a", "a"), PictureFile(content, "a")
+    with closing(file):
+        assert file.sha256 == held.sha256 and file.file_size == held.file_size == len(content)
+        assert held.is_as_noted(file.facts()) and file.is_as_noted(held.facts())
     (tmp_path / "b").write_bytes(content[:-1] + b"x")
-    assert not Source(tmp_path / "b", "b").is_as_noted(file.facts())
+    with closing(PictureFile(tmp_path / "b", "b")) as other:
+        assert not other.is_as_noted(file.facts())
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
@@ -133,6 +137,6 @@ def test_a_pipe_and_a_device_have_no_facts(tmp_path: Path) -> None:
     (tmp_path / "b.jpg").symlink_to("/dev/zero")
     for path in sorted(tmp_path.iterdir()):
         with pytest.raises(OSError, match="is not a file"):
-            Source(path, path.name).facts()
+            PictureFile(path, path.name).facts()
         with pytest.raises(OSError, match="is not a file"):
-            assert Source(path, path.name).sha256
+            assert PictureFile(path, path.name).sha256

@@ -24,10 +24,11 @@ from depthcli.depthmap import DepthMap, Provenance
 from depthcli.errors import DiskFullError, EngineError, ModelError, OutputError, PictureError, UsageError
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.pictures.images import read_picture
-from depthcli.jobs import existing, folder
+from depthcli.jobs import folder, picture_file
+from depthcli.jobs.find import Input, find_in_folder
 from depthcli.jobs.folder import FolderJob, run_folder, thread_counts
-from depthcli.jobs.inputs import Task, find_pictures, plan_tasks
 from depthcli.jobs.manifest import Manifest, Result
+from depthcli.jobs.targets import Task, plan_pictures
 from depthcli.pixels.preprocess import plan_input
 from depthcli.predict.picture import Prepared
 from depthcli.zoo.rows import find_row
@@ -92,6 +93,8 @@ class Hooked(OutputSpec):
 
 
 MANIFEST = Path("out/manifest.jsonl")
+listening: list = []  # an audit hook cannot be removed
+sys.addaudithook(lambda event, arguments: [listen(event, arguments) for listen in listening] and None)
 
 
 @pytest.fixture
@@ -100,10 +103,10 @@ def reads(monkeypatch) -> list[str]:
     names = []
 
     def read(source, name=None, **options):
-        names.append(Path(source).name)
+        names.append(Path(name).name)
         return read_picture(source, name, **options)
 
-    monkeypatch.setattr(folder, "read_picture", read)
+    monkeypatch.setattr(picture_file, "read_picture", read)
     return names
 
 
@@ -127,9 +130,9 @@ def no_thread_is_left():
 
 
 def job(formats=("color",), **options) -> FolderJob:
-    relatives = find_pictures(Path("in"))
-    tasks = plan_tasks([("in" / relative, relative) for relative in relatives], Path("out"))
-    return FolderJob(tasks, OutputSpec(formats), **options)
+    relatives = find_in_folder(Path("in"))
+    tasks = plan_pictures([Input("in" / relative, relative) for relative in relatives], Path("out"))
+    return FolderJob(tasks=tasks, outputs=OutputSpec(formats), **options)
 
 
 def go(fake: Fake, stop=lambda: False, **options) -> list[Result]:
@@ -210,7 +213,7 @@ class TestWork:
 
         fake, outputs = Fake(), OutputSpec()
         if stage == "read":
-            monkeypatch.setattr(folder, "read_picture", guarded(read_picture, lambda source, name: source))
+            monkeypatch.setattr(picture_file, "read_picture", guarded(read_picture, lambda source, name, **rest: name))
         elif stage == "look up":
             monkeypatch.setattr(folder, "find_results", guarded(folder.find_results, lambda *rest: rest[2]))
         elif stage == "run":
@@ -220,7 +223,7 @@ class TestWork:
         else:
             names = {"prepare": lambda picture: picture.name, "finish": lambda item, output: item.picture.name}
             monkeypatch.setattr(fake, stage, guarded(getattr(fake, stage), names[stage]))
-        results = list(run_folder(FolderJob(job().tasks, outputs, batch=batch), fake.load))
+        results = list(run_folder(FolderJob(tasks=job().tasks, outputs=outputs, batch=batch), fake.load))
         assert [(r.input, r.status, r.error) for r in results] == [
             ("a.png", "done", ""),
             ("b.png", "failed", "Error: out of"),
@@ -318,9 +321,9 @@ class TestWhatIsThere:
 
     def test_a_picture_is_never_replaced_by_the_result_of_another(self):
         photo("in/a_depth.png")
-        pairs = [(path, Path(path.name)) for path in sorted(Path("in").iterdir())]
+        pairs = [Input(path, Path(path.name)) for path in sorted(Path("in").iterdir())]
         with pytest.raises(UsageError, match=r"would replace the picture in/a_depth\.png"):
-            FolderJob(plan_tasks(pairs, None), OutputSpec())
+            FolderJob(tasks=plan_pictures(pairs, None), outputs=OutputSpec())
 
     def test_a_link_that_leads_in_a_circle_is_named(self):
         Path("in/loop.png").symlink_to("loop.png")
@@ -393,7 +396,9 @@ class TestWhatFits:
         os.utime("in/a.bmp")
         again()
         if request.node.callspec.params["again"] == "manifest":
-            monkeypatch.setattr(existing.Source, "sha256", property(lambda self: pytest.fail("it was read again")))
+            monkeypatch.setattr(
+                picture_file.PictureFile, "sha256", property(lambda self: pytest.fail("it was read again"))
+            )
             assert again() == {"a.bmp": "skipped", "b.bmp": "skipped"}
 
     def test_results_that_were_copied_without_their_times_are_known(self, again):
@@ -448,7 +453,7 @@ class TestWhatFits:
         for _ in range(2):
             said = again(formats=(format,))
             assert said == {
-                "a.bmp": f"{first} is there and is a map of another picture, b.bmp (--if-exists overwrite replaces it)",
+                "a.bmp": f"{first} is there and is a map of another picture, b.bmp (`if_exists` overwrite replaces it)",
                 "b.bmp": "skipped",
             }
         assert first.read_bytes() == second.read_bytes()
@@ -462,7 +467,7 @@ class TestWhatFits:
     def test_a_picture_that_is_gone_is_named_though_its_result_is_there(self, again):
         tasks = job().tasks
         os.unlink("in/a.bmp")
-        first, second = run_folder(FolderJob(tasks, OutputSpec()), Fake().load)
+        first, second = run_folder(FolderJob(tasks=tasks, outputs=OutputSpec()), Fake().load)
         assert first.error.startswith("in/a.bmp does not exist") and second.status == "skipped"
 
     def test_a_link_to_a_result_is_a_result(self, again):
@@ -492,15 +497,52 @@ class TestWhatFits:
         os.utime("in/a.bmp", (0, 0))
         assert again() == {"a.bmp": "done", "b.bmp": "skipped"}
 
+    def test_the_file_of_a_picture_is_opened_once(self):
+        """For its size, its digest and its pixels; pictures that are known to be done are not opened."""
+        for name in "ab":
+            photo(f"in/{name}.jpg")  # a PNG is opened before, to tell pictures from maps
+        opened = []
+
+        def listen(event: str, arguments: tuple) -> None:
+            if event == "open" and str(arguments[0]).startswith("in/"):
+                opened.append(str(arguments[0]))
+
+        listening.append(listen)
+        try:
+            assert [r.status for r in go(Fake(), manifest=Manifest(MANIFEST))] == ["done", "done"]
+            assert sorted(opened) == ["in/a.jpg", "in/b.jpg"]
+            assert [r.status for r in go(Fake(), manifest=Manifest(MANIFEST))] == ["skipped", "skipped"]
+            assert len(opened) == 2
+        finally:
+            listening.clear()
+
+    @pytest.mark.parametrize("batch", [1, 3])
+    @pytest.mark.parametrize("most", [1, 64])
+    def test_no_file_stays_open(self, monkeypatch, batch, most):
+        for name in "abcdef":
+            photo(f"in/{name}.png")
+        opened = []
+        as_it_was = picture_file.open_picture_file
+
+        def open_file(path, name):
+            opened.append(as_it_was(path, name))
+            return opened[-1]
+
+        monkeypatch.setattr(picture_file, "open_picture_file", open_file)
+        monkeypatch.setattr(folder, "_MOST_OPEN", most)
+        for stop in (lambda: True, lambda: False):
+            go(Fake(), stop=stop, batch=batch)
+            assert opened and all(file.closed for file in opened)
+
     def test_a_picture_that_is_replaced_while_it_is_read_does_not_look_done(self, monkeypatch):
         photo("in/a.png")
 
         def read(source, name=None, **options):
-            photo("in/a.png", (30, 20))
+            photo("other.png", (30, 20)).replace("in/a.png")
             return read_picture(source, name, **options)
 
         with monkeypatch.context() as patch:
-            patch.setattr(folder, "read_picture", read)
+            patch.setattr(picture_file, "read_picture", read)
             assert [r.status for r in go(Fake())] == ["done"]
         assert [r.status for r in go(Fake())] == ["done"]
         assert [r.status for r in go(Fake())] == ["skipped"]
@@ -544,7 +586,7 @@ class TestEnding:
         monkeypatch.setattr(folder, "usable_cores", lambda: 2)  # one writer
         fake, disk = Fake(), ExitStack()
         outputs = Hooked(at={"b_depth.png": lambda: disk.enter_context(failing("write", code))})
-        results = run_folder(FolderJob(job().tasks, outputs), fake.load)
+        results = run_folder(FolderJob(tasks=job().tasks, outputs=outputs), fake.load)
         assert next(results).input == "a.png"
         with disk, pytest.raises(DiskFullError, match=rf"cannot write out/b_depth\.png: {os.strerror(code)}"):
             list(results)
@@ -588,7 +630,7 @@ class TestOverlap:
         return [Task(Path("in/a.png"), f"{n}.png", Path(f"out/{n}")) for n in range(100)]
 
     def hooked(self, fake, at, **options) -> list[Result]:
-        return list(run_folder(FolderJob(job().tasks, Hooked(at=at), **options), fake.load))
+        return list(run_folder(FolderJob(tasks=job().tasks, outputs=Hooked(at=at), **options), fake.load))
 
     @pytest.mark.parametrize(("cores", "counts"), [(1, (1, 1)), (2, (1, 1)), (6, (2, 3)), (64, (21, 32))])
     def test_threads_follow_from_the_cores(self, monkeypatch, cores, counts):
@@ -601,7 +643,7 @@ class TestOverlap:
         fake.at = {name: lambda: seen.append(threading.active_count()) for name in ("load", "a.png")}
         tasks = job().tasks[:1]
         at = {"a_depth.png": lambda: seen.append(threading.active_count())}
-        (result,) = run_folder(FolderJob(tasks, Hooked(at=at)), fake.load)
+        (result,) = run_folder(FolderJob(tasks=tasks, outputs=Hooked(at=at)), fake.load)
         assert result.status == "done" and seen == [before] * 3
 
     def test_the_next_pictures_are_read_while_the_model_loads_and_while_one_is_in_the_network(self, reads):
@@ -657,7 +699,7 @@ class TestOverlap:
             assert len(reads) <= in_network + ahead
 
         fake.at["a.png"] = blocked
-        results = list(run_folder(FolderJob(many, OutputSpec(), batch=batch), fake.load))
+        results = list(run_folder(FolderJob(tasks=many, outputs=OutputSpec(), batch=batch), fake.load))
         assert {r.status for r in results} == {"done"} and len(reads) == 100
 
     def test_few_pictures_wait_to_be_written(self, many):
@@ -668,7 +710,7 @@ class TestOverlap:
             time.sleep(0.05)
             assert len(fake.batches) == 3 + 1
 
-        results = list(run_folder(FolderJob(many, Hooked(at={"0_depth.png": blocked})), fake.load))
+        results = list(run_folder(FolderJob(tasks=many, outputs=Hooked(at={"0_depth.png": blocked})), fake.load))
         assert {r.status for r in results} == {"done"} and len(results) == 100
 
     def test_pictures_are_let_go_when_they_are_written(self, many, monkeypatch):
@@ -679,9 +721,9 @@ class TestOverlap:
             alive.add(picture)
             return picture
 
-        monkeypatch.setattr(folder, "read_picture", read)
+        monkeypatch.setattr(picture_file, "read_picture", read)
         fake.at["a.png"] = lambda: most.append(len(alive))
-        for _ in run_folder(FolderJob(many, OutputSpec()), fake.load):
+        for _ in run_folder(FolderJob(tasks=many, outputs=OutputSpec()), fake.load):
             pass
         assert max(most) <= (2 + 1) + 1 + (3 + 1)
         assert not alive
@@ -693,13 +735,13 @@ class TestOverlap:
         begun, written, found = [], [], []
 
         def read(source, name=None, **options):
-            begun.append(source)
+            begun.append(name)
             found.append(len(begun) - len(written))
             return read_picture(source, name, **options)
 
-        monkeypatch.setattr(folder, "read_picture", read)
+        monkeypatch.setattr(picture_file, "read_picture", read)
         at = {f"{n}_depth.png": lambda: written.append(1) for n in range(100)}
-        results = list(run_folder(FolderJob(many, Hooked(at=at)), Fake().load))
+        results = list(run_folder(FolderJob(tasks=many, outputs=Hooked(at=at)), Fake().load))
         assert [r.status for r in results] == ["done"] * 100
         assert max(found) <= most
 
@@ -771,7 +813,7 @@ class TestOverlap:
         at = {"1_depth.png": lambda: until(full.is_set), "2_depth.png": fail}
         fake, found = Fake(), []
         with pytest.raises(DiskFullError):
-            for result in run_folder(FolderJob(many, Hooked(at=at)), fake.load):
+            for result in run_folder(FolderJob(tasks=many, outputs=Hooked(at=at)), fake.load):
                 found.append(result.input)
         assert found == ["0.png", "1.png"]
         assert len(fake.batches) <= 10 and not list(Path("out").glob(".*"))
@@ -781,7 +823,7 @@ class TestOverlap:
         fake.at["load"] = lambda: disk.enter_context(failing("write", errno.EIO, where="manifest.jsonl"))
         manifest = Manifest(Path("out/manifest.jsonl"))
         with disk, pytest.raises(OutputError, match=r"cannot write out/manifest\.jsonl: Input/output error"):
-            list(run_folder(FolderJob(many, OutputSpec(), manifest=manifest), fake.load))
+            list(run_folder(FolderJob(tasks=many, outputs=OutputSpec(), manifest=manifest), fake.load))
         assert len(fake.batches) <= 10 and fake.closed == 1
 
     def test_a_manifest_that_may_not_be_written_is_named_before_the_work(self, many):
@@ -789,19 +831,21 @@ class TestOverlap:
         Path("out/manifest.jsonl").mkdir(parents=True)  # meanwhile
         fake = Fake()
         with pytest.raises(OutputError, match=r"cannot write out/manifest\.jsonl: Is a directory"):
-            list(run_folder(FolderJob(many, OutputSpec(), manifest=manifest), fake.load))
+            list(run_folder(FolderJob(tasks=many, outputs=OutputSpec(), manifest=manifest), fake.load))
         assert not fake.loaded and files() == []
 
     def test_stop_begins_nothing_new(self, many, reads):
         fake = Fake()
-        results = list(run_folder(FolderJob(many, OutputSpec()), fake.load, lambda: len(fake.batches) == 5))
+        results = list(
+            run_folder(FolderJob(tasks=many, outputs=OutputSpec()), fake.load, lambda: len(fake.batches) == 5)
+        )
         assert [r.input for r in results] == [f"{n}.png" for n in range(5)]
         assert len(tree("out")) == 5 and len(reads) <= 5 + 3
 
     def test_a_job_that_is_left_ends_with_what_is_being_written(self, many):
         fake, leaving = Fake(), threading.Event()
         at = {f"{n}_depth.png": lambda: until(leaving.is_set) for n in (1, 2, 3)}
-        results = run_folder(FolderJob(many, Hooked(at=at)), fake.load)
+        results = run_folder(FolderJob(tasks=many, outputs=Hooked(at=at)), fake.load)
         assert next(results).input == "0.png"
         threading.Timer(0.1, leaving.set).start()
         results.close()
@@ -817,7 +861,7 @@ class TestOverlap:
 
         fake.at["a.png"] = interrupt
         with pytest.raises(KeyboardInterrupt):
-            list(run_folder(FolderJob(many, OutputSpec()), fake.load))
+            list(run_folder(FolderJob(tasks=many, outputs=OutputSpec()), fake.load))
         assert fake.closed == 1 and len(fake.batches) == 10
         assert len(tree("out")) < 10 and not list(Path("out").glob(".*"))
 
@@ -838,7 +882,9 @@ class TestFaults:
         outputs = Hooked(formats, at={name: lambda: disk.enter_context(failing(call, code, times=times, where=where))})
         results = []
         with disk:
-            for result in run_folder(FolderJob(job().tasks, outputs, manifest=Manifest(MANIFEST)), Fake().load):
+            for result in run_folder(
+                FolderJob(tasks=job().tasks, outputs=outputs, manifest=Manifest(MANIFEST)), Fake().load
+            ):
                 results.append(result)
                 if result.input == "b.png":
                     disk.close()

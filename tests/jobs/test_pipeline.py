@@ -48,7 +48,7 @@ def test_an_error_is_raised_in_its_turn_and_the_rest_goes_on(threads):
         lane.put_done(1)
         lane.put(int, "x")
         lane.put(int, "3")
-        lane.settle()
+        lane.wait()
         assert lane.failed() and lane.take() == 1
         with pytest.raises(ValueError, match="invalid literal"):
             lane.take()

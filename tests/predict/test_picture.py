@@ -23,7 +23,7 @@ from depthcli.choices import ClipChoice
 from depthcli.errors import CheckpointError, EngineError, ModelError, PictureError, UsageError
 from depthcli.io.codecs.files import read_depth
 from depthcli.io.video.clip import Frame
-from depthcli.jobs.compiling import CompileJob, compile_model
+from depthcli.jobs.compile import CompileJob, compile_model
 from depthcli.predict.clip import FrameLoop
 from depthcli.predict.clip_predictors import ClipPredictor, FrameByFrame, WindowByWindow
 from depthcli.predict.picture import open_picture, resolve_model
@@ -326,11 +326,11 @@ def test_a_picture_that_is_no_whole_panorama_is_named(size: tuple[int, int], war
 
 
 def test_a_compiled_network_of_the_wrapped_size_joins_edges_too() -> None:
-    row, weights = resolve_model(ModelChoice(model="tiny"))
     with tiny(panorama=True, backend="torch") as eager:
         wanted, plan = eager.estimate(sphere()), eager.plan((224, 112))
     width, height = plan.input_size
-    compile_model(CompileJob("torchscript", row, weights, height, width, 1, Path("nets/wide.pt")))
+    job = CompileJob("torchscript", ModelChoice("tiny"), ((height, width),), output="nets/wide.pt")
+    assert all(compiled.paths for compiled in compile_model(job, print))
     options = {"backend": "torchscript", "artifacts": Path("nets")}
     with tiny(panorama=True, **options) as estimator:
         found = estimator.estimate(sphere())

@@ -1,50 +1,33 @@
-"""What compiling for any of AWS's chips has in common: its settings, and the look at what came out."""
+"""What compiling for every AWS chip has in common: arguments, the machine, and checks of the result."""
 
 from __future__ import annotations
 
 import glob
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
+from depthcli.choices import CompilerChoice
 from depthcli.errors import EngineError, UsageError
 
 INDEX = "https://pip.repos.neuron.amazonaws.com"
 PREFIX = "neuron::"
-# What may be left around the compiled part: it moves numbers and computes none.
+# Operators that may stay around the compiled part: they move numbers and compute none.
 _HARMLESS = ("aten::reshape", "aten::permute", "aten::to", "aten::contiguous", "aten::view", "aten::squeeze")
 
 
-@dataclass(frozen=True)
-class CompilerOptions:
-    """How a compiler is called.
-
-    cast: how it may round, one of the flavour's casts, or None for its default. workdir: a folder for what it writes,
-    or None. timeout: seconds. allow_cpu: leave operators that it cannot compile to the CPU, which is slow and otherwise
-    refused.
-    """
-
-    cast: Optional[str] = None
-    workdir: Optional[Path] = None
-    timeout: int = 4 * 3600
-    allow_cpu: bool = False
-
-    @property
-    def logs(self) -> str:
-        """Where a user finds more than the first line of an error."""
-        return f"see the logs in {self.workdir}" if self.workdir else "--workdir FOLDER keeps its logs"
+def logs(options: CompilerChoice) -> str:
+    """Return where to read more than an error's first line."""
+    return f"see the logs in {options.workdir}" if options.workdir else "`workdir` keeps its logs"
 
 
 def cast_arguments(target: str, casts: Mapping[str, Sequence[str]], cast: Optional[str]) -> list[str]:
-    """Return the compiler's arguments for a way to round, the first where None. Raises UsageError for none of them."""
+    """Return the compiler's arguments for a `fast_math`, by default the first. Raises UsageError for an unknown one."""
     if cast is None:
         return list(next(iter(casts.values()), ()))
     if cast not in casts:
-        raise UsageError(
-            f"there is no --fast-math {cast} for {target}", f"choose from: {', '.join(casts) or 'nothing'}"
-        )
+        raise UsageError(f"unknown `fast_math` {cast!r} for {target}", f"choose from: {', '.join(casts) or 'nothing'}")
     return list(casts[cast])
 
 
@@ -54,7 +37,7 @@ def device_files() -> list[str]:
 
 
 def instance_type() -> Optional[str]:
-    """Return the kind of machine as its firmware names it, such as inf1.xlarge on EC2; None where it does not."""
+    """Return the machine's type by its firmware, such as inf1.xlarge on EC2, or None if unknown."""
     try:
         return Path("/sys/class/dmi/id/product_name").read_text(encoding="utf-8", errors="replace").strip() or None
     except OSError:
@@ -62,24 +45,17 @@ def instance_type() -> Optional[str]:
 
 
 def installed_version(package: str) -> Optional[str]:
-    """Return the version of an installed package, None where it is not there."""
+    """Return the version of an installed package, or None."""
     try:
         return version(package)
     except PackageNotFoundError:
         return None
 
 
-def operator_counts(compiled: Any) -> Mapping[str, int]:
-    """Return how often each operator occurs in a compiled module."""
-    from depthcli.graphs.operators import operators_of
-
-    return operators_of(compiled)
-
-
 def check_compiled(operators: Mapping[str, int], allow_cpu: bool) -> None:
-    """Raise EngineError where a module was not compiled, or parts of it were left to the CPU.
+    """Raise EngineError if a module was not compiled, or if parts of it were left to the CPU.
 
-    Neither logs nor return values of torch-neuron say so reliably: a failed part runs on the CPU and nothing is raised.
+    torch-neuron reports neither reliably: a part that fails to compile runs on the CPU, and nothing is raised.
     """
     if not any(name.startswith(PREFIX) for name in operators):
         raise EngineError("nothing of the network was compiled for Inferentia", "see the compiler's output above")
@@ -87,7 +63,7 @@ def check_compiled(operators: Mapping[str, int], allow_cpu: bool) -> None:
     if left and not allow_cpu:
         count = sum(operators[name] for name in left)
         raise EngineError(
-            f"{count} operators would run on CPU: {', '.join(left)}, refusing", "use --allow-cpu-ops to accept that"
+            f"{count} operators would run on CPU: {', '.join(left)}, refusing", "set `allow_cpu_ops` to accept that"
         )
 
 

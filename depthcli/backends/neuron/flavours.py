@@ -11,10 +11,10 @@ from typing import Any, Optional, Protocol
 
 from depthcli.backends.artifact import STANDIN
 from depthcli.backends.neuron import common
-from depthcli.backends.neuron.common import CompilerOptions
 from depthcli.backends.neuron.inf1 import Inf1
 from depthcli.backends.neuron.neuronx import NeuronX
 from depthcli.backends.neuron.standin import StandIn
+from depthcli.choices import CompilerChoice
 
 
 class Flavour(Protocol):
@@ -41,7 +41,7 @@ class Flavour(Protocol):
     def devices(self) -> list[str]:
         """Return the names of the chips of this machine."""
 
-    def compile_network(self, module: Any, example: Any, options: CompilerOptions) -> Any:
+    def compile_network(self, module: Any, example: Any, options: CompilerChoice) -> Any:
         """Return a static network compiled, as a TorchScript module. Raises EngineError for each way to fail."""
 
 

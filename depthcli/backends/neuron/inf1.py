@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 from depthcli.backends.neuron import common
-from depthcli.backends.neuron.common import INDEX, CompilerOptions
+from depthcli.backends.neuron.common import INDEX
+from depthcli.choices import CompilerChoice
 from depthcli.errors import EngineError, first_line
 
 _RUN = 'pip install "torch-neuron==1.13.1.2.11.13.0" "protobuf<3.20" "numpy==1.22.2"'
@@ -67,17 +68,17 @@ class Inf1:
         """Return the device files of the chips."""
         return common.device_files()
 
-    def compile_network(self, module: Any, example: Any, options: CompilerOptions) -> Any:
+    def compile_network(self, module: Any, example: Any, options: CompilerChoice) -> Any:
         """Return a static network compiled by neuron-cc, as a TorchScript module.
 
         module: takes `example`, a float32 tensor on the CPU. Raises EngineError for each way in which that fails.
         """
         torch_neuron = self.require(compiler=True)
         arguments: dict[str, Any] = {
-            "compiler_args": common.cast_arguments(self.target, self.casts, options.cast),
+            "compiler_args": common.cast_arguments(self.target, self.casts, options.fast_math),
             "compiler_timeout": options.timeout,
             # Never a silent partition: an operator that neuron-cc does not know is an error.
-            "fallback": options.allow_cpu,
+            "fallback": options.allow_cpu_ops,
             "dynamic_batch_size": False,
         }
         if options.workdir is not None:
@@ -85,13 +86,11 @@ class Inf1:
         try:
             return torch_neuron.trace(module, example, **arguments)
         except subprocess.TimeoutExpired as error:
-            raise EngineError(
-                f"neuron-cc did not end within {options.timeout} s", "give it more with --timeout"
-            ) from error
+            raise EngineError(f"neuron-cc did not end within {options.timeout} s", "give a longer `timeout`") from error
         except subprocess.SubprocessError as error:
             raise EngineError(
                 f"neuron-cc failed: {first_line(error)}",
-                f"{options.logs}; a smaller --size, or --encoder vits, may compile",
+                f"{common.logs(options)}; a smaller `size`, or `encoder` vits, may compile",
             ) from error
         except AttributeError as error:
             raise EngineError(
@@ -102,4 +101,4 @@ class Inf1:
                 "compiling needs more memory than there is", "use a machine with 32 GB or more"
             ) from error
         except RuntimeError as error:
-            raise EngineError(f"torch-neuron failed: {first_line(error)}", options.logs) from error
+            raise EngineError(f"torch-neuron failed: {first_line(error)}", common.logs(options)) from error

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 from depthcli.backends.neuron import common
-from depthcli.backends.neuron.common import INDEX, CompilerOptions
+from depthcli.backends.neuron.common import INDEX
+from depthcli.choices import CompilerChoice
 from depthcli.errors import EngineError, first_line
 
 INSTALL = f'pip install "torch-neuronx==2.9.*" "neuronx-cc==2.*" --extra-index-url {INDEX}'
@@ -55,14 +56,14 @@ class NeuronX:
         """Return the device files of the chips."""
         return common.device_files()
 
-    def compile_network(self, module: Any, example: Any, options: CompilerOptions) -> Any:
+    def compile_network(self, module: Any, example: Any, options: CompilerChoice) -> Any:
         """Return a static network compiled by neuronx-cc, as a TorchScript module; without a chip, for this target.
 
         module: takes `example`, a float32 tensor on the CPU. There is no time limit and no part is left to the CPU:
         this converter offers neither. Raises EngineError where it fails.
         """
         torch_neuronx = self.require(compiler=True)
-        arguments: dict[str, Any] = {"compiler_args": common.cast_arguments(self.target, self.casts, options.cast)}
+        arguments: dict[str, Any] = {"compiler_args": common.cast_arguments(self.target, self.casts, options.fast_math)}
         if not self.devices():
             arguments["cpu_backend"] = True
             arguments["compiler_args"] += ["--target", self.target]
@@ -75,4 +76,4 @@ class NeuronX:
                 "compiling needs more memory than there is", "use a machine with 32 GB or more"
             ) from error
         except Exception as error:  # XLA's and the compiler's own have no class in common
-            raise EngineError(f"torch-neuronx failed: {first_line(error)}", options.logs) from error
+            raise EngineError(f"torch-neuronx failed: {first_line(error)}", common.logs(options)) from error

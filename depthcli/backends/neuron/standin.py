@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 from depthcli.backends.artifact import STANDIN
 from depthcli.backends.neuron import common
-from depthcli.backends.neuron.common import CompilerOptions
+from depthcli.choices import CompilerChoice
 
 NOTICE = "CPU stand-in, not Neuron"
 
@@ -43,7 +43,7 @@ class StandIn:
         """Return the one chip there is."""
         return ["cpu"]
 
-    def compile_network(self, module: Any, example: Any, options: CompilerOptions) -> Any:
+    def compile_network(self, module: Any, example: Any, options: CompilerChoice) -> Any:
         """Return the network traced."""
         import torch
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO, Optional
 
 import numpy as np
 
 from depthcli.depthmap import DepthMap
+from depthcli.errors import OutputError
 from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs.codes import clamped_pixels, in_millimetres
 from depthcli.io.codecs.files import write_still
@@ -57,3 +60,28 @@ class OneFile(OutputSpec):
     def paths(self, stem: Path) -> tuple[Path, ...]:
         """Return the file itself."""
         return (stem,)
+
+
+@dataclass(frozen=True)
+class OneStream(OutputSpec):
+    """One format to a stream. stream: opened before anything is written. name: for messages."""
+
+    name: str = "stdout"
+    stream: Optional[BinaryIO] = None
+
+    def paths(self, stem: Path) -> tuple[Path, ...]:
+        """Return nothing, as no file is written."""
+        return ()
+
+    def write(self, depth: DepthMap, rgb: np.ndarray, paths: Sequence[Path]) -> None:
+        """Write the result when it is whole. Raises OutputError, and BrokenPipeError if the reader has left."""
+        assert self.stream is not None
+        whole = BytesIO()
+        write_still(STILLS[self.formats[0]], depth, whole, self.colormap, rgb)
+        try:
+            self.stream.write(whole.getvalue())
+            self.stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"cannot write {self.name}: {error.strerror}") from error

@@ -6,6 +6,7 @@ profiles are ignored, as the reference ignores them: the networks were trained o
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -34,7 +35,7 @@ PICTURE_SUFFIXES = frozenset(
     " .pam .pbm .pgm .png .pnm .ppm .ras .sr .tif .tiff .webp".split()
 )
 
-PictureSource = Union[Path, str, bytes]
+PictureSource = Union[Path, str, bytes, BinaryIO]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ def is_picture(path: Path) -> bool:
 def read_picture(
     source: PictureSource, name: str | None = None, max_pixels: int = MAX_PIXELS, keep_alpha: bool = False
 ) -> Picture:
-    """Return the picture in a file, or in the bytes of one.
+    """Return the picture in a file, an open file, or the bytes of one.
 
     The EXIF orientation is applied. Of an animation or a document the first frame or page is taken. 16 bits per channel
     become the upper 8, as in cv2.imread, but where they hold next to nothing in these 8; floats and 32-bit integers are
@@ -86,10 +87,8 @@ def read_picture(
     Raises PictureError, and nothing else whatever the bytes, where the file is missing, unreadable, truncated, damaged,
     too large, or no picture.
     """
-    if isinstance(source, bytes):
-        return _read(BytesIO(source), printable(name or "the picture"), max_pixels, keep_alpha)
-    shown = printable(name or str(source))
-    with _open_file(source, shown) as file:
+    shown = printable(name or (str(source) if isinstance(source, (str, Path)) else "the picture"))
+    with _opened(source, shown) as file:
         return _read(file, shown, max_pixels, keep_alpha)
 
 
@@ -99,7 +98,7 @@ def picture_size(source: PictureSource) -> tuple[int, int] | None:
     Nothing is decoded and nothing raised: what is wrong with the file is for `read_picture` to say.
     """
     try:
-        with BytesIO(source) if isinstance(source, bytes) else _open_file(source, str(source)) as file, noise_of():
+        with _opened(source, "") as file, noise_of():
             return read_header(file, "").size
     except Exception:  # decoders raise whatever their bytes lead them to
         return None
@@ -108,7 +107,18 @@ def picture_size(source: PictureSource) -> tuple[int, int] | None:
 # --- Files ------------------------------------------------------------------------------------------------------------
 
 
-def _open_file(path: Path | str, name: str) -> BinaryIO:
+def _opened(source: PictureSource, name: str) -> contextlib.AbstractContextManager[BinaryIO]:
+    """Return the file of a picture at its first byte; one that was open stays open."""
+    if isinstance(source, bytes):
+        return BytesIO(source)
+    if isinstance(source, (str, Path)):
+        return open_picture_file(source, name)
+    source.seek(0)
+    return contextlib.nullcontext(source)
+
+
+def open_picture_file(path: Path | str, name: str) -> BinaryIO:
+    """Open a file for reading. Raises PictureError for what is not a regular file or may not be read."""
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode) and not may_be_listed(path):

@@ -20,10 +20,10 @@ from depthcli.backends.neuron.engine import core_count
 from depthcli.bench.own_process import Ended
 from depthcli.errors import EngineError
 from depthcli.jobs.manifest import Manifest
+from tests.backends.neuron.test_export import COMPILE
+from tests.backends.neuron.test_export import neuron as stand_in  # noqa: F401 - a fixture
 from tests.conftest import photo
 from tests.fake_torch_neuron import make_x
-from tests.jobs.test_neuron_compiling import COMPILE
-from tests.jobs.test_neuron_compiling import neuron as stand_in  # noqa: F401 - a fixture
 
 RUN = ("-o", "maps", "-f", "npz", "--backend", "neuron", "--artifacts", "nets", "--input-size", 42)
 CORES = 2

@@ -20,8 +20,9 @@ from depthcli.io.video.clip_output import ClipOutput, Timing
 from depthcli.io.video.ffmpeg_program import find_program
 from depthcli.io.video.reader import frames_of_folder
 from depthcli.io.video.writers import video_writer
-from depthcli.jobs.clip_inputs import find_clips, is_our_result, is_stdout, is_stream, plan_outputs
 from depthcli.jobs.clip_results import CHANGED, GONE, ClipFiles
+from depthcli.jobs.find import CLIP, LeftOut, find_inputs
+from depthcli.jobs.targets import Target, is_stream, plan_clips
 from tests.conftest import photo
 from tests.io.video.clips import SIZE, make_clip
 
@@ -55,13 +56,13 @@ def clip(path: Path | str) -> Path:
 
 def found(*arguments: str) -> tuple[list[str], list[str]]:
     """Return the clips that are meant, and what is told."""
-    lines: list[str] = []
-    return [str(source) for source, _ in find_clips(arguments, lines.append)], lines
+    left = LeftOut(CLIP)
+    return [str(source) for source, _ in find_inputs(arguments, CLIP, left)], left.lines()
 
 
 def names(clips: list[str], output: str | None = "out", format: str = "mp4") -> list[str]:
     """Return the names of the results of clips, the ending apart."""
-    planned = plan_outputs(find_clips(clips), [format], output)
+    planned = plan_clips(find_inputs(clips, CLIP), [format], Target.of(output))
     return [str(path)[: -len(CLIPS[format].clip)] for ((_, path),) in planned]
 
 
@@ -72,10 +73,10 @@ def names(clips: list[str], output: str | None = "out", format: str = "mp4") -> 
 def test_a_film_of_ours_is_known_by_its_comment_whatever_its_name(tmp_path, format):
     suffix = Path(CLIPS[format].clip).suffix
     made = film(f"holiday{suffix}", format)
-    assert is_our_result(made)
+    assert CLIP.is_result(made)
     Path(f"holiday{suffix}.json").unlink()
     made.rename(f"other{suffix.upper()}")
-    assert is_our_result(Path(f"other{suffix.upper()}"))
+    assert CLIP.is_result(Path(f"other{suffix.upper()}"))
 
 
 @pytest.mark.skipif(find_program() is None, reason="no imageio-ffmpeg here")
@@ -83,8 +84,8 @@ def test_it_is_known_without_pyav_too(tmp_path, monkeypatch):
     monkeypatch.setattr("depthcli.io.video.film_comment.has_av", lambda: False)
     film("a.mp4")
     Path("a.mp4.json").unlink()
-    assert is_our_result(Path("a.mp4"))
-    assert not is_our_result(clip("b.mp4"))
+    assert CLIP.is_result(Path("a.mp4"))
+    assert not CLIP.is_result(clip("b.mp4"))
 
 
 def test_a_film_of_ours_that_is_cut_or_re_encoded_by_others_is_one_still(tmp_path):
@@ -97,7 +98,7 @@ def test_a_film_of_ours_that_is_cut_or_re_encoded_by_others_is_one_still(tmp_pat
             if packet.dts is not None:
                 packet.stream = copied
                 target.mux(packet)
-    assert is_our_result(Path("b.mkv"))
+    assert CLIP.is_result(Path("b.mkv"))
 
 
 @pytest.mark.parametrize("comment", ["", "my holiday", "{}", '{"schema": "other/1"}', "[1]", "{", "depthcli"])
@@ -110,9 +111,9 @@ def test_a_comment_of_anybody_else_makes_no_clip_ours(tmp_path, comment):
             if packet.dts is not None:
                 packet.stream = copied
                 target.mux(packet)
-    assert not is_our_result(Path("a.mp4"))
+    assert not CLIP.is_result(Path("a.mp4"))
     Path("a.mp4.json").write_text(json.dumps({"schema": SCHEMA}))  # as beside a picture
-    assert not is_our_result(Path("a.mp4"))
+    assert not CLIP.is_result(Path("a.mp4"))
 
 
 def test_in_a_folder_they_are_left_out_and_told_and_by_name_they_are_taken(tmp_path):
@@ -121,8 +122,8 @@ def test_in_a_folder_they_are_left_out_and_told_and_by_name_they_are_taken(tmp_p
     film("clips/b_depth.mp4")
     Path("clips/b_depth.mp4.json").unlink()
     film("clips/seq", "png16")
-    assert found("clips") == (["clips/a.mp4"], ["clips: left out 4 results of depthcli (a_d.mp4, b_depth.mp4, "
-                                                "frame_000000.png and 1 more)"])  # fmt: skip
+    assert found("clips") == (["clips/a.mp4"], ["left out: 4 results of depthcli (a_d.mp4, b_depth.mp4, "
+                                                "frame_000000.png, frame_000001.png)"])  # fmt: skip
     assert found("clips/*.mp4")[0] == ["clips/a.mp4"] and "2 results of depthcli" in found("clips/*.mp4")[1][0]
     sources, lines = found("clips/a_d.mp4")
     assert sources == ["clips/a_d.mp4"] and "clips/a_d.mp4 is a result of depthcli" in lines[0]
@@ -134,10 +135,10 @@ def test_a_shell_that_names_them_with_the_clips_does_not_mean_them(tmp_path):
     film("b_depth.mp4")
     assert found("a.mp4", "./a_depth.mp4", "b_depth.mp4") == (
         ["a.mp4"],
-        ["left out 2 results of depthcli (a_depth.mp4, b_depth.mp4)"],
+        ["left out: 2 results of depthcli (a_depth.mp4, b_depth.mp4)"],
     )
-    with pytest.raises(UsageError, match="only results of depthcli among these files"):
-        find_clips(["a_depth.mp4", "b_depth.mp4"])
+    with pytest.raises(UsageError, match=r"no clip among these files .left out: 2 results of depthcli"):
+        find_inputs(["a_depth.mp4", "b_depth.mp4"], CLIP)
 
 
 def test_maps_among_frames_are_no_frames(tmp_path):
@@ -147,7 +148,7 @@ def test_maps_among_frames_are_no_frames(tmp_path):
     film("shot/shot_depth.mp4")
     assert [path.name for path in frames_of_folder(Path("shot"))] == ["0.png", "1.png", "2.png"]
     sources, lines = found("shot")
-    assert sources == ["shot"] and "left out 4 results of depthcli" in lines[0]
+    assert sources == ["shot"] and "left out: 4 results of depthcli" in lines[0]
     before = ClipFiles.of(Path("shot")).identity
     our_map("shot/3_depth.png")
     Path("shot/notes.txt").write_text("x")
@@ -176,8 +177,8 @@ def test_a_folder_with_nothing_but_results_says_so(tmp_path):
     Path("seq").mkdir()
     our_map("seq/frame_000000.png")
     film("seq/a.mp4")
-    with pytest.raises(UsageError, match=r"neither a clip nor a frame in seq \(there are only results of depthcli"):
-        find_clips(["seq"])
+    with pytest.raises(UsageError, match=r"there is no clip in seq \(left out: 2 results of depthcli"):
+        find_inputs(["seq"], CLIP)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +208,7 @@ def test_frames_may_be_named_by_a_pattern(tmp_path, pattern, name, count):
 def test_a_pattern_of_no_file_is_no_clip(tmp_path):
     assert found("shot/f%04d.png")[0] == ["shot/f%04d.png"]  # which then does not exist
     with pytest.raises(UsageError, match=r"no clip matches shot/f\*\.png"):
-        find_clips(["shot/f*.png"])
+        find_inputs(["shot/f*.png"], CLIP)
 
 
 # --- What is left out -------------------------------------------------------------------------------------------------
@@ -221,7 +222,7 @@ def test_what_is_left_out_of_a_folder_is_told_in_one_line(tmp_path):
         Path("day", name).write_bytes(b"x")
     sources, (line,) = found("day")
     assert sources == ["day/a.mp4"]
-    assert line.startswith("day: left out 5 pictures (name frames or an animation by itself); 2 .txt, 1 .dv2")
+    assert line.startswith("left out: 8 files that are not clips (.png, .txt, .dv2; name a file or a folder of frames")
 
 
 def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path):
@@ -230,7 +231,7 @@ def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path):
     os.mkfifo("day/c.png")
     Path("day/d.mov").symlink_to("gone.mov")
     assert found("day") == (["day/a.mp4", "day/b.mp4", "day/d.mov"], [
-        "day: left out 1 picture (name frames or an animation by itself)"
+        "left out: 1 file that is not a clip (.png; name a file or a folder of frames to take it)"
     ])  # fmt: skip
 
 
@@ -239,7 +240,7 @@ def test_a_folder_with_frames_and_one_video_says_what_is_taken(tmp_path):
     photo("shot/0.png")
     assert found("shot") == (
         ["shot/making-of.mp4"],
-        ["shot: left out 1 picture (name frames or an animation by itself)"],
+        ["left out: 1 file that is not a clip (.png; name a file or a folder of frames to take it)"],
     )
 
 
@@ -247,7 +248,7 @@ def test_folders_of_frames_below_are_named(tmp_path):
     for shot in ("s1", "s2"):
         photo(f"shots/{shot}/0.png")
     with pytest.raises(UsageError, match=r"pictures in shots/s1, shots/s2: name each folder"):
-        find_clips(["shots"])
+        find_inputs(["shots"], CLIP)
     assert found("shots/*")[0] == ["shots/s1", "shots/s2"]
 
 
@@ -260,11 +261,10 @@ def test_links_to_folders_are_followed_each_once_and_none_in_circles(tmp_path):
         Path("in", name).symlink_to(target)
     Path("data/scene1/back").symlink_to("../../in")
     Path("data/scene1/round").symlink_to("..")
-    sources, lines = found("in")
-    assert sources == ["in/own/c.mp4", "in/scene1/a.mp4"]
-    assert [line.split()[0] for line in lines if "not followed" in line] == [
-        "in/self", "in/up", "in/scene1/back", "in/scene1/round"
-    ]  # fmt: skip
+    left = LeftOut(CLIP)
+    assert [str(item.source) for item in find_inputs(["in"], CLIP, left)] == ["in/own/c.mp4", "in/scene1/a.mp4"]
+    assert left.links == ["in/own2", "in/self", "in/up", "in/scene1/back", "in/scene1/round"]
+    assert "5 links to folders walked elsewhere (in/own2, in/self, " in str(left)
 
 
 @pytest.mark.usefixtures("as_nobody")
@@ -273,15 +273,15 @@ def test_folders_that_may_not_be_read_fail_by_name(tmp_path):
     Path("in/closed").mkdir(mode=0)
     assert found("in")[0] == ["in/a.mp4", "in/closed"]
     with pytest.raises(UsageError, match="cannot read the folder in/closed: permission denied"):
-        find_clips(["in/closed"])
+        find_inputs(["in/closed"], CLIP)
     Path("in/closed").chmod(0o700)
 
 
 @pytest.mark.parametrize("argument", ["https://a.example/b.mp4?x=1", "rtsp://cam/1", "s3://bucket/a.mov"])
 def test_an_address_gets_the_command_that_works(tmp_path, argument):
     with pytest.raises(UsageError) as raised:
-        find_clips([argument])
-    assert f"ffmpeg -i '{argument}' -f yuv4mpegpipe - | depth video - -o out.mp4" in str(raised.value)
+        find_inputs([argument], CLIP)
+    assert f"ffmpeg -i '{argument}' -f yuv4mpegpipe - | depth video -" in str(raised.value)
 
 
 def test_a_clip_that_is_named_twice_is_done_once(tmp_path):
@@ -305,9 +305,9 @@ def test_a_name_longer_than_the_system_allows_is_no_crash(tmp_path):
         ("depth.exr", "exr", "exr is written as a folder, not .exr"),
         ("a.PNG", "png16", "png16 is written as a folder, not .png"),
         ("a.json", "mp4", "not .json"),
-        ("out.mkv", "mp4", "-f ffv1 writes such a file"),
-        ("out.MOV", "ffv1", "-f prores writes such a file"),
-        ("", "mp4", "-o is empty"),
+        ("out.mkv", "mp4", "`formats` ffv1 gives .mkv"),
+        ("out.MOV", "ffv1", "`formats` prores gives .mov"),
+        ("", "mp4", "`output` is empty"),
         ("plain", "mp4", "plain is a file, not a folder"),
         ("plain/", "mp4", "plain/ is a file, not a folder"),
         ("plain.v2", "mp4", "plain.v2 is a file, not a folder"),
@@ -319,12 +319,12 @@ def test_an_output_that_means_a_file_is_never_a_folder(tmp_path, output, formats
     Path("plain").write_bytes(b"")
     Path("plain.v2").write_bytes(b"")
     with pytest.raises(UsageError, match=message):
-        plan_outputs(find_clips(["a.mp4"]), [formats], output)
+        plan_clips(find_inputs(["a.mp4"], CLIP), [formats], Target.of(output))
     assert not Path(output or "none").is_dir()
 
 
 def test_an_output_means_what_it_says(tmp_path):
-    clips = find_clips([str(clip("a.mp4"))])
+    clips = find_inputs([str(clip("a.mp4"))], CLIP)
     Path("there.webm").mkdir()
     for output, formats, path in (
         ("out.MP4", "mp4", "out.MP4"),
@@ -334,7 +334,7 @@ def test_an_output_means_what_it_says(tmp_path):
         ("there.webm", "mp4", "there.webm/a_depth.mp4"),
         ("n" * 246 + ".mp4", "mp4", "n" * 246 + ".mp4"),
     ):
-        assert plan_outputs(clips, [formats], output) == [[(formats, Path(path))]]
+        assert plan_clips(clips, [formats], Target.of(output)) == [[(formats, Path(path))]]
 
 
 def test_pipes_and_devices_are_written_to_as_they_are(tmp_path):
@@ -343,10 +343,7 @@ def test_pipes_and_devices_are_written_to_as_they_are(tmp_path):
     Path("file").write_bytes(b"")
     Path("folder").mkdir()
     assert all(map(is_stream, ("-", "pipe", "link", "/dev/null", "/dev/stdout", "/dev/fd/3", "/proc/self/fd/1")))
-    assert not any(map(is_stream, (None, "", "file", "folder", "new.mp4", "/dev/shm/a.mp4", "/development/a.mp4")))
-    assert [name for name in ("-", "/dev/stdout", "/dev/fd/1", "/dev/null", "pipe") if is_stdout(name)] == [
-        "-", "/dev/stdout", "/dev/fd/1"
-    ]  # fmt: skip
+    assert not any(map(is_stream, ("file", "folder", "new.mp4", "/dev/shm/a.mp4", "/development/a.mp4")))
 
 
 def test_a_result_never_replaces_a_clip_of_the_same_run(tmp_path):
@@ -354,7 +351,7 @@ def test_a_result_never_replaces_a_clip_of_the_same_run(tmp_path):
     clip("a_depth.mp4")  # of somebody else
     for output in (None, "."):
         with pytest.raises(UsageError, match=r"the result of a\.mp4 would replace the clip a_depth\.mp4"):
-            plan_outputs(find_clips(["a.mp4", "a_depth.mp4"]), ["mp4"], output)
+            plan_clips(find_inputs(["a.mp4", "a_depth.mp4"], CLIP), ["mp4"], Target.of(output))
 
 
 def test_clips_of_one_name_are_told_apart_by_suffix_and_folder(tmp_path):
@@ -397,7 +394,7 @@ def test_two_folders_of_one_name_keep_theirs(tmp_path):
 def test_a_name_that_is_too_long_is_cut_and_told_from_others(tmp_path, letters, format):
     make_clip(Path("c.mp4"), frames=1)
     Path("c.mp4").rename(f"{letters}.mp4")
-    (((_, path),),) = plan_outputs(find_clips([f"{letters}.mp4"]), [format], "out")
+    (((_, path),),) = plan_clips(find_inputs([f"{letters}.mp4"], CLIP), [format], Target.of("out"))
     assert len(os.fsencode(f"{path.name}.json")) <= 255
     assert path.name.endswith(CLIPS[format].clip) and path.name.startswith(letters[:40])
     path.name.encode()  # whole letters
@@ -407,5 +404,5 @@ def test_long_names_that_differ_in_their_end_stay_apart(tmp_path):
     for last in "xy":
         make_clip(Path("c.mp4"), frames=1)
         Path("c.mp4").rename("日" * 81 + f"{last}.mp4")
-    planned = plan_outputs(find_clips(["."]), ["mp4"], "out")
+    planned = plan_clips(find_inputs(["."], CLIP), ["mp4"], Target.of("out"))
     assert len({path for ((_, path),) in planned}) == 2

@@ -1,4 +1,4 @@
-"""What a machine has for AWS Inferentia, tried out step by step: a report for whoever has to tell what is missing."""
+"""A report on a machine for AWS Inferentia: what is installed, and whether a small network compiles and runs."""
 
 from __future__ import annotations
 
@@ -9,51 +9,48 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Optional
 
 import numpy as np
 
 from depthcli.backends import open_backend
 from depthcli.backends.artifact import origin_of, read_artifact
 from depthcli.backends.neuron import common
-from depthcli.backends.neuron.common import CompilerOptions
 from depthcli.backends.neuron.engine import core_count
 from depthcli.backends.neuron.flavours import FLAVOURS, Flavour, targets_here
-from depthcli.choices import BackendChoice
+from depthcli.choices import BackendChoice, CompilerChoice
 from depthcli.errors import DepthError, UsageError
 from depthcli.host.cores import usable_cores
 from depthcli.host.machine import cpu_model
 from depthcli.host.memory import free_memory
-from depthcli.jobs.analysis import analyze
-from depthcli.jobs.compiling import CompileJob
-from depthcli.jobs.neuron_compiling import compile_for_neuron
+from depthcli.jobs.compile import LoadedModel, Log, write_network
 from depthcli.nets.random_weights import random_weights
-from depthcli.zoo.rows import ModelRow, find_row
-from depthcli.zoo.weights import WeightsFile
+from depthcli.zoo.rows import find_row
 
 # Small enough to compile in minutes, large enough to be this network: 362 tokens.
 SIDE = 266
+SHAPE = (1, SIDE, SIDE)
 _PACKAGES = ("torch", "numpy", "protobuf", "torch-neuron", "neuron-cc", "torch-neuronx", "neuronx-cc")
 _RUNS = 20
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report. good: None where it is neither good nor bad."""
+    """One line of the report. good: None for a neutral fact."""
 
     name: str
     value: str
     good: Optional[bool] = None
 
 
-def examine(talk: Callable[[str], None], target: Optional[str] = None) -> Iterator[Finding]:
-    """Yield what is found, in the order it is looked at; the last steps compile and run a network where that can be.
+def examine(log: Log, target: Optional[str] = None) -> Iterator[Finding]:
+    """Yield the findings; the last steps compile and run a network if possible.
 
-    The network is vits with random weights at 266x266. talk: takes a line for each long step. target: one of FLAVOURS,
-    None for what this machine is. Raises UsageError for another.
+    The network is vits with random weights at 266x266. log: receives a line for each long step. target: one of
+    FLAVOURS, None for that of this machine. Raises UsageError for another.
     """
     if target is not None and target not in FLAVOURS:
-        raise UsageError(f"there is no self-test for {target}", f"choose from: {', '.join(FLAVOURS)}")
+        raise UsageError(f"`target` {target} has no self-test", f"choose from: {', '.join(FLAVOURS)}")
     flavour = FLAVOURS[target or targets_here(standin=False)[0]]
     yield Finding("system", f"{platform.system()} {platform.release()}, Python {platform.python_version()}")
     free = free_memory()
@@ -65,16 +62,16 @@ def examine(talk: Callable[[str], None], target: Optional[str] = None) -> Iterat
     variables = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("NEURON")]
     yield Finding("variables", " ".join(variables) or "none of NEURON_*")
     devices = flavour.devices()
-    yield Finding("devices", " ".join(devices) or "none: nothing can be run here", bool(devices))
+    yield Finding("devices", " ".join(devices) or "none: nothing can run here", bool(devices))
     with tempfile.TemporaryDirectory(prefix="depthcli-") as name:
         row = find_row("vits")
-        weights = random_weights(row, Path(name))
-        yield _graph(flavour, row, weights)
+        model = LoadedModel.read(row, random_weights(row, Path(name)))
+        yield _graph(flavour, model)
         runs = yield from _ready(flavour, "to run", compiler=False)
         compiles = yield from _ready(flavour, "to compile", compiler=True)
         if compiles:
             path = Path(name) / f"doctor_{flavour.target}.pt"
-            compiled = yield from _compiled(CompileJob(flavour.target, row, weights, SIDE, SIDE, 1, path), talk)
+            compiled = yield from _compiled(flavour, model, path, log)
             if compiled and runs and devices:
                 yield _speed(path, len(devices) * flavour.cores_per_device)
 
@@ -90,17 +87,19 @@ def _ready(flavour: Flavour, purpose: str, compiler: bool) -> Generator[Finding,
     return True
 
 
-def _graph(flavour: Flavour, row: ModelRow, weights: WeightsFile) -> Finding:
-    found = analyze(flavour.target, row, weights, SIDE, SIDE, 1, trust=False)
-    words = (
+def _graph(flavour: Flavour, model: LoadedModel) -> Finding:
+    from depthcli.backends.neuron.analysis import analyze
+
+    found = analyze(flavour, model.network, SHAPE)
+    text = (
         f"unknown to {flavour.package}: {', '.join(found.unknown) or 'none'}; {found.difference:.1e} from the network"
     )
-    return Finding("graph", words, found.passed)
+    return Finding("graph", text, found.passed)
 
 
-def _compiled(job: CompileJob, talk: Callable[[str], None]) -> Generator[Finding, None, bool]:
+def _compiled(flavour: Flavour, model: LoadedModel, path: Path, log: Log) -> Generator[Finding, None, bool]:
     try:
-        result = compile_for_neuron(job, CompilerOptions(timeout=3600), talk)
+        result, _ = write_network(model, flavour.target, SHAPE, path, CompilerChoice(timeout=3600), log)
     except DepthError as error:
         yield Finding("compile", str(error), False)
         return False

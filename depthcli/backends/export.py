@@ -1,0 +1,65 @@
+"""Exporting a network for one batch and input size: what each target's module returns, and the comparison with torch.
+
+A target's module has `export`, which writes a network's files, runs them once and returns an Export, and `run_file`,
+which returns a function from (B, 3, H, W) float32 to (B, H, W) float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+import numpy as np
+
+from depthcli.errors import EngineError
+
+if TYPE_CHECKING:
+    import torch
+
+# Bound of the difference between a file's float32 depth and eager torch's, over the maximum; 1.2e-6 to 1.3e-5 measured.
+BOUND = 5e-5
+
+Shape = tuple[int, int, int]  # batch, height, width
+
+
+@dataclass(frozen=True)
+class Export:
+    """Exported files that were run once.
+
+    facts: the description in the file. proof: facts that were known only after it was written.
+    difference: of the depth from eager float32, over the maximum; for chips, see `device`.
+    seconds: that a chip's compiler took. device: mean difference of a run on the chip from float32 on the CPU, over the
+    standard deviation; None without a chip.
+    """
+
+    facts: Mapping[str, Any]
+    difference: Optional[float] = None
+    seconds: Optional[float] = None
+    device: Optional[float] = None
+    proof: Mapping[str, Any] = field(default_factory=dict)
+
+
+def example(shape: Shape) -> np.ndarray:
+    """Return an input (B, 3, H, W) float32 of noise, always the same."""
+    batch, height, width = shape
+    return np.random.default_rng(0).standard_normal((batch, 3, height, width)).astype(np.float32)
+
+
+def compare(network: torch.nn.Module, shape: Shape, run: Callable[[np.ndarray], np.ndarray], package: str) -> float:
+    """Return the largest difference between a file and its network, over the maximum.
+
+    Raises EngineError if it exceeds BOUND.
+    """
+    import torch
+
+    image = example(shape)
+    with torch.inference_mode():
+        wanted = network(torch.from_numpy(image)).numpy()
+    difference = float(np.abs(run(image) - wanted).max() / np.abs(wanted).max())
+    if not difference <= BOUND:
+        raise EngineError(
+            f"{package} and torch differ by {difference:.1e} of the maximum (bound {BOUND:.0e})",
+            "please report this, with the versions of both",
+        )
+    return difference

@@ -1,0 +1,97 @@
+"""The file of one picture, opened once for its header, its digest and its pixels."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Mapping
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, Optional, Union
+
+from depthcli.io.pictures.images import Picture, open_picture_file, picture_size, printable, read_picture
+
+
+class PictureFile:
+    """A picture's file, or its bytes. For one thread at a time; `close` it when it has been read.
+
+    The digest is computed in blocks and the pixels are decoded from the same open file, so that the bytes of a large
+    file are never held. Facts raise OSError or PictureError. A pipe or a device has none: reading it might never end.
+    """
+
+    def __init__(self, source: Union[Path, bytes], name: str) -> None:
+        self._source = source
+        self._name = str(source) if isinstance(source, Path) else name
+        self._file: Optional[BinaryIO] = None
+        self.name = Path(printable(name)).name  # as depth files have it
+
+    @cached_property
+    def _stat(self) -> Optional[os.stat_result]:
+        if isinstance(self._source, bytes):
+            return None
+        found = os.stat(self._source)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "is not a file", str(self._source))
+        return found
+
+    @property
+    def file_size(self) -> int:
+        """Size of the file."""
+        return len(self._source) if self._stat is None else self._stat.st_size  # type: ignore[arg-type]
+
+    @property
+    def times(self) -> list[int]:
+        """When the content and when the file changed last, in ns; the latter also tells a copy with an old time."""
+        return [] if self._stat is None else [self._stat.st_mtime_ns, self._stat.st_ctime_ns]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of the whole content."""
+        _ = self.file_size  # raises for a device
+        digest = hashlib.sha256()
+        stream = self._open()
+        stream.seek(0)
+        while block := stream.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the manifest notes, ready for JSON."""
+        return {"size": self.file_size, "times": self.times, "sha256": self.sha256}
+
+    def is_as_noted(self, facts: Mapping[str, Any]) -> bool:
+        """Return whether the content is that of these facts; it is read only if the times differ."""
+        if self.file_size != facts.get("size"):
+            return False
+        return (bool(self.times) and self.times == facts.get("times")) or self.sha256 == facts.get("sha256")
+
+    def is_newer_than(self, found: os.stat_result) -> bool:
+        """Return whether the picture changed after a file was written."""
+        return self._stat is not None and self._stat.st_mtime_ns > found.st_mtime_ns
+
+    @cached_property
+    def size(self) -> Optional[tuple[int, int]]:
+        """(width, height) of the upright picture, None if its header does not tell. Nothing is raised."""
+        try:
+            return picture_size(self._open())
+        except Exception:  # reading it will tell
+            return None
+
+    def read(self, keep_alpha: bool = False) -> Picture:
+        """Return the picture. Raises PictureError."""
+        return read_picture(self._open(), self._name, keep_alpha=keep_alpha)
+
+    def close(self) -> None:
+        """Close the file; it is opened again if it is needed."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _open(self) -> BinaryIO:
+        if self._file is None:
+            source, name = self._source, printable(self._name)
+            self._file = BytesIO(source) if isinstance(source, bytes) else open_picture_file(source, name)
+        return self._file
