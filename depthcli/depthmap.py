@@ -38,6 +38,11 @@ class DepthKind(str, enum.Enum):
         return self is DepthKind.RELATIVE_DISPARITY
 
     @property
+    def is_metric(self) -> bool:
+        """Whether the numbers are metres."""
+        return self is DepthKind.METRIC_DEPTH
+
+    @property
     def unit(self) -> str | None:
         """The unit of the numbers: "m" for metric depth, None where there is none."""
         return "m" if self is DepthKind.METRIC_DEPTH else None

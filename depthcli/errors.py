@@ -23,6 +23,8 @@ from __future__ import annotations
 import re
 from typing import Callable
 
+Log = Callable[[str], None]  # takes one line for the user: a download, a fallback
+
 _SETTING = re.compile(r"`([a-z][a-z0-9_]*)`")
 
 SOME_FAILED = 3

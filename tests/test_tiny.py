@@ -9,8 +9,9 @@ import pytest
 
 from depthcli import DepthEstimator, ModelChoice
 from depthcli.io.pictures.images import read_picture
+from depthcli.zoo.locate import ASSETS, find
 from depthcli.zoo.rows import find_row
-from depthcli.zoo.weights import ASSETS, digest, find
+from depthcli.zoo.verify import digest
 
 TINY = find_row("tiny")
 PHOTOGRAPHS = sorted((Path(__file__).parents[1] / "input_images").glob("*.jpg"))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from depthcli.nets.build import build_network
 from depthcli.nets.efficientnet_lite import STAGES
-from depthcli.pixels.preprocess import MEAN, STD
-from depthcli.zoo.rows import LiteConfig
+from depthcli.zoo.rows import InputPolicy, LiteConfig
 from training.loss import LEVEL
 
 TINY = LiteConfig(features=64)
@@ -20,6 +20,7 @@ TINY = LiteConfig(features=64)
 # What TensorFlow's batch norm adds to a variance, and the input EfficientNet-Lite was trained on: (rgb - 127) / 128.
 _EPSILON = 1e-3
 _INPUT_MEAN, _INPUT_STD = 127.0, 128.0
+MEAN, STD = np.array(InputPolicy().mean), np.array(InputPolicy().std)
 
 
 def imagenet_encoder() -> Path:

@@ -24,6 +24,7 @@ from depthcli.eval.metrics import spearman
 from depthcli.io.pictures.images import read_picture
 from depthcli.pixels.postprocess import resize_bilinear
 from depthcli.pixels.preprocess import plan_input, to_network_input
+from depthcli.zoo.rows import InputPolicy
 from training.network import load_weights
 
 PICTURES = Path(__file__).parents[1] / "benchmarks" / "pictures.json"
@@ -52,7 +53,7 @@ def load_cases(folder: Path) -> list[Case]:
 def predict(network: nn.Module, rgb: np.ndarray, input_size: int) -> np.ndarray:
     """Disparity (h, w) of a picture (h, w, 3), as the tool computes it."""
     height, width = rgb.shape[:2]
-    batch = torch.from_numpy(to_network_input(rgb, plan_input(width, height, input_size)))[None]
+    batch = torch.from_numpy(to_network_input(rgb, plan_input(width, height, InputPolicy(input_size))))[None]
     with torch.no_grad():
         return resize_bilinear(network(batch)[0].numpy(), (width, height))
 

@@ -23,10 +23,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from depthcli.pixels.preprocess import MEAN, STD
 from training.loss import affine_invariant_losses, logarithmic_losses
 from training.muon import Muon
-from training.network import imagenet_encoder, new_network, save_weights
+from training.network import MEAN, STD, imagenet_encoder, new_network, save_weights
 from training.pool import Pool, draw_batch, open_pool
 from training.score import Case, baseline, load_cases, mean, score
 

@@ -17,8 +17,8 @@ from depthcli.choices import BackendChoice
 from depthcli.errors import EngineError, UsageError, last_line
 from depthcli.host.memory import check_room
 from depthcli.pixels.preprocess import InputPlan
-from depthcli.zoo.rows import ModelRow
-from depthcli.zoo.weights import WeightsFile
+from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.rows import ModelRow, ModelTask
 
 Log = Callable[[str], None]
 Arrays = Mapping[str, Any]
@@ -117,7 +117,7 @@ def open_backend(
     Raises UsageError, ModelError or EngineError.
     """
     name = pick_backend(choice) if choice.backend == "auto" else choice.backend
-    if row.temporal and name not in CLIP_BACKENDS:
+    if row.task is ModelTask.CLIP and name not in CLIP_BACKENDS:
         if choice.backend != "auto":
             raise UsageError(f"{name} does not run video models", f"choose from: {', '.join(('auto', *CLIP_BACKENDS))}")
         name = "torch"

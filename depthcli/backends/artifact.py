@@ -18,9 +18,9 @@ from typing import Any, Callable, Optional, TypeVar
 
 from depthcli.backends.archive import DIGEST, read_description, verified
 from depthcli.errors import CheckpointError, EngineError, UsageError
-from depthcli.pixels.preprocess import InputPlan
-from depthcli.zoo.rows import PATCH, ModelRow, find_row, is_row, with_max_depth
-from depthcli.zoo.weights import CHECKPOINTS, WeightsFile
+from depthcli.pixels.preprocess import InputPlan, by_height
+from depthcli.zoo.locate import CHECKPOINTS, WeightsFile
+from depthcli.zoo.rows import PATCH, ModelRow, ModelTask, find_row, is_row, with_max_depth
 
 SCHEMA = "depthcli-network/2"
 SUFFIX = ".pt"
@@ -197,7 +197,8 @@ class InputSizes:
                 f"depth compile --target {self.target} --size {by_height(wanted)}"
                 + (", or --shape-policy stretch" if same else ""),
             )
-        return replace(plan, input_size=min(allowed, key=lambda size: _distance(size, wanted)))
+        nearest = min(allowed, key=lambda size: _distance(size, wanted))
+        return replace(plan, input_size=nearest, fitted_from=wanted)
 
 
 class CompiledNetworks:
@@ -242,23 +243,12 @@ class CompiledNetworks:
         self._loaded.clear()
 
 
-def stretch_of(plan: InputPlan) -> float:
-    """Return by what share a plan changes the ratio of a picture's sides."""
-    width, height = plan.input_size
-    return abs(math.log(width / height / plan.ratio))
-
-
 def _orientation(size: tuple[int, int]) -> int:
     return (size[0] > size[1]) - (size[0] < size[1])
 
 
 def _distance(size: tuple[int, int], wanted: tuple[int, int]) -> float:
     return sum(abs(math.log(have / want)) for have, want in zip(size, wanted))
-
-
-def by_height(size: tuple[int, int]) -> str:
-    """Return a size (width, height) as everything about networks is written: height x width."""
-    return f"{size[1]}x{size[0]}"
 
 
 def _from_facts(path: Path, facts: dict[str, Any]) -> Artifact:
@@ -286,7 +276,7 @@ def _from_facts(path: Path, facts: dict[str, Any]) -> Artifact:
         )
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"the description in {path} is not whole", "compile it again") from error
-    if not is_row(artifact.model) or find_row(artifact.model).temporal:
+    if not is_row(artifact.model) or find_row(artifact.model).task is not ModelTask.PICTURE:
         raise CheckpointError(f"{path} is a network of {artifact.model}, which this version does not run")
     if artifact.max_depth != find_row(artifact.model).max_depth and find_row(artifact.model).max_depth is None:
         raise CheckpointError(f"{path} gives {artifact.model} a depth in metres, but that model has relative depth")

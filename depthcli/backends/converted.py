@@ -21,8 +21,8 @@ from depthcli.backends import Log
 from depthcli.errors import DepthError, EngineError, first_line, last_line
 from depthcli.graphs.positions import resize_positions
 from depthcli.host import graph_cache
-from depthcli.zoo.rows import PATCH, ModelRow
-from depthcli.zoo.weights import WeightsFile
+from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.rows import PATCH, ModelRow, ModelTask
 
 if TYPE_CHECKING:
     from depthcli.graphs.any_size import AnySizeGraph
@@ -165,7 +165,7 @@ def uninterrupted() -> Iterator[None]:
 
 def graph_name(package: str, row: ModelRow, weights: WeightsFile) -> str:
     """Return the name under which this version of a backend's package keeps a checkpoint's graph."""
-    form = row.name if row.temporal else f"{row.encoder}-metric" if row.metric else row.encoder
+    form = row.name if row.task is ModelTask.CLIP else f"{row.encoder}-metric" if row.kind.is_metric else row.encoder
     return f"{form}-{weights.sha256[:32]}-{package}-{version(package)}-{GRAPH_VERSION}"
 
 

@@ -23,8 +23,8 @@ from depthcli.errors import EngineError, first_line
 from depthcli.host.cores import compute_threads
 from depthcli.host.memory import check_memory, free_memory
 from depthcli.pixels.preprocess import InputPlan
+from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow
-from depthcli.zoo.weights import WeightsFile
 
 if TYPE_CHECKING:
     import torch

@@ -27,8 +27,8 @@ from depthcli.errors import EngineError
 from depthcli.host.cores import compute_threads
 from depthcli.host.memory import check_clip_memory, check_memory, free_memory
 from depthcli.pixels.preprocess import InputPlan
-from depthcli.zoo.rows import LiteConfig, ModelRow
-from depthcli.zoo.weights import WeightsFile
+from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.rows import LiteConfig, ModelRow, ModelTask
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +61,7 @@ class OpenVino:
         precision = _pick_precision(choice.precision, capabilities, row)
         kind, calibration = precision, None
         if precision == "int8":
-            if row.temporal:
+            if row.task is ModelTask.CLIP:
                 raise EngineError("video models do not run in int8", "use `precision` bf16 or fp32")
             from depthcli.backends.quantize import Calibration
 
@@ -69,14 +69,16 @@ class OpenVino:
             kind = f"int8-{row.input_size}"  # calibrated at that size
         # Between its int8 layers a network computes in the best precision that the CPU has.
         settings = _settings(_pick_precision("auto", capabilities, row) if calibration else precision)
-        converter = _Converter(core, settings, calibration, _CLIP_FILES if row.temporal else _PICTURE_FILES)
+        converter = _Converter(
+            core, settings, calibration, _CLIP_FILES if row.task is ModelTask.CLIP else _PICTURE_FILES
+        )
         name = f"{graph_name('openvino', row, weights)}-{kind}-{cpu}"
         self._row = row
         self._graph = ConvertedGraph(converter, name, row, weights, trust, log)
         with runtime_errors("openvino"):
             networks: Mapping[str, _Network] = self._graph.network
             self._requests = {part: network.compiled.create_infer_request() for part, network in networks.items()}
-        graphs = CLIP_GRAPHS if row.temporal else PICTURE_GRAPHS
+        graphs = CLIP_GRAPHS if row.task is ModelTask.CLIP else PICTURE_GRAPHS
         self.traits = Traits("openvino", version("openvino"), "cpu", precision, graphs=graphs)
 
     def fit(self, plan: InputPlan) -> InputPlan:
@@ -85,7 +87,7 @@ class OpenVino:
 
     def check(self, plan: InputPlan, batch: int) -> None:
         """See Backend. The images of a batch run one by one."""
-        if self._row.temporal:
+        if self._row.task is ModelTask.CLIP:
             check_clip_memory(self._row.network, plan, 1, free_memory(), whole_maps=True)
         else:
             check_memory(self._row.network, plan, 1, free_memory())

@@ -100,7 +100,7 @@ class Calibration:
 
     def _inputs(self, inputs: GraphInputs, path: Path) -> list[np.ndarray]:
         rgb = read_picture(path).rgb
-        plan = plan_input(rgb.shape[1], rgb.shape[0], self._row.input_size)
+        plan = plan_input(rgb.shape[1], rgb.shape[0], self._row.input)
         return inputs.of(to_network_input(rgb, plan)[None])
 
 

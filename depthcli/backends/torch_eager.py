@@ -17,8 +17,8 @@ from depthcli.host.memory import check_clip_memory, check_memory, free_memory
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import channels_last, read_network
 from depthcli.pixels.preprocess import InputPlan
-from depthcli.zoo.rows import ModelRow
-from depthcli.zoo.weights import WeightsFile
+from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.rows import ModelRow, ModelTask
 
 _TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Frames of a clip that are encoded at once. Divisors of 10, 22 and 32, the frames that a window begins and goes on
@@ -46,8 +46,8 @@ class TorchEager:
             version=torch.__version__,
             device=str(self._device),
             precision=self._precision,
-            graphs=CLIP_GRAPHS if row.temporal else PICTURE_GRAPHS,
-            best_batch=frames if row.temporal else 1,
+            graphs=CLIP_GRAPHS if row.task is ModelTask.CLIP else PICTURE_GRAPHS,
+            best_batch=frames if row.task is ModelTask.CLIP else 1,
         )
 
     def fit(self, plan: InputPlan) -> InputPlan:
@@ -56,7 +56,7 @@ class TorchEager:
 
     def check(self, plan: InputPlan, batch: int) -> None:
         """See Backend."""
-        check = check_clip_memory if self._row.temporal else check_memory
+        check = check_clip_memory if self._row.task is ModelTask.CLIP else check_memory
         check(self._row.network, plan, batch, self._free_memory(), plain_attention=not HAS_FUSED)
 
     def run(self, inputs: Arrays, graph: str = "depth", replica: Optional[int] = None) -> Arrays:

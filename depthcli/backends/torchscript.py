@@ -22,8 +22,8 @@ from depthcli.graphs.static import guarded, trace
 from depthcli.host.memory import check_memory, free_memory
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.pixels.preprocess import InputPlan
+from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow
-from depthcli.zoo.weights import WeightsFile
 
 
 class TorchScript:

@@ -24,7 +24,6 @@ from depthcli.bench import synthetic_clips as bench_clips
 from depthcli.bench.own_process import Ended, run_alone
 from depthcli.bench.pictures import (
     LONG_RUNS,
-    Talk,
     cache_of_its_own,
     machine_row,
     median,
@@ -35,8 +34,8 @@ from depthcli.bench.pictures import (
     times_faster,
 )
 from depthcli.bench.rows import Load, Machine, Row, Video
-from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ClipChoice, ModelChoice
-from depthcli.errors import EngineError, UsageError
+from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ClipChoice, ModelChoice, check_input_size
+from depthcli.errors import EngineError, Log, UsageError
 from depthcli.eval.temporal import SteadinessMeter, cut_bleeding
 from depthcli.host.machine import load_average
 from depthcli.io.codecs.codes import Look, encode
@@ -49,12 +48,12 @@ from depthcli.io.video.writers import video_writer
 from depthcli.jobs.clip import run_clip
 from depthcli.jobs.clip_job import ClipJob
 from depthcli.jobs.manifest import DONE, Result
-from depthcli.pixels.preprocess import InputPlan, plan_clip_input, plan_input
+from depthcli.pixels.preprocess import InputPlan, plan_input
 from depthcli.predict.clip import FrameLoop, open_clip_predictor
 from depthcli.predict.clip_predictors import ClipPredictor
 from depthcli.temporal.ranges import ValueRange
-from depthcli.zoo.rows import ModelRow, is_row
-from depthcli.zoo.weights import WeightsFile
+from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.rows import ModelRow, ModelTask, is_row
 
 # Frame by frame, the filter behind it, and the model for video of that encoder.
 OFF, ON, VDA = "off", "on", "vda"
@@ -97,8 +96,7 @@ class VideoBenchJob:
             raise UsageError(f"{self.warmup} frames of warm-up cannot be", "--warmup is at least 0")
         if self.frames < _LEAST_FRAMES:
             raise UsageError(f"{self.frames} frames say too little", f"--frames is at least {_LEAST_FRAMES}")
-        if self.input_size is not None:
-            plan_input(1, 1, self.input_size)
+        check_input_size(self.input_size)
 
     def engines(self) -> list[BackendChoice]:
         """Return the engines to measure, each once, in the order they were named."""
@@ -107,7 +105,7 @@ class VideoBenchJob:
         return [BackendChoice(name, self.device, self.precision) for name in dict.fromkeys(names)]
 
 
-def run_video_benchmark(job: VideoBenchJob, talk: Talk = lambda line: None) -> Iterator[Row]:
+def run_video_benchmark(job: VideoBenchJob, talk: Log = lambda line: None) -> Iterator[Row]:
     """Measure, and yield the rows; nothing is downloaded, and nothing is kept.
 
     talk: takes one line at a time about what goes on. What does not run becomes a row that says so. Raises UsageError
@@ -297,7 +295,7 @@ class _Contender:
 class _VideoBench:
     """A benchmark under way: its models, its clip, its engines."""
 
-    def __init__(self, job: VideoBenchJob, folder: Path, talk: Talk) -> None:
+    def __init__(self, job: VideoBenchJob, folder: Path, talk: Log) -> None:
         self.job, self.folder, self.talk = job, folder, talk
         self.models = self._models()
         self.clip = self._clip()
@@ -315,9 +313,9 @@ class _VideoBench:
     def _models(self) -> dict[str, _Model]:
         """Return the model of each engine of steadiness: that for pictures twice, and that for video of its size."""
         model = _Model(*obtain_model(self.job.model, self.folder, self.talk, video=True))
-        if model.row.temporal:
+        if model.row.task is ModelTask.CLIP:
             return {VDA: model}
-        video = f"vda-{'metric-' if model.row.metric else ''}{model.row.encoder}"
+        video = f"vda-{'metric-' if model.row.kind.is_metric else ''}{model.row.encoder}"
         if not is_row(video):
             return {OFF: model, ON: model}
         named = ModelChoice(model=video, trust=self.job.model.trust)
@@ -337,8 +335,7 @@ class _VideoBench:
         return machine_row(model.row, model.random, plan, self.expected, self.turns, self.job.warmup, load)
 
     def _plan(self, row: ModelRow) -> InputPlan:
-        plan = plan_clip_input if row.temporal else plan_input
-        return plan(*self.size, self.job.input_size or row.input_size)
+        return plan_input(*self.size, row.input.with_size(self.job.input_size))
 
     # --- In this process ----------------------------------------------------------------------------------------------
 

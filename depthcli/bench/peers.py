@@ -27,9 +27,9 @@ from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import read_network
 from depthcli.nets.depth_anything_v2 import DepthAnythingV2
 from depthcli.pixels.colormap import color_table
-from depthcli.pixels.preprocess import MEAN, STD, InputPlan, plan_input
+from depthcli.pixels.preprocess import InputPlan, plan_input
+from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow
-from depthcli.zoo.weights import WeightsFile
 
 # Sides of the square matrices whose product shows what the machine can do.
 SIDES = (1024, 2048, 3072)
@@ -80,9 +80,12 @@ class OfficialEngine:
         if raw is None:
             return False
         height, width = raw.shape[:2]
+        policy = self._row.input
         image: np.ndarray = cv2.cvtColor(raw, cv2.COLOR_BGR2RGB) / 255.0
-        image = cv2.resize(image, plan_input(width, height, input_size).input_size, interpolation=cv2.INTER_CUBIC)
-        image = (image - MEAN) / STD
+        image = cv2.resize(
+            image, plan_input(width, height, policy.with_size(input_size)).input_size, interpolation=cv2.INTER_CUBIC
+        )
+        image = (image - np.array(policy.mean)) / np.array(policy.std)
         planes = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
         output = self._forward(torch.from_numpy(planes)[None].to(self._device))
         resized = F.interpolate(output[:, None], (height, width), mode="bilinear", align_corners=True)[0, 0]

@@ -29,8 +29,17 @@ from depthcli.bench.flops import network_flops
 from depthcli.bench.own_process import Ended, run_alone
 from depthcli.bench.rows import Folder, Load, Machine, Network, Process, Roofline, Row, Stages, Throughput
 from depthcli.bench.throughput import Figures, cost_per_million, figures, measure
-from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ModelChoice
-from depthcli.errors import CheckpointError, DepthError, EngineError, ModelError, PictureError, UsageError, first_line
+from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ModelChoice, check_input_size
+from depthcli.errors import (
+    CheckpointError,
+    DepthError,
+    EngineError,
+    Log,
+    ModelError,
+    PictureError,
+    UsageError,
+    first_line,
+)
 from depthcli.host.cores import compute_threads, usable_cores
 from depthcli.host.machine import cpu_flags, cpu_model, load_average, photograph, versions
 from depthcli.io.codecs.files import write_still
@@ -43,13 +52,13 @@ from depthcli.jobs.targets import Task
 from depthcli.pixels.postprocess import to_depth_map
 from depthcli.pixels.preprocess import InputPlan, plan_input, to_network_input
 from depthcli.predict.picture import open_estimator, resolve_compiled, resolve_model
-from depthcli.zoo.rows import LiteConfig, ModelRow, find_row, is_row, select_row
-from depthcli.zoo.weights import WeightsFile, digest
+from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.rows import LiteConfig, ModelRow, ModelTask, find_row, is_row, select_row
+from depthcli.zoo.verify import digest
 
 if TYPE_CHECKING:
     from depthcli.bench.peers import OfficialEngine
 
-Talk = Callable[[str], None]
 
 OFFICIAL = "official form"
 OFFICIAL_FUSED = "official form, fused attention"
@@ -118,8 +127,7 @@ class BenchJob:
             raise UsageError(f"{self.images} is not a folder", "--images takes a folder of pictures")
         if self.picture is not None and min(self.picture) < 1:
             raise UsageError(f"a picture of {_by(self.picture)} pixels cannot be", "give --picture as 640x480")
-        if self.input_size is not None:
-            plan_input(1, 1, self.input_size)
+        check_input_size(self.input_size)
 
     def engines(self) -> list[BackendChoice]:
         """Return the engines to measure, each once, in the order they were named."""
@@ -183,7 +191,7 @@ def times_faster(reference: Sequence[float], values: Sequence[float]) -> float:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def run_benchmark(job: BenchJob, talk: Talk = lambda line: None) -> Iterator[Row]:
+def run_benchmark(job: BenchJob, talk: Log = lambda line: None) -> Iterator[Row]:
     """Measure, and yield the rows; nothing is downloaded, and nothing is kept.
 
     talk: takes one line at a time about what goes on. An engine that is not installed or fails becomes a row that says
@@ -206,7 +214,7 @@ def run_benchmark(job: BenchJob, talk: Talk = lambda line: None) -> Iterator[Row
     yield Load(before, load_average(), round(time.perf_counter() - started, 1))
 
 
-def obtain(job: BenchJob, folder: Path, talk: Talk) -> tuple[ModelRow, WeightsFile, bool]:
+def obtain(job: BenchJob, folder: Path, talk: Log) -> tuple[ModelRow, WeightsFile, bool]:
     """Return the row, its weights, and whether they are random ones, as where they are not on this machine.
 
     Where nothing but compiled networks is measured, they say what they were made of. folder: where random weights are
@@ -219,7 +227,7 @@ def obtain(job: BenchJob, folder: Path, talk: Talk) -> tuple[ModelRow, WeightsFi
 
 
 def obtain_model(
-    choice: ModelChoice, folder: Path, talk: Talk, video: bool = False
+    choice: ModelChoice, folder: Path, talk: Log, video: bool = False
 ) -> tuple[ModelRow, WeightsFile, bool]:
     """Return the row, its weights, and whether they are random ones; as `obtain`. video: a model for clips will do."""
     if choice == ModelChoice():
@@ -260,7 +268,7 @@ def machine_row(
         picture_size=plan.picture_size,
         input_size=plan.input_size,
         # Of a model for clips only the part that it shares with one for pictures is counted.
-        gflop=None if row.temporal else network_flops(row.network, *plan.input_size) / 1e9,
+        gflop=None if row.task is ModelTask.CLIP else network_flops(row.network, *plan.input_size) / 1e9,
         runs=runs,
         warmup=warmup,
         load=load,
@@ -300,7 +308,7 @@ class _Contender:
 class _Bench:
     """A benchmark under way: its model, its pictures, its engines."""
 
-    def __init__(self, job: BenchJob, folder: Path, talk: Talk) -> None:
+    def __init__(self, job: BenchJob, folder: Path, talk: Log) -> None:
         self.job, self.folder, self.talk = job, folder, talk
         self.row, self.weights, self.random = obtain(job, folder, talk)
         self.input_size = self.row.input_size if job.input_size is None else job.input_size
@@ -326,7 +334,7 @@ class _Bench:
                 self.talk(f"left out: {error}" if named else f"left out: {path}: {first_line(error)}")
                 continue
             paths.append(path)
-            plans.append(plan_input(*size, self.input_size))
+            plans.append(plan_input(*size, self.row.input.with_size(self.input_size)))
         if not paths:
             raise UsageError(f"there is no picture in {self.job.images}")
         return paths, plans

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from depthcli.errors import EngineError, PictureError
 from depthcli.host.control_groups import group_folders, read_number
-from depthcli.pixels.preprocess import InputPlan, plan_clip_input, plan_input
+from depthcli.pixels.preprocess import InputPlan
 from depthcli.zoo.rows import PATCH, WINDOW, AnyConfig, LiteConfig, NetworkConfig
 
 _FLOAT = 4
@@ -129,7 +129,7 @@ def check_memory(
     width, height = plan.input_size
 
     def need_of(size: int) -> int:
-        return predict_bytes(config, plan_input(*plan.picture_size, size, plan.wrapped > 0), 1, plain_attention)
+        return predict_bytes(config, plan.resized(size), 1, plain_attention)
 
     size = _largest_fit(plan, free, need_of)
     hint = f"`input_size` {size} would fit" if size else "crop it, or use a machine with more memory"
@@ -156,7 +156,7 @@ def check_clip_memory(
     width, height = plan.input_size
 
     def need_of(size: int) -> int:
-        return predict_clip_bytes(config, plan_clip_input(*plan.picture_size, size, plan.wrapped > 0), *form)
+        return predict_clip_bytes(config, plan.resized(size), *form)
 
     size = _largest_fit(plan, free, need_of)
     hint = f"`input_size` {size} would fit" if size else "use a machine with more memory"

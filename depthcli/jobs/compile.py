@@ -31,11 +31,13 @@ from depthcli.errors import DepthError, DiskFullError, EngineError, OutputError,
 from depthcli.host.atomic import atomic_path
 from depthcli.host.memory import free_memory, predict_bytes
 from depthcli.io.pictures.images import is_picture, picture_size
-from depthcli.pixels.preprocess import MEAN, STD, InputPlan, plan_input
+from depthcli.pixels.preprocess import InputPlan, plan_input
 from depthcli.predict.picture import resolve_model
 from depthcli.version import __version__
-from depthcli.zoo.rows import PATCH, ModelRow
-from depthcli.zoo.weights import WeightsFile, digest, is_published
+from depthcli.zoo.identify import is_published
+from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.rows import PATCH, InputPolicy, ModelRow
+from depthcli.zoo.verify import digest
 
 if TYPE_CHECKING:
     import torch
@@ -254,25 +256,25 @@ def output_path(output: Optional[str], target: str, row: ModelRow, size: Size, b
 def _sizes(job: CompileJob, row: ModelRow, log: Log) -> list[Size]:
     """Return the (height, width) of the inputs to compile, each once."""
     if job.preset is not None:
-        return preset_sizes(job.preset, row.input_size)
+        return preset_sizes(job.preset, row.input)
     if job.from_dir is not None:
-        counted = sizes_of(job.from_dir, row.input_size)
+        counted = sizes_of(job.from_dir, row.input)
         for size, count in counted:
             log(f"{_name(size)}: {count} picture{'s' if count > 1 else ''}")
         return [size for size, _ in counted]
     return list(dict.fromkeys(job.sizes or [(row.input_size, row.input_size)]))
 
 
-def preset_sizes(preset: str, shorter_side: int) -> list[Size]:
+def preset_sizes(preset: str, policy: InputPolicy) -> list[Size]:
     """Return the (height, width) of a preset: "common" is square, 4:3, 3:2, 16:9 and their portraits."""
     if preset != "common":
         raise UsageError(f"unknown `preset` {preset!r}", "choose from: common")
-    landscape = [plan_input(width, height, shorter_side).input_size for width, height in _COMMON]
+    landscape = [plan_input(width, height, policy).input_size for width, height in _COMMON]
     sizes = [(height, width) for width, height in landscape]
     return list(dict.fromkeys([*sizes, *((width, height) for height, width in sizes)]))
 
 
-def sizes_of(folder: Path, shorter_side: int) -> list[tuple[Size, int]]:
+def sizes_of(folder: Path, policy: InputPolicy) -> list[tuple[Size, int]]:
     """Return the (height, width) that the pictures of a folder need and their numbers, the most frequent first.
 
     Raises UsageError for a folder without pictures.
@@ -281,7 +283,7 @@ def sizes_of(folder: Path, shorter_side: int) -> list[tuple[Size, int]]:
     for path in sorted(path for path in folder.rglob("*") if is_picture(path)) if folder.is_dir() else ():
         size = picture_size(path)
         if size is not None:
-            width, height = plan_input(*size, shorter_side).input_size
+            width, height = plan_input(*size, policy).input_size
             counts[height, width] += 1
     if not counts:
         raise UsageError(f"{folder} holds no pictures", "`from_dir` names a folder of pictures")
@@ -307,8 +309,8 @@ def describe_network(model: LoadedModel, target: str, shape: Shape) -> dict[str,
             "shape": [batch, 3, height, width],
             "dtype": "float32",
             "meaning": "RGB / 255, less mean, over std; resized by the bicubic rule without antialiasing",
-            "mean": MEAN.tolist(),
-            "std": STD.tolist(),
+            "mean": list(row.input.mean),
+            "std": list(row.input.std),
         },
         "output": {
             "name": "depth",

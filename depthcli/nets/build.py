@@ -15,8 +15,8 @@ from depthcli.nets.depth_anything_v2 import DepthAnythingV2
 from depthcli.nets.lite_depth import LiteDepth
 from depthcli.nets.video_depth_anything import VideoDepthAnything
 from depthcli.nets.vit import VisionTransformer
-from depthcli.zoo.rows import NETWORKS, AnyConfig, LiteConfig, ModelRow, NetworkConfig
-from depthcli.zoo.weights import WeightsFile
+from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.rows import NETWORKS, AnyConfig, LiteConfig, ModelRow, ModelTask, NetworkConfig
 
 # Keys that only checkpoints of Video-Depth-Anything have.
 _MOTION = "head.motion_modules."
@@ -45,7 +45,7 @@ def load_network(row: ModelRow, state: Mapping[str, torch.Tensor], name: str = "
     name: of the file, for errors. Raises CheckpointError if any key or shape differs.
     """
     with _MetaDevice():
-        network = build_network(row.network, row.metric, row.temporal)
+        network = build_network(row.network, row.kind.is_metric, row.task is ModelTask.CLIP)
     _check_fit(row, {k: v.shape for k, v in network.state_dict().items()}, state, name)
     for key, tensor in state.items():
         owner, _, leaf = key.rpartition(".")
@@ -86,11 +86,15 @@ def is_temporal(state: Mapping[str, torch.Tensor]) -> bool:
 
 
 def _check_fit(row: ModelRow, wanted: Mapping[str, torch.Size], state: Mapping[str, torch.Tensor], name: str) -> None:
-    if is_temporal(state) and not row.temporal:
+    if is_temporal(state) and row.task is ModelTask.PICTURE:
         raise CheckpointError(f"{name} is of Video-Depth-Anything, a video model", "use: depth video")
     found = infer_encoder(state)
     if found and found != row.encoder:
-        hint = f"use `model` {row.name.replace(row.encoder, found)}" if row.temporal else f"use `encoder` {found}"
+        hint = (
+            f"use `model` {row.name.replace(row.encoder, found)}"
+            if row.task is ModelTask.CLIP
+            else f"use `encoder` {found}"
+        )
         raise CheckpointError(f"{name} holds a {found}, not a {row.encoder}", hint)
     missing = [key for key in wanted if key not in state]
     unexpected = [key for key in state if key not in wanted]

@@ -18,7 +18,7 @@ import torch
 
 from depthcli.errors import CheckpointError
 from depthcli.zoo.rows import ROWS
-from depthcli.zoo.weights import digest
+from depthcli.zoo.verify import digest
 
 State = dict[str, torch.Tensor]
 

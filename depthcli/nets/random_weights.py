@@ -12,8 +12,9 @@ from depthcli.nets.build import build_network
 from depthcli.nets.depth_anything_v2 import DepthAnythingV2
 from depthcli.nets.dpt import DPTHead, bilinear
 from depthcli.nets.video_depth_anything import VideoDepthAnything
-from depthcli.zoo.rows import ModelRow
-from depthcli.zoo.weights import WeightsFile, digest
+from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.rows import ModelRow, ModelTask
+from depthcli.zoo.verify import digest
 
 
 def random_weights(row: ModelRow, folder: Path) -> WeightsFile:
@@ -26,7 +27,7 @@ def random_weights(row: ModelRow, folder: Path) -> WeightsFile:
 
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        network = build_network(row.network, row.metric, row.temporal).eval()
+        network = build_network(row.network, row.kind.is_metric, row.task is ModelTask.CLIP).eval()
         if isinstance(network, (DepthAnythingV2, VideoDepthAnything)):
             _make_smooth(network)
     path = folder / f"{row.name}-random.safetensors"

@@ -1,45 +1,48 @@
-"""Picture -> network input, with the reference's arithmetic: float64, bicubic, shorter side to the input size."""
+"""Picture to network input with the reference's arithmetic: float64, resized and normalised by the row's policy."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from typing import Optional
 
 import cv2
 import numpy as np
 
-from depthcli.choices import check_input_size
-from depthcli.zoo.rows import PATCH
+from depthcli.zoo.rows import Bound, InputPolicy
 
-# ImageNet statistics of RGB in 0..1, as DINOv2 was trained with.
-MEAN = np.array([0.485, 0.456, 0.406])
-STD = np.array([0.229, 0.224, 0.225])
-_SHARES = np.arange(256) / 255.0  # what a uint8 is of 255: the bits of dividing, at a quarter of the time
+_DEFAULT = InputPolicy()
+_SHARES = np.arange(256) / 255.0  # of a uint8: the same bits as dividing, in a quarter of the time
 _BAND_PIXELS = 1 << 17  # of a picture, held in float64 at a time: 3 MB, which stay in the processor's cache
-# Longest network input, as a ratio of its sides; longer pictures are squeezed to it. Up to it the size is the
-# reference's. Beyond it the squeezed strip agrees better with the depth of the whole photograph than the long one does.
+_INTERPOLATIONS = {"bicubic": cv2.INTER_CUBIC}
+# Largest ratio of the sides of a network input; longer pictures are squeezed to it. Their depth then agrees better with
+# that of the whole photograph than the depth of a long strip does. Up to it the size is the reference's.
 MAX_RATIO = 4
-_WRAPPED = 8  # a panorama gets an eighth of its width again at either side
+_WRAPPED = 8  # a panorama is continued by an eighth of its width on either side
 
 
 @dataclass(frozen=True)
 class InputPlan:
     """How one picture becomes a network input, and back. Sizes are (width, height) in pixels.
 
-    wrapped: columns of the picture that the network sees again at either side, as a panorama goes on there; else 0.
+    wrapped: columns of the picture that the network sees again on either side, as a panorama continues there; else 0.
+    policy: of the model. fitted_from: the input size of the policy, if a backend replaced it by one it can run.
     """
 
     picture_size: tuple[int, int]
     input_size: tuple[int, int]
     wrapped: int = 0
+    policy: InputPolicy = _DEFAULT
+    fitted_from: Optional[tuple[int, int]] = None
 
     @property
     def tokens(self) -> int:
         """Number of tokens the encoder works on, class token included."""
-        return (self.input_size[0] // PATCH) * (self.input_size[1] // PATCH) + 1
+        return (self.input_size[0] // self.policy.multiple) * (self.input_size[1] // self.policy.multiple) + 1
 
     @property
     def map_size(self) -> tuple[int, int]:
-        """Size of the picture's part of the network's answer: without the wrapped columns."""
+        """Size of the picture's part of the network's output: without the wrapped columns."""
         width, height = self.input_size
         picture = self.picture_size[0]
         return max(1, round(width * picture / (picture + 2 * self.wrapped))), height
@@ -51,48 +54,71 @@ class InputPlan:
         return min(max(width / height, 1 / MAX_RATIO), MAX_RATIO) * (width + 2 * self.wrapped) / width
 
     @property
+    def stretch(self) -> float:
+        """Change of the ratio of the picture's sides, as a logarithm: 0.01 is about 1 %."""
+        width, height = self.input_size
+        return abs(math.log(width / height / self.ratio))
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        """Return what a user should know: that the picture is squeezed."""
+        """What a user should know: that the picture is squeezed, or stretched to a size that the backend can run."""
+        notes = []
         width, height = self.picture_size
-        if max(width, height) <= MAX_RATIO * min(width, height):
-            return ()
-        sides = f"{round(width / height, 1):.9g}:1" if width > height else f"1:{round(height / width, 1):.9g}"
-        size = f"{self.input_size[1]}x{self.input_size[0]}"
-        return (f"network input bounded to {size}, as the sides of the picture are {sides}",)
+        if max(width, height) > MAX_RATIO * min(width, height):
+            sides = f"{round(width / height, 1):.9g}:1" if width > height else f"1:{round(height / width, 1):.9g}"
+            notes.append(f"network input bounded to {by_height(self.input_size)}: the picture is {sides}")
+        if self.fitted_from is not None:
+            sizes = f"{by_height(self.input_size)} instead of {by_height(self.fitted_from)}"
+            notes.append(f"network input {sizes}, stretched by {100 * self.stretch:.1f} %")
+        return tuple(notes)
+
+    def resized(self, size: int) -> InputPlan:
+        """Return the plan of the same picture for another input size."""
+        return plan_input(*self.picture_size, self.policy.with_size(size), self.wrapped > 0)
 
 
-def plan_input(width: int, height: int, shorter_side: int, wrap: bool = False) -> InputPlan:
-    """Return the input size the reference code takes for a picture, if its sides are within 4:1.
+def plan_input(width: int, height: int, policy: InputPolicy, wrap: bool = False) -> InputPlan:
+    """Return the plan of a picture: the reference's input size if its sides are within 4:1, else that of a 4:1 one.
 
-    The shorter side is scaled to `shorter_side`; each side is then rounded to a multiple of 14 (half to even), or up
-    where rounding would fall below `shorter_side`. A longer picture gets the size of one of 4:1.
     wrap: add columns at the left and right, as for a panorama.
     """
-    check_input_size(shorter_side)
+    shorter_side = _BOUNDS[policy.bound](width, height, policy)
     longest = MAX_RATIO * min(width, height)
     scale = max(shorter_side / height, shorter_side / width)
-    columns, rows = (_round_to_patch(min(side, longest) * scale, shorter_side) for side in (width, height))
-    plan = InputPlan((width, height), (columns, rows))
+    columns, rows = (
+        _round_to_multiple(min(side, longest) * scale, shorter_side, policy.multiple) for side in (width, height)
+    )
+    plan = InputPlan((width, height), (columns, rows), policy=policy)
     return _wrapped(plan) if wrap else plan
 
 
-def plan_clip_input(width: int, height: int, shorter_side: int, wrap: bool = False) -> InputPlan:
-    """Return the input size that the reference code takes for the frames of a clip, if their sides are within 4:1.
+def _shorter_side(width: int, height: int, policy: InputPolicy) -> int:
+    return policy.size
 
-    As for a picture, but a frame wider or higher than 16:9 (its limit is a ratio of 1.78) gets a shorter side: what it
-    is longer than that is taken off, so that the memory stays that of 16:9.
-    """
+
+def _shorter_side_16_9(width: int, height: int, policy: InputPolicy) -> int:
+    """Return a shorter side that keeps the memory of 16:9 (a ratio of 1.78 in the reference) for longer frames."""
     ratio = min(max(width, height) / min(width, height), MAX_RATIO)
-    if ratio > 1.78:
-        shorter_side = max(PATCH, round(int(shorter_side * 1.777 / ratio) / PATCH) * PATCH)
-    return plan_input(width, height, shorter_side, wrap)
+    if ratio <= 1.78:
+        return policy.size
+    multiple = policy.multiple
+    return max(multiple, round(int(policy.size * 1.777 / ratio) / multiple) * multiple)
+
+
+_BOUNDS = {Bound.SHORTER_SIDE: _shorter_side, Bound.SHORTER_SIDE_16_9: _shorter_side_16_9}
+
+
+def by_height(size: tuple[int, int]) -> str:
+    """Return a size (width, height) as text, in the order used for networks: height x width."""
+    return f"{size[1]}x{size[0]}"
 
 
 def _wrapped(plan: InputPlan) -> InputPlan:
-    """Return the plan with columns added at either side: whole patches, about an eighth of the width."""
-    (width, height), picture = plan.input_size, plan.picture_size[0]
-    added = max(1, round(width / (_WRAPPED * PATCH))) * PATCH
-    return InputPlan(plan.picture_size, (width + 2 * added, height), max(1, round(added * picture / width)))
+    """Return the plan with columns added on either side: whole patches, about an eighth of the width."""
+    (width, height), picture, multiple = plan.input_size, plan.picture_size[0], plan.policy.multiple
+    added = max(1, round(width / (_WRAPPED * multiple))) * multiple
+    columns = max(1, round(added * picture / width))
+    return replace(plan, input_size=(width + 2 * added, height), wrapped=columns)
 
 
 def wrap_columns(pixels: np.ndarray, columns: int) -> np.ndarray:
@@ -105,26 +131,28 @@ def wrap_columns(pixels: np.ndarray, columns: int) -> np.ndarray:
 def to_network_input(rgb: np.ndarray, plan: InputPlan) -> np.ndarray:
     """Return (3, H, W) float32, normalised, for an upright (h, w, 3) uint8 RGB picture.
 
-    The resize is bicubic without antialiasing on float64, and its overshoot is kept: rounding to 8 bit first would lose
+    The resize works on float64, without antialiasing, and keeps its overshoot: rounding to 8 bit first would lose
     parity with the reference.
     """
-    x = _resize_cubic(rgb, plan.input_size, plan.wrapped)
+    policy = plan.policy
+    x = _resize(rgb, plan.input_size, plan.wrapped, _INTERPOLATIONS[policy.interpolation])
     out = np.empty((3, *x.shape[:2]), np.float32)
-    for channel in range(3):  # one after the other, as numpy is slow over rows of three
-        out[channel] = (x[..., channel] - MEAN[channel]) / STD[channel]
+    for channel in range(3):  # numpy is slow over rows of three
+        out[channel] = (x[..., channel] - policy.mean[channel]) / policy.std[channel]
     return out
 
 
-def _round_to_patch(length: float, minimum: int) -> int:
-    rounded = int(np.round(length / PATCH)) * PATCH
-    return rounded if rounded >= minimum else int(np.ceil(length / PATCH)) * PATCH
+def _round_to_multiple(length: float, minimum: int, multiple: int) -> int:
+    """Return the nearest multiple (half to even), or the one above if the nearest is less than `minimum`."""
+    rounded = int(np.round(length / multiple)) * multiple
+    return rounded if rounded >= minimum else int(np.ceil(length / multiple)) * multiple
 
 
-def _resize_cubic(rgb: np.ndarray, size: tuple[int, int], wrapped: int = 0) -> np.ndarray:
-    """Return rgb / 255, with `wrapped` columns at either side, at (width, height), float64.
+def _resize(rgb: np.ndarray, size: tuple[int, int], wrapped: int, interpolation: int) -> np.ndarray:
+    """Return rgb / 255, with `wrapped` columns on either side, at (width, height), float64.
 
-    OpenCV resizes along the rows, then along the columns; doing the first in bands of rows gives the same bits and
-    never holds a large picture in float64. Rows that the second does not look at stay zero.
+    OpenCV resizes along the rows, then along the columns. The first step in bands of rows gives the same bits without a
+    large picture in float64. Rows that the second step does not read stay zero.
     """
     height, width = rgb.shape[:2]
     band = max(1, _BAND_PIXELS // (width + 2 * wrapped))
@@ -133,14 +161,14 @@ def _resize_cubic(rgb: np.ndarray, size: tuple[int, int], wrapped: int = 0) -> n
     for start in range(0, len(used), band):
         rows = used[start : start + band]
         shares = cv2.LUT(wrap_columns(rgb[rows], wrapped), _SHARES)
-        narrow[rows] = cv2.resize(shares, (size[0], len(rows)), interpolation=cv2.INTER_CUBIC)
-    return cv2.resize(narrow, size, interpolation=cv2.INTER_CUBIC)
+        narrow[rows] = cv2.resize(shares, (size[0], len(rows)), interpolation=interpolation)
+    return cv2.resize(narrow, size, interpolation=interpolation)
 
 
 def _rows_used(source: int, target: int) -> np.ndarray:
-    """Return the indices of the rows out of which a bicubic resize makes `target` rows: four around each position.
+    """Return the indices of the rows that a bicubic resize to `target` rows reads: four around each position.
 
-    OpenCV has positions in float32, which may round to the other side of a row: both sides count then.
+    OpenCV computes positions in float32, which may round to the other side of a row: both sides count then.
     """
     position = (np.arange(target) + 0.5) * (source / target) - 0.5
     used = [np.floor(position + slack) + tap for slack in (-0.01, 0.01) for tap in (-1, 0, 1, 2)]

@@ -25,9 +25,10 @@ from depthcli.predict.clip_predictors import ClipPredictor, FrameByFrame, Window
 from depthcli.predict.picture import open_estimator, open_picture, resolve_model
 from depthcli.temporal.cuts import CutDetector
 from depthcli.temporal.state import State, join_states, part_of
-from depthcli.zoo import weights as weight_files
-from depthcli.zoo.rows import ModelRow, find_row, is_row
-from depthcli.zoo.weights import WeightsFile
+from depthcli.zoo.download import obtain
+from depthcli.zoo.identify import is_published, row_for_checkpoint
+from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.rows import ModelRow, ModelTask, find_row, is_row
 
 T = TypeVar("T")
 Log = Callable[[str], None]
@@ -189,7 +190,7 @@ class FrameLoop:
     def provenance(self, source: str) -> Provenance:
         """Return where the maps come from. source: name of the clip."""
         row, weights = self._predictor.row, self._predictor.weights
-        published = weight_files.is_published(row, weights)
+        published = is_published(row, weights)
         return Provenance(
             model=row.name,
             model_title=row.title if published else f"{weights.path.name}, a {row.name} of its own",
@@ -298,11 +299,11 @@ def open_clip_predictor(
     if clip.backend.runs_compiled:  # the compiled files say which model they are
         return _frame_by_frame(choice, clip, log)
     row, weights = resolve_clip_model(choice, clip, log)
-    if not row.temporal:
+    if row.task is ModelTask.PICTURE:
         named = replace(choice, model=row.name, encoder="auto", metric=None, checkpoint=weights.path)
         return _frame_by_frame(named, clip, log)
     if clip.input_size is not None:
-        row = replace(row, input_size=clip.input_size)
+        row = row.with_input_size(clip.input_size)
     backend = open_backend(row, weights, clip.backend, choice.trust, log)
     return WindowByWindow(row, weights, backend, clip.exact, clip.panorama)
 
@@ -321,8 +322,8 @@ def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, log: Log) -> tuple
     model is to be filtered, ModelError if no weights can be had.
     """
     if choice.checkpoint is not None and choice.model is None and choice.metric is None:
-        row = weight_files.row_for_checkpoint(choice.checkpoint)
-        if row is not None and row.temporal and choice.encoder in ("auto", row.encoder):
+        row = row_for_checkpoint(choice.checkpoint)
+        if row is not None and row.task is ModelTask.CLIP and choice.encoder in ("auto", row.encoder):
             choice = replace(choice, model=row.name, encoder="auto")
     if choice.model is not None and is_row(choice.model):
         _check_steady(find_row(choice.model), clip)  # before a download
@@ -331,7 +332,7 @@ def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, log: Log) -> tuple
     if clip.steady == "auto" and free and encoder in _VIDEO_ENCODERS:
         row = find_row(f"vda-{encoder}")
         try:
-            return row, weight_files.obtain(row, offline=choice.offline, talk=log)
+            return row, obtain(row, offline=choice.offline, log=log)
         except ModelError as error:
             log(f"the weights of {row.name} are not here: {error.message}; so one frame at a time, then steadied")
     row, weights = resolve_model(choice, log, video=True)
@@ -340,5 +341,5 @@ def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, log: Log) -> tuple
 
 
 def _check_steady(row: ModelRow, clip: ClipChoice) -> None:
-    if row.temporal and clip.steady != "auto":
+    if row.task is ModelTask.CLIP and clip.steady != "auto":
         raise UsageError(f"{row.name} is steady without a filter", "leave out `steady`, or choose a picture model")

@@ -15,13 +15,13 @@ from depthcli.backends import Backend
 from depthcli.host.memory import check_picture, free_memory
 from depthcli.io.pictures.images import Picture
 from depthcli.pixels.postprocess import in_unit, network_values, resize_bilinear, unwrap
-from depthcli.pixels.preprocess import InputPlan, plan_clip_input, to_network_input, wrap_columns
+from depthcli.pixels.preprocess import InputPlan, plan_input, to_network_input, wrap_columns
 from depthcli.predict.picture import DepthEstimator, Prepared
 from depthcli.temporal.state import State, join_states, part_of
 from depthcli.temporal.steady import SteadyFilter
 from depthcli.temporal.windows import Windows
+from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow
-from depthcli.zoo.weights import WeightsFile
 
 
 class ClipPredictor(Protocol):
@@ -88,7 +88,7 @@ class FrameByFrame:
         self._plan = self._estimator.plan(size)
         self.map_size = self._plan.map_size
         self._group: list[tuple[Prepared, bool]] = []
-        self._filter = SteadyFilter(metric=self.row.metric)
+        self._filter = SteadyFilter(metric=self.row.kind.is_metric)
         return self._plan
 
     def prepare(self, rgb: np.ndarray) -> Prepared:
@@ -112,7 +112,7 @@ class FrameByFrame:
         plan = prepared.plan
         values = network_values(output, plan, self.row)
         if cut:
-            self._filter = SteadyFilter(metric=self.row.metric)
+            self._filter = SteadyFilter(metric=self.row.kind.is_metric)
         if self._steady:
             values = self._filter.feed(wrap_columns(prepared.picture.rgb, plan.wrapped), values)
         return unwrap(values, plan, plan.map_size[0])
@@ -142,7 +142,7 @@ class WindowByWindow:
     def begin(self, size: tuple[int, int]) -> InputPlan:
         """See ClipPredictor."""
         check_picture(size, free_memory())
-        self._plan = plan_clip_input(*size, self.row.input_size, self._panorama)
+        self._plan = plan_input(*size, self.row.input, self._panorama)
         self._backend.check(self._plan, self._backend.traits.best_batch)
         self.map_size = size if self.exact else self._plan.map_size
         self._begin_shot()
@@ -150,7 +150,7 @@ class WindowByWindow:
 
     def _begin_shot(self) -> None:
         resize = (lambda values: resize_bilinear(values, self._plan.picture_size)) if self.exact else None
-        self._shot = Windows(self._backend, metric=self.row.metric, exact=self.exact, resize=resize)
+        self._shot = Windows(self._backend, metric=self.row.kind.is_metric, exact=self.exact, resize=resize)
         # The state of the shot after its last window, and the images since: it can be made again from these.
         self._window: State = {}
         self._since: list[np.ndarray] = []

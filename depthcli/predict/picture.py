@@ -6,25 +6,26 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Callable, Optional, Union
+from typing import Optional, Union
 
 import numpy as np
 
 from depthcli.backends import Backend, open_backend, targets_of
-from depthcli.backends.artifact import by_height, find_artifacts, origin_of, select_artifacts, stretch_of
+from depthcli.backends.artifact import find_artifacts, origin_of, select_artifacts
 from depthcli.choices import BackendChoice, ModelChoice, check_input_size
 from depthcli.depthmap import DepthMap, Provenance
-from depthcli.errors import CheckpointError, DeviceLostError, PictureError, UsageError
+from depthcli.errors import CheckpointError, DeviceLostError, Log, PictureError, UsageError
 from depthcli.host.memory import check_picture, free_memory
 from depthcli.io.pictures.images import Picture, read_picture
 from depthcli.pixels.postprocess import to_depth_map
 from depthcli.pixels.preprocess import InputPlan, plan_input, to_network_input
-from depthcli.zoo import weights as weight_files
-from depthcli.zoo.rows import ModelRow, find_row, is_row, select_row, with_max_depth
-from depthcli.zoo.weights import WeightsFile
+from depthcli.zoo.download import obtain, obtain_auto
+from depthcli.zoo.identify import is_published, row_for_checkpoint
+from depthcli.zoo.locate import WeightsFile, find
+from depthcli.zoo.rows import ModelRow, ModelTask, find_row, is_row, select_row, with_max_depth
+from depthcli.zoo.verify import digest
 
 AnyPicture = Union[str, Path, bytes, np.ndarray, Picture]
-Talk = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class Prepared:
 
 
 def resolve_model(
-    choice: ModelChoice, talk: Talk = lambda line: None, video: bool = False
+    choice: ModelChoice, talk: Log = lambda line: None, video: bool = False
 ) -> tuple[ModelRow, WeightsFile]:
     """Return the row and the weights file a choice stands for; may download.
 
@@ -49,11 +50,11 @@ def resolve_model(
     if not video:
         _refuse_video(row, checkpoint)
     if row is None:
-        row, weights, notice = weight_files.obtain_auto(offline=choice.offline, talk=talk)
+        row, weights, notice = obtain_auto(offline=choice.offline, log=talk)
         if notice:
             talk(notice)
     else:
-        weights = weight_files.obtain(row, checkpoint=checkpoint, offline=choice.offline, talk=talk)
+        weights = obtain(row, checkpoint=checkpoint, offline=choice.offline, log=talk)
     return (row if choice.max_depth is None else with_max_depth(row, choice.max_depth)), weights
 
 
@@ -61,22 +62,22 @@ def known_model(choice: ModelChoice) -> tuple[str, str]:
     """Return the row's name and the sha256 of the weights that a choice names; empty where it names none."""
     row, checkpoint = _named(choice)
     # Any row will do to find a file that was named.
-    file = None if checkpoint is None else weight_files.find(row or find_row("vits"), checkpoint)
+    file = None if checkpoint is None else find(row or find_row("vits"), checkpoint)
     return row.name if row else "", file.sha256 if file else ""
 
 
-def _row_and_checkpoint(choice: ModelChoice, talk: Talk) -> tuple[ModelRow | None, Path | None]:
+def _row_and_checkpoint(choice: ModelChoice, talk: Log) -> tuple[ModelRow | None, Path | None]:
     """Return the row, or None for the automatic choice, and the file that was named, or None."""
     row, checkpoint = _named(choice)
     if row is None and checkpoint is not None:
-        row = weight_files.row_for_checkpoint(checkpoint) or _row_by_tensors(checkpoint, choice.trust, talk)
+        row = row_for_checkpoint(checkpoint) or _row_by_tensors(checkpoint, choice.trust, talk)
     return row, checkpoint
 
 
 def _refuse_video(row: ModelRow | None, checkpoint: Path | None) -> None:
-    if row is not None and row.temporal:
+    if row is not None and row.task is ModelTask.CLIP:
         name = row.name if checkpoint is None else f"{checkpoint}, {row.title},"
-        raise UsageError(f"{name} is a model for video", "use: depth video")
+        raise UsageError(f"{name} is a video model", "use: depth video")
 
 
 def _named(choice: ModelChoice) -> tuple[ModelRow | None, Path | None]:
@@ -98,12 +99,12 @@ def _named(choice: ModelChoice) -> tuple[ModelRow | None, Path | None]:
     return None, checkpoint
 
 
-def _row_by_tensors(checkpoint: Path, trust: bool, talk: Talk) -> ModelRow:
+def _row_by_tensors(checkpoint: Path, trust: bool, talk: Log) -> ModelRow:
     """Return the relative row whose network a checkpoint of an unknown name fits; metric ones look just like it."""
     from depthcli.nets.build import infer_encoder, is_temporal
     from depthcli.nets.checkpoint import read_state
 
-    state = read_state(checkpoint, weight_files.digest(checkpoint), trust)
+    state = read_state(checkpoint, digest(checkpoint), trust)
     encoder = infer_encoder(state)
     if encoder is None:
         raise CheckpointError(f"{checkpoint} is not a Depth Anything V2 checkpoint")
@@ -121,7 +122,7 @@ def resolve_compiled(choice: ModelChoice, engine: BackendChoice) -> tuple[ModelR
     """Return the row and the weights of the compiled networks that an engine is to run; no checkpoint is needed."""
     row, checkpoint = _named(choice)
     _refuse_video(row, checkpoint)
-    sha256 = None if checkpoint is None else weight_files.digest(checkpoint)
+    sha256 = None if checkpoint is None else digest(checkpoint)
     found = find_artifacts(engine.artifacts, targets_of(engine))
     first = select_artifacts(found, row.name if row else None, sha256)[0]
     row = first.row if choice.max_depth is None else with_max_depth(first.row, choice.max_depth)
@@ -150,7 +151,7 @@ class DepthEstimator:
         shape_policy: str = "strict",
         allow_standin: bool = False,
         panorama: bool = False,
-        talk: Talk = lambda line: None,
+        talk: Log = lambda line: None,
     ) -> None:
         choice = model if isinstance(model, ModelChoice) else ModelChoice(model=None if model == "auto" else model)
         # What cannot be is said before anything is downloaded, not at the first picture.
@@ -160,7 +161,7 @@ class DepthEstimator:
             resolve_compiled(choice, engine) if engine.runs_compiled else resolve_model(choice, talk)
         )
         if input_size is not None:
-            self.row = replace(self.row, input_size=input_size)
+            self.row = self.row.with_input_size(input_size)
         self._panorama = panorama
         self._running = threading.Lock()
         self._proven = False  # whether an answer had any depth in it
@@ -201,7 +202,7 @@ class DepthEstimator:
     def plan(self, size: tuple[int, int]) -> InputPlan:
         """Return the input plan of a picture of (width, height). Raises PictureError if the memory is too small."""
         check_picture(size, free_memory())
-        plan = self._backend.fit(plan_input(*size, self.row.input_size, self._panorama))
+        plan = self._backend.fit(plan_input(*size, self.row.input, self._panorama))
         self._backend.check(plan, 1)
         return plan
 
@@ -216,12 +217,7 @@ class DepthEstimator:
     def prepare(self, picture: Picture) -> Prepared:
         """Return the picture with the network's input made of it. Raises as `plan` does."""
         plan = self.plan((picture.rgb.shape[1], picture.rgb.shape[0]))
-        wanted = plan_input(*plan.picture_size, self.row.input_size, self._panorama)
         picture = replace(picture, notes=(*picture.notes, *plan.notes))
-        if plan != wanted:
-            sizes = f"{by_height(plan.input_size)} instead of {by_height(wanted.input_size)}"
-            note = f"network input {sizes}, stretched by {100 * stretch_of(plan):.1f} %"
-            picture = replace(picture, notes=(*picture.notes, note))
         return Prepared(picture, plan, to_network_input(picture.rgb, plan))
 
     def run(self, batch: Sequence[Prepared]) -> Sequence[np.ndarray]:
@@ -280,7 +276,7 @@ class DepthEstimator:
         self.close()
 
     def _provenance(self, picture: Picture, plan: InputPlan) -> Provenance:
-        published = weight_files.is_published(self.row, self.weights)
+        published = is_published(self.row, self.weights)
         return Provenance(
             model=self.row.name,
             model_title=self.row.title if published else f"{self.weights.path.name}, a {self.row.encoder} of its own",
@@ -297,7 +293,7 @@ def open_estimator(
     model: ModelChoice,
     engine: BackendChoice,
     input_size: Optional[int] = None,
-    talk: Talk = lambda line: None,
+    talk: Log = lambda line: None,
     panorama: bool = False,
 ) -> DepthEstimator:
     """Return the estimator for what was said about the model and the engine. Errors as DepthEstimator."""

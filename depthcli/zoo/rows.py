@@ -1,20 +1,74 @@
-"""The models as plain rows: network sizes, kind of depth, input size, weights, licence. No torch here.
+"""The models as rows: family, task, network sizes, input policy, kind of depth, files, licence. Imports no torch.
 
-A new size or fine-tune is a row; a new idea is a class in nets/. Sizes and digests of the official files are
-those their repositories publish; where no digest is known the column is empty and nothing is claimed.
+A new size or fine-tune is a row; a new network is a class in nets/. Sizes and digests of official files are those that
+their repositories publish; an unknown digest is None.
 """
 
 from __future__ import annotations
 
 import difflib
+import enum
 from dataclasses import dataclass, replace
 from typing import Optional, Union
 
+from depthcli.choices import check_input_size
 from depthcli.depthmap import DepthKind
 from depthcli.errors import UsageError
 
 PATCH = 14
-WINDOW = 32  # frames that a model for clips sees at once
+WINDOW = 32  # frames that a video model sees at once
+
+# Families: the networks that share a checkpoint layout.
+DEPTH_ANYTHING_V2 = "depth-anything-v2"
+VIDEO_DEPTH_ANYTHING = "video-depth-anything"
+TINY = "tiny"
+
+
+class ModelTask(str, enum.Enum):
+    """What a model takes at once: a picture, or a window of WINDOW frames of a clip."""
+
+    PICTURE = "picture"
+    CLIP = "clip"
+
+
+class Bound(str, enum.Enum):
+    """Which side of the network input is bounded."""
+
+    SHORTER_SIDE = "shorter side >= size"
+    SHORTER_SIDE_16_9 = "shorter side >= size, less for pictures longer than 16:9"
+
+
+class Channel(str, enum.Enum):
+    """How a file of weights is distributed: on the Hugging Face hub, inside the package, or not at all."""
+
+    HUB = "hub"
+    PACKAGE = "package"
+    UNPUBLISHED = "unpublished"
+
+
+@dataclass(frozen=True)
+class InputPolicy:
+    """How a picture becomes a network input.
+
+    size: length of the bounded side in pixels. multiple: both sides are multiples of it.
+    interpolation: of the resize. mean, std: of RGB in 0..1; ImageNet's, as DINOv2 was trained with.
+
+    Raises UsageError for a size smaller than one patch.
+    """
+
+    size: int = 518
+    bound: Bound = Bound.SHORTER_SIDE
+    multiple: int = PATCH
+    interpolation: str = "bicubic"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        check_input_size(self.size)
+
+    def with_size(self, size: Optional[int]) -> InputPolicy:
+        """Return the policy for another size, or itself if `size` is None."""
+        return self if size is None else replace(self, size=size)
 
 
 @dataclass(frozen=True)
@@ -49,11 +103,10 @@ AnyConfig = Union[NetworkConfig, LiteConfig]
 
 @dataclass(frozen=True)
 class Weights:
-    """One file of weights.
+    """One published file of weights.
 
-    repo: repository on the Hugging Face hub, empty when the file is never downloaded.
-    file: its name. revision: commit it is pinned to, or a branch. sha256, bytes: what the file must be, None where not
-    published.
+    repo: repository on the Hugging Face hub, "" if there is none. file: its name. revision: commit or branch.
+    sha256, bytes: of the file, None if not published.
     """
 
     repo: str
@@ -61,39 +114,47 @@ class Weights:
     revision: str = "main"
     sha256: Optional[str] = None
     bytes: Optional[int] = None
+    channel: Channel = Channel.HUB
 
 
 @dataclass(frozen=True)
 class ModelRow:
     """One model a user can name.
 
-    name: what is typed; title: what is printed; encoder: the size of its network; kind: what its numbers mean.
-    max_depth: metres at the top of a metric model's range, None where the network answers in metres by itself.
-    input_size: default length of the input's shorter side. packaged: the weights lie inside the package.
-    temporal: a model for clips, which sees WINDOW frames at once and nothing in a single picture.
+    name: as typed; title: as printed; family: of its checkpoints. encoder: size of its network.
+    kind: of its numbers. files: its weights, the network's own file first. input: how a picture becomes its input.
+    scene: of a metric model: indoor, outdoor, or metric for any; "" for a relative model.
+    max_depth: metres at the top of a metric model's range, None if the network answers in metres itself.
+    outputs: names of the network's outputs.
     """
 
     name: str
     title: str
+    family: str
     encoder: str
     network: AnyConfig
     kind: DepthKind
-    weights: Weights
+    files: tuple[Weights, ...]
     licence: str
+    scene: str = ""
     max_depth: Optional[float] = None
-    input_size: int = 518
-    packaged: bool = False
-    temporal: bool = False
+    task: ModelTask = ModelTask.PICTURE
+    input: InputPolicy = InputPolicy()
+    outputs: tuple[str, ...] = ("depth",)
 
     @property
-    def metric(self) -> bool:
-        """True for models that answer in metres."""
-        return self.kind is DepthKind.METRIC_DEPTH
+    def weights(self) -> Weights:
+        """The file that holds the network."""
+        return self.files[0]
 
     @property
-    def downloadable(self) -> bool:
-        """True where the weights can be fetched."""
-        return bool(self.weights.repo)
+    def input_size(self) -> int:
+        """Length of the bounded side of the network input in pixels."""
+        return self.input.size
+
+    def with_input_size(self, size: Optional[int]) -> ModelRow:
+        """Return the row for another input size, or itself if `size` is None."""
+        return replace(self, input=self.input.with_size(size))
 
 
 NETWORKS: dict[str, AnyConfig] = {
@@ -116,10 +177,11 @@ def _relative(encoder: str, licence: str, weights: Weights) -> ModelRow:
     return ModelRow(
         name=encoder,
         title=f"Depth Anything V2 {_SIZE_NAMES[encoder]}",
+        family=DEPTH_ANYTHING_V2,
         encoder=encoder,
         network=NETWORKS[encoder],
         kind=DepthKind.RELATIVE_DISPARITY,
-        weights=weights,
+        files=(weights,),
         licence=licence,
     )
 
@@ -127,41 +189,37 @@ def _relative(encoder: str, licence: str, weights: Weights) -> ModelRow:
 def _metric(scene: str, encoder: str, licence: str, sha256: str | None, size: int | None = None) -> ModelRow:
     dataset, max_depth = {"indoor": ("Hypersim", 20.0), "outdoor": ("VKITTI", 80.0)}[scene]
     size_name = _SIZE_NAMES[encoder]
+    file = f"depth_anything_v2_metric_{dataset.lower()}_{encoder}.pth"
     return ModelRow(
         name=f"metric-{scene}-{encoder}",
         title=f"Depth Anything V2 Metric {scene.capitalize()} {size_name}",
+        family=DEPTH_ANYTHING_V2,
         encoder=encoder,
         network=NETWORKS[encoder],
         kind=DepthKind.METRIC_DEPTH,
+        scene=scene,
         max_depth=max_depth,
-        weights=Weights(
-            repo=f"depth-anything/Depth-Anything-V2-Metric-{dataset}-{size_name}",
-            file=f"depth_anything_v2_metric_{dataset.lower()}_{encoder}.pth",
-            sha256=sha256,
-            bytes=size,
-        ),
+        files=(Weights(f"depth-anything/Depth-Anything-V2-Metric-{dataset}-{size_name}", file, "main", sha256, size),),
         licence=licence,
     )
 
 
-def _video(encoder: str, metric: bool, revision: str, sha256: str, size: int) -> ModelRow:
-    repo, file = ("Metric-", "metric_") if metric else ("", "")
+def _video(scene: str, encoder: str, revision: str, sha256: str, size: int) -> ModelRow:
     size_name = _SIZE_NAMES[encoder]
+    repo = f"depth-anything/{'Metric-' if scene else ''}Video-Depth-Anything-{size_name}"
+    file = f"{'metric_' if scene else ''}video_depth_anything_{encoder}.pth"
     return ModelRow(
-        name=f"vda-metric-{encoder}" if metric else f"vda-{encoder}",
-        title=f"Video-Depth-Anything {'Metric ' if metric else ''}{size_name}",
+        name=f"vda-metric-{encoder}" if scene else f"vda-{encoder}",
+        title=f"Video-Depth-Anything {'Metric ' if scene else ''}{size_name}",
+        family=VIDEO_DEPTH_ANYTHING,
         encoder=encoder,
         network=NETWORKS[encoder],
-        kind=DepthKind.METRIC_DEPTH if metric else DepthKind.RELATIVE_DISPARITY,
-        weights=Weights(
-            repo=f"depth-anything/{repo}Video-Depth-Anything-{size_name}",
-            file=f"{file}video_depth_anything_{encoder}.pth",
-            revision=revision,
-            sha256=sha256,
-            bytes=size,
-        ),
+        kind=DepthKind.METRIC_DEPTH if scene else DepthKind.RELATIVE_DISPARITY,
+        scene=scene,
+        files=(Weights(repo, file, revision, sha256, size),),
         licence=APACHE if encoder == "vits" else NON_COMMERCIAL,
-        temporal=True,
+        task=ModelTask.CLIP,
+        input=InputPolicy(bound=Bound.SHORTER_SIDE_16_9),
     )
 
 
@@ -169,15 +227,20 @@ ROWS: tuple[ModelRow, ...] = (
     ModelRow(
         name="tiny",
         title="depthcli tiny",
+        family=TINY,
         encoder="tiny",
         network=NETWORKS["tiny"],
         kind=DepthKind.RELATIVE_DISPARITY,
-        weights=Weights(
-            repo="", file="tiny.safetensors", sha256="9a3788ba718c9c0c618d49645736d9f7965446ae838cd45ac5b02e5d959f809f"
+        files=(
+            Weights(
+                repo="",
+                file="tiny.safetensors",
+                sha256="9a3788ba718c9c0c618d49645736d9f7965446ae838cd45ac5b02e5d959f809f",
+                channel=Channel.PACKAGE,
+            ),
         ),
         licence=APACHE,
-        input_size=210,
-        packaged=True,
+        input=InputPolicy(210),
     ),
     _relative(
         "vits",
@@ -213,7 +276,7 @@ ROWS: tuple[ModelRow, ...] = (
         ),
     ),
     # Never published officially: a local file is accepted, nothing is downloaded.
-    _relative("vitg", NON_COMMERCIAL, Weights("", "depth_anything_v2_vitg.pth")),
+    _relative("vitg", NON_COMMERCIAL, Weights("", "depth_anything_v2_vitg.pth", channel=Channel.UNPUBLISHED)),
     _metric("indoor", "vits", APACHE, None),
     _metric("indoor", "vitb", UNCLEAR, "9dc9e274c5eff55c6daf27b660c0ced0eca4e8593a6da90cdcb04d2b4d3f3fa2"),
     _metric("indoor", "vitl", UNCLEAR, "6f82ff2bc543ac02ddff4aa31fa363676a8305dd3ccf04e80e2af115a044cb6d"),
@@ -225,43 +288,43 @@ ROWS: tuple[ModelRow, ...] = (
         "outdoor", "vitl", UNCLEAR, "239b1054a369e66da2576e9a118d6d7c12d90dc8ebe609579a9a09cd8e05fe38", 1_341_401_064
     ),
     _video(
+        "",
         "vits",
-        False,
         "256875362cff76724b920335dfb4b29dd611f66e",
         "13379300b739e659f076a59d52e9801bd8d38c541a7e71f73bbca4dcfb013609",
         116_440_756,
     ),
     _video(
+        "",
         "vitb",
-        False,
         "7231d0c6e260f54f103eba5005d01f6efa4f43db",
         "775e578e8f9431ec0496514aa466bd0a1f67c28d0f518267809f35a43c04329b",
         458_247_082,
     ),
     _video(
+        "",
         "vitl",
-        False,
         "7aafbcb5c6af0bac741aad2b6471894fb4761afa",
         "43df27c6b396042ba34ff7b798ab279f64d204d2e86d7a373968f8fa36d0e6fa",
         1_538_392_012,
     ),
     _video(
+        "metric",
         "vits",
-        True,
         "273d090f2ce17df50c2872d82c8322c45da5b4dd",
         "3c28432b4e1f0d7bb31cad5151b6313b49457db5aa58d82e85bfb0f8b1311b33",
         116_444_063,
     ),
     _video(
+        "metric",
         "vitb",
-        True,
         "f6a245abad4b5a5b0d26722c8e1767ef310c547d",
         "f6f58576b9680a112f2428d4f39aff92656d3ae85745b0164675ace8d5b1fade",
         458_249_567,
     ),
     _video(
+        "metric",
         "vitl",
-        True,
         "607fcdbd454b95c3bd39abbd3054142869a527d3",
         "24eba25342e7ee0f054be25da6a852ebd7cfa40cd6bf41a353ecb6abfe24e620",
         1_538_348_216,
@@ -273,15 +336,12 @@ ENCODERS = tuple(NETWORKS)
 
 
 def is_row(name: str) -> bool:
-    """Return whether there is a row of that name."""
+    """Return whether a row has that name."""
     return name in _BY_NAME
 
 
 def find_row(name: str) -> ModelRow:
-    """Return the row of that name.
-
-    Raises UsageError that lists near names where there is none.
-    """
+    """Return the row of that name. Raises UsageError, with near names, if there is none."""
     if name in _BY_NAME:
         return _BY_NAME[name]
     near = difflib.get_close_matches(name, _BY_NAME, n=3, cutoff=0.5)
@@ -290,13 +350,13 @@ def find_row(name: str) -> ModelRow:
 
 
 def select_row(encoder: str, metric: str | None = None) -> ModelRow:
-    """Return the row for an encoder and, where `metric` is "indoor" or "outdoor", its metric form."""
+    """Return the picture model of an encoder; its metric form if `metric` is indoor or outdoor."""
     if encoder not in NETWORKS:
         raise UsageError(f"no encoder is called {encoder!r}", f"choose from: {', '.join(ENCODERS)}")
     if metric is None:
         return _BY_NAME[encoder]
     if metric not in ("indoor", "outdoor"):
-        raise UsageError(f"no metric model for {metric!r}", "--metric is indoor or outdoor")
+        raise UsageError(f"no metric model for {metric!r}", "`metric` is indoor or outdoor")
     name = f"metric-{metric}-{encoder}"
     if name not in _BY_NAME:
         raise UsageError(f"there is no metric model of size {encoder}", "choose vits, vitb or vitl")
@@ -304,11 +364,11 @@ def select_row(encoder: str, metric: str | None = None) -> ModelRow:
 
 
 def with_max_depth(row: ModelRow, max_depth: float) -> ModelRow:
-    """Return a metric row whose range ends at `max_depth` metres instead of its own."""
-    if not row.metric:
-        raise UsageError(f"{row.name} is a relative model and has no metres", "--max-depth goes with --metric")
+    """Return a metric row with another range. max_depth: its end, metres."""
+    if not row.kind.is_metric:
+        raise UsageError(f"{row.name} is a relative model without metres", "`max_depth` needs `metric`")
     if row.max_depth is None:
-        raise UsageError(f"{row.name} answers in metres without a range", "leave out --max-depth")
+        raise UsageError(f"{row.name} answers in metres without a range", "leave out `max_depth`")
     if not 0 < max_depth < float("inf"):
-        raise UsageError(f"a depth range cannot be {max_depth}", "give --max-depth in metres, more than 0")
+        raise UsageError(f"`max_depth` must be more than 0, got {max_depth}", "give it in metres")
     return replace(row, max_depth=float(max_depth))

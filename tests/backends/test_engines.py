@@ -23,8 +23,9 @@ from depthcli.host import graph_cache
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import build_network
 from depthcli.pixels.preprocess import plan_input
-from depthcli.zoo.rows import LiteConfig, ModelRow, NetworkConfig, find_row
-from depthcli.zoo.weights import WeightsFile, digest
+from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.rows import InputPolicy, LiteConfig, ModelRow, NetworkConfig, find_row
+from depthcli.zoo.verify import digest
 from tests.conftest import environment
 from tests.reference import reference_state
 
@@ -49,7 +50,9 @@ def test_every_engine_is_compared_here() -> None:
 def checkpoints(tmp_path_factory) -> dict[str, WeightsFile]:
     files = {}
     for name, row in ROWS.items():
-        shapes = {key: value.shape for key, value in build_network(row.network, row.metric).state_dict().items()}
+        shapes = {
+            key: value.shape for key, value in build_network(row.network, row.kind.is_metric).state_dict().items()
+        }
         path = tmp_path_factory.mktemp("weights") / f"{name}.safetensors"
         save_file(
             {key: torch.from_numpy(value) for key, value in reference_state(shapes).items()}, str(path), {"name": name}
@@ -112,7 +115,7 @@ def test_a_picture_that_would_not_fit_is_refused(engine: str, checkpoints, monke
     monkeypatch.setattr(f"{module}.free_memory", lambda: 1_000_000)
     backend = opened("vit", checkpoints, engine, "cpu")
     with pytest.raises(PictureError, match="`input_size`"):
-        backend.check(plan_input(640, 480, 518), 1)
+        backend.check(plan_input(640, 480, InputPolicy(518)), 1)
 
 
 @pytest.mark.parametrize("engine", OTHERS)

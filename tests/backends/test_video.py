@@ -17,10 +17,11 @@ from depthcli.host import graph_cache
 from depthcli.host.memory import predict_clip_bytes
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import build_network
-from depthcli.pixels.preprocess import plan_clip_input
+from depthcli.pixels.preprocess import plan_input
 from depthcli.temporal.windows import Windows
-from depthcli.zoo.rows import find_row
-from depthcli.zoo.weights import WeightsFile, digest
+from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.rows import Bound, InputPolicy, find_row
+from depthcli.zoo.verify import digest
 from tests.nets.test_video_depth_anything import ROW, SMALL, small_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -94,7 +95,7 @@ def test_every_batch_has_one_size() -> None:
 
 def test_what_does_not_fit_is_said_before_it_is_tried(checkpoint, monkeypatch) -> None:
     backend = opened(checkpoint, "torch", "cpu")
-    plan = plan_clip_input(1920, 1080, 518)
+    plan = plan_input(1920, 1080, InputPolicy(518, Bound.SHORTER_SIDE_16_9))
     backend.check(plan, backend.traits.best_batch)
     monkeypatch.setattr("depthcli.backends.torch_eager.free_memory", lambda: 10**9)
     with pytest.raises(
@@ -102,7 +103,7 @@ def test_what_does_not_fit_is_said_before_it_is_tried(checkpoint, monkeypatch) -
     ) as error:
         backend.check(plan, backend.traits.best_batch)
     size = int(error.value.hint.split()[1])
-    assert predict_clip_bytes(SMALL, plan_clip_input(1920, 1080, size)) <= 10**9
+    assert predict_clip_bytes(SMALL, plan_input(1920, 1080, InputPolicy(size, Bound.SHORTER_SIDE_16_9))) <= 10**9
     monkeypatch.setattr("depthcli.backends.torch_eager.free_memory", lambda: 10**3)
     with pytest.raises(PictureError, match="a machine with more memory"):
         backend.check(plan, backend.traits.best_batch)

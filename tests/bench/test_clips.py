@@ -28,8 +28,8 @@ from depthcli.pixels.preprocess import InputPlan
 from depthcli.predict.clip import FrameLoop
 from depthcli.temporal.cuts import CutDetector
 from depthcli.temporal.flow import dense_flow
-from depthcli.zoo.rows import find_row
-from depthcli.zoo.weights import WeightsFile
+from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.rows import ModelTask, find_row
 from tests.conftest import photo
 from tests.nets.test_video_depth_anything import ROW
 
@@ -111,7 +111,7 @@ def engines(monkeypatch):
 
     def use(**made: Fake) -> None:
         def opened(choice, clip, talk):
-            return made["vda" if find_row(choice.model).temporal else clip.steady]
+            return made["vda" if find_row(choice.model).task is ModelTask.CLIP else clip.steady]
 
         monkeypatch.setattr(video_benchmark, "open_clip_predictor", opened)
 

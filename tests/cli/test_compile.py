@@ -41,8 +41,9 @@ def test_a_file_gives_what_the_tool_gives_and_says_what_it_is(depth, target, tin
 
     from depthcli.backends import open_backend
     from depthcli.choices import BackendChoice
+    from depthcli.zoo.locate import WeightsFile
     from depthcli.zoo.rows import find_row
-    from depthcli.zoo.weights import WeightsFile, digest
+    from depthcli.zoo.verify import digest
 
     eager = open_backend(find_row("tiny"), WeightsFile(tiny_file, digest(tiny_file), ""), BackendChoice("torch"))
     image = np.random.default_rng(0).standard_normal((2, 3, 42, 56)).astype(np.float32)
@@ -76,7 +77,7 @@ def test_what_answers_otherwise_is_not_kept(depth, monkeypatch):
     [
         (("--target", "neuron-core"), 2, "unknown --target 'neuron-core'"),
         (("--target", "onnx", "--size", "100x100"), 2, "multiples of 14"),
-        (("--target", "onnx", "--size", "large"), 2, "no size of an input"),
+        (("--target", "onnx", "--size", "large"), 2, "'large' is not a size (give --size as 518x686: height x width)"),
         (("--target", "onnx", "--size", "42x42", "-b", 0), 2, "--batch must be at least 1"),
         (("--target", "onnx", "--size", "42x42", "-o", "x.xml"), 2, "ends in .onnx"),
         (

@@ -35,10 +35,11 @@ def metric_row(monkeypatch, tiny_weights):
     row = zoo.ModelRow(
         name="small-rooms",
         title="Small rooms",
+        family=zoo.DEPTH_ANYTHING_V2,
         encoder="small",
         network=network,
         kind=DepthKind.METRIC_DEPTH,
-        weights=zoo.Weights("", "small.safetensors"),
+        files=(zoo.Weights("", "small.safetensors", channel=zoo.Channel.UNPUBLISHED),),
         licence="",
         max_depth=20.0,
     )
@@ -398,7 +399,7 @@ class TestModelOptions:
             (("--encoder", "vits", "--metric", "space"), 2, "--metric is indoor or outdoor"),
             (("--encoder", "tiny", "--model", "vits"), 2, "--model names the whole model"),
             (("--model", "vitsss"), 2, "did you mean: vits"),
-            (("--encoder", "tiny", "--max-depth", "3"), 2, "--max-depth goes with --metric"),
+            (("--encoder", "tiny", "--max-depth", "3"), 2, "--max-depth needs --metric"),
             (("--encoder", "tiny", "--input-size", "13"), 2, "--input-size must be at least 14, got 13"),
             (("--encoder", "tiny", "--batch", "0"), 2, "--batch must be at least 1, got 0"),
             (("--encoder", "tiny", "--format", "jpg"), 2, "no output format is called 'jpg'"),

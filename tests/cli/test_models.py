@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from depthcli.zoo.rows import ROWS
-from depthcli.zoo.weights import ASSETS, digest
+from depthcli.zoo.locate import ASSETS
+from depthcli.zoo.rows import ROWS, ModelTask
+from depthcli.zoo.verify import digest
 from tests.conftest import photo
 
 
@@ -17,8 +18,8 @@ def test_list_shows_every_model_with_its_meaning_licence_and_place(depth):
     assert (ran.code, ran.err) == (0, "")
     assert [line.split()[0] for line in ran.lines] == ["MODEL", *(row.name for row in ROWS)]
     for row, line in zip(ROWS, ran.lines[1:]):
-        assert row.licence in line and ("metres" if row.metric else "disparity") in line
-        assert line.split()[1] == ("video" if row.temporal else "pictures")
+        assert row.licence in line and ("metres" if row.kind.is_metric else "disparity") in line
+        assert line.split()[1] == ("video" if row.task is ModelTask.CLIP else "pictures")
     assert ran.lines[1].endswith("checkpoints/") and ran.lines[2].endswith("no")
 
 
@@ -111,7 +112,7 @@ def test_a_model_for_video_is_refused_where_pictures_are_asked_of_it(depth, comm
     Path("list.json").write_text(json.dumps([{"picture": "a.jpg", "truth": "a.jpg", "format": "nyu"}]))
     ran = depth(*command, "--model", "vda-metric-vits")
     assert (ran.code, ran.out) == (2, "")
-    assert ran.error == "error: vda-metric-vits is a model for video (use: depth video)"
+    assert ran.error == "error: vda-metric-vits is a video model (use: depth video)"
 
 
 def test_a_checkpoint_for_video_says_what_it_is(depth):
@@ -128,10 +129,10 @@ def test_a_checkpoint_for_video_says_what_it_is(depth):
         if name != "mine.pth":
             Path("mine.pth").rename(name)
         ran = depth("image", "a.jpg", "--checkpoint", name, "--trust-checkpoint", "--quiet")
-        said = "Video-Depth-Anything Small, is a model for video (use: depth video)"
+        said = "Video-Depth-Anything Small, is a video model (use: depth video)"
         assert (ran.code, ran.err.splitlines()[-1]) == (2, f"error: {name}, {said}")
     ran = depth("image", "a.jpg", "--checkpoint", name, "--trust-checkpoint", "--encoder", "vits")
     assert ran.code == 4 and "is of Video-Depth-Anything" in ran.error
     Path(name).rename("mine.pth")
     ran = depth("image", "a.jpg", "--checkpoint", "mine.pth", "--trust-checkpoint", "--encoder", "vits")
-    assert ran.code == 4 and "mine.pth is of Video-Depth-Anything, a model for video (use: depth video)" in ran.error
+    assert ran.code == 4 and "mine.pth is of Video-Depth-Anything, a video model (use: depth video)" in ran.error

@@ -12,7 +12,7 @@ from depthcli.errors import PictureError
 from depthcli.host import memory
 from depthcli.host.memory import check_memory, free_memory, predict_bytes
 from depthcli.pixels.preprocess import InputPlan, plan_input
-from depthcli.zoo.rows import NETWORKS
+from depthcli.zoo.rows import NETWORKS, InputPolicy
 from tests.conftest import TINY, ended, photo
 
 VITS = NETWORKS["vits"]
@@ -27,7 +27,7 @@ def test_plain_attention_grows_with_the_square_of_the_tokens() -> None:
 
 
 def test_convolutions_grow_with_the_picture_and_no_faster() -> None:
-    small, large = plan_input(400, 300, 210), plan_input(400, 300, 420)
+    small, large = plan_input(400, 300, InputPolicy(210)), plan_input(400, 300, InputPolicy(420))
     needs = [predict_bytes(NETWORKS["tiny"], plan, plain_attention=True) for plan in (small, large)]
     assert needs[1] == pytest.approx(4 * needs[0], rel=1e-6)
     # What the widest map of the encoder takes alone: 96 channels at half the input's sides, before and after.
@@ -36,27 +36,27 @@ def test_convolutions_grow_with_the_picture_and_no_faster() -> None:
 
 
 def test_a_batch_needs_its_number_of_times_more() -> None:
-    plan = plan_input(100, 100, 140)
+    plan = plan_input(100, 100, InputPolicy(140))
     assert predict_bytes(VITS, plan, batch=4) == pytest.approx(4 * predict_bytes(VITS, plan), rel=1e-6)
 
 
 def test_a_strip_too_large_is_refused_with_a_size_that_fits() -> None:
-    plan = plan_input(5000, 100, 518)
+    plan = plan_input(5000, 100, InputPolicy(518))
     with pytest.raises(PictureError, match=r"2072x518 needs about \d+\.\d GB .*`input_size` \d+ would fit") as error:
         check_memory(VITS, plan, 1, free=10**9, plain_attention=True)
     size = int(error.value.hint.split()[1])
-    check_memory(VITS, plan_input(5000, 100, size), 1, free=10**9, plain_attention=True)
+    check_memory(VITS, plan_input(5000, 100, InputPolicy(size)), 1, free=10**9, plain_attention=True)
     with pytest.raises(PictureError):
-        check_memory(VITS, plan_input(5000, 100, size + 14), 1, free=10**9, plain_attention=True)
+        check_memory(VITS, plan_input(5000, 100, InputPolicy(size + 14)), 1, free=10**9, plain_attention=True)
 
 
 def test_where_nothing_fits_no_size_is_promised() -> None:
     with pytest.raises(PictureError, match="more memory"):
-        check_memory(VITS, plan_input(100, 100, 28), 1, free=1000)
+        check_memory(VITS, plan_input(100, 100, InputPolicy(28)), 1, free=1000)
 
 
 def test_an_unknown_amount_of_memory_forbids_nothing() -> None:
-    check_memory(VITS, plan_input(5000, 100, 518), 64, free=None, plain_attention=True)
+    check_memory(VITS, plan_input(5000, 100, InputPolicy(518)), 64, free=None, plain_attention=True)
 
 
 def test_this_machine_has_some_memory() -> None:
@@ -187,7 +187,7 @@ def test_the_size_that_fits_is_found_at_once_however_large_the_input() -> None:
         tries.append(size)
         return size * size
 
-    plan = plan_input(100, 100, 100_000_000)
+    plan = plan_input(100, 100, InputPolicy(100_000_000))
     assert (
         memory._largest_fit(plan, 140 * 140, need_of) == 140 and memory._largest_fit(plan, 14 * 14 - 1, need_of) is None
     )

@@ -31,8 +31,8 @@ from depthcli.pixels.postprocess import resize_bilinear
 from depthcli.pixels.preprocess import InputPlan
 from depthcli.predict.clip_predictors import FrameByFrame, WindowByWindow
 from depthcli.temporal.windows import WINDOW
+from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import find_row
-from depthcli.zoo.weights import WeightsFile
 from tests.conftest import tree
 from tests.fake_backend import FakeBackend
 from tests.faults import failing
@@ -696,7 +696,7 @@ def test_sequences_go_on_file_by_file(tmp_path):
 
 def test_so_does_a_model_for_windows_of_frames(tmp_path):
     def predictor():
-        return WindowByWindow(replace(find_row("vda-vits"), input_size=28), WEIGHTS, Backend(), exact=False)
+        return WindowByWindow(find_row("vda-vits").with_input_size(28), WEIGHTS, Backend(), exact=False)
 
     assert same_files(predictor, 60, iter([10, 40, 5, 25, 1000])) >= 3
 
@@ -704,7 +704,7 @@ def test_so_does_a_model_for_windows_of_frames(tmp_path):
 def test_a_model_for_windows_gives_a_map_per_frame_and_encodes_each_once(tmp_path):
     make_clip(Path("a.mp4"), frames=45)
     backend = Backend()
-    run(job(), WindowByWindow(replace(find_row("vda-vits"), input_size=28), WEIGHTS, backend, exact=True))
+    run(job(), WindowByWindow(find_row("vda-vits").with_input_size(28), WEIGHTS, backend, exact=True))
     found = depths()
     assert len(found) == 45 and backend.encoded == 45
     means = [float(values.mean()) for values in found]
@@ -718,7 +718,7 @@ def test_shots_shorter_than_a_window_are_kept_too(tmp_path):
         Image.fromarray(shot).resize((64, 48), Image.Resampling.NEAREST).save(f"frames/{index:02}.png")
 
     def predictor():
-        return WindowByWindow(replace(find_row("vda-vits"), input_size=28), WEIGHTS, Backend(), exact=False)
+        return WindowByWindow(find_row("vda-vits").with_input_size(28), WEIGHTS, Backend(), exact=False)
 
     whole = replace(job("frames"), outputs=job("frames", folder="whole").outputs)
     assert run(whole, predictor()).status == DONE

@@ -31,8 +31,8 @@ from depthcli.jobs.manifest import Manifest, Result
 from depthcli.jobs.targets import Task, plan_pictures
 from depthcli.pixels.preprocess import plan_input
 from depthcli.predict.picture import Prepared
-from depthcli.zoo.rows import find_row
-from depthcli.zoo.weights import WeightsFile
+from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.rows import InputPolicy, find_row
 from tests.conftest import broken, photo, tree
 from tests.faults import failing
 
@@ -61,7 +61,7 @@ class Fake:
         return self
 
     def prepare(self, picture):
-        return Prepared(picture, plan_input(*picture.size, 56), picture.rgb[..., 0].astype(np.float32))
+        return Prepared(picture, plan_input(*picture.size, InputPolicy(56)), picture.rgb[..., 0].astype(np.float32))
 
     def run(self, batch):
         names = [Path(item.picture.name).name for item in batch]

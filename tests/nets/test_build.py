@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 
 from depthcli.errors import CheckpointError
 from depthcli.nets.build import build_network, infer_encoder, load_network, read_network
+from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import NETWORKS, LiteConfig, NetworkConfig, find_row
-from depthcli.zoo.weights import WeightsFile
 
 SMALL = NetworkConfig(32, 4, 2, 16, (8, 16, 16, 16), (0, 1, 2, 3), position_grid=4)
 ROW = replace(find_row("vits"), encoder="small", network=SMALL)

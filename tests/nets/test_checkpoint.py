@@ -16,11 +16,12 @@ from depthcli.errors import CheckpointError
 from depthcli.nets import checkpoint
 from depthcli.nets.build import build_network, load_network
 from depthcli.nets.checkpoint import read_state, remap_transformers
-from depthcli.zoo.rows import DepthKind, ModelRow, NetworkConfig, Weights
-from depthcli.zoo.weights import digest
+from depthcli.zoo.rows import DEPTH_ANYTHING_V2, Channel, DepthKind, ModelRow, NetworkConfig, Weights
+from depthcli.zoo.verify import digest
 
 CONFIG = NetworkConfig(16, 4, 2, 8, (8, 16, 24, 32), (0, 1, 2, 3), position_grid=2)
-ROW = ModelRow("small", "a small one", "small", CONFIG, DepthKind.RELATIVE_DISPARITY, Weights("", "small.pth"), "none")
+FILES = (Weights("", "small.pth", channel=Channel.UNPUBLISHED),)
+ROW = ModelRow("small", "a small one", DEPTH_ANYTHING_V2, "small", CONFIG, DepthKind.RELATIVE_DISPARITY, FILES, "none")
 
 
 @pytest.fixture(scope="module")
@@ -439,7 +440,7 @@ class TestSafety:
         monkeypatch.setattr(checkpoint, "ROWS", (ROW,))
         with pytest.raises(CheckpointError):  # no digest known is not a digest that fits
             read_state(path)
-        published = replace(ROW, weights=replace(ROW.weights, sha256=digest(path)))
+        published = replace(ROW, files=(replace(ROW.weights, sha256=digest(path)),))
         monkeypatch.setattr(checkpoint, "ROWS", (ROW, published))
         assert_equal(read_state(path, digest(path)), official)
 

@@ -16,7 +16,7 @@ import torch
 from depthcli.nets.build import build_network, load_network
 from depthcli.pixels.postprocess import to_depth_map
 from depthcli.pixels.preprocess import plan_input, to_network_input
-from depthcli.zoo.rows import select_row
+from depthcli.zoo.rows import InputPolicy, select_row
 from tests.reference import reference_image, reference_state
 
 DATA = Path(__file__).parents[1] / "data"
@@ -40,7 +40,7 @@ def test_official_answer_is_reproduced(path: Path) -> None:
     row = select_row(encoder, "indoor" if kind == "metric" else None)
     network = load_network(row, _state(encoder))
 
-    plan = plan_input(width, height, size)
+    plan = plan_input(width, height, InputPolicy(size))
     image = to_network_input(reference_image(height, width), plan)
     assert (1, *image.shape) == tuple(golden["input_shape"])
     assert np.array_equal(image[:, ::input_stride, ::input_stride], golden["input_tensor"])

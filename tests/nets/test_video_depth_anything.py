@@ -21,9 +21,9 @@ from depthcli.nets import motion, video_depth_anything
 from depthcli.nets.build import _MetaDevice, build_network, load_network
 from depthcli.nets.video_depth_anything import VideoDepthAnything
 from depthcli.pixels.postprocess import resize_bilinear
-from depthcli.pixels.preprocess import plan_clip_input, to_network_input
+from depthcli.pixels.preprocess import plan_input, to_network_input
 from depthcli.temporal.windows import Windows
-from depthcli.zoo.rows import NetworkConfig, find_row
+from depthcli.zoo.rows import Bound, InputPolicy, NetworkConfig, find_row
 from tests.fake_backend import FakeBackend, clip_backend
 from tests.reference import reference_clip, reference_state
 
@@ -91,7 +91,7 @@ def test_official_answer_is_reproduced(path: Path) -> None:
 
     # The two networks differ in nothing but their weights, which are random here.
     network = backend_of(reference_network(f"vda-{encoder}"))
-    plan = plan_clip_input(width, height, size)
+    plan = plan_input(width, height, InputPolicy(size, Bound.SHORTER_SIDE_16_9))
     windows = Windows(
         network, metric=kind == "metric", exact=True, resize=lambda values: resize_bilinear(values, (width, height))
     )

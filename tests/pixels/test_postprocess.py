@@ -9,7 +9,7 @@ from depthcli.errors import EngineError
 from depthcli.pixels import postprocess
 from depthcli.pixels.postprocess import resize_bilinear, to_depth_map, unwrap
 from depthcli.pixels.preprocess import InputPlan, plan_input
-from depthcli.zoo.rows import find_row, with_max_depth
+from depthcli.zoo.rows import InputPolicy, find_row, with_max_depth
 
 RELATIVE, METRIC = find_row("vits"), find_row("metric-outdoor-vits")
 
@@ -80,7 +80,7 @@ def answer_of(plan: InputPlan, wave) -> np.ndarray:
 
 @pytest.mark.parametrize("width", [200, 201, 100, 37])
 def test_an_unwrapped_map_goes_on_from_edge_to_edge(width: int) -> None:
-    plan = plan_input(200, 100, 140, wrap=True)
+    plan = plan_input(200, 100, InputPolicy(140), wrap=True)
     answer = answer_of(plan, lambda angle: 2 + np.sin(angle))
     found = unwrap(answer, plan, width)
     assert found.shape == (140, width) and found.dtype == np.float32
@@ -91,7 +91,7 @@ def test_an_unwrapped_map_goes_on_from_edge_to_edge(width: int) -> None:
 
 
 def test_the_fade_meets_the_plain_answer_where_it_ends() -> None:
-    plan = plan_input(400, 200, 140, wrap=True)
+    plan = plan_input(400, 200, InputPolicy(140), wrap=True)
     answer = answer_of(plan, lambda angle: 2 + np.cos(3 * angle))
     found = unwrap(answer, plan, 400)[0]
     middle = slice(plan.wrapped + 1, 400 - plan.wrapped - 1)
@@ -107,7 +107,7 @@ def test_without_wrapped_columns_nothing_changes() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (3, 40), (7, 3)])
 def test_the_smallest_panoramas_have_maps(size: tuple[int, int]) -> None:
-    plan = plan_input(*size, 14, wrap=True)
+    plan = plan_input(*size, InputPolicy(14), wrap=True)
     answer = np.random.default_rng(0).random(plan.input_size[::-1], np.float32)
     depth = to_depth_map(answer, plan, RELATIVE)
     assert depth.size == size and answer.min() <= depth.range[0] <= depth.range[1] <= answer.max()

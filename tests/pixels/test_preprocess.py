@@ -7,15 +7,14 @@ import pytest
 from depthcli.errors import UsageError
 from depthcli.pixels import preprocess
 from depthcli.pixels.preprocess import (
-    MEAN,
-    STD,
-    InputPlan,
-    plan_clip_input,
     plan_input,
     to_network_input,
     wrap_columns,
 )
+from depthcli.zoo.rows import Bound, InputPolicy
 from tests.reference import reference_image
+
+MEAN, STD = np.array(InputPolicy().mean), np.array(InputPolicy().std)
 
 
 @pytest.mark.parametrize(
@@ -39,13 +38,13 @@ from tests.reference import reference_image
     ],
 )
 def test_input_sizes_are_the_reference_codes(picture: tuple[int, int], size: int, network: tuple[int, int]) -> None:
-    assert plan_input(*picture, size).input_size == network
+    assert plan_input(*picture, InputPolicy(size)).input_size == network
 
 
 def test_sides_are_multiples_of_a_patch_and_never_shorter_than_asked() -> None:
     for width in range(1, 400, 37):
         for height in range(1, 400, 41):
-            plan = plan_input(width, height, 140)
+            plan = plan_input(width, height, InputPolicy(140))
             assert all(side % 14 == 0 and side >= 140 for side in plan.input_size)
             assert plan.tokens == plan.input_size[0] * plan.input_size[1] // 196 + 1
 
@@ -55,10 +54,10 @@ def test_sides_are_multiples_of_a_patch_and_never_shorter_than_asked() -> None:
 )
 @pytest.mark.parametrize("size", [14, 210, 500, 518])
 def test_the_input_of_a_strip_is_bounded(picture: tuple[int, int], size: int) -> None:
-    plan = plan_input(*picture, size)
-    square = plan_input(*(4 if side == max(picture) else 1 for side in picture), size)
+    plan = plan_input(*picture, InputPolicy(size))
+    square = plan_input(*(4 if side == max(picture) else 1 for side in picture), InputPolicy(size))
     assert plan.input_size == square.input_size and plan.picture_size == picture
-    clip = plan_clip_input(*picture, size)
+    clip = plan_input(*picture, InputPolicy(size, Bound.SHORTER_SIDE_16_9))
     assert max(clip.input_size) <= 4 * min(clip.input_size) and clip.tokens <= plan.tokens
     (note,) = plan.notes
     assert f"bounded to {plan.input_size[1]}x{plan.input_size[0]}" in note
@@ -67,21 +66,21 @@ def test_the_input_of_a_strip_is_bounded(picture: tuple[int, int], size: int) ->
 
 @pytest.mark.parametrize("picture", [(400, 100), (100, 400), (3840, 1080), (1, 1)])
 def test_ordinary_pictures_need_no_note(picture: tuple[int, int]) -> None:
-    assert plan_input(*picture, 210).notes == ()
+    assert plan_input(*picture, InputPolicy(210)).notes == ()
 
 
 def test_the_picture_of_a_strip_is_squeezed_whole() -> None:
     picture = np.zeros((5, 1000, 3), np.uint8)
     picture[:, 500:] = 255
-    found = to_network_input(picture, plan_input(1000, 5, 28))
+    found = to_network_input(picture, plan_input(1000, 5, InputPolicy(28)))
     assert found.shape == (3, 28, 112)
     assert found[0, :, 50].max() < found[0, :, 62].min()
 
 
 @pytest.mark.parametrize("picture", [(2000, 1000), (4096, 2048), (640, 480), (8, 4), (3, 40), (5000, 10)])
-@pytest.mark.parametrize("plan_of", [plan_input, plan_clip_input])
-def test_a_panorama_is_seen_with_columns_of_the_other_edge(picture: tuple[int, int], plan_of) -> None:
-    plain, plan = plan_of(*picture, 140), plan_of(*picture, 140, wrap=True)
+@pytest.mark.parametrize("bound", Bound)
+def test_a_panorama_is_seen_with_columns_of_the_other_edge(picture: tuple[int, int], bound: Bound) -> None:
+    plain, plan = (plan_input(*picture, InputPolicy(140, bound), wrap) for wrap in (False, True))
     added = plan.input_size[0] - plain.input_size[0]
     assert plan.input_size[1] == plain.input_size[1] and added % 28 == 0
     assert added >= 28 and abs(added - plain.input_size[0] / 4) <= 21
@@ -94,7 +93,7 @@ def test_a_panorama_is_seen_with_columns_of_the_other_edge(picture: tuple[int, i
 
 def test_a_wrapped_input_holds_the_columns_of_the_other_edge() -> None:
     picture = reference_image(40, 80)
-    plan = plan_input(80, 40, 56, wrap=True)
+    plan = plan_input(80, 40, InputPolicy(56), wrap=True)
     wide = wrap_columns(picture, plan.wrapped)
     assert np.array_equal(wide[:, : plan.wrapped], picture[:, -plan.wrapped :])
     assert np.array_equal(wide[:, -plan.wrapped :], picture[:, : plan.wrapped])
@@ -110,12 +109,12 @@ def test_more_columns_than_the_picture_has_go_round_again() -> None:
 
 def test_an_input_smaller_than_a_patch_is_refused() -> None:
     with pytest.raises(UsageError, match="`input_size`"):
-        plan_input(100, 100, 13)
+        plan_input(100, 100, InputPolicy(13))
 
 
 def test_the_resize_is_the_bicubic_of_opencv_on_float64() -> None:
     picture = reference_image(123, 210)
-    plan = plan_input(210, 123, 70)
+    plan = plan_input(210, 123, InputPolicy(70))
     wanted = (cv2.resize(picture / 255.0, plan.input_size, interpolation=cv2.INTER_CUBIC) - MEAN) / STD
     found = to_network_input(picture, plan)
     assert found.dtype == np.float32 and found.flags.c_contiguous
@@ -124,7 +123,7 @@ def test_the_resize_is_the_bicubic_of_opencv_on_float64() -> None:
 
 def test_bands_of_rows_give_the_bits_of_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = reference_image(97, 60)
-    plan = plan_input(60, 97, 28)
+    plan = plan_input(60, 97, InputPolicy(28))
     whole = to_network_input(picture, plan)
     monkeypatch.setattr(preprocess, "_BAND_PIXELS", 60 * 7)
     assert np.array_equal(to_network_input(picture, plan), whole)
@@ -134,7 +133,7 @@ def test_bands_of_rows_give_the_bits_of_one_piece(monkeypatch: pytest.MonkeyPatc
 def test_rows_that_are_not_looked_at_change_nothing(size: tuple[int, int]) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8)
     for side in (14, 28, 70):
-        plan = plan_input(*size, side)
+        plan = plan_input(*size, InputPolicy(side))
         wanted = (cv2.resize(picture / 255.0, plan.input_size, interpolation=cv2.INTER_CUBIC) - MEAN) / STD
         assert np.array_equal(to_network_input(picture, plan), wanted.transpose(2, 0, 1).astype(np.float32))
 
@@ -142,7 +141,7 @@ def test_rows_that_are_not_looked_at_change_nothing(size: tuple[int, int]) -> No
 def test_overshoot_of_an_edge_is_kept() -> None:
     picture = np.zeros((28, 28, 3), np.uint8)
     picture[:, 14:] = 255
-    found = to_network_input(picture, plan_input(28, 28, 56))
+    found = to_network_input(picture, plan_input(28, 28, InputPolicy(56)))
     assert found.max() > ((1 - MEAN) / STD).max()
 
 
@@ -161,4 +160,4 @@ def test_overshoot_of_an_edge_is_kept() -> None:
     ],
 )
 def test_the_frames_of_a_wide_clip_get_a_smaller_input(picture, size, wanted) -> None:
-    assert plan_clip_input(*picture, size) == InputPlan(picture, wanted)
+    assert plan_input(*picture, InputPolicy(size, Bound.SHORTER_SIDE_16_9)).input_size == wanted

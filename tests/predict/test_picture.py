@@ -27,8 +27,8 @@ from depthcli.jobs.compile import CompileJob, compile_model
 from depthcli.predict.clip import FrameLoop
 from depthcli.predict.clip_predictors import ClipPredictor, FrameByFrame, WindowByWindow
 from depthcli.predict.picture import open_picture, resolve_model
+from depthcli.zoo.locate import CHECKPOINTS, WeightsFile
 from depthcli.zoo.rows import find_row
-from depthcli.zoo.weights import CHECKPOINTS, WeightsFile
 from tests.conftest import TINY, photo
 from tests.fake_backend import FakeBackend, clip_backend
 from tests.reference import reference_image
@@ -265,7 +265,7 @@ def test_the_frames_of_a_strip_are_bounded_too() -> None:
         clip = FrameByFrame(estimator, steady=True)
         for values in clip_maps(clip, 2 * [reference_image(4, 400)]):
             assert values.shape == clip.map_size[::-1] == (56, 224)
-    windows = WindowByWindow(replace(find_row("vda-vits"), input_size=56), WEIGHTS, drifting(), exact=False)
+    windows = WindowByWindow(find_row("vda-vits").with_input_size(56), WEIGHTS, drifting(), exact=False)
     assert windows.begin((400, 4)).input_size == (112, 28)
 
 
@@ -370,7 +370,7 @@ def test_the_frames_of_a_panorama_have_no_seam(steady: bool) -> None:
 
 
 def test_the_windows_of_a_panorama_have_no_seam() -> None:
-    row = replace(find_row("vda-vits"), input_size=56)
+    row = find_row("vda-vits").with_input_size(56)
     frames = [np.ascontiguousarray(np.roll(sphere(), 3 * index, axis=1)) for index in range(34)]
     maps = {}
     for panorama in (False, True):

@@ -7,8 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from depthcli.pixels.preprocess import MEAN, STD  # noqa: E402
-from training.network import _adapted, _folded  # noqa: E402
+from training.network import MEAN, STD, _adapted, _folded  # noqa: E402
 
 
 def test_a_folded_convolution_is_the_convolution_and_its_norm() -> None:

@@ -5,7 +5,7 @@ import pytest
 from depthcli.depthmap import DepthKind
 from depthcli.errors import UsageError
 from depthcli.nets.build import _MetaDevice, build_network
-from depthcli.zoo.rows import NETWORKS, ROWS, find_row, select_row, with_max_depth
+from depthcli.zoo.rows import NETWORKS, ROWS, Channel, ModelTask, find_row, select_row, with_max_depth
 
 # Parameters of the official networks, from their papers' code; the sizes of the published files agree.
 PARAMETERS = {"vits": 24_785_089, "vitb": 97_470_785, "vitl": 335_315_649, "vitg": 1_258_132_225}
@@ -46,8 +46,8 @@ def test_names_are_unique_and_found() -> None:
 def test_every_row_says_what_it_gives_and_under_which_licence() -> None:
     for row in ROWS:
         assert row.licence and row.title
-        assert row.metric == (row.kind is DepthKind.METRIC_DEPTH)
-        assert (row.max_depth is not None) == (row.metric and not row.temporal)
+        assert row.kind.is_metric == (row.kind is DepthKind.METRIC_DEPTH) == bool(row.scene)
+        assert (row.max_depth is not None) == (row.kind.is_metric and row.task is ModelTask.PICTURE)
 
 
 def test_the_packaged_model_fits_into_the_wheel() -> None:
@@ -57,7 +57,7 @@ def test_the_packaged_model_fits_into_the_wheel() -> None:
 
 
 def test_the_giant_is_never_downloaded() -> None:
-    assert not find_row("vitg").downloadable
+    assert find_row("vitg").weights.channel is Channel.UNPUBLISHED
 
 
 def test_selecting_by_encoder_and_scene() -> None:

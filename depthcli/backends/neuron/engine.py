@@ -23,8 +23,8 @@ from depthcli.backends.neuron.standin import NOTICE
 from depthcli.choices import BackendChoice
 from depthcli.errors import DeviceLostError, EngineError, first_line
 from depthcli.pixels.preprocess import InputPlan
+from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow
-from depthcli.zoo.weights import WeightsFile
 
 # AWS's own benchmarks feed each core from two threads, so that it never waits for the host.
 _THREADS_PER_CORE = 2

@@ -1,0 +1,160 @@
+"""Weights on this machine: the named file, ./checkpoints/, the package, the hub's cache, in this order."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Optional, Union
+
+from depthcli.errors import CheckpointError
+from depthcli.zoo.rows import ROWS, Channel, ModelRow, ModelTask
+from depthcli.zoo.verify import digest
+
+# The places a file can come from, as they are printed.
+NAMED = "named"
+FOLDER = "checkpoints/"
+PACKAGE = "package"
+CACHE = "Hugging Face cache"
+DOWNLOADED = "downloaded"
+
+CHECKPOINTS = Path("checkpoints")
+ASSETS = Path(__file__).parents[1] / "assets"
+HUB = "https://huggingface.co"
+# The name of the weights in every repository of `transformers`.
+TRANSFORMERS_FILE = "model.safetensors"
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+AnyPath = Union[str, Path]
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """One file of weights on this machine.
+
+    sha256: of its content, "" if not computed (`inventory`). where: the place it was found in, as printed.
+    """
+
+    path: Path
+    sha256: str
+    where: str
+
+    @property
+    def from_hub(self) -> bool:
+        """Whether the hub's library downloaded it, now or before."""
+        return self.where in (CACHE, DOWNLOADED)
+
+
+class InventoryItem(NamedTuple):
+    """One model of the zoo: its file here or None, and the bytes it takes or would take (0 if not published)."""
+
+    row: ModelRow
+    file: Optional[WeightsFile]
+    bytes: int
+
+
+def find(row: ModelRow, checkpoint: AnyPath | None = None, folder: Path = CHECKPOINTS) -> WeightsFile | None:
+    """Return the row's weights if they are on this machine, else None. Does not use the network.
+
+    checkpoint: this file and no other, or a folder in the layout of transformers.
+    Raises CheckpointError if the named file does not exist or a file in the cache is not the published one.
+    """
+    located = _locate(row, checkpoint, folder)
+    if located is None:
+        return None
+    path, where = located
+    file = WeightsFile(path, digest(path), where)
+    if where == CACHE and path.name == row.weights.file and row.weights.sha256 not in (None, file.sha256):
+        raise CheckpointError(
+            f"{path} is damaged: its sha256 is not that of the published file", "delete it to download it again"
+        )
+    return file
+
+
+def inventory(folder: Path = CHECKPOINTS) -> list[InventoryItem]:
+    """Return every model of the zoo with its file on this machine. Nothing is hashed."""
+    items = []
+    for row in ROWS:
+        located = _locate(row, None, folder)
+        if located is None:
+            items.append(InventoryItem(row, None, row.weights.bytes or 0))
+        else:
+            path, where = located
+            items.append(InventoryItem(row, WeightsFile(path, "", where), path.stat().st_size))
+    return items
+
+
+def named_file(checkpoint: AnyPath) -> Path:
+    """Return the file of a named checkpoint, or of a folder in the layout of transformers.
+
+    Raises CheckpointError if it does not exist.
+    """
+    path = Path(os.path.expanduser(checkpoint))  # which, unlike Path.expanduser, leaves an unknown ~user as it is
+    if path.is_dir():
+        path = path / TRANSFORMERS_FILE
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}", "`checkpoint` takes a .pth or .safetensors file")
+    return path
+
+
+def how_to_place(row: ModelRow) -> str:
+    """Return, as a hint, how to put the row's weights on this machine by hand."""
+    if row.weights.channel is Channel.HUB:
+        return f"put {row.weights.file} from {HUB}/{row.weights.repo} into {CHECKPOINTS}/"
+    return f"put your own {row.weights.file} into {CHECKPOINTS}/"
+
+
+def hub_cache() -> Path | None:
+    """Return the hub's cache; None if there is no home folder for it, as for an unnamed user in a container."""
+    # Only the constants: the rest of the hub's library takes half a second to import.
+    from huggingface_hub import constants
+
+    folder = os.path.expanduser(constants.HF_HUB_CACHE)
+    homeless = os.environ.get("HOME") == "" or not os.path.isabs(os.path.expanduser("~"))
+    named = any(map(os.environ.get, ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")))
+    return None if homeless and not named else Path(folder)
+
+
+def _locate(row: ModelRow, checkpoint: AnyPath | None, folder: Path) -> tuple[Path, str] | None:
+    if checkpoint is not None:
+        return named_file(checkpoint), NAMED
+    for path, where in _places(row, folder):
+        if os.path.isfile(path):  # unlike Path.is_file, False for a folder without permission to enter
+            return path, where
+    return None
+
+
+def _places(row: ModelRow, folder: Path) -> Iterator[tuple[Path, str]]:
+    weights = row.weights
+    official = Path(weights.file)
+    yield folder / official, FOLDER
+    yield folder / official.with_suffix(".safetensors"), FOLDER
+    if weights.channel is Channel.PACKAGE:
+        yield ASSETS / official, PACKAGE
+    if weights.channel is Channel.HUB:
+        # The same weights in the layout of transformers; video models have none.
+        twins = [_transformers_repo(row)] if row.task is ModelTask.PICTURE else []
+        yield from ((folder / twin.rpartition("/")[2] / TRANSFORMERS_FILE, FOLDER) for twin in twins)
+        yield from ((path, CACHE) for path in _cached(weights.repo, weights.revision, weights.file))
+        yield from ((path, CACHE) for twin in twins for path in _cached(twin, "main", TRANSFORMERS_FILE))
+
+
+def _transformers_repo(row: ModelRow) -> str:
+    # The official metric repositories are named after data sets, their transformers twins after scenes.
+    return row.weights.repo.replace("-Hypersim-", "-Indoor-").replace("-VKITTI-", "-Outdoor-") + "-hf"
+
+
+def _cached(repo: str, revision: str, name: str) -> Iterator[Path]:
+    cache = hub_cache()
+    if cache is None:
+        return
+    store = cache / f"models--{repo.replace('/', '--')}"
+    if not _COMMIT.fullmatch(revision):
+        try:
+            revision = (store / "refs" / revision).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return
+    yield store / "snapshots" / revision / name
