@@ -170,7 +170,7 @@ def test_a_checkpoint_is_loaded_with_the_codes_it_holds() -> None:
     source = small_network()
     state = source.state_dict()
     state[next(key for key in state if key.endswith(".pe"))].add_(1)
-    network = load_network(ROW, state)
+    network = load_network(ROW, state).requires_grad_(False)
     assert {name for name, _ in network.named_buffers()} == {name for name, _ in source.named_buffers()}
     frames = torch.randn(2, 3, 28, 28)
     assert torch.equal(network(frames), source(frames))
@@ -179,7 +179,7 @@ def test_a_checkpoint_is_loaded_with_the_codes_it_holds() -> None:
 def test_checkpoints_of_pictures_and_of_video_are_told_apart() -> None:
     video = small_network().state_dict()
     pictures = build_network(SMALL).state_dict()
-    with pytest.raises(CheckpointError, match=r"my\.pth is of Video-Depth-Anything, a model for video"):
+    with pytest.raises(CheckpointError, match=r"my\.pth is of Video-Depth-Anything, a video model"):
         load_network(replace(find_row("vits"), network=SMALL), video, "my.pth")
     with pytest.raises(
         CheckpointError, match=r"my\.pth is not a checkpoint of Video-Depth-Anything Small: it lacks head"
