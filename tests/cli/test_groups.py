@@ -1,6 +1,6 @@
 """Option groups: a command's signature is composed of them, and its texts become values."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: a command's annotations are read when it is composed.
 
 import inspect
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ def test_a_command_gets_its_groups_as_values():
     made = []
 
     @grouped(without=("word",))
-    def command(name: Annotated[str, option("Name.")] = "x", *, group: Outer = Outer(Inner(size=5), "b")) -> None:  # noqa: B008
+    def command(name: Annotated[str, option("Name.")] = "x", *, group: Outer = Outer(Inner(size=5), "b")) -> None:
         made.append((name, group))
 
     parameters = inspect.signature(command).parameters
