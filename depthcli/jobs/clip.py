@@ -153,7 +153,7 @@ class _Work:
         exact = self._job.exact or self._predictor.exact
         with Spool(self._job.spool_folder, self._identity(), exact) as spool, ExitStack() as stack:
             if self._job.source == STDIN:
-                stack.callback(spool.remove)  # nobody could go on with it
+                stack.callback(spool.remove)  # a stream cannot be resumed
             self._check_disk(spool, exact)
             try:
                 if spool.ended is None:

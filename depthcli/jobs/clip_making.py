@@ -50,7 +50,7 @@ def make_depth(
     recorder = _Recorder(loop, spool, state)
     if state is not None:
         loop.restore(state)
-        log(f"{clip.info.name}: going on behind frame {spool.frames}")
+        log(f"{clip.info.name}: resumed after frame {spool.frames}")
     damage: list[ClipError] = []
     made, total = loop.fed, selection.count(clip.info)
     try:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import numpy as np
 
-from depthcli.backends.artifact import FOLDER, SCHEMA, SUFFIX, sidecar_of
+from depthcli.backends.artifact import FOLDER, SCHEMA, SUFFIX
 from depthcli.backends.export import Export, Shape
 from depthcli.backends.neuron.common import cast_arguments
 from depthcli.backends.neuron.flavours import CHIPS, FLAVOURS
@@ -30,6 +30,7 @@ from depthcli.choices import CompilerChoice, ModelChoice
 from depthcli.errors import DepthError, DiskFullError, EngineError, OutputError, UsageError, first_line
 from depthcli.host.atomic import atomic_path
 from depthcli.host.memory import free_memory, predict_bytes
+from depthcli.io.names import sidecar_of
 from depthcli.io.pictures.images import is_picture, picture_size
 from depthcli.pixels.preprocess import InputPlan, plan_input
 from depthcli.predict.picture import resolve_model
