@@ -141,7 +141,7 @@ def select_artifacts(artifacts: Sequence[Artifact], name: Optional[str], sha256:
     return of_weights
 
 
-def origin_of(artifact: Artifact) -> WeightsFile:
+def weights_of(artifact: Artifact) -> WeightsFile:
     """Return the weights that a network was compiled from, as a file of this machine: the network itself."""
     return WeightsFile(artifact.path, artifact.weights_sha256, "compiled")
 

@@ -51,7 +51,8 @@ from depthcli.jobs.folder import FolderJob, run_folder
 from depthcli.jobs.targets import Task
 from depthcli.pixels.postprocess import to_depth_map
 from depthcli.pixels.preprocess import InputPlan, plan_input, to_network_input
-from depthcli.predict.picture import open_estimator, resolve_compiled, resolve_model
+from depthcli.predict.model import Model, resolve_model
+from depthcli.predict.picture import DepthEstimator
 from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import LiteConfig, ModelRow, ModelTask, find_row, is_row, select_row
 from depthcli.zoo.verify import digest
@@ -222,7 +223,8 @@ def obtain(job: BenchJob, folder: Path, talk: Log) -> tuple[ModelRow, WeightsFil
     """
     engines = job.engines()
     if all(map(is_compiled, engines)):
-        return (*resolve_compiled(job.model, engines[0]), False)
+        found = resolve_model(job.model, talk, backend=engines[0])
+        return found.row, found.weights, False
     return obtain_model(job.model, folder, talk)
 
 
@@ -233,7 +235,9 @@ def obtain_model(
     if choice == ModelChoice():
         choice = replace(choice, encoder="vits")
     try:
-        return (*resolve_model(replace(choice, offline=True), talk, video), False)
+        tasks = tuple(ModelTask) if video else (ModelTask.PICTURE,)
+        found = resolve_model(replace(choice, offline=True), talk, tasks=tasks)
+        return found.row, found.weights, False
     except CheckpointError:
         raise
     except ModelError:
@@ -651,10 +655,8 @@ class _Bench:
         assert item.choice is not None
         sizes = {plan.input_size for plan in self.plans}
         self.talk(f"throughput: {_title(item)}, from file to file")
-        model = replace(self.job.model, model=self.row.name, encoder="auto", metric=None, offline=True)
-        if not is_compiled(item.choice):
-            model = replace(model, checkpoint=self.weights.path)
-        with open_estimator(model, item.choice, self.input_size) as estimator:
+        model = Model(self.row, self.weights, self.job.model.trust)
+        with DepthEstimator(model, item.choice, input_size=self.input_size) as estimator:
             for path, plan in zip(self.pictures, self.plans):  # each size is loaded before the clock runs
                 if plan.input_size in sizes:
                     sizes.discard(plan.input_size)

@@ -125,7 +125,7 @@ class RunOptions:
         """
         from depthcli.choices import BackendChoice
         from depthcli.cli.report import say
-        from depthcli.predict.picture import open_estimator
+        from depthcli.predict.picture import DepthEstimator
 
         choice = self.model_choice()
         if preferred and choice.is_automatic:
@@ -139,7 +139,7 @@ class RunOptions:
             self.shape_policy,
             self.allow_standin,
         )
-        return open_estimator(choice, engine, self.input_size, say, self.panorama)
+        return DepthEstimator(choice, engine, input_size=self.input_size, panorama=self.panorama, log=say)
 
 
 def with_run_options(**defaults: object) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -210,7 +210,7 @@ def run(
         estimator = there.load()
         stop.at_once = False
         if options.verbose:
-            report.talk(f"model {estimator.row.title}, {estimator.row.licence}; {estimator.engine}")
+            report.talk(f"model {estimator.row.title}, {estimator.row.licence}; {estimator.description}")
         return estimator
 
     with report, stop_signals(options.quiet) as stop:
@@ -236,7 +236,7 @@ class _Existing:
 
     def __init__(self, job: "FolderJob", options: RunOptions, mix_models: bool) -> None:
         from depthcli.jobs.existing import ExistingResults, MadeBy
-        from depthcli.predict.picture import known_model
+        from depthcli.predict.model import known_model
 
         self._options, self._mix, self._settings = options, mix_models, job.settings
         self._there = ExistingResults(job.every_path(), job.manifest, replaces=job.if_exists == "overwrite")

@@ -179,7 +179,7 @@ def test_a_checkpoint_is_loaded_with_the_codes_it_holds() -> None:
 def test_checkpoints_of_pictures_and_of_video_are_told_apart() -> None:
     video = small_network().state_dict()
     pictures = build_network(SMALL).state_dict()
-    with pytest.raises(CheckpointError, match=r"my\.pth is of Video-Depth-Anything, a model for video"):
+    with pytest.raises(CheckpointError, match=r"my\.pth is of Video-Depth-Anything, a video model"):
         load_network(replace(find_row("vits"), network=SMALL), video, "my.pth")
     with pytest.raises(
         CheckpointError, match=r"my\.pth is not a checkpoint of Video-Depth-Anything Small: it lacks head"
