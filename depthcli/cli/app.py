@@ -1,4 +1,4 @@
-"""The command `depth`: its subcommands, and the border where errors become one line and an exit code.
+"""The command `depth`: its subcommands, and the place where errors become one line and an exit code.
 
 Nothing heavy is imported here: `depth --help` must answer at once.
 """
@@ -8,8 +8,8 @@ Nothing heavy is imported here: `depth --help` must answer at once.
 import contextlib
 import errno
 import gc
+import mimetypes
 import os
-import shlex
 import sys
 from typing import Annotated, Any
 
@@ -23,59 +23,61 @@ from depthcli.cli import eval as eval_command
 from depthcli.cli import image as image_command
 from depthcli.cli import models, neuron
 from depthcli.cli import video as video_command
-from depthcli.cli.report import say, say_error
+from depthcli.cli.groups import PlainCommand
+from depthcli.cli.report import log, print_error
 from depthcli.cli.streams import prepare_streams
-from depthcli.errors import INTERRUPTED, DepthError, EngineError, UsageError, first_line
+from depthcli.errors import INTERRUPTED, DepthError, EngineError, first_line
 from depthcli.host.quiet import own_descriptor_2
 from depthcli.version import __version__
 
 DEBUG_VARIABLE = "DEPTHCLI_DEBUG"
 
 
-class _Border(TyperGroup):
-    """Turns an error raised on purpose into one line on stderr and its exit code."""
+class DepthGroup(TyperGroup):
+    """The command `depth`: runs files without a command, and turns errors into one line on stderr and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
+        """Run the command. Raises typer.Exit with the exit code of an expected error."""
         try:
             return super().invoke(ctx)
         except DepthError as error:
-            say_error(error)
+            print_error(error)
             raise typer.Exit(error.exit_code) from error
         except BrokenPipeError:
-            raise  # the reader has left; that is no error of ours
+            raise  # the reader has left, which is not an error of this program
         except OSError as error:
-            say(f"error: {_system_error(error)}")
+            log(f"error: {_system_error(error)}")
             raise typer.Exit(1) from error
-        except (MemoryError, ImportError) as error:  # a limit of memory stops the loader of libraries too
+        except (MemoryError, ImportError) as error:  # a memory limit stops the loader of libraries too
             if os.environ.get(DEBUG_VARIABLE):
                 raise
-            reason, way_out = "not enough memory", "use a smaller --input-size"
+            reason, hint = "not enough memory", "use a smaller `input_size`"
             if isinstance(error, ImportError):
-                reason, way_out = f"a package does not load: {error}", "install it anew"
-            say_error(EngineError(reason, f"{way_out}, or raise the limit: ulimit -v"))
+                reason, hint = f"a package does not load: {error}", "install it again"
+            print_error(EngineError(reason, f"{hint}, or raise the limit: ulimit -v"))
             raise typer.Exit(EngineError.exit_code) from error
         except KeyboardInterrupt:
-            say("interrupted")
+            log("interrupted")
             raise typer.Exit(INTERRUPTED) from None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command that was named; a file in its place gets the command that takes it."""
+        """Return the command that was named; `depth photo.jpg` is `depth image photo.jpg`."""
         if self.get_command(ctx, args[0]) is None:
-            _refuse_file(args[0])
+            command = _guess(args[0]) if ctx.resilient_parsing else _command_for(args[0])
+            args = [command, *args] if command else args
         return super().resolve_command(ctx, args)
 
 
 app = typer.Typer(
-    cls=_Border,
+    cls=DepthGroup,
     name="depth",
-    help="Pictures and video to depth, with Depth Anything V2.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"depthcli {__version__}")
         raise typer.Exit()
@@ -84,18 +86,27 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, metavar="", help="Print the version.")
     ] = False,
 ) -> None:
-    """Pictures and video to depth, with Depth Anything V2."""
+    """Turn pictures and video into depth, with Depth Anything V2.
+
+    depth photo.jpg                            writes photo_depth.png beside it
+    depth photo.jpg --metric indoor -f npz     metres, as numbers
+    depth photos                               a folder of pictures
+    depth clip.mp4                             a steady depth film with the clip's sound
+    """
 
 
-app.command("image")(image_command.image)
-app.command("dir")(dir_command.directory)
-app.command("video")(video_command.video)
-app.command("eval")(eval_command.evaluate)
-app.command("bench")(bench_command.bench)
-app.command("compile")(compile_command.compile_command)
+for name, command in {
+    "image": image_command.image,
+    "dir": dir_command.directory,
+    "video": video_command.video,
+    "compile": compile_command.compile_command,
+    "bench": bench_command.bench,
+    "eval": eval_command.evaluate,
+}.items():
+    app.command(name, cls=PlainCommand)(command)
 app.add_typer(models.app, name="models")
 app.add_typer(neuron.app, name="neuron")
 
@@ -103,7 +114,7 @@ app.add_typer(neuron.app, name="neuron")
 def run() -> None:
     """Run the command line; raises SystemExit with its exit code.
 
-    An error that nobody foresaw is one line too; with DEPTHCLI_DEBUG set it keeps its traceback.
+    An unexpected error is one line too; with DEPTHCLI_DEBUG set it keeps its traceback.
     """
     prepare_streams()
     try:
@@ -111,18 +122,24 @@ def run() -> None:
     except Exception as error:
         if isinstance(error, OSError) or os.environ.get(DEBUG_VARIABLE):
             raise
-        say(f"error: {_unexpected(error)}")
+        log(f"error: {_unexpected(error)}")
         raise SystemExit(1) from error
 
 
-def _refuse_file(name: str) -> None:
-    """Raise UsageError if what stands in a command's place is a file, a folder or an address."""
+def _command_for(name: str) -> str:
+    """Return the command for a file or a folder, empty for any other word. Raises UsageError for an address."""
     from depthcli.jobs.find import command_for, refuse_address
 
     refuse_address(name)
-    command = command_for(name)
-    if command:
-        raise UsageError(f"{name} is not a command", f"use: depth {command} {shlex.quote(name)}")
+    return command_for(name)
+
+
+def _guess(name: str) -> str:
+    """Return the command for a file or a folder while the shell completes, without loading a library."""
+    if os.path.isdir(name):
+        return "dir"
+    kind = (mimetypes.guess_type(name)[0] or "").partition("/")[0]
+    return {"video": "video", "image": "image"}.get(kind, "")
 
 
 def _system_error(error: OSError) -> str:
@@ -137,27 +154,27 @@ def _system_error(error: OSError) -> str:
 
 
 def _unexpected(error: Exception) -> str:
-    place = f"set {DEBUG_VARIABLE}=1 to see where, and please report it"
-    return f"unexpected {type(error).__name__}: {first_line(error)} ({place})"
+    hint = f"set {DEBUG_VARIABLE}=1 for the traceback, and please report it"
+    return f"unexpected {type(error).__name__}: {first_line(error)} ({hint})"
 
 
 def main() -> None:
-    """Be the process `depth`: run the command line, and leave without taking the engines apart.
+    """Run the command line as the process `depth`, and leave without closing the backends one by one.
 
-    That takes a tenth of the time of one picture, and all that has to be closed is closed by its own block.
+    That saves a tenth of the time of one picture; all that has to be closed is closed by its own block.
     """
-    # Looking for cycles among what imports leave behind costs torch's import a sixth of its time, and finds none.
+    # The search for reference cycles costs torch's import a sixth of its time, and finds nothing there.
     gc.set_threshold(100_000, *gc.get_threshold()[1:])
     own_descriptor_2()
     try:
         run()
-    except OSError as error:  # where not even the version or a help can be printed
-        say(f"error: {_system_error(error)}")
+    except OSError as error:  # not even the version or a help can be printed
+        log(f"error: {_system_error(error)}")
         os._exit(1)
     except SystemExit as end:
-        with contextlib.suppress(OSError, ValueError):  # what cannot be flushed is left to Python, which says so
+        with contextlib.suppress(OSError, ValueError):  # Python reports what cannot be flushed
             for stream in (sys.stdout, sys.stderr):
-                if stream is not None:  # as it is where the process was started with it closed
+                if stream is not None:  # None if the process was started with it closed
                     stream.flush()
             if end.code is None or isinstance(end.code, int):
                 os._exit(end.code or 0)

@@ -1,150 +1,122 @@
-"""`depth compile`: a model as a file that other programs run, or the engines for compiled networks."""
+"""`depth compile`: a model as a file for other programs, or for the backends that run compiled networks."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
-import re
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from depthcli.cli import options as opt
-from depthcli.cli.neuron import report
-from depthcli.errors import SOME_FAILED, EngineError, UsageError
+from depthcli.cli.groups import NEURON, flag, grouped, option
+from depthcli.cli.neuron import print_findings
+from depthcli.cli.options import ModelOptions
+from depthcli.cli.parsing import parse_list, parse_size
+from depthcli.cli.report import log
+from depthcli.errors import SOME_FAILED, EngineError
 
-NEURON_PANEL = "AWS Inferentia"
+TARGETS = ("torchscript", "onnx", "openvino", "inf1", "inf2", "trn1", "cpu-standin")
 
 
+@grouped()
 def compile_command(
     target: Annotated[
         str,
-        typer.Option(
-            help="What to write: torchscript, onnx, openvino, or for AWS's chips inf1, inf2 or trn1.",
-            rich_help_panel=opt.OUTPUT_PANEL,
-        ),
+        option("torchscript, onnx, openvino, or for AWS's chips inf1, inf2, trn1.", metavar="TARGET", values=TARGETS),
     ],
     size: Annotated[
         Optional[list[str]],
-        typer.Option(
+        option(
+            "Height and width of the input in pixels, multiples of 14. A file for each; repeat it or separate with "
+            "commas. Default: the model's own size, square.",
             metavar="HxW",
-            help="Height and width of the network's input, multiples of 14; a file for each. Repeat it or separate "
-            "with commas. Default: the model's own size, square.",
-            rich_help_panel=opt.OUTPUT_PANEL,
         ),
     ] = None,
     preset: Annotated[
         Optional[str],
-        typer.Option(
-            help="common: the sizes of square, 4:3, 3:2 and 16:9 pictures, landscape and portrait.",
-            rich_help_panel=opt.OUTPUT_PANEL,
+        option(
+            "common: the sizes of square, 4:3, 3:2 and 16:9 pictures, landscape and portrait.",
+            metavar="NAME",
+            values=("common",),
         ),
     ] = None,
     from_dir: Annotated[
-        Optional[Path],
-        typer.Option(
-            metavar="FOLDER",
-            help="The sizes that the pictures in this folder ask for.",
-            rich_help_panel=opt.OUTPUT_PANEL,
-        ),
+        Optional[Path], option("The sizes that the pictures in this folder need.", metavar="FOLDER")
     ] = None,
-    batch: Annotated[
-        int, typer.Option("--batch", "-b", help="Pictures at once.", rich_help_panel=opt.OUTPUT_PANEL)
-    ] = 1,
-    analyze_only: Annotated[
-        bool,
-        typer.Option(
-            "--analyze-only",
-            help="Write nothing; say whether the network would compile for one of AWS's chips. Exit code 5 if not.",
-            rich_help_panel=opt.OUTPUT_PANEL,
-        ),
-    ] = False,
+    batch: Annotated[int, option("Pictures per run. Default: 1.", "--batch", "-b", metavar="N")] = 1,
     output: Annotated[
         Optional[str],
-        typer.Option(
+        option(
+            "File, or folder for MODEL_HxW files. Default: this folder; for torchscript checkpoints/compiled, where "
+            "`depth image` finds them.",
+            "-o",
             "--output",
             "--out",
-            "-o",
-            help="The file, or a folder for MODEL_HxW with the target's suffix. Default: this folder; "
-            "checkpoints/compiled for torchscript, where depth looks for it.",
-            rich_help_panel=opt.OUTPUT_PANEL,
+            metavar="PATH",
         ),
     ] = None,
+    analyze_only: Annotated[
+        bool,
+        flag(
+            "Write nothing; report whether the network can be compiled. Exit code 5 if not.",
+            "--analyze-only",
+            panel=NEURON,
+        ),
+    ] = False,
     self_test: Annotated[
         bool,
-        typer.Option(
-            "--self-test",
-            help="Compile and run a small network of random weights for the target, write nothing, and report.",
-            rich_help_panel=NEURON_PANEL,
-        ),
+        flag("Write nothing; compile and run a small random network, and report.", "--self-test", panel=NEURON),
     ] = False,
     fast_math: Annotated[
         Optional[str],
-        typer.Option(
-            help="How the compiler rounds. inf1: fp32-cast-matmult (default), fp32-cast-matmult-no-fast-relayout, all, "
-            "none; inf2 and trn1: matmult (default), all, none.",
-            rich_help_panel=NEURON_PANEL,
+        option(
+            "Rounding. inf1: fp32-cast-matmult (default), fp32-cast-matmult-no-fast-relayout, all, none; inf2 and "
+            "trn1: matmult (default), all, none.",
+            panel=NEURON,
+            metavar="NAME",
+            values=("fp32-cast-matmult", "fp32-cast-matmult-no-fast-relayout", "matmult", "all", "none"),
         ),
     ] = None,
     workdir: Annotated[
-        Optional[Path],
-        typer.Option(metavar="FOLDER", help="Keep what the compiler writes here.", rich_help_panel=NEURON_PANEL),
+        Optional[Path], option("Keep the compiler's own files here.", panel=NEURON, metavar="FOLDER")
     ] = None,
-    timeout: Annotated[
-        int, typer.Option(help="Seconds that neuron-cc may take, for inf1.", rich_help_panel=NEURON_PANEL)
-    ] = 4 * 3600,
+    timeout: Annotated[int, option("Limit for neuron-cc (inf1). Default: 14400.", panel=NEURON, metavar="SECONDS")] = 4
+    * 3600,
     allow_cpu_ops: Annotated[
-        bool,
-        typer.Option(
-            "--allow-cpu-ops",
-            help="Leave operators that do not compile to the CPU, which is slow.",
-            rich_help_panel=NEURON_PANEL,
-        ),
+        bool, flag("Run operators that do not compile on the CPU, slowly.", "--allow-cpu-ops", panel=NEURON)
     ] = False,
-    encoder: opt.Encoder = "auto",
-    metric: opt.Metric = None,
-    model: opt.Model = None,
-    checkpoint: opt.Checkpoint = None,
-    max_depth: opt.MaxDepth = None,
-    offline: opt.Offline = False,
-    trust_checkpoint: opt.TrustCheckpoint = False,
+    *,
+    model: ModelOptions,
 ) -> None:
-    """Write a model as a file that needs none of this program to run.
+    """Compile a model to a file that runs without this program.
+
+    depth compile --target onnx --size 518x686             one ONNX file
+    depth compile --target torchscript --preset common     eight sizes, for --backend torchscript
+    depth compile --target inf1 --from-dir photos          for AWS Inferentia, the sizes of these pictures
 
     The file is run once and compared with torch before it gets its name.
-    What goes in and what comes out is described in its metadata and in a .json beside it.
-    `depth dir --backend torchscript` runs such files; for the other engines nothing needs to be compiled beforehand.
-
-    Examples: depth compile --target onnx --size 518x686 · depth compile --target torchscript --preset common
+    Its metadata and a .json beside it describe input and output.
+    Only torchscript and neuron need compiled files; the other backends need nothing beforehand.
     """
-    from depthcli.choices import CompilerChoice, ModelChoice
-    from depthcli.cli.report import say
+    from depthcli.choices import CompilerChoice
     from depthcli.jobs.compile import CompileJob, analyze_model, compile_model
 
-    choice = ModelChoice(model, encoder, metric, checkpoint, max_depth, offline, trust_checkpoint)
-    sizes = tuple(_parse_size(text) for item in size or () for text in item.split(","))
-    options = CompilerChoice(fast_math, workdir, timeout, allow_cpu_ops)
-    job = CompileJob(target, choice, sizes, preset, from_dir, batch, output, options)
+    sizes = tuple(parse_size(text, "size", "518x686: height x width") for text in parse_list(size))
+    compiler = CompilerChoice(fast_math, workdir, timeout, allow_cpu_ops)
+    job = CompileJob(target, model.choice(), sizes, preset, from_dir, batch, output, compiler)
     if self_test:
-        raise typer.Exit(report(target))
+        raise typer.Exit(print_findings(target))
     if analyze_only:
         passed = True
-        for found in analyze_model(job, say):
+        for found in analyze_model(job, log):
             print(*found.lines, sep="\n")
             passed &= found.analysis.passed
         raise typer.Exit(0 if passed else EngineError.exit_code)
     failed, done = [], 0
-    for compiled in compile_model(job, say):
+    for compiled in compile_model(job, log):
         for path in compiled.paths:
             print(path)
-        say(compiled.summary)
+        log(compiled.summary)
         done += compiled.error is None
         failed += [compiled.error] if compiled.error else []
     if failed:
         raise typer.Exit(SOME_FAILED if done else failed[0].exit_code)
-
-
-def _parse_size(size: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", size)
-    if match is None:
-        raise UsageError(f"{size!r} is no size of an input", "give --size as 518x686: height x width")
-    return int(match[1]), int(match[2])

@@ -8,51 +8,41 @@ from typing import Annotated, Optional
 
 import typer
 
-from depthcli.cli import options as opt
-from depthcli.cli.running import RunOptions, run, show_plan, with_run_options
+from depthcli.cli.groups import ADVANCED, flag, grouped, option
+from depthcli.cli.options import PictureOptions
+from depthcli.cli.running import run, show_plan
 from depthcli.errors import UsageError
 
 
-@with_run_options()
+@grouped()
 def directory(
-    name: Annotated[str, typer.Argument(metavar="FOLDER", help="The folder; its sub-folders are entered.")],
+    name: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder of pictures, with its subfolders.")],
     output: Annotated[
         Optional[str],
-        typer.Option(
-            "--output",
-            "-o",
-            help="Folder for the results, made if need be; the tree is mirrored. Default: FOLDER_depth.",
-            rich_help_panel=opt.OUTPUT_PANEL,
-        ),
+        option("Folder for the results, with the same tree. Default: FOLDER_depth.", "-o", "--output", metavar="PATH"),
     ] = None,
     include: Annotated[
-        Optional[list[str]],
-        typer.Option(help='Take only pictures that match, such as "*.jpg" or "day1/*". Repeatable.'),
+        Optional[list[str]], option('Only pictures that match, such as "*.jpg". Repeatable.', metavar="GLOB")
     ] = None,
-    exclude: Annotated[Optional[list[str]], typer.Option(help="Leave out pictures that match. Repeatable.")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Print what would be written, and do nothing.")
-    ] = False,
-    mix_models: Annotated[
-        bool,
-        typer.Option(
-            "--mix-models",
-            help="Let results stay beside those of another model or with other options, which is an error otherwise.",
-            rich_help_panel=opt.OUTPUT_PANEL,
-        ),
-    ] = False,
+    exclude: Annotated[Optional[list[str]], option("Skip pictures that match. Repeatable.", metavar="GLOB")] = None,
+    dry_run: Annotated[bool, flag("Print what would be written, and write nothing.", "--dry-run", "-n")] = False,
     *,
-    options: RunOptions,
+    options: PictureOptions,
+    mix_models: Annotated[
+        bool, flag("Allow results of another model or with other options.", "--mix-models", panel=ADVANCED)
+    ] = False,
 ) -> None:
-    """Estimate the depth of every picture below a folder.
+    """Estimate the depth of every picture in a folder.
 
-    Pictures whose files are all there are skipped, so the same command goes on after an interruption; one that was
-    replaced meanwhile is done again. A picture that cannot be read is named and the rest goes on. manifest.jsonl in the
-    output folder notes what became of each. A folder holds the results of one model.
+    depth dir photos                           writes photos_depth/..._depth.png
+    depth dir photos -o maps -f gray,npz       two files for each picture, in maps/
+    depth dir photos --include "*.jpg" -n      lists what would be written
 
-    Examples: depth dir photos · depth dir photos -o maps -f gray,npz --include "*.jpg"
+    Pictures that have all their results are skipped, so the same command continues after an interruption.
+    Pictures that changed are done again. Pictures that cannot be read are named, and the rest goes on.
+    manifest.jsonl in the output folder records every result.
     """
-    from depthcli.cli.report import say
+    from depthcli.cli.report import log
     from depthcli.jobs.find import Input, LeftOut, find_in_folder, is_chosen, refuse_address
     from depthcli.jobs.manifest import MANIFEST_NAME, Manifest
     from depthcli.jobs.targets import Target, plan_pictures
@@ -72,7 +62,7 @@ def directory(
     left = LeftOut()
     every = find_in_folder(folder, left=left, skip=target.folder)
     manifest = Manifest(target.folder / MANIFEST_NAME)
-    template = options.name_template(outputs.formats)
+    template = options.output.name_template(outputs.formats)
     chosen = [relative for relative in every if is_chosen(relative, include or (), exclude or ())]
     # Without --name all pictures get names, so that each keeps its own whatever the patterns are.
     pictures = [Input(folder / relative, relative) for relative in (chosen if template else every)]
@@ -81,8 +71,8 @@ def directory(
     if not tasks:
         matching = " that matches" if every and (include or exclude) else ""
         raise UsageError(f"there is no picture in {folder}{matching}", "" if matching else str(left))
-    for line in [] if options.quiet else left.lines():
-        say(line)
+    for line in [] if options.report.quiet else left.lines():
+        log(line)
     if dry_run:
         show_plan(options, tasks, outputs, manifest)
         return
@@ -90,8 +80,8 @@ def directory(
 
 
 def _beside(folder: Path) -> Path:
-    """Return FOLDER_depth, as the user wrote FOLDER where that has a name of its own; `.` and `..` have none."""
+    """Return FOLDER_depth as the user wrote FOLDER, or resolved if that is `.` or `..`."""
     named = folder.resolve() if folder.name in ("", "..") else folder
     if not named.name:
-        raise UsageError(f"there is no place beside {folder}", "say with -o where the results go")
+        raise UsageError(f"there is no place beside {folder}", "name the folder of the results with -o")
     return named.with_name(f"{named.name}_depth")

@@ -1,68 +1,62 @@
-"""`depth image`: some pictures, each to its files."""
+"""`depth image`: pictures, each to its files."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from depthcli.cli import options as opt
-from depthcli.cli.running import RunOptions, run, with_run_options
+from depthcli.cli.groups import grouped
+from depthcli.cli.options import Output, PictureOptions, PictureOutput
+from depthcli.cli.running import run
 from depthcli.cli.streams import open_stream, read_stdin
 from depthcli.errors import UsageError
 
+_OVERWRITE = PictureOptions(output=PictureOutput(if_exists="overwrite"))
 
-@with_run_options(if_exists="overwrite")
+
+@grouped()
 def image(
     inputs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="FILE...", help="Pictures, folders, globs, .txt lists of paths, or - for a picture on stdin."
-        ),
+        typer.Argument(metavar="FILE...", help="Pictures, folders, globs, .txt lists, or - for stdin."),
     ],
-    output: Annotated[
-        Optional[str],
-        typer.Option(
-            "--output",
-            "-o",
-            help="A file (for one picture), a folder that is made, or - for stdout. Default: beside each picture.",
-            rich_help_panel=opt.OUTPUT_PANEL,
-        ),
-    ] = None,
+    output: Output = None,
     *,
-    options: RunOptions,
+    options: PictureOptions = _OVERWRITE,
 ) -> None:
     """Estimate the depth of pictures.
 
-    Without a metric model the numbers are disparity: larger is nearer, without a unit, comparable inside one picture.
-    The paths of the files written go to stdout.
+    depth image photo.jpg                      writes photo_depth.png: red is near
+    depth image *.jpg -o out -f gray,npz       a 16-bit PNG and float32 numbers for each, in out/
+    depth image - -o - < in.jpg > depth.png    from stdin to stdout
 
-    Examples: depth image photo.jpg · depth image *.jpg -o out -f gray,npz · depth image - -o - < a.jpg > b.png
+    Values are relative: larger is nearer, without a unit. With --metric they are metres.
     """
-    from depthcli.cli.report import say
+    from depthcli.cli.report import log
     from depthcli.io.codecs.outputs import OneStream
     from depthcli.jobs.find import STDIN, Input, LeftOut, find_inputs
     from depthcli.jobs.targets import FILE, Target, plan_pictures
 
     target = Target.of(output)
     if STDIN in inputs and (len(inputs) != 1 or output is None):
-        raise UsageError("- stands for one picture", "say where it goes with -o FILE or -o -")
+        raise UsageError("- stands for one picture", "name the result with -o FILE or -o -")
     left = LeftOut()
     pictures = [Input(Path("stdin"), Path("stdin"))] if STDIN in inputs else find_inputs(inputs, left=left)
     outputs = options.output_spec(target, len(pictures))
     folder = Path() if STDIN in inputs and target.folder is None else target.folder
-    tasks = plan_pictures(pictures, folder, template=options.name_template(outputs.formats))
+    tasks = plan_pictures(pictures, folder, template=options.output.name_template(outputs.formats))
     if STDIN in inputs:
         tasks = [replace(tasks[0], source=read_stdin())]
     else:
         tasks = [replace(task, name=str(task.source)) for task in tasks]
     if target.place == FILE:
         tasks = [replace(tasks[0], stem=target.path)]
-    for line in [] if options.quiet else left.lines():
-        say(line)
+    for line in [] if options.report.quiet else left.lines():
+        log(line)
     with ExitStack() as stack:
         if isinstance(outputs, OneStream):
             stream = stack.enter_context(open_stream(str(output)))

@@ -1,4 +1,4 @@
-"""`depth models`: what there is, what is here, and how to get the rest."""
+"""`depth models`: list, download, check and locate the models."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
@@ -8,23 +8,38 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from depthcli.cli import options as opt
-from depthcli.cli.report import say, say_error
+from depthcli.cli import options
+from depthcli.cli.groups import PlainCommand, completer, flag, option
+from depthcli.cli.report import log, print_error
 from depthcli.errors import CheckpointError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from depthcli.zoo.rows import ModelRow
 
-app = typer.Typer(help="download and check the models, and what is kept of them.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
-Names = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names from `depth models list`.")]
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL...", help="Names from `depth models list`.", autocompletion=completer(options.MODELS)
+    ),
+]
 
 
-@app.command("list")
+@app.callback()
+def _root() -> None:
+    """List, download and check the models.
+
+    depth models list             every model, its licence, and whether it is here
+    depth models pull vitb        download its weights
+    """
+
+
+@app.command("list", cls=PlainCommand)
 def list_models(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per model.")] = False,
+    as_json: Annotated[bool, flag("Print one JSON object per model.", "--json")] = False,
 ) -> None:
-    """List every model: its purpose, what its numbers are, its size, its licence, and whether it is on this machine."""
+    """List every model: purpose, kind of depth, size, licence, and whether it is on this machine."""
     from depthcli.zoo.locate import inventory
     from depthcli.zoo.rows import Channel
 
@@ -69,23 +84,26 @@ def _kind(row: "ModelRow") -> str:
     return "metres" if row.max_depth is None else f"metres, to {row.max_depth:.0f} m"
 
 
-@app.command("pull")
+@app.command("pull", cls=PlainCommand)
 def pull(names: Names) -> None:
-    """Download the weights of models into the Hugging Face cache, verified; print their paths."""
+    """Download weights into the Hugging Face cache, verify them, and print their paths."""
     from depthcli.zoo.download import obtain
 
     for row in _rows(names):
-        print(obtain(row, log=say).path)
+        print(obtain(row, log=log).path)
 
 
-@app.command("verify")
+@app.command("verify", cls=PlainCommand)
 def verify(
     names: Annotated[
-        Optional[list[str]], typer.Argument(metavar="[MODEL...]", help="Default: every model that is here.")
+        Optional[list[str]],
+        typer.Argument(
+            metavar="[MODEL...]", help="Default: every model that is here.", autocompletion=completer(options.MODELS)
+        ),
     ] = None,
-    checkpoint: opt.Checkpoint = None,
+    checkpoint: Annotated[Optional[Path], option("Check this weights file.", metavar="FILE")] = None,
 ) -> None:
-    """Compare weights on this machine with the published digests, and say what a file holds."""
+    """Compare weights on this machine with the published digests."""
     from depthcli.zoo.identify import check_identity
     from depthcli.zoo.locate import find, inventory
     from depthcli.zoo.verify import verify as verify_file
@@ -106,7 +124,7 @@ def verify(
             if result.ok is None:
                 check_identity(row, file)
         except ModelError as error:  # of one file; the others are looked at
-            say_error(error)
+            print_error(error)
             code = error.exit_code
             continue
         print(f"{row.name}: {result.says}")
@@ -118,9 +136,9 @@ def verify(
         raise CheckpointError(f"not as published: {', '.join(damaged)}", "delete the file and pull it again")
 
 
-@app.command("path")
+@app.command("path", cls=PlainCommand)
 def path(names: Names) -> None:
-    """Print where the weights of models are on this machine."""
+    """Print the paths of weights on this machine."""
     from depthcli.zoo.locate import find
 
     for row in _rows(names):
@@ -130,15 +148,15 @@ def path(names: Names) -> None:
         print(file.path)
 
 
-@app.command("cache")
+@app.command("cache", cls=PlainCommand)
 def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="Remove all; they are made again when needed.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per network.")] = False,
+    clear: Annotated[bool, flag("Remove all; they are made again when needed.", "--clear")] = False,
+    as_json: Annotated[bool, flag("Print one JSON object per network.", "--json")] = False,
 ) -> None:
-    """List the networks that were converted for an engine and are kept, or remove them.
+    """List or remove the converted networks, which make every start on a CPU quick.
 
-    They make the start of every run on a CPU quick. The least recently used go when there are too many. Where they are:
-    in the user's cache folder, or where $DEPTHCLI_CACHE says.
+    The least recently used are removed when there are too many.
+    They are in the user's cache folder, or in $DEPTHCLI_CACHE.
     """
     from datetime import datetime
 
@@ -154,10 +172,10 @@ def cache(
             print(f"{entry.name}  {_megabytes(entry.bytes)}  last used {used:%Y-%m-%d %H:%M}")
     folder = graph_cache.cache_folder()
     if folder is None:
-        say(graph_cache.NO_FOLDER)
+        log(graph_cache.NO_FOLDER)
         return
     total = _megabytes(sum(entry.bytes for entry in entries)) or "0 MB"
-    say(
+    log(
         f"{len(entries)} networks, {total} of {_megabytes(graph_cache.LIMIT_BYTES)}, "
         f"{'removed from' if clear else 'in'} {folder}"
     )

@@ -1,4 +1,4 @@
-"""`depth neuron`: what a machine has for AWS Inferentia."""
+"""`depth neuron`: what this machine has for AWS Inferentia."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
@@ -6,33 +6,34 @@ from typing import Optional
 
 import typer
 
-from depthcli.cli.report import say
+from depthcli.cli.groups import PlainCommand
+from depthcli.cli.report import log
 from depthcli.errors import EngineError
 
-app = typer.Typer(help="look at what this machine has for AWS Inferentia.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
 def _root() -> None:
-    """Look at what this machine has for AWS Inferentia."""
+    """Check this machine for AWS Inferentia."""
 
 
-@app.command("doctor")
+@app.command("doctor", cls=PlainCommand)
 def doctor() -> None:
-    """Report versions, devices and cores, and compile and run a small network where that can be.
+    """Report versions, devices and cores, then compile and run a small network.
 
-    Leaves with 0 where all of it works, and with 5 where something is missing; the report says what.
-    Compiling takes minutes. Paste the report into an issue: nobody has run this on a device so far.
+    Compiling takes minutes. Exit code 0 if all of it works, 5 if something is missing; the report says what.
+    The neuron backend is not yet tested on hardware: please send the report of such a machine.
     """
-    raise typer.Exit(report())
+    raise typer.Exit(print_findings())
 
 
-def report(target: Optional[str] = None) -> int:
+def print_findings(target: Optional[str] = None) -> int:
     """Print what is found for a target, by default that of this machine, and return the exit code."""
     from depthcli.jobs.neuron_doctor import examine
 
     bad = 0
-    for finding in examine(say, target):
+    for finding in examine(log, target):
         mark = {True: "ok", False: "NO", None: "  "}[finding.good]
         print(f"{mark}  {finding.name}: {finding.value}", flush=True)
         bad += finding.good is False

@@ -1,187 +1,454 @@
-"""Options that several commands share, each written down once."""
+"""The options that several commands share, each written once, in groups. A field has the name of its setting."""
 
+# No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
-import typer
+from depthcli.choices import (
+    BACKENDS,
+    IF_EXISTS,
+    PRECISIONS,
+    SHAPE_POLICIES,
+    STEADY,
+    BackendChoice,
+    ClipChoice,
+    ModelChoice,
+    require,
+)
+from depthcli.cli.groups import ADVANCED, CLIP, MODEL, flag, option
+from depthcli.cli.parsing import parse_range, parse_rate, parse_seconds, parse_size
+from depthcli.errors import UsageError
+from depthcli.io.codecs.formats import CLIPS, STILLS, implied_format, parse_formats
 
-MODEL_PANEL = "Model"
-OUTPUT_PANEL = "Output"
-RUN_PANEL = "Run"
+if TYPE_CHECKING:
+    from depthcli.cli.report import ClipReport, Report
+    from depthcli.io.codecs.outputs import OutputSpec
+    from depthcli.io.video.clip import Selection
+    from depthcli.jobs.targets import NameTemplate, Target
 
-Encoder = Annotated[
-    str,
-    typer.Option(
-        help="Size of the network: tiny, vits, vitb, vitl, vitg. auto takes vits if its weights are here or can be "
-        "downloaded, else tiny, which is part of this package.",
-        rich_help_panel=MODEL_PANEL,
-    ),
-]
-Metric = Annotated[
-    Optional[str],
-    typer.Option(help="Answer in metres: indoor (to 20 m) or outdoor (to 80 m).", rich_help_panel=MODEL_PANEL),
-]
-Model = Annotated[
-    Optional[str],
-    typer.Option(
-        "--model",
-        "-m",
-        help="A model of `depth models list`, or the path of a checkpoint.",
-        rich_help_panel=MODEL_PANEL,
-    ),
-]
-Checkpoint = Annotated[
-    Optional[Path],
-    typer.Option(help="Take this file of weights (.pth or .safetensors).", rich_help_panel=MODEL_PANEL),
-]
-MaxDepth = Annotated[
-    Optional[float],
-    typer.Option(help="Metres at the top of a metric model's range, for a fine-tune.", rich_help_panel=MODEL_PANEL),
-]
-Offline = Annotated[bool, typer.Option("--offline", help="Never download.", rich_help_panel=MODEL_PANEL)]
-TrustCheckpoint = Annotated[
-    bool,
-    typer.Option(
-        "--trust-checkpoint",
-        help="Read a .pth of unknown origin with torch before 2.6, where this can run code hidden in it.",
-        rich_help_panel=MODEL_PANEL,
-    ),
-]
+# Names for the shell to complete, written out because their own modules load NumPy.
+ENCODERS = ("tiny", "vits", "vitb", "vitl", "vitg")
+MODELS = (
+    *ENCODERS,
+    *(f"metric-{place}-{encoder}" for place in ("indoor", "outdoor") for encoder in ("vits", "vitb", "vitl")),
+    *(f"vda-{kind}{encoder}" for kind in ("", "metric-") for encoder in ("vits", "vitb", "vitl")),
+)
+COLORMAPS = tuple(
+    name + end
+    for name in ("Spectral", "inferno", "turbo", "magma", "viridis", "plasma", "cividis", "gray")
+    for end in ("", "_r")
+)
+PIPES = ("y4m", "rgb24", "gray16le")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+SCENES = ("auto", "off")
 
-Formats = Annotated[
-    Optional[list[str]],
-    typer.Option(
-        "--format",
-        "-f",
-        help="color (8-bit PNG), gray (16-bit PNG), gray8, side (photo beside colour), npz (float32). Repeat it or "
-        "separate with commas. Default: color.",
-        rich_help_panel=OUTPUT_PANEL,
-    ),
-]
 Colormap = Annotated[
     str,
-    typer.Option(
-        help="Spectral, inferno, turbo, magma, viridis, plasma, cividis or gray; add _r to reverse.",
-        rich_help_panel=OUTPUT_PANEL,
-    ),
-]
-Grayscale = Annotated[
-    bool,
-    typer.Option("--grayscale", help="The same as --format gray8.", rich_help_panel=OUTPUT_PANEL),
-]
-PredOnly = Annotated[
-    bool,
-    typer.Option(
-        "--pred-only",
-        help="Depth alone, without the photo: the default here, accepted for old scripts.",
-        rich_help_panel=OUTPUT_PANEL,
-    ),
-]
-KeepAlpha = Annotated[
-    bool,
-    typer.Option(
-        "--keep-alpha",
-        help="Mark transparent pixels as invalid in the results: transparent in colour, 0 in gray, NaN in npz. "
-        "The network sees them black in any case.",
-        rich_help_panel=OUTPUT_PANEL,
-    ),
-]
-Naming = Annotated[
-    Optional[str],
-    typer.Option(
-        "--name",
-        metavar="TEMPLATE",
-        help='Name of the results, with {stem}, {name} and {parent} (folder) of the picture, and {format}: "{stem}" '
-        "gives IMG_1.png. Default: {stem}_depth and what tells the format.",
-        rich_help_panel=OUTPUT_PANEL,
+    option(
+        "Such as inferno, turbo, gray; _r reverses. Default: Spectral_r.",
+        metavar="NAME",
+        values=COLORMAPS,
     ),
 ]
 IfExists = Annotated[
     str,
-    typer.Option(help="When all files of a picture are there: skip, overwrite or error.", rich_help_panel=OUTPUT_PANEL),
+    option(
+        "Existing results: skip, overwrite, error.",
+        metavar="CHOICE",
+        values=IF_EXISTS,
+        show_default=True,
+    ),
+]
+Output = Annotated[
+    Optional[str],
+    option(
+        "File, folder or - for stdout. Default: beside each picture.",
+        "-o",
+        "--output",
+        metavar="PATH",
+    ),
 ]
 
-InputSize = Annotated[
-    Optional[int],
-    typer.Option(
-        help="Shorter side of the network's input in pixels, rounded to a multiple of 14. Default: the model's own "
-        "(518; tiny less). More shows finer detail and takes more time and memory.",
-        rich_help_panel=RUN_PANEL,
-    ),
-]
-Panorama = Annotated[
-    bool,
-    typer.Option(
-        "--panorama",
-        help="For whole panoramas (equirectangular, 2:1): join the left and right edges, so that no seam shows.",
-        rich_help_panel=RUN_PANEL,
-    ),
-]
-Device = Annotated[
-    str,
-    typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=RUN_PANEL),
-]
-BackendName = Annotated[
-    str,
-    typer.Option(
-        "--backend",
-        help="Engine: auto, torch, openvino, onnx, torchscript or neuron (see --artifacts). auto takes torch on a GPU, "
-        "else openvino where it is installed.",
-        rich_help_panel=RUN_PANEL,
-    ),
-]
-Artifacts = Annotated[
-    Optional[Path],
-    typer.Option(
-        metavar="PATH",
-        help="A network compiled by `depth compile`, or a folder of them, for torchscript and neuron. Default: "
-        "checkpoints/compiled.",
-        rich_help_panel=RUN_PANEL,
-    ),
-]
-ShapePolicy = Annotated[
-    str,
-    typer.Option(
-        help="For pictures whose size was not compiled: strict takes a network whose ratio of sides is the picture's "
-        "to 3 %, stretch the nearest of the same orientation.",
-        rich_help_panel=RUN_PANEL,
-    ),
-]
-AllowStandin = Annotated[
-    bool,
-    typer.Option(
-        "--allow-standin",
-        help="With --backend neuron: run files of `depth compile --target cpu-standin`, which try all but the chip.",
-        rich_help_panel=RUN_PANEL,
-    ),
-]
-Precision = Annotated[
-    str,
-    typer.Option(
-        help="auto (bf16 on a CPU that computes it, else fp32), exact (as the reference computes), fp32, bf16, "
-        "int8 (see --calibration), or fp16 on a GPU.",
-        rich_help_panel=RUN_PANEL,
-    ),
-]
-Calibration = Annotated[
-    Optional[Path],
-    typer.Option(
-        metavar="FOLDER",
-        help="Pictures to choose the steps of int8 by, a dozen or more like those to come; once per checkpoint.",
-        rich_help_panel=RUN_PANEL,
-    ),
-]
-Batch = Annotated[
-    int,
-    typer.Option(
-        "--batch", "-b", help="Pictures of one input size that share a run of the network.", rich_help_panel=RUN_PANEL
-    ),
-]
-Json = Annotated[
-    bool,
-    typer.Option("--json", help="Print one JSON object per picture and a last one that sums up."),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings, print no paths.")]
-Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Say what was done to each picture, and how long it took.")
-]
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model."""
+
+    encoder: Annotated[
+        str,
+        option(
+            "tiny, vits, vitb, vitl, vitg. Default: vits, else tiny.",
+            panel=MODEL,
+            metavar="SIZE",
+            values=("auto", *ENCODERS),
+        ),
+    ] = "auto"
+    metric: Annotated[
+        Optional[str],
+        option(
+            "Depth in metres: indoor (up to 20 m) or outdoor (up to 80 m).",
+            panel=MODEL,
+            metavar="PLACE",
+            values=("indoor", "outdoor"),
+        ),
+    ] = None
+    model: Annotated[
+        Optional[str],
+        option(
+            "A name from `depth models list`, or a checkpoint file.",
+            "--model",
+            "-m",
+            panel=MODEL,
+            metavar="NAME",
+            values=MODELS,
+        ),
+    ] = None
+    checkpoint: Annotated[
+        Optional[Path],
+        option("Load this weights file (.pth, .safetensors).", panel=MODEL, metavar="FILE"),
+    ] = None
+    offline: Annotated[bool, flag("Never download.", "--offline", panel=MODEL)] = False
+    max_depth: Annotated[
+        Optional[float],
+        option("Largest depth of a fine-tuned metric model, in metres.", panel=ADVANCED, metavar="METRES"),
+    ] = None
+    trust: Annotated[
+        bool,
+        flag(
+            "Load an unknown .pth with torch before 2.6: it can run code.",
+            "--trust-checkpoint",
+            panel=ADVANCED,
+        ),
+    ] = False
+
+    def choice(self) -> ModelChoice:
+        """Return the choice of the model."""
+        return ModelChoice(**vars(self))
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """How pictures go through the network."""
+
+    input_size: Annotated[
+        Optional[int],
+        option(
+            "Shorter side of the network input. Default: 518 (tiny: 210).",
+            panel=MODEL,
+            metavar="PIXELS",
+        ),
+    ] = None
+    panorama: Annotated[
+        bool,
+        flag("For 360-degree panoramas (2:1): no seam at the edges.", "--panorama", panel=MODEL),
+    ] = False
+    batch: Annotated[
+        int,
+        option("Pictures of one size per run of the network. Default: 1.", "--batch", "-b", panel=MODEL, metavar="N"),
+    ] = 1
+
+
+@dataclass(frozen=True)
+class BackendOptions:
+    """What runs the network."""
+
+    device: Annotated[
+        str,
+        option(
+            "auto, cpu, cuda, cuda:N or mps. Default: auto.",
+            "--device",
+            "-d",
+            panel=MODEL,
+            metavar="NAME",
+            values=DEVICES,
+        ),
+    ] = "auto"
+    backend: Annotated[
+        str,
+        option(
+            "auto, torch (GPU), openvino (CPU), onnx, torchscript, neuron.",
+            panel=MODEL,
+            metavar="NAME",
+            values=("auto", *BACKENDS),
+        ),
+    ] = "auto"
+    precision: Annotated[
+        str,
+        option(
+            "auto, exact, fp32, bf16, fp16 (GPU), int8. Default: auto.",
+            panel=MODEL,
+            metavar="NAME",
+            values=PRECISIONS,
+        ),
+    ] = "auto"
+    calibration: Annotated[
+        Optional[Path],
+        option("For int8: a dozen typical pictures, once per checkpoint.", panel=ADVANCED, metavar="FOLDER"),
+    ] = None
+    artifacts: Annotated[
+        Optional[Path],
+        option("Compiled networks. Default: checkpoints/compiled.", panel=ADVANCED, metavar="PATH"),
+    ] = None
+    shape_policy: Annotated[
+        str,
+        option(
+            "Compiled sizes: strict (ratio within 3 %), or stretch.",
+            panel=ADVANCED,
+            metavar="CHOICE",
+            values=SHAPE_POLICIES,
+        ),
+    ] = "strict"
+    allow_standin: Annotated[
+        bool,
+        flag("With neuron: run networks compiled for cpu-standin.", "--allow-standin", panel=ADVANCED),
+    ] = False
+
+    def choice(self) -> BackendChoice:
+        """Return the choice of the backend."""
+        return BackendChoice(**vars(self))
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What is printed."""
+
+    as_json: Annotated[bool, flag("Print one JSON object per result, and a summary.", "--json")] = False
+    quiet: Annotated[bool, flag("Print errors and warnings only.", "--quiet", "-q")] = False
+    verbose: Annotated[bool, flag("Print the model, and the time each result took.", "--verbose", "-v")] = False
+
+    def report(self, total: int) -> "Report":
+        """Return the report of a job. total: pictures."""
+        from depthcli.cli.report import Report
+
+        return Report(total, as_json=self.as_json, quiet=self.quiet, verbose=self.verbose)
+
+    def clip_report(self, total: int, streams: bool) -> "ClipReport":
+        """Return the report of a job. total: clips. streams: the result goes to stdout or a pipe."""
+        from depthcli.cli.report import ClipReport
+
+        as_json, quiet = self.as_json and not streams, self.quiet or streams
+        return ClipReport(total, as_json=as_json, quiet=quiet, verbose=self.verbose)
+
+
+@dataclass(frozen=True)
+class PictureOutput:
+    """What is written for each picture."""
+
+    formats: Annotated[
+        Optional[list[str]],
+        option(
+            "color, gray (16 bit), gray8, side, npz, exr. Default: color.",
+            "--format",
+            "-f",
+            metavar="A,B",
+            values=tuple(STILLS),
+        ),
+    ] = None
+    colormap: Colormap = "Spectral_r"
+    template: Annotated[
+        Optional[str],
+        option(
+            "File name: {stem}, {name}, {parent}, {format} are filled in.",
+            "--name",
+            metavar="TEXT",
+        ),
+    ] = None
+    if_exists: IfExists = "skip"
+    keep_alpha: Annotated[
+        bool,
+        flag("Transparent pixels get no depth: clear, 0 or NaN.", "--keep-alpha", panel=ADVANCED),
+    ] = False
+    grayscale: Annotated[bool, flag("Short for --format gray8.", "--grayscale", panel=ADVANCED)] = False
+    pred_only: Annotated[
+        bool, flag("No effect: results have no photo unless asked for.", "--pred-only", panel=ADVANCED)
+    ] = False
+
+    def name_template(self, formats: Sequence[str]) -> "Optional[NameTemplate]":
+        """Return the names that --name gives to results; None without it."""
+        from depthcli.jobs.targets import parse_template
+
+        return None if self.template is None else parse_template(self.template, formats)
+
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """All that `image` and `dir` share."""
+
+    output: PictureOutput = field(default_factory=PictureOutput)
+    report: ReportOptions = field(default_factory=ReportOptions)
+    model: ModelOptions = field(default_factory=ModelOptions)
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    backend: BackendOptions = field(default_factory=BackendOptions)
+
+    def output_spec(self, target: "Target", pictures: int = 1) -> "OutputSpec":
+        """Return what is written for each picture. pictures: how many there are."""
+        from depthcli.io.codecs.outputs import OneFile, OneStream, OutputSpec
+        from depthcli.jobs.targets import FILE, STREAM
+        from depthcli.pixels.colormap import color_table
+
+        output = self.output
+        if output.grayscale and output.formats:
+            raise UsageError("--grayscale and --format contradict each other", "--grayscale means --format gray8")
+        implied = implied_format(target.path, "color") if target.place == FILE else "color"
+        formats = ("gray8",) if output.grayscale else parse_formats(output.formats or (implied,))
+        color_table(output.colormap)  # an unknown name is an error now, not after the first picture
+        if target.place not in (FILE, STREAM):
+            template = output.name_template(formats)
+            return OutputSpec(formats, output.colormap, template.endings if template else ())
+        if output.template is not None:
+            raise UsageError(f"--name does not apply to {target}", "leave out --name, or give a folder with -o")
+        target.check_one(pictures, "picture", formats, {name: row.suffix for name, row in STILLS.items()})
+        if target.place == FILE:
+            return OneFile(formats, output.colormap)
+        if self.report.as_json:
+            raise UsageError(f"{target} cannot hold a picture and JSON", "leave out --json, or give -o FILE")
+        return OneStream(formats, output.colormap, name=str(target))
+
+    def settings(self, formats: Sequence[str]) -> str:
+        """Return the options that shape results of these formats as one line, for the manifest."""
+        shaping = {
+            **shaping_settings(self.model, self.network, self.backend),
+            "keep-alpha": self.output.keep_alpha or None,
+            "colormap": self.output.colormap if {"color", "side"} & set(formats) else None,
+        }
+        return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)
+
+
+@dataclass(frozen=True)
+class ClipOutput:
+    """What is written for each clip."""
+
+    formats: Annotated[
+        Optional[list[str]],
+        option(
+            "mp4 (colour), side, ffv1 (16-bit gray), hevc10, prores (10 bit); "
+            "folders: color, gray, gray8, npz, exr. Default: mp4.",
+            "--format",
+            "-f",
+            metavar="A,B",
+            values=tuple(row.name for row in CLIPS.values()),
+        ),
+    ] = None
+    colormap: Colormap = "Spectral_r"
+    value_range: Annotated[
+        Optional[str],
+        option("Depth at the ends of the colours. Default: the whole clip's.", "--range", metavar="LO,HI"),
+    ] = None
+    if_exists: IfExists = "skip"
+    pipe: Annotated[
+        str,
+        option("With -o -: y4m, or raw rgb24 or gray16le. Default: y4m.", metavar="FORMAT", values=PIPES),
+    ] = "y4m"
+    grayscale: Annotated[bool, flag("Short for --colormap gray.", "--grayscale", panel=ADVANCED)] = False
+    mix_models: Annotated[bool, flag("Continue beside results of another model.", "--mix-models", panel=ADVANCED)] = (
+        False
+    )
+
+    @property
+    def colors(self) -> str:
+        """The colour map."""
+        return "gray" if self.grayscale else self.colormap
+
+    def check(self) -> tuple[str, ...]:
+        """Return the formats. Raises UsageError for unknown names before any work is done."""
+        from depthcli.pixels.colormap import color_table
+
+        require("if_exists", self.if_exists, IF_EXISTS)
+        color_table(self.colors)
+        return parse_formats(self.formats or ("mp4",), CLIPS)
+
+    @property
+    def limits(self) -> Optional[tuple[float, float]]:
+        """The depth values at the ends of the colours, None for the whole clip's."""
+        return parse_range(self.value_range)
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """Which frames are taken, and what makes them steady."""
+
+    steady: Annotated[
+        str,
+        option(
+            "auto: a video model if available, else on. on: a picture model, smoothed along the motion. "
+            "off: each frame alone.",
+            panel=CLIP,
+            metavar="CHOICE",
+            values=STEADY,
+        ),
+    ] = "auto"
+    start: Annotated[Optional[str], option("Start here: seconds, or 1:02:03.5.", panel=CLIP, metavar="TIME")] = None
+    end: Annotated[Optional[str], option("Stop before this time.", panel=CLIP, metavar="TIME")] = None
+    fps: Annotated[
+        Optional[str],
+        option(
+            "Frames per second of the result. Default: the clip's.",
+            panel=CLIP,
+            metavar="RATE",
+        ),
+    ] = None
+    stride: Annotated[int, option("Take every Nth frame. Default: 1.", panel=CLIP, metavar="N")] = 1
+    max_frames: Annotated[Optional[int], option("Take at most N frames.", panel=CLIP, metavar="N")] = None
+    rate: Annotated[
+        Optional[str],
+        option("Frames per second of frames in a folder (24) or raw video.", panel=CLIP, metavar="RATE"),
+    ] = None
+    size: Annotated[
+        Optional[str], option("Width and height of raw RGB24 on stdin, in pixels.", panel=CLIP, metavar="WxH")
+    ] = None
+    scenes: Annotated[
+        str,
+        option(
+            "auto: start anew at cuts. off: one shot. Default: auto.",
+            "--scene",
+            panel=ADVANCED,
+            metavar="CHOICE",
+            values=SCENES,
+        ),
+    ] = "auto"
+    exact: Annotated[
+        bool,
+        flag("Video models: as the official script, to the last bit.", "--exact", panel=ADVANCED),
+    ] = False
+
+    def choice(self, network: NetworkOptions, backend: BackendOptions) -> ClipChoice:
+        """Return the choice of how a clip is processed."""
+        return ClipChoice(
+            self.steady, self.exact, network.input_size, backend.choice(), network.batch, network.panorama
+        )
+
+    def selection(self) -> "Selection":
+        """Return which frames are taken."""
+        from depthcli.io.video.clip import Selection
+
+        return Selection(
+            parse_seconds(self.start), parse_seconds(self.end), parse_rate(self.fps), self.stride, self.max_frames
+        )
+
+    def raw(self) -> dict[str, Any]:
+        """Return the rate and the size of raw video, and whether cuts are looked for."""
+        require("scenes", self.scenes, SCENES)
+        return {
+            "rate": parse_rate(self.rate),
+            "size": None if self.size is None else parse_size(self.size, "size", "1920x1080"),
+            "scenes": self.scenes == "auto",
+        }
+
+
+def shaping_settings(model: ModelOptions, network: NetworkOptions, backend: BackendOptions) -> dict[str, Any]:
+    """Return the options that shape a depth map, by the names that manifests note; None for those not given."""
+    return {
+        "encoder": model.encoder,
+        "metric": model.metric,
+        "model": model.model,
+        "checkpoint": model.checkpoint and model.checkpoint.name,
+        "max-depth": model.max_depth,
+        "input-size": network.input_size,
+        "panorama": network.panorama or None,
+        "backend": backend.backend,
+        "precision": backend.precision,
+        "shape-policy": backend.shape_policy if backend.shape_policy != "strict" else None,
+    }

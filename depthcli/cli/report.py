@@ -1,4 +1,4 @@
-"""What a command says: results on stdout, talk on stderr, and the exit code that sums it up."""
+"""What a command prints: results on stdout, messages on stderr, and the exit code."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
 if TYPE_CHECKING:
     from depthcli.jobs.clip_job import Progress
 
-_PLAIN_SECONDS = 10.0  # between two lines of progress where no terminal can show a bar
+_PLAIN_SECONDS = 10.0  # between two lines of progress without a terminal
 _NAMED_FAILURES = 20
 
 
-def say(line: str) -> None:
-    """Write one line to stderr, also where a name in it has a line break. A stderr that is full ends no work."""
-    if sys.stderr is None:  # as it is where the process was started with it closed
+def log(line: str) -> None:
+    """Write one line to stderr; line breaks inside it are escaped. A full stderr does not stop the work."""
+    if sys.stderr is None:  # the process was started with it closed
         return
     try:
         print(worded(line).replace("\n", "\\n"), file=sys.stderr, flush=True)
@@ -37,13 +37,13 @@ def say(line: str) -> None:
         pass
 
 
-def say_error(error: DepthError) -> None:
-    """Write an error and its way out to stderr, one line."""
-    say(f"error: {error}")
+def print_error(error: DepthError) -> None:
+    """Write an error and its hint to stderr, one line."""
+    log(f"error: {error}")
 
 
 class Report:
-    """Follows a job result by result: paths or JSON to stdout, progress to stderr, counts for the end."""
+    """Shows a job result by result: paths or JSON on stdout, progress on stderr, counts at the end."""
 
     def __init__(self, total: int, *, as_json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
         self.counts = {DONE: 0, SKIPPED: 0, FAILED: 0}
@@ -67,13 +67,13 @@ class Report:
         if self._bar is not None:
             self._bar.stop()
 
-    def talk(self, line: str) -> None:
-        """Say something about the work, unless the user wants quiet."""
+    def log(self, line: str) -> None:
+        """Print a note about the work, unless --quiet was given."""
         if not self._quiet:
             self._stderr(line)
 
     def add(self, result: Result) -> None:
-        """Take note of one result and show it."""
+        """Count one result and show it."""
         from depthcli.io.pictures.images import printable
 
         self.counts[result.status] += 1
@@ -94,7 +94,7 @@ class Report:
         self._show_progress()
 
     def fail(self, error: DepthError) -> None:
-        """Take note of an error that ends the job."""
+        """Count and show an error that ends the job."""
         self.counts[FAILED] += 1
         result = Result("the job", (), FAILED, error=str(error), code=error.exit_code)
         self.failures.append(result)
@@ -103,7 +103,7 @@ class Report:
             self._stdout(result.to_json())
 
     def finish(self, interrupted: bool = False) -> None:
-        """Say the last word: counts, and the failures once more where they have scrolled away."""
+        """Print the counts, and the failures once more if there were many."""
         from depthcli.io.pictures.images import printable
 
         seconds = time.monotonic() - self._started
@@ -121,7 +121,7 @@ class Report:
             counts = ", ".join(filter(None, [counts, f"{rest} not reached"]))
         self._stderr(f"{counts or 'nothing to do'} in {seconds:.1f} s")
         if interrupted:
-            self._stderr("interrupted: the same command goes on from here")
+            self._stderr("interrupted: run the same command again to continue")
         if len(self.failures) > 1 and self._total > _NAMED_FAILURES:
             for failure in self.failures[:_NAMED_FAILURES]:
                 self._stderr(f"failed: {printable(failure.input)}")
@@ -129,7 +129,7 @@ class Report:
                 self._stderr(f"and {len(self.failures) - _NAMED_FAILURES} more; see the manifest")
 
     def exit_code(self, interrupted: bool = False) -> int:
-        """Return 0 all done, 3 some failed, 130 interrupted; where nothing could be done, 1 or what all errors say."""
+        """Return 0 all done, 3 some failed, 130 interrupted; if nothing was done, the code of all errors or 1."""
         if interrupted:
             return INTERRUPTED
         if not self.counts[FAILED]:
@@ -149,7 +149,7 @@ class Report:
         self._last_plain = now
         done = sum(self.counts.values())
         left = (now - self._started) / done * (self._total - done)
-        say(f"{done}/{self._total} pictures, {self.counts[FAILED]} failed, about {_duration(left)} left")
+        log(f"{done}/{self._total} pictures, {self.counts[FAILED]} failed, about {_duration(left)} left")
 
     def _stdout(self, line: str) -> None:
         if self._bar is not None and sys.stdout.isatty():
@@ -166,11 +166,11 @@ class Report:
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
-            say(line)
+            log(line)
 
 
 class ClipReport(Report):
-    """The same for clips, whose frames are many: how many are done, how fast, and how long it will take.
+    """Shows clips: frames done, speed and time left.
 
     A bar on a terminal, a line now and then elsewhere, or JSON events.
     """
@@ -187,11 +187,11 @@ class ClipReport(Report):
         self.clear()
 
     def warn(self, line: str) -> None:
-        """Say something that also counts for those who want quiet."""
+        """Print a warning, also with --quiet."""
         self._stderr(line)
 
     def add(self, result: Result) -> None:
-        """Take note of one clip's result and show it; also the files of one that could be read only in part."""
+        """Count one clip's result and show it, with the files of a clip that was read only in part."""
         self.clear()
         super().add(result)
         if result.code == SOME_FAILED and not (self._json or self._quiet):
@@ -199,10 +199,10 @@ class ClipReport(Report):
                 self._stdout(path)
 
     def _show_progress(self) -> None:
-        """Nothing: frames are counted, not clips."""
+        """Do nothing: progress counts frames, not clips."""
 
     def clear(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._clip_bar is not None:
             self._clip_bar.stop()
             self._clip_bar = None
@@ -213,7 +213,7 @@ class ClipReport(Report):
         if self._stage != (event.clip, event.stage):
             self.clear()
             self._stage = (event.clip, event.stage)
-            # What was there before, of an earlier run, is no measure of how fast this one is.
+            # Frames of an earlier run do not count for the speed of this one.
             self._since, self._at_first, self._shown = now, event.frames, now
             return
         fps = (event.frames - self._at_first) / max(now - self._since, 1e-9)
@@ -230,7 +230,7 @@ class ClipReport(Report):
             self._shown = now
             of = "" if event.total is None else f"/{event.total}"
             eta = "" if left is None else f", about {_duration(left)} left"
-            say(f"{event.clip}: {self._WORDS[event.stage]}, {event.frames}{of} frames, {fps:.2f} fps{eta}")
+            log(f"{event.clip}: {self._WORDS[event.stage]}, {event.frames}{of} frames, {fps:.2f} fps{eta}")
 
     def _show_bar(self, event: Progress, fps: float) -> None:
         if self._clip_bar is None:
@@ -243,7 +243,7 @@ class ClipReport(Report):
         if self._clip_bar is not None:
             self._clip_bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
-            say(line)
+            log(line)
 
 
 def _progress_json(event: Progress, fps: float, left: Optional[float]) -> str:
@@ -253,7 +253,7 @@ def _progress_json(event: Progress, fps: float, left: Optional[float]) -> str:
 
 @dataclass
 class Stop:
-    """Whether Ctrl-C or SIGTERM came. at_once: set while no file is at hand that could be finished first."""
+    """Whether Ctrl-C or SIGTERM came. at_once: set while there is no current file to finish first."""
 
     asked: bool = False
     at_once: bool = False
@@ -261,9 +261,9 @@ class Stop:
 
 @contextmanager
 def stop_signals(quiet: bool, unit: str = "file") -> Iterator[Stop]:
-    """Within this context Ctrl-C and SIGTERM ask to stop after the unit at hand; a second one stops at once.
+    """In this context Ctrl-C and SIGTERM ask to stop after the current unit; a second one stops at once.
 
-    A signal that the process was started to ignore stays ignored: nohup and a script's `&` mean it so.
+    A signal that the process was started to ignore stays ignored, as with nohup or a script's `&`.
     """
     stop = Stop()
 
@@ -272,7 +272,7 @@ def stop_signals(quiet: bool, unit: str = "file") -> Iterator[Stop]:
             raise KeyboardInterrupt
         stop.asked = True
         if not quiet:  # not printed: the signal may have come in the middle of another print
-            os.write(terminal(), f"stopping after the {unit} at hand; once more stops at once\n".encode())
+            os.write(terminal(), f"stopping after the current {unit}; press again to stop at once\n".encode())
 
     wanted = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, ask) for number in wanted}
@@ -284,7 +284,7 @@ def stop_signals(quiet: bool, unit: str = "file") -> Iterator[Stop]:
 
 
 def _start_bar(text: str = "", unit: str = "") -> Any:
-    """Return a running bar. text, unit: what stands before it and behind the count, as rich writes fields."""
+    """Return a running bar. text, unit: rich fields before the bar and behind the count."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

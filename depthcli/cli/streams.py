@@ -53,7 +53,7 @@ def open_stream(output: str) -> Iterator[BinaryIO]:
     try:
         yield stream
     finally:
-        with suppress(OSError):  # a stream that was all sent is flushed; of another the reason is known
+        with suppress(OSError):  # a complete stream is flushed; the reason for an incomplete one is known
             stream.close()
 
 

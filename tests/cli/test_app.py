@@ -16,6 +16,7 @@ from depthcli.cli import app
 from depthcli.host import graph_cache
 from depthcli.version import __version__
 from tests.conftest import TINY, environment, files, photo
+from tests.io.video.clips import make_clip
 
 
 def test_help_needs_no_torch_and_the_modules_of_no_command():
@@ -68,20 +69,30 @@ def test_each_kind_of_error_has_its_exit_code():
     assert (errors.SOME_FAILED, errors.INTERRUPTED) == (3, 130)
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"),
-    [
-        ("photo.jpg", "use: depth image photo.jpg"),
-        ("my photo.jpg", "use: depth image 'my photo.jpg'"),
-        ("clip.mp4", "use: depth video clip.mp4"),
-        ("photos", "use: depth dir photos"),
-        ("https://example.org/a.jpg", "download it first: curl -fLo a.jpg https://example.org/a.jpg"),
-    ],
-)
-def test_a_file_without_a_command_gets_the_command_that_works(depth, name, hint):
+def test_a_file_without_a_command_is_done_by_the_command_that_takes_it(depth):
+    photo("my photo.jpg")
     photo("photos/a.jpg")
-    ran = depth(name, "-o", "out")
+    make_clip(Path("clip.mp4"), frames=2)
+    assert depth("my photo.jpg", *TINY).lines == ["my photo_depth.png"]
+    assert depth("my photo.jpg", "photos/a.jpg", "-o", "out", "-f", "npz", *TINY).lines == [
+        "out/my photo_depth.npz",
+        "out/a_depth.npz",
+    ]
+    assert depth("photos", *TINY).lines == ["photos_depth/a_depth.png"]
+    assert depth("clip.mp4", "-f", "npz", "--offline", *TINY).lines == ["clip_depth_npz"]
+    ran = depth("gone.jpg")
+    assert ran.code == 1 and ran.error == "error: gone.jpg does not exist (check the path)"
+
+
+def test_an_address_in_place_of_a_command_has_to_be_downloaded_first(depth):
+    ran = depth("https://example.org/a.jpg")
+    hint = "download it first: curl -fLo a.jpg https://example.org/a.jpg"
     assert ran.code == 2 and ran.error.endswith(f"({hint})")
+
+
+def test_a_misspelt_command_names_the_near_one(depth):
+    ran = depth("imag", "a.jpg")
+    assert ran.code == 2 and "No such command 'imag'" in ran.err and "image" in ran.err.partition("imag'")[2]
 
 
 class OddError(Exception):
@@ -93,7 +104,7 @@ class OddError(Exception):
     [
         (
             OddError("first\nsecond"),
-            "error: unexpected OddError: first (set DEPTHCLI_DEBUG=1 to see where, and please report it)",
+            "error: unexpected OddError: first (set DEPTHCLI_DEBUG=1 for the traceback, and please report it)",
         ),
         (RecursionError("too deep"), "error: unexpected RecursionError: too deep (set DEPTHCLI_DEBUG=1"),
         (KeyError("x"), "error: unexpected KeyError: 'x' (set DEPTHCLI_DEBUG=1"),

@@ -77,7 +77,7 @@ def test_what_answers_otherwise_is_not_kept(depth, monkeypatch):
     [
         (("--target", "neuron-core"), 2, "unknown --target 'neuron-core'"),
         (("--target", "onnx", "--size", "100x100"), 2, "multiples of 14"),
-        (("--target", "onnx", "--size", "large"), 2, "no size of an input"),
+        (("--target", "onnx", "--size", "large"), 2, "'large' is not a size (give --size as 518x686: height x width)"),
         (("--target", "onnx", "--size", "42x42", "-b", 0), 2, "--batch must be at least 1"),
         (("--target", "onnx", "--size", "42x42", "-o", "x.xml"), 2, "ends in .onnx"),
         (

@@ -54,7 +54,7 @@ class TestFiles:
 
     def test_the_root_of_the_disk_has_no_place_beside_it(self, depth):
         ran = depth("dir", "/", "--dry-run")
-        assert ran.code == 2 and "say with -o where the results go" in ran.error
+        assert ran.code == 2 and "name the folder of the results with -o" in ran.error
 
     def test_pictures_that_differ_in_their_suffix_do_not_collide(self, depth):
         for name in ("a.jpg", "a.png", "a.jpg.bmp"):
@@ -512,8 +512,8 @@ class TestEnding:
         assert {name: whole[name] for name in found} == found
         assert ran.lines == [f"out/{i // 2:02d}_depth.{('png', 'npz')[i % 2]}" for i in range(len(found))]
         said = ran.err.splitlines()
-        assert said[0].startswith("stopping after the file at hand")
-        assert "not reached" in said[1] and said[2] == "interrupted: the same command goes on from here"
+        assert said[0].startswith("stopping after the current file")
+        assert "not reached" in said[1] and said[2] == "interrupted: run the same command again to continue"
         self.goes_on(depth)
 
     def test_a_second_signal_stops_at_once_and_leaves_no_partial_file(self, start):

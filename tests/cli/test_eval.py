@@ -264,7 +264,7 @@ class TestFailures:
             (("--align", "best"), 2, "--align best means nothing (choose from: auto, scale-shift, median, none)"),
             (("--root", "nowhere"), 2, "nowhere is not a folder"),
             (("--predictions", "nowhere"), 2, "nowhere is not a folder"),
-            (("--prediction-kind", "metric_depth"), 2, "it goes with --predictions"),
+            (("--prediction-kind", "metric_depth"), 2, "--prediction-kind needs --predictions"),
             (("--predictions", "in", "--prediction-kind", "metres"), 2, "no kind of depth is called 'metres'"),
             (("--predictions", "in", "--encoder", "tiny"), 2, "--predictions are made already"),
             (("--json", ""), 2, "--json is empty"),

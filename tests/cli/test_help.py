@@ -24,9 +24,9 @@ OPTIONS = {
     "": "--version",
     "image": PICTURES,
     "dir": PICTURES + "--dry-run --exclude --include --mix-models -n",
-    "video": WEIGHTS + RUN + COMPILED + REPORT + RESULTS + "--end --exact --fps --input-size --max-frames --mix-models"
+    "video": WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--end --exact --fps --max-frames --mix-models"
     " --pipe --range --rate --scene --size --start --steady --stride",
-    "eval": WEIGHTS + SIZED + "--align --errors --json --prediction-kind --predictions --root",
+    "eval": WEIGHTS + SIZED + COMPILED + "--align --errors --json --prediction-kind --predictions --root",
     "bench": MODEL + SIZED + COMPILED + "--clip --cost-per-hour --duration --frames --images --json --peers --picture"
     " --runs --size --video --warmup",
     "compile": WEIGHTS + "--allow-cpu-ops --analyze-only --batch --fast-math --from-dir --out --output --preset"

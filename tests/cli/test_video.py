@@ -152,12 +152,12 @@ def test_without_a_model_for_video_it_says_so_and_steadies_one_for_pictures(dept
     [
         (("-f", "gif"), "no video format is called 'gif'"),
         (("--steady", "maybe"), "unknown --steady 'maybe'"),
-        (("--scene", "on"), "--scene on means nothing"),
-        (("--range", "5"), "'5' is no range"),
+        (("--scene", "on"), "unknown --scene 'on' (choose from: auto, off)"),
+        (("--range", "5"), "'5' is not a range"),
         (("--range", "5,1"), "a range from 5 to 1 is none"),
-        (("--start", "soon"), "'soon' is no time"),
+        (("--start", "soon"), "'soon' is not a time"),
         (("--start", "5", "--end", "4"), "no frame lies from 5 until before 4 seconds"),
-        (("--fps", "fast"), "'fast' is no rate"),
+        (("--fps", "fast"), "'fast' is not a frame rate"),
         (("--stride", "0"), "a stride of 0 makes no sense"),
         (("--input-size", "5"), "5"),
         (("--exact", "--steady", "off"), "--exact needs a video model"),
@@ -166,7 +166,7 @@ def test_without_a_model_for_video_it_says_so_and_steadies_one_for_pictures(dept
         (("-o", "x.gif"), "mp4 is written as .mp4, not .gif"),
         (("-o", "x.exr", "-f", "exr"), "exr is written as a folder, not .exr"),
         (("-o", ""), "-o is empty"),
-        (("-o", "-", "-f", "ffv1"), "-f is for files, and -o - gets a stream"),
+        (("-o", "-", "-f", "ffv1"), "-f is for files, and -o - is a stream"),
         (("-o", "/dev/null", "-f", "mp4"), "-f is for files"),
         (("-o", "x.mp4", "-f", "ffv1,mp4"), "x.mp4 cannot hold several formats"),
         (("--if-exists", "ask"), "unknown --if-exists 'ask'"),
@@ -437,7 +437,7 @@ def test_a_request_to_stop_keeps_the_work(start):
     time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
     ran = ended(process)
-    assert ran.code == 130 and "interrupted: the same command goes on from here" in ran.err
+    assert ran.code == 130 and "interrupted: run the same command again to continue" in ran.err
     ran = ended(start("video", "shot", *options))
     assert ran.code == 0 and len(frames_of("out/shot_depth.mp4")) == 60
 
