@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from depthcli.errors import UsageError
 
@@ -103,6 +103,7 @@ class ClipChoice:
     exact: align a video model's windows with the official code's arithmetic, at the size of the frames.
     input_size: length of the network input's shorter side in pixels, None for the model's own.
     batch: frames that share a run of a picture model. panorama: join the left and right edges of the frames.
+    scenes: find cuts, and process each shot alone.
     """
 
     steady: str = "auto"
@@ -111,6 +112,7 @@ class ClipChoice:
     backend: BackendChoice = field(default_factory=BackendChoice)
     batch: int = 1
     panorama: bool = False
+    scenes: bool = True
 
     def __post_init__(self) -> None:
         check_batch(self.batch)
@@ -138,6 +140,24 @@ class CompilerChoice:
     def __post_init__(self) -> None:
         if self.timeout < 1:
             raise UsageError(f"`timeout` must be at least 1 second, got {self.timeout}")
+
+
+def shaping_settings(
+    model: ModelChoice, backend: BackendChoice, input_size: Optional[int], panorama: bool
+) -> dict[str, Any]:
+    """Return the choices that shape depth maps, by the names that results note; None for those left open."""
+    return {
+        "encoder": model.encoder,
+        "metric": model.metric,
+        "model": model.model,
+        "checkpoint": model.checkpoint and model.checkpoint.name,
+        "max-depth": model.max_depth,
+        "input-size": input_size,
+        "panorama": panorama or None,
+        "backend": backend.backend,
+        "precision": backend.precision,
+        "shape-policy": backend.shape_policy if backend.shape_policy != "strict" else None,
+    }
 
 
 def require(setting: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -18,6 +18,7 @@ import typer
 from depthcli.cli.app import app
 from tests.conftest import ROOT, photo
 from tests.io.video.clips import make_clip
+from tests.test_architecture import ROOMS
 
 README = ROOT / "README.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
@@ -63,10 +64,13 @@ def parse(words: list[str]) -> None:
     command = typer.main.get_command(app)
     words = list(words)
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
-        if words[0] not in command.commands:  # a picture or clip in the command's place
-            words.insert(0, "image")
+        if words[0] not in command.commands:  # a picture, a clip or a folder in the command's place
+            words.insert(0, "video" if words[0].endswith(".mp4") else "image")
         command = command.commands[words.pop(0)]
-    command.make_context("depth", words)
+    if hasattr(command, "commands"):  # options of a group act while they are parsed: --version, --install-completion
+        assert set(words) <= {option for parameter in command.params for option in parameter.opts} | {"--help", "-h"}
+    else:
+        command.make_context("depth", words)
 
 
 def inline_commands(document: Path) -> list[str]:
@@ -201,3 +205,18 @@ def test_the_index_of_documents_names_each():
     index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
     others = [path.name for path in (ROOT / "docs").glob("*.md") if path.name != "README.md"]
     assert [name for name in others if f"({name})" not in index] == []
+
+
+def test_every_file_named_in_the_architecture_exists():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([a-z_0-9]+(?:/[a-z_0-9]+)*(?:/|\.(?:py|json)))`", text)
+    assert len(named) > 30
+    places = (ROOT, ROOT / "depthcli", ROOT / "benchmarks")
+    assert [name for name in named if not any((place / name).exists() for place in places)] == []
+
+
+def test_the_architecture_lists_every_room_from_the_ground_up():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([a-z]+)(?:\.py|/)` \|", text.split("## Rooms")[1].split("```")[0], re.MULTILINE)
+    assert set(listed) == set(ROOMS) - {"version"}
+    assert sorted(listed, key=ROOMS.index) == listed

@@ -1,11 +1,11 @@
-"""TorchScript archives as files: sealed with a description and a digest, and checked before a framework sees them.
+"""TorchScript archives: sealed with a description and a digest, and checked before torch reads them.
 
-A TorchScript file is a zip of code, pickles and tensors, and its code may call any operator of torch. Some of these
-open files. So nothing is loaded from the file itself: its members are read with zipfile, compared with the digest in
-the description and with what the exporter writes, and a new archive of them in memory is what torch gets.
+A TorchScript file is a zip of code, pickles and tensors. Its code may call any operator of torch, and some of these
+open files. Therefore torch never reads the file itself: its members are read with zipfile, compared with the digest in
+the description and with what the exporter writes, and copied to a new archive in memory, which torch reads.
 
-The digest is against damage and mixed-up files. Anyone who makes a file can also make its digest; against those there
-is the list of operators.
+The digest finds damaged and mixed-up files. Whoever forges a file can also make its digest; the list of operators is
+against that.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ from typing import Any, Optional
 
 from depthcli.errors import CheckpointError
 
-# The description inside an archive, and its key for the digest of everything else.
+# The description's name in an archive, and its key for the digest of all other members.
 EXTRA_FILE = "depthcli.json"
 DIGEST = "contents_sha256"
 _MOST_DESCRIPTION = 1 << 16  # bytes; 3 KB are usual
 _MOST_CODE = 1 << 20  # of one file; 10 KB are usual
-_MOST_UNPACKED = 1 << 28  # of all members that are compressed, which are code and what belongs to it
+_MOST_UNPACKED = 1 << 28  # of all compressed members, which are code and its companions
 
 _PICKLES = ("data.pkl", "constants.pkl")
 _TENSORS = ("data/", "constants/", ".data/", "version", "byteorder")
 
-# What the graphs of nets/ call, with every version of torch from 1.13 on. None of these opens a file.
+# The operators that our graphs call, with every torch from 1.13 on. None of them opens a file.
 _OPERATORS = frozenset(
     "_convolution add cat gelu hardtanh_ layer_norm linear list matmul mul ne permute relu relu_ reshape "
     "scaled_dot_product_attention select sigmoid silu size slice softmax squeeze to transpose "
     "upsample_bilinear2d".split()
 )
 _BUILTINS = frozenset(("getattr", "str", "ops.prim.RaiseException"))
-# What the wrappers of AWS's compilers call besides: lists of tensors, and what is left to the CPU on request.
+# Those that the wrappers of AWS's compilers call too: lists of tensors, and operators left to the CPU on request.
 _CHIP_OPERATORS = _OPERATORS | frozenset("__getitem__ append contiguous detach len unsqueeze".split())
 _CHIP_BUILTINS = _BUILTINS | {"annotate", "unchecked_cast", "ops.prim.NumToTensor", "ops.prim.data"}
 _CHIP_FORWARD = re.compile(r"ops\.neuron\.forward\w*")
 _METHOD = re.compile(r"(?!(?:torch|ops|__torch__|CONSTANTS)\.)\w+\.forward\d*")
-# Statements and expressions that the code of a trace is made of: no loops, no operators, no functions inside others.
+# Statements and expressions of a traced network's code: no loops, no operators, no nested functions.
 _SYNTAX = (
     *(ast.Module, ast.ClassDef, ast.FunctionDef, ast.arguments, ast.arg, ast.Assign, ast.AnnAssign, ast.Return),
     *(ast.Expr, ast.If, ast.Pass, ast.Name, ast.Attribute, ast.Constant, ast.Call, ast.List, ast.Tuple, ast.Dict),
     *(ast.Subscript, ast.UnaryOp, ast.USub, ast.Load, ast.Store),
 )
-# What Python and TorchScript could read in two ways: comments, escapes, long strings and prefixes of strings. And what
-# nests without brackets, which a parser does not count.
+# Code that Python and TorchScript could read differently: comments, escapes, long strings and prefixes of strings; and
+# code that nests without brackets, which a parser does not count.
 _STRING = re.compile(rb'(?<![\w"])"[^"\n\\]*"(?![\w"])')
 _AMBIGUOUS = re.compile(rb"[^\n -~]|[\"#'\\;]|[-+~]\s*[-+~]|\bnot\s+not\b|[^\n]{10001}|(?:\.\s*\w+\s*){65}")
 
-# Opcodes of a pickle by the size of what follows them, or of the count that says it.
+# Opcodes of a pickle by the size of their argument, or by the format of its length.
 _PLAIN = {**dict.fromkeys(b"().]}NaetsuRbQ\x81\x85\x86\x87\x88\x89", 0), **dict.fromkeys(b"\x80Kqh", 1)}
 _PLAIN.update({ord("M"): 2, **dict.fromkeys(b"Jrj", 4), ord("G"): 8})
 _COUNTED = {ord("X"): "<I", 0x8D: "<Q", 0x8A: "<B"}
@@ -73,27 +73,27 @@ _CHIP_CLASSES = re.compile(r"__torch__\.torch\.classes(\.neuron(\.\w+)?)?")
 
 
 def seal(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """Put a description into an archive that torch.jit.save wrote; return it with the digest of the other members."""
+    """Add a description to an archive of torch.jit.save; return it with the digest of the other members."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         sealed = {**facts, DIGEST: _digest(facts, ((item.filename, archive.read(item)) for item in members))}
     root = members[0].filename.partition("/")[0]
-    with zipfile.ZipFile(path, "a") as archive:  # what is there stays where it is
+    with zipfile.ZipFile(path, "a") as archive:  # the other members stay where they are
         archive.writestr(f"{root}/extra/{EXTRA_FILE}", json.dumps(sealed))
     return sealed
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """Return the description in an archive. Raises CheckpointError if the file has none or is damaged."""
+    """Return the description in an archive. Raises CheckpointError for a damaged file or one without description."""
     with _opened(path) as archive:
         return _description(path, archive)
 
 
 def verified(path: Path, chip: bool) -> tuple[dict[str, Any], io.BytesIO]:
-    """Return the description of an archive and a copy for torch.jit.load, checked as the head of this file says.
+    """Return an archive's description and a checked copy for torch.jit.load.
 
-    chip: the file is for one of AWS's chips, and may hold what their compilers write.
-    Raises CheckpointError if anything differs from what was written or is not known to be harmless.
+    chip: the file is for an AWS chip, and may hold what their compilers write.
+    Raises CheckpointError for a member that was changed or is not known to be harmless.
     """
     with _opened(path) as archive:
         facts = _description(path, archive)
@@ -117,7 +117,7 @@ def verified(path: Path, chip: bool) -> tuple[dict[str, Any], io.BytesIO]:
 def _checked(
     path: Path, archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], target: zipfile.ZipFile, chip: bool
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield the members for the digest, and copy those to `target` that torch needs and that are harmless."""
+    """Yield all members, for the digest, and copy those that torch needs to `target` after a check."""
     for item in members:
         place = item.filename.partition("/")[2]
         if place == f"extra/{EXTRA_FILE}":
@@ -129,12 +129,12 @@ def _checked(
         elif place in _PICKLES:
             _check_pickle(path, place, content, chip)
         elif not place.startswith(_TENSORS):
-            continue  # where the code came from, what it was traced with: torch does not need it
+            continue  # the origin of the code and example inputs, which torch does not need
         target.writestr(item.filename, content)
 
 
 def _digest(facts: dict[str, Any], members: Iterator[tuple[str, bytes]]) -> str:
-    """Return the sha256 in hex of a description, its own digest apart, and of all other members in their order."""
+    """Return the sha256 in hex of a description, without its digest, and of all other members in order."""
     stated = {key: value for key, value in facts.items() if key != DIGEST}
     hasher = hashlib.sha256(json.dumps(stated, sort_keys=True).encode())
     for name, content in members:
@@ -146,7 +146,7 @@ def _digest(facts: dict[str, Any], members: Iterator[tuple[str, bytes]]) -> str:
 def _description(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
     members = [item for item in archive.infolist() if item.filename.endswith(f"/extra/{EXTRA_FILE}")]
     if len(members) != 1:
-        raise CheckpointError(f"{path} does not say what it is", "`depth compile` writes files that do")
+        raise CheckpointError(f"{path} has no description", "write such files with depth compile")
     if members[0].file_size > _MOST_DESCRIPTION:
         raise _foreign(path, "its description is too long")
     facts = json.loads(archive.read(members[0]), parse_constant=_no_number)
@@ -161,9 +161,9 @@ def _no_number(name: str) -> float:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Give an archive; within this context every way in which a damaged one fails becomes a CheckpointError."""
+    """Open an archive; every error of a damaged one becomes a CheckpointError."""
     try:
-        if not os.path.isfile(path):  # opening a pipe would wait for ever
+        if not os.path.isfile(path):  # opening a pipe would block
             raise CheckpointError(f"{path} is not a file" if path.exists() else f"{path} does not exist")
         with zipfile.ZipFile(path) as archive:
             yield archive
@@ -182,7 +182,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _check_code(path: Path, place: str, text: bytes, chip: bool) -> None:
-    """Raise CheckpointError for code that is other than that of a traced network, or calls an unlisted operator."""
+    """Raise CheckpointError for code that torch does not write for a trace, or that calls an unlisted operator."""
     if len(text) > _MOST_CODE or _AMBIGUOUS.search(_STRING.sub(b"text", text)):
         raise _foreign(path, f"{place} is not written as torch writes a traced network")
     try:
@@ -214,7 +214,7 @@ def _may_be_called(name: Optional[str], chip: bool) -> bool:
 
 
 def _dotted(node: ast.AST) -> Optional[str]:
-    """Return a.b.c for such an expression, None for any other."""
+    """Return "a.b.c" for such an expression, else None."""
     parts = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
@@ -225,7 +225,7 @@ def _dotted(node: ast.AST) -> Optional[str]:
 def _check_pickle(path: Path, place: str, content: bytes, chip: bool) -> None:
     """Raise CheckpointError for a pickle with opcodes or names that torch does not write for a network.
 
-    Walked by hand: pickletools stops at the strings of AWS's compilers, which are not text.
+    Not with pickletools, which stops at strings of AWS's compilers that are not text.
     """
     position = 0
     try:
@@ -257,5 +257,5 @@ def _damaged(path: Path) -> CheckpointError:
 
 def _foreign(path: Path, why: str) -> CheckpointError:
     return CheckpointError(
-        f"{path} is not a network as `depth compile` writes it, and was not loaded: {why}", "compile it on this machine"
+        f"{path} was not loaded, as depth compile does not write such files: {why}", "compile it on this machine"
     )

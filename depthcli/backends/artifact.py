@@ -1,7 +1,7 @@
-"""Compiled networks as files: what `depth compile` writes for an engine, and how one is found again for a picture.
+"""Compiled networks as files: read, found, and selected for a picture.
 
-A file is a TorchScript archive that carries its description as JSON, and lies beside a copy of it. Description and
-content are checked by backends/archive.py, so that whatever does not fit is reported before a framework is imported.
+A file is a TorchScript archive with a JSON description inside and a copy of that beside it. backends/archive.py checks
+description and content, so that a wrong file is reported before torch is imported.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from depthcli.zoo.rows import PATCH, ModelRow, ModelTask, find_row, is_row, with
 
 SCHEMA = "depthcli-network/2"
 SUFFIX = ".pt"
-# Where compiled networks are written and looked for unless a place is named.
+# Default folder of compiled networks.
 FOLDER = CHECKPOINTS / "compiled"
-# The target of files that only pretend to be for a chip.
+# The target that simulates a chip on the CPU.
 STANDIN = "cpu-standin"
-# A picture may be stretched by so much, as a logarithm of the sides' ratio, without a word from the user; the
-# reference itself, which rounds sides to multiples of 14, stretches by up to 0.009.
+# Limit of stretching a picture by default, as a logarithm of the sides' ratio; the reference itself, which rounds sides
+# to multiples of 14, stretches by up to 0.009.
 NEAR = 0.03
-# Loaded networks that are kept, the last used; each holds all the weights.
+# Loaded networks that stay in memory, the last used ones; each holds all the weights.
 _LOADED = 4
-# What a description may say: far more than any network that was ever compiled, far less than what does harm.
+# Limits of a description: far above those of every real network, far below harmful ones.
 _MOST_BATCH = 4096
 _LONGEST_SIDE = 1 << 16
 _LONGEST_TEXT = 200
@@ -45,9 +45,8 @@ T = TypeVar("T")
 class Artifact:
     """One compiled network.
 
-    target: the engine it is for. model: its row's name. batch, height, width: of its only input. weights_sha256: of the
-    checkpoint it was made of. versions: of the packages that wrote it, by name, with torch among them. compiler_args:
-    how its compiler was called.
+    target: as in `depth compile`. model: its row's name. batch, height, width: of its input. weights_sha256: of its
+    checkpoint. versions: of the packages that wrote it, by name, torch among them. compiler_args: of its compiler.
     """
 
     path: Path
@@ -79,7 +78,7 @@ class Artifact:
 
 
 def read_artifact(path: Path) -> Artifact:
-    """Return what a file says it is. Raises CheckpointError if it is no whole file that `depth compile` wrote."""
+    """Return a file's description. Raises CheckpointError if it is damaged or not of `depth compile`."""
     facts = read_description(path)
     if facts.get("schema") != SCHEMA:
         raise CheckpointError(
@@ -89,10 +88,9 @@ def read_artifact(path: Path) -> Artifact:
 
 
 def find_artifacts(place: Optional[Path], targets: Sequence[str]) -> list[Artifact]:
-    """Return the networks for one of these targets in a file or a folder, by default those beside the checkpoints.
+    """Return the networks for the first of these targets that a file or a folder has; by default in FOLDER.
 
-    Where a folder holds networks for several of them, those of the first are returned. Raises EngineError where there
-    is none, or where a file that was named is for another target, CheckpointError where one is damaged.
+    Raises EngineError if there are none or a file is for another target, CheckpointError for a damaged file.
     """
     place = FOLDER if place is None else place
     if place.is_dir():
@@ -101,25 +99,25 @@ def find_artifacts(place: Optional[Path], targets: Sequence[str]) -> list[Artifa
     else:
         found = [read_artifact(place)] if place.exists() else []
         if found and found[0].target == STANDIN and STANDIN not in targets:
-            raise EngineError(f"{place} is a CPU stand-in (no Neuron code)", "use --allow-standin for tests")
+            raise EngineError(f"{place} is a CPU stand-in (no Neuron code)", "set `allow_standin` for tests")
         if found and found[0].target not in targets:
             raise EngineError(
                 f"{place} was compiled for {found[0].target}, this runs {' or '.join(targets)}",
-                f"recompile it with --target {targets[0]}",
+                f"recompile it with `target` {targets[0]}",
             )
     if not found:
         raise EngineError(
             f"no network compiled for {' or '.join(targets)} in {place}",
-            f"depth compile --target {targets[0]} --encoder vits --size 518x686, or name the place with --artifacts",
+            f"run depth compile with `target` {targets[0]}, or name the folder as `artifacts`",
         )
     return found
 
 
 def select_artifacts(artifacts: Sequence[Artifact], name: Optional[str], sha256: Optional[str]) -> list[Artifact]:
-    """Return the networks of one model and one checkpoint, which is what a run may take.
+    """Return the networks of one model and one checkpoint.
 
-    name: the row that was asked for, None for any. sha256: of the checkpoint that was named. Raises EngineError where
-    none fits, UsageError where more than one would.
+    name: of the chosen row, None for any. sha256: of the chosen checkpoint, None for any.
+    Raises EngineError if none fits, UsageError if several models or checkpoints fit.
     """
     place = artifacts[0].path.parent
     fitting = [item for item in artifacts if name in (None, item.model)]
@@ -128,7 +126,7 @@ def select_artifacts(artifacts: Sequence[Artifact], name: Optional[str], sha256:
         raise EngineError(f"{place} holds networks of {there}, none of {name}", f"compile one of {name}")
     models = sorted({item.model for item in fitting})
     if len(models) > 1:
-        raise UsageError(f"{place} holds networks of {', '.join(models)}", "choose one with --model")
+        raise UsageError(f"{place} holds networks of {', '.join(models)}", "choose one as `model`")
     of_weights = [item for item in fitting if sha256 in (None, item.weights_sha256)]
     if not of_weights:
         raise EngineError(
@@ -136,26 +134,26 @@ def select_artifacts(artifacts: Sequence[Artifact], name: Optional[str], sha256:
         )
     if len({(item.weights_sha256, item.max_depth) for item in of_weights}) > 1:
         raise UsageError(
-            f"{place} holds networks of {models[0]} from several checkpoints", "name one of the files with --artifacts"
+            f"{place} holds networks of {models[0]} from several checkpoints", "name one of the files as `artifacts`"
         )
     return of_weights
 
 
 def weights_of(artifact: Artifact) -> WeightsFile:
-    """Return the weights that a network was compiled from, as a file of this machine: the network itself."""
+    """Return the compiled network as the weights of a model, with the sha256 of its checkpoint."""
     return WeightsFile(artifact.path, artifact.weights_sha256, "compiled")
 
 
 def sidecar_of(path: Path) -> Path:
-    """Return where the copy of a file's description lies."""
+    """Return the path of the .json beside a file."""
     return path.with_name(path.name + ".json")
 
 
 def open_artifact(artifact: Artifact) -> io.BytesIO:
     """Return the verified content of a network for torch.jit.load.
 
-    Raises CheckpointError if the file is damaged, holds what `depth compile` does not write, or is another one than its
-    .json describes. Without its .json the file stands for itself.
+    Raises CheckpointError if the file is damaged, holds what `depth compile` does not write, or is not the one that its
+    .json describes. The .json may be missing.
     """
     facts, content = verified(artifact.path, chip=artifact.target not in ("torchscript", STANDIN))
     try:
@@ -171,10 +169,10 @@ def open_artifact(artifact: Artifact) -> io.BytesIO:
 
 @dataclass(frozen=True)
 class InputSizes:
-    """The input sizes (width, height) that an engine was compiled for, and what may be done with other pictures.
+    """The compiled input sizes (width, height), and the choice among them.
 
-    policy: "strict" takes the size that the reference would, or one of the same orientation and, to 3 %, the same ratio
-    of its sides; "stretch" takes the nearest of the same orientation, whatever it does to the picture.
+    policy: "strict" takes the reference's size, or one of the same orientation whose ratio of sides differs by up to
+    3 %; "stretch" takes the nearest size of the same orientation.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -182,11 +180,11 @@ class InputSizes:
     target: str
 
     def fit(self, plan: InputPlan) -> InputPlan:
-        """Return the plan with a size that is there. Raises EngineError where none may be taken."""
+        """Return the plan with a compiled size. Raises EngineError if the policy allows none."""
         if plan.input_size in self.sizes:
             return plan
         wanted = plan.input_size
-        # A square stands for both orientations, as a picture of it does.
+        # A square has both orientations.
         same = [size for size in self.sizes if _orientation(size) * _orientation(wanted) >= 0]
         near = [size for size in same if abs(math.log(size[0] / size[1] / plan.ratio)) <= NEAR]
         allowed = near or (same if self.policy == "stretch" else [])
@@ -194,18 +192,15 @@ class InputSizes:
             there = ", ".join(by_height(size) for size in self.sizes)
             raise EngineError(
                 f"the picture wants a network input of {by_height(wanted)}, there are {there}",
-                f"depth compile --target {self.target} --size {by_height(wanted)}"
-                + (", or --shape-policy stretch" if same else ""),
+                f"run depth compile with `target` {self.target} and `size` {by_height(wanted)}"
+                + (", or set `shape_policy` to stretch" if same else ""),
             )
         nearest = min(allowed, key=lambda size: _distance(size, wanted))
         return replace(plan, input_size=nearest, fitted_from=wanted)
 
 
 class CompiledNetworks:
-    """The compiled networks of one model by the size of their input, and those that are loaded.
-
-    Raises EngineError and UsageError as `find_artifacts` and `select_artifacts` do.
-    """
+    """The compiled networks of one model by input size. Errors as for `find_artifacts` and `select_artifacts`."""
 
     def __init__(
         self, place: Optional[Path], targets: Sequence[str], policy: str, row: ModelRow, weights: WeightsFile
@@ -217,17 +212,17 @@ class CompiledNetworks:
         self._loaded: OrderedDict[tuple[int, int], Any] = OrderedDict()
 
     def fit(self, plan: InputPlan) -> InputPlan:
-        """Return the plan with a size that was compiled. Raises EngineError where there is none for the picture."""
+        """Return the plan with a compiled size. Raises EngineError if the policy allows none."""
         return self._sizes.fit(plan)
 
     def of(self, size: tuple[int, int]) -> Artifact:
-        """Return the network for an input of exactly (width, height). Raises EngineError where there is none."""
-        if size not in self.by_size:  # a portrait is not a landscape, whatever a trace makes of it
+        """Return the network for an input of exactly (width, height). Raises EngineError if there is none."""
+        if size not in self.by_size:  # a trace accepts a portrait for a landscape, but computes nonsense
             raise EngineError(f"no network was compiled for an input of {by_height(size)}", "compile one")
         return self.by_size[size]
 
     def loaded(self, artifact: Artifact, load: Callable[[Artifact, io.BytesIO], T]) -> T:
-        """Return what `load` makes of a network's content, kept from the last time where that is not long ago."""
+        """Return `load(artifact, content)`, from memory if it was used recently."""
         size = artifact.input_size
         if size not in self._loaded:
             content = open_artifact(artifact)
@@ -239,7 +234,7 @@ class CompiledNetworks:
         return found
 
     def close(self) -> None:
-        """Free what is loaded."""
+        """Free the loaded networks."""
         self._loaded.clear()
 
 

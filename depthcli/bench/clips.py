@@ -402,7 +402,7 @@ class _VideoBench:
             for number, (item, predictor) in enumerate(self._running()):
                 self.talk(f"{item.title}: turn {turn + 1} of {self.turns}")
                 path = self.folder / f"depth-{number}.mp4"
-                job = ClipJob(self.clip, [("mp4", path)], self.selection, if_exists="overwrite")
+                job = ClipJob(self.clip, [("mp4", path)], selection=self.selection, if_exists="overwrite")
                 try:
                     stages, item.frames = by_stages(job, predictor)
                     item.turns.append(_Turn(stages, all_at_once(job, predictor)))

@@ -28,6 +28,7 @@ from depthcli.backends.neuron import common
 from depthcli.bench.flops import network_flops
 from depthcli.bench.own_process import Ended, run_alone
 from depthcli.bench.rows import Folder, Load, Machine, Network, Process, Roofline, Row, Stages, Throughput
+from depthcli.bench.synthetic_clips import photograph
 from depthcli.bench.throughput import Figures, cost_per_million, figures, measure
 from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ModelChoice, check_input_size
 from depthcli.errors import (
@@ -41,7 +42,7 @@ from depthcli.errors import (
     first_line,
 )
 from depthcli.host.cores import compute_threads, usable_cores
-from depthcli.host.machine import cpu_flags, cpu_model, load_average, photograph, versions
+from depthcli.host.machine import cpu_flags, cpu_model, load_average, versions
 from depthcli.io.codecs.files import write_still
 from depthcli.io.codecs.formats import STILLS
 from depthcli.io.codecs.outputs import OutputSpec

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from depthcli.host.machine import photograph
 from depthcli.io.video.clip import Frame
 from depthcli.io.video.clip_output import ClipOutput, Timing
 from depthcli.io.video.writers import video_writer
@@ -72,3 +71,14 @@ def _frame(number: int, picture: np.ndarray) -> Frame:
     noise += picture
     rgb = np.rint(np.clip(noise, 0, 255)).astype(np.uint8)
     return Frame(number, number / RATE, 1 / RATE, rgb)
+
+
+def photograph(width: int, height: int, seed: int = 0) -> bytes:
+    """Return the bytes of a JPEG with the spectrum of a photograph: smooth, with a little noise. seed: which one."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 255, (height // 16 + 1, width // 16 + 1, 3), np.uint8)
+    picture = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.float64)
+    picture += random.normal(0, 4, picture.shape)
+    stream = io.BytesIO()
+    Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(stream, "JPEG", quality=90)
+    return stream.getvalue()

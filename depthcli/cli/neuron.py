@@ -8,6 +8,7 @@ import typer
 
 from depthcli.cli.groups import PlainCommand
 from depthcli.cli.report import log
+from depthcli.cli.wording import worded
 from depthcli.errors import EngineError
 
 app = typer.Typer(no_args_is_help=True)
@@ -35,6 +36,6 @@ def print_findings(target: Optional[str] = None) -> int:
     bad = 0
     for finding in examine(log, target):
         mark = {True: "ok", False: "NO", None: "  "}[finding.good]
-        print(f"{mark}  {finding.name}: {finding.value}", flush=True)
+        print(f"{mark}  {finding.name}: {worded(finding.value)}", flush=True)
         bad += finding.good is False
     return EngineError.exit_code if bad else 0

@@ -17,6 +17,7 @@ from depthcli.choices import (
     ClipChoice,
     ModelChoice,
     require,
+    shaping_settings,
 )
 from depthcli.cli.groups import ADVANCED, CLIP, MODEL, flag, option
 from depthcli.cli.parsing import parse_range, parse_rate, parse_seconds, parse_size
@@ -310,7 +311,9 @@ class PictureOptions:
     def settings(self, formats: Sequence[str]) -> str:
         """Return the options that shape results of these formats as one line, for the manifest."""
         shaping = {
-            **shaping_settings(self.model, self.network, self.backend),
+            **shaping_settings(
+                self.model.choice(), self.backend.choice(), self.network.input_size, self.network.panorama
+            ),
             "keep-alpha": self.output.keep_alpha or None,
             "colormap": self.output.colormap if {"color", "side"} & set(formats) else None,
         }
@@ -416,8 +419,15 @@ class ClipOptions:
 
     def choice(self, network: NetworkOptions, backend: BackendOptions) -> ClipChoice:
         """Return the choice of how a clip is processed."""
+        require("scenes", self.scenes, SCENES)
         return ClipChoice(
-            self.steady, self.exact, network.input_size, backend.choice(), network.batch, network.panorama
+            self.steady,
+            self.exact,
+            network.input_size,
+            backend.choice(),
+            network.batch,
+            network.panorama,
+            self.scenes == "auto",
         )
 
     def selection(self) -> "Selection":
@@ -429,26 +439,8 @@ class ClipOptions:
         )
 
     def raw(self) -> dict[str, Any]:
-        """Return the rate and the size of raw video, and whether cuts are looked for."""
-        require("scenes", self.scenes, SCENES)
+        """Return the rate and the size of raw video."""
         return {
             "rate": parse_rate(self.rate),
             "size": None if self.size is None else parse_size(self.size, "size", "1920x1080"),
-            "scenes": self.scenes == "auto",
         }
-
-
-def shaping_settings(model: ModelOptions, network: NetworkOptions, backend: BackendOptions) -> dict[str, Any]:
-    """Return the options that shape a depth map, by the names that manifests note; None for those not given."""
-    return {
-        "encoder": model.encoder,
-        "metric": model.metric,
-        "model": model.model,
-        "checkpoint": model.checkpoint and model.checkpoint.name,
-        "max-depth": model.max_depth,
-        "input-size": network.input_size,
-        "panorama": network.panorama or None,
-        "backend": backend.backend,
-        "precision": backend.precision,
-        "shape-policy": backend.shape_policy if backend.shape_policy != "strict" else None,
-    }

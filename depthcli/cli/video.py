@@ -17,7 +17,6 @@ from depthcli.cli.options import (
     ModelOptions,
     NetworkOptions,
     ReportOptions,
-    shaping_settings,
 )
 from depthcli.cli.streams import is_stdout, open_stream
 from depthcli.errors import DiskFullError, OutputError, UsageError
@@ -58,6 +57,7 @@ def video(
     A damaged clip is done as far as it can be read, and named.
     """
     from depthcli.cli.report import stop_signals
+    from depthcli.io.codecs.codes import Look
     from depthcli.jobs.clip import check_models, run_clip
     from depthcli.jobs.clip_job import ClipJob, Progress
     from depthcli.jobs.clip_stream import stream_clip
@@ -76,20 +76,15 @@ def video(
         raise UsageError(f"-f is for files, and -o {output} is a stream", "choose its form with --pipe")
     if streams and len(found) > 1:
         raise UsageError(f"-o {output} takes one clip, not {len(found)}", "give -o a folder")
-    settings = {
-        "steady": clip.steady,
-        "exact": clip.exact or None,
-        **shaping_settings(model, network, backend),
-    }
     jobs = [
         ClipJob(
             source,
             outputs,
-            selection,
-            colormap=files.colors,
-            value_range=files.limits,
+            model=choice,
+            clip=clip_choice,
+            look=Look(files.colors, files.limits),
+            selection=selection,
             if_exists=files.if_exists,
-            settings=settings,
             **raw,
         )
         for (source, _), outputs in zip(found, [[]] if streams else plan_clips(found, wanted, target))

@@ -1,1 +1,1 @@
-"""What a forward pass is turned into: any size, static, folded, traced."""
+"""What a forward pass is turned into: a graph for any size, or a static, folded and traced one."""

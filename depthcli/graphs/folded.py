@@ -1,7 +1,6 @@
-"""A transformer's block with all folded into its layers that can be, once its weights no longer change.
+"""A transformer block with constant weights folded: fewer operations, the same numbers to within rounding.
 
-q, k and v are three layers with the attention's scale in q, and LayerScale disappears into the layers before it. The
-numbers are those of the readable block, to within rounding.
+q, k and v become three layers, with the attention's scale in q, and LayerScale becomes part of the layer before it.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from depthcli.nets.vit import Block, Mlp, SwiGlu
 
 
 class FoldedBlock(nn.Module):
-    """One block, (batch, tokens, D) -> the same, for one batch; tokens: their number, or -1 for any.
+    """One block: (batch, tokens, D) -> (batch, tokens, D).
 
-    fused: leave attention to torch's fused operation; otherwise it is two products and a softmax.
+    tokens: their number, or -1 for any. fused: use torch's fused attention; else two products and a softmax.
     """
 
     def __init__(self, block: Block, batch: int, tokens: int, fused: bool) -> None:
@@ -26,7 +25,7 @@ class FoldedBlock(nn.Module):
         self.joined = (batch, tokens, dim)
         self.fused = fused
         q, k, v = zip(block.attn.qkv.weight.detach().chunk(3), block.attn.qkv.bias.detach().chunk(3))
-        # The fused operation scales by itself.
+        # The fused operation scales itself.
         scale = 1.0 if fused else (dim // heads) ** -0.5
         self.norm1, self.norm2 = block.norm1, block.norm2
         self.q, self.k, self.v = _linear(q[0] * scale, q[1] * scale), _linear(*k), _linear(*v)
@@ -74,5 +73,5 @@ def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
 
 
 def _scaled(layer: nn.Linear, gamma: torch.Tensor) -> nn.Linear:
-    """The layer with a factor on each of its outputs."""
+    """Return the layer with a factor on each output."""
     return _linear(layer.weight.detach() * gamma.detach()[:, None], layer.bias.detach() * gamma.detach())

@@ -1,4 +1,4 @@
-"""torch.jit without its warnings: it is deprecated, and what torch would have in its place torch 1.13 does not know."""
+"""torch.jit without its deprecation warnings: torch 1.13 does not have its successor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_jit() -> Iterator[None]:
-    """Within this context the use of torch.jit is not warned of. Not for threads: warnings belong to the process."""
+    """Silence deprecation warnings of torch.jit. Not thread-safe: warning filters belong to the process."""
     with warnings.catch_warnings():
         for category in (DeprecationWarning, FutureWarning):  # the second since torch 2.14
             warnings.filterwarnings("ignore", r".*torch\.jit\.\w+`? is (deprecated|not supported)", category)
@@ -18,7 +18,7 @@ def quiet_jit() -> Iterator[None]:
 
 @contextmanager
 def quiet_trace() -> Iterator[None]:
-    """The same, and no word about sizes read as plain numbers while a graph is traced, which is what we want."""
+    """The same, and silence the tracer's warnings about sizes that become constants, which is intended."""
     import torch
 
     with quiet_jit():

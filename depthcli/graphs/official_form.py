@@ -1,9 +1,9 @@
-"""Depth Anything V2 computed as its official code computes it: what `depth bench` compares the engines with.
+"""Depth Anything V2 as its official code computes it, for comparison in `depth bench`.
 
-The arithmetic and its cost are those of the official repository (revision a561b849) without xformers: attention holds
-the whole table of scores, the positions are resized in every pass, the 1x1 convolution that ends a fusion stage runs
-after the upsampling, on four times the pixels, and everything lies channels first. The weights are those of our
-network, shared and not copied; the numbers are the same to within rounding.
+Arithmetic and cost are those of the official repository (revision a561b849) without xformers: attention holds the whole
+table of scores, positions are resized in every pass, the 1x1 convolution that ends a fusion stage runs after the
+upsampling, on four times the pixels, and all memory is channels first. It shares the weights of our network; the
+numbers are the same to within rounding.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from depthcli.zoo.rows import PATCH
 
 
 class OfficialForm(nn.Module):
-    """Normalised picture (B, 3, H, W) -> (B, H, W), as `network` does.
+    """Normalised picture (B, 3, H, W) -> depth (B, H, W), as `network` does.
 
-    fused: leave attention to torch's fused kernel, the one thing that users of the official code change most often.
+    fused: use torch's fused attention, the most frequent change that users make to the official code.
     """
 
     def __init__(self, network: DepthAnythingV2, fused: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""What a traced network is made of, held against what a compiler knows."""
+"""The operators of a traced network, and those that a compiler supports."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _INF1_LIST = Path(__file__).parents[1] / "assets" / "inf1_operators.txt"
 
 
 def operators_of(graph: torch.jit.ScriptModule) -> Counter[str]:
-    """Return how often each operator occurs, by its full name (aten::linear), those inside of blocks included."""
+    """Return how often each operator occurs, nested blocks included, by full name (aten::linear)."""
     return Counter(node.kind() for node in _nodes(graph.inlined_graph))
 
 
 def inf1_operators() -> frozenset[str]:
-    """Return the operators that torch-neuron converts: by its own word where it is installed, else by AWS's list."""
+    """Return the operators that torch-neuron converts: its own list if it is installed, else AWS's published one."""
     try:
         import torch_neuron
     except ImportError:
         lines = _INF1_LIST.read_text(encoding="utf-8").splitlines()
         return frozenset(line for line in lines if not line.startswith("#"))
-    # Where it is installed it is part of torch: torch.neuron.
+    # Once imported it is part of torch: torch.neuron.
     return frozenset(getattr(torch, "neuron", torch_neuron).get_supported_operations())
 
 

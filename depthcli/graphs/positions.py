@@ -1,20 +1,20 @@
-"""The positions of a transformer's patches, from the trained grid to the grid of a picture; numpy alone.
+"""Resize the positions of a transformer's patches from the trained grid to that of a picture, in NumPy.
 
 The same numbers as `nets.vit.interpolate_positions`, which is DINOv2's: bicubic with a = -0.75 between pixel centres,
-over the scale (n + 0.1) / side, the border repeated.
+over the scale (n + 0.1) / side, with the border repeated.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-# DINOv2's guard against a size that is rounded down; it moves every sample a little.
+# DINOv2's guard against a size that is rounded down. It moves every sample slightly.
 OFFSET = 0.1
 _A = -0.75
 
 
 def resize_positions(trained: np.ndarray, rows: int, cols: int) -> np.ndarray:
-    """Return (1, D, rows, cols) float32 of the trained (D, side, side) float32; at its own size it stays as it is."""
+    """Return the trained grid (D, side, side) float32 as (1, D, rows, cols) float32; unchanged at its own size."""
     side = trained.shape[-1]
     if (rows, cols) == (side, side):
         return trained[None]
@@ -24,7 +24,7 @@ def resize_positions(trained: np.ndarray, rows: int, cols: int) -> np.ndarray:
 
 def _bicubic(target: int, source: int) -> np.ndarray:
     """Return the (target, source) float64 matrix that resizes one axis."""
-    # In float32, as torch does: on 37 patches its rounding is seen in the sixth digit.
+    # In float32, as in torch: on 37 patches its rounding shows in the sixth digit.
     step = np.float32(1 / ((target + OFFSET) / source))
     position = step * (np.arange(target, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
     first = np.floor(position).astype(int)

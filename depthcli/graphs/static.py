@@ -1,8 +1,7 @@
-"""A network's forward pass for one batch and one size of input, as compilers and exporters want it.
+"""A frozen network's forward pass for one batch and input size, for compilers and exporters.
 
-The same numbers as the readable network, to within rounding: blocks are folded, positions are computed once and become
-constants, and every size is a number, so that a trace holds no arithmetic on shapes. All of it follows from weights
-that no longer change. Engines that take any size have any_size.py instead.
+Blocks are folded, positions are constants, and every size is a number, so that a trace holds no arithmetic on shapes.
+The numbers are those of the network, to within rounding. For backends that take any size see any_size.py.
 """
 
 from __future__ import annotations
@@ -25,38 +24,38 @@ def static_network(
 ) -> nn.Module:
     """Return a module that maps (batch, 3, height, width) to (batch, height, width) as `network` does.
 
-    It raises ValueError for a picture of any other size. Weights that need no change are shared with `network`.
-    fused: leave attention to torch's fused operation, which some exporters know; otherwise it is two products and a
-    softmax. resize: how the head's maps get larger. Raises UsageError for a size that is no multiple of 14.
+    It raises ValueError for an input of any other size, and shares unchanged weights with `network`.
+    fused: use torch's fused attention, which some exporters know; else two products and a softmax.
+    resize: how the head enlarges its maps. Raises UsageError for a size that is not a multiple of 14.
     """
     if batch < 1 or height < PATCH or width < PATCH or height % PATCH or width % PATCH:
-        raise UsageError(f"a network input of {batch}x{height}x{width} cannot be", f"sides are multiples of {PATCH}")
+        raise UsageError(f"the input must have sides of multiples of {PATCH}, got {batch}x{height}x{width}")
     if isinstance(network, DepthAnythingV2):
         network = _StaticDepthAnything(network, batch, height, width, fused, resize)
-    # In a network of convolutions there is nothing to fold.
+    # A convolutional network has nothing to fold.
     return _OneSize(network, (batch, 3, height, width))
 
 
 def trace(
     network: nn.Module, batch: int, height: int, width: int, fused: bool = HAS_FUSED, resize: Resize = bilinear
 ) -> torch.jit.ScriptModule:
-    """Return `static_network` as a traced graph without arithmetic on shapes. Errors as there.
+    """Return `static_network` as a traced graph. Errors as there.
 
-    A trace checks no sizes, and one for a landscape takes a portrait of as many patches and gives a wrong answer: who
-    runs it has to compare the sizes first.
+    A trace checks no sizes: one for a landscape takes a portrait of as many patches and returns nonsense. Callers must
+    compare the sizes first, or use `guarded`.
     """
     module = static_network(network, batch, height, width, fused, resize)
     device = next(module.parameters()).device
     with torch.no_grad(), quiet_trace():
         picture = torch.zeros(batch, 3, height, width, device=device)
         if resize is not bilinear:
-            module(picture)  # what it makes for each size is made by then and is a constant of the trace
+            module(picture)  # makes what depends on the sizes, which are constants of the trace
         traced: torch.jit.ScriptModule = torch.jit.trace(module, picture, check_trace=False)  # type: ignore[no-untyped-call]
     return traced
 
 
 def guarded(traced: torch.jit.ScriptModule, batch: int, height: int, width: int) -> torch.jit.ScriptModule:
-    """Return a trace behind a comparison of sizes, as part of the graph: ValueError for any other picture."""
+    """Return a trace whose graph compares the input's size first and raises an error for any other."""
     with quiet_jit():
         script: torch.jit.ScriptModule = torch.jit.script(_Guard(traced, [batch, 3, height, width]))
     return script
@@ -116,7 +115,7 @@ class _StaticEncoder(nn.Module):
         self.project = vit.patch_embed.proj
         self.register_buffer("first", (vit.cls_token.detach() + positions[:, :1]).expand(batch, -1, -1).clone())
         self.register_buffer("positions", positions[:, 1:].clone())
-        # What follows the last tapped block is never read.
+        # Blocks after the last tapped one are never read.
         blocks = [block for block in vit.blocks if isinstance(block, Block)][: max(vit.taps) + 1]
         self.blocks = nn.ModuleList(FoldedBlock(block, batch, tokens, fused) for block in blocks)
         self.norm = vit.norm

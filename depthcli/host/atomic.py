@@ -1,9 +1,9 @@
-"""A file exists only when it is whole: written under a temporary name in the same folder, then renamed.
+"""A file exists only when it is complete: written under a temporary name in the same folder, then renamed.
 
-Temporary names are random, and tell which process wrote them: two machines that share a disk, or two containers, may
-well have the same host name and the same process numbers. A process is known by its mark, part of the names, and holds
-a lock on a file of that name in the machine's folder for temporary files. No lock is taken where the results are:
-network disks may refuse it, and on SMB a locked file cannot be written to.
+Temporary names are random and name the process that writes them. Machines that share a disk, and containers, may have
+the same host name and process numbers, so a process has a random mark, and holds a lock on a file of that name in the
+machine's folder for temporary files. There are no locks beside the results: network disks may refuse them, and on SMB
+a locked file cannot be written to.
 
     .depthcli-<mark>-<random>.part     mark: 12 digits that stand for the machine, 12 for the process, all in hex
 """
@@ -31,24 +31,23 @@ from depthcli.errors import DiskFullError, OutputError
 if sys.platform != "win32":
     import fcntl
 
-# No space, quota, or no writing at all: the next file would fare no better.
+# No space, quota exceeded, or read-only: the next file would fail too.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-# What a file system answers that cannot do a thing at all; nothing is wrong with the file.
+# Errors of a file system that lacks an operation; nothing is wrong with the file.
 _NOT_OFFERED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF)
 _PARTIAL = re.compile(r"\.depthcli-(?P<mark>[0-9a-f]{24})-[0-9a-f]{8}\.part")
-# Nobody writes to a file for a day without a byte reaching it: what is older was left by a process that is no more.
+# A file without a new byte for a day was left by a process that has ended.
 _ABANDONED_SECONDS = 24 * 3600
 _MOST_LINKS = 40
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to; it becomes `path` when the block ends well and vanishes when it does not.
+    """Give a temporary path to write to; it becomes `path`, or is removed if the block raises.
 
-    Folders are made. What was written is on the disk, not only on its way, before it gets its name: after a power cut a
-    file that is there is whole. If `path` is a link to a file, that file is replaced and the link stays. If it is a
-    pipe or a device, such as /dev/stdout, `path` itself is given: what is written goes straight through.
-    Raises OutputError where the disk or its permissions do not allow it, DiskFullError where nothing more fits.
+    Folders are made. The content is on the disk before the file gets its name, so a file is complete even after a power
+    cut. If `path` is a link to a file, that file is replaced and the link stays. If it is a pipe or a device, such as
+    /dev/stdout, `path` itself is given. Raises OutputError, or DiskFullError if nothing more fits.
     """
     partial: Path | None = None
     try:
@@ -79,7 +78,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """Give an empty folder below `parent`, which exists; it is removed with what is left in it. Raises OSError."""
+    """Give an empty folder in an existing `parent`; it is removed at the end. Raises OSError."""
     folder = temporary_path(parent)
     folder.mkdir()
     try:
@@ -89,22 +88,24 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 
 
 def temporary_path(folder: Path) -> Path:
-    """Return a path in a folder that nothing else has, whatever other machines write there."""
-    # Short, as the name of the file itself may be as long as a name can be.
+    """Return a path in a folder that is unique among all machines.
+
+    It is short, as it must be allowed wherever the file's own name is.
+    """
     return folder / f".depthcli-{_LIFE.mark()}-{os.urandom(4).hex()}.part"
 
 
 def remove_partials(folder: Path) -> int:
-    """Remove what killed runs left behind in one folder; return how many files and folders that were.
+    """Remove the partial files and folders of killed runs in one folder; return their number.
 
-    What a process of this machine left goes at once. Of others it cannot be told whether they are still at work, so
-    what they write stays until it has not changed for a day.
+    Those of this machine are removed at once. Processes of other machines may still run, so theirs stay until they have
+    not changed for a day.
     """
     removed = 0
     try:
         with os.scandir(folder) as entries:
             found = [entry for entry in entries if entry.name.startswith(".depthcli-") and entry.name.endswith(".part")]
-    except OSError:  # a folder that is not there or may not be read: writing to it will tell, if it comes to that
+    except OSError:  # a missing or unreadable folder is reported when it is written to
         return 0
     for entry in found:
         match = _PARTIAL.fullmatch(entry.name)
@@ -126,10 +127,10 @@ def is_abandoned(path: Path | str) -> bool:
 
 
 def try_lock(file: IO[Any] | int) -> bool | None:
-    """Take a file for this process, until it is closed or the process ends, however that is.
+    """Lock a file until it is closed or the process ends.
 
-    file: open; for writing too, as NFS asks for that. Returns False if another has it, and None if it cannot be told,
-    as the file system has no locks. Only the first means that somebody is at work.
+    file: open for writing too, which NFS requires. Returns False if another process has the lock, and None if the file
+    system has no locks.
     """
     if sys.platform == "win32":  # an open file cannot be removed by another process anyway
         return None
@@ -141,21 +142,21 @@ def try_lock(file: IO[Any] | int) -> bool | None:
 
 
 def sync_file(path: Path) -> None:
-    """Wait until a file is on the disk, if its file system can do that. Raises OSError if the disk cannot take it."""
+    """Wait until a file is on the disk, if its file system supports that. Raises OSError if writing failed."""
     try:
         descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
-    except PermissionError:  # made to be read only
+    except PermissionError:  # a read-only file
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     _sync(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Wait until a rename in a folder is on the disk, if the system can do that."""
+    """Wait until a rename in a folder is on the disk, if the system supports that."""
     if sys.platform == "win32":
         return
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # a folder may be written to and not read
+    except OSError:  # a folder may be writable and not readable
         return
     _sync(descriptor)
 
@@ -171,7 +172,7 @@ def _sync(descriptor: int) -> None:
 
 
 def _file_to_replace(path: Path) -> Path | None:
-    """Return the file that a path stands for, there or not; None for what is written to as it is. Raises OSError."""
+    """Return the file of a path, existing or not; None for pipes and devices. Raises OSError."""
     if _is_descriptor(path):
         return None
     try:
@@ -179,7 +180,7 @@ def _file_to_replace(path: Path) -> Path | None:
     except FileNotFoundError:
         mode = stat.S_IFREG
     except (NotADirectoryError, PermissionError):
-        return path  # that folder can be neither made nor written to: said when it is tried
+        return path  # reported when the folder is made or written to
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(mode):
@@ -193,7 +194,7 @@ def _file_to_replace(path: Path) -> Path | None:
 
 
 def _is_descriptor(path: Path) -> bool:
-    """Whether a path, or what it is a link to, stands for an open file of a process, such as /dev/stdout."""
+    """Return whether a path is or links to an open file of a process, such as /dev/stdout."""
     name = os.fspath(path)
     for _ in range(_MOST_LINKS):
         folder = os.path.realpath(os.path.dirname(name))
@@ -206,10 +207,10 @@ def _is_descriptor(path: Path) -> bool:
 
 
 class _Life:
-    """Gives this process its mark, and tells whether the process of another mark is alive.
+    """The mark of this process, and whether the process of another mark is alive.
 
-    The proof of life is a lock on a file that is named as the mark, in a folder of this user and this machine; the
-    system lets go of it when the process ends. A process that is forked shares it.
+    A living process has a lock on a file named like its mark, in a folder of this user and machine; the system releases
+    it when the process ends. A forked process shares it.
     """
 
     def __init__(self) -> None:
@@ -226,7 +227,7 @@ class _Life:
             return self._mark
 
     def is_alive(self, mark: str) -> bool | None:
-        """Return whether the process of a mark is alive; None if that cannot be told."""
+        """Return whether the process of a mark is alive; None if unknown."""
         if mark == self.mark():
             return True
         folder = _lock_folder()
@@ -253,7 +254,7 @@ _LIFE = _Life()
 
 
 def _machine() -> str:
-    """Return 12 hexadecimal digits that stand for the running system: containers on it share them, and its locks."""
+    """Return 12 hexadecimal digits for the running system, which its containers share, as they share its locks."""
     try:
         text = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").replace("-", "")[:12]
     except (OSError, ValueError):
@@ -262,7 +263,7 @@ def _machine() -> str:
 
 
 def _lock_folder() -> Path | None:
-    """Return the folder for the locks of this user, which may not exist; None if there is no safe place for it."""
+    """Return the folder for this user's locks, which may not exist; None if there is no safe place."""
     try:
         parent = Path(tempfile.gettempdir())
     except OSError:
@@ -280,7 +281,7 @@ def _lock_folder() -> Path | None:
 
 
 def _locked_file(name: str) -> IO[bytes] | None:
-    """Make a file in the folder for locks and lock it until this process ends; None if that cannot be."""
+    """Make a file in the folder for locks and lock it until this process ends; None if that fails."""
     folder = _lock_folder()
     if folder is None:
         return None
@@ -292,12 +293,12 @@ def _locked_file(name: str) -> IO[bytes] | None:
         stream = path.open("xb")
         atexit.register(_remove_lock, stream, path)
         if sys.platform != "win32" and not try_lock(stream):
-            _remove_lock(stream, path)  # a lock that does not hold would say that this process is dead
+            _remove_lock(stream, path)  # without the lock this process would count as dead
     return stream
 
 
 def _sweep(folder: Path) -> None:
-    """Remove the lock files of processes that were killed, when nobody needs them any more."""
+    """Remove the old lock files of killed processes."""
     for path in folder.iterdir():
         with suppress(OSError):
             if is_abandoned(path):
@@ -310,4 +311,4 @@ def _remove_lock(stream: IO[bytes], path: Path) -> None:
     with suppress(OSError):
         stream.close()
         path.unlink()
-        path.parent.rmdir()  # refused where others have theirs
+        path.parent.rmdir()  # fails if others have files there

@@ -12,8 +12,8 @@ _LONGEST = 64  # levels; systemd makes 5
 def group_folders(controller: str) -> list[str]:
     """Return the folders of the groups that may limit this process, of both versions, the narrowest first.
 
-    controller: "memory" or "cpu". In a container the groups above its own are out of sight; where the process's place
-    among those that are in sight is unknown, their root is the container's own.
+    controller: "memory" or "cpu". A container does not see the groups above its own; if the process's place among the
+    visible ones is unknown, their root is the container's group.
     """
     folders = []
     for kind, mount, root in _mounts(controller):
@@ -28,7 +28,7 @@ def group_folders(controller: str) -> list[str]:
 
 
 def read_number(path: str) -> Optional[int]:
-    """Return the number in a file of a group, None where it is not there or is no number ("max")."""
+    """Return the number in a file of a group, None for a missing file or another content ("max")."""
     try:
         with open(path, encoding="ascii") as stream:
             return int(stream.read())
@@ -37,7 +37,7 @@ def read_number(path: str) -> Optional[int]:
 
 
 def _mounts(controller: str) -> Iterator[tuple[str, str, str]]:
-    """Yield (version "v1" or "v2", where it is mounted, which group is the root there)."""
+    """Yield (version "v1" or "v2", mount point, group at its root)."""
     found = False
     for line in _lines("/proc/self/mountinfo"):
         before, _, after = line.partition(" - ")
@@ -53,7 +53,7 @@ def _mounts(controller: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _places(controller: str) -> Mapping[str, str]:
-    """Return the process's group in either version."""
+    """Return the process's group by version."""
     places = {}
     for line in _lines("/proc/self/cgroup"):
         number, _, rest = line.partition(":")

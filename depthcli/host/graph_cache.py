@@ -1,12 +1,12 @@
-"""The networks that were converted for an engine, kept in the user's cache folder: an entry is a folder that is whole.
+"""Converted networks in the user's cache folder: an entry is a complete folder.
 
-An entry is made once per checkpoint and engine and serves every size of picture. Whoever finds one needs no torch. The
-least recently used go first when there are too many; all of it can be deleted at any time.
+An entry is made once per checkpoint and backend and serves every input size, without torch. If there are too many, the
+least recently used are removed first; the cache can be deleted at any time.
 
-An engine takes any file that looks like its own, so every byte of an entry is compared with the sha256 that was noted
-when it was made, together with the entry's name, which holds the digest of the weights and the engine's version. That
-finds damage and files of another entry. It cannot find what somebody forged who may write to the cache, as they can
-note another sha256: so nothing is taken from a folder that everybody may write to, or that belongs to another user.
+A backend accepts any file that looks like its own, so every byte of an entry is compared with the sha256 that was
+stored with it, together with the entry's name, which holds the digest of the weights and the backend's version. That
+finds damaged and swapped files. Somebody who may write to the cache could forge both, so an entry must not be in a
+folder that everybody may write to, or that belongs to another user.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ LIMIT_BYTES = 8_000_000_000
 FOLDER_VARIABLE = "DEPTHCLI_CACHE"
 NO_FOLDER = f"there is no home directory for a cache (set HOME or {FOLDER_VARIABLE})"
 _CONTENTS = "contents.json"
-_OLD_PARTIALS = ".part-*"  # as earlier versions named them
+_OLD_PARTIALS = ".part-*"  # the name in earlier versions
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One graph that is kept. name: its key; bytes: of its files; used: seconds since the epoch."""
+    """One network. name: its key. bytes: of its files. used: seconds since the epoch."""
 
     name: str
     path: Path
@@ -47,9 +47,9 @@ class Entry:
 
 
 def cache_folder() -> Path | None:
-    """Return where graphs are kept: $DEPTHCLI_CACHE, or `depthcli` in the user's cache folder. It may not exist.
+    """Return the cache's folder, which may not exist: $DEPTHCLI_CACHE, or `depthcli` in the user's cache folder.
 
-    None if the user has no cache folder: a container may run under a number that has no home.
+    None if the user has no cache folder, as in a container that runs under a number without a home.
     """
     named = os.environ.get(FOLDER_VARIABLE)
     if named:
@@ -64,9 +64,9 @@ def cache_folder() -> Path | None:
 
 
 def find(name: str) -> Path | None:
-    """Return the folder of an entry whose files are what was written, or None; from now on it is the last used.
+    """Return the folder of an undamaged entry, or None, and mark it as the last used.
 
-    Every byte is looked at, which takes 0.1 s for vits.
+    Every byte is read, which takes 0.1 s for vits.
     """
     folder = cache_folder()
     if folder is None:
@@ -83,18 +83,17 @@ def find(name: str) -> Path | None:
             return None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    with contextlib.suppress(OSError):  # a cache that may only be read is a cache all the same
+    with contextlib.suppress(OSError):  # a read-only cache works too
         os.utime(path / _CONTENTS)
     return path
 
 
 @contextlib.contextmanager
 def new_entry(name: str) -> Iterator[Path]:
-    """Give an empty folder to write files to; it becomes the entry `name` when the block ends well.
+    """Give an empty folder to write files to; it becomes the entry `name` unless the block raises.
 
-    An entry of that name that is there already is replaced where it is damaged, and stands where another process has
-    made it meanwhile. Afterwards
-    the least recently used entries beyond LIMIT_BYTES are removed, but never this one. Raises OSError.
+    A damaged entry of that name is replaced; one that another process has made meanwhile stays. Then the least recently
+    used entries beyond LIMIT_BYTES are removed, but never this one. Raises OSError.
     """
     folder = cache_folder()
     if folder is None:
@@ -112,7 +111,7 @@ def new_entry(name: str) -> Iterator[Path]:
 
 
 def entries() -> list[Entry]:
-    """Return what is kept, the last used first."""
+    """Return all entries, the last used first."""
     found: list[Entry] = []
     folder = cache_folder()
     if folder is None:
@@ -129,7 +128,7 @@ def entries() -> list[Entry]:
 
 
 def clear() -> list[Entry]:
-    """Remove every entry, and what killed processes left, and return the entries there were. Raises OSError."""
+    """Remove every entry and the remains of killed processes; return the removed entries. Raises OSError."""
     folder = cache_folder()
     if folder is not None:
         _remove_abandoned(folder)
@@ -140,7 +139,7 @@ def clear() -> list[Entry]:
 
 
 def _flush(path: Path) -> str:
-    """Bring a file to the disk, so that after a power cut no entry holds less than it says; return its checksum."""
+    """Write a file to the disk, so that an entry is complete after a power cut; return its checksum."""
     sync_file(path)
     return _checksum(path)
 
@@ -155,9 +154,9 @@ def _checksum(path: Path) -> str:
 
 
 def _is_ours(path: Path) -> bool:
-    """Return whether a file or folder is the user's or the system's, and not for everybody to write.
+    """Return whether a file or folder is the user's or the system's, and not writable for everybody.
 
-    The administrator of a container often works with a user's files, so for that user the owner is not asked.
+    root may use any owner's files, as containers often run as root with a user's files.
     """
     if sys.platform == "win32":
         return True
@@ -166,7 +165,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _replace(partial: Path, target: Path) -> None:
-    """Give a whole folder its name, also where two processes do so at once."""
+    """Give a complete folder its name, even if another process does so at the same time."""
     for _ in range(3):
         with contextlib.suppress(OSError):
             os.rename(partial, target)
@@ -175,7 +174,7 @@ def _replace(partial: Path, target: Path) -> None:
             return
         if not target.is_dir():
             break
-        # A folder is replaced in two steps; whoever has files of the old one open keeps them.
+        # A folder is replaced in two steps; open files of the old one stay usable.
         with temporary_folder(target.parent) as old, contextlib.suppress(OSError):
             os.rename(target, old / "old")
     os.rename(partial, target)
@@ -190,7 +189,7 @@ def _prune(keep: str) -> None:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove what processes that are no more left unfinished."""
+    """Remove the unfinished entries of ended processes."""
     remove_partials(folder)
     for path in folder.glob(_OLD_PARTIALS):
         with contextlib.suppress(OSError):

@@ -1,9 +1,8 @@
-"""What a reader has to know of the machine before any figure, and a picture to measure with."""
+"""Facts about the machine that belong to every measurement."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import platform
 import re
@@ -11,39 +10,24 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Optional
 
-import numpy as np
-from PIL import Image
-
 _PACKAGES = ("torch", "openvino", "onnxruntime", "numpy", "opencv-python-headless", "pillow")
-# Of the flags of a CPU, those that decide how fast a network is.
-_FLAGS = (
-    "avx2",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "avx512_fp16",
-    "amx_bf16",
-    "amx_int8",
-    "asimd",
-    "bf16",
-    "sve",
-)
+# CPU flags that matter for the speed of networks.
+_FLAGS = tuple("avx2 avx512f avx512_vnni avx512_bf16 avx512_fp16 amx_bf16 amx_int8 asimd bf16 sve".split())
 
 
 def cpu_model() -> str:
-    """Return the CPU's name, or its architecture where the system keeps the name to itself."""
-    names = _cpuinfo("model name")
-    return names or platform.processor() or platform.machine()
+    """Return the CPU's name, or its architecture if the name is unknown."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def cpu_flags() -> tuple[str, ...]:
-    """Return those of the CPU's flags that decide how fast a network is; empty where the system does not list them."""
+    """Return the CPU's flags that matter for networks; empty if the system does not list them."""
     flags = (_cpuinfo("flags") or _cpuinfo("Features")).split()
     return tuple(flag for flag in _FLAGS if flag in flags)
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computes, where it is installed; nothing is imported."""
+    """Return the versions of installed packages that compute; nothing is imported."""
     found = {}
     for name in _PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
@@ -61,19 +45,8 @@ def _cpuinfo(key: str) -> str:
 
 
 def load_average() -> Optional[float]:
-    """Return the load average of one minute, None where the system has none."""
+    """Return the load average of one minute, or None if unknown."""
     try:
         return round(os.getloadavg()[0], 2)
     except (AttributeError, OSError):  # Windows
         return None
-
-
-def photograph(width: int, height: int, seed: int = 0) -> bytes:
-    """Return the bytes of a JPEG with the spectrum of a photograph: smooth, with a little noise. seed: which one."""
-    random = np.random.default_rng(seed)
-    coarse = random.integers(0, 255, (height // 16 + 1, width // 16 + 1, 3), np.uint8)
-    picture = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.float64)
-    picture += random.normal(0, 4, picture.shape)
-    stream = io.BytesIO()
-    Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(stream, "JPEG", quality=90)
-    return stream.getvalue()

@@ -1,4 +1,4 @@
-"""How much memory a forward pass needs, and how much there is: said before the work, not after the crash."""
+"""How much memory a forward pass needs, and how much is free, to be compared before the work."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from depthcli.pixels.preprocess import InputPlan
 from depthcli.zoo.rows import PATCH, WINDOW, AnyConfig, LiteConfig, NetworkConfig
 
 _FLOAT = 4
-# Address space that an engine takes when it is loaded and runs the smallest network, measured with one thread.
-_ENGINE_BYTES = {"torch": 650_000_000, "openvino": 500_000_000, "onnx": 200_000_000}
+# Address space of a backend that is loaded and runs the smallest network, measured with one thread.
+_BACKEND_BYTES = {"torch": 650_000_000, "openvino": 500_000_000, "onnx": 200_000_000}
 # Peaks measured on the CPU, tiny to vitl, were 0.9 to 1.2 times the sums below.
 _MARGIN = 1.25
-# Frames whose fine maps a model for clips makes at once.
+# Frames whose fine maps a video model makes at once.
 FINE_FRAMES = 4
-# Picture, depth map, and what is made of them on the way to a file; 27 were measured for color, gray and npz at 60 MP.
+# Picture, depth map, and intermediate arrays of the formats; 27 measured for color, gray and npz at 60 MP.
 BYTES_PER_PIXEL = 27
 
 
 def predict_bytes(config: AnyConfig, plan: InputPlan, batch: int = 1, plain_attention: bool = False) -> int:
-    """Return the bytes a forward pass holds at its widest point, weights apart, in float32.
+    """Return the bytes that a forward pass in float32 holds at its widest point, without weights.
 
-    plain_attention: the engine makes the full table of attention scores, as torch before 2.0 does.
+    plain_attention: the backend makes the full table of attention scores, as torch before 2.0 does.
     """
     floats = _lite_floats(plan) if isinstance(config, LiteConfig) else _vit_floats(config, plan, plain_attention)
     return int(_MARGIN * batch * _FLOAT * floats)
 
 
 def _lite_floats(plan: InputPlan) -> int:
-    """The second stage of the encoder, at half the input's size: what comes in, its 96 channels, and its input's map.
+    """Count the encoder's second stage at half the input's size: input, 96 channels, and the tapped map of the first.
 
-    The head, with fewer channels at that size, holds less.
+    The head has fewer channels at that size and holds less.
     """
     width, height = plan.input_size
     return width * height * (2 * 96 + 2 * 16) // 4
 
 
 def _vit_floats(config: NetworkConfig, plan: InputPlan, plain_attention: bool) -> int:
-    """Attention: q, k, v and the hidden layer of the feed-forward, and with plain attention the (N, N) scores and their
-    softmax for every head. Head: the widest of its stages, which is the last at the input's own resolution.
+    """Count the encoder (q, k, v and the feed-forward's hidden layer, with plain attention also the (N, N) scores and
+    their softmax for each head), or the head's widest stage.
     """
     tokens = plan.tokens
     encoder = tokens * config.embed_dim * 14
@@ -52,7 +52,7 @@ def _vit_floats(config: NetworkConfig, plan: InputPlan, plain_attention: bool) -
 
 
 def _head_floats(config: NetworkConfig, plan: InputPlan) -> int:
-    """The head of one picture, without the maps that come in."""
+    """Count the head of one picture, without its input maps."""
     width, height = plan.input_size
     grid = (width // PATCH) * (height // PATCH)
     reassembled = grid * (16 * config.out_channels[0] + 4 * config.out_channels[1] + config.out_channels[2])
@@ -64,11 +64,10 @@ def _head_floats(config: NetworkConfig, plan: InputPlan) -> int:
 def predict_clip_bytes(
     config: AnyConfig, plan: InputPlan, batch: int = 1, plain_attention: bool = False, whole_maps: bool = False
 ) -> int:
-    """Return the bytes that a window of a model for clips holds at its widest point, weights apart, in float32.
+    """Return the bytes that a video model's window in float32 holds at its widest point, without weights.
 
-    The tapped maps of its frames are there all the time. Beside them there is the encoder's work on `batch` frames, or
-    that of the head: the two coarse levels of all frames with what is made of them up to the second stage, or the
-    fine maps of few.
+    The tapped maps of its frames stay all the time. Beside them there is the encoder's work on `batch` frames, or the
+    head's: the two coarse levels of all frames up to the second stage, or the fine maps of FINE_FRAMES.
     whole_maps: the motion modules work on all places of a map at once, with eight times its channels.
     """
     assert isinstance(config, NetworkConfig)
@@ -89,28 +88,28 @@ def predict_clip_bytes(
 
 
 def free_memory() -> int | None:
-    """Return the bytes of memory this process may still take, or None where the system does not say.
+    """Return the bytes of memory that this process may still take, or None if unknown.
 
-    The least of what the machine has available, what is left of each control group around the process (containers,
-    SLURM, systemd), and what is left of its own limits (ulimit -v and -d).
+    The least of what is available on the machine, in each control group (containers, SLURM, systemd), and within the
+    limits of the process (ulimit -v and -d).
     """
     left = [value for value in (_available_on_machine(), *_left_in_groups(), *_left_in_limits()) if value is not None]
     return min(left, default=None)
 
 
-def check_room(engine: str) -> None:
-    """Raise EngineError where an engine would not load within the limits of the process: some of them abort then."""
-    need, left = _ENGINE_BYTES.get(engine, 0), min(_left_in_limits(), default=None)
+def check_room(backend: str) -> None:
+    """Raise EngineError if a backend would not load within the limits of the process, where some of them abort."""
+    need, left = _BACKEND_BYTES.get(backend, 0), min(_left_in_limits(), default=None)
     if left is not None and left < need:
         raise EngineError(
-            f"{engine} takes about {need / 1e9:.2f} GB of address space when it is loaded, and the limit leaves "
+            f"{backend} takes about {need / 1e9:.2f} GB of address space when it is loaded, and the limit leaves "
             f"{left / 1e9:.2f} GB",
             "raise it with ulimit -v or -d",
         )
 
 
 def check_picture(size: tuple[int, int], free: int | None) -> None:
-    """Raise PictureError where a picture of (width, height) and its depth map need more than `free` bytes."""
+    """Raise PictureError if a picture of (width, height) and its depth map need more than `free` bytes."""
     need = size[0] * size[1] * BYTES_PER_PIXEL
     if free is not None and need > free:
         raise PictureError(
@@ -122,7 +121,7 @@ def check_picture(size: tuple[int, int], free: int | None) -> None:
 def check_memory(
     config: AnyConfig, plan: InputPlan, batch: int, free: int | None, plain_attention: bool = False
 ) -> None:
-    """Raise PictureError, with an input size that would fit, where the forward pass needs more than `free` bytes."""
+    """Raise PictureError, with an input size that would fit, if the forward pass needs more than `free` bytes."""
     need = predict_bytes(config, plan, batch, plain_attention)
     if free is None or need <= free:
         return
@@ -148,7 +147,7 @@ def check_clip_memory(
     plain_attention: bool = False,
     whole_maps: bool = False,
 ) -> None:
-    """Raise PictureError, with an input size that would fit, where a window needs more than `free` bytes."""
+    """Raise PictureError, with an input size that would fit, if a window needs more than `free` bytes."""
     form = (batch, plain_attention, whole_maps)
     need = predict_clip_bytes(config, plan, *form)
     if free is None or need <= free:
@@ -187,14 +186,14 @@ def _available_on_machine() -> int | None:
                     return int(line.split()[1]) * 1024
     except OSError:
         pass
-    try:  # macOS and others: all there is, as nothing says what is free
+    try:  # macOS and others do not tell what is free
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
 
 
 def _left_in_groups() -> Iterator[int]:
-    """Yield what is left of the limit of each group. Cached files that nobody reads count as free."""
+    """Yield what is left in each group. Cached files that nobody reads count as free."""
     for folder in group_folders("memory"):
         for limits, used, idle in (
             (("memory.max", "memory.high"), "memory.current", "inactive_file"),
@@ -207,7 +206,7 @@ def _left_in_groups() -> Iterator[int]:
 
 
 def _statistic(path: str, name: str) -> int:
-    """Return a number of memory.stat, 0 where it is not there."""
+    """Return a number of memory.stat, 0 if it is missing."""
     try:
         with open(path, encoding="ascii") as lines:
             return next((int(line.split()[1]) for line in lines if line.startswith(f"{name} ")), 0)

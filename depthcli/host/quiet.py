@@ -1,10 +1,9 @@
-"""Collect what libraries print while a file is read: off the terminal, and into the notes on the file.
+"""Collect what libraries print while a file is read, for the notes on the file instead of the terminal.
 
-Python's warnings are caught by a filter that looks at the thread: it matches nothing outside `noise_of`, whatever other
-threads do. What C libraries write goes to file descriptor 2, which the whole process shares. The command line hands it
-over with `own_descriptor_2`: from then on Python writes through a copy of it, so that no message of ours passes the
-descriptor, and while files are read it leads into a temporary file. Without that call, as in a library, it is left as
-it is.
+Python's warnings are caught by a filter that looks at the thread and matches nothing outside of `noise_of`. C libraries
+write to file descriptor 2, which the whole process shares. After `own_descriptor_2`, which the command line calls,
+Python writes to a copy of that descriptor, and while files are read the descriptor itself leads to a temporary file.
+Without that call, as in a library, the descriptor is left alone.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ _MOST_BYTES = 1 << 16
 
 @contextlib.contextmanager
 def noise_of() -> Iterator[list[str]]:
-    """Collect what is said while a file is read; the lines are complete when the context is left.
+    """Collect the lines printed while a file is read; they are complete when the context is left.
 
-    Where several threads read, a line of a C library goes to all files that were at work, and says so.
+    With several threads, a line of a C library goes to all files in work, with a note.
     """
     heard: list[str] = []
     outer, _here.heard = _here.heard, heard
@@ -42,7 +41,7 @@ def noise_of() -> Iterator[list[str]]:
 
 
 def own_descriptor_2() -> None:
-    """Let C libraries be heard by `noise_of`: for a process that is ours. Python's own stderr moves to a copy of it."""
+    """Let `noise_of` catch C libraries, in a process of our own. Python's stderr moves to a copy of descriptor 2."""
     if _descriptor.copy is not None or sys.stderr is None:
         return
     try:
@@ -50,9 +49,9 @@ def own_descriptor_2() -> None:
     except ImportError:  # Windows
         return
     try:
-        if sys.stderr.fileno() != 2:  # it has been led elsewhere, as by a test
+        if sys.stderr.fileno() != 2:  # redirected, as in a test
             return
-        copy = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, 3)  # not the number of a stream that is closed
+        copy = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, 3)  # not the number of a closed stream
     except (OSError, ValueError):
         return
     old = sys.stderr
@@ -63,14 +62,14 @@ def own_descriptor_2() -> None:
 
 
 def terminal() -> int:
-    """Return the descriptor that leads where descriptor 2 led at the start."""
+    """Return the descriptor of the original stderr."""
     return 2 if _descriptor.copy is None else _descriptor.copy
 
 
 class _Here(threading.local):
-    """What was heard in this thread; None while it reads no file.
+    """The lines of this thread; None while it reads no file.
 
-    It stands in a warnings filter where a pattern would, and matches in a thread that reads a file.
+    It takes the place of a pattern in a warnings filter, and matches in a thread that reads a file.
     """
 
     heard: Optional[list[str]] = None
@@ -83,17 +82,17 @@ class _Here(threading.local):
 
 
 class _Descriptor:
-    """Descriptor 2 and the filter of warnings, while files are read. copy: of descriptor 2, where that is ours."""
+    """Descriptor 2 and the warnings filter while files are read. copy: of descriptor 2, if that is ours."""
 
     def __init__(self) -> None:
         self.copy: Optional[int] = None
         self._lock = threading.Lock()
         self._active: list[list[str]] = []
         self._noise: Optional[BinaryIO] = None
-        self._heard = 0  # bytes of it that have been shared out
+        self._heard = 0  # bytes of it that were distributed
 
     def enter(self, heard: list[str]) -> None:
-        """Begin to listen for one more file."""
+        """Start to collect for one more file."""
         with self._lock:
             self._share_out()
             if not self._active:
@@ -102,12 +101,12 @@ class _Descriptor:
             self._active.append(heard)
 
     def leave(self, heard: list[str]) -> None:
-        """Stop listening for a file."""
+        """Stop to collect for a file."""
         with self._lock:
             self._share_out()
             self._active = [other for other in self._active if other is not heard]
             if not self._active:
-                with contextlib.suppress(ValueError):  # somebody has reset them
+                with contextlib.suppress(ValueError):  # the filters were reset
                     warnings.filters.remove(_FILTER)  # type: ignore[attr-defined]
                 if self.copy is not None:
                     os.dup2(self.copy, 2)
@@ -115,7 +114,7 @@ class _Descriptor:
     def _lead_away(self) -> None:
         if self.copy is None:
             return
-        with contextlib.suppress(OSError):  # no room for a temporary file: then the noise stays
+        with contextlib.suppress(OSError):  # no room for a temporary file: the lines go to stderr
             self._noise = self._noise or tempfile.TemporaryFile("w+b", 0)
             self._noise.seek(0)
             self._noise.truncate()
@@ -123,7 +122,7 @@ class _Descriptor:
             os.dup2(self._noise.fileno(), 2)
 
     def _share_out(self) -> None:
-        """Give what was written since the last call to those that were at work."""
+        """Give the lines since the last call to all files in work."""
         if self._noise is None:
             return
         size = os.fstat(self._noise.fileno()).st_size
@@ -136,7 +135,7 @@ class _Descriptor:
 
 
 class _Log(logging.Handler):
-    """Takes what Pillow logs in a thread that reads a file; without it, errors would go to stderr."""
+    """Collects Pillow's log in a thread that reads a file; without it, errors would go to stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the message."""

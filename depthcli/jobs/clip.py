@@ -39,8 +39,6 @@ from depthcli.predict.clip_predictors import ClipPredictor
 from depthcli.version import __version__
 
 NO_LOCKS = "the disk of the results has no file locks: do not start the same command twice at once"
-# Settings that shape the maps and are not part of the model, its backend or its input.
-_SHAPING = ("steady", "exact", "shape-policy")
 # Raise it when the arrays of a state change: unfinished work is not resumed from a state of another format.
 _STATE_FORMAT = 2
 # In what an unfinished run may differ from this one, in words.
@@ -144,7 +142,7 @@ class _Work:
         self._stop, self._log, self._started = stop, log, started
         self._info = clip.info
         self._total = job.selection.count(clip.info)
-        self._loop = FrameLoop(predictor, clip.info.size, find_cuts=job.scenes)
+        self._loop = FrameLoop(predictor, clip.info.size, find_cuts=job.clip.scenes)
         self._provenance = self._loop.provenance(Path(clip.info.name).name)
         self._notes = (*clip.info.notes, *self._loop.plan.notes)
         self._files = ClipFiles.of(job.source)
@@ -245,15 +243,14 @@ class _Work:
     def _identity(self) -> dict[str, Any]:
         """Return what makes the maps what they are, by what a user would call it."""
         job, row = self._job, self._predictor.row
-        settings = {name: job.settings[name] for name in _SHAPING if job.settings.get(name) is not None}
         return {
             "clip": self._files.identity,
             "options": {
                 "selection": repr(job.selection),
                 "raw": [str(job.rate), list(job.size or ())],
-                "scenes": job.scenes,
+                "scenes": job.clip.scenes,
                 "input": list(self._loop.plan.input_size),
-                **settings,
+                **job.shape,
             },
             "model": {"name": row.name, "weights": self._predictor.weights.sha256, "max_depth": row.max_depth},
             "backend": self._predictor.description,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -11,14 +11,15 @@ from typing import Any, Optional, Union
 
 import numpy as np
 
+from depthcli.choices import ClipChoice, ModelChoice, shaping_settings
 from depthcli.errors import UsageError
 from depthcli.host.atomic import temporary_path
+from depthcli.io.codecs.codes import Look
 from depthcli.io.codecs.formats import CLIPS, Holds
 from depthcli.io.video.clip import Number, Selection
 from depthcli.io.video.reader import STDIN
 from depthcli.jobs.clip_results import spool_of
 from depthcli.jobs.manifest import Result
-from depthcli.pixels.colormap import DEFAULT_COLORMAP
 
 MAKING, WRITING = "depth", "write"
 
@@ -41,50 +42,62 @@ class ClipJob:
     """What is to be done with one clip.
 
     source: a video file, a folder of frames, or "-" for stdin. outputs: (format, path) of each file or folder to write.
-    rate, size: of raw video on stdin; rate also of a folder. value_range: (lo, hi) that is shown, in the numbers of the
-    model; None for that of the whole clip. scenes: begin anew at cuts. if_exists: skip, overwrite or error where all
-    outputs are there. settings: the options that shape the maps, ready for JSON.
+    look: colours and range; without a range, that of the whole clip. rate: frames per second of a folder or of raw
+    video. size: (width, height) of raw video. if_exists: skip, overwrite or error if all outputs are there.
+
+    Raises UsageError for outputs that cannot be written, and for a range that is none.
     """
 
     source: Union[Path, str]
     outputs: Sequence[tuple[str, Path]]
+    model: ModelChoice = field(default_factory=ModelChoice)
+    clip: ClipChoice = field(default_factory=ClipChoice)
+    look: Look = field(default_factory=Look)
     selection: Selection = field(default_factory=Selection)
     rate: Optional[Number] = None
     size: Optional[tuple[int, int]] = None
-    colormap: str = DEFAULT_COLORMAP
-    value_range: Optional[tuple[float, float]] = None
-    scenes: bool = True
     if_exists: str = "skip"
-    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_range(self.value_range)
+        if self.look.range is not None and not -np.inf < self.look.range[0] < self.look.range[1] < np.inf:
+            low, high = self.look.range
+            raise UsageError(f"`value_range` must be two numbers, the smaller first, got {low:g} and {high:g}")
         if self.source == STDIN and self.needs_source:
-            raise UsageError("what comes on stdin cannot be read twice, as side wants", "save it to a file first")
+            raise UsageError("the format side reads the clip twice, and stdin can be read once", "save it to a file")
         source = os.path.realpath(self.source)
         for _, path in self.outputs:
             if os.path.realpath(path) == source:
-                raise UsageError(f"the result would replace the clip {path}", "use another -o")
+                raise UsageError(f"the result would replace the clip {path}", "choose another `output`")
             place = next((str(place) for place in (path, *path.parents) if os.path.exists(place)), "")
             if place and not (os.path.isfile(place) or os.path.isdir(place)):
-                raise UsageError(f"{place} is a pipe or a device, no file or folder", "-o - sends a stream to stdout")
+                raise UsageError(f"{place} is not a file or folder", "`output` - sends a stream to stdout")
 
     @property
     def name(self) -> str:
-        """What to call the clip."""
+        """The name of the clip in messages and results."""
         return "stdin" if self.source == STDIN else str(self.source)
 
     @property
+    def shape(self) -> dict[str, Any]:
+        """The settings that shape the maps and are not part of the model, its backend or its input."""
+        policy = self.clip.backend.shape_policy
+        every = {"steady": self.clip.steady, "exact": self.clip.exact or None, "shape-policy": policy}
+        return {name: value for name, value in every.items() if value not in (None, "strict")}
+
+    @property
     def settings_text(self) -> str:
-        """The options that shape the result, as one line."""
+        """All settings that shape the outputs, as one line."""
+        clip = self.clip
         every = {
-            **self.settings,
+            "steady": clip.steady,
+            "exact": clip.exact or None,
+            **shaping_settings(self.model, clip.backend, clip.input_size, clip.panorama),
             **_described(self.selection),
             "rate": self.rate,
             "size": self.size,
-            "colormap": self.colormap,
-            "range": self.value_range,
-            "scenes": None if self.scenes else "off",
+            "colormap": self.look.colormap,
+            "range": self.look.range,
+            "scenes": None if clip.scenes else "off",
         }
         return " ".join(f"{name}={value}" for name, value in every.items() if value is not None)
 
@@ -121,9 +134,3 @@ def _described(selection: Selection) -> dict[str, Any]:
     """Return the settings of a selection, under the names of the options."""
     facts = {field.name.replace("_", "-"): getattr(selection, field.name) for field in fields(selection)}
     return {**facts, "stride": None if selection.stride == 1 else selection.stride}
-
-
-def check_range(value_range: Optional[tuple[float, float]]) -> None:
-    """Raise UsageError unless a range is two finite numbers, the smaller first."""
-    if value_range is not None and not -np.inf < value_range[0] < value_range[1] < np.inf:
-        raise UsageError(f"a range from {value_range[0]:g} to {value_range[1]:g} is none", "give --range as 0,80")

@@ -25,20 +25,20 @@ from depthcli.io.video.spool import spooled_job
 from depthcli.jobs.existing import MadeBy, difference
 from depthcli.jobs.manifest import FAILED, SKIPPED, Result
 
-REPLACE = "--if-exists overwrite replaces it"
+REPLACE = "`if_exists` overwrite replaces it"
 Source = Union[Path, str]
-# What a clip is, compared with an earlier state of it.
+# How a clip compares with an earlier state of it.
 SAME, GROWN, CHANGED, GONE, OTHER = "same", "grown", "changed", "gone", "other"
-# A digest covers this many pieces of a file, evenly from its first byte to its last; smaller files as a whole.
+# A digest covers so many pieces of a file, evenly from its first byte to its last, and smaller files as a whole.
 _PIECES, _PIECE_BYTES = 16, 1 << 14
-# And these, which may not be packed: other pixels change a few of their bytes, and not all that come behind.
+# These as a whole too: they may not be packed, so other pixels change only a few of their bytes.
 _UNPACKED = frozenset(".bmp .exr .pbm .pgm .pnm .ppm .tif .tiff .y4m".split())
 _BLOCK_BYTES = 1 << 20
 _SPOOL = ".depthcli-spool"
 
 
 def is_our_map(path: Path) -> bool:
-    """Return whether a picture says in itself that it is a depth map of depthcli."""
+    """Return whether a picture says that it is a depth map of depthcli."""
     if not path.is_file():
         return False
     return is_our_exr(path) if is_exr(path) else path.suffix.lower() == ".png" and bool(read_facts(path))
@@ -49,7 +49,7 @@ def is_our_map(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class ClipFiles:
-    """The files of a clip as they were when they were listed. sizes: bytes; times: of changes, in ns."""
+    """The files of a clip when they were listed. sizes: bytes; times: of changes, in ns."""
 
     source: Source
     paths: tuple[Path, ...]
@@ -59,7 +59,7 @@ class ClipFiles:
 
     @classmethod
     def of(cls, source: Source) -> ClipFiles:
-        """Look at a clip. Raises OSError or ClipError where it is not there or may not be read."""
+        """List the files of a clip. Raises OSError or ClipError if it is missing or may not be read."""
         if source == STDIN:
             return cls(source, (), (), (), single=False)
         path = Path(source)
@@ -71,17 +71,17 @@ class ClipFiles:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What tells the content from any other, ready for JSON: neither the place of the clip nor its times count."""
+        """What tells the content from any other, ready for JSON, whatever its place and times."""
         kind = "stdin" if self.source == STDIN else "file" if self.single else "frames"
         return {"kind": kind, "files": len(self.paths), "size": sum(self.sizes), "content": self._digest()}
 
     def made_of(self, folder: Path) -> dict[str, Any]:
-        """Return what results in a folder say of the clip: its identity, and where it lies as seen from there."""
+        """Return what results in a folder note of the clip: its identity, and its place as seen from there."""
         name = "stdin" if self.source == STDIN else printable(Path(self.source).name)
         return {"name": name, **self.identity, "place": _place(self.source, folder)}
 
     def compare(self) -> str:
-        """Return what has become of the clip since: SAME, GROWN, GONE or CHANGED."""
+        """Return what has become of the clip: SAME, GROWN, GONE or CHANGED."""
         if self.source == STDIN:
             return SAME
         try:
@@ -99,7 +99,7 @@ class ClipFiles:
             return GONE
 
     def _digest(self) -> str:
-        """Return a digest of the content as far as the files went when they were listed. Raises OSError."""
+        """Return a digest of the content, up to the sizes when the files were listed. Raises OSError."""
         digest = hashlib.sha256()
         for path, size in zip(self.paths, self.sizes):
             digest.update(repr(("" if self.single else os.fsencode(path.name), size)).encode())
@@ -111,7 +111,7 @@ class ClipFiles:
 
 
 def _frames_of(path: Path) -> list[Path]:
-    """Return the frames that a folder, or a pattern such as shot/f%04d.png, stands for. Raises OSError, ClipError."""
+    """Return the frames of a folder, or of a pattern such as shot/f%04d.png. Raises OSError or ClipError."""
     if path.is_dir():
         return frames_of_folder(path)
     frames = frames_of_pattern(str(path))
@@ -121,14 +121,14 @@ def _frames_of(path: Path) -> list[Path]:
 
 
 def _pieces(size: int, whole: bool = False) -> list[tuple[int, int]]:
-    """Return (start, length) of what a digest covers of a file."""
+    """Return (start, length) of the pieces of a file that a digest covers."""
     if whole or size <= _PIECES * _PIECE_BYTES:
         return [(start, min(_BLOCK_BYTES, size - start)) for start in range(0, size, _BLOCK_BYTES)]
     return [(number * (size - _PIECE_BYTES) // (_PIECES - 1), _PIECE_BYTES) for number in range(_PIECES)]
 
 
 def _place(source: Source, folder: Path) -> str:
-    """Return a digest of the way from the results to a clip, which stays when both are moved or mounted elsewhere."""
+    """Return a digest of the path from the results to a clip, which stays when both are moved together."""
     if source == STDIN:
         return ""
     there, here = os.path.realpath(source), os.path.realpath(folder)
@@ -143,7 +143,7 @@ def _relation(made: Mapping[str, Any], source: Source, files: ClipFiles, folder:
         if made["content"] == files.identity["content"]:
             return SAME
         return CHANGED if made.get("place") == _place(source, folder) else OTHER
-    # Of an earlier version, which noted where the clip was, and the times of all files in its folder.
+    # An earlier version noted the place of the clip, and the times of all files in its folder.
     path = Path(source)
     if made.get("name") != printable(path.name):
         return OTHER
@@ -159,24 +159,24 @@ def _relation(made: Mapping[str, Any], source: Source, files: ClipFiles, folder:
 
 
 def spool_of(stem: Path) -> Path:
-    """Return where the depth of a clip is kept while it is made. stem: the path of its results without ending."""
+    """Return the folder of a clip's spool. stem: the path of its results without ending."""
     return stem.with_name(fitting_name(stem.parent, f".{stem.name}", _SPOOL))
 
 
 def result_path(stem: Path, format: str) -> Path:
-    """Return where a result in a format lies; a name that would be too long, with its sidecar's, is shortened."""
+    """Return the path of a result in a format, shortened if its sidecar's name would be too long."""
     return stem.with_name(fitting_name(stem.parent, stem.name, CLIPS[format].clip, spare=len(".json")))
 
 
 def check_name(path: Path) -> None:
-    """Raise UsageError where a result, or its sidecar, has a longer name than the system allows."""
+    """Raise UsageError if the name of a result, or of its sidecar, is longer than the system allows."""
     excess = len(os.fsencode(sidecar_of(path).name)) - name_limit(path.parent)
     if excess > 0:
-        raise UsageError(f"{path} has a name that is too long by {excess} bytes, with its sidecar", "shorten -o")
+        raise UsageError(f"{path} has a name that is too long by {excess} bytes, with its sidecar", "shorten `output`")
 
 
 def is_result_of(source: Source, stem: Path) -> bool:
-    """Return whether results, or an unfinished one, of a clip lie under a path without ending."""
+    """Return whether results of a clip, or its spool, have a path without ending as their stem."""
     found = [facts_beside(result_path(stem, name)) for name in CLIPS]
     made = [facts["made_of"] for facts in found if isinstance(facts.get("made_of"), Mapping)]
     begun = spooled_job(spool_of(stem)).get("clip")
@@ -190,59 +190,59 @@ def is_result_of(source: Source, stem: Path) -> bool:
 
 
 def already_there(
-    name: str, source: Source, paths: Sequence[Path], if_exists: str, said: str, begun: bool
+    name: str, source: Source, paths: Sequence[Path], if_exists: str, settings: str, begun: bool
 ) -> Optional[Result]:
-    """Return the result of a clip that needs no work, or must not be worked on; None where it is to be done.
+    """Return the result of a clip that needs no work, or must not be worked on; None if it is to be done.
 
-    name: of the clip, for the result. said: the options that shape its results. begun: an earlier run left a spool.
+    name: of the clip. settings: that shape its outputs, as one line. begun: an earlier run left a spool.
     """
     texts = tuple(map(str, paths))
-    present = [path for path in paths if os.path.lexists(path)]
+    present = {path: facts_beside(path) for path in paths if os.path.lexists(path)}
     if if_exists == "overwrite" or not present:
         return None
     if if_exists == "error":
-        return _refused(name, texts, f"{present[0]} is there already")
-    try:
-        files = ClipFiles.of(source)
-    except (OSError, ClipError):  # opening it will say why
-        files = None
-    facts = {path: facts_beside(path) for path in present}
-    relations = set()
-    for path in present:
-        made_of = facts[path].get("made_of")
-        if not isinstance(made_of, Mapping):
-            if not begun:
-                return _refused(name, texts, f"{path} is there and does not say what it was made of ({REPLACE})")
-            continue
-        if source == STDIN:
-            return _refused(name, texts, f"{path} is there, of an earlier stream ({REPLACE})")
-        if files is not None:
-            relations.add(_relation(made_of, source, files, path.parent))
-            if OTHER in relations:
-                other = f"{path} is of another clip, {made_of.get('name')} (use another -o, or {REPLACE})"
-                return _refused(name, texts, other)
+        return Result(name, texts, FAILED, error=f"{next(iter(present))} is there already", code=1)
+    relations, refusal = _relations(source, present, begun)
+    if refusal:
+        return Result(name, texts, FAILED, error=refusal, code=1)
     if begun or relations != {SAME}:
         return None  # a run was interrupted, or the clip has changed
+    others = [path for path, facts in present.items() if facts.get("settings") != settings]
     if len(present) < len(paths):  # a format is new; all are made by one run, so that they show the same
-        others = [path for path in present if facts[path].get("settings") != said]
-        if not others:
-            return None
-        return _refused(name, texts, f"{others[0]} was made with other options (use another -o, or {REPLACE})")
-    damage = next((facts[path]["damage"] for path in paths if facts[path].get("damage")), "")
+        error = f"{others[0]} was made with other options (choose another `output`, or {REPLACE})" if others else ""
+        return Result(name, texts, FAILED, error=error, code=1) if error else None
+    damage = next((present[path]["damage"] for path in paths if present[path].get("damage")), "")
     if damage:
         error = f"{damage}; the depth of what could be read is there"
         return Result(name, texts, FAILED, error=error, code=SOME_FAILED)
-    older = any(facts[path].get("settings") != said for path in paths)
-    warning = "was made with other options; --if-exists overwrite makes it anew"
-    return Result(name, texts, SKIPPED, warnings=(warning,) if older else ())
+    warning = f"was made with other options; {REPLACE}"
+    return Result(name, texts, SKIPPED, warnings=(warning,) if others else ())
 
 
-def _refused(name: str, texts: tuple[str, ...], error: str) -> Result:
-    return Result(name, texts, FAILED, error=error, code=1)
+def _relations(source: Source, present: Mapping[Path, Mapping[str, Any]], begun: bool) -> tuple[set[str], str]:
+    """Return how the outputs that are there relate to the clip, and why they must not be replaced, or ""."""
+    try:
+        files: Optional[ClipFiles] = ClipFiles.of(source)
+    except (OSError, ClipError):  # opening it will say why
+        files = None
+    relations: set[str] = set()
+    for path, facts in present.items():
+        made_of = facts.get("made_of")
+        if not isinstance(made_of, Mapping):
+            if not begun:
+                return relations, f"{path} is there and does not say what it was made of ({REPLACE})"
+        elif source == STDIN:
+            return relations, f"{path} is there, of an earlier stream ({REPLACE})"
+        elif files is not None:
+            relations.add(_relation(made_of, source, files, path.parent))
+            if OTHER in relations:
+                other = f"{path} is of another clip, {made_of.get('name')}"
+                return relations, f"{other} (choose another `output`, or {REPLACE})"
+    return relations, ""
 
 
 def facts_beside(path: Path) -> Mapping[str, Any]:
-    """Return what the sidecar of an output says; nothing where it is gone, as beside one that is not whole."""
+    """Return the facts in the sidecar of an output; none if it is missing, as beside an unfinished output."""
     with suppress(OSError, ValueError, TypeError):
         facts = dict(json.loads(sidecar_of(path).read_text(encoding="utf-8")))
         if facts.get("schema") == SCHEMA and isinstance(facts.get("video"), Mapping):
@@ -250,11 +250,11 @@ def facts_beside(path: Path) -> Mapping[str, Any]:
     return {}
 
 
-# --- By what it was made ----------------------------------------------------------------------------------------------
+# --- Which model made them --------------------------------------------------------------------------------------------
 
 
 def check_one_model(paths: Sequence[Path], spool: Path, model: str, weights: str) -> None:
-    """Raise UsageError where a clip's results, or its unfinished depth, are of another model than this run has."""
+    """Raise UsageError if the results of a clip, or its spool, are of another model than this run."""
     makers = [(path, facts_beside(path)) for path in paths if os.path.lexists(path)]
     made = [(str(path), MadeBy(facts.get("model", ""), facts.get("weights_sha256", ""))) for path, facts in makers]
     begun = spooled_job(spool).get("model")
@@ -263,5 +263,5 @@ def check_one_model(paths: Sequence[Path], spool: Path, model: str, weights: str
     for what, maker in made:
         different = difference(maker, MadeBy(model, weights)) if maker.model else ""
         if different:
-            hint = "--if-exists overwrite makes all anew, --mix-models allows results of several, or use another -o"
+            hint = "set `if_exists` to overwrite or `mix_models`, or choose another `output`"
             raise UsageError(f"{what} was made {different}", hint)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Callable, Optional
 
 from depthcli.errors import SOME_FAILED, ClipError, DepthError, OutputError, UsageError, first_line
-from depthcli.io.codecs.codes import Look, encode
+from depthcli.io.codecs.codes import encode
 from depthcli.io.codecs.formats import Holds
 from depthcli.io.video.clip_output import Timing
 from depthcli.io.video.pipe import PipeWriter
@@ -61,9 +61,9 @@ def _stream(
     stop: Callable[[], bool],
 ) -> Events:
     if pipe not in PIPES:
-        raise UsageError(f"{pipe} is no format of a stream", f"choose from: {', '.join(PIPES)}")
+        raise UsageError(f"unknown `pipe` {pipe!r}", f"choose from: {', '.join(PIPES)}")
     if target is None and (sys.stdout is None or sys.stdout.isatty()):
-        raise UsageError("stdout is no pipe and no file", "send it to a program: depth video ... -o - | ffplay -")
+        raise UsageError("stdout is a terminal", "pipe it into a program, such as ffplay -")
     started = time.perf_counter()
     damage: list[ClipError] = []
     made = 0
@@ -71,7 +71,7 @@ def _stream(
         predictor, info = load(), clip.info
         if PIPES[pipe][1] and job.selection.fps is None:  # y4m has one rate for all frames
             job = replace(job, selection=replace(job.selection, fps=info.rate))
-        loop = FrameLoop(predictor, info.size, find_cuts=job.scenes, threads=False)  # a live frame must not wait
+        loop = FrameLoop(predictor, info.size, find_cuts=job.clip.scenes, threads=False)  # a live frame must not wait
         sender = _Sender(job, pipe, clip, loop, target or sys.stdout.buffer)
         total = job.selection.count(info)
         with closing(clip.frames(job.selection)) as frames:  # type: ignore[type-var]
@@ -102,9 +102,9 @@ class _Sender:
 
     def __init__(self, job: ClipJob, pipe: str, clip: Clip, loop: FrameLoop, stream: BinaryIO) -> None:
         info = clip.info
-        self._range, self._look = job.value_range, StreamRange(_LOOK_AHEAD)
+        self._look, self._ranges = job.look, StreamRange(_LOOK_AHEAD)
         self._holds, y4m = PIPES[pipe]
-        self._loop, self._colormap, self._provenance = loop, job.colormap, loop.provenance(Path(info.name).name)
+        self._loop, self._provenance = loop, loop.provenance(Path(info.name).name)
         self._stream, self._waiting = stream, deque[FrameMap]()
         self._writer = PipeWriter(
             stream, self._holds, info.size, Timing.of(info, job.selection), y4m, info.pixel_aspect
@@ -114,11 +114,11 @@ class _Sender:
         """Take the next maps, and send those whose range is known."""
         for item in maps:
             self._waiting.append(item)
-            self._send([self._range] if self._range else self._look.add(item.values, item.cut))
+            self._send([self._look.range] if self._look.range else self._ranges.add(item.values, item.cut))
 
     def finish(self) -> None:
         """Send the rest."""
-        self._send(self._look.finish())
+        self._send(self._ranges.finish())
         with _writing(self._stream):
             self._stream.flush()
 
@@ -126,7 +126,7 @@ class _Sender:
         for shown in ranges:
             item = self._waiting.popleft()
             depth = self._loop.depth_map(item.values, self._provenance)
-            pixels = encode(depth, self._holds, Look(self._colormap, shown))
+            pixels = encode(depth, self._holds, replace(self._look, range=shown))
             with _writing(self._stream):
                 self._writer.write(pixels, item.time)
 

@@ -46,12 +46,12 @@ def write_outputs(
     Raises StoppedError if it was asked to stop: no output that is not whole gets its name.
     """
     assert spool.ended is not None
-    low, high = job.value_range or spool.ended["range"]
+    low, high = job.look.range or spool.ended["range"]
     extremes = float(np.float32(spool.ended["min"])), float(np.float32(spool.ended["max"]))
     damage = spool.ended["damage"]
     about = facts_of_clip(row.kind, extremes, info.size, provenance, row.max_depth, job.settings_text, damage)
-    look = Look(job.colormap, (low, high))
-    encodings = {name: encoding_of(CLIPS[name].holds, row.kind, (low, high), job.colormap) for name, _ in job.outputs}
+    look = Look(job.look.colormap, (low, high))
+    encodings = {name: encoding_of(CLIPS[name].holds, row.kind, (low, high), look.colormap) for name, _ in job.outputs}
     facts = {name: {**about, **({"encoding": encoding} if encoding else {})} for name, encoding in encodings.items()}
 
     def encoded(names: Sequence[str], frame: SpooledFrame, source: Optional[Frame]) -> _Encoded:

@@ -1,1 +1,1 @@
-"""Torch modules: forward passes, how they are built, and how a checkpoint becomes their weights."""
+"""Networks in torch: forward passes, how they are built, and how they get the weights of a checkpoint."""

@@ -1,7 +1,6 @@
-"""Scaled dot-product attention, twice: the plain formula, and torch's fused kernel where there is one.
+"""Scaled dot-product attention: the plain formula, and torch's fused kernel.
 
-The plain form is the specification; the fused form is compared with it in the tests. Torch before 2.0 has only the
-plain one.
+The plain form is the specification; tests compare the fused one with it. Torch before 2.0 has no fused kernel.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ def plain_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.
 
 
 def fused_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """The same through torch's fused kernel, which never holds the (N, N) scores in memory."""
+    """Return the same from torch's fused kernel, which never holds the (N, N) scores in memory."""
     return F.scaled_dot_product_attention(q, k, v)
 
 

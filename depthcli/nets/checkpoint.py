@@ -1,7 +1,7 @@
-"""Reads the tensors out of a checkpoint file, whatever wraps them, under the key names of the official files.
+"""Read the tensors of a checkpoint file, under the key names of the official files.
 
-Whatever the bytes are, what comes out is a state dict of finite numbers or a CheckpointError; nothing in the file is
-ever executed. Whether the tensors fit a network is for `load_network` to say.
+The result is a state dict of finite numbers or a CheckpointError, whatever the bytes are; nothing in the file is
+executed. `load_network` checks whether the tensors fit a network.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def read_state(path: Path, sha256: str = "", trust: bool = False) -> State:
-    """Return the tensors of a checkpoint on the CPU, in the dtype they have there, by their official key names.
+    """Return the tensors of a checkpoint on the CPU, in the file's dtypes, by their official key names.
 
-    They are mapped from the file where torch can do that, so memory fills only as they are used.
-    sha256: of the file's content. trust: read a pickle (.pth) of unknown origin on a torch too old to do that safely.
-    Raises CheckpointError, with the reason in one line, for everything that is not a checkpoint.
+    They are mapped from the file if torch can do that, so memory fills only as they are used.
+    sha256: expected digest of the file. trust: read an unknown pickle (.pth) on a torch too old to do that safely.
+    Raises CheckpointError for everything that is not a checkpoint.
     """
     path = Path(path)
     before = digest(path)
@@ -52,7 +52,7 @@ def read_state(path: Path, sha256: str = "", trust: bool = False) -> State:
         if form == "zip" and not known:
             _check_sums(path)
         state = _read_pickle(path, mapped=form == "zip")
-    if digest(path) != before:  # costs nothing while size and time of the file stay
+    if digest(path) != before:  # free as long as the file's size and time stay
         raise _changed(path)
     state = _unwrap(state, path)
     for key, tensor in state.items():
@@ -69,7 +69,7 @@ def read_state(path: Path, sha256: str = "", trust: bool = False) -> State:
 
 
 def _form(path: Path) -> str:
-    """Return "safetensors", "zip" (what torch.save writes) or "pickle" (what it wrote before 1.6), by the content."""
+    """Return the format by the content: "safetensors", "zip" (torch.save) or "pickle" (torch.save before 1.6)."""
     try:
         with open(path, "rb") as stream:
             head = stream.read(_HEAD_BYTES)
@@ -79,7 +79,7 @@ def _form(path: Path) -> str:
     if not head:
         raise CheckpointError(f"{path} is empty", "delete it and fetch it again")
     if start.startswith(b"version https://git-lfs"):
-        raise CheckpointError(f"{path} is a pointer of git-lfs, not the file it points to", "run `git lfs pull` there")
+        raise CheckpointError(f"{path} is a git-lfs pointer, not the file itself", "run `git lfs pull` there")
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise CheckpointError(f"{path} is a web page, not a checkpoint", "use the file's download link")
     if path.suffix == ".safetensors" or head[8:9] == b"{":
@@ -97,14 +97,14 @@ def _check_zip(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
         names = {item.filename.rpartition("/")[2] for item in members}
-    except Exception as error:  # the directory of a zip stands at its end: whatever is wrong with it, the file is cut
+    except Exception as error:  # the directory of a zip is its end: any error means that the file is cut
         raise _truncated(path) from error
     if "constants.pkl" in names or "data.pkl" not in names:
         raise CheckpointError(f"{path} is a zip file, but not one of weights saved by torch.save")
-    # torch.save packs nothing; what is packed, or overlaps, can unpack to any size.
+    # torch.save does not compress; compressed or overlapping members can unpack to any size.
     packed = any(item.compress_type != zipfile.ZIP_STORED for item in members)
     if packed or sum(item.file_size for item in members) > path.stat().st_size:
-        raise CheckpointError(f"{path} is packed, as torch.save does not do", "load and save it again with torch")
+        raise CheckpointError(f"{path} is compressed, unlike files of torch.save", "load and save it again with torch")
 
 
 def _read_safetensors(path: Path) -> State:
@@ -118,7 +118,7 @@ def _read_safetensors(path: Path) -> State:
 
 
 def _check_safetensors(path: Path) -> None:
-    # Eight bytes that count the header, a header in JSON, and the tensors back to back.
+    # Eight bytes with the header's length, the header in JSON, and the tensors one after the other.
     size = path.stat().st_size
     with open(path, "rb") as stream:
         prefix = stream.read(8)
@@ -141,7 +141,7 @@ def _check_safetensors(path: Path) -> None:
 
 
 def _check_sums(path: Path) -> None:
-    """Raise CheckpointError where a member of the zip is not what was saved; torch maps the file and does not look."""
+    """Raise CheckpointError for a damaged member of the zip; torch maps the file without a check."""
     try:
         with zipfile.ZipFile(path) as archive:
             wrong = archive.testzip()
@@ -157,7 +157,7 @@ def _refuse_unsafe(path: Path, trusted: bool) -> None:
     raise CheckpointError(
         f"{path} is not one of the published files, and torch {torch.__version__} cannot read a foreign .pth safely "
         f"(CVE-2025-32434)",
-        "use a .safetensors file or torch 2.6, or add --trust-checkpoint if you know where the file comes from",
+        "use a .safetensors file or torch 2.6, or set `trust` if you know where the file comes from",
     )
 
 
@@ -165,13 +165,13 @@ def _read_pickle(path: Path, mapped: bool) -> Any:
     options = {"mmap": True} if mapped and _TORCH >= _MMAP_TORCH else {}
     try:
         return torch.load(str(path), map_location="cpu", weights_only=True, **options)
-    except Exception as error:  # what the unpickler meets in a damaged file ends in any exception there is
+    except Exception as error:  # a damaged file can raise anything in the unpickler
         raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    # The words of torch's own unpickler, in three of its versions.
-    hint = "save its state_dict alone, best as .safetensors"
+    # Messages of torch's own unpickler, in three of its versions.
+    hint = "save only its state_dict, best as .safetensors"
     forbidden = re.search(r"[Uu]nsupported (?:global: GLOBAL|GLOBAL|class) ([\w.]+)", str(error))
     if forbidden:
         return CheckpointError(
@@ -179,17 +179,17 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
         )
     if "Unsupported operand" in str(error):
         return CheckpointError(f"{path} is damaged, or holds more than torch {torch.__version__} reads safely", hint)
-    return CheckpointError(f"{path} is damaged or no checkpoint ({type(error).__name__})", "fetch it again")
+    return CheckpointError(f"{path} is damaged or not a checkpoint ({type(error).__name__})", "fetch it again")
 
 
 def _changed(path: Path) -> CheckpointError:
-    return CheckpointError(f"{path} has changed while it was read", "try again when it is complete")
+    return CheckpointError(f"{path} changed while it was read", "try again when it is complete")
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
-    """Return whether there is neither NaN nor infinity in a tensor, nor what float32 makes infinity of.
+    """Return whether a tensor has only finite numbers, also in float32.
 
-    A sum in float64 tells, with no second tensor in memory: it takes a quarter of the time.
+    A sum in float64 needs no second tensor in memory and a quarter of the time.
     """
     if tensor.dtype is torch.float64:
         tensor = tensor.float()
@@ -206,7 +206,7 @@ def _truncated(path: Path) -> CheckpointError:
 
 
 def _unwrap(state: Any, path: Path) -> State:
-    """Return the bare tensors of {"model": ...} or {"state_dict": ...}, without the `module.` of parallel training."""
+    """Return the tensors inside {"model": ...} or {"state_dict": ...}, without the prefix of parallel training."""
     for wrapper in _WRAPPERS:
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
@@ -219,7 +219,7 @@ def _unwrap(state: Any, path: Path) -> State:
         if tensor.dtype not in _DTYPES or tensor.layout != torch.strided or tensor.device.type != "cpu":
             kind = ", ".join(str(what) for what in (tensor.dtype, tensor.layout, tensor.device))
             raise CheckpointError(f"{path} is not a plain checkpoint: {key} is {kind}")
-        if tensor.numel() * tensor.element_size() > size:  # few numbers that are repeated to any size
+        if tensor.numel() * tensor.element_size() > size:  # strides of 0 repeat a few numbers to any size
             raise CheckpointError(f"{path} is damaged: {key} is larger than the file", "fetch it again")
     return {_bare(key): tensor.detach() for key, tensor in state.items()}
 
@@ -228,8 +228,8 @@ def _bare(key: str) -> str:
     return key[len("module.") :] if key.startswith("module.") else key
 
 
-# From the names of transformers to the official ones, applied one after the other. Its fusion stages count from coarse
-# to fine, the official ones from fine to coarse; the query's matrix comes with those of key and value.
+# From the names of transformers to the official ones, applied in order. transformers numbers fusion stages from coarse
+# to fine, the official names from fine to coarse; the query's matrix is joined with those of key and value.
 _RENAMES: tuple[tuple[re.Pattern[str], Union[str, Callable[[re.Match[str]], str]]], ...] = (
     (re.compile(r"^backbone\.embeddings\.position_embeddings"), "pretrained.pos_embed"),
     (re.compile(r"^backbone\.embeddings\.patch_embeddings\.projection"), "pretrained.patch_embed.proj"),
@@ -255,10 +255,10 @@ _RENAMES: tuple[tuple[re.Pattern[str], Union[str, Callable[[re.Match[str]], str]
 
 
 def remap_transformers(state: Mapping[str, torch.Tensor], name: str = "the checkpoint") -> State:
-    """Return a state dict in the layout of transformers (`-hf` repositories) under the official names.
+    """Return a state dict of transformers (`-hf` repositories) under the official names.
 
-    Names it does not know stay as they are, for the strict check to point at. Raises CheckpointError where the keys or
-    values of an attention are missing.
+    Unknown names stay, for the strict check to report. Raises CheckpointError if keys or values of an attention are
+    missing.
     """
     official: State = {}
     for key, tensor in state.items():
@@ -285,7 +285,7 @@ def _official(key: str) -> str:
 def _unused(state: State) -> State:
     """Return zeros for the tensors that every official file has and no forward pass reads.
 
-    Only this layout may lack them: transformers builds them or not, according to its version and options.
+    Whether transformers writes them depends on its version and options.
     """
     zeros: State = {}
     if "pretrained.cls_token" in state:

@@ -1,4 +1,4 @@
-"""Depth Anything V2: a DINOv2 encoder, a DPT head, and one last activation."""
+"""Depth Anything V2 (Yang et al., 2024): a DINOv2 encoder, a DPT head, and a last activation."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from depthcli.zoo.rows import NetworkConfig
 class DepthAnythingV2(nn.Module):
     """Normalised picture (B, 3, H, W), H and W multiples of 14 -> (B, H, W).
 
-    Relative: disparity >= 0, large is near. Metric: depth as a fraction 0 to 1 of the model's max_depth, large is far;
-    the metres are made outside of the network, where all units are.
+    Relative: disparity >= 0, large is near. Metric: depth as a fraction 0 to 1 of the row's max_depth, large is far.
     """
 
     def __init__(self, config: NetworkConfig, metric: bool) -> None:

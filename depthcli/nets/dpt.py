@@ -1,8 +1,8 @@
-"""The DPT head: four maps of tokens are reassembled at four scales and fused from coarse to fine into one depth map.
+"""The DPT head: reassembles four maps of tokens at four scales and fuses them from coarse to fine to one depth map.
 
 Parameter names are those of the official checkpoints. The 1x1 `out_conv` of a fusion stage runs before the stage's
-upsampling instead of after it: both are linear and the weights of an interpolation sum to one, so they commute, and
-it works on a quarter of the pixels.
+upsampling, not after it: both are linear and interpolation weights sum to one, so the two commute, and the convolution
+works on a quarter of the pixels.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ Resize = Callable[[torch.Tensor, tuple[int, int]], torch.Tensor]
 
 
 def bilinear(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Bilinear with aligned corners, as everywhere in this head."""
+    """Return x at (height, width): bilinear with aligned corners, as everywhere in this head."""
     return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
 def size_of(x: torch.Tensor) -> tuple[int, int]:
-    """Height and width of a map as plain numbers, which a trace keeps as constants."""
+    """Return a map's height and width as plain numbers, which become constants of a trace."""
     return int(x.shape[-2]), int(x.shape[-1])
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
-    """A padded 3x3 convolution."""
+    """Return a padded 3x3 convolution."""
     return nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=bias)
 
 
 class ResidualConvUnit(nn.Module):
-    """Two 3x3 convolutions, each after a ReLU, around a skip of the raw input."""
+    """Two 3x3 convolutions, each after a ReLU, with a skip connection of the input."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -47,9 +47,9 @@ class ResidualConvUnit(nn.Module):
 
 
 class FusionStage(nn.Module):
-    """Add the finer map to the coarse one, refine, and bring the sum to the next size.
+    """Add a finer map to the coarse one, refine the sum, and resize it.
 
-    outputs: channels of what comes out, as many as go in unless given. adds: whether there is a finer map to add.
+    outputs: channels of the result, by default those of the input. adds: whether there is a finer map.
     """
 
     def __init__(self, features: int, outputs: Optional[int] = None, adds: bool = True) -> None:
@@ -67,7 +67,7 @@ class FusionStage(nn.Module):
 
 
 class Scratch(nn.Module):
-    """The part of the head that was never pretrained; a name the checkpoints keep."""
+    """The part of the head that was not pretrained; the name is that of the checkpoints."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Scratch(nn.Module):
         self.refinenet1 = FusionStage(features)
         self.refinenet2 = FusionStage(features)
         self.refinenet3 = FusionStage(features)
-        # The coarsest stage has nothing to add; every checkpoint has its unused resConfUnit1 all the same.
+        # The coarsest stage adds nothing, but every checkpoint has its unused resConfUnit1.
         self.refinenet4 = FusionStage(features)
         self.output_conv1 = conv3x3(features, features // 2)
         self.output_conv2 = nn.Sequential(conv3x3(features // 2, 32), nn.ReLU(), nn.Conv2d(32, 1, kernel_size=1))
@@ -87,8 +87,8 @@ class Scratch(nn.Module):
 class DPTHead(nn.Module):
     """Four maps (B, D, rows, cols) -> (B, 14 rows, 14 cols), before the last activation.
 
-    grid: (rows, cols) where they are not to be plain numbers, as in a trace for any size. resize: how maps get larger,
-    for compilers that know no bilinear resize.
+    grid: (rows, cols) if they must not be plain numbers, as in a trace for any size. resize: how to enlarge maps, for
+    compilers without a bilinear resize.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -116,20 +116,20 @@ class DPTHead(nn.Module):
         return self.predict(self.refine(x, l2, l1, (rows, cols), resize), (rows, cols), resize)
 
     def reassemble(self, level: int, x: torch.Tensor) -> torch.Tensor:
-        """A map of tokens as one of pixels: level 0 to 3 has 4, 2, 1 and 1/2 times the side of the patch grid."""
+        """Return a map of tokens as one of pixels; levels 0 to 3 have 4, 2, 1 and 1/2 times the side of the grid."""
         return self.resize_layers[level](self.projects[level](x))
 
     def refine(
         self, x: torch.Tensor, l2: torch.Tensor, l1: torch.Tensor, grid: tuple[int, int], resize: Resize = bilinear
     ) -> torch.Tensor:
-        """The two finest stages of the fusion: from twice the side of the patch grid to eight times."""
+        """Run the two finest fusion stages: from twice to eight times the side of the patch grid."""
         rows, cols = grid
         scratch = self.scratch
         x = scratch.refinenet2(x, scratch.layer2_rn(l2), (4 * rows, 4 * cols), resize)
         return scratch.refinenet1(x, scratch.layer1_rn(l1), (8 * rows, 8 * cols), resize)
 
     def predict(self, x: torch.Tensor, grid: tuple[int, int], resize: Resize = bilinear) -> torch.Tensor:
-        """From the finest map to (B, 14 rows, 14 cols)."""
+        """Return (B, 14 rows, 14 cols) from the finest map."""
         rows, cols = grid
         x = resize(self.scratch.output_conv1(x), (PATCH * rows, PATCH * cols))
         return self.scratch.output_conv2(x).squeeze(1)

@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0 (Liu, 2020), an encoder of convolutions only, with its batch norms folded into them.
+"""EfficientNet-Lite0 (Liu, 2020): a convolutional encoder, with its batch norms folded into the convolutions.
 
-The stages are those of EfficientNet (Tan & Le, 2019, table 1) less squeeze-and-excite, with ReLU6 throughout. A stride
-of two pads on all sides, where TensorFlow pads right and below: the maps are sampled an element further up and left.
+The stages are those of EfficientNet (Tan & Le, 2019, table 1) without squeeze-and-excite, with ReLU6 throughout. A
+stride of two pads on all sides, while TensorFlow pads right and below: samples lie an element further up and left.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Stage:
-    """Blocks of one width: the first one strides, the others add their input. expand: width inside over width before;
-    channels: width after; tap: the head reads what comes out."""
+    """Blocks of one width; the first has the stride, the others a skip connection.
+
+    expand: inner width over input width. channels: output width. tap: the head reads the output.
+    """
 
     expand: int
     channels: int
@@ -43,7 +45,7 @@ def _conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: i
 
 
 class InvertedResidual(nn.Module):
-    """Widen, filter every channel by itself, narrow; the input is added where the sizes allow."""
+    """Expand, filter each channel alone, project; with a skip connection if the sizes allow."""
 
     def __init__(self, inputs: int, stage: Stage, stride: int) -> None:
         super().__init__()
@@ -62,7 +64,7 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """Normalised picture (B, 3, H, W) -> five maps (B, C, h, w), 1/2, 1/4, 1/8, 1/16, 1/32 of its size, rounded up."""
+    """Normalised picture (B, 3, H, W) -> five maps (B, C, h, w) of 1/2, 1/4, 1/8, 1/16, 1/32 its size, rounded up."""
 
     def __init__(self) -> None:
         super().__init__()

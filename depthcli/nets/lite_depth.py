@@ -1,7 +1,7 @@
-"""The packaged small network: an EfficientNet-Lite encoder under the fusion stages of a DPT head.
+"""The packaged small network: an EfficientNet-Lite encoder and the fusion stages of a DPT head.
 
-A network of convolutions, after MiDaS v2.1 small (Ranftl et al., 2020): it draws finer edges than a transformer of its
-size, and runs on engines that know nothing but convolutions.
+Convolutional, after MiDaS v2.1 small (Ranftl et al., 2020): it has finer edges than a transformer of its size, and
+runs on backends that support only convolutions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from depthcli.zoo.rows import LiteConfig
 
 
 class FusionHead(nn.Module):
-    """Five maps, fine to coarse, from 1/2 to 1/32 of the input -> (B, 1, h, w) at 1/2, before the last activation.
+    """Five maps from 1/2 to 1/32 of the input -> (B, 1, h, w) at 1/2, before the last activation.
 
     sizes: (height, width) of the maps.
     """
@@ -30,7 +30,7 @@ class FusionHead(nn.Module):
             conv3x3(channels, half if number == 0 else features, bias=False)
             for number, channels in enumerate(TAP_CHANNELS)
         )
-        # The finest stage leaves with half of the channels: at that size every one of them is dear.
+        # The finest stage outputs half of the channels, as each is expensive at that size.
         self.fuse = nn.ModuleList(
             [
                 FusionStage(features, half),
@@ -55,7 +55,7 @@ class FusionHead(nn.Module):
 class LiteDepth(nn.Module):
     """Normalised picture (B, 3, H, W) -> disparity (B, H, W), >= 0, large is near.
 
-    size: (H, W) where they are not to be plain numbers, as in a trace for any size.
+    size: (H, W) if they must not be plain numbers, as in a trace for any size.
     """
 
     def __init__(self, config: LiteConfig) -> None:
@@ -65,13 +65,13 @@ class LiteDepth(nn.Module):
 
     def forward(self, x: torch.Tensor, size: Optional[tuple[int, int]] = None) -> torch.Tensor:
         size = size or size_of(x)
-        # In half precision the resize would only repeat a few hundred values.
+        # In half precision the resize would repeat a few hundred values.
         depth = bilinear(self.depth_head(self.encoder(x), _halvings(size)).float(), size)
         return torch.relu(depth[:, 0])
 
 
 def _halvings(size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Return the sizes of the encoder's five maps: halved and rounded up, again and again."""
+    """Return the sizes of the encoder's five maps: halved and rounded up, five times."""
     sizes = []
     for _ in TAP_CHANNELS:
         size = (size[0] + 1) // 2, (size[1] + 1) // 2

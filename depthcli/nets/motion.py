@@ -1,4 +1,4 @@
-"""The motion modules of Video-Depth-Anything: each place of a map looks at itself in the other frames of the window.
+"""The motion modules of Video-Depth-Anything: each place of a map attends to itself in the window's other frames.
 
 Parameter names are those of the official checkpoints. Shape letters: T frames of one window, C channels, P places of
 the map (height times width).
@@ -17,35 +17,34 @@ from depthcli.zoo.rows import WINDOW
 
 HEADS = 8
 _GROUPS = 32
-# Places are independent of each other, so they are worked on in turns: what is made on the way, eight times the
-# channels in the feed-forward, stays small. On two cores of an EPYC turns of 128 to 512 took half the time of all at
-# once, as that then stays in the cache; a GPU wants more at a time.
+# Places are independent, so they run in parts, which keeps the 8 C channels of the feed-forward small. On two cores of
+# an EPYC parts of 128 to 512 took half the time of all at once, as they stay in the cache; a GPU needs larger parts.
 _PLACES_AT_ONCE = {"cpu": 256}
 _PLACES_ON_DEVICES = 4096
 
 
 def frame_positions(channels: int) -> torch.Tensor:
-    """Return the codes (1, 32, C) of a frame's place in its window: sine and cosine in turns, of periods to 10000."""
+    """Return the codes (1, 32, C) of a window's frames: alternating sine and cosine, of periods up to 10000."""
     place = torch.arange(WINDOW, dtype=torch.float32)[:, None]
     frequency = torch.exp(torch.arange(0, channels, 2, dtype=torch.float32) * (-math.log(10000.0) / channels))
     return torch.stack([torch.sin(place * frequency), torch.cos(place * frequency)], dim=-1).reshape(1, WINDOW, -1)
 
 
 class PositionCode(nn.Module):
-    """Add to each frame the code of its place in the window: (P, T, C) -> the same."""
+    """Add to each frame the code of its position in the window: (P, T, C) -> (P, T, C)."""
 
     pe: torch.Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.register_buffer("pe", frame_positions(channels))  # in every checkpoint, although it is no weight
+        self.register_buffer("pe", frame_positions(channels))  # in every checkpoint, though not trained
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.pe[:, : x.shape[1]].to(x.dtype)
 
 
 class FrameAttention(nn.Module):
-    """Self-attention over the frames: (P, T, C) -> the same."""
+    """Self-attention over the frames: (P, T, C) -> (P, T, C)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -62,13 +61,13 @@ class FrameAttention(nn.Module):
         q, k, v = (
             layer(x).reshape(P, T, HEADS, C // HEADS).transpose(1, 2) for layer in (self.to_q, self.to_k, self.to_v)
         )
-        # Over 32 frames the fused kernel has nothing to save: it took as long with 24 channels a head, longer with 8.
+        # Over 32 frames the fused kernel is not faster: equal with 24 channels per head, slower with 8.
         x = plain_attention(q, k, v)  # P, heads, T, C / heads
         return self.to_out[0](x.transpose(1, 2).reshape(P, T, C))
 
 
 class GatedGelu(nn.Module):
-    """One layer of which the second half of the outputs opens the first."""
+    """A linear layer whose first half of outputs is gated by the second."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -80,7 +79,7 @@ class GatedGelu(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two layers, the first of them gated. Its `net` has a dropout between them, of which nothing is stored."""
+    """Two layers, the first one gated. The Identity has the place of the official dropout, which has no weights."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -91,7 +90,7 @@ class FeedForward(nn.Module):
 
 
 class FrameBlock(nn.Module):
-    """Two attentions over the frames and a feed-forward, each normed before: (P, T, C) -> the same."""
+    """Two attentions over the frames and a feed-forward, each with a norm before: (P, T, C) -> (P, T, C)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -107,9 +106,9 @@ class FrameBlock(nn.Module):
 
 
 class FrameTransformer(nn.Module):
-    """The block between two linear layers, around a skip of the raw input: (T, C, h, w) -> the same.
+    """A block between two linear layers, with a skip connection of the input: (T, C, h, w) -> (T, C, h, w).
 
-    The last layer begins as zero, so that an untrained module changes nothing.
+    The last layer starts at zero, so that an untrained module changes nothing.
     """
 
     def __init__(self, channels: int) -> None:
@@ -124,7 +123,7 @@ class FrameTransformer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         places = self.norm(x).flatten(2).permute(2, 0, 1)  # P, T, C
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
-            # A trace is for maps of any size, which take no certain number of turns.
+            # A trace takes maps of any size, so the number of parts is not known.
             mixed = self._mix(places)
         else:
             at_once = _PLACES_AT_ONCE.get(x.device.type, _PLACES_ON_DEVICES)
@@ -139,7 +138,7 @@ class FrameTransformer(nn.Module):
 
 
 class MotionModule(nn.Module):
-    """(T, C, h, w), the frames of one window in order -> the same; one level of names, as the checkpoints have it."""
+    """The frames of one window in order: (T, C, h, w) -> (T, C, h, w). A level of names in the checkpoints."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Weights that nobody trained, for measuring: always the same, and smooth enough to give maps like depth."""
+"""Random weights for measurements: always the same, and smooth enough for maps like depth."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from depthcli.zoo.verify import digest
 
 
 def random_weights(row: ModelRow, folder: Path) -> WeightsFile:
-    """Write weights for a row that nobody trained, always the same, and return the file.
+    """Write a row's random weights, always the same, and return the file.
 
-    The time of a network does not depend on them, but that of a PNG file depends on what it shows, so they are made to
-    give a map as smooth as depth is, with all codes in it.
+    A network's time does not depend on its weights, but that of a PNG file depends on its content, so the map is as
+    smooth as depth and uses all codes.
     """
     from safetensors.torch import save_file
 
@@ -36,7 +36,7 @@ def random_weights(row: ModelRow, folder: Path) -> WeightsFile:
 
 
 def _make_smooth(network: DepthAnythingV2 | VideoDepthAnything) -> None:
-    """Take out the pattern of the two finest maps, and bring the answer to about 1/4 to 5/4."""
+    """Remove the pattern of the two finest maps, and scale the output to about 1/4 to 5/4."""
     head: DPTHead = network.head if isinstance(network, VideoDepthAnything) else network.depth_head
     for layer in list(head.resize_layers)[:2]:
         nn.init.zeros_(cast(nn.ConvTranspose2d, layer).weight)

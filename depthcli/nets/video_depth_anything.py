@@ -1,8 +1,7 @@
-"""Video-Depth-Anything: the encoder and the head of Depth Anything V2, and four modules between that look over time.
+"""Video-Depth-Anything (Chen et al., 2025): encoder and head of Depth Anything V2, with four motion modules between.
 
-Parameter names are those of the official checkpoints. The network works on a window of up to 32 frames; what is done
-to each frame alone (`encode`) and to all together (`decode`) are two calls, so that a frame of two windows is encoded
-once. T is the number of frames of a window.
+Parameter names are those of the official checkpoints. The network works on a window of T frames, at most 32. `encode`
+treats each frame alone and `decode` all together, so that a frame of two windows is encoded once.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ Taps = Sequence[torch.Tensor]
 
 
 class TemporalDPTHead(DPTHead):
-    """The DPT head with motion modules where the maps are coarse: on its two coarsest levels and first two stages.
+    """The DPT head with motion modules on coarse maps: its two coarsest levels and its first two stages.
 
     Four maps (D, rows, cols) for each of T frames -> (T, 14 rows, 14 cols), before the last activation.
     """
@@ -35,7 +34,7 @@ class TemporalDPTHead(DPTHead):
     def forward(self, frames: Sequence[Taps]) -> torch.Tensor:  # type: ignore[override]
         grid = size_of(frames[0][0])
         x = self.mix(_level(frames, 2), _level(frames, 3), grid)
-        # From here on every frame is by itself: a few at a time change the memory and no bit.
+        # From here on the frames are independent; a few at a time save memory and change no bit.
         depth = []
         for start in range(0, len(frames), FINE_FRAMES):
             part = slice(start, start + FINE_FRAMES)
@@ -43,7 +42,7 @@ class TemporalDPTHead(DPTHead):
         return torch.cat(depth)
 
     def mix(self, m3: torch.Tensor, m4: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """The coarse half, over time: the last two maps (T, D, rows, cols) of all frames -> (T, F, 2 rows, 2 cols)."""
+        """Run the coarse half, over time: the last two maps (T, D, rows, cols) -> (T, F, 2 rows, 2 cols)."""
         rows, cols = grid
         scratch = self.scratch
         over_time = self.motion_modules
@@ -53,11 +52,11 @@ class TemporalDPTHead(DPTHead):
         return over_time[3](scratch.refinenet3(x, scratch.layer3_rn(l3), (2 * rows, 2 * cols)))
 
     def finish(self, x: torch.Tensor, m2: torch.Tensor, m1: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """The fine half: what `mix` made, and the first two maps, of any number of frames -> (B, 14 rows, 14 cols)."""
+        """Run the fine half on any frames: output of `mix` and the first two maps -> (B, 14 rows, 14 cols)."""
         return self.predict(self.refine(x, self.reassemble(1, m2), self.reassemble(0, m1), grid), grid)
 
     def predict(self, x: torch.Tensor, grid: tuple[int, int], resize: Resize = bilinear) -> torch.Tensor:
-        """The last two convolutions run in float32 whatever the rest does, as in the official code."""
+        """As in DPTHead; the last two convolutions always run in float32, as in the official code."""
         rows, cols = grid
         coarse = self.scratch.output_conv1(x)
         fine = resize(coarse, (PATCH * rows, PATCH * cols))
@@ -68,9 +67,9 @@ class TemporalDPTHead(DPTHead):
 
 
 class VideoDepthAnything(nn.Module):
-    """A window's normalised frames (T, 3, H, W), H and W multiples of 14, T at most 32 -> (T, H, W).
+    """A window's normalised frames (T, 3, H, W), H and W multiples of 14 -> (T, H, W).
 
-    Relative: disparity >= 0, large is near. Metric: metres >= 0, large is far; which of them, the weights say alone.
+    Relative: disparity >= 0, large is near. Metric: metres >= 0, large is far. Only the weights differ.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -82,11 +81,11 @@ class VideoDepthAnything(nn.Module):
         return self.decode(self.encode(x))
 
     def encode(self, x: torch.Tensor) -> list[Taps]:
-        """Return for each frame its four maps (D, rows, cols)."""
+        """Return four maps (D, rows, cols) for each frame."""
         return list(zip(*self.pretrained(x)))
 
     def decode(self, frames: Sequence[Taps]) -> torch.Tensor:
-        """Return the answer (T, H, W) for the maps of a window's frames."""
+        """Return the depth (T, H, W) for the maps of a window's frames."""
         return torch.relu(self.head(frames))
 
 

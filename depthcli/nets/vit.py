@@ -1,4 +1,4 @@
-"""The DINOv2 vision transformer, as Depth Anything V2 uses it: a picture in, four maps of tokens out.
+"""The DINOv2 vision transformer of Depth Anything V2: a picture in, four maps of tokens out.
 
 Parameter names are those of the official checkpoints. Shape letters: B batch, N tokens with the class token,
 D width of a token, H and W pixels, rows and cols patches.
@@ -16,10 +16,10 @@ from torch import nn
 from depthcli.nets.attention import attention
 from depthcli.zoo.rows import PATCH, NetworkConfig
 
-# DINOv2 trains with this epsilon, not PyTorch's 1e-5; the difference shows in the sixth digit of the depth.
+# DINOv2's epsilon, not PyTorch's 1e-5; the difference shows in the sixth digit of the depth.
 NORM_EPS = 1e-6
-# DINOv2 adds this to the number of patches before it divides by the grid's side, and the scale itself, not the size,
-# drives the interpolation. The checkpoints were trained with it, so it stays.
+# DINOv2 adds this to the number of patches before it divides by the grid's side, and interpolates by that scale, not by
+# the size. The checkpoints were trained with it, so it stays.
 POSITION_OFFSET = 0.1
 _CACHED_SHAPES = 8
 
@@ -64,7 +64,7 @@ class Mlp(nn.Module):
 
 
 class SwiGlu(nn.Module):
-    """The gated feed-forward of the giant: w3(silu(a) * b), where a and b are the halves of w12(x)."""
+    """The gated feed-forward of vitg: w3(silu(a) * b), with the halves a and b of w12(x)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class SwiGlu(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """One learned factor per channel on a residual branch."""
+    """A learned factor per channel on a residual branch."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class LayerScale(nn.Module):
 
 
 class Block(nn.Module):
-    """One transformer block: attention, then feed-forward, each normed before and scaled after."""
+    """A transformer block: attention, then feed-forward, each with a norm before and LayerScale after."""
 
     def __init__(self, dim: int, heads: int, swiglu: bool) -> None:
         super().__init__()
@@ -106,17 +106,16 @@ class Block(nn.Module):
 
 
 def interpolate_positions(pos_embed: torch.Tensor, rows: int, cols: int) -> torch.Tensor:
-    """Return (1, 1 + rows * cols, D) positions, interpolated from the trained square grid (1, 1 + side^2, D).
+    """Return positions (1, 1 + rows * cols, D), interpolated from the trained square grid (1, 1 + side^2, D).
 
-    Bicubic over the scale (n + 0.1) / side on both axes, in float32, as DINOv2 does. The trained grid itself is
-    returned as it is.
+    Bicubic by the scale (n + 0.1) / side on both axes, in float32, as in DINOv2; unchanged for the trained grid.
     """
     class_position, grid = pos_embed[:, :1], pos_embed[:, 1:]
     side = math.isqrt(int(grid.shape[1]))
     if (rows, cols) == (side, side):
         return pos_embed
     grid = grid.float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
-    rows, cols = int(rows), int(cols)  # which a trace has as tensors
+    rows, cols = int(rows), int(cols)  # tensors in a trace
     scale = ((rows + POSITION_OFFSET) / side, (cols + POSITION_OFFSET) / side)
     grid = F.interpolate(grid, scale_factor=scale, mode="bicubic")
     assert grid.shape[-2:] == (rows, cols), (grid.shape, rows, cols)
@@ -124,7 +123,7 @@ def interpolate_positions(pos_embed: torch.Tensor, rows: int, cols: int) -> torc
 
 
 class VisionTransformer(nn.Module):
-    """The encoder: (B, 3, H, W) -> four maps (B, D, rows, cols), one per tapped block, normed, without class token."""
+    """The encoder: (B, 3, H, W) -> four maps (B, D, rows, cols), one per tapped block, without the class token."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -133,7 +132,7 @@ class VisionTransformer(nn.Module):
         self.patch_embed = PatchEmbed(dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + config.position_grid**2, dim))
-        self.mask_token = nn.Parameter(torch.zeros(1, dim))  # of DINOv2's training; unused, but in every checkpoint
+        self.mask_token = nn.Parameter(torch.zeros(1, dim))  # unused, but in every checkpoint
         self.blocks = nn.ModuleList(Block(dim, config.heads, config.swiglu) for _ in range(config.depth))
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
         self._positions: dict[tuple[int, int, torch.device], torch.Tensor] = {}
@@ -152,9 +151,9 @@ class VisionTransformer(nn.Module):
         return maps
 
     def positions(self, rows: int, cols: int) -> torch.Tensor:
-        """Return the positions (1, 1 + rows * cols, D); outside training they are computed once per shape.
+        """Return positions (1, 1 + rows * cols, D); outside training, computed once per shape and on the CPU.
 
-        Computed on the CPU there: the bicubic kernel is missing on some devices and differs in its last bits on others.
+        Some devices lack the bicubic kernel, and others differ in its last bits.
         """
         if self.training:
             return interpolate_positions(self.pos_embed, rows, cols)
@@ -167,6 +166,6 @@ class VisionTransformer(nn.Module):
         return self._positions[key]
 
     def train(self, mode: bool = True) -> VisionTransformer:
-        """Switch between training and use; cached positions are forgotten, as the weights may have changed."""
+        """Switch between training and inference, and forget cached positions, as the weights may have changed."""
         self._positions.clear()
         return super().train(mode)

@@ -63,7 +63,8 @@ def estimate_clip(
                 return
             name, size = "frames", (first.rgb.shape[1], first.rgb.shape[0])
             frames = chain([first], frames)
-        loop = FrameLoop(stack.enter_context(closing(open_clip_predictor(ModelChoice.of(model), clip, log))), size)
+        predictor = stack.enter_context(closing(open_clip_predictor(ModelChoice.of(model), clip, log)))
+        loop = FrameLoop(predictor, size, find_cuts=clip.scenes)
         provenance = loop.provenance(name)
         steps = loop.run(readable_frames(frames, damage))
         for item in chain.from_iterable(stack.enter_context(closing(steps))):  # type: ignore[type-var]

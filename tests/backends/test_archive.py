@@ -179,7 +179,7 @@ def test_a_file_replaced_after_it_was_chosen_is_refused(path) -> None:
 def test_a_file_without_a_description_is_refused(path, tmp_path) -> None:
     with quiet_trace():
         torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), str(path))
-    with pytest.raises(CheckpointError, match="does not say what it is"):
+    with pytest.raises(CheckpointError, match="has no description"):
         read_artifact(path)
     os.mkfifo(tmp_path / "pipe.pt")
     for name, says in (("pipe.pt", "is not a file"), ("none.pt", "does not exist"), (".", "is not a file")):

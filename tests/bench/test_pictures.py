@@ -20,9 +20,9 @@ from depthcli.bench import pictures as benchmark
 from depthcli.bench.own_process import Ended, run_alone
 from depthcli.bench.pictures import BenchJob, run_benchmark
 from depthcli.bench.rows import Folder, Load, Machine, Network, Process, Roofline, Stages
+from depthcli.bench.synthetic_clips import photograph
 from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ModelChoice
 from depthcli.errors import CheckpointError, EngineError, UsageError
-from depthcli.host import machine
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.random_weights import random_weights
 from depthcli.zoo.rows import find_row
@@ -321,12 +321,6 @@ class TestProcesses:
         assert "nowhere.jpg" in ended.error and not ended.error.startswith("error")
 
 
-def test_the_machine_is_described():
-    assert machine.cpu_model()
-    assert isinstance(machine.cpu_flags(), tuple)
-    assert "numpy" in machine.versions() and "torch" in machine.versions()
-
-
 def test_the_synthetic_picture_has_the_size_that_was_asked():
-    assert Image.open(io.BytesIO(machine.photograph(70, 50))).size == (70, 50)
-    assert machine.photograph(70, 50) == machine.photograph(70, 50)
+    assert Image.open(io.BytesIO(photograph(70, 50))).size == (70, 50)
+    assert photograph(70, 50) == photograph(70, 50)

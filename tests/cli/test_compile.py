@@ -163,7 +163,7 @@ class TestTorchScript:
             ((), 5, "no network compiled for torchscript in checkpoints"),
             (("--artifacts", "nowhere"), 5, "no network compiled for torchscript in nowhere"),
             (("--artifacts", "cut.pt"), 4, "cut.pt is not a whole compiled network"),
-            (("--artifacts", "plain.pt"), 4, "plain.pt does not say what it is"),
+            (("--artifacts", "plain.pt"), 4, "plain.pt has no description"),
             (("--artifacts", "nets", "--encoder", "vits"), 5, "holds networks of tiny, none of vits"),
             (("--artifacts", "nets", "--checkpoint", "other.pth"), 5, "compiled from another checkpoint"),
             (("--artifacts", "nets", "--precision", "bf16"), 5, "torchscript computes in fp32"),

@@ -154,7 +154,7 @@ def test_without_a_model_for_video_it_says_so_and_steadies_one_for_pictures(dept
         (("--steady", "maybe"), "unknown --steady 'maybe'"),
         (("--scene", "on"), "unknown --scene 'on' (choose from: auto, off)"),
         (("--range", "5"), "'5' is not a range"),
-        (("--range", "5,1"), "a range from 5 to 1 is none"),
+        (("--range", "5,1"), "--range must be two numbers, the smaller first, got 5 and 1"),
         (("--start", "soon"), "'soon' is not a time"),
         (("--start", "5", "--end", "4"), "no frame lies from 5 until before 4 seconds"),
         (("--fps", "fast"), "'fast' is not a frame rate"),
@@ -171,7 +171,7 @@ def test_without_a_model_for_video_it_says_so_and_steadies_one_for_pictures(dept
         (("-o", "x.mp4", "-f", "ffv1,mp4"), "x.mp4 cannot hold several formats"),
         (("--if-exists", "ask"), "unknown --if-exists 'ask'"),
         (("--colormap", "pink"), "no colour map is called 'pink'"),
-        (("-o", "-", "--pipe", "gif"), "gif is no format of a stream"),
+        (("-o", "-", "--pipe", "gif"), "unknown --pipe 'gif'"),
         (("--model", "vda-vits", "--steady", "on"), "vda-vits is steady without a filter"),
     ],
 )

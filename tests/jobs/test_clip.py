@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from depthcli.choices import BackendChoice, ClipChoice, ModelChoice
 from depthcli.errors import DeviceLostError, DiskFullError, EngineError, UsageError
+from depthcli.io.codecs.codes import Look
 from depthcli.io.codecs.files import read_depth
 from depthcli.io.video.clip import Selection
 from depthcli.jobs import clip as module
@@ -184,7 +186,7 @@ def test_frames_of_png16_are_read_back_as_pictures_are(tmp_path):
 def test_metric_depth_is_in_millimetres_and_its_colours_in_the_named_range(tmp_path):
     make_clip(Path("a.mp4"), frames=3)
     row = find_row("metric-indoor-vits")
-    assert run(job(formats=("png16", "npz", "mp4"), value_range=(0.0, 4.0)), Fake(row)).status == DONE
+    assert run(job(formats=("png16", "npz", "mp4"), look=Look(range=(0.0, 4.0))), Fake(row)).status == DONE
     for path, values in zip(sorted(Path("out/a_depth_png").glob("*.png")), depths()):
         assert np.abs(read_depth(path).values - values).max() <= 0.0006
         assert np.asarray(Image.open(path)).max() == round(float(values.max()) * 1000)
@@ -247,7 +249,7 @@ def test_a_new_shot_is_told_to_the_model(tmp_path):
         Image.fromarray(shot).resize((64, 48), Image.Resampling.NEAREST).save(f"frames/{index}.png")
     for scenes, cuts in ((True, [4]), (False, [])):
         fake = Fake()
-        run(job("frames", folder=f"out-{scenes}", scenes=scenes), fake)
+        run(job("frames", folder=f"out-{scenes}", clip=ClipChoice(scenes=scenes)), fake)
         assert [place for place, (_, cut) in enumerate(fake.log) if cut] == cuts
 
 
@@ -292,7 +294,7 @@ def test_what_a_film_cannot_hold_is_named_once(tmp_path):
 def test_a_pipe_or_a_device_is_no_place_for_results(tmp_path):
     os.mkfifo("pipe.mp4")
     for place in ("pipe.mp4", "/dev/null", "/dev/null/a.mp4"):
-        with pytest.raises(UsageError, match="is a pipe or a device, no file or folder"):
+        with pytest.raises(UsageError, match="is not a file or folder"):
             ClipJob("a.mp4", [("mp4", Path(place))])
 
 
@@ -348,7 +350,7 @@ def test_what_is_there_is_not_done_again(tmp_path):
     make_clip(Path("a.mp4"), frames=3)
     assert run(job(formats=("mp4",))).status == DONE
     assert run(job(formats=("mp4",))) == Result("a.mp4", ("out/a_depth.mp4",), SKIPPED)
-    assert "made with other options" in run(job(formats=("mp4",), colormap="turbo")).warnings[0]
+    assert "made with other options" in run(job(formats=("mp4",), look=Look("turbo"))).warnings[0]
     assert run(job(formats=("mp4",), if_exists="error")).error == "out/a_depth.mp4 is there already"
     assert run(job(formats=("mp4", "ffv1"), if_exists="error")).status == FAILED
     assert run(job(formats=("mp4", "ffv1"))).status == DONE  # a format more
@@ -604,7 +606,7 @@ def test_results_of_two_models_are_not_mixed_unasked(tmp_path):
     assert run(job()).status == DONE
     jobs = [job(), ClipJob("b.mp4", [("npz", Path("out/b_depth_npz"))])]
     check_models(jobs, Fake())
-    with pytest.raises(UsageError, match=r"a_depth_npz was made by vits, and this run would take vitb.*--mix-models"):
+    with pytest.raises(UsageError, match=r"a_depth_npz was made by vits, and this run would take vitb.*`mix_models`"):
         check_models(jobs, other)
     check_models([replace(each, if_exists="overwrite") for each in jobs], other)
     assert run(jobs[1], stop=after(4)) is None
@@ -636,9 +638,9 @@ def test_a_sidecar_never_lies_beside_another_file(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("depthcli.host.atomic.os.fsync", lambda descriptor: killed(descriptor))
         with pytest.raises(KeyboardInterrupt):
-            run(job(formats=("mp4",), colormap="turbo", if_exists="overwrite"))
+            run(job(formats=("mp4",), look=Look("turbo"), if_exists="overwrite"))
     assert Path("out/a_depth.mp4").read_bytes() == old or not Path("out/a_depth.mp4").exists()
-    assert run(job(formats=("mp4",), colormap="turbo", if_exists="overwrite")).status == DONE
+    assert run(job(formats=("mp4",), look=Look("turbo"), if_exists="overwrite")).status == DONE
     assert "colormap=turbo" in Path("out/a_depth.mp4.json").read_text()
 
 
@@ -689,7 +691,7 @@ def test_sequences_go_on_file_by_file(tmp_path):
     assert tree("out") == tree("whole")
     # Other options: nothing of what is there may stay.
     assert run(job(formats=("exr",), if_exists="overwrite"), stop=after(32)) is None
-    assert run(job(formats=("exr",), value_range=(0.0, 1.0), if_exists="overwrite")).status == DONE
+    assert run(job(formats=("exr",), look=Look(range=(0.0, 1.0)), if_exists="overwrite")).status == DONE
     facts = json.loads(Path("out/a_depth_exr.json").read_text())
     assert "range=(0.0, 1.0)" in facts["settings"]
 
@@ -755,9 +757,9 @@ def clip_formats(clip: ClipJob) -> tuple[str, ...]:
 def test_work_of_another_kind_begins_anew_and_says_in_what_it_differs(tmp_path):
     make_clip(Path("b.mp4"), frames=9)
     for change, words in (
-        (lambda fake: (job(scenes=False), fake), "other options"),
+        (lambda fake: (job(clip=ClipChoice(scenes=False)), fake), "other options"),
         (lambda fake: (job(selection=Selection(stride=2)), fake), "other options"),
-        (lambda fake: (job(settings={"steady": "off"}), fake), "other options"),
+        (lambda fake: (job(clip=ClipChoice(steady="off")), fake), "other options"),
         (lambda fake: (job(), Fake(find_row("vitb"))), "another model"),
         (lambda fake: (replace(job(), source="b.mp4"), fake), "other frames"),
         (lambda fake: (job(formats=("mp4",)), fake), "other options"),
@@ -772,13 +774,18 @@ def test_work_of_another_kind_begins_anew_and_says_in_what_it_differs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"encoder": "vits"}, {"precision": "auto"}, {"model": "vits", "backend": "torch"}]
+    "choices",
+    [
+        {"model": ModelChoice(encoder="vits")},
+        {"clip": ClipChoice(backend=BackendChoice(precision="exact"))},
+        {"model": ModelChoice(model="vits"), "clip": ClipChoice(backend=BackendChoice("torch"))},
+    ],
 )
-def test_other_words_for_the_same_model_go_on(tmp_path, settings):
+def test_other_words_for_the_same_model_go_on(tmp_path, choices):
     make_clip(Path("a.mp4"), frames=12)
     assert run(job(), stop=after(10)) is None
     said: list[str] = []
-    assert run(job(settings=settings), said=said).status == DONE
+    assert run(job(**choices), said=said).status == DONE
     assert any("going on behind frame" in line for line in said)
 
 
@@ -815,7 +822,7 @@ def test_the_spool_of_a_stream_has_a_name_for_it_alone(tmp_path):
 def test_a_stream_gives_every_frame_in_order(tmp_path, pipe, value_range):
     make_clip(Path("a.mp4"), frames=40)
     target = io.BytesIO()
-    events = list(stream_clip(job(formats=(), value_range=value_range), pipe, Fake, target))
+    events = list(stream_clip(job(formats=(), look=Look(range=value_range)), pipe, Fake, target))
     assert isinstance(events[-1], Result) and events[-1].status == DONE
     data = target.getvalue()
     if pipe == "y4m":

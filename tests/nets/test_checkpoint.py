@@ -180,7 +180,7 @@ class TestRefusals:
         ("content", "reason"),
         [
             (b"", "is empty"),
-            (b"version https://git-lfs.github.com/spec/v1\noid sha256:715fad\nsize 99218434\n", "pointer of git-lfs"),
+            (b"version https://git-lfs.github.com/spec/v1\noid sha256:715fad\nsize 99218434\n", "git-lfs pointer"),
             (b"<!DOCTYPE html>\n<html>Not found</html>", "is a web page"),
             (b"\n <HTML><body>503", "is a web page"),
             (b"Entry not found", "neither a .pth nor a .safetensors"),
@@ -335,7 +335,7 @@ class TestBombs:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in members.items():
                 archive.writestr(name, content)
-        assert "is packed" in refused(path)
+        assert "is compressed" in refused(path)
 
     def test_members_that_overlap(self, path):
         torch.save({"a": torch.zeros(1 << 10)}, path)
@@ -392,9 +392,9 @@ def test_a_file_that_changes_while_it_is_read_is_refused(official, path, monkeyp
         return state
 
     monkeypatch.setattr(torch, "load", load_and_change)
-    assert "has changed while it was read" in refused(path)
+    assert "changed while it was read" in refused(path)
     monkeypatch.setattr(torch, "load", load)
-    with pytest.raises(CheckpointError, match="has changed"):
+    with pytest.raises(CheckpointError, match="changed while"):
         read_state(path, stated)
 
 
@@ -435,7 +435,7 @@ class TestSafety:
         torch.save(official, path)
         with pytest.raises(CheckpointError, match="CVE-2025-32434") as caught:
             read_state(path)
-        assert "--trust-checkpoint" in caught.value.hint
+        assert "`trust`" in caught.value.hint
         assert_equal(read_state(path, trust=True), official)
         monkeypatch.setattr(checkpoint, "ROWS", (ROW,))
         with pytest.raises(CheckpointError):  # no digest known is not a digest that fits
@@ -454,7 +454,7 @@ class TestSafety:
         if checkpoint._TORCH >= (2, 6):
             assert_equal(read_state(path), official)
         else:
-            with pytest.raises(CheckpointError, match="--trust-checkpoint"):
+            with pytest.raises(CheckpointError, match="`trust`"):
                 read_state(path)
 
 

@@ -170,7 +170,7 @@ def test_a_checkpoint_is_loaded_with_the_codes_it_holds() -> None:
     source = small_network()
     state = source.state_dict()
     state[next(key for key in state if key.endswith(".pe"))].add_(1)
-    network = load_network(ROW, state)
+    network = load_network(ROW, state).requires_grad_(False)
     assert {name for name, _ in network.named_buffers()} == {name for name, _ in source.named_buffers()}
     frames = torch.randn(2, 3, 28, 28)
     assert torch.equal(network(frames), source(frames))

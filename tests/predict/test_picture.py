@@ -336,7 +336,7 @@ def test_a_compiled_network_of_the_wrapped_size_joins_edges_too() -> None:
     with tiny(panorama=True, **options) as estimator:
         found = estimator.estimate(sphere())
         assert np.abs(found.values - wanted.values).max() <= 1e-5 * np.abs(wanted.values).max()
-    with tiny(**options) as estimator, pytest.raises(EngineError, match=r"--size 56x112"):
+    with tiny(**options) as estimator, pytest.raises(EngineError, match="`size` 56x112"):
         estimator.estimate(sphere())
     with tiny(panorama=True, shape_policy="stretch", **options) as estimator:
         taller = estimator.estimate(np.repeat(sphere(), 2, axis=1))

@@ -1,7 +1,7 @@
-"""AWS's chips, and what stands in for them on a CPU: all that differs between them, one small file each.
+"""AWS's chips, and their stand-in on a CPU: one small file each holds what differs between them.
 
-Everything else, the graph, the gates around the compiler, the files, the replicas and their threads, is the same code
-for all of them. Written from AWS's documents: no device was at hand.
+The graph, the checks around the compiler, the files, the replicas and their threads are common. Written from AWS's
+documents; not yet tested on hardware.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from depthcli.choices import CompilerChoice
 class Flavour(Protocol):
     """One kind of chip.
 
-    target: its name, and that of instances with it. package: the distribution that runs and compiles networks for it.
-    cores_per_device: NeuronCores of one chip. casts: how its compiler may be told to round, and the arguments for it,
-    the default first. listed: AWS publishes which operators the converter knows. simulated: there is no such chip.
+    target: its name, also of instances with it. package: the distribution that compiles and runs networks for it.
+    cores_per_device: NeuronCores of one chip. casts: the compiler's ways to round and their arguments, the default
+    first. listed: AWS publishes the converter's operators. simulated: there is no such chip.
     """
 
     target: str
@@ -33,29 +33,32 @@ class Flavour(Protocol):
     simulated: bool
 
     def require(self, compiler: bool) -> Any:
-        """Import the package. compiler: to compile, too. Raises EngineError with what to install."""
+        """Return the imported package. compiler: require the compiler too. Raises EngineError."""
 
     def versions(self) -> dict[str, Optional[str]]:
-        """Return the versions of the package and its compiler, None for what is not installed."""
+        """Return the versions of the package and its compiler, None for one that is not installed."""
 
     def devices(self) -> list[str]:
         """Return the names of the chips of this machine."""
 
     def compile_network(self, module: Any, example: Any, options: CompilerChoice) -> Any:
-        """Return a static network compiled, as a TorchScript module. Raises EngineError for each way to fail."""
+        """Return a static network compiled, as a TorchScript module. Raises EngineError.
+
+        module: takes `example`, a float32 tensor on the CPU.
+        """
 
 
 _ALL: tuple[Flavour, ...] = (Inf1(), NeuronX("inf2"), NeuronX("trn1"), StandIn())
 FLAVOURS = {flavour.target: flavour for flavour in _ALL}
-# Those that are real.
+# Those that exist.
 CHIPS = tuple(target for target in FLAVOURS if target != STANDIN)
 
 
 def targets_here(standin: bool) -> tuple[str, ...]:
-    """Return the targets whose networks this machine may run, the likeliest first.
+    """Return the targets that this machine may run, the likeliest first.
 
-    A machine that says which kind it is runs that one; else those whose package is installed, and where none is, any:
-    opening one says then what is missing. standin: the stand-in may be run, where there is nothing else.
+    That of its instance type; else those whose package is installed; else all, and opening one reports what is missing.
+    standin: allow the stand-in, after all others.
     """
     family = (common.instance_type() or "").partition(".")[0]
     installed = tuple(target for target in CHIPS if common.installed_version(FLAVOURS[target].package))

@@ -1,7 +1,6 @@
-"""AWS Inferentia (Inf1) through torch-neuron 1.13.1: all that is particular to it, and to compiling for it.
+"""AWS Inferentia (Inf1) through torch-neuron 1.13.1.
 
-A compiled network is a TorchScript file whose work is done by operators of the form neuron::..., which exist only where
-torch_neuron does.
+A compiled network is a TorchScript file of operators named neuron::..., which only torch_neuron provides.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ INSTALL = f"{_RUN} --extra-index-url {INDEX}"
 INSTALL_COMPILER = f'{INSTALL} "neuron-cc[tensorflow]==1.24.0.0"'
 
 
-# The first keeps layer norms and softmax in float32, which a network that measures something wants.
+# The default keeps layer norms and softmax in float32.
 _CASTS = {
     "fp32-cast-matmult": ("--fast-math", "fp32-cast-matmult"),
     "fp32-cast-matmult-no-fast-relayout": ("--fast-math", "fp32-cast-matmult", "no-fast-relayout"),
@@ -31,7 +30,7 @@ _CASTS = {
 
 
 class Inf1:
-    """Inferentia's first chip. Its neuron-cc may round float32 as --fast-math says; all of them multiply in 16 bits."""
+    """Inferentia's first chip. neuron-cc's --fast-math says how to round float32; all ways multiply in 16 bits."""
 
     target = "inf1"
     package = "torch-neuron"
@@ -41,10 +40,7 @@ class Inf1:
     simulated = False
 
     def require(self, compiler: bool) -> Any:
-        """Return the module torch_neuron. compiler: neuron-cc is wanted too, which machines that only run lack.
-
-        Raises EngineError, with what to install, where one of them is missing.
-        """
+        """See Flavour. Machines that only run networks lack neuron-cc."""
         install = INSTALL_COMPILER if compiler else INSTALL
         installed = common.installed_version(self.package)
         if installed is not None and installed.startswith("1.0"):
@@ -61,23 +57,20 @@ class Inf1:
         return torch_neuron
 
     def versions(self) -> dict[str, Optional[str]]:
-        """Return the versions of torch-neuron and neuron-cc, None for what is not installed."""
+        """See Flavour."""
         return {name: common.installed_version(name) for name in (self.package, "neuron-cc")}
 
     def devices(self) -> list[str]:
-        """Return the device files of the chips."""
+        """See Flavour."""
         return common.device_files()
 
     def compile_network(self, module: Any, example: Any, options: CompilerChoice) -> Any:
-        """Return a static network compiled by neuron-cc, as a TorchScript module.
-
-        module: takes `example`, a float32 tensor on the CPU. Raises EngineError for each way in which that fails.
-        """
+        """See Flavour."""
         torch_neuron = self.require(compiler=True)
         arguments: dict[str, Any] = {
             "compiler_args": common.cast_arguments(self.target, self.casts, options.fast_math),
             "compiler_timeout": options.timeout,
-            # Never a silent partition: an operator that neuron-cc does not know is an error.
+            # An operator that neuron-cc does not know is an error, and never a silent partition.
             "fallback": options.allow_cpu_ops,
             "dynamic_batch_size": False,
         }

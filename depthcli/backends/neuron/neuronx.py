@@ -1,6 +1,6 @@
-"""AWS Inferentia 2 and Trainium through torch-neuronx: one converter (XLA) and one compiler, two names of a target.
+"""AWS Inferentia 2 and Trainium through torch-neuronx: one converter (XLA) and one compiler for two targets.
 
-AWS maintains this way of compiling and develops another; it is supported here, and not built upon.
+AWS maintains this way of compiling and develops another one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CASTS = {
 
 
 class NeuronX:
-    """A chip with second-generation NeuronCores. The compiler's default for rounding has changed: it is always told."""
+    """A chip with second-generation NeuronCores. Rounding is always stated, as the compiler's default has changed."""
 
     package = "torch-neuronx"
     cores_per_device = 2
@@ -36,10 +36,7 @@ class NeuronX:
         self.target = target
 
     def require(self, compiler: bool) -> Any:
-        """Return the module torch_neuronx. compiler: neuronx-cc is wanted too.
-
-        Raises EngineError, with what to install, where one of them is missing.
-        """
+        """See Flavour."""
         try:
             import torch_neuronx
         except ImportError as error:
@@ -49,19 +46,15 @@ class NeuronX:
         return torch_neuronx
 
     def versions(self) -> dict[str, Optional[str]]:
-        """Return the versions of torch-neuronx and neuronx-cc, None for what is not installed."""
+        """See Flavour."""
         return {name: common.installed_version(name) for name in (self.package, "neuronx-cc")}
 
     def devices(self) -> list[str]:
-        """Return the device files of the chips."""
+        """See Flavour."""
         return common.device_files()
 
     def compile_network(self, module: Any, example: Any, options: CompilerChoice) -> Any:
-        """Return a static network compiled by neuronx-cc, as a TorchScript module; without a chip, for this target.
-
-        module: takes `example`, a float32 tensor on the CPU. There is no time limit and no part is left to the CPU:
-        this converter offers neither. Raises EngineError where it fails.
-        """
+        """See Flavour. This converter has no time limit and leaves no part to the CPU."""
         torch_neuronx = self.require(compiler=True)
         arguments: dict[str, Any] = {"compiler_args": common.cast_arguments(self.target, self.casts, options.fast_math)}
         if not self.devices():
@@ -75,5 +68,5 @@ class NeuronX:
             raise EngineError(
                 "compiling needs more memory than there is", "use a machine with 32 GB or more"
             ) from error
-        except Exception as error:  # XLA's and the compiler's own have no class in common
+        except Exception as error:  # XLA's and the compiler's errors have no base in common
             raise EngineError(f"torch-neuronx failed: {first_line(error)}", common.logs(options)) from error

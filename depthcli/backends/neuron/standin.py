@@ -1,7 +1,7 @@
-"""A stand-in for AWS's chips: the very graph, traced for the CPU, to try all that surrounds a compiled network.
+"""A stand-in for AWS's chips: the same graph, traced for the CPU, to test everything around a compiled network.
 
-What it answers is right to the rounding of its resizes; how fast it is says nothing about a chip. It is refused unless
-asked for, and everything made with it says so.
+Its depth is right to the rounding of its resizes; its speed is not that of a chip. It runs only on request, and its
+results name it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CASTS: dict[str, tuple[str, ...]] = {}
 
 
 class StandIn:
-    """The CPU, as if it were a chip of two cores."""
+    """The CPU as a chip of two cores."""
 
     target = STANDIN
     package = "torch"
@@ -30,21 +30,21 @@ class StandIn:
     simulated = True
 
     def require(self, compiler: bool) -> Any:
-        """Return torch, which is all it needs."""
+        """See Flavour."""
         import torch
 
         return torch
 
     def versions(self) -> dict[str, Optional[str]]:
-        """Return the version of torch."""
+        """See Flavour."""
         return {self.package: common.installed_version(self.package)}
 
     def devices(self) -> list[str]:
-        """Return the one chip there is."""
+        """See Flavour."""
         return ["cpu"]
 
     def compile_network(self, module: Any, example: Any, options: CompilerChoice) -> Any:
-        """Return the network traced."""
+        """See Flavour."""
         import torch
 
         with torch.no_grad():

@@ -187,7 +187,7 @@ def test_a_damaged_file_is_refused_before_the_device_is_touched(depth, box):
     path.write_bytes(whole[: len(whole) // 2])
     refused("vits_42x56_inf1.pt is not a whole compiled network (copy it again, or compile it again)")
     path.write_bytes(whole.replace(b"depthcli.json", b"depthcli.jsox"))
-    refused("does not say what it is")
+    refused("has no description")
     path.write_bytes(whole)
     Path(f"{path}.json").write_text(json.dumps({**facts, "contents_sha256": "0" * 64}))
     refused("is not the file that its .json describes")
@@ -239,7 +239,7 @@ class TestStandIn:
     def test_it_is_refused_unless_it_is_asked_for(self, depth, standin):
         ran = depth("image", "a.png", *standin, "--input-size", 42)
         assert ran.code == 5
-        assert "is a CPU stand-in (no Neuron code) (use --allow-standin for tests)" in ran.error
+        assert "is a CPU stand-in (no Neuron code) (set --allow-standin for tests)" in ran.error
         ran = depth("image", "a.png", "--encoder", "tiny", "--allow-standin")
         assert ran.code == 2 and "--allow-standin needs --backend neuron" in ran.error
 
