@@ -51,8 +51,6 @@ def image(
     tasks = plan_pictures(pictures, folder, template=options.output.name_template(outputs.formats))
     if STDIN in inputs:
         tasks = [replace(tasks[0], source=read_stdin())]
-    else:
-        tasks = [replace(task, name=str(task.source)) for task in tasks]
     if target.place == FILE:
         tasks = [replace(tasks[0], stem=target.path)]
     for line in [] if options.report.quiet else left.lines():

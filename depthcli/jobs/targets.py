@@ -227,7 +227,8 @@ def plan_pictures(
 
     Pictures that differ only in suffix keep it in their results' names, so a.jpg and a.png do not collide; those of one
     name get their folders. A picture whose results exist keeps their name. rows: of the manifest, which knows the
-    results. template: names all results instead. Raises UsageError if two pictures would still have the same results.
+    results and names pictures by their relative paths. template: names all results instead.
+    Raises UsageError if two pictures would still have the same results.
     """
     targets = _targets(pictures, folder)
     if template is None:
@@ -238,7 +239,7 @@ def plan_pictures(
         stems = [target.with_name(template.of(Path(source))) for target, (source, _) in zip(targets, pictures)]
     refuse_meeting(pictures, stems, template.endings[0] if template else STILL_ENDINGS[0], hint)
     return [
-        Task(Path(source), relative.as_posix() if folder is not None else str(source), stem)
+        Task(Path(source), str(source) if rows is None else relative.as_posix(), stem)
         for (source, relative), stem in zip(pictures, stems)
     ]
 
