@@ -52,7 +52,7 @@ class OfficialNetwork:
         self._device = pick_device(device)
         network = read_network(row, weights, trust)
         if not isinstance(network, DepthAnythingV2):
-            raise UsageError(f"there is no official code for {row.name}", "compare with --encoder vits")
+            raise UsageError(f"there is no official code for {row.name}", "use `encoder` vits")
         self._form: Optional[nn.Module] = OfficialForm(network, fused).to(self._device)
         self.traits = Traits("torch", torch.__version__, str(self._device), "fp32")
 

@@ -27,7 +27,8 @@ from depthcli.errors import (
 from depthcli.host.atomic import remove_partials
 from depthcli.io.codecs.codes import in_millimetres, is_clamped
 from depthcli.io.codecs.formats import CLIPS
-from depthcli.io.video.reader import STDIN, Clip, PatientPipe, open_clip
+from depthcli.io.names import STDIN
+from depthcli.io.video.reader import Clip, PatientPipe, open_clip
 from depthcli.io.video.spool import Spool, bytes_per_frame, check_disk, readable
 from depthcli.jobs.clip_job import ClipJob, Events, Progress
 from depthcli.jobs.clip_making import StoppedError, make_depth

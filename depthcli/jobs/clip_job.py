@@ -16,8 +16,8 @@ from depthcli.errors import UsageError
 from depthcli.host.atomic import temporary_path
 from depthcli.io.codecs.codes import Look
 from depthcli.io.codecs.formats import CLIPS, Holds
+from depthcli.io.names import STDIN
 from depthcli.io.video.clip import Number, Selection
-from depthcli.io.video.reader import STDIN
 from depthcli.jobs.clip_results import spool_of
 from depthcli.jobs.manifest import Result
 

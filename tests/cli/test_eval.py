@@ -261,7 +261,7 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("options", "code", "message"),
         [
-            (("--align", "best"), 2, "--align best means nothing (choose from: auto, scale-shift, median, none)"),
+            (("--align", "best"), 2, "unknown --align 'best' (choose from: auto, scale-shift, median, none)"),
             (("--root", "nowhere"), 2, "nowhere is not a folder"),
             (("--predictions", "nowhere"), 2, "nowhere is not a folder"),
             (("--prediction-kind", "metric_depth"), 2, "--prediction-kind needs --predictions"),
