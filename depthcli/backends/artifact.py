@@ -140,7 +140,7 @@ def select_artifacts(artifacts: Sequence[Artifact], name: Optional[str], sha256:
     return of_weights
 
 
-def origin_of(artifact: Artifact) -> WeightsFile:
+def weights_of(artifact: Artifact) -> WeightsFile:
     """Return the compiled network as the weights of a model, with the sha256 of its checkpoint."""
     return WeightsFile(artifact.path, artifact.weights_sha256, "compiled")
 

@@ -19,6 +19,7 @@ from depthcli.errors import (
     DepthError,
     DeviceLostError,
     DiskFullError,
+    Log,
     ModelError,
     UsageError,
     first_line,
@@ -34,7 +35,7 @@ from depthcli.jobs.clip_making import StoppedError, make_depth
 from depthcli.jobs.clip_results import CHANGED, GONE, GROWN, ClipFiles, already_there, check_one_model
 from depthcli.jobs.clip_writing import write_outputs
 from depthcli.jobs.manifest import DONE, FAILED, Result
-from depthcli.predict.clip import FrameLoop, Log
+from depthcli.predict.clip import FrameLoop
 from depthcli.predict.clip_predictors import ClipPredictor
 from depthcli.version import __version__
 

@@ -858,7 +858,7 @@ def test_a_frame_by_frame_model_takes_what_depth_image_takes(tmp_path, tiny_weig
     Path("frames").mkdir()
     for index in range(2):
         Image.fromarray(scene(index)).save(f"frames/{index}.png")
-    with DepthEstimator("tiny", input_size=56, backend="torch") as estimator:
+    with DepthEstimator("tiny", "torch", input_size=56) as estimator:
         wanted = [estimator.estimate(f"frames/{index}.png").values for index in range(2)]
         run(job("frames"), FrameByFrame(estimator, steady=False))
         assert all(np.array_equal(found, values) for found, values in zip(depths(), wanted))
