@@ -149,7 +149,7 @@ def _facts(estimator: "DepthEstimator", align: str) -> dict[str, Any]:
         "kind": estimator.row.kind.value,
         "weights": estimator.weights.path.name,
         "weights_sha256": estimator.weights.sha256,
-        "engine": estimator.engine,
+        "engine": estimator.description,
         "input_size": estimator.input_size,
     }
 

@@ -37,7 +37,8 @@ def image(
     """
     from depthcli.cli.report import log
     from depthcli.io.codecs.outputs import OneStream
-    from depthcli.jobs.find import STDIN, Input, LeftOut, find_inputs
+    from depthcli.io.names import STDIN
+    from depthcli.jobs.find import Input, LeftOut, find_inputs
     from depthcli.jobs.targets import FILE, Target, plan_pictures
 
     target = Target.of(output)

@@ -17,8 +17,9 @@ from typing import Optional, Union
 from depthcli.errors import UsageError
 from depthcli.io.codecs.files import read_facts
 from depthcli.io.codecs.formats import CLIPS, STILL_ENDINGS, STILLS
+from depthcli.io.names import STDIN
 from depthcli.io.pictures.images import PICTURE_SUFFIXES, printable
-from depthcli.jobs.find import CLIP_SUFFIXES, STDIN, Input
+from depthcli.jobs.find import CLIP_SUFFIXES, Input
 
 BESIDE, FOLDER, FILE, STREAM = "beside", "folder", "file", "stream"
 # With these `output` names a file; any other suffix is part of a folder's name, such as maps.v2.
