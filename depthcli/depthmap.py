@@ -82,7 +82,7 @@ class Provenance:
         ratio = size[0] / size[1]
         if not self.panorama or abs(ratio - 2) <= _PANORAMA_SLACK:
             return ()
-        return (f"--panorama joins the left and right edges, but the sides are {ratio:.3g}:1 and not 2:1",)
+        return (f"`panorama` joins the left and right edges, but the sides are {ratio:.3g}:1 and not 2:1",)
 
 
 @dataclass(frozen=True, eq=False)

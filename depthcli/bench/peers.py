@@ -1,6 +1,6 @@
 """What `depth bench` compares with: the official code's form of the network, its script's loop, and the machine itself.
 
-The only place outside of networks and engines where torch is used, as the peers are torch programs.
+Torch is used here because the peers are torch programs.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ SIDES = (1024, 2048, 3072)
 _TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class OfficialEngine:
-    """The official code's form of a network, float32, as an engine that can be timed like the others.
+class OfficialNetwork:
+    """The official code's form of a network, float32, as a backend that can be timed like the others.
 
-    fused: with torch's fused attention. Raises EngineError where torch has none, UsageError for a network that is not
-    of Depth Anything V2.
+    fused: with torch's fused attention. Raises EngineError if torch has none, UsageError for a network that is not of
+    Depth Anything V2.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class OfficialEngine:
         self._device = pick_device(device)
         network = read_network(row, weights, trust)
         if not isinstance(network, DepthAnythingV2):
-            raise UsageError(f"there is no official code for {row.name}", "compare with --encoder vits")
+            raise UsageError(f"there is no official code for {row.name}", "use `encoder` vits")
         self._form: Optional[nn.Module] = OfficialForm(network, fused).to(self._device)
         self.traits = Traits("torch", torch.__version__, str(self._device), "fp32")
 
@@ -102,20 +102,22 @@ class OfficialEngine:
 
     def _forward(self, image: torch.Tensor) -> torch.Tensor:
         if self._form is None:
-            raise EngineError("this engine is closed", "open another one")
+            raise EngineError("this backend is closed", "open another one")
         with torch.no_grad():
             depth: torch.Tensor = self._form(image)
             return depth
 
 
-def official_loop(engine: OfficialEngine, pictures: Sequence[Path], folder: Path, input_size: int) -> tuple[float, int]:
+def official_loop(
+    network: OfficialNetwork, pictures: Sequence[Path], folder: Path, input_size: int
+) -> tuple[float, int]:
     """Return the seconds that the official script's loop takes over pictures, and how many it could read.
 
     Loading Python, torch and the model is not counted, though the script has to do it.
     """
     started = time.perf_counter()
     done = sum(
-        engine.estimate_file(picture, folder / f"{number}.png", input_size) for number, picture in enumerate(pictures)
+        network.estimate_file(picture, folder / f"{number}.png", input_size) for number, picture in enumerate(pictures)
     )
     return time.perf_counter() - started, done
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from depthcli.cli.tables import Column, by, count, format_number, print_rows
+from depthcli.cli.wording import worded
 
 if TYPE_CHECKING:
     from depthcli.bench.rows import Folder, Load, Machine, Network, Process, Roofline, Row, Stages, Throughput, Video
@@ -195,7 +196,8 @@ def _print_table(title: str, rows: Sequence[Any], columns: Sequence[Column]) -> 
     print_rows(rows, columns)
     for row in rows:
         if columns is not _STAGES and row.error:
-            print(f"{row.steady} {row.name}: {row.error}" if row.row == "video" else f"{row.name}: {row.error}")
+            name = f"{row.steady} {row.name}" if row.row == "video" else row.name
+            print(f"{name}: {worded(row.error)}")
 
 
 def _weights(row: Union[Machine, Video]) -> str:

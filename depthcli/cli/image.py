@@ -21,8 +21,7 @@ _OVERWRITE = PictureOptions(output=PictureOutput(if_exists="overwrite"))
 @grouped()
 def image(
     inputs: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE...", help="Pictures, folders, globs, .txt lists, or - for stdin."),
+        list[str], typer.Argument(metavar="FILE...", help="Pictures, folders, globs, .txt lists, or - for stdin.")
     ],
     output: Output = None,
     *,
@@ -38,7 +37,8 @@ def image(
     """
     from depthcli.cli.report import log
     from depthcli.io.codecs.outputs import OneStream
-    from depthcli.jobs.find import STDIN, Input, LeftOut, find_inputs
+    from depthcli.io.names import STDIN
+    from depthcli.jobs.find import Input, LeftOut, find_inputs
     from depthcli.jobs.targets import FILE, Target, plan_pictures
 
     target = Target.of(output)
@@ -51,8 +51,6 @@ def image(
     tasks = plan_pictures(pictures, folder, template=options.output.name_template(outputs.formats))
     if STDIN in inputs:
         tasks = [replace(tasks[0], source=read_stdin())]
-    else:
-        tasks = [replace(task, name=str(task.source)) for task in tasks]
     if target.place == FILE:
         tasks = [replace(tasks[0], stem=target.path)]
     for line in [] if options.report.quiet else left.lines():

@@ -49,7 +49,7 @@ class Alignment:
 def check_name(wanted: str) -> None:
     """Raise UsageError for a name that is not one of ALIGNMENTS."""
     if wanted not in ALIGNMENTS:
-        raise UsageError(f"--align {wanted} means nothing", f"choose from: {', '.join(ALIGNMENTS)}")
+        raise UsageError(f"unknown `align` {wanted!r}", f"choose from: {', '.join(ALIGNMENTS)}")
 
 
 def choose(wanted: str, kind: DepthKind, metres: bool) -> str:
@@ -63,11 +63,11 @@ def choose(wanted: str, kind: DepthKind, metres: bool) -> str:
             return SCALE_SHIFT
         return NONE if kind is DepthKind.METRIC_DEPTH and metres else MEDIAN
     if wanted == MEDIAN and kind is DepthKind.RELATIVE_DISPARITY:
-        raise UsageError("relative disparity has an unknown shift, which no median takes out", "--align scale-shift")
+        raise UsageError("relative disparity has an unknown shift, which a median keeps", "use `align` scale-shift")
     if wanted == NONE and kind is not DepthKind.METRIC_DEPTH:
-        raise UsageError(f"{kind.value} has no unit and cannot be compared as it is", "--align auto")
+        raise UsageError(f"{kind.value} has no unit and cannot be compared as it is", "use `align` auto")
     if wanted == NONE and not metres:
-        raise UsageError("a truth in disparity has no unit to compare metres with", "--align median, or scale-shift")
+        raise UsageError("a truth in disparity has no unit to compare metres with", "use `align` median or scale-shift")
     return wanted
 
 
@@ -138,5 +138,5 @@ def protocol(alignments: Iterable[Alignment]) -> str:
 
 def _inverse(depth: np.ndarray) -> np.ndarray:
     if depth.min() <= 0:
-        raise PictureError("a predicted depth is 0 or below and has no disparity to fit", "--align median, or auto")
+        raise PictureError("a predicted depth is 0 or below and has no disparity to fit", "use `align` median or auto")
     return 1 / depth

@@ -63,7 +63,7 @@ def read_list(path: Path, root: Path | None = None) -> tuple[Entry, ...]:
     """
     folder = path.parent if root is None else root
     if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder", "check --root")
+        raise UsageError(f"{folder} is not a folder", "check `root`")
     try:
         with path.open("rb") as stream:
             content = stream.read(_MOST_BYTES + 1)

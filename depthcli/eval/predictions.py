@@ -75,12 +75,12 @@ class SavedPredictions:
                 raise
             return self._read_plain(path, error.message)
         if self.kind not in (None, depth.kind):
-            raise UsageError(f"{path} says it holds {depth.kind.value}", "leave out --prediction-kind")
+            raise UsageError(f"{path} says it holds {depth.kind.value}", "leave out `prediction_kind`")
         return depth
 
     def _read_plain(self, path: Path, why: str) -> DepthMap:
         if self.kind is None:
-            raise OutputError(why, "if another program wrote it, give --prediction-kind")
+            raise OutputError(why, "if another program wrote it, give `prediction_kind`")
         try:
             return DepthMap(read_numbers(path), self.kind, Provenance(source=path.name))
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Names of files that fit the file system: a name that is too long ends in a digest of itself."""
+"""Names of files: one that is too long for the file system ends in a digest of itself."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
+STDIN = "-"  # the name of stdin as an input, and of stdout as an output
 # Bytes in the name of a file: what every file system takes, and what most take.
 _SHORT_NAME = 100
 _USUAL_LIMIT = 255
@@ -26,6 +27,11 @@ def fitting_name(folder: Path, stem: str, ending: str, spare: int = 0) -> str:
     while stem and len(os.fsencode(stem)) > room:  # by characters, not to leave half of one
         stem = stem[:-1]
     return stem + digest + ending
+
+
+def sidecar_of(path: Path) -> Path:
+    """Return the file that describes a film, a folder of frames or a compiled network."""
+    return path.with_name(path.name + ".json")
 
 
 @lru_cache(maxsize=1024)

@@ -17,10 +17,11 @@ from depthcli.host.cores import usable_cores
 from depthcli.io.codecs.codes import Look, encode_frame, encoding_of
 from depthcli.io.codecs.facts import facts_of_clip
 from depthcli.io.codecs.formats import CLIPS
+from depthcli.io.names import STDIN
 from depthcli.io.video.animations import WEBP
 from depthcli.io.video.clip import ClipInfo, Frame
 from depthcli.io.video.clip_output import ClipOutput, FrameWriter, Timing
-from depthcli.io.video.reader import STDIN, open_clip
+from depthcli.io.video.reader import open_clip
 from depthcli.io.video.spool import Spool, SpooledFrame
 from depthcli.io.video.writers import video_writer
 from depthcli.jobs.clip_job import WRITING, ClipJob, Progress

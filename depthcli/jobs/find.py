@@ -16,11 +16,11 @@ from typing import Callable, NamedTuple, Union
 
 from depthcli.errors import UsageError
 from depthcli.io.codecs.files import KINDS, read_facts
+from depthcli.io.names import STDIN
 from depthcli.io.pictures.images import PICTURE_SUFFIXES, is_picture, may_be_listed
 from depthcli.jobs.folders import CLOSED, LINK, WALKED, walk
 from depthcli.jobs.manifest import MANIFEST_NAME
 
-STDIN = "-"
 # Video files that are taken from a folder or a glob; a file that is named is tried whatever its suffix.
 CLIP_SUFFIXES = frozenset(
     ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .m2ts .m2v .m4v .mkv .mov .mp4 .mpe .mpeg .mpg .mts .mxf .ogm .ogv .qt .ts"

@@ -71,7 +71,7 @@ class FolderJob:
     def action(self, task: Task) -> str:
         """Return what will become of a task: write, overwrite, skip or error."""
         try:
-            with closing(_file_of(task)) as file:
+            with closing(PictureFile(task.source, task.name)) as file:
                 existing = _existing_result(self, task, file)
         except DepthError:
             return "error"
@@ -124,37 +124,12 @@ def run_folder(
     for folder in {path.parent for path in job.every_path()}:
         remove_partials(folder)
 
-    def check_and_load() -> DepthEstimator:
-        if job.manifest is not None:
-            job.manifest.check()
-        return load()
-
-    with closing(_LazyEstimator(check_and_load)) as model, closing(_Stages(job, model)) as stages:
+    with closing(_Stages(job, load)) as stages:
         for result in stages.results(stop):
             # A skipped picture is noted if the manifest does not know yet what was found.
             if job.manifest is not None and (result.status != SKIPPED or result.source is not None):
                 job.manifest.add(result)
             yield result
-
-
-class _LazyEstimator:
-    """The estimator, loaded at first use: a misspelt path or a finished folder loads nothing.
-
-    loaded: the estimator, None before its first use.
-    """
-
-    def __init__(self, load: Callable[[], DepthEstimator]) -> None:
-        self._load = load
-        self.loaded: DepthEstimator | None = None
-
-    def get(self) -> DepthEstimator:
-        if self.loaded is None:
-            self.loaded = self._load()
-        return self.loaded
-
-    def close(self) -> None:
-        if self.loaded is not None:
-            self.loaded.close()
 
 
 class _Stages:
@@ -163,9 +138,10 @@ class _Stages:
     Threads call `_read` and `_finish` only; everything else belongs to the calling thread.
     """
 
-    def __init__(self, job: FolderJob, model: _LazyEstimator) -> None:
+    def __init__(self, job: FolderJob, load: Callable[[], DepthEstimator]) -> None:
         self._job = job
-        self._model = model
+        self._load = load
+        self._loaded: DepthEstimator | None = None
         # Pictures that are read beside those of the next batch, and that may be finishing when the network starts.
         self._ahead, self._behind = thread_counts(len(job.tasks))
         self._reading: Lane[Result | _ReadPicture] = Lane(self._ahead)
@@ -179,19 +155,28 @@ class _Stages:
         self._budget = math.inf if free is None else free * _SHARE
 
     def close(self) -> None:
-        """Wait for the threads, and close the files that were not read."""
+        """Wait for the threads, close the files that were not read, and free the model."""
         self._finishing.close()
         self._reading.close()
         for file, _ in self._held:
             file.close()
         if self._next is not None:
             self._next[1].close()
+        if self._loaded is not None:
+            self._loaded.close()
+
+    def _estimator(self) -> DepthEstimator:
+        """Return the estimator, loaded at first use: a misspelt path or a finished folder loads nothing."""
+        if self._loaded is None:
+            if self._job.manifest is not None:
+                self._job.manifest.check()
+            self._loaded = self._load()
+        return self._loaded
 
     @property
     def _batch(self) -> int:
         """Pictures that share a run: as many as the user wants, or more if the backend does."""
-        loaded = self._model.loaded
-        return self._job.batch if loaded is None else max(self._job.batch, loaded.best_batch)
+        return max(self._job.batch, self._loaded.best_batch if self._loaded else 1)
 
     def results(self, stop: Callable[[], bool]) -> Iterator[Result]:
         """Yield the results of the tasks; after `stop` or a failure nothing new begins."""
@@ -255,7 +240,7 @@ class _Stages:
 
     def _goes_with(self, item: _ReadPicture, other: _ReadPicture) -> bool:
         """Return whether two pictures may share a run of the network."""
-        return self._model.get().mixes_sizes or _input_size(item) == _input_size(other)
+        return self._estimator().mixes_sizes or _input_size(item) == _input_size(other)
 
     def _read(self, task: Task, file: PictureFile) -> Result | _ReadPicture:
         """Read one picture, and prepare it if there is a model."""
@@ -270,16 +255,15 @@ class _Stages:
                 picture = file.read(self._job.keep_alpha)
         except Exception as error:  # whatever a decoder raises
             return _failed(self._job, task, error)
-        estimator = self._model.loaded
         prepared = None
-        if estimator is not None:
+        if self._loaded is not None:
             with suppress(Exception):  # tried again when less is at work
-                prepared = estimator.prepare(picture)
+                prepared = self._loaded.prepare(picture)
         return _ReadPicture(task, picture, facts, prepared, time.perf_counter() - started)
 
     def _prepared(self, item: _ReadPicture) -> Result | _ReadPicture:
         """Return a picture prepared: here if the reader could not."""
-        estimator = self._model.get()  # an error here is not the picture's: it ends the job
+        estimator = self._estimator()  # an error here is not the picture's: it ends the job
         if item.prepared is not None:
             return item
         started = time.perf_counter()
@@ -300,13 +284,13 @@ class _Stages:
         return call()
 
     def _run_group(self) -> None:
-        group, self._group = self._group, []
-        if group:
-            self._run(group)
+        if self._group:
+            self._run(self._group)
+        self._group = []
 
     def _run(self, group: Sequence[_ReadPicture]) -> None:
         """Run the network over pictures of one size; one that fails does not take the others with it."""
-        estimator = self._model.get()
+        estimator = self._estimator()
         batch = [item.prepared for item in group if item.prepared is not None]
         started = time.perf_counter()
         try:
@@ -331,7 +315,7 @@ class _Stages:
         self, task: Task, facts: dict[str, Any], prepared: Prepared, output: np.ndarray, seconds: float
     ) -> Result:
         """Make the depth map from the network's answer and write it."""
-        job, estimator = self._job, self._model.get()
+        job, estimator = self._job, self._estimator()
         started = time.perf_counter()
         try:
             depth = estimator.finish(prepared, output)
@@ -363,7 +347,7 @@ class _Stages:
 def _look_up(job: FolderJob) -> Iterator[tuple[Task, PictureFile, Union[Result, int]]]:
     """Yield each task and its file, with its result if nothing is to be done, else with the bytes it will take."""
     for task in job.tasks:
-        file = _file_of(task)
+        file = PictureFile(task.source, task.name)
         try:
             existing = _existing_result(job, task, file)
         except Exception as error:
@@ -403,10 +387,6 @@ def _existing_result(job: FolderJob, task: Task, file: PictureFile) -> Result | 
         )
     except (OSError, PictureError):  # a picture that is gone or may not be read: reading it will tell
         return None
-
-
-def _file_of(task: Task) -> PictureFile:
-    return PictureFile(task.source, task.name)
 
 
 def _input_size(item: _ReadPicture) -> tuple[int, int]:

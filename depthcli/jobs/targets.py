@@ -17,8 +17,9 @@ from typing import Optional, Union
 from depthcli.errors import UsageError
 from depthcli.io.codecs.files import read_facts
 from depthcli.io.codecs.formats import CLIPS, STILL_ENDINGS, STILLS
+from depthcli.io.names import STDIN
 from depthcli.io.pictures.images import PICTURE_SUFFIXES, printable
-from depthcli.jobs.find import CLIP_SUFFIXES, STDIN, Input
+from depthcli.jobs.find import CLIP_SUFFIXES, Input
 
 BESIDE, FOLDER, FILE, STREAM = "beside", "folder", "file", "stream"
 # With these `output` names a file; any other suffix is part of a folder's name, such as maps.v2.
@@ -227,7 +228,8 @@ def plan_pictures(
 
     Pictures that differ only in suffix keep it in their results' names, so a.jpg and a.png do not collide; those of one
     name get their folders. A picture whose results exist keeps their name. rows: of the manifest, which knows the
-    results. template: names all results instead. Raises UsageError if two pictures would still have the same results.
+    results and names pictures by their relative paths. template: names all results instead.
+    Raises UsageError if two pictures would still have the same results.
     """
     targets = _targets(pictures, folder)
     if template is None:
@@ -238,7 +240,7 @@ def plan_pictures(
         stems = [target.with_name(template.of(Path(source))) for target, (source, _) in zip(targets, pictures)]
     refuse_meeting(pictures, stems, template.endings[0] if template else STILL_ENDINGS[0], hint)
     return [
-        Task(Path(source), relative.as_posix() if folder is not None else str(source), stem)
+        Task(Path(source), str(source) if rows is None else relative.as_posix(), stem)
         for (source, relative), stem in zip(pictures, stems)
     ]
 

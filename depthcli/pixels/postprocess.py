@@ -53,7 +53,7 @@ def in_unit(output: np.ndarray, row: ModelRow) -> np.ndarray:
     """
     output = output.astype(np.float32, copy=False)
     if not np.isfinite(output).all():
-        raise EngineError(f"the answer of {row.name} holds NaN or infinity", "use --precision fp32, or other weights")
+        raise EngineError(f"the answer of {row.name} holds NaN or infinity", "use `precision` fp32, or other weights")
     return output if row.max_depth is None else output * np.float32(row.max_depth)
 
 

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from depthcli.backends import BACKENDS, open_backend
-from depthcli.bench import clips as video_benchmark
-from depthcli.bench import synthetic_clips as bench_clips
-from depthcli.bench.clips import Stopwatch, VideoBenchJob, by_stages, mapped, run_video_benchmark
+from depthcli.bench import clips, one_clip, synthetic_clips
+from depthcli.bench.clips import VideoBenchJob, run_video_benchmark
+from depthcli.bench.contenders import MeasuredModel
+from depthcli.bench.one_clip import Stopwatch, by_stages, mapped
 from depthcli.bench.own_process import Ended
 from depthcli.bench.rows import Load, Machine, Video
 from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ModelChoice
@@ -101,7 +102,7 @@ def commands(monkeypatch) -> list[list[str]]:
         started.append(list(arguments))
         return Ended(4.0, 300_000_000)
 
-    monkeypatch.setattr(video_benchmark, "run_alone", run_alone)
+    monkeypatch.setattr(clips, "run_alone", run_alone)
     return started
 
 
@@ -113,7 +114,7 @@ def engines(monkeypatch):
         def opened(choice, clip, talk):
             return made["vda" if find_row(choice.model).task is ModelTask.CLIP else clip.steady]
 
-        monkeypatch.setattr(video_benchmark, "open_clip_predictor", opened)
+        monkeypatch.setattr(clips, "open_clip_predictor", opened)
 
     return use
 
@@ -122,10 +123,11 @@ def engines(monkeypatch):
 def untrained(monkeypatch):
     """No weights but random ones are here, and those need not be made."""
 
-    def obtain_model(choice, folder, talk, video):
-        return find_row(choice.model or choice.encoder), WeightsFile(Path("random.safetensors"), "0" * 64, ""), True
+    def measured_model(choice, folder, log, clips):
+        weights = WeightsFile(Path("random.safetensors"), "0" * 64, "")
+        return MeasuredModel(find_row(choice.model or choice.encoder), weights, random=True)
 
-    monkeypatch.setattr(video_benchmark, "obtain_model", obtain_model)
+    monkeypatch.setattr(clips, "measured_model", measured_model)
 
 
 @pytest.fixture
@@ -164,7 +166,7 @@ class TestJob:
             VideoBenchJob(**options)
 
     def test_all_are_those_that_run_clips(self):
-        names = [choice.backend for choice in VideoBenchJob(backends=("torch", "all")).engines()]
+        names = [choice.backend for choice in VideoBenchJob(backends=("torch", "all")).choices()]
         assert sorted(names) == sorted(set(BACKENDS) - set(COMPILED_BACKENDS)) and names[0] == "torch"
 
     def test_a_clip_that_is_not_there(self):
@@ -174,25 +176,29 @@ class TestJob:
 
 class TestClips:
     def test_they_are_always_the_same_and_as_long_as_they_should_be(self):
-        for make in (bench_clips.still, bench_clips.panning, bench_clips.cutting):
+        for make in (synthetic_clips.still, synthetic_clips.panning, synthetic_clips.cutting):
             one, other = (list(make(9, (96, 54))) for _ in range(2))
             assert [frame.index for frame in one] == list(range(9))
-            assert one[8].time == 9 / bench_clips.RATE - 1 / bench_clips.RATE
+            assert one[8].time == 9 / synthetic_clips.RATE - 1 / synthetic_clips.RATE
             assert all(np.array_equal(a.rgb, b.rgb) for a, b in zip(one, other))
             assert one[0].rgb.shape == (54, 96, 3) and not np.array_equal(one[0].rgb, one[1].rgb)
 
     def test_still_is_still_but_for_noise_and_exposure(self):
-        one, other = (frame.rgb.astype(float) for frame in bench_clips.still(2))
+        one, other = (frame.rgb.astype(float) for frame in synthetic_clips.still(2))
         assert 0.01 < abs(one.mean() / other.mean() - 1) < 0.1
         assert np.std(one / one.mean() * other.mean() - other) == pytest.approx(3 * 2**0.5, rel=0.1)
 
     def test_panning_moves_by_its_step(self):
-        first, second = (cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY) for frame in bench_clips.panning(2))
+        first, second = (cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY) for frame in synthetic_clips.panning(2))
         flow = dense_flow(first, second)  # what is shown moves the other way
-        assert np.median(flow, axis=(0, 1)) == pytest.approx([-step for step in bench_clips._STEP], abs=0.15)
+        assert np.median(flow, axis=(0, 1)) == pytest.approx([-step for step in synthetic_clips._STEP], abs=0.15)
 
     def test_the_detector_finds_the_one_cut(self):
-        for make, wanted in ((bench_clips.still, []), (bench_clips.panning, []), (bench_clips.cutting, [6])):
+        for make, wanted in (
+            (synthetic_clips.still, []),
+            (synthetic_clips.panning, []),
+            (synthetic_clips.cutting, [6]),
+        ):
             cuts = CutDetector()
             assert [frame.index for frame in make(12) if cuts.is_cut(frame.rgb)] == wanted
 
@@ -201,7 +207,7 @@ class TestSteps:
     def test_frames_meet_their_maps_however_late_they_come(self):
         maps = [SLOPE + number for number in range(12)]
         for late in (0, 1, 5, 99):
-            found = list(mapped(Fake(*maps, late=late), bench_clips.cutting(12, (96, 54))))
+            found = list(mapped(Fake(*maps, late=late), synthetic_clips.cutting(12, (96, 54))))
             assert [item.frame.index for item in found] == list(range(12))
             assert [float(item.values[0, 0]) for item in found] == list(range(1, 13))
             assert [item.frame.index for item in found if item.cut] == [6]
@@ -209,7 +215,7 @@ class TestSteps:
     def test_time_is_where_it_was_spent(self):
         watch = Stopwatch()
         fake = Fake(SLOPE, network=0.02, settle=0.005)
-        list(FrameLoop(fake, SIZE, threads=False, timed=watch.of).run(bench_clips.still(4, SIZE)))
+        list(FrameLoop(fake, SIZE, threads=False, timed=watch.of).run(synthetic_clips.still(4, SIZE)))
         assert watch.seconds["network"] >= 0.08 > watch.seconds["prepare"]
         assert 0.02 <= watch.seconds["settle"] < watch.seconds["network"]
 
@@ -217,7 +223,7 @@ class TestSteps:
         from depthcli.io.video.reader import open_clip
 
         shown = []
-        for number, work in enumerate((by_stages, video_benchmark.all_at_once)):
+        for number, work in enumerate((by_stages, one_clip.all_at_once)):
             path = Path(f"{number}.mp4")
             work(ClipJob(frames, [("mp4", path)]), Fake(SLOPE, SLOPE**2, late=2))
             with open_clip(path) as clip:
@@ -227,20 +233,20 @@ class TestSteps:
 
     def test_the_stages_are_all_there(self, frames):
         seconds, count = by_stages(ClipJob(frames, [("mp4", Path("a.mp4"))]), Fake(SLOPE))
-        assert tuple(seconds) == video_benchmark.STAGES and count == 6
+        assert tuple(seconds) == one_clip.STAGES and count == 6
         assert min(seconds.values()) > 0
 
 
 class TestFigures:
     def test_maps_that_never_change_are_perfectly_steady(self):
-        found = video_benchmark.steadiness(Fake(SLOPE), bench_clips.panning(8, SIZE), 8)
+        found = one_clip.steadiness(Fake(SLOPE), synthetic_clips.panning(8, SIZE), 8)
         steady = {"range_jitter": 0.0, "flicker": 0.0, "contrast_kept": 1.0, "cut_bleeding": 0.0}
         assert {name: found[name] for name in steady} == pytest.approx(steady, abs=1e-6)
         # The picture moves beneath them, and they do not.
         assert found["opw"] > 0.1 and found["flow_flicker"] > 0.001
 
     def test_a_scale_that_jumps_has_the_flicker_it_should(self):
-        found = video_benchmark.steadiness(Fake(SLOPE, 1.1 * SLOPE), bench_clips.still(8, SIZE), 8)
+        found = one_clip.steadiness(Fake(SLOPE, 1.1 * SLOPE), synthetic_clips.still(8, SIZE), 8)
         # A mean value of 1.5 changes by a tenth, over a contrast of 0.96 or a tenth more; and so do its ends.
         assert found["flicker"] == pytest.approx(0.15 / 0.96 * np.mean([1 / 1.1] * 4 + [1] * 3), rel=0.03)
         assert found["range_jitter"] == pytest.approx(0.05 * 1.5 / (1.05 * 0.96), rel=0.03)
@@ -252,20 +258,18 @@ class TestFigures:
         other = SLOPE[:, ::-1]
         little = SLOPE + np.float32(0.01)
         maps = [SLOPE, SLOPE, little, little, (SLOPE + other) / 2, (SLOPE + other) / 2, SLOPE, SLOPE]
-        found = video_benchmark._bleeding(Fake(*maps), 8)
+        found = one_clip._bleeding(Fake(*maps), 8)
         assert found == pytest.approx(np.abs(SLOPE - other).mean() / 2 / 0.01, rel=0.01)
-        assert video_benchmark._bleeding(Fake(*maps[:2], *maps[:2], *maps[4:]), 8) == 1000
+        assert one_clip._bleeding(Fake(*maps[:2], *maps[:2], *maps[4:]), 8) == 1000
 
 
 class TestRows:
     def test_a_share_is_the_median_of_the_turns(self, commands, engines, untrained, monkeypatch):
         engines(off=Fake(SLOPE), on=Fake(SLOPE))
         network, whole = iter((1.0, 2.0, 3.0, 6.0, 1.0, 2.0)), iter((2.0, 4.0, 4.0, 8.0, 4.0, 8.0))
-        stages = dict.fromkeys(video_benchmark.STAGES, 0.4)
-        monkeypatch.setattr(
-            video_benchmark, "by_stages", lambda job, predictor: ({**stages, "network": next(network)}, 8)
-        )
-        monkeypatch.setattr(video_benchmark, "all_at_once", lambda job, predictor: next(whole))
+        stages = dict.fromkeys(one_clip.STAGES, 0.4)
+        monkeypatch.setattr(clips, "by_stages", lambda job, predictor: ({**stages, "network": next(network)}, 8))
+        monkeypatch.setattr(clips, "all_at_once", lambda job, predictor: next(whole))
         off, on = measured(runs=10)[Video]  # 3 turns of both, as they are long
         assert (off.share, on.share) == (0.5, 0.5)  # of 1/2, 3/4, 1/4 and 2/4, 6/8, 2/8
         assert (off.network_fps, on.network_fps) == (8, 4) and (off.clip_fps, on.clip_fps) == (2, 1)
@@ -329,7 +333,7 @@ class TestRows:
                 facts = json.loads(line)
                 assert "\n" not in line and facts.pop("row") == kind.__name__.lower()
                 assert set(facts) == {item.name for item in fields(kind)}
-        assert rows[Machine][0].picture_size == bench_clips.SIZE and rows[Machine][0].pictures == 8
+        assert rows[Machine][0].picture_size == synthetic_clips.SIZE and rows[Machine][0].pictures == 8
         assert rows[Video][0].clip == "synthetic" and rows[Video][0].flicker == 0
         assert os.environ["DEPTHCLI_CACHE"] == "mine"
 
@@ -352,7 +356,7 @@ class TestEnginesThatFail:
     def test_a_command_that_fails_says_its_last_word(self, engines, untrained, frames, monkeypatch):
         engines(off=Fake(SLOPE), on=Fake(SLOPE))
         monkeypatch.setattr(
-            video_benchmark,
+            clips,
             "run_alone",
             lambda arguments: Ended(0.0, None, "the disk is full") if "off" in arguments else Ended(4.0, None),
         )

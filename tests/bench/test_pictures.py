@@ -15,10 +15,11 @@ import torch
 from PIL import Image
 
 from depthcli.backends import BACKENDS, Traits
-from depthcli.bench import peers
-from depthcli.bench import pictures as benchmark
+from depthcli.bench import peers, statistics
+from depthcli.bench import sample as sample_module
+from depthcli.bench.commands import OFFICIAL_LOOP
 from depthcli.bench.own_process import Ended, run_alone
-from depthcli.bench.pictures import BenchJob, run_benchmark
+from depthcli.bench.pictures import OFFICIAL, OFFICIAL_FUSED, BenchJob, model_of, run_benchmark
 from depthcli.bench.rows import Folder, Load, Machine, Network, Process, Roofline, Stages
 from depthcli.bench.synthetic_clips import photograph
 from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ModelChoice
@@ -73,7 +74,7 @@ def commands(monkeypatch) -> list[list[str]]:
         started.append(list(arguments))
         return Ended(6.0, 400_000_000) if len(started) == 1 else SLOW
 
-    monkeypatch.setattr(benchmark, "run_alone", run_alone)
+    monkeypatch.setattr(sample_module, "run_alone", run_alone)
     return started
 
 
@@ -90,16 +91,16 @@ class TestStatistics:
     TIMES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0)
 
     def test_known_numbers(self):
-        assert benchmark.median(self.TIMES) == 6
-        assert benchmark.p90(self.TIMES) == 10
-        assert benchmark.spread(self.TIMES) == pytest.approx((8.5 - 3.5) / 6)
-        assert benchmark.spread((3.0, 3.0, 3.0)) == 0
-        assert benchmark.median((2.0,)) == benchmark.p90((2.0,)) == 2
+        assert statistics.median(self.TIMES) == 6
+        assert statistics.p90(self.TIMES) == 10
+        assert statistics.spread(self.TIMES) == pytest.approx((8.5 - 3.5) / 6)
+        assert statistics.spread((3.0, 3.0, 3.0)) == 0
+        assert statistics.median((2.0,)) == statistics.p90((2.0,)) == 2
 
     def test_a_ratio_is_taken_turn_by_turn(self):
         # The machine was three times as slow in the last turn, for both.
-        assert benchmark.times_faster((2.0, 2.0, 6.0), (1.0, 1.0, 3.0)) == 2
-        assert benchmark.times_faster((1.0, 8.0, 1.0), (2.0, 2.0, 2.0)) == 0.5
+        assert statistics.times_faster((2.0, 2.0, 6.0), (1.0, 1.0, 3.0)) == 2
+        assert statistics.times_faster((1.0, 8.0, 1.0), (2.0, 2.0, 2.0)) == 0.5
 
 
 class TestJob:
@@ -123,23 +124,23 @@ class TestJob:
             BenchJob(**options)
 
     def test_all_names_each_engine_and_none_comes_twice(self):
-        names = [choice.backend for choice in BenchJob(backends=("torch", "all", "torch")).engines()]
+        names = [choice.backend for choice in BenchJob(backends=("torch", "all", "torch")).choices()]
         assert sorted(names) == sorted(set(BACKENDS) - set(COMPILED_BACKENDS)) and names[0] == "torch"
 
     def test_with_peers_there_is_the_exact_engine_to_compare_with(self):
         job = BenchJob(backends=("auto",), peers=True)
-        assert job.engines() == [BackendChoice("torch", "auto", "exact"), BackendChoice()]
+        assert job.choices() == [BackendChoice("torch", "auto", "exact"), BackendChoice()]
 
 
 class TestWeights:
     def test_those_that_are_here_are_taken(self, tmp_path):
-        row, file, random = benchmark.obtain(BenchJob(TINY), tmp_path, lambda line: None)
-        assert (row.name, random) == ("tiny", False) and file.path.is_file()
+        model = model_of(BenchJob(TINY), tmp_path, lambda line: None)
+        assert (model.row.name, model.random) == ("tiny", False) and model.weights.path.is_file()
 
     def test_random_ones_else_and_nothing_is_downloaded(self, tmp_path):
         said = []
-        row, file, random = benchmark.obtain(BenchJob(), tmp_path, said.append)
-        assert (row.name, random, file.path.parent) == ("vits", True, tmp_path)
+        model = model_of(BenchJob(), tmp_path, said.append)
+        assert (model.row.name, model.random, model.weights.path.parent) == ("vits", True, tmp_path)
         assert len(said) == 1 and "not on this machine" in said[0]
 
     def test_they_give_a_map_that_can_be_painted_and_are_always_the_same(self, tmp_path):
@@ -161,11 +162,9 @@ class TestWeights:
 
     def test_a_file_that_was_named_has_to_be_there(self, tmp_path):
         with pytest.raises(CheckpointError):
-            benchmark.obtain(
-                BenchJob(ModelChoice(encoder="vits", checkpoint=Path("none.pth"))), tmp_path, lambda line: None
-            )
+            model_of(BenchJob(ModelChoice(encoder="vits", checkpoint=Path("none.pth"))), tmp_path, lambda line: None)
         with pytest.raises(UsageError):
-            benchmark.obtain(BenchJob(ModelChoice(model="vits", encoder="vits")), tmp_path, lambda line: None)
+            model_of(BenchJob(ModelChoice(model="vits", encoder="vits")), tmp_path, lambda line: None)
 
 
 class TestRows:
@@ -229,10 +228,6 @@ class TestRows:
             assert row.row
         assert "mine" not in seen[:-1] and os.environ["DEPTHCLI_CACHE"] == "mine"
 
-    def test_the_cache_is_named_as_the_cache_names_it(self):
-        graph_cache = pytest.importorskip("depthcli.host.graph_cache")
-        assert benchmark._CACHE == graph_cache.FOLDER_VARIABLE
-
 
 class TestEnginesThatFail:
     @pytest.mark.parametrize(("broken", "reason"), [("Missing", MISSING), ("Broken", "KeyError: 'no such thing'")])
@@ -256,7 +251,7 @@ class TestEnginesThatFail:
             measured(backends=("onnx",))
 
     def test_a_command_that_fails_is_a_row_too(self, monkeypatch):
-        monkeypatch.setattr(benchmark, "run_alone", lambda arguments: Ended(0, None, "no room"))
+        monkeypatch.setattr(sample_module, "run_alone", lambda arguments: Ended(0, None, "no room"))
         (process,) = measured(runs=1)[Process]
         assert (process.error, process.again_s) == ("no room", None)
 
@@ -274,11 +269,11 @@ class TestPeers:
         photo("in/b.png", (60, 80))
         rows = measured(model=ModelChoice(encoder="vits"), images=Path("in"), peers=True, runs=1)
         assert rows[Machine][0].random_weights
-        assert [row.name for row in rows[Network]] == [benchmark.OFFICIAL, benchmark.OFFICIAL_FUSED, "torch"]
-        assert {row.reference for row in rows[Network]} == {f"{benchmark.OFFICIAL} fp32"}
+        assert [row.name for row in rows[Network]] == [OFFICIAL, OFFICIAL_FUSED, "torch"]
+        assert {row.reference for row in rows[Network]} == {f"{OFFICIAL} fp32"}
         assert [row.name for row in rows[Stages]] == ["torch"]
         loop, ours = rows[Folder]
-        assert (loop.name, loop.pictures, loop.format, loop.faster) == (benchmark.OFFICIAL_LOOP, 2, "side", 1)
+        assert (loop.name, loop.pictures, loop.format, loop.faster) == (OFFICIAL_LOOP, 2, "side", 1)
         assert ours.faster == pytest.approx(loop.seconds / 4) and commands[-1][-2:] == ["-f", "side"]
 
     def test_the_loop_writes_the_picture_that_we_write(self, tmp_path):
@@ -290,10 +285,10 @@ class TestPeers:
         row = find_row("vits")
         weights = random_weights(row, tmp_path)
         paths = [photo("a.png"), Path("none.png")]
-        seconds, done = peers.official_loop(peers.OfficialEngine(row, weights), paths, tmp_path, 56)
+        seconds, done = peers.official_loop(peers.OfficialNetwork(row, weights), paths, tmp_path, 56)
         assert seconds > 0 and done == 1
         choice = ModelChoice(encoder="vits", checkpoint=weights.path)
-        with DepthEstimator(choice, input_size=56, backend="torch", precision="exact") as estimator:
+        with DepthEstimator(choice, BackendChoice("torch", precision="exact"), input_size=56) as estimator:
             depth = estimator.estimate("a.png")
         ours = io.BytesIO()
         write_still(STILLS["side"], depth, ours, rgb=read_picture(Path("a.png")).rgb)

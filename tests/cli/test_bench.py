@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from depthcli.backends import BACKENDS
-from depthcli.bench import clips as video_benchmark
-from depthcli.bench import peers
-from depthcli.bench import pictures as benchmark
+from depthcli.bench import clips, peers, sample
 from depthcli.bench.own_process import Ended
 from tests.conftest import ended, photo
 
@@ -24,7 +22,7 @@ CLIP = ("--video", "--encoder", "tiny", "--size", 56, "--runs", 1, "--warmup", 0
 def bench(depth, monkeypatch):
     """Run the command; what it would start is not started."""
     monkeypatch.setattr(peers, "SIDES", (16,))
-    for module in (benchmark, video_benchmark):
+    for module in (sample, clips):
         monkeypatch.setattr(module, "run_alone", lambda arguments: Ended(2.0, 123_000_000))
     return lambda *arguments: depth("bench", *arguments)
 

@@ -165,7 +165,7 @@ class TestModel:
         scores = json.loads(Path("scores.json").read_text())
         with DepthEstimator("tiny", input_size=56) as estimator:
             disparity = estimator.estimate("in/a.png").values.astype(float).ravel()
-            sha256, engine = estimator.weights.sha256, estimator.engine
+            sha256, engine = estimator.weights.sha256, estimator.description
         # The fit by another way: numpy's own, around the mean.
         truth = np.round(1000 / TRUTH).ravel() / 1000
         columns = np.stack([disparity - disparity.mean(), np.ones(disparity.size)], axis=1)
@@ -261,7 +261,7 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("options", "code", "message"),
         [
-            (("--align", "best"), 2, "--align best means nothing (choose from: auto, scale-shift, median, none)"),
+            (("--align", "best"), 2, "unknown --align 'best' (choose from: auto, scale-shift, median, none)"),
             (("--root", "nowhere"), 2, "nowhere is not a folder"),
             (("--predictions", "nowhere"), 2, "nowhere is not a folder"),
             (("--prediction-kind", "metric_depth"), 2, "--prediction-kind needs --predictions"),

@@ -122,7 +122,7 @@ class TestDepth:
         ("none", DISPARITY, True, "has no unit"),
         ("none", DEPTH, True, "has no unit"),
         ("none", METRES, False, "has no unit"),
-        ("best", METRES, True, "means nothing"),
+        ("best", METRES, True, "unknown `align` 'best'"),
     ],
 )
 def test_the_kind_decides_and_what_would_mean_nothing_is_refused(wanted, kind, metres, method):

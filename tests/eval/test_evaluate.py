@@ -311,7 +311,7 @@ class TestSavedPredictions:
             Path("out", name).write_bytes(b"Pf\n80 60\n-1\n" + DEPTH[::-1].astype("<f4").tobytes())
         found = self.read(entry(), kind=DISPARITY)
         assert found.kind is DISPARITY and np.array_equal(found.values, DEPTH)
-        with pytest.raises(OutputError, match="--prediction-kind"):
+        with pytest.raises(OutputError, match="`prediction_kind`"):
             self.read(entry())
 
     def test_a_kind_that_contradicts_the_file_is_refused(self):

@@ -131,7 +131,7 @@ def no_thread_is_left():
 
 def job(formats=("color",), **options) -> FolderJob:
     relatives = find_in_folder(Path("in"))
-    tasks = plan_pictures([Input("in" / relative, relative) for relative in relatives], Path("out"))
+    tasks = plan_pictures([Input("in" / relative, relative) for relative in relatives], Path("out"), {})
     return FolderJob(tasks=tasks, outputs=OutputSpec(formats), **options)
 
 

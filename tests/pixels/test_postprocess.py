@@ -59,7 +59,7 @@ def test_disparity_stays_as_it_is() -> None:
 def test_broken_numbers_are_an_error_not_a_picture(broken: float) -> None:
     output = np.ones((14, 14), np.float32)
     output[3, 5] = broken
-    with pytest.raises(EngineError, match="--precision fp32"):
+    with pytest.raises(EngineError, match="`precision` fp32"):
         to_depth_map(output, InputPlan((14, 14), (14, 14)), RELATIVE)
 
 

@@ -41,7 +41,7 @@ def read_npz(path: Path) -> tuple[np.ndarray, dict[str, Any], np.ndarray]:
     """Return the (H, W) numbers, the facts and the mask of a file. Raises what broken bytes lead to."""
     with path.open("rb") as stream, open_npz(stream) as arrays:
         if not {"depth", "meta"} <= set(arrays.names):
-            raise OutputError(f"{path} was not written by depthcli: it lacks `depth` or `meta`")
+            raise OutputError(f"{path} was not written by depthcli: it lacks 'depth' or 'meta'")
         values, facts = arrays.numbers("depth"), json.loads(arrays.text("meta"))
     return values, facts, ~np.isnan(values)
 

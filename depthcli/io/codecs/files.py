@@ -76,7 +76,7 @@ def write_depth(depth: DepthMap, path: Path | str, format: str | None = None, co
     if row.suffix != path.suffix.lower():
         raise UsageError(f"{name} is written as {row.suffix}, not {path.suffix or 'a bare name'}")
     if row.beside:
-        raise UsageError("a side-by-side picture needs the photo", "use `write_still` of depthcli.io.codecs.files")
+        raise UsageError("a side-by-side picture needs the photo", "use write_still of depthcli.io.codecs.files")
     with atomic_path(path) as partial, partial.open("wb") as stream:
         write_still(row, depth, stream, colormap)
 

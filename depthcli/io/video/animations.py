@@ -13,7 +13,8 @@ from typing import BinaryIO
 import numpy as np
 
 from depthcli.errors import ClipError
-from depthcli.io.pictures.images import MAX_PIXELS, check_size, on_black
+from depthcli.io.pictures.images import MAX_PIXELS, check_size
+from depthcli.io.pictures.samples import on_black
 from depthcli.io.video.clip import ClipInfo, Shown
 
 VIDEO, WEBP = "video", "webp"

@@ -25,6 +25,7 @@ import numpy as np
 
 from depthcli.errors import ClipError, DepthError, PictureError, first_line
 from depthcli.io.codecs.files import read_facts
+from depthcli.io.names import STDIN
 from depthcli.io.pictures.images import MAX_PIXELS, is_picture, may_be_listed, picture_size, printable, read_picture
 from depthcli.io.video.animations import WEBP, WebPSource, animation_in
 from depthcli.io.video.clip import ClipInfo, Frame, Number, Selection, Shown, Source, exact_rate, frames_of
@@ -35,7 +36,6 @@ from depthcli.io.video.libav import LibavSource, Readable, has_av
 
 __all__ = ["Clip", "ClipInfo", "Frame", "Selection", "open_clip"]
 
-STDIN = "-"
 _PATIENCE = 0.2  # seconds between two looks at whether anybody still wants what a pipe may bring
 FOLDER_RATE = Fraction(24)  # of a folder of frames, for which nobody said another: that of film
 

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageFile
+from PIL import ExifTags, Image, ImageCms, ImageFile
+from PIL.TiffImagePlugin import IFDRational
 
 from depthcli.errors import PictureError
-from depthcli.io.pictures import images
+from depthcli.io.pictures import images, samples
 from depthcli.io.pictures.images import PICTURE_SUFFIXES, is_picture, picture_size, read_picture
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
@@ -133,7 +134,7 @@ def test_any_shape_will_do(size: tuple[int, int]) -> None:
 
 
 def test_large_pictures_are_copied_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "_BAND_PIXELS", 64 * 5)
+    monkeypatch.setattr(samples, "_BAND_PIXELS", 64 * 5)
     assert np.array_equal(read_picture(encode(quarters(), "PNG")).rgb, quarters())
 
 
@@ -689,7 +690,7 @@ def test_too_little_memory_is_an_error_of_this_picture(monkeypatch: pytest.Monke
 def test_pillows_own_limit_does_not_count_here(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = encode(quarters(), kind)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 16 - 1)
-    monkeypatch.setattr(images, "_BAND_PIXELS", 64)
+    monkeypatch.setattr(samples, "_BAND_PIXELS", 64)
     with pytest.raises(Image.DecompressionBombError):
         Image.open(io.BytesIO(data))
     assert read_picture(data).size == (64, 32)
@@ -754,3 +755,35 @@ def test_a_broken_picture_is_not_passed_over_but_named_when_read(tmp_path: Path)
 
 def test_suffixes_are_lower_case_with_their_dot() -> None:
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in PICTURE_SUFFIXES)
+
+
+# --- The camera -------------------------------------------------------------------------------------------------------
+
+
+def taken_with(size: tuple[int, int], orientation: int = 1, **tags: object) -> bytes:
+    """A JPEG with facts about its camera, by the names of EXIF."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exif.get_ifd(0x8769).update({getattr(ExifTags.Base, name).value: value for name, value in tags.items()})
+    stream = io.BytesIO()
+    Image.new("RGB", size).save(stream, "JPEG", exif=exif)
+    return stream.getvalue()
+
+
+def test_the_camera_is_that_of_exif_in_pixels_of_the_upright_picture() -> None:
+    camera = read_picture(taken_with((360, 240), 6, FocalLengthIn35mmFilm=50)).camera
+    assert camera and camera.source == "exif"
+    assert np.allclose(camera.intrinsics, [[500, 0, 119.5], [0, 500, 179.5], [0, 0, 1]])
+
+
+def test_the_focal_length_follows_from_the_sensor_if_its_equivalent_is_missing() -> None:
+    # 100 and 120 pixels a millimetre of the sensor, of a picture that was made half as large since
+    sensor = dict(FocalLength=IFDRational(20), FocalPlaneXResolution=IFDRational(1000), ExifImageWidth=720)
+    sensor |= dict(FocalPlaneYResolution=IFDRational(1200), FocalPlaneResolutionUnit=3, ExifImageHeight=480)
+    camera = read_picture(taken_with((360, 240), **sensor)).camera
+    assert camera and np.allclose(np.diag(camera.intrinsics), [1000, 1200, 1])
+
+
+@pytest.mark.parametrize("tags", [{}, {"FocalLengthIn35mmFilm": 0}, {"FocalLength": IFDRational(20)}])
+def test_a_picture_that_does_not_say_its_camera_has_none(tags: dict[str, object]) -> None:
+    assert read_picture(taken_with((36, 24), **tags)).camera is None

@@ -1,0 +1,77 @@
+"""What EXIF says of a picture: its orientation, and the camera it was taken with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import numpy as np
+from PIL import Image
+
+from depthcli.camera import Camera, CameraSource
+
+_ORIENTATION, _MORE = 0x0112, 0x8769
+_FOCAL_LENGTH, _FOCAL_LENGTH_35 = 0x920A, 0xA405
+_WIDTH, _HEIGHT = 0xA002, 0xA003
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0xA20E, 0xA20F, 0xA210
+_OF_THE_CAMERA = {_FOCAL_LENGTH, _FOCAL_LENGTH_35, _WIDTH, _HEIGHT, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT}
+_MILLIMETRES = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}  # of a unit of resolution
+_DIAGONAL_35 = math.hypot(36, 24)  # millimetres of the film, whose diagonal CIPA takes for the equivalent focal length
+
+
+@dataclass(frozen=True)
+class Exif:
+    """Facts from EXIF. orientation: 1 to 8. tags: those of the camera, by number."""
+
+    orientation: int = 1
+    tags: Optional[dict[int, Any]] = None
+
+    def upright_size(self, stored: tuple[int, int]) -> tuple[int, int]:
+        """Return (width, height) of the upright picture."""
+        return stored[::-1] if self._turned else stored
+
+    @property
+    def _turned(self) -> bool:
+        return self.orientation in (5, 6, 7, 8)
+
+    def camera(self, stored: tuple[int, int]) -> Optional[Camera]:
+        """Return the camera of the upright picture, or None. stored: (width, height) before it is turned.
+
+        The focal length is the 35 mm equivalent, else that of the lens at the resolution of the sensor. The principal
+        point is the centre.
+        """
+        with suppress(Exception):  # a broken block is no reason to refuse the picture
+            focal = self._focal(stored)
+            if focal and all(0 < length < math.inf for length in focal):
+                width, height = self.upright_size(stored)
+                fx, fy = focal[::-1] if self._turned else focal
+                intrinsics = np.array([[fx, 0, (width - 1) / 2], [0, fy, (height - 1) / 2], [0, 0, 1]])
+                return Camera(intrinsics, CameraSource.EXIF)
+        return None
+
+    def _focal(self, stored: tuple[int, int]) -> Optional[tuple[float, float]]:
+        """Return the focal lengths along width and height in pixels."""
+        tags = self.tags or {}
+        if equivalent := float(tags.get(_FOCAL_LENGTH_35, 0)):
+            pixels = equivalent * math.hypot(*stored) / _DIAGONAL_35
+            return pixels, pixels
+        if not {_FOCAL_LENGTH, _X_RESOLUTION, _Y_RESOLUTION} <= set(tags):
+            return None
+        per_unit = float(tags[_FOCAL_LENGTH]) / _MILLIMETRES[int(tags.get(_RESOLUTION_UNIT, 2))]
+        # The resolution is that of the picture as it was taken; this one may have been made smaller.
+        shrunk = (length / float(tags.get(tag) or length) for length, tag in zip(stored, (_WIDTH, _HEIGHT)))
+        fx, fy = (per_unit * float(tags[tag]) * scale for tag, scale in zip((_X_RESOLUTION, _Y_RESOLUTION), shrunk))
+        return fx, fy
+
+
+def read_exif(load: Callable[[], Image.Exif]) -> Exif:
+    """Return the facts in a block of EXIF. load: returns it; a block that is broken counts as none."""
+    orientation, tags = 1, None
+    with suppress(Exception):
+        exif = load()
+        orientation = int(exif.get(_ORIENTATION, 1))
+        tags = {tag: value for tag, value in exif.get_ifd(_MORE).items() if tag in _OF_THE_CAMERA}
+    return Exif(orientation, tags)
