@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from depthcli.errors import UsageError
 
@@ -38,6 +38,13 @@ class ModelChoice:
     max_depth: Optional[float] = None
     offline: bool = False
     trust: bool = False
+
+    @classmethod
+    def of(cls, model: Union[str, ModelChoice]) -> ModelChoice:
+        """Return the choice that a name, a path or "auto" stands for; a choice stands for itself."""
+        if isinstance(model, ModelChoice):
+            return model
+        return cls() if model == "auto" else cls(model=model)
 
     @property
     def is_automatic(self) -> bool:

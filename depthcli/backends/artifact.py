@@ -18,6 +18,7 @@ from typing import Any, Callable, Optional, TypeVar
 
 from depthcli.backends.archive import DIGEST, read_description, verified
 from depthcli.errors import CheckpointError, EngineError, UsageError
+from depthcli.io.names import sidecar_of
 from depthcli.pixels.preprocess import InputPlan, by_height
 from depthcli.zoo.locate import CHECKPOINTS, WeightsFile
 from depthcli.zoo.rows import PATCH, ModelRow, ModelTask, find_row, is_row, with_max_depth
@@ -139,14 +140,9 @@ def select_artifacts(artifacts: Sequence[Artifact], name: Optional[str], sha256:
     return of_weights
 
 
-def origin_of(artifact: Artifact) -> WeightsFile:
+def weights_of(artifact: Artifact) -> WeightsFile:
     """Return the compiled network as the weights of a model, with the sha256 of its checkpoint."""
     return WeightsFile(artifact.path, artifact.weights_sha256, "compiled")
-
-
-def sidecar_of(path: Path) -> Path:
-    """Return the path of the .json beside a file."""
-    return path.with_name(path.name + ".json")
 
 
 def open_artifact(artifact: Artifact) -> io.BytesIO:

@@ -26,7 +26,8 @@ from depthcli.io.pictures.images import read_picture
 from depthcli.jobs.folder import FolderJob, run_folder
 from depthcli.jobs.targets import Task
 from depthcli.pixels.preprocess import to_network_input
-from depthcli.predict.picture import open_estimator
+from depthcli.predict.model import Model
+from depthcli.predict.picture import DepthEstimator
 from depthcli.zoo.verify import digest
 
 
@@ -107,11 +108,9 @@ def _end_to_end(sample: Sample, item: Contender, about: Throughput, count: int) 
     """Run the folder job in this process over `count` pictures, at least two batches."""
     assert item.choice is not None
     sample.log(f"throughput: {item.title}, from file to file")
-    model = replace(sample.choice, model=sample.model.row.name, encoder="auto", metric=None, offline=True)
-    if not item.choice.runs_compiled:
-        model = replace(model, checkpoint=sample.model.weights.path)
+    model = Model(sample.model.row, sample.model.weights, sample.choice.trust)
     sizes = {plan.input_size for plan in sample.plans}
-    with open_estimator(model, item.choice, sample.input_size) as estimator:
+    with DepthEstimator(model, item.choice, input_size=sample.input_size) as estimator:
         for path, plan in zip(sample.pictures, sample.plans):  # each size is loaded before the clock runs
             if plan.input_size in sizes:
                 sizes.discard(plan.input_size)

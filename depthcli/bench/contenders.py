@@ -21,7 +21,7 @@ from depthcli.host.cores import compute_threads, usable_cores
 from depthcli.host.graph_cache import FOLDER_VARIABLE
 from depthcli.host.machine import cpu_flags, cpu_model, versions
 from depthcli.pixels.preprocess import InputPlan
-from depthcli.predict.picture import resolve_compiled, resolve_model
+from depthcli.predict.model import resolve_model
 from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow, ModelTask, find_row, is_row, select_row
 
@@ -101,11 +101,14 @@ def measured_model(
     clips: a video model will do. Raises UsageError or ModelError, EngineError if there is no compiled network.
     """
     if compiled is not None:
-        return MeasuredModel(*resolve_compiled(choice, compiled))
+        found = resolve_model(choice, log, backend=compiled)
+        return MeasuredModel(found.row, found.weights)
     if choice == ModelChoice():
         choice = replace(choice, encoder="vits")
     try:
-        return MeasuredModel(*resolve_model(replace(choice, offline=True), log, clips))
+        tasks = tuple(ModelTask) if clips else (ModelTask.PICTURE,)
+        found = resolve_model(replace(choice, offline=True), log, tasks=tasks)
+        return MeasuredModel(found.row, found.weights)
     except CheckpointError:
         raise
     except ModelError:

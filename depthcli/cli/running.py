@@ -30,12 +30,12 @@ def open_model(
 
     preferred: the row that the automatic choice takes instead of looking for the best one.
     """
-    from depthcli.predict.picture import open_estimator
+    from depthcli.predict.picture import DepthEstimator
 
     choice = model.choice()
     if preferred and choice.is_automatic:
         choice = replace(choice, model=preferred)
-    return open_estimator(choice, backend.choice(), network.input_size, log, network.panorama)
+    return DepthEstimator(choice, backend.choice(), input_size=network.input_size, panorama=network.panorama, log=log)
 
 
 def run(
@@ -72,7 +72,7 @@ def run(
         estimator = there.load()
         stop.at_once = False
         if options.report.verbose:
-            report.log(f"model {estimator.row.title}, {estimator.row.licence}; {estimator.engine}")
+            report.log(f"model {estimator.row.title}, {estimator.row.licence}; {estimator.description}")
         return estimator
 
     with report, stop_signals(quiet) as stop:
@@ -98,7 +98,7 @@ class _Existing:
 
     def __init__(self, job: FolderJob, options: PictureOptions, mix_models: bool) -> None:
         from depthcli.jobs.existing import ExistingResults, MadeBy
-        from depthcli.predict.picture import known_model
+        from depthcli.predict.model import known_model
 
         self._options, self._mix, self._settings = options, mix_models, job.settings
         self._there = ExistingResults(job.every_path(), job.manifest, replaces=job.if_exists == "overwrite")
@@ -144,11 +144,7 @@ def show_plan(
     from depthcli.jobs.folder import FolderJob
 
     job = FolderJob(
-        tasks=tasks,
-        outputs=outputs,
-        if_exists=options.output.if_exists,
-        batch=options.network.batch,
-        manifest=manifest,
+        tasks=tasks, outputs=outputs, if_exists=options.output.if_exists, batch=options.network.batch, manifest=manifest
     )
     for task in tasks:
         paths = job.paths(task)

@@ -29,6 +29,11 @@ def fitting_name(folder: Path, stem: str, ending: str, spare: int = 0) -> str:
     return stem + digest + ending
 
 
+def sidecar_of(path: Path) -> Path:
+    """Return the file that describes a film, a folder of frames or a compiled network."""
+    return path.with_name(path.name + ".json")
+
+
 @lru_cache(maxsize=1024)
 def name_limit(folder: Path) -> int:
     """Return the most bytes that a name in a folder can have, whether or not the folder exists yet."""

@@ -45,7 +45,7 @@ class ClipJob:
     look: colours and range; without a range, that of the whole clip. rate: frames per second of a folder or of raw
     video. size: (width, height) of raw video. if_exists: skip, overwrite or error if all outputs are there.
 
-    Raises UsageError for outputs that cannot be written, and for a range that is none.
+    Raises UsageError for outputs that cannot be written, and for a range that is empty.
     """
 
     source: Union[Path, str]
@@ -118,9 +118,9 @@ class ClipJob:
 
     @cached_property
     def spool_folder(self) -> Path:
-        """Where the depth is kept while it is made: beside the results, of a name that other formats share.
+        """The folder of the spool: beside the outputs, with a name that all formats share.
 
-        That of a stream has a unique name: the same stream cannot be sent again to go on from.
+        That of a stream has a unique name, as a stream cannot be resumed.
         """
         name, path = self.outputs[0]
         if self.source == STDIN:

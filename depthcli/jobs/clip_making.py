@@ -9,12 +9,12 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
-from depthcli.errors import ClipError, DepthError
+from depthcli.errors import ClipError, DepthError, Log
 from depthcli.io.video.clip import ClipInfo, Frame, Selection
 from depthcli.io.video.reader import Clip
 from depthcli.io.video.spool import Spool
 from depthcli.jobs.clip_job import MAKING, Progress
-from depthcli.predict.clip import FrameLoop, FrameMap, Log, readable_frames
+from depthcli.predict.clip import FrameLoop, FrameMap, readable_frames
 from depthcli.temporal.ranges import ValueRange
 from depthcli.temporal.state import join_states, part_of
 
@@ -50,7 +50,7 @@ def make_depth(
     recorder = _Recorder(loop, spool, state)
     if state is not None:
         loop.restore(state)
-        log(f"{clip.info.name}: going on behind frame {spool.frames}")
+        log(f"{clip.info.name}: resumed after frame {spool.frames}")
     damage: list[ClipError] = []
     made, total = loop.fed, selection.count(clip.info)
     try:

@@ -18,24 +18,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
-from depthcli.backends.artifact import FOLDER, SCHEMA, SUFFIX, sidecar_of
+from depthcli.backends.artifact import FOLDER, SCHEMA, SUFFIX
 from depthcli.backends.export import Export, Shape
 from depthcli.backends.neuron.common import cast_arguments
 from depthcli.backends.neuron.flavours import CHIPS, FLAVOURS
 from depthcli.choices import CompilerChoice, ModelChoice
-from depthcli.errors import DepthError, DiskFullError, EngineError, OutputError, UsageError, first_line
+from depthcli.errors import DepthError, DiskFullError, EngineError, Log, OutputError, UsageError, first_line
 from depthcli.host.atomic import atomic_path
 from depthcli.host.memory import free_memory, predict_bytes
+from depthcli.io.names import sidecar_of
 from depthcli.io.pictures.images import is_picture, picture_size
 from depthcli.pixels.preprocess import InputPlan, plan_input
-from depthcli.predict.picture import resolve_model
+from depthcli.predict.model import resolve_model
 from depthcli.version import __version__
-from depthcli.zoo.identify import is_published
 from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.provenance import provenance_of
 from depthcli.zoo.rows import PATCH, InputPolicy, ModelRow
 from depthcli.zoo.verify import digest
 
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
     from depthcli.backends.neuron.analysis import Analysis
 
-Log = Callable[[str], None]
 Size = tuple[int, int]  # height, width
 # Ratios of sides; 1620x1080 and not 6048x4032, which the reference rounds to another width.
 _COMMON = ((1, 1), (4, 3), (1620, 1080), (16, 9))
@@ -163,12 +163,12 @@ def compile_model(job: CompileJob, log: Log) -> Iterator[Compiled]:
     disk. Raises ModelError for weights that do not fit, EngineError for a missing package.
     """
     _require(job.target)
-    row, weights = resolve_model(job.model, log)
-    sizes = _sizes(job, row, log)
+    model = resolve_model(job.model, log)
+    row, sizes = model.row, _sizes(job, model.row, log)
     outputs = [output_path(job.output, job.target, row, size, job.batch) for size in sizes]
     if len(set(outputs)) < len(outputs):
         raise UsageError(f"{len(sizes)} networks do not fit into one file {job.output}", "give a folder as `output`")
-    loaded = LoadedModel.read(row, weights, job.model.trust)
+    loaded = LoadedModel.read(row, model.weights, model.trust)
     for size, output in zip(sizes, outputs):
         try:
             export, paths = write_network(loaded, job.target, (job.batch, *size), output, job.options, log)
@@ -186,9 +186,9 @@ def analyze_model(job: CompileJob, log: Log) -> Iterator[Analyzed]:
         raise UsageError(f"`analyze_only` needs `target` {' or '.join(CHIPS)}, got {job.target}")
     from depthcli.backends.neuron.analysis import analyze
 
-    row, weights = resolve_model(job.model, log)
-    sizes = _sizes(job, row, log)
-    loaded = LoadedModel.read(row, weights, job.model.trust)
+    model = resolve_model(job.model, log)
+    row, sizes = model.row, _sizes(job, model.row, log)
+    loaded = LoadedModel.read(row, model.weights, model.trust)
     for size in sizes:
         analysis = analyze(FLAVOURS[job.target], loaded.network, (job.batch, *size))
         yield Analyzed(job.target, row.name, size, analysis)
@@ -293,17 +293,17 @@ def sizes_of(folder: Path, policy: InputPolicy) -> list[tuple[Size, int]]:
 def describe_network(model: LoadedModel, target: str, shape: Shape) -> dict[str, Any]:
     """Return what a program has to know to run the file, ready for JSON."""
     row, weights, (batch, height, width) = model.row, model.weights, shape
-    published = is_published(row, weights)
+    provenance = provenance_of(row, weights)
     return {
         "schema": SCHEMA,
         "depthcli": __version__,
         "target": target,
         "versions": {"python": platform.python_version(), "torch": version("torch"), "numpy": np.__version__},
         "model": row.name,
-        "model_title": row.title if published else f"{weights.path.name}, a {row.encoder} of its own",
+        "model_title": provenance.model_title,
         "weights_sha256": weights.sha256,
         "max_depth": row.max_depth,
-        "weights_licence": row.licence if published else "",
+        "weights_licence": provenance.licence,
         "input": {
             "name": "image",
             "shape": [batch, 3, height, width],

@@ -14,16 +14,16 @@ from typing import Optional
 import numpy as np
 
 from depthcli.backends import open_backend
-from depthcli.backends.artifact import origin_of, read_artifact
+from depthcli.backends.artifact import read_artifact, weights_of
 from depthcli.backends.neuron import common
 from depthcli.backends.neuron.engine import core_count
 from depthcli.backends.neuron.flavours import FLAVOURS, Flavour, targets_here
 from depthcli.choices import BackendChoice, CompilerChoice
-from depthcli.errors import DepthError, UsageError
+from depthcli.errors import DepthError, Log, UsageError
 from depthcli.host.cores import usable_cores
 from depthcli.host.machine import cpu_model
 from depthcli.host.memory import free_memory
-from depthcli.jobs.compile import LoadedModel, Log, write_network
+from depthcli.jobs.compile import LoadedModel, write_network
 from depthcli.nets.random_weights import random_weights
 from depthcli.zoo.rows import find_row
 
@@ -115,7 +115,7 @@ def _speed(path: Path, cores: int) -> Finding:
     artifact = read_artifact(path)
     try:
         backend = open_backend(
-            artifact.row, origin_of(artifact), BackendChoice("neuron", artifacts=path, allow_standin=True)
+            artifact.row, weights_of(artifact), BackendChoice("neuron", artifacts=path, allow_standin=True)
         )
     except DepthError as error:
         return Finding("run", str(error), False)

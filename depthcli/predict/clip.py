@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -17,24 +17,20 @@ import numpy as np
 from depthcli.backends import open_backend
 from depthcli.choices import ClipChoice, ModelChoice
 from depthcli.depthmap import DepthMap, Provenance
-from depthcli.errors import ClipError, ModelError, UsageError
+from depthcli.errors import ClipError, Log, UsageError
 from depthcli.io.video.clip import Frame, Selection
 from depthcli.io.video.reader import FOLDER_RATE, open_clip
 from depthcli.pixels.postprocess import at_size
 from depthcli.predict.clip_predictors import ClipPredictor, FrameByFrame, WindowByWindow
-from depthcli.predict.picture import open_estimator, open_picture, resolve_model
+from depthcli.predict.model import resolve_clip_model
+from depthcli.predict.picture import DepthEstimator, open_picture
 from depthcli.temporal.cuts import CutDetector
 from depthcli.temporal.state import State, join_states, part_of
-from depthcli.zoo.download import obtain
-from depthcli.zoo.identify import is_published, row_for_checkpoint
-from depthcli.zoo.locate import WeightsFile
-from depthcli.zoo.rows import ModelRow, ModelTask, find_row, is_row
+from depthcli.zoo.provenance import provenance_of
+from depthcli.zoo.rows import ModelTask
 
 T = TypeVar("T")
-Log = Callable[[str], None]
 _AHEAD = 3  # frames that are read, and answers that are postprocessed, beside the one in the network
-# Sizes that have a video model.
-_VIDEO_ENCODERS = ("vits", "vitb", "vitl")
 
 
 def estimate_clip(
@@ -54,7 +50,6 @@ def estimate_clip(
     Maps of a video model come in groups, up to 32 frames late. The model is freed at the end, or when the generator is
     closed. Raises ClipError, after the maps of all frames that could be read, if the clip is damaged.
     """
-    choice = model if isinstance(model, ModelChoice) else ModelChoice(model=None if model == "auto" else model)
     damage: list[ClipError] = []
     with ExitStack() as stack:
         if isinstance(source, (str, Path)):
@@ -68,7 +63,7 @@ def estimate_clip(
                 return
             name, size = "frames", (first.rgb.shape[1], first.rgb.shape[0])
             frames = chain([first], frames)
-        predictor = stack.enter_context(closing(open_clip_predictor(choice, clip, log)))
+        predictor = stack.enter_context(closing(open_clip_predictor(ModelChoice.of(model), clip, log)))
         loop = FrameLoop(predictor, size, find_cuts=clip.scenes)
         provenance = loop.provenance(name)
         steps = loop.run(readable_frames(frames, damage))
@@ -190,17 +185,15 @@ class FrameLoop:
 
     def provenance(self, source: str) -> Provenance:
         """Return where the maps come from. source: name of the clip."""
-        row, weights = self._predictor.row, self._predictor.weights
-        published = is_published(row, weights)
-        return Provenance(
-            model=row.name,
-            model_title=row.title if published else f"{weights.path.name}, a {row.name} of its own",
-            sha256=weights.sha256,
-            licence=row.licence if published else "",
-            engine=self._predictor.description,
-            input_size=self.plan.input_size,
-            source=source,
-            panorama=self.plan.wrapped > 0,
+        row, panorama = self._predictor.row, self.plan.wrapped > 0
+        return provenance_of(
+            row,
+            self._predictor.weights,
+            self._predictor.description,
+            self.plan.input_size,
+            source,
+            panorama,
+            network=row.name,
         )
 
     def depth_map(self, values: np.ndarray, provenance: Provenance) -> DepthMap:
@@ -297,50 +290,12 @@ def open_clip_predictor(
 
     log: receives lines about downloads and fallbacks. Raises UsageError, ModelError or EngineError.
     """
-    if clip.backend.runs_compiled:  # the compiled files say which model they are
-        return _frame_by_frame(choice, clip, log)
-    row, weights = resolve_clip_model(choice, clip, log)
-    if row.task is ModelTask.PICTURE:
-        named = replace(choice, model=row.name, encoder="auto", metric=None, checkpoint=weights.path)
-        return _frame_by_frame(named, clip, log)
-    if clip.input_size is not None:
-        row = row.with_input_size(clip.input_size)
-    backend = open_backend(row, weights, clip.backend, choice.trust, log)
-    return WindowByWindow(row, weights, backend, clip.exact, clip.panorama)
-
-
-def _frame_by_frame(choice: ModelChoice, clip: ClipChoice, log: Log) -> FrameByFrame:
+    model = resolve_clip_model(choice, clip, log)
+    if model.row.task is ModelTask.CLIP:
+        row = model.row.with_input_size(clip.input_size)
+        backend = open_backend(row, model.weights, clip.backend, model.trust, log)
+        return WindowByWindow(row, model.weights, backend, clip.exact, clip.panorama)
     if clip.exact:
         raise UsageError("`exact` needs a video model", "leave it out with a picture model")
-    estimator = open_estimator(choice, clip.backend, clip.input_size, log, clip.panorama)
+    estimator = DepthEstimator(model, clip.backend, input_size=clip.input_size, panorama=clip.panorama, log=log)
     return FrameByFrame(estimator, clip.steady != "off", clip.batch)
-
-
-def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, log: Log) -> tuple[ModelRow, WeightsFile]:
-    """Return the row and the weights file for a clip; may download.
-
-    If nothing but a size was chosen, a video model is taken if its weights can be had. Raises UsageError if a video
-    model is to be filtered, ModelError if no weights can be had.
-    """
-    if choice.checkpoint is not None and choice.model is None and choice.metric is None:
-        row = row_for_checkpoint(choice.checkpoint)
-        if row is not None and row.task is ModelTask.CLIP and choice.encoder in ("auto", row.encoder):
-            choice = replace(choice, model=row.name, encoder="auto")
-    if choice.model is not None and is_row(choice.model):
-        _check_steady(find_row(choice.model), clip)  # before a download
-    free = choice.model is None and choice.metric is None and choice.checkpoint is None
-    encoder = "vits" if choice.encoder == "auto" else choice.encoder
-    if clip.steady == "auto" and free and encoder in _VIDEO_ENCODERS:
-        row = find_row(f"vda-{encoder}")
-        try:
-            return row, obtain(row, offline=choice.offline, log=log)
-        except ModelError as error:
-            log(f"the weights of {row.name} are not here: {error.message}; so one frame at a time, then steadied")
-    row, weights = resolve_model(choice, log, video=True)
-    _check_steady(row, clip)
-    return row, weights
-
-
-def _check_steady(row: ModelRow, clip: ClipChoice) -> None:
-    if row.task is ModelTask.CLIP and clip.steady != "auto":
-        raise UsageError(f"{row.name} is steady without a filter", "leave out `steady`, or choose a picture model")

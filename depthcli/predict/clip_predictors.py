@@ -81,7 +81,7 @@ class FrameByFrame:
     def __init__(self, estimator: DepthEstimator, steady: bool, batch: int = 1) -> None:
         self._estimator, self._steady = estimator, steady
         self._batch = max(batch, estimator.best_batch)
-        self.row, self.weights, self.description = estimator.row, estimator.weights, estimator.engine
+        self.row, self.weights, self.description = estimator.row, estimator.weights, estimator.description
 
     def begin(self, size: tuple[int, int]) -> InputPlan:
         """See ClipPredictor."""

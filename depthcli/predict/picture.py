@@ -1,29 +1,25 @@
-"""DepthEstimator: a zoo row, an engine, and the two processes around it. Pictures in, DepthMaps out."""
+"""DepthEstimator: pictures in, DepthMaps out. A model, a backend, and the processing before and after them."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional, Union
 
 import numpy as np
 
-from depthcli.backends import Backend, open_backend, targets_of
-from depthcli.backends.artifact import find_artifacts, origin_of, select_artifacts
+from depthcli.backends import Backend, open_backend
 from depthcli.choices import BackendChoice, ModelChoice, check_input_size
-from depthcli.depthmap import DepthMap, Provenance
-from depthcli.errors import CheckpointError, DeviceLostError, Log, PictureError, UsageError
+from depthcli.depthmap import DepthMap
+from depthcli.errors import DeviceLostError, Log, PictureError
 from depthcli.host.memory import check_picture, free_memory
 from depthcli.io.pictures.images import Picture, read_picture
 from depthcli.pixels.postprocess import to_depth_map
 from depthcli.pixels.preprocess import InputPlan, plan_input, to_network_input
-from depthcli.zoo.download import obtain, obtain_auto
-from depthcli.zoo.identify import is_published, row_for_checkpoint
-from depthcli.zoo.locate import WeightsFile, find
-from depthcli.zoo.rows import ModelRow, ModelTask, find_row, is_row, select_row, with_max_depth
-from depthcli.zoo.verify import digest
+from depthcli.predict.model import Model, resolve_model
+from depthcli.zoo.provenance import provenance_of
 
 AnyPicture = Union[str, Path, bytes, np.ndarray, Picture]
 
@@ -37,135 +33,34 @@ class Prepared:
     image: np.ndarray
 
 
-def resolve_model(
-    choice: ModelChoice, talk: Log = lambda line: None, video: bool = False
-) -> tuple[ModelRow, WeightsFile]:
-    """Return the row and the weights file a choice stands for; may download.
-
-    `auto` takes vits where its weights are here or can be fetched, else tiny, and says so through `talk`.
-    video: a model for clips will do. Raises UsageError for choices that contradict each other and for a model that
-    will not do, ModelError where the weights cannot be had.
-    """
-    row, checkpoint = _row_and_checkpoint(choice, talk)
-    if not video:
-        _refuse_video(row, checkpoint)
-    if row is None:
-        row, weights, notice = obtain_auto(offline=choice.offline, log=talk)
-        if notice:
-            talk(notice)
-    else:
-        weights = obtain(row, checkpoint=checkpoint, offline=choice.offline, log=talk)
-    return (row if choice.max_depth is None else with_max_depth(row, choice.max_depth)), weights
-
-
-def known_model(choice: ModelChoice) -> tuple[str, str]:
-    """Return the row's name and the sha256 of the weights that a choice names; empty where it names none."""
-    row, checkpoint = _named(choice)
-    # Any row will do to find a file that was named.
-    file = None if checkpoint is None else find(row or find_row("vits"), checkpoint)
-    return row.name if row else "", file.sha256 if file else ""
-
-
-def _row_and_checkpoint(choice: ModelChoice, talk: Log) -> tuple[ModelRow | None, Path | None]:
-    """Return the row, or None for the automatic choice, and the file that was named, or None."""
-    row, checkpoint = _named(choice)
-    if row is None and checkpoint is not None:
-        row = row_for_checkpoint(checkpoint) or _row_by_tensors(checkpoint, choice.trust, talk)
-    return row, checkpoint
-
-
-def _refuse_video(row: ModelRow | None, checkpoint: Path | None) -> None:
-    if row is not None and row.task is ModelTask.CLIP:
-        name = row.name if checkpoint is None else f"{checkpoint}, {row.title},"
-        raise UsageError(f"{name} is a video model", "use: depth video")
-
-
-def _named(choice: ModelChoice) -> tuple[ModelRow | None, Path | None]:
-    """Return the row and the file that were named, None for what was not."""
-    checkpoint = choice.checkpoint
-    encoder = None if choice.encoder == "auto" else choice.encoder
-    if choice.model is not None:
-        if is_row(choice.model):
-            if encoder or choice.metric:
-                raise UsageError("--model names the whole model", "leave out --encoder and --metric")
-            return find_row(choice.model), checkpoint
-        if not (Path(choice.model).suffix or Path(choice.model).exists()):
-            find_row(choice.model)  # says which names are near
-        if checkpoint is not None:
-            raise UsageError("--model and --checkpoint name two files", "leave out one")
-        checkpoint = Path(choice.model)
-    if encoder or choice.metric:
-        return select_row(encoder or "vits", choice.metric), checkpoint
-    return None, checkpoint
-
-
-def _row_by_tensors(checkpoint: Path, trust: bool, talk: Log) -> ModelRow:
-    """Return the relative row whose network a checkpoint of an unknown name fits; metric ones look just like it."""
-    from depthcli.nets.build import infer_encoder, is_temporal
-    from depthcli.nets.checkpoint import read_state
-
-    state = read_state(checkpoint, digest(checkpoint), trust)
-    encoder = infer_encoder(state)
-    if encoder is None:
-        raise CheckpointError(f"{checkpoint} is not a Depth Anything V2 checkpoint")
-    if is_temporal(state):
-        row = find_row(f"vda-{encoder}")
-        otherwise = f"name --model vda-metric-{encoder} too"
-    else:
-        row = find_row(encoder)
-        otherwise = "add --metric"
-    talk(f"{checkpoint.name} fits {row.name} and is taken for a relative model; if it is metric, {otherwise}")
-    return row
-
-
-def resolve_compiled(choice: ModelChoice, engine: BackendChoice) -> tuple[ModelRow, WeightsFile]:
-    """Return the row and the weights of the compiled networks that an engine is to run; no checkpoint is needed."""
-    row, checkpoint = _named(choice)
-    _refuse_video(row, checkpoint)
-    sha256 = None if checkpoint is None else digest(checkpoint)
-    found = find_artifacts(engine.artifacts, targets_of(engine))
-    first = select_artifacts(found, row.name if row else None, sha256)[0]
-    row = first.row if choice.max_depth is None else with_max_depth(first.row, choice.max_depth)
-    return row, origin_of(first)
-
-
 class DepthEstimator:
     """A loaded model. Use it as a context manager, or call `close` to free the device. Threads may share one.
 
-    model: a zoo row's name, the path of a checkpoint, or "auto". input_size: length of the network input's shorter side
-    in pixels; None takes the model's own. device, backend, precision, calibration, artifacts, shape_policy,
-    allow_standin: as in BackendChoice. panorama: the pictures go on from the right edge to the left one, and so does
-    their depth. talk: takes one line at a time about downloads and fallbacks.
+    model: name of a zoo row, path of a checkpoint, "auto", a choice, or a model that was resolved before.
+    backend: name of a backend or a choice. input_size: length of the network input's shorter side in pixels, None for
+    the model's own. panorama: join the left and right edges of the pictures.
+    log: receives lines about downloads and fallbacks.
     """
 
     def __init__(
         self,
-        model: Union[str, ModelChoice] = "auto",
+        model: Union[str, ModelChoice, Model] = "auto",
+        backend: Union[str, BackendChoice] = "auto",
         *,
         input_size: Optional[int] = None,
-        device: str = "auto",
-        backend: str = "auto",
-        precision: str = "auto",
-        calibration: Optional[Path] = None,
-        artifacts: Optional[Path] = None,
-        shape_policy: str = "strict",
-        allow_standin: bool = False,
         panorama: bool = False,
-        talk: Log = lambda line: None,
+        log: Log = lambda line: None,
     ) -> None:
-        choice = model if isinstance(model, ModelChoice) else ModelChoice(model=None if model == "auto" else model)
-        # What cannot be is said before anything is downloaded, not at the first picture.
-        engine = BackendChoice(backend, device, precision, calibration, artifacts, shape_policy, allow_standin)
+        # Both are checked before a download.
+        engine = BackendChoice(backend) if isinstance(backend, str) else backend
         check_input_size(input_size)
-        self.row, self.weights = (
-            resolve_compiled(choice, engine) if engine.runs_compiled else resolve_model(choice, talk)
-        )
-        if input_size is not None:
-            self.row = self.row.with_input_size(input_size)
+        if not isinstance(model, Model):
+            model = resolve_model(ModelChoice.of(model), log, backend=engine)
+        self.row, self.weights = model.row.with_input_size(input_size), model.weights
         self._panorama = panorama
         self._running = threading.Lock()
-        self._proven = False  # whether an answer had any depth in it
-        self._backend: Backend = open_backend(self.row, self.weights, engine, choice.trust, talk)
+        self._proven = False  # whether an output was not flat
+        self._backend: Backend = open_backend(self.row, self.weights, engine, model.trust, log)
 
     @property
     def input_size(self) -> int:
@@ -174,24 +69,24 @@ class DepthEstimator:
 
     @property
     def best_batch(self) -> int:
-        """How many pictures at once the engine wants; on most 1, as more only take more memory."""
+        """Pictures per run that keep the device busy; mostly 1, as more only take memory."""
         return self._backend.traits.best_batch
 
     @property
-    def engine(self) -> str:
-        """Engine, version, device and precision."""
+    def description(self) -> str:
+        """Backend, version, device and precision."""
         return self._backend.traits.description
 
     @property
     def mixes_sizes(self) -> bool:
-        """Whether a run may hold pictures of different input sizes, as where each core takes one."""
+        """Whether a run may hold pictures of different input sizes."""
         return self._backend.traits.mixes_sizes
 
     def estimate(self, picture: AnyPicture) -> DepthMap:
         """Return the depth map of one picture, at the size of the upright picture.
 
         picture: path, bytes of a file, or (H, W, 3) uint8 RGB or (H, W) uint8 gray.
-        Raises PictureError for one that cannot be read or is too large for the memory.
+        Raises PictureError if it cannot be read or is too large for the memory.
         """
         return self.estimate_batch([open_picture(picture)])[0]
 
@@ -212,58 +107,59 @@ class DepthEstimator:
         return [self.finish(item, output) for item, output in zip(prepared, self.run(prepared))]
 
     # The three steps of an estimate, for a job that does them at the same time for different pictures. All may be
-    # called from any thread; the network itself is run for one at a time.
+    # called from any thread; the network runs for one caller at a time.
 
     def prepare(self, picture: Picture) -> Prepared:
-        """Return the picture with the network's input made of it. Raises as `plan` does."""
+        """Return the picture with the network's input. Raises as `plan`."""
         plan = self.plan((picture.rgb.shape[1], picture.rgb.shape[0]))
         picture = replace(picture, notes=(*picture.notes, *plan.notes))
         return Prepared(picture, plan, to_network_input(picture.rgb, plan))
 
     def run(self, batch: Sequence[Prepared]) -> Sequence[np.ndarray]:
-        """Return the network's answers, (H, W) float32 each, for pictures of one input size, or see `mixes_sizes`.
+        """Return the network's outputs, (H, W) float32 each, for pictures of one input size; but see `mixes_sizes`.
 
-        Raises DeviceLostError where the network answers alike for everything, as with broken weights.
+        Raises DeviceLostError if the network's output is the same for everything, as with broken weights, and
+        PictureError for a batch that exceeds the memory.
         """
-        answers = self._run(batch)
+        if self.mixes_sizes:
+            outputs = self._run([item.image for item in batch])
+        else:
+            if len({item.plan.input_size for item in batch}) != 1:
+                raise ValueError("the pictures of a batch need one input size")
+            if len(batch) > 1:  # for one, its plan was checked
+                self._backend.check(batch[0].plan, len(batch))
+            outputs = self._run(np.stack([item.image for item in batch]))
         if not self._proven:
-            self._prove(batch[0].image, answers[0])
-        return answers
+            self._prove(batch[0].image, outputs[0])
+        return outputs
 
-    def _prove(self, image: np.ndarray, answer: np.ndarray) -> None:
-        """Raise DeviceLostError where an answer is flat, and another one to a picture full of detail is flat too.
+    def finish(self, prepared: Prepared, output: np.ndarray) -> DepthMap:
+        """Return the depth map at the picture's size for the network's (H, W) output."""
+        picture, plan = prepared.picture, prepared.plan
+        source = Path(picture.name).name
+        provenance = provenance_of(
+            self.row, self.weights, self.description, plan.input_size, source, panorama=plan.wrapped > 0
+        )
+        return to_depth_map(output, plan, self.row, provenance, picture.valid)
+
+    def _run(self, images: Union[np.ndarray, list[np.ndarray]]) -> list[np.ndarray]:
+        with self._running:
+            return list(self._backend.run({"image": images})["depth"])
+
+    def _prove(self, image: np.ndarray, output: np.ndarray) -> None:
+        """Raise DeviceLostError if an output is flat, and that of a picture full of detail is flat too.
 
         The first alone may be right, as for a black picture, a wall or the sky.
         """
-        if answer.size > 1 and np.ptp(answer) == 0:
+        if output.size > 1 and np.ptp(output) == 0:
             probe = np.random.default_rng(0).standard_normal(image.shape).astype(np.float32)
             probe += np.linspace(-2, 2, image.shape[1], dtype=np.float32)[:, None]
-            with self._running:
-                answer = self._backend.run({"image": probe[None]})["depth"]
-            if not np.ptp(answer):
+            if not np.ptp(self._run(probe[None])[0]):
                 raise DeviceLostError(
-                    f"{self.row.name} answers the same for every pixel of every picture, through {self.engine}",
-                    "fetch the weights again, or try another --backend",
+                    f"{self.row.name} gives the same value for every pixel of every picture, on {self.description}",
+                    "download the weights again, or try another `backend`",
                 )
         self._proven = True
-
-    def _run(self, batch: Sequence[Prepared]) -> Sequence[np.ndarray]:
-        if self.mixes_sizes:
-            for item in batch:
-                self._backend.check(item.plan, 1)
-            with self._running:
-                answers: list[np.ndarray] = self._backend.run({"image": [item.image for item in batch]})["depth"]
-            return answers
-        if len({item.plan.input_size for item in batch}) != 1:
-            raise ValueError("the pictures of a batch need one input size")
-        self._backend.check(batch[0].plan, len(batch))
-        with self._running:
-            return list(self._backend.run({"image": np.stack([item.image for item in batch])})["depth"])
-
-    def finish(self, prepared: Prepared, output: np.ndarray) -> DepthMap:
-        """Return the depth map at the picture's size for the network's (H, W) answer."""
-        provenance = self._provenance(prepared.picture, prepared.plan)
-        return to_depth_map(output, prepared.plan, self.row, provenance, prepared.picture.valid)
 
     def close(self) -> None:
         """Free the device."""
@@ -275,31 +171,6 @@ class DepthEstimator:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _provenance(self, picture: Picture, plan: InputPlan) -> Provenance:
-        published = is_published(self.row, self.weights)
-        return Provenance(
-            model=self.row.name,
-            model_title=self.row.title if published else f"{self.weights.path.name}, a {self.row.encoder} of its own",
-            sha256=self.weights.sha256,
-            licence=self.row.licence if published else "",
-            engine=self.engine,
-            input_size=plan.input_size,
-            source=Path(picture.name).name,
-            panorama=plan.wrapped > 0,
-        )
-
-
-def open_estimator(
-    model: ModelChoice,
-    engine: BackendChoice,
-    input_size: Optional[int] = None,
-    talk: Log = lambda line: None,
-    panorama: bool = False,
-) -> DepthEstimator:
-    """Return the estimator for what was said about the model and the engine. Errors as DepthEstimator."""
-    said = {field.name: getattr(engine, field.name) for field in fields(engine)}
-    return DepthEstimator(model, input_size=input_size, panorama=panorama, talk=talk, **said)
-
 
 def open_picture(picture: AnyPicture) -> Picture:
     """Return a Picture for a path, the bytes of a file, or an array (H, W, 3) RGB or (H, W) gray, uint8."""
@@ -308,15 +179,14 @@ def open_picture(picture: AnyPicture) -> Picture:
     if isinstance(picture, np.ndarray):
         gray = picture.ndim == 2
         if picture.dtype != np.uint8 or not picture.size or not (gray or picture.shape[2:] == (3,)):
-            raise PictureError(
-                f"an array of {picture.dtype} {picture.shape} is no picture", "give uint8 (H, W, 3) RGB or (H, W)"
-            )
+            message = f"an array of {picture.dtype} {picture.shape} is not a picture"
+            raise PictureError(message, "give uint8 (H, W, 3) RGB or (H, W)")
         rgb = np.repeat(picture[..., None], 3, axis=2) if gray else np.ascontiguousarray(picture)
         return Picture(rgb, "array", ())
     return read_picture(picture)
 
 
-def estimate(picture: AnyPicture, model: str = "auto") -> DepthMap:
+def estimate(picture: AnyPicture, model: Union[str, ModelChoice] = "auto") -> DepthMap:
     """Return the depth map of one picture: load, run, free. For many pictures keep a DepthEstimator."""
     with DepthEstimator(model) as estimator:
         return estimator.estimate(picture)

@@ -288,7 +288,7 @@ class TestPeers:
         seconds, done = peers.official_loop(peers.OfficialNetwork(row, weights), paths, tmp_path, 56)
         assert seconds > 0 and done == 1
         choice = ModelChoice(encoder="vits", checkpoint=weights.path)
-        with DepthEstimator(choice, input_size=56, backend="torch", precision="exact") as estimator:
+        with DepthEstimator(choice, BackendChoice("torch", precision="exact"), input_size=56) as estimator:
             depth = estimator.estimate("a.png")
         ours = io.BytesIO()
         write_still(STILLS["side"], depth, ours, rgb=read_picture(Path("a.png")).rgb)

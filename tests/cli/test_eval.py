@@ -165,7 +165,7 @@ class TestModel:
         scores = json.loads(Path("scores.json").read_text())
         with DepthEstimator("tiny", input_size=56) as estimator:
             disparity = estimator.estimate("in/a.png").values.astype(float).ravel()
-            sha256, engine = estimator.weights.sha256, estimator.engine
+            sha256, engine = estimator.weights.sha256, estimator.description
         # The fit by another way: numpy's own, around the mean.
         truth = np.round(1000 / TRUTH).ravel() / 1000
         columns = np.stack([disparity - disparity.mean(), np.ones(disparity.size)], axis=1)

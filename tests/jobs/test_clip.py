@@ -330,7 +330,7 @@ def test_an_answer_that_is_broken_fails_the_clip_and_keeps_what_came_before(tmp_
     said: list[str] = []
     fake = Fake()
     assert run(job(), fake, said=said).status == DONE
-    assert len(fake.log) < 12 and any("going on behind frame" in line for line in said)
+    assert len(fake.log) < 12 and any("resumed after frame" in line for line in said)
 
 
 def test_a_full_disk_is_raised_and_the_work_goes_on_later(tmp_path, monkeypatch):
@@ -497,7 +497,7 @@ def test_a_folder_of_frames_that_goes_during_the_work_goes_on_under_another_name
     said: list[str] = []
     fake = Fake()
     assert run(job("moved"), fake, said=said).status == DONE
-    assert "going on behind frame" in "".join(said) and 0 < len(fake.log) < 20
+    assert "resumed after frame" in "".join(said) and 0 < len(fake.log) < 20
     assert tree("out/a_depth_npz").keys() == tree("whole/a_depth_npz").keys()
     assert all(np.array_equal(new, old) for new, old in zip(depths(), depths("whole")))
 
@@ -511,7 +511,7 @@ def test_results_that_move_with_their_clip_are_its_own(tmp_path):
     assert run(job(Path("moved/a.mp4"), folder="moved/out")).status == SKIPPED
     said: list[str] = []
     assert run(job(Path("moved/a.mp4"), folder="moved/whole"), said=said).status == DONE
-    assert "going on behind frame" in "".join(said)
+    assert "resumed after frame" in "".join(said)
     assert tree("moved/whole") == tree("moved/out")
     make_clip(Path("moved/a.mp4"), frames=5)  # it changes, and is still what these results are of
     assert run(job(Path("moved/a.mp4"), folder="moved/out")).status == DONE and len(depths("moved/out")) == 5
@@ -728,7 +728,7 @@ def test_shots_shorter_than_a_window_are_kept_too(tmp_path):
     assert len(list(Path("out").glob(".*/shard_*"))) >= 2  # of shots, none of which filled a window
     said: list[str] = []
     assert run(job("frames"), predictor(), said=said).status == DONE
-    assert "going on behind frame 36" in "".join(said)
+    assert "resumed after frame 36" in "".join(said)
     assert tree("out") == tree("whole")
 
 
@@ -746,7 +746,7 @@ def test_touched_moved_and_joined_by_files_between_the_runs_it_goes_on_to_the_sa
             next(changes)()
         said: list[str] = []
         assert run(clip, said=said).status == DONE
-        assert "going on behind frame" in "".join(said) and "is not used" not in "".join(said)
+        assert "resumed after frame" in "".join(said) and "is not used" not in "".join(said)
         assert tree(f"out-{source}") == tree(f"whole-{source}")
 
 
@@ -786,7 +786,7 @@ def test_other_words_for_the_same_model_go_on(tmp_path, choices):
     assert run(job(), stop=after(10)) is None
     said: list[str] = []
     assert run(job(**choices), said=said).status == DONE
-    assert any("going on behind frame" in line for line in said)
+    assert any("resumed after frame" in line for line in said)
 
 
 def test_an_engine_that_differs_begins_anew(tmp_path):
@@ -858,7 +858,7 @@ def test_a_frame_by_frame_model_takes_what_depth_image_takes(tmp_path, tiny_weig
     Path("frames").mkdir()
     for index in range(2):
         Image.fromarray(scene(index)).save(f"frames/{index}.png")
-    with DepthEstimator("tiny", input_size=56, backend="torch") as estimator:
+    with DepthEstimator("tiny", "torch", input_size=56) as estimator:
         wanted = [estimator.estimate(f"frames/{index}.png").values for index in range(2)]
         run(job("frames"), FrameByFrame(estimator, steady=False))
         assert all(np.array_equal(found, values) for found, values in zip(depths(), wanted))

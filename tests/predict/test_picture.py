@@ -19,14 +19,15 @@ from PIL import Image
 import depthcli
 from depthcli import DepthEstimator, DepthKind, ModelChoice
 from depthcli.backends.torch_eager import pick_device
-from depthcli.choices import ClipChoice
+from depthcli.choices import BackendChoice, ClipChoice
 from depthcli.errors import CheckpointError, EngineError, ModelError, PictureError, UsageError
 from depthcli.io.codecs.files import read_depth
 from depthcli.io.video.clip import Frame
 from depthcli.jobs.compile import CompileJob, compile_model
 from depthcli.predict.clip import FrameLoop
 from depthcli.predict.clip_predictors import ClipPredictor, FrameByFrame, WindowByWindow
-from depthcli.predict.picture import open_picture, resolve_model
+from depthcli.predict.model import resolve_model
+from depthcli.predict.picture import open_picture
 from depthcli.zoo.locate import CHECKPOINTS, WeightsFile
 from depthcli.zoo.rows import find_row
 from tests.conftest import TINY, photo
@@ -39,8 +40,8 @@ pytestmark = pytest.mark.usefixtures("tiny_weights")
 ENGINES = {"torch": "torch", "openvino": "openvino", "onnx": "onnxruntime"}
 
 
-def tiny(**options: object) -> DepthEstimator:
-    return DepthEstimator("tiny", input_size=56, **options)  # type: ignore[arg-type]
+def tiny(panorama: bool = False, **backend: str) -> DepthEstimator:
+    return DepthEstimator("tiny", BackendChoice(**backend), input_size=56, panorama=panorama)  # type: ignore[arg-type]
 
 
 def test_path_bytes_and_array_give_one_answer() -> None:
@@ -109,7 +110,7 @@ def test_the_map_says_where_it_comes_from() -> None:
     assert origin.input_size == (70, 56) and origin.source == "fjörd.png"
     assert " cpu " in origin.engine
     with tiny(backend="torch") as estimator:
-        assert estimator.engine.startswith("torch ") and estimator.engine.endswith("cpu fp32")
+        assert estimator.description.startswith("torch ") and estimator.description.endswith("cpu fp32")
 
 
 def test_one_shot_and_estimator_agree() -> None:
@@ -142,8 +143,8 @@ def test_a_missing_gpu_is_named() -> None:
 
 def test_auto_falls_back_to_the_packaged_model_and_says_so() -> None:
     said: list[str] = []
-    row, weights = resolve_model(ModelChoice(offline=True), said.append)
-    assert row.name == "tiny" and weights.path.name == "tiny.safetensors"
+    model = resolve_model(ModelChoice(offline=True), said.append)
+    assert model.row.name == "tiny" and model.weights.path.name == "tiny.safetensors"
     (line,) = said
     assert "tiny" in line and "vits" in line
 
@@ -162,8 +163,8 @@ def test_a_checkpoint_of_any_name_is_known_by_its_tensors() -> None:
     shutil.copy(CHECKPOINTS / "tiny.safetensors", "mine.safetensors")
     said: list[str] = []
     for choice in (ModelChoice(checkpoint=Path("mine.safetensors")), ModelChoice(model="mine.safetensors")):
-        row, weights = resolve_model(choice, said.append)
-        assert row.name == "tiny" and weights.path == Path("mine.safetensors")
+        model = resolve_model(choice, said.append)
+        assert model.row.name == "tiny" and model.weights.path == Path("mine.safetensors")
     assert "taken for a relative model" in said[0]
 
 
@@ -176,7 +177,7 @@ def test_a_checkpoint_of_something_else_is_refused() -> None:
 
 
 def test_choices_that_contradict_each_other_are_refused() -> None:
-    with pytest.raises(UsageError, match="--model names the whole model"):
+    with pytest.raises(UsageError, match="`model` names the whole model"):
         resolve_model(ModelChoice(model="vits", metric="indoor"))
     with pytest.raises(UsageError, match="relative model"):
         resolve_model(ModelChoice(model="tiny", max_depth=20))
@@ -211,7 +212,7 @@ class TestFlatAnswers:
     def test_a_network_that_is_always_flat_is_named(self, answers, value) -> None:
         estimator, _ = answers(lambda image: np.full(image.shape[1:], value))
         for picture in (reference_image(40, 50), np.zeros((40, 50), np.uint8)):
-            with pytest.raises(EngineError, match=r"tiny answers the same .* through torch "):
+            with pytest.raises(EngineError, match=r"tiny gives the same value .* on torch "):
                 estimator.estimate(picture)
 
     def test_flat_pictures_may_be_flat(self, answers) -> None:
@@ -241,8 +242,8 @@ class TestFlatAnswers:
         save_file(
             {key: torch.zeros_like(value) for key, value in load_file("checkpoints/tiny.safetensors").items()}, dead
         )
-        with DepthEstimator(ModelChoice(model="tiny", checkpoint=dead), input_size=56, backend=backend) as estimator:
-            with pytest.raises(EngineError, match="answers the same"):
+        with DepthEstimator(ModelChoice(model="tiny", checkpoint=dead), backend, input_size=56) as estimator:
+            with pytest.raises(EngineError, match="gives the same value"):
                 estimator.estimate(reference_image(40, 50))
 
 
@@ -399,7 +400,7 @@ def test_the_commands_join_edges_and_say_so(depth) -> None:
     joined = read_depth(Path("out/a_depth.npz"))
     assert joined.provenance.panorama and seam(joined.values) < 2
     image = depth("image", photo("b.png"), "-o", "-", "-f", "npz", *TINY, "--panorama")
-    assert image.code == 0 and "warning: --panorama joins" in image.err
+    assert image.code == 0 and "--panorama joins" in image.err
 
 
 def test_depth_video_joins_the_edges_of_frames(depth) -> None:

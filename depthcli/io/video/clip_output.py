@@ -14,6 +14,7 @@ import numpy as np
 from depthcli.errors import UsageError
 from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs.formats import CLIPS, Format
+from depthcli.io.names import sidecar_of
 from depthcli.io.video.clip import ClipInfo, Selection
 from depthcli.io.video.extras import Along
 
@@ -99,11 +100,6 @@ class FrameWriter(Protocol):
 
     def skip(self, time: Fraction, duration: Optional[Fraction] = None) -> None:
         """Count a frame that is there already."""
-
-
-def sidecar_of(path: Path) -> Path:
-    """Return the file that describes a film or a folder of frames."""
-    return path.with_name(path.name + ".json")
 
 
 def write_sidecar(output: ClipOutput, count: int, described: Mapping[str, Any], notes: list[str]) -> None:

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 
 from depthcli.errors import OutputError
 from depthcli.host.atomic import atomic_path
-from depthcli.io.video.clip_output import ClipOutput, FrameWriter, sidecar_of, write_sidecar
+from depthcli.io.names import sidecar_of
+from depthcli.io.video.clip_output import ClipOutput, FrameWriter, write_sidecar
 from depthcli.io.video.encodings import ENCODINGS
 from depthcli.io.video.ffmpeg_program import find_program
 from depthcli.io.video.film_ffmpeg import ProgramFilm
