@@ -10,17 +10,16 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Callable, Optional, Protocol
+from typing import Any, Optional, Protocol
 
 from depthcli.backends.artifact import Artifact
 from depthcli.choices import BackendChoice
-from depthcli.errors import EngineError, UsageError, last_line
+from depthcli.errors import EngineError, Log, UsageError, last_line
 from depthcli.host.memory import check_room
 from depthcli.pixels.preprocess import InputPlan
 from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow, ModelTask
 
-Log = Callable[[str], None]
 Arrays = Mapping[str, Any]
 
 # name -> "module:class"
@@ -93,8 +92,8 @@ class Backend(Protocol):
     def run(self, inputs: Arrays, graph: str = "depth", replica: Optional[int] = None) -> Arrays:
         """Return the outputs of one of the network's graphs by name; raises EngineError.
 
-        depth: {"image": (B, 3, H, W) float32} -> {"depth": (B, H, W) float32}. A backend that mixes sizes also takes a
-        list of (3, H, W) and then returns a list.
+        depth: {"image": (B, 3, H, W) float32} -> {"depth": (B, H, W) float32}, or the names in the row's `outputs`. A
+        backend that mixes sizes also takes a list of (3, H, W), and then returns a list.
         encode: {"image": (B, 3, H, W) float32} -> {"features": one opaque value per image, possibly on the device}.
         decode: {"features": those of a window's 32 frames, in order} -> {"depth": (32, H, W) float32}.
         replica: run on this copy of the network, in the calling thread. None spreads the images over all copies.

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 import numpy as np
 
-from depthcli.backends import Log
-from depthcli.errors import DepthError, EngineError, first_line, last_line
+from depthcli.errors import DepthError, EngineError, Log, first_line, last_line
 from depthcli.graphs.positions import resize_positions
 from depthcli.host import graph_cache
 from depthcli.zoo.locate import WeightsFile

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 import numpy as np
 
-from depthcli.backends import Arrays, Log, Traits
+from depthcli.backends import Arrays, Traits
 from depthcli.backends.converted import ConvertedGraph, Write, graph_name, runtime_errors, uninterrupted
 from depthcli.backends.export import Export, Shape, compare
 from depthcli.choices import BackendChoice, CompilerChoice
-from depthcli.errors import EngineError, first_line
+from depthcli.errors import EngineError, Log, first_line
 from depthcli.host.cores import compute_threads
 from depthcli.host.memory import check_memory, free_memory
 from depthcli.pixels.preprocess import InputPlan
@@ -65,12 +65,12 @@ class OnnxRuntime:
         if session is None:
             raise EngineError("this backend is closed", "open another one")
         with runtime_errors("onnxruntime"):
-            depth = [
-                session.run(None, dict(zip(names, self._graph.inputs.of(image))))[0]
+            answers = [
+                session.run(None, dict(zip(names, self._graph.inputs.of(image))))
                 for image in np.ascontiguousarray(inputs["image"])[:, None]
             ]
         self._graph.computed()
-        return {"depth": np.concatenate(depth)}
+        return {name: np.concatenate(parts) for name, parts in zip(self._row.outputs, zip(*answers))}
 
     def close(self) -> None:
         """Free the network; closing twice is allowed."""

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import numpy as np
 
-from depthcli.backends import CLIP_GRAPHS, PICTURE_GRAPHS, Arrays, Log, Traits
+from depthcli.backends import CLIP_GRAPHS, PICTURE_GRAPHS, Arrays, Traits
 from depthcli.backends.converted import ConvertedGraph, Write, graph_name, runtime_errors, uninterrupted
 from depthcli.backends.export import Export, Shape, compare
 from depthcli.choices import BackendChoice, CompilerChoice
-from depthcli.errors import EngineError
+from depthcli.errors import EngineError, Log
 from depthcli.host.cores import compute_threads
 from depthcli.host.memory import check_clip_memory, check_memory, free_memory
 from depthcli.pixels.preprocess import InputPlan
@@ -106,7 +106,7 @@ class OpenVino:
             if graph == "encode":
                 return {"features": answers}
             self._graph.computed()
-            return {"depth": np.concatenate([answer[0] for answer in answers])}
+            return {name: np.concatenate(parts) for name, parts in zip(self._row.outputs, zip(*answers))}
 
     def close(self) -> None:
         """Free the network; closing twice is allowed."""

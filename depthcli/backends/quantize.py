@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
-from depthcli.backends import Log
 from depthcli.backends.converted import GraphInputs
-from depthcli.errors import EngineError, PictureError, UsageError
+from depthcli.errors import EngineError, Log, PictureError, UsageError
 from depthcli.io.pictures.images import is_picture, read_picture
 from depthcli.pixels.preprocess import plan_input, to_network_input
 from depthcli.zoo.rows import LiteConfig, ModelRow

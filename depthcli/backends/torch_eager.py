@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from depthcli.backends import CLIP_GRAPHS, PICTURE_GRAPHS, Arrays, Log, Traits
+from depthcli.backends import CLIP_GRAPHS, PICTURE_GRAPHS, Arrays, Traits
 from depthcli.choices import BackendChoice
-from depthcli.errors import EngineError, first_line
+from depthcli.errors import EngineError, Log, first_line
 from depthcli.host.memory import check_clip_memory, check_memory, free_memory
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import channels_last, read_network
@@ -70,7 +70,9 @@ class TorchEager:
             image = torch.from_numpy(np.ascontiguousarray(inputs["image"])).to(self._device)
             if graph == "encode":
                 return {"features": network.encode(image)}
-            return {"depth": network(image).float().cpu().numpy()}
+            answers = network(image)
+            named = zip(self._row.outputs, answers if isinstance(answers, tuple) else (answers,))
+            return {name: answer.float().cpu().numpy() for name, answer in named}
 
     def close(self) -> None:
         """Free the network; closing twice is allowed."""

@@ -10,13 +10,13 @@ from typing import Any, Callable, Optional
 import numpy as np
 import torch
 
-from depthcli.backends import Arrays, Log, Traits
+from depthcli.backends import Arrays, Traits
 from depthcli.backends.archive import seal
 from depthcli.backends.artifact import Artifact, CompiledNetworks, open_artifact, read_artifact
 from depthcli.backends.export import Export, Shape, compare
 from depthcli.backends.torch_eager import pick_device, torch_errors
 from depthcli.choices import BackendChoice, CompilerChoice
-from depthcli.errors import EngineError
+from depthcli.errors import EngineError, Log
 from depthcli.graphs.jit import quiet_jit
 from depthcli.graphs.static import guarded, trace
 from depthcli.host.memory import check_memory, free_memory

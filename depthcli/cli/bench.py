@@ -32,8 +32,7 @@ def bench(
     duration: Annotated[
         float,
         option(
-            "Length of the throughput test, for compiled networks and --cost-per-hour. Default: 10.",
-            metavar="SECONDS",
+            "Length of the throughput test, for compiled networks and --cost-per-hour. Default: 10.", metavar="SECONDS"
         ),
     ] = 10.0,
     cost_per_hour: Annotated[

@@ -63,8 +63,7 @@ def compile_command(
         ),
     ] = False,
     self_test: Annotated[
-        bool,
-        flag("Write nothing; compile and run a small random network, and report.", "--self-test", panel=NEURON),
+        bool, flag("Write nothing; compile and run a small random network, and report.", "--self-test", panel=NEURON)
     ] = False,
     fast_math: Annotated[
         Optional[str],
@@ -90,8 +89,8 @@ def compile_command(
     """Compile a model to a file that runs without this program.
 
     depth compile --target onnx --size 518x686             one ONNX file
-    depth compile --target torchscript --preset common     eight sizes, for --backend torchscript
-    depth compile --target inf1 --from-dir photos          for AWS Inferentia, the sizes of these pictures
+    depth compile --target torchscript --preset common     seven sizes, for --backend torchscript
+    depth compile --target inf1 --from-dir photos          sizes of these pictures, for AWS Inferentia
 
     The file is run once and compared with torch before it gets its name.
     Its metadata and a .json beside it describe input and output.

@@ -38,8 +38,8 @@ def directory(
     depth dir photos -o maps -f gray,npz       two files for each picture, in maps/
     depth dir photos --include "*.jpg" -n      lists what would be written
 
-    Pictures that have all their results are skipped, so the same command continues after an interruption.
-    Pictures that changed are done again. Pictures that cannot be read are named, and the rest goes on.
+    Pictures that have all their results are skipped: the same command continues an interrupted run.
+    Changed pictures are done again. Unreadable pictures are named, and the rest goes on.
     manifest.jsonl in the output folder records every result.
     """
     from depthcli.cli.report import log

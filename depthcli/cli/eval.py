@@ -26,8 +26,7 @@ KINDS = ("relative_disparity", "relative_depth", "metric_depth")
 @grouped(without=("panorama", "batch"))
 def evaluate(
     name: Annotated[
-        Path,
-        typer.Argument(metavar="LIST", help="A .json or .csv of pictures and their measured depth: docs/eval.md."),
+        Path, typer.Argument(metavar="LIST", help="A .json or .csv of pictures and measured depth: docs/eval.md.")
     ],
     root: Annotated[
         Optional[Path], option("Folder of the paths in LIST. Default: the list's own.", metavar="FOLDER")
@@ -47,8 +46,7 @@ def evaluate(
         option("Score the depth files in this folder (STEM_depth.npz, ...), not a model.", metavar="FOLDER"),
     ] = None,
     output: Annotated[
-        Optional[str],
-        option("Write all scores as JSON; - prints them instead of the table.", "--json", metavar="FILE"),
+        Optional[str], option("Write all scores as JSON; - prints them instead of the table.", "--json", metavar="FILE")
     ] = None,
     errors: Annotated[
         Optional[Path],

@@ -21,8 +21,7 @@ _OVERWRITE = PictureOptions(output=PictureOutput(if_exists="overwrite"))
 @grouped()
 def image(
     inputs: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE...", help="Pictures, folders, globs, .txt lists, or - for stdin."),
+        list[str], typer.Argument(metavar="FILE...", help="Pictures, folders, globs, .txt lists, or - for stdin.")
     ],
     output: Output = None,
     *,

@@ -36,9 +36,7 @@ def _root() -> None:
 
 
 @app.command("list", cls=PlainCommand)
-def list_models(
-    as_json: Annotated[bool, flag("Print one JSON object per model.", "--json")] = False,
-) -> None:
+def list_models(as_json: Annotated[bool, flag("Print one JSON object per model.", "--json")] = False) -> None:
     """List every model: purpose, kind of depth, size, licence, and whether it is on this machine."""
     from depthcli.zoo.locate import inventory
     from depthcli.zoo.rows import Channel

@@ -47,30 +47,14 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 SCENES = ("auto", "off")
 
 Colormap = Annotated[
-    str,
-    option(
-        "Such as inferno, turbo, gray; _r reverses. Default: Spectral_r.",
-        metavar="NAME",
-        values=COLORMAPS,
-    ),
+    str, option("Such as inferno, turbo, gray; _r reverses. Default: Spectral_r.", metavar="NAME", values=COLORMAPS)
 ]
 IfExists = Annotated[
-    str,
-    option(
-        "Existing results: skip, overwrite, error.",
-        metavar="CHOICE",
-        values=IF_EXISTS,
-        show_default=True,
-    ),
+    str, option("Existing results: skip, overwrite, error.", metavar="CHOICE", values=IF_EXISTS, show_default=True)
 ]
 Output = Annotated[
     Optional[str],
-    option(
-        "File, folder or - for stdout. Default: beside each picture.",
-        "-o",
-        "--output",
-        metavar="PATH",
-    ),
+    option("File, folder or - for stdout. Default: beside each picture.", "-o", "--output", metavar="PATH"),
 ]
 
 
@@ -108,8 +92,7 @@ class ModelOptions:
         ),
     ] = None
     checkpoint: Annotated[
-        Optional[Path],
-        option("Load this weights file (.pth, .safetensors).", panel=MODEL, metavar="FILE"),
+        Optional[Path], option("Load this weights file (.pth, .safetensors).", panel=MODEL, metavar="FILE")
     ] = None
     offline: Annotated[bool, flag("Never download.", "--offline", panel=MODEL)] = False
     max_depth: Annotated[
@@ -117,12 +100,7 @@ class ModelOptions:
         option("Largest depth of a fine-tuned metric model, in metres.", panel=ADVANCED, metavar="METRES"),
     ] = None
     trust: Annotated[
-        bool,
-        flag(
-            "Load an unknown .pth with torch before 2.6: it can run code.",
-            "--trust-checkpoint",
-            panel=ADVANCED,
-        ),
+        bool, flag("Load an unknown .pth with torch before 2.6: it can run code.", "--trust-checkpoint", panel=ADVANCED)
     ] = False
 
     def choice(self) -> ModelChoice:
@@ -136,15 +114,10 @@ class NetworkOptions:
 
     input_size: Annotated[
         Optional[int],
-        option(
-            "Shorter side of the network input. Default: 518 (tiny: 210).",
-            panel=MODEL,
-            metavar="PIXELS",
-        ),
+        option("Shorter side of the network input. Default: 518 (tiny: 210).", panel=MODEL, metavar="PIXELS"),
     ] = None
     panorama: Annotated[
-        bool,
-        flag("For 360-degree panoramas (2:1): no seam at the edges.", "--panorama", panel=MODEL),
+        bool, flag("For 360-degree panoramas (2:1): no seam at the edges.", "--panorama", panel=MODEL)
     ] = False
     batch: Annotated[
         int,
@@ -179,10 +152,7 @@ class BackendOptions:
     precision: Annotated[
         str,
         option(
-            "auto, exact, fp32, bf16, fp16 (GPU), int8. Default: auto.",
-            panel=MODEL,
-            metavar="NAME",
-            values=PRECISIONS,
+            "auto, exact, fp32, bf16, fp16 (GPU), int8. Default: auto.", panel=MODEL, metavar="NAME", values=PRECISIONS
         ),
     ] = "auto"
     calibration: Annotated[
@@ -190,8 +160,7 @@ class BackendOptions:
         option("For int8: a dozen typical pictures, once per checkpoint.", panel=ADVANCED, metavar="FOLDER"),
     ] = None
     artifacts: Annotated[
-        Optional[Path],
-        option("Compiled networks. Default: checkpoints/compiled.", panel=ADVANCED, metavar="PATH"),
+        Optional[Path], option("Compiled networks. Default: checkpoints/compiled.", panel=ADVANCED, metavar="PATH")
     ] = None
     shape_policy: Annotated[
         str,
@@ -203,8 +172,7 @@ class BackendOptions:
         ),
     ] = "strict"
     allow_standin: Annotated[
-        bool,
-        flag("With neuron: run networks compiled for cpu-standin.", "--allow-standin", panel=ADVANCED),
+        bool, flag("With neuron: run networks compiled for cpu-standin.", "--allow-standin", panel=ADVANCED)
     ] = False
 
     def choice(self) -> BackendChoice:
@@ -250,17 +218,11 @@ class PictureOutput:
     ] = None
     colormap: Colormap = "Spectral_r"
     template: Annotated[
-        Optional[str],
-        option(
-            "File name: {stem}, {name}, {parent}, {format} are filled in.",
-            "--name",
-            metavar="TEXT",
-        ),
+        Optional[str], option("File name: {stem}, {name}, {parent}, {format} are filled in.", "--name", metavar="TEXT")
     ] = None
     if_exists: IfExists = "skip"
     keep_alpha: Annotated[
-        bool,
-        flag("Transparent pixels get no depth: clear, 0 or NaN.", "--keep-alpha", panel=ADVANCED),
+        bool, flag("Transparent pixels get no depth: clear, 0 or NaN.", "--keep-alpha", panel=ADVANCED)
     ] = False
     grayscale: Annotated[bool, flag("Short for --format gray8.", "--grayscale", panel=ADVANCED)] = False
     pred_only: Annotated[
@@ -342,8 +304,7 @@ class ClipOutput:
     ] = None
     if_exists: IfExists = "skip"
     pipe: Annotated[
-        str,
-        option("With -o -: y4m, or raw rgb24 or gray16le. Default: y4m.", metavar="FORMAT", values=PIPES),
+        str, option("With -o -: y4m, or raw rgb24 or gray16le. Default: y4m.", metavar="FORMAT", values=PIPES)
     ] = "y4m"
     grayscale: Annotated[bool, flag("Short for --colormap gray.", "--grayscale", panel=ADVANCED)] = False
     mix_models: Annotated[bool, flag("Continue beside results of another model.", "--mix-models", panel=ADVANCED)] = (
@@ -386,18 +347,12 @@ class ClipOptions:
     start: Annotated[Optional[str], option("Start here: seconds, or 1:02:03.5.", panel=CLIP, metavar="TIME")] = None
     end: Annotated[Optional[str], option("Stop before this time.", panel=CLIP, metavar="TIME")] = None
     fps: Annotated[
-        Optional[str],
-        option(
-            "Frames per second of the result. Default: the clip's.",
-            panel=CLIP,
-            metavar="RATE",
-        ),
+        Optional[str], option("Frames per second of the result. Default: the clip's.", panel=CLIP, metavar="RATE")
     ] = None
     stride: Annotated[int, option("Take every Nth frame. Default: 1.", panel=CLIP, metavar="N")] = 1
     max_frames: Annotated[Optional[int], option("Take at most N frames.", panel=CLIP, metavar="N")] = None
     rate: Annotated[
-        Optional[str],
-        option("Frames per second of frames in a folder (24) or raw video.", panel=CLIP, metavar="RATE"),
+        Optional[str], option("Frames per second of frames in a folder (24) or raw video.", panel=CLIP, metavar="RATE")
     ] = None
     size: Annotated[
         Optional[str], option("Width and height of raw RGB24 on stdin, in pixels.", panel=CLIP, metavar="WxH")
@@ -413,8 +368,7 @@ class ClipOptions:
         ),
     ] = "auto"
     exact: Annotated[
-        bool,
-        flag("Video models: as the official script, to the last bit.", "--exact", panel=ADVANCED),
+        bool, flag("Video models: align as the official script, bit for bit.", "--exact", panel=ADVANCED)
     ] = False
 
     def choice(self, network: NetworkOptions, backend: BackendOptions) -> ClipChoice:

@@ -30,11 +30,15 @@ def log(line: str) -> None:
     if sys.stderr is None:  # the process was started with it closed
         return
     try:
-        print(worded(line).replace("\n", "\\n"), file=sys.stderr, flush=True)
+        print(_one_line(line), file=sys.stderr, flush=True)
     except BrokenPipeError:
         raise
     except OSError:
         pass
+
+
+def _one_line(text: str) -> str:
+    return worded(text).replace("\n", "\\n")
 
 
 def print_error(error: DepthError) -> None:
@@ -164,7 +168,7 @@ class Report:
 
     def _stderr(self, line: str) -> None:
         if self._bar is not None:
-            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(_one_line(line), markup=False, highlight=False, soft_wrap=True)
         else:
             log(line)
 
@@ -241,7 +245,7 @@ class ClipReport(Report):
 
     def _stderr(self, line: str) -> None:
         if self._clip_bar is not None:
-            self._clip_bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._clip_bar.console.print(_one_line(line), markup=False, highlight=False, soft_wrap=True)
         else:
             log(line)
 

@@ -144,11 +144,7 @@ def show_plan(
     from depthcli.jobs.folder import FolderJob
 
     job = FolderJob(
-        tasks=tasks,
-        outputs=outputs,
-        if_exists=options.output.if_exists,
-        batch=options.network.batch,
-        manifest=manifest,
+        tasks=tasks, outputs=outputs, if_exists=options.output.if_exists, batch=options.network.batch, manifest=manifest
     )
     for task in tasks:
         paths = job.paths(task)

@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from depthcli.cli.groups import grouped, option
-from depthcli.cli.options import (
-    BackendOptions,
-    ClipOptions,
-    ClipOutput,
-    ModelOptions,
-    NetworkOptions,
-    ReportOptions,
-)
+from depthcli.cli.options import BackendOptions, ClipOptions, ClipOutput, ModelOptions, NetworkOptions, ReportOptions
 from depthcli.cli.streams import is_stdout, open_stream
 from depthcli.errors import DiskFullError, OutputError, UsageError
 
@@ -28,11 +21,7 @@ if TYPE_CHECKING:
 @grouped()
 def video(
     clips: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="CLIP...",
-            help="Clips, folders of clips or frames, shot/f%04d.png, or - for stdin.",
-        ),
+        list[str], typer.Argument(metavar="CLIP...", help="Clips, folders, frames as shot/f%04d.png, or - for stdin.")
     ],
     output: Annotated[
         Optional[str],
@@ -53,7 +42,7 @@ def video(
     depth video day1 -o day1_depth                  a folder of clips
     ffmpeg -i in.mov -f yuv4mpegpipe - | depth video - -o - | ffplay -
 
-    The same command continues an interrupted run and ends with the same files: depth is kept on disk meanwhile.
+    The same command continues an interrupted run and ends with the same files.
     A damaged clip is done as far as it can be read, and named.
     """
     from depthcli.cli.report import stop_signals

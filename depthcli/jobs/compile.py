@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from depthcli.backends.export import Export, Shape
 from depthcli.backends.neuron.common import cast_arguments
 from depthcli.backends.neuron.flavours import CHIPS, FLAVOURS
 from depthcli.choices import CompilerChoice, ModelChoice
-from depthcli.errors import DepthError, DiskFullError, EngineError, OutputError, UsageError, first_line
+from depthcli.errors import DepthError, DiskFullError, EngineError, Log, OutputError, UsageError, first_line
 from depthcli.host.atomic import atomic_path
 from depthcli.host.memory import free_memory, predict_bytes
 from depthcli.io.names import sidecar_of
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
     from depthcli.backends.neuron.analysis import Analysis
 
-Log = Callable[[str], None]
 Size = tuple[int, int]  # height, width
 # Ratios of sides; 1620x1080 and not 6048x4032, which the reference rounds to another width.
 _COMMON = ((1, 1), (4, 3), (1620, 1080), (16, 9))

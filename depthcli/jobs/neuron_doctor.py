@@ -19,11 +19,11 @@ from depthcli.backends.neuron import common
 from depthcli.backends.neuron.engine import core_count
 from depthcli.backends.neuron.flavours import FLAVOURS, Flavour, targets_here
 from depthcli.choices import BackendChoice, CompilerChoice
-from depthcli.errors import DepthError, UsageError
+from depthcli.errors import DepthError, Log, UsageError
 from depthcli.host.cores import usable_cores
 from depthcli.host.machine import cpu_model
 from depthcli.host.memory import free_memory
-from depthcli.jobs.compile import LoadedModel, Log, write_network
+from depthcli.jobs.compile import LoadedModel, write_network
 from depthcli.nets.random_weights import random_weights
 from depthcli.zoo.rows import find_row
 

@@ -47,7 +47,7 @@ def read_state(path: Path, sha256: str = "", trust: bool = False) -> State:
     if form == "safetensors":
         state = _read_safetensors(path)
     else:
-        known = before in {row.weights.sha256 for row in ROWS}
+        known = before in {file.sha256 for row in ROWS for file in row.files}
         _refuse_unsafe(path, known or trust)
         if form == "zip" and not known:
             _check_sums(path)

@@ -91,3 +91,21 @@ def test_every_option_is_in_the_help_with_its_sentence(monkeypatch, capsys, name
     assert {*OPTIONS[name].split(), "--help", "-h"} <= set(lines)
     assert all("." in lines[option] for option in OPTIONS[name].split())
     assert all(metavar in out for metavar in ARGUMENTS.get(name, []))
+
+
+def test_the_help_of_image_is_two_screens_with_its_examples_first_and_rare_options_last(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys, "argv", ["depth", "image", "--help"])
+    with pytest.raises(SystemExit):
+        app.run()
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) <= 52
+    order = ("depth image photo.jpg ", "─ Arguments ─", "─ Options ─", "─ Model and speed ─", "─ Advanced ─")
+    places = [out.index(text) for text in order]
+    assert places == sorted(places)
+    rare = "--trust-checkpoint --allow-standin --shape-policy --artifacts --calibration --max-depth --pred-only"
+    assert all(out.index(option + " ") > places[-1] for option in rare.split())
+
+
+def test_commands_stand_in_the_order_of_need():
+    assert list(commands()[""].commands) == ["image", "dir", "video", "compile", "bench", "eval", "models", "neuron"]

@@ -103,7 +103,7 @@ class TestWhereResultsGo:
                 ("-o", "new/x.pfm"),
                 "color is written as .png, not .pfm (depth is written as .png, .npz or .exr: use -o ",
             ),
-            (("-f", "mp4"), "mp4 is a film, and a picture is no clip (choose from: color, gray,"),
+            (("-f", "mp4"), "mp4 is a film, which only clips become (choose from: color, gray,"),
             (("-o", "x.TIFF", "-f", "npz"), "npz is written as .npz, not .tiff"),
             (("-o", "x.png", "--name", "{stem}"), "--name does not apply to x.png"),
             (("-o", "-", "--name", "{stem}"), "--name does not apply to stdout"),

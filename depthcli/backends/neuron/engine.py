@@ -16,12 +16,12 @@ from typing import Any, Optional
 
 import numpy as np
 
-from depthcli.backends import Arrays, Log, Traits, targets_of
+from depthcli.backends import Arrays, Traits, targets_of
 from depthcli.backends.artifact import Artifact, CompiledNetworks
 from depthcli.backends.neuron.flavours import FLAVOURS, Flavour
 from depthcli.backends.neuron.standin import NOTICE
 from depthcli.choices import BackendChoice
-from depthcli.errors import DeviceLostError, EngineError, first_line
+from depthcli.errors import DeviceLostError, EngineError, Log, first_line
 from depthcli.pixels.preprocess import InputPlan
 from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow

@@ -15,7 +15,6 @@ from typing import Any, Callable
 
 import torch
 
-from depthcli.backends import Log
 from depthcli.backends.archive import seal
 from depthcli.backends.artifact import open_artifact, read_artifact
 from depthcli.backends.export import Export, Shape, example
@@ -23,7 +22,7 @@ from depthcli.backends.neuron.analysis import Analysis, analyze
 from depthcli.backends.neuron.common import cast_arguments, check_compiled, cpu_operators
 from depthcli.backends.neuron.flavours import FLAVOURS, Flavour
 from depthcli.choices import CompilerChoice
-from depthcli.errors import EngineError
+from depthcli.errors import EngineError, Log
 from depthcli.graphs.jit import quiet_jit, quiet_trace
 from depthcli.graphs.operators import operators_of
 from depthcli.graphs.resize_matrices import MatrixResize

@@ -156,7 +156,7 @@ def _packed(raw: bytes) -> bytes:
 
 
 def unpacked(data: bytes, size: int, rle: bool = False) -> bytes:
-    """Return the bytes of a block that EXR packed as ZIP, or as RLE. Raises ValueError where it is not whole."""
+    """Return the bytes of a block that EXR packed as ZIP, or as RLE. Raises ValueError if it is not whole."""
     if len(data) == size:  # what packing would not have made smaller
         return data
     mixed = _run_lengths(data) if rle else _inflated(data, size)

@@ -108,7 +108,7 @@ def parse_formats(names: Sequence[str], known: Mapping[str, Format] = STILLS) ->
     keys = {name: key for key, row in known.items() for name in (row.name, row.old_name)}
     for name in wanted:
         if name in CLIPS and name not in keys:
-            raise UsageError(f"{name} is a film, and a picture is no clip", choices)
+            raise UsageError(f"{name} is a film, which only clips become", choices)
         if name not in keys:
             raise UsageError(f"no {kind} format is called {name!r}", choices)
     return tuple(dict.fromkeys(keys[name] for name in wanted))

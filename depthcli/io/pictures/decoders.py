@@ -1,4 +1,4 @@
-"""The formats of pictures: which decoder takes which first bytes, and what a header says before anything is decoded."""
+"""The formats of pictures: which decoder takes which first bytes, and the facts in headers."""
 
 from __future__ import annotations
 
@@ -101,8 +101,7 @@ def read_header(file: BinaryIO, name: str) -> Header:
 def _by_pillow(reader: Callable[[BinaryIO], ImageFile.ImageFile]) -> Callable[[BinaryIO], Header]:
     """Return what opens a file with one of Pillow's readers.
 
-    They are called directly, as Image.open has a limit of its own, at 179 megapixels, that moves only for the whole
-    process.
+    They are called directly, as Image.open has a limit of 179 megapixels that is one for the whole process.
     """
 
     def opened(file: BinaryIO) -> Header:
@@ -171,7 +170,7 @@ def _without_end(data: bytes) -> Image.Image | None:
     """Return the picture of a JPEG whose end mark alone is missing, or None.
 
     A decoder that runs out of pixels goes on with the bits it is given. So a picture that comes out the same whatever
-    is put behind the data had all of its own. Only JPEGs of one scan can be told so; more scans may be missing.
+    is put behind the data was complete. Only JPEGs of one scan can be told so; more scans may be missing.
     """
     start = 2
     while data[start : start + 1] == b"\xff" and data[start + 1 : start + 2] != b"\xda":
@@ -264,7 +263,7 @@ def _is_16_bit(image: ImageFile.ImageFile, file: BinaryIO) -> bool:
 
 
 def _note_frames(image: ImageFile.ImageFile, remarks: Remarks) -> None:
-    """Add a note where the file holds more than the picture taken. Called last: counting may leave another loaded."""
+    """Add a note if the file holds more pictures. Called last: counting may leave another one loaded."""
     try:
         count = int(getattr(image, "n_frames", 1))
     except Exception:  # the first is whole, those that follow are not

@@ -1,4 +1,4 @@
-"""What EXIF says of a picture: its orientation, and the camera it was taken with."""
+"""The EXIF of a picture: its orientation, and the camera it was taken with."""
 
 from __future__ import annotations
 

@@ -80,11 +80,11 @@ def read_picture(
     become the upper 8, as in cv2.imread, but where they hold next to nothing in these 8; floats and 32-bit integers are
     brought to 8 bits by the rules in `levels`. Alpha is composited on black. CMYK is converted without a profile.
 
-    name: what to call the picture in messages; the path as given, where None.
+    name: the name in messages; None for the path as given.
     max_pixels: a picture that claims more is refused from its header, before anything is decoded.
     keep_alpha: give `valid` too, for a picture with pixels that are less than half opaque.
 
-    Raises PictureError, and nothing else whatever the bytes, where the file is missing, unreadable, truncated, damaged,
+    Raises PictureError, and nothing else whatever the bytes, if the file is missing, unreadable, truncated, damaged,
     too large, or no picture.
     """
     shown = printable(name or (str(source) if isinstance(source, (str, Path)) else "the picture"))
@@ -93,9 +93,9 @@ def read_picture(
 
 
 def picture_size(source: PictureSource) -> tuple[int, int] | None:
-    """Return the (width, height) of a picture by its header, upright as `read_picture` has it; None where it says none.
+    """Return the (width, height) of a picture by its header, upright as `read_picture` has it; None if it has none.
 
-    Nothing is decoded and nothing raised: what is wrong with the file is for `read_picture` to say.
+    Decodes and raises nothing: `read_picture` reports what is wrong with the file.
     """
     try:
         with _opened(source, "") as file, noise_of():

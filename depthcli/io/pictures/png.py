@@ -36,7 +36,7 @@ class Png:
 
 
 def read_chunks(file: BinaryIO) -> Png:
-    """Return what a file holds; pixels and texts are passed over unread. Raises ValueError where they are not whole."""
+    """Return what a file holds; pixels and texts are passed over unread. Raises ValueError if they are not whole."""
     end = file.seek(0, os.SEEK_END)
     position, chunks, exif, frames, own_frame = 8, [], b"", 1, False
     while position + 8 <= end:
@@ -64,7 +64,7 @@ def read_chunks(file: BinaryIO) -> Png:
 
 
 def only_pixels(file: BinaryIO, png: Png) -> BytesIO:
-    """Return a PNG of the chunks that make the picture. Raises ValueError where one of them is damaged."""
+    """Return a PNG of the chunks that make the picture. Raises ValueError if one of them is damaged."""
     packed = sum(length for kind, _, length in png.chunks if kind == b"IDAT")
     if png.size[0] * png.size[1] * png.bits * png.channels > 8 * _MOST_UNPACKED * packed:
         raise ValueError(CUT)

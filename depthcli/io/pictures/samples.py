@@ -33,7 +33,7 @@ class Decoded:
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Return pixels as stored turned as EXIF says: C-contiguous; the array itself where nothing has to be done."""
+    """Return pixels as stored turned as EXIF says: C-contiguous; the array itself if nothing has to be done."""
     if orientation == 2:
         return cv2.flip(pixels, 1)
     if orientation == 3:
@@ -74,7 +74,7 @@ def on_black(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def valid_mask(decoded: Decoded, orientation: int) -> np.ndarray | None:
-    """Return (H, W) bool, False where the picture is less than half opaque; None where it is so nowhere."""
+    """Return (H, W) bool, False if a pixel is less than half opaque; None if none is."""
     if decoded.alpha is None or decoded.alpha.min() > 127:
         return None
     valid = upright((decoded.alpha > 127).astype(np.uint8), orientation).astype(bool)

@@ -118,7 +118,7 @@ class Page:
 
     @property
     def photometric(self) -> int:
-        """What the samples mean; guessed by their number as libtiff does where the file leaves it out."""
+        """What the samples mean; guessed by their number as libtiff does if the file leaves it out."""
         guess = WHITE_IS_ZERO if self.packing in _CCITT else BLACK_IS_ZERO if self.samples < 3 else RGB
         return self.one(Tag.PHOTOMETRIC, guess)
 
@@ -185,7 +185,7 @@ class Page:
 
 
 def read_page(file: BinaryIO) -> Page:
-    """Return the first page of a TIFF file. Raises ValueError where its directory is damaged."""
+    """Return the first page of a TIFF file. Raises ValueError if its directory is damaged."""
     return _Directory(file).page()
 
 
@@ -296,7 +296,7 @@ def read_samples(file: BinaryIO, page: Page) -> np.ndarray:
     """Return (H, W, C) samples of a page, C being its colours and, where it has one, its alpha.
 
     The type is that of `Page.dtype`. Samples of YCbCr have each pixel's own colours, those of a palette are indices.
-    Raises ValueError or OSError where the page is not whole or its layout is not known.
+    Raises ValueError or OSError if the page is not whole or its layout is not known.
     """
     (width, height), dtype = page.size, page.dtype()
     if not page.colours or page.samples < page.colours:
@@ -334,7 +334,7 @@ def pillow_page(file: BinaryIO, page: Page) -> TiffImageFile:
 def _chunks(file: BinaryIO, page: Page, together: int) -> _Chunks:
     """Return where the samples lie. together: samples of a pixel that stand in one chunk.
 
-    Raises ValueError where the file cannot hold as much as its directory claims.
+    Raises ValueError if the file cannot hold as much as its directory claims.
     """
     width, height = page.size
     tiled = Tag.TILE_OFFSETS in page.tags

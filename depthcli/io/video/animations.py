@@ -85,7 +85,7 @@ class WebPSource:
         )
 
     def shown(self) -> Iterator[Shown]:
-        """Yield the frames; then raise ClipError where one could not be decoded."""
+        """Yield the frames; then raise ClipError if one could not be decoded."""
         time = Fraction(0)
         for index, pause in enumerate(self._pauses):
             try:

@@ -23,12 +23,12 @@ class ClipInfo:
     """What is known of a clip before it is read.
 
     name: as given, for messages. size: (width, height) in pixels, upright. rate: frames per second, exact; the average
-    where the rate varies. time_base: the unit of its time stamps in seconds. origin: when the first frame is shown, in
-    seconds on the clock of the file, which its sound follows. frames, duration (seconds): as announced, None where
+    if the rate varies. time_base: the unit of its time stamps in seconds. origin: when the first frame is shown, in
+    seconds on the clock of the file, which its sound follows. frames, duration (seconds): as announced, None if
     nothing is; for progress and estimates only, as many files are wrong. rotation: degrees clockwise that made the
     frames upright. pixel_aspect: width of a pixel by its height, as shown. variable: the rate is known to vary.
     audio: there is sound. bits: per channel, as stored. transfer: "sdr", "pq" or "hlg". numbers: of a folder's frames,
-    by their names; empty where these do not say. notes: what was done to the frames, or chosen, that a user should
+    by their names; empty if these do not say. notes: what was done to the frames, or chosen, that a user should
     know.
     """
 
@@ -56,7 +56,7 @@ class Frame:
     """One frame of a clip.
 
     index: 0 for the first of the selected frames. time: seconds since the first frame of the whole clip was shown.
-    duration: seconds until the next one is, as far as the file says. rgb: (H, W, 3) uint8, upright, read-only.
+    duration: seconds until the next one is, as far as the file tells. rgb: (H, W, 3) uint8, upright, read-only.
     """
 
     index: int
@@ -74,13 +74,13 @@ class Shown:
     pixels: Callable[[], np.ndarray]
 
 
-class Source(Protocol):
+class FrameSource(Protocol):
     """Where frames come from: a file, a folder, a pipe."""
 
     info: ClipInfo
 
     def shown(self) -> Iterator[Shown]:
-        """Yield every frame that can be decoded, in order and once; then raise ClipError where some could not."""
+        """Yield every frame that can be decoded, in order and once; then raise ClipError if some could not."""
 
     def close(self) -> None:
         """Let go of the file."""
@@ -123,7 +123,7 @@ class Selection:
         return (exact_rate(self.fps) if self.fps is not None else rate) / self.stride
 
     def count(self, info: ClipInfo) -> Optional[int]:
-        """Return about how many frames will be selected; None where neither the clip nor the selection says."""
+        """Return about how many frames will be selected; None if neither the clip nor the selection says."""
         seconds = info.duration
         if seconds is None and info.frames is not None:
             seconds = float(info.frames / info.rate)
@@ -166,10 +166,10 @@ def exact_rate(rate: Number) -> Fraction:
     return next((ntsc for ntsc in _NTSC if abs(ntsc - value) < Fraction(2, 1000)), value)
 
 
-def frames_of(source: Source, selection: Selection, skip: int = 0) -> Iterator[Frame]:
+def frames_of(source: FrameSource, selection: Selection, skip: int = 0) -> Iterator[Frame]:
     """Yield the selected frames of a source, but the first `skip`, which are decoded and not converted.
 
-    Raises ClipError after the last frame that could be decoded where the clip is damaged, or has another size from some
+    Raises ClipError after the last frame that could be decoded if the clip is damaged, or has another size from some
     frame on.
     """
     last: tuple[Optional[Callable[[], np.ndarray]], np.ndarray] = (None, np.empty(0, np.uint8))

@@ -43,7 +43,7 @@ class ClipOutput:
     """One film, or folder of frames, to be written.
 
     format: a key of CLIPS. path: the film or the folder. size: (width, height) of the frames. facts: what each file
-    says of itself.
+    tells about itself.
     source: the clip that the frames show, at its speed: a film takes its sound, subtitles, chapters, timecode and title
     along as far as its container can hold them; the notes name the rest. whole: all of the clip is shown; only then
     sound and subtitles go along.

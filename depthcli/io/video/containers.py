@@ -16,7 +16,7 @@ _MAX_HEADER = 1 << 26  # bytes of a header that are looked at
 
 
 def missing_bytes(path: Path) -> int:
-    """Return how many bytes an MP4, Matroska or AVI file lacks at its end, by what its own headers say.
+    """Return how many bytes an MP4, Matroska or AVI file lacks at its end, by its own headers.
 
     0 for a whole file, and where that cannot be told. Decoders take the end of the file for the end of the clip.
     """
@@ -53,7 +53,7 @@ def _end_of_boxes(file: BinaryIO, size: int) -> int:
 
 
 def _end_of_segment(file: BinaryIO) -> int:
-    """Return where the segment of a Matroska file ends, which holds all but a header; 0 where it does not say."""
+    """Return where the segment of a Matroska file ends, which holds all but a header; 0 if it does not say."""
     file.seek(4)
     length = _ebml_length(file)
     if length is None:
@@ -94,7 +94,7 @@ _TS_PACKET, _TS_SYNC = 188, 0x47
 
 
 def is_protected(path: Path) -> bool:
-    """Return whether the video of an MP4, Matroska, WMV or MPEG-TS file is encrypted, by what its headers say."""
+    """Return whether the video of an MP4, Matroska, WMV or MPEG-TS file is encrypted, by its headers."""
     try:
         with path.open("rb") as file:
             head = file.read(200 * _TS_PACKET)
@@ -189,7 +189,7 @@ def _ebml_children(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _ts_is_scrambled(head: bytes) -> bool:
-    """Return whether most packets of an MPEG-TS say that their content is scrambled."""
+    """Return whether most packets of an MPEG-TS are marked as scrambled."""
     packets = [head[at : at + 4] for at in range(0, len(head) - _TS_PACKET + 1, _TS_PACKET)]
     if len(packets) < 5 or any(packet[0] != _TS_SYNC for packet in packets):
         return False

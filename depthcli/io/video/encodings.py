@@ -43,8 +43,8 @@ class Encoding:
         return height, width
 
     def described(self, shape: tuple[int, int]) -> dict[str, Any]:
-        """Return what a file with frames of (height, width) is, as its sidecar says it."""
-        said: dict[str, Any] = {
+        """Return the facts about a file with frames of (height, width), for its sidecar."""
+        facts: dict[str, Any] = {
             "codec": self.codec,
             "pixel_format": self.pixel_format,
             "range": "full" if self.full else "limited",
@@ -52,8 +52,8 @@ class Encoding:
         }
         if self.lo is not None:
             # code = offset + gray / 65535 * scale
-            said["gray"] = {"bits": self.bits, "offset": self.lo, "scale": self.hi - self.lo}
-        return said
+            facts["gray"] = {"bits": self.bits, "offset": self.lo, "scale": self.hi - self.lo}
+        return facts
 
 
 _FASTSTART = (("movflags", "+faststart"),)
@@ -113,7 +113,7 @@ ENCODINGS = {"mp4": H264, "side": H264, "ffv1": FFV1, "hevc10": HEVC10, "prores"
 
 
 def padded(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Repeat the last row and column where the file needs one more; nothing is scaled."""
+    """Repeat the last row and column if the file needs one more; nothing is scaled."""
     missing = [(0, want - have) for want, have in zip(shape, pixels.shape)]
     if not any(after for _, after in missing):
         return pixels

@@ -60,7 +60,7 @@ def is_exr(path: Path) -> bool:
 
 
 def exr_size(path: Path) -> Optional[tuple[int, int]]:
-    """Return (width, height) by the header, None where it says none."""
+    """Return (width, height) by the header, None if it has none."""
     header = _try_header(path)
     return header.size if header else None
 

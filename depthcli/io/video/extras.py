@@ -260,7 +260,7 @@ class _PacketClock:
 
 
 def descriptive(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return what the metadata of a file say of the work."""
+    """Return the metadata of a file that describe the work."""
     return {key.lower(): value for key, value in metadata.items() if key.lower() in DESCRIPTIVE}
 
 

@@ -35,7 +35,7 @@ _TRANSFERS = {"smpte2084": "pq", "arib-std-b67": "hlg"}
 
 @cache
 def find_program() -> Optional[str]:
-    """Return the path of ffmpeg, None where there is none. Options used here are those of 5.1 and later."""
+    """Return the path of ffmpeg, None if there is none. Options used here are those of 5.1 and later."""
     try:
         import imageio_ffmpeg
 
@@ -69,7 +69,7 @@ class Program:
             # into the cache that leads there.
             env={**os.environ, "GCONV_PATH": os.path.dirname(program)},
             # Python ignores the signals of a broken pipe and of a file that may not grow, and so does the program then:
-            # it says what happened instead of vanishing.
+            # it reports what happened instead of vanishing.
             restore_signals=False,
             **apart,
         )
@@ -88,7 +88,7 @@ class Program:
         return self.process.stdout
 
     def lines(self) -> Iterator[str]:
-        """Yield what it says, line by line."""
+        """Yield its messages, line by line."""
         assert self.process.stderr is not None
         with open(self.process.stderr.fileno(), "rb", closefd=False) as stream:
             for line in stream:
@@ -101,13 +101,13 @@ class Program:
         thread.start()
 
     def wait(self) -> int:
-        """Return its exit code when it has ended and all it said was read."""
+        """Return its exit code when it has ended and all messages were read."""
         code = self.process.wait()
         self._threads[0].join()
         return code
 
     def close(self) -> None:
-        """End it, and let go of its pipes."""
+        """End it, and close its pipes."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -119,7 +119,7 @@ class Program:
                     stream.close()
 
 
-# --- What ffmpeg says of a file ---------------------------------------------------------------------------------------
+# --- Descriptions of files --------------------------------------------------------------------------------------------
 
 _STREAM = re.compile(
     r"\[info\] (?P<grouped>  )?  Stream #0:(?P<index>\d+)\S*?(?:\((?P<language>\w+)\))?: "
@@ -195,7 +195,7 @@ class FileFacts:
 
 
 def describe_file(path: Optional[Path], head: bytes = b"") -> Optional[FileFacts]:
-    """Return what ffmpeg says of a file, or of the beginning of a pipe; None where it can make nothing of it."""
+    """Return what a file, or the beginning of a pipe, holds; None if ffmpeg cannot tell."""
     program = Program(input_of(path), stdin=path is None)
     try:
         if path is None:

@@ -62,7 +62,7 @@ _DECODED = "[info] decoder -> "
 
 @dataclass(frozen=True)
 class _Stamp:
-    """What showinfo says of a frame. time_base, rate: of the frames from here on. aspect: 0 where unknown."""
+    """The facts of showinfo about a frame. time_base, rate: of the frames from here on. aspect: 0 if unknown."""
 
     pts: Optional[int]
     duration: int
@@ -74,7 +74,7 @@ class _Stamp:
 
 
 class ProgramSource:
-    """A video file, or a stream from a pipe, as LibavSource. Raises ClipError where it holds no video to decode."""
+    """A video file, or a stream from a pipe, as LibavSource. Raises ClipError if it holds no video to decode."""
 
     def __init__(self, file: Readable, name: str, path: Optional[Path] = None, max_pixels: int = MAX_PIXELS) -> None:
         self._name, self._path, self._file = name, path, file
@@ -106,13 +106,13 @@ class ProgramSource:
             raise
 
     def close(self) -> None:
-        """End the program and let go of the file."""
+        """End the program and close the file."""
         if self._program:
             self._program.close()
         self._file.close()
 
     def shown(self) -> Iterator[Shown]:
-        """Yield every frame that can be decoded; then raise ClipError where some could not."""
+        """Yield every frame that can be decoded; then raise ClipError if some could not."""
         assert self._clock is not None
         yield from until_next(self._pixels(), self._clock.rest)
         self._end()
@@ -213,12 +213,12 @@ class ProgramSource:
         ]
 
     def _rate(self, stamp: _Stamp) -> Fraction:
-        """Return frames per second: the exact one of the stream, or its average where that is another."""
+        """Return frames per second: the exact one of the stream, or its average if they differ."""
         exact, average = stamp.rate, self._stream.rate
         return (average or exact if self._is_single() or self._is_variable(stamp) else exact) or Fraction(25)
 
     def _is_single(self) -> bool:
-        """Return whether this is a clip of one frame, of which the least distance says nothing."""
+        """Return whether this is a clip of one frame, so that the least distance of frames is unknown."""
         average, duration = self._stream.rate, self._facts.duration
         return bool(average and duration is not None and duration * average < Fraction(3, 2))
 
@@ -263,7 +263,7 @@ class ProgramSource:
     # --- Decoding -----------------------------------------------------------------------------------------------------
 
     def _listen(self, program: Program) -> None:
-        """Take what the program says, on a thread of its own: time stamps into a queue, the rest counted."""
+        """Take the messages of the program, on a thread: time stamps into a queue, the rest counted."""
         time_base, rate = Fraction(1), None
         begun = colours = False
         for line in program.lines():
@@ -300,7 +300,7 @@ class ProgramSource:
         self._stamps.put(None)
 
     def _next(self) -> Optional[tuple[_Stamp, np.ndarray]]:
-        """Return the next frame as stored; None where none follows."""
+        """Return the next frame as stored; None if none follows."""
         stamp = self._stamps.get()
         if stamp is None:
             return None
@@ -314,7 +314,7 @@ class ProgramSource:
         return stamp, pixels
 
     def _end(self) -> None:
-        """Settle what went wrong, when there is no further frame."""
+        """Find out what went wrong, when there is no further frame."""
         assert self._program is not None
         self._program.stdout.close()
         code = self._program.wait()

@@ -14,7 +14,7 @@ _SECONDS = 20.0  # for a program that describes a file
 
 
 def is_depth_film(path: Path) -> bool:
-    """Return whether a video file says in its comment that it shows depth that depthcli made."""
+    """Return whether the comment of a video file names it a depth film of depthcli."""
     try:
         return _comment_by_av(path) if has_av() or not find_program() else _comment_by_program(path)
     except Exception:  # whatever a stranger's file holds, it is not ours

@@ -128,7 +128,7 @@ def _layout(encoding: Encoding) -> str:
 
 
 def _planes(gray: np.ndarray, encoding: Encoding) -> list[np.ndarray]:
-    """Return the planes of a gray frame: the codes, and chroma that says nothing where the layout has it."""
+    """Return the planes of a gray frame: the codes, and neutral chroma if the layout has it."""
     planes = [encoding.codes(gray)]
     if encoding.pixel_format.startswith("yuv"):
         (height, width), (across, down) = gray.shape, encoding.even

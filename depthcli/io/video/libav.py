@@ -71,28 +71,28 @@ def has_av() -> bool:
 
 
 def load_av() -> Any:
-    """Return the module av. Raises DepthError where it cannot be imported."""
+    """Return the module av. Raises DepthError if it cannot be imported."""
     try:
         import av
     except ImportError as error:
         raise DepthError(
             f"video needs PyAV or imageio-ffmpeg, and neither can be loaded: {first_line(error)}",
-            "pip install av, or imageio-ffmpeg where av has no wheel; a folder of frames and raw RGB work without them",
+            "pip install av, or imageio-ffmpeg if av has no wheel; a folder of frames and raw RGB work without them",
         ) from error
-    av.logging.set_level(None)  # what libav says of a file goes into the errors and not onto the terminal
+    av.logging.set_level(None)  # messages of libav go into the errors, not onto the terminal
     return av
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what a library says of a file, in words: without the number of the error and the name it knows."""
+    """Return the words of an error of the library, without its number and its name for the file."""
     return in_words(str(getattr(error, "strerror", None) or first_line(error)))
 
 
-def in_words(said: str) -> str:
+def in_words(message: str) -> str:
     """Return a message of FFmpeg for a line of ours."""
-    if "Not yet implemented" in said:
+    if "Not yet implemented" in message:
         return "it uses a part of its format that FFmpeg cannot decode"
-    return printable(said)[:100]
+    return printable(message)[:100]
 
 
 def protected(name: str) -> ClipError:
@@ -110,7 +110,7 @@ def open_container(av: Any, file: Readable) -> Any:
 
 
 class LibavSource:
-    """A video file, or a stream from a pipe. Raises ClipError where it holds no video that can be decoded."""
+    """A video file, or a stream from a pipe. Raises ClipError if it holds no video that can be decoded."""
 
     def __init__(self, file: Readable, name: str, path: Optional[Path] = None, max_pixels: int = MAX_PIXELS) -> None:
         self._name = name
@@ -149,7 +149,7 @@ class LibavSource:
         self._stack.close()
 
     def shown(self) -> Iterator[Shown]:
-        """Yield every frame that can be decoded; then raise ClipError where some could not."""
+        """Yield every frame that can be decoded; then raise ClipError if some could not."""
         yield from until_next(self._pixels(), self._clock.rest)
         self._read.complain(self._name)
 
@@ -305,7 +305,7 @@ class Damage:
     broken: str = ""
 
     def reason(self) -> str:
-        """Return what is wrong with the clip, empty where nothing is. Known when the last frame was decoded."""
+        """Return what is wrong with the clip, empty if nothing is. Known when the last frame was decoded."""
         if self.missing:
             return f"is truncated: its last {self.missing} bytes are missing"
         if self.broken:
@@ -321,7 +321,7 @@ class Damage:
         return ""
 
     def complain(self, name: str) -> None:
-        """Raise ClipError where something is wrong."""
+        """Raise ClipError if something is wrong."""
         reason, count = self.reason(), self.decoded
         if reason:
             message = f"{name} {reason}; {count} frame{'s' * (count != 1)} could be read"

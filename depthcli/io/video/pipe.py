@@ -1,4 +1,4 @@
-"""Frames for another program's stdin: raw, or y4m, which says its size and rate itself."""
+"""Frames for another program's stdin: raw, or y4m, whose header holds size and rate."""
 
 from __future__ import annotations
 

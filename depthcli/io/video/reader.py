@@ -28,7 +28,7 @@ from depthcli.io.codecs.files import read_facts
 from depthcli.io.names import STDIN
 from depthcli.io.pictures.images import MAX_PIXELS, is_picture, may_be_listed, picture_size, printable, read_picture
 from depthcli.io.video.animations import WEBP, WebPSource, animation_in
-from depthcli.io.video.clip import ClipInfo, Frame, Number, Selection, Shown, Source, exact_rate, frames_of
+from depthcli.io.video.clip import ClipInfo, Frame, FrameSource, Number, Selection, Shown, exact_rate, frames_of
 from depthcli.io.video.exr_frames import exr_size, is_exr, is_our_exr, read_exr_frame
 from depthcli.io.video.ffmpeg_program import find_program
 from depthcli.io.video.ffmpeg_reader import ProgramSource
@@ -36,14 +36,14 @@ from depthcli.io.video.libav import LibavSource, Readable, has_av
 
 __all__ = ["Clip", "ClipInfo", "Frame", "Selection", "open_clip"]
 
-_PATIENCE = 0.2  # seconds between two looks at whether anybody still wants what a pipe may bring
-FOLDER_RATE = Fraction(24)  # of a folder of frames, for which nobody said another: that of film
+_PATIENCE = 0.2  # seconds between two calls of `stop` while a pipe is silent
+FOLDER_RATE = Fraction(24)  # of a folder of frames by default: that of film
 
 
 class Clip:
     """An open clip: its facts, and its frames, once."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: FrameSource) -> None:
         self._source = source
         self._begun = False
 
@@ -58,7 +58,7 @@ class Clip:
         skip: the first so many selected frames are decoded and not yielded; those after them are the same bytes, with
         the same index and time, as without. May be called once per open clip.
 
-        Raises ClipError, after the frames that could be decoded, where the clip is truncated or damaged: it names the
+        Raises ClipError, after the frames that could be decoded, if the clip is truncated or damaged: it names the
         reason and how many frames were read.
         """
         if self._begun:
@@ -89,11 +89,11 @@ def open_clip(
 ) -> Iterator[Clip]:
     """Open a video file, a folder or pattern of frames, or "-" for what comes on stdin; closed at the end of the block.
 
-    rate: frames per second of a folder (24 where None) and of raw video. size: (width, height) of raw video, 8-bit RGB
-    without any header; None for y4m and every other stream that says itself what it is. stdin: read instead of
+    rate: frames per second of a folder (None: 24) and of raw video. size: (width, height) of raw video, 8-bit RGB
+    without any header; None for y4m and other streams with a header. stdin: read instead of
     sys.stdin. max_pixels: a clip whose header claims more per frame is refused before anything is decoded.
 
-    Raises ClipError where it is missing, no video, has sound only, or not one frame of it can be decoded.
+    Raises ClipError if it is missing, no video, has sound only, or not one frame of it can be decoded.
     """
     try:
         opened = _open(source, rate, size, stdin, max_pixels)
@@ -120,7 +120,7 @@ def _open(
     size: Optional[tuple[int, int]],
     stdin: Any,
     max_pixels: int,
-) -> Source:
+) -> FrameSource:
     name = printable(str(source))
     if str(source) == STDIN:
         pipe = stdin or sys.stdin.buffer
@@ -153,16 +153,16 @@ def _open(
         raise ClipError(f"{name} cannot be opened: {str(error.strerror or error).lower()}", "check the path") from error
 
 
-def _decoded(file: Readable, name: str, path: Optional[Path], max_pixels: int) -> Source:
+def _decoded(file: Readable, name: str, path: Optional[Path], max_pixels: int) -> FrameSource:
     if has_av() or not find_program():  # without both, the error of the better one
         return LibavSource(file, name, path, max_pixels)
     return ProgramSource(file, name, path, max_pixels)
 
 
 class PatientPipe:
-    """stdin, whose reader does not wait for ever: where `stop` says True while nothing comes, it ends.
+    """stdin that stops waiting: it ends if `stop` returns True while nothing comes.
 
-    Raises ClipError where the process was started without one.
+    Raises ClipError if the process was started without one.
     """
 
     def __init__(self, stop: Callable[[], bool]) -> None:
@@ -176,7 +176,7 @@ class PatientPipe:
 
     def read(self, count: int) -> bytes:
         """Return so many bytes, fewer at the end."""
-        if self._descriptor is None or os.name == "nt":  # where only sockets can be waited for
+        if self._descriptor is None or os.name == "nt":  # which can only wait for sockets
             return self._stream.read(count)
         pieces, left = [], count
         while left:
@@ -211,7 +211,7 @@ _NUMBER = re.compile(r"%0?(\d*)d|#+")  # f%04d.png of FFmpeg, f####.png of compo
 
 
 def frames_of_folder(folder: Path) -> list[Path]:
-    """Return the frames in a folder in the order of their numbers; see `_without_others` for what is none."""
+    """Return the frames in a folder in the order of their numbers; see `_without_others` for what is left out."""
     if not may_be_listed(folder):
         raise ClipError(
             f"{printable(str(folder))} may not be read: permission denied", "check the folder's permissions"
@@ -246,7 +246,7 @@ def frames_of_pattern(argument: str) -> Optional[list[Path]]:
 def _without_others(paths: Iterable[Path]) -> list[Path]:
     """Return the frames of a clip among these paths, in their order.
 
-    Depth maps of depthcli are none, by what they say of themselves. EXR files are taken where there is no other
+    Depth maps of depthcli are left out, by the facts in them. EXR files are taken where there is no other
     picture, which is then a copy of the same frame.
     """
     files = [path for path in paths if (is_picture(path) or is_exr(path)) and path.is_file()]
@@ -258,7 +258,7 @@ def _without_others(paths: Iterable[Path]) -> list[Path]:
 class FolderSource:
     """Frames in files, in the order given, at a constant rate.
 
-    A picture that cannot be read leaves a gap, and is named at the end. Raises ClipError where there is none, or one of
+    A picture that cannot be read leaves a gap, and is named at the end. Raises ClipError if there is none, or one of
     them has another size by its header.
     """
 
@@ -285,7 +285,7 @@ class FolderSource:
         )
 
     def shown(self) -> Iterator[Shown]:
-        """Yield the pictures that can be read; then raise ClipError where one could not."""
+        """Yield the pictures that can be read; then raise ClipError if one could not."""
         failures: list[PictureError] = []
         period = 1 / self.info.rate
         for index, path in enumerate(self._paths):
@@ -315,7 +315,7 @@ def natural_order(path: Path) -> list[tuple[int, int, str]]:
 
 
 def _numbers(paths: list[Path]) -> tuple[int, ...]:
-    """Return the number at the end of each name, as in shot.1001.png; nothing where one is missing or does not rise."""
+    """Return the number at the end of each name, as in shot.1001.png; nothing if one is missing or does not rise."""
     found = [re.search(r"([0-9]+)$", path.stem) for path in paths]
     numbers = tuple(int(match[1]) for match in found if match)
     rising = all(before < after for before, after in zip(numbers, numbers[1:]))
@@ -342,7 +342,7 @@ def _common_size(paths: list[Path], name: str) -> tuple[int, int]:
 
 
 class RawSource:
-    """8-bit RGB without a header from a pipe. Raises ClipError where the rate is missing or a frame is cut short."""
+    """8-bit RGB without a header from a pipe. Raises ClipError if the rate is missing or a frame is cut short."""
 
     def __init__(
         self, stream: Any, size: tuple[int, int], rate: Optional[Number], max_pixels: int = MAX_PIXELS
@@ -357,7 +357,7 @@ class RawSource:
         self.info = ClipInfo("stdin", size, frames_per_second, 1 / frames_per_second, codec="raw RGB")
 
     def shown(self) -> Iterator[Shown]:
-        """Yield the frames; then raise ClipError where the last is not whole."""
+        """Yield the frames; then raise ClipError if the last is not whole."""
         period, length = 1 / self.info.rate, int(np.prod(self._shape))
         index = 0
         while len(data := self._stream.read(length)) == length:

@@ -27,7 +27,7 @@ _BESIDE = frozenset({"dub", "comment", "hearing_impaired", "visual_impaired"})
 
 @dataclass(frozen=True)
 class VideoTrack:
-    """A stream with video. purposes: its dispositions, as FFmpeg names them. frames: as announced, 0 where nothing is.
+    """A stream with video. purposes: its dispositions, as FFmpeg names them. frames: as announced, 0 if nothing is.
 
     decodable: there is a decoder for it.
     """
@@ -41,9 +41,9 @@ class VideoTrack:
 
 
 def choose_track(name: str, tracks: Sequence[VideoTrack], sound: bool) -> tuple[int, str]:
-    """Return the index of the stream that is the clip, and a note, empty where there was no choice.
+    """Return the index of the stream that is the clip, and a note, empty if there was no choice.
 
-    Raises ClipError where there is none.
+    Raises ClipError if there is none.
     """
     clips = [track for track in tracks if not track.purposes & NEVER]
     if not clips:
