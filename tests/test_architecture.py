@@ -189,3 +189,15 @@ def test_every_setting_that_a_message_names_has_a_flag() -> None:
         if name not in flags()
     ]
     assert not found, "\n".join(found)
+
+
+def test_nobody_probes_a_backend() -> None:
+    """What a backend can do is in its traits."""
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in ("hasattr", "getattr")
+            ):
+                assert not re.search(r"backend\b", ast.unparse(node.args[0])), f"{path.name}:{node.lineno}"

@@ -21,6 +21,7 @@ import numpy as np
 from depthcli.backends.converted import GraphInputs
 from depthcli.errors import EngineError, Log, PictureError, UsageError
 from depthcli.io.pictures.images import is_picture, read_picture
+from depthcli.pixels.alignment import places
 from depthcli.pixels.preprocess import plan_input, to_network_input
 from depthcli.zoo.rows import LiteConfig, ModelRow
 
@@ -114,14 +115,8 @@ def _compare(source: Any, model: Any, inputs: Sequence[Sequence[np.ndarray]]) ->
     for given in inputs:
         wanted, found = (np.array(compiled(given)[0], np.float64) for compiled in (exact, rough))
         means.append(float(np.abs(found - wanted).mean() / (np.ptp(wanted) or 1)))
-        ranks.append(float(np.corrcoef(_ranks(wanted), _ranks(found))[0, 1]))
+        ranks.append(float(np.corrcoef(places(wanted), places(found))[0, 1]))
     return float(np.mean(means)), min(ranks)
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    ranks = np.empty(values.size)
-    ranks[np.argsort(values, axis=None, kind="stable")] = np.arange(values.size)
-    return ranks
 
 
 def _pictures(folder: Path) -> list[Path]:

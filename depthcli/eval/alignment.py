@@ -11,6 +11,7 @@ import numpy as np
 from depthcli.depthmap import DepthKind
 from depthcli.errors import PictureError, UsageError
 from depthcli.eval.truth import Truth
+from depthcli.pixels.alignment import fit_line
 
 SCALE_SHIFT, MEDIAN, NONE, AUTO = "scale-shift", "median", "none", "auto"
 ALIGNMENTS = (AUTO, SCALE_SHIFT, MEDIAN, NONE)
@@ -111,10 +112,9 @@ def fit_scale_shift(p: np.ndarray, t: np.ndarray) -> tuple[float, float]:
 
     A constant p fits with any scale: 0 is taken, and the mean of t. The scale of a p that runs against t is negative.
     """
-    centred = p - p.mean()
-    variance = centred @ centred
-    scale = float(centred @ (t - t.mean()) / variance) if p.min() < p.max() else 0.0
-    return scale, float(t.mean() - scale * p.mean())
+    line = fit_line(p, t) if p.min() < p.max() else None  # the rounded mean of a constant may give it a variance
+    scale, shift = line or (0.0, t.mean())
+    return float(scale), float(shift)
 
 
 def fit_median(p: np.ndarray, t: np.ndarray) -> float:

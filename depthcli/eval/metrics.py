@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from depthcli.pixels.alignment import ranks
+
 # ((row, column), (row, column)) of two elements of a picture; the first is the nearer one.
 Pair = tuple[tuple[int, int], tuple[int, int]]
 
@@ -99,12 +101,6 @@ IN_METRES = ("sq_rel", "rmse")
 def errors(p: np.ndarray, t: np.ndarray, metres: bool) -> dict[str, float]:
     """Return the depth errors by name. metres: False leaves out those that have a unit."""
     return {name: of(p, t) for name, of in ERRORS.items() if metres or name not in IN_METRES}
-
-
-def ranks(values: np.ndarray) -> np.ndarray:
-    """Return the (N,) float64 ranks of (N,) values, the smallest 1; equal values share the mean of their ranks."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[place]
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float | None:

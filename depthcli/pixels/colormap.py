@@ -1,10 +1,10 @@
-"""DepthMap -> picture: the range that is shown, the 8- and 16-bit codes, and the colours.
+"""DepthMap to picture: the range that is shown, the 8- and 16-bit codes, and the colours.
 
-In every picture the near end is the same one: white, or the last colour of the table. Codes and their way back:
+Near is always white, or the last colour of the table. Codes, and how to read them back:
 
     code = floor(t * 255)         8 bit, truncated as the official scripts do; shown value t = (code + 0.5) / 255
     code = round(t * 65535)       16 bit
-    t = (value - lo) / (hi - lo)  where large is near; 1 - t where large is far
+    t = (value - lo) / (hi - lo)  if large is near; 1 - t if large is far
 """
 
 from __future__ import annotations
@@ -25,14 +25,11 @@ _SPECTRAL = (
 _OPENCV = ("cividis", "inferno", "magma", "plasma", "turbo", "viridis")
 COLORMAPS = ("Spectral", "gray", *_OPENCV)
 DEFAULT_COLORMAP = "Spectral_r"
-_BAND_PIXELS = 1 << 17  # of a map, worked on at a time: half a megabyte, which stays in the processor's cache
+_BAND_PIXELS = 1 << 17  # of a map, made at a time: half a megabyte stays in the processor's cache
 
 
 def color_table(name: str) -> np.ndarray:
-    """Return (256, 3) uint8 RGB of a colour map; a name with `_r` behind it is the reversed map.
-
-    Raises UsageError for an unknown name.
-    """
+    """Return (256, 3) uint8 RGB of a colour map, reversed if its name ends in `_r`; UsageError for an unknown name."""
     base, reverse = (name[:-2], True) if name.endswith("_r") else (name, False)
     known = {colormap.lower(): colormap for colormap in COLORMAPS}
     if base.lower() not in known:
@@ -61,7 +58,7 @@ def _table(name: str) -> np.ndarray:
 def nearness(depth: DepthMap, value_range: tuple[float, float] | None = None) -> np.ndarray:
     """Return (H, W) float32 from 0 (far end of the range) to 1 (near end); a flat map is 0 everywhere.
 
-    value_range: (lo, hi) of the map's own numbers; its smallest and largest where None. Values beyond are clipped.
+    value_range: (lo, hi) in the map's numbers, None for its smallest and largest. Values beyond are clipped.
     """
     out = np.zeros_like(depth.values)
     for rows, t in _nearness_in_bands(depth, value_range):
@@ -92,7 +89,7 @@ def to_color(depth: DepthMap, colormap: str, value_range: tuple[float, float] | 
 
 
 def _nearness_in_bands(depth: DepthMap, value_range: tuple[float, float] | None) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield rows and their nearness, float32, for bands that together are the map; nothing where the map is flat."""
+    """Yield rows and their nearness, float32, band by band; nothing for a flat map."""
     lo, hi = value_range or depth.range
     if not hi > lo:
         return
@@ -100,7 +97,7 @@ def _nearness_in_bands(depth: DepthMap, value_range: tuple[float, float] | None)
     band = max(1, _BAND_PIXELS // width)
     for top in range(0, height, band):
         rows = slice(top, top + band)
-        # The official order of operations: subtract, divide, and only then scale to the code.
+        # The order of the official scripts: subtract, divide, then scale to the code.
         t = depth.values[rows] - np.float32(lo)
         t /= np.float32(hi - lo)
         np.clip(t, 0, 1, out=t)
@@ -108,9 +105,9 @@ def _nearness_in_bands(depth: DepthMap, value_range: tuple[float, float] | None)
 
 
 def codes_of_color(rgb: np.ndarray, colormap: str) -> np.ndarray:
-    """Return the (H, W) uint8 codes that `to_color` painted; where two codes share a colour, the lower one.
+    """Return the (H, W) uint8 codes that `to_color` painted, the lower one if two codes share a colour.
 
-    Raises ValueError where a pixel has a colour that is not in the table.
+    Raises ValueError for a colour that is not in the table.
     """
     table = color_table(colormap).astype(np.int64) @ (1 << 16, 1 << 8, 1)
     order = np.argsort(table, kind="stable")
@@ -118,5 +115,5 @@ def codes_of_color(rgb: np.ndarray, colormap: str) -> np.ndarray:
     place = np.minimum(np.searchsorted(table[order], packed), 255)
     codes = order[place].astype(np.uint8)
     if not (table[codes] == packed).all():
-        raise ValueError(f"the picture holds colours that are not of {colormap}")
+        raise ValueError(f"the picture holds colours that are not in {colormap}")
     return codes

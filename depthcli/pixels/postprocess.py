@@ -1,4 +1,4 @@
-"""Network output -> DepthMap: the resize back to the picture's size, the unit, and the refusal of broken numbers."""
+"""Network output to DepthMap: the unit, the check for broken numbers, and the resize to the picture's size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from depthcli.errors import EngineError
 from depthcli.pixels.preprocess import InputPlan
 from depthcli.zoo.rows import ModelRow
 
-_BAND_PIXELS = 1 << 17  # of a map, made at a time: half a megabyte, which stays in the processor's cache
+_BAND_PIXELS = 1 << 17  # of a map, made at a time: half a megabyte stays in the processor's cache
 
 
 def to_depth_map(
@@ -19,13 +19,13 @@ def to_depth_map(
     provenance: Provenance | None = None,
     valid: np.ndarray | None = None,
 ) -> DepthMap:
-    """Return the depth map of one picture from the network's (H, W) output. valid: the mask that goes along.
+    """Return the depth map of one picture from the network's (H, W) output. Raises as `network_values`.
 
-    Raises EngineError as `network_values` does.
+    valid: (H, W) bool at the picture's size, or None.
     """
     values = unwrap(network_values(output, plan, row), plan, plan.picture_size[0])
     values = resize_bilinear(values, plan.picture_size)
-    values.flags.writeable = False  # ours alone: a DepthMap need not copy it
+    values.flags.writeable = False  # so that DepthMap does not copy it
     return DepthMap(values, row.kind, provenance or Provenance(), row.max_depth, valid)
 
 
@@ -41,7 +41,7 @@ def network_values(output: np.ndarray, plan: InputPlan, row: ModelRow) -> np.nda
     """
     width, height = plan.input_size
     if output.shape != (height, width):
-        raise EngineError(f"the engine gave {output.shape} for an input of {(height, width)}")
+        raise EngineError(f"the backend returned {output.shape} for an input of {(height, width)}")
     return in_unit(output, row)
 
 
@@ -53,23 +53,23 @@ def in_unit(output: np.ndarray, row: ModelRow) -> np.ndarray:
     """
     output = output.astype(np.float32, copy=False)
     if not np.isfinite(output).all():
-        raise EngineError(f"the answer of {row.name} holds NaN or infinity", "use `precision` fp32, or other weights")
+        raise EngineError(f"the output of {row.name} holds NaN or infinity", "use `precision` fp32, or other weights")
     return output if row.max_depth is None else output * np.float32(row.max_depth)
 
 
 def unwrap(values: np.ndarray, plan: InputPlan, width: int) -> np.ndarray:
-    """Return (H, width) float32, periodic, for the (H, W) answer to a panorama; without wrapped columns the answer.
+    """Return (H, width) float32, periodic, for the (H, W) output of a panorama; the output without wrapped columns.
 
-    The network answers twice around the seam: as what follows the right edge and as what precedes the left one. From
-    one to the other the result fades over all columns that are there twice.
+    The output shows the surroundings of the seam twice, beyond the right edge and beyond the left one. The result fades
+    from one to the other over all columns that it shows twice.
     """
     if not plan.wrapped:
         return values
     picture = plan.picture_size[0]
-    x = np.linspace(0, picture - 1, width)  # in the picture; the resize that follows has the edges there as well
+    x = np.linspace(0, picture - 1, width)  # in the picture, as in the resize that follows
     reach = min(plan.wrapped, picture / 2)
     out = _columns(values, plan, x)
-    for other, distance in ((picture, x + 0.5), (-picture, picture - 0.5 - x)):  # from the seam, between two columns
+    for other, distance in ((picture, x + 0.5), (-picture, picture - 0.5 - x)):  # from the seam
         at = distance < reach
         share = 0.5 + 0.5 * distance[at] / reach
         weight = (share * share * (3 - 2 * share)).astype(np.float32)
@@ -78,10 +78,10 @@ def unwrap(values: np.ndarray, plan: InputPlan, width: int) -> np.ndarray:
 
 
 def _columns(values: np.ndarray, plan: InputPlan, x: np.ndarray) -> np.ndarray:
-    """Return (H, N) values at the columns x of the picture, which may lie in what was wrapped.
+    """Return (H, N) values at the columns x of the picture, which may be wrapped columns.
 
-    Centres of pixels are aligned, as in the resize of the input: aligned corners would move the two answers around the
-    seam against each other.
+    Centres of pixels are aligned, as in the resize of the input: aligned corners would shift the two sides of the seam
+    against each other.
     """
     step = values.shape[1] / (plan.picture_size[0] + 2 * plan.wrapped)
     position = np.clip((x + plan.wrapped + 0.5) * step - 0.5, 0, values.shape[1] - 1)

@@ -18,6 +18,7 @@ from typing import Any, Callable, Optional
 import numpy as np
 
 from depthcli.backends import Backend
+from depthcli.pixels.alignment import fit_line
 from depthcli.temporal.state import State
 from depthcli.zoo.rows import WINDOW
 
@@ -170,11 +171,6 @@ def _fit_float32(found: np.ndarray, wanted: np.ndarray) -> tuple[np.float32, np.
 
 
 def _fit_float64(found: np.ndarray, wanted: np.ndarray) -> tuple[np.float32, np.float32]:
-    """Return the same from centred sums in float64, which keep their digits at low contrast."""
-    mean_found, mean_wanted = found.mean(dtype=np.float64), wanted.mean(dtype=np.float64)
-    x = (found - mean_found).ravel()
-    variance = x @ x
-    if variance == 0:
-        return np.float32(1), np.float32(0)
-    scale = x @ (wanted - mean_wanted).ravel() / variance
-    return np.float32(scale), np.float32(mean_wanted - scale * mean_found)
+    """Return the same from sums in float64, which keep their digits at low contrast."""
+    scale, shift = fit_line(found, wanted) or (1, 0)
+    return np.float32(scale), np.float32(shift)
