@@ -1,1 +1,1 @@
-"""The command line: parse, one call, report. No network, no engine."""
+"""The command line: parse, one call, report. No network, no backend."""
