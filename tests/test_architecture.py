@@ -48,9 +48,6 @@ MAY_IMPORT_TORCH = (
     "jobs/compile.py",
 )
 
-# To be emptied: rooms with messages that still name flags.
-NOT_YET_WORDED = ("predict/",)
-
 
 def modules() -> list[Path]:
     return [path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or not path.stem.startswith("__")]
@@ -170,7 +167,7 @@ def test_below_the_command_line_no_message_names_a_flag() -> None:
     found = [
         f"{path.relative_to(PACKAGE)}:{line}: {text}"
         for path in modules()
-        if room_of(path) != "cli" and not path.relative_to(PACKAGE).as_posix().startswith(NOT_YET_WORDED)
+        if room_of(path) != "cli"
         for line, text in messages_of(path)
         if flag.search(text)
     ]
@@ -183,9 +180,20 @@ def test_every_setting_that_a_message_names_has_a_flag() -> None:
     found = [
         f"{path.relative_to(PACKAGE)}:{line}: {name}"
         for path in modules()
-        if not path.relative_to(PACKAGE).as_posix().startswith(NOT_YET_WORDED)
         for line, text in messages_of(path)
         for name in DepthError(text).settings
         if name not in flags()
     ]
     assert not found, "\n".join(found)
+
+
+def test_nobody_probes_a_backend() -> None:
+    """What a backend can do is in its traits."""
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in ("hasattr", "getattr")
+            ):
+                assert not re.search(r"backend\b", ast.unparse(node.args[0])), f"{path.name}:{node.lineno}"

@@ -28,7 +28,7 @@ BACKENDS = {
     "openvino": "depthcli.backends.openvino:OpenVino",
     "onnx": "depthcli.backends.onnx:OnnxRuntime",
     "torchscript": "depthcli.backends.torchscript:TorchScript",
-    "neuron": "depthcli.backends.neuron.engine:Neuron",
+    "neuron": "depthcli.backends.neuron.backend:Neuron",
 }
 # Those that run video models too.
 CLIP_BACKENDS = ("torch", "openvino")

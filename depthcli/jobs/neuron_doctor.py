@@ -16,7 +16,7 @@ import numpy as np
 from depthcli.backends import open_backend
 from depthcli.backends.artifact import read_artifact, weights_of
 from depthcli.backends.neuron import common
-from depthcli.backends.neuron.engine import core_count
+from depthcli.backends.neuron.backend import core_count
 from depthcli.backends.neuron.flavours import FLAVOURS, Flavour, targets_here
 from depthcli.choices import BackendChoice, CompilerChoice
 from depthcli.errors import DepthError, Log, UsageError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from depthcli.camera import Camera
 from depthcli.depthmap import DepthMap, Provenance
 from depthcli.errors import EngineError
 from depthcli.pixels.preprocess import InputPlan
@@ -18,15 +19,16 @@ def to_depth_map(
     row: ModelRow,
     provenance: Provenance | None = None,
     valid: np.ndarray | None = None,
+    camera: Camera | None = None,
 ) -> DepthMap:
     """Return the depth map of one picture from the network's (H, W) output. Raises as `network_values`.
 
-    valid: (H, W) bool at the picture's size, or None.
+    valid, camera: of the picture, or None.
     """
     values = unwrap(network_values(output, plan, row), plan, plan.picture_size[0])
     values = resize_bilinear(values, plan.picture_size)
     values.flags.writeable = False  # so that DepthMap does not copy it
-    return DepthMap(values, row.kind, provenance or Provenance(), row.max_depth, valid)
+    return DepthMap(values, row.kind, provenance or Provenance(), row.max_depth, valid, camera=camera)
 
 
 def at_size(values: np.ndarray, size: tuple[int, int], row: ModelRow, provenance: Provenance) -> DepthMap:

@@ -140,7 +140,7 @@ class DepthEstimator:
         provenance = provenance_of(
             self.row, self.weights, self.description, plan.input_size, source, panorama=plan.wrapped > 0
         )
-        return to_depth_map(output, plan, self.row, provenance, picture.valid)
+        return to_depth_map(output, plan, self.row, provenance, picture.valid, picture.camera)
 
     def _run(self, images: Union[np.ndarray, list[np.ndarray]]) -> list[np.ndarray]:
         with self._running:

@@ -10,7 +10,7 @@ import pytest
 
 from depthcli.errors import EngineError, UsageError
 from depthcli.host import graph_cache
-from tests.backends.test_engines import checkpoints, opened, picture  # noqa: F401
+from tests.backends.test_backends import checkpoints, opened, picture  # noqa: F401
 from tests.conftest import photo
 
 pytestmark = pytest.mark.skipif(not find_spec("nncf"), reason="NNCF has no wheel for this Python")

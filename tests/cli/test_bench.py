@@ -70,7 +70,7 @@ def test_random_weights_are_named(bench):
     assert sum("not on this machine: random ones" in line for line in ran.err.splitlines()) == 1
 
 
-def test_engines_are_listed_or_repeated(bench):
+def test_backends_are_listed_or_repeated(bench):
     for names in (["torch,auto"], ["torch", "--backend", "auto"]):
         network = rows(bench(*TINY, "--json", "--backend", *names))["network"]
         assert network[0]["name"] == "torch" and network[0]["backend"] == "torch"

@@ -20,6 +20,7 @@ from depthcli.io.codecs.files import read_depth
 from depthcli.io.video.clip import Frame, Selection
 from depthcli.pixels.preprocess import InputPlan
 from depthcli.predict import clip as module
+from depthcli.predict import model, picture
 from depthcli.predict.clip import FrameLoop
 from depthcli.predict.picture import DepthEstimator
 from tests.conftest import TINY
@@ -123,13 +124,14 @@ def test_a_clip_resolves_opens_and_plans_its_model_once(depth, monkeypatch):
         monkeypatch.setattr(home, name, call)
 
     counted(module, "resolve_clip_model")
-    counted(DepthEstimator, "__init__")
-    counted(DepthEstimator, "plan")
+    counted(model, "obtain")
+    counted(picture, "open_backend")
+    counted(picture, "plan_input")
     make_clip(Path("a.mp4"), frames=5)
     assert depth("video", "a.mp4", "-o", "a.npz/", "-f", "npz,mp4", "--offline", *TINY).code == 0
-    assert calls == {"resolve_clip_model": 1, "__init__": 1, "plan": 1}
+    assert calls == {"resolve_clip_model": 1, "obtain": 1, "open_backend": 1, "plan_input": 1}
     assert len(list(estimate_clip("a.mp4", MODEL, SMALL))) == 5
-    assert calls == {"resolve_clip_model": 2, "__init__": 2, "plan": 2}
+    assert calls == {"resolve_clip_model": 2, "obtain": 2, "open_backend": 2, "plan_input": 2}
 
 
 # --- The loop ---------------------------------------------------------------------------------------------------------

@@ -113,6 +113,15 @@ def test_the_map_says_where_it_comes_from() -> None:
         assert estimator.description.startswith("torch ") and estimator.description.endswith("cpu fp32")
 
 
+def test_the_map_has_the_camera_of_its_picture() -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 50  # the focal length on 35 mm film
+    with tiny() as estimator:
+        camera = estimator.estimate(photo("a.jpg", (36, 24), exif.tobytes())).camera
+        assert camera and np.allclose(camera.intrinsics, [[50, 0, 17.5], [0, 50, 11.5], [0, 0, 1]])
+        assert estimator.estimate(photo("b.jpg")).camera is None
+
+
 def test_one_shot_and_estimator_agree() -> None:
     path = photo("a.png", (40, 30))
     with DepthEstimator("tiny") as estimator:

@@ -118,9 +118,3 @@ def implied_format(path: PurePath | str, default: str) -> str:
     """Return the format of a picture's file by its suffix; `default` for PNG, which several formats have."""
     suffix = PurePath(path).suffix.lower()
     return next((row.name for row in STILLS.values() if row.suffix == suffix != ".png"), default)
-
-
-def list_formats(known: Mapping[str, Format] = STILLS) -> str:
-    """Return the formats with what they are, for a help text."""
-    folders = {name for name, row in known.items() if known is CLIPS and row.folder}
-    return "; ".join(f"{name}: {'folder of ' * (name in folders)}{row.what}" for name, row in known.items())

@@ -158,10 +158,8 @@ class ProgramSource:
         """Return the stream that is the clip, and a note on the choice."""
         streams = {stream.index: stream for stream in self._facts.videos}
         tracks = [
-            VideoTrack(
-                stream.index, stream.width, stream.height, stream.purposes, int(stream.still), stream.codec != "none"
-            )
-            for stream in streams.values()
+            VideoTrack(item.index, item.width, item.height, item.purposes, int(item.still), item.codec != "none")
+            for item in streams.values()
         ]
         index, note = choose_track(self._name, tracks, bool(self._facts.audio))
         return streams[index], note
@@ -191,13 +189,9 @@ class ProgramSource:
     def _arguments(self) -> list[str]:
         unknown, transfer = self._colours
         # By slices, and the packets that are not whole, as LibavSource has them.
-        options = [
-            "-copyts",
-            "-debug_ts",
-            "-thread_type",
-            "slice",
-            *(["-fflags", "+discardcorrupt"] if self._read.missing else []),
-        ]
+        options = ["-copyts", "-debug_ts", "-thread_type", "slice"]
+        if self._read.missing:
+            options += ["-fflags", "+discardcorrupt"]
         turn = ""
         if self._stream.turn % 90:  # ffmpeg would turn by 7 degrees what was held by 7 degrees
             options.append("-noautorotate")
@@ -267,9 +261,7 @@ class ProgramSource:
         time_base, rate = Fraction(1), None
         begun = colours = False
         for line in program.lines():
-            if not line.startswith("[") or line.startswith(
-                "[info]  "
-            ):  # what the file says of itself, in its own words
+            if not line.startswith("[") or line.startswith("[info]  "):  # text from the file
                 continue
             # Its threads cut into each other's lines: this may stand in one line with what is looked for below.
             if found := _PACKET.search(line):

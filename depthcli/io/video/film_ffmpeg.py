@@ -205,17 +205,8 @@ def _left_out(stream: StreamFacts, facts: FileFacts) -> list[str]:
 
 def _holds(container: str, path: Path, number: int, kind: str, whole: bool = False) -> bool:
     """Return whether a container takes the first packet of a stream, or all, by trying: some list more than they do."""
-    copied = [
-        "-map",
-        f"0:{number}",
-        "-c",
-        "copy",
-        *(() if whole else (f"-frames:{kind}", "1")),
-        "-f",
-        container,
-        "-y",
-        file_url(Path(os.devnull)),
-    ]
+    part = () if whole else (f"-frames:{kind}", "1")
+    copied = ("-map", f"0:{number}", "-c", "copy", *part, "-f", container, "-y", file_url(Path(os.devnull)))
     program = Program([*input_of(path), *copied])
     try:
         program.beside(deque, program.lines(), 0)

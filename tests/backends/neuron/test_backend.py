@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from depthcli import read_depth
+from depthcli.backends.neuron import backend as neuron
 from depthcli.backends.neuron import common
-from depthcli.backends.neuron import engine as neuron
-from depthcli.backends.neuron.engine import core_count
+from depthcli.backends.neuron.backend import core_count
 from depthcli.bench.own_process import Ended
 from depthcli.errors import EngineError
 from depthcli.jobs.manifest import Manifest
@@ -252,7 +252,7 @@ class TestStandIn:
         assert np.abs(found.values - read_depth("e/a_depth.npz").values).max() <= 1e-5 * found.values.max()
 
     def test_its_figures_are_marked(self, depth, standin, monkeypatch):
-        monkeypatch.setattr("depthcli.bench.pictures.run_alone", lambda arguments: Ended(1.0, None))
+        monkeypatch.setattr("depthcli.bench.sample.run_alone", lambda arguments: Ended(1.0, None))
         monkeypatch.setattr("depthcli.bench.peers.SIDES", (16,))
         options = ("--allow-standin", "--runs", 1, "--warmup", 0, "--duration", 0.2, "--cost-per-hour", 0.36)
         ran = depth("bench", *standin, *options, "--json")
