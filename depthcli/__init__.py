@@ -1,4 +1,4 @@
-"""Pictures to depth maps, with Depth Anything V2.
+"""Depth maps of pictures and clips, with Depth Anything V2 and Video-Depth-Anything.
 
     import depthcli
 
@@ -9,7 +9,7 @@
     for depth in depthcli.estimate_clip("clip.mp4"):
         ...
 
-Importing this loads no torch; the names are looked up when they are used.
+The import loads no torch; each name is imported on first use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The values the tool is about: what kind of depth a number is, and one view of it.
+"""One view of depth, what its numbers mean, and where it came from.
 
 Numpy only. Arrays inside a DepthMap are read-only: a value does not change after it is made.
 """
@@ -34,7 +34,7 @@ class DepthKind(str, enum.Enum):
 
     @property
     def near_is_high(self) -> bool:
-        """True where a larger number is nearer to the camera."""
+        """Whether a larger number is nearer to the camera."""
         return self is DepthKind.RELATIVE_DISPARITY
 
     @property
@@ -44,7 +44,7 @@ class DepthKind(str, enum.Enum):
 
     @property
     def unit(self) -> str | None:
-        """The unit of the numbers: "m" for metric depth, None where there is none."""
+        """The unit of the numbers: "m" for metric depth, else None."""
         return "m" if self is DepthKind.METRIC_DEPTH else None
 
     @property
@@ -61,9 +61,9 @@ class DepthKind(str, enum.Enum):
 class Provenance:
     """Where a depth map came from: enough to make it again.
 
-    model: the zoo row's name ("vits"); model_title: its full name; sha256: of the weights file, empty where unknown.
-    licence: of the weights. engine: engine, version, device and precision. input_size: (width, height) the network saw.
-    source: name of the picture, never an absolute path. source_sha256: of the picture's file, empty where unknown.
+    model: the zoo row's name ("vits"); model_title: its full name; sha256: of the weights file, empty if unknown.
+    licence: of the weights. backend: name, version, device and precision. input_size: (width, height) the network saw.
+    source: name of the picture, never an absolute path. source_sha256: of the picture's file, empty if unknown.
     panorama: its left and right edges were joined.
     """
 
@@ -71,7 +71,7 @@ class Provenance:
     model_title: str = ""
     sha256: str = ""
     licence: str = ""
-    engine: str = ""
+    backend: str = ""
     input_size: tuple[int, int] = (0, 0)
     source: str = ""
     source_sha256: str = ""
@@ -96,7 +96,7 @@ class DepthMap:
     confidence: (H, W) float32, larger is surer, or None. sky: (H, W) bool, or None. camera: of this view, or None.
     range: (smallest, largest) of the valid values; of all values if none is valid.
 
-    Raises ValueError for values that are not (H, W), not finite where valid, and for masks of another shape.
+    Raises ValueError for values that are not (H, W), not finite at valid pixels, and for masks of another shape.
     """
 
     values: np.ndarray
@@ -118,7 +118,7 @@ class DepthMap:
         lo, hi = float(values.min()), float(values.max())  # NaN if there is one
         finite = math.isfinite(lo) and math.isfinite(hi)
         if not finite and (valid is None or not np.isfinite(values[valid]).all()):
-            raise ValueError("a depth map holds no NaN and no infinity where it is valid")
+            raise ValueError("a depth map must not hold NaN or infinity at valid pixels")
         if not finite:
             values = np.where(np.isfinite(values), values, np.float32(0))
             lo, hi = float(values.min()), float(values.max())
@@ -189,7 +189,7 @@ def describe_values(
         "model_title": provenance.model_title,
         "weights_sha256": provenance.sha256,
         "weights_licence": provenance.licence,
-        "engine": provenance.engine,
+        "engine": provenance.backend,  # the key of files written so far
         "model_size": list(provenance.input_size),
         "source": provenance.source,
         "source_sha256": provenance.source_sha256,
@@ -210,7 +210,7 @@ def from_description(values: np.ndarray, facts: Mapping[str, Any], valid: np.nda
             model_title=facts.get("model_title", ""),
             sha256=facts.get("weights_sha256", ""),
             licence=facts.get("weights_licence", ""),
-            engine=facts.get("engine", ""),
+            backend=facts.get("engine", ""),
             input_size=(int(width), int(height)),
             source=facts.get("source", ""),
             source_sha256=facts.get("source_sha256", ""),

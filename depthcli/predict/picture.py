@@ -52,15 +52,15 @@ class DepthEstimator:
         log: Log = lambda line: None,
     ) -> None:
         # Both are checked before a download.
-        engine = BackendChoice(backend) if isinstance(backend, str) else backend
+        backend = BackendChoice(backend) if isinstance(backend, str) else backend
         check_input_size(input_size)
         if not isinstance(model, Model):
-            model = resolve_model(ModelChoice.of(model), log, backend=engine)
+            model = resolve_model(ModelChoice.of(model), log, backend=backend)
         self.row, self.weights = model.row.with_input_size(input_size), model.weights
         self._panorama = panorama
         self._running = threading.Lock()
         self._proven = False  # whether an output was not flat
-        self._backend: Backend = open_backend(self.row, self.weights, engine, model.trust, log)
+        self._backend: Backend = open_backend(self.row, self.weights, backend, model.trust, log)
 
     @property
     def input_size(self) -> int:

@@ -28,7 +28,7 @@ def provenance_of(
         model_title=row.title if published else f"{weights.path.name}, a {network or row.encoder} of its own",
         sha256=weights.sha256,
         licence=row.licence if published else "",
-        engine=backend,
+        backend=backend,
         input_size=input_size,
         source=source,
         panorama=panorama,

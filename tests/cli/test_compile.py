@@ -124,7 +124,7 @@ class TestTorchScript:
         for name in ("a", "upright"):
             eager, other = (read_depth(f"{backend}/{name}_depth.npz") for backend in ("torch", "torchscript"))
             assert np.abs(eager.values - other.values).max() <= 1e-5 * eager.values.max() and eager.values.std() > 0
-            assert "torchscript" in other.provenance.engine and other.provenance.sha256 == eager.provenance.sha256
+            assert "torchscript" in other.provenance.backend and other.provenance.sha256 == eager.provenance.sha256
 
     def test_a_batch_is_filled_up(self, depth):
         self.compiled(depth, "--size", "42x56", "-b", 2)

@@ -108,7 +108,7 @@ def test_the_map_says_where_it_comes_from() -> None:
         origin = estimator.estimate(path).provenance
     assert origin.model == "tiny" and origin.licence == "Apache-2.0" and len(origin.sha256) == 64
     assert origin.input_size == (70, 56) and origin.source == "fjörd.png"
-    assert " cpu " in origin.engine
+    assert " cpu " in origin.backend
     with tiny(backend="torch") as estimator:
         assert estimator.description.startswith("torch ") and estimator.description.endswith("cpu fp32")
 

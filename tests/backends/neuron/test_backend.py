@@ -83,7 +83,7 @@ def test_a_folder_gives_what_torch_gives_on_all_cores(depth, box):
     for name in ("0", "8", "tall"):
         found, wanted = (read_depth(f"{folder}/{name}_depth.npz") for folder in ("maps", "eager"))
         assert np.abs(found.values - wanted.values).mean() < 0.01 * np.ptp(wanted.values)
-        assert found.provenance.engine == f"neuron 1.13.1.2.11.13.0 inf1:{CORES} mixed"
+        assert found.provenance.backend == f"neuron 1.13.1.2.11.13.0 inf1:{CORES} mixed"
         assert (
             found.provenance.input_size == wanted.provenance.input_size
             and found.provenance.sha256 == wanted.provenance.sha256
@@ -223,7 +223,7 @@ def test_inf2_goes_the_same_way_through_its_own_package(depth, box, monkeypatch,
     monkeypatch.setattr(common, "device_files", lambda: ["/dev/neuron0"])
     ran = depth("image", "in/a.png", "-o", "x/", "-f", "npz", "--backend", "neuron", "--artifacts", "new", *RUN[-2:])
     assert ran.code == 0, ran.err
-    assert read_depth("x/a_depth.npz").provenance.engine == "neuron 2.9.0.2.15 inf2:2 mixed"
+    assert read_depth("x/a_depth.npz").provenance.backend == "neuron 2.9.0.2.15 inf2:2 mixed"
 
 
 class TestStandIn:
@@ -247,7 +247,7 @@ class TestStandIn:
         ran = depth("image", "a.png", *standin, "--allow-standin", "--input-size", 42, "-f", "npz")
         assert ran.code == 0 and "CPU stand-in, not Neuron" in ran.err
         found = read_depth("a_depth.npz")
-        assert "(CPU stand-in, not Neuron)" in found.provenance.engine
+        assert "(CPU stand-in, not Neuron)" in found.provenance.backend
         depth("image", "a.png", "-o", "e/", "--encoder", "tiny", "--backend", "torch", "--input-size", 42, "-f", "npz")
         assert np.abs(found.values - read_depth("e/a_depth.npz").values).max() <= 1e-5 * found.values.max()
 
