@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
@@ -39,6 +39,12 @@ def log(line: str) -> None:
 
 def _one_line(text: str) -> str:
     return worded(text).replace("\n", "\\n")
+
+
+def _worded_result(result: Result) -> Result:
+    """Return a result whose messages name flags, as all that this command prints."""
+    notes, warnings = (tuple(map(worded, lines)) for lines in (result.notes, result.warnings))
+    return replace(result, error=worded(result.error), notes=notes, warnings=warnings)
 
 
 def print_error(error: DepthError) -> None:
@@ -88,7 +94,7 @@ class Report:
         for warning in result.warnings:
             self._stderr(f"warning: {name}: {warning}")
         if self._json:
-            self._stdout(result.to_json())
+            self._stdout(_worded_result(result).to_json())
         elif result.status == DONE and not self._quiet:
             for path in result.outputs:
                 self._stdout(path)
@@ -104,7 +110,7 @@ class Report:
         self.failures.append(result)
         self._stderr(f"error: {error}")
         if self._json:
-            self._stdout(result.to_json())
+            self._stdout(_worded_result(result).to_json())
 
     def finish(self, interrupted: bool = False) -> None:
         """Print the counts, and the failures once more if there were many."""
