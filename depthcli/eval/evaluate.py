@@ -192,12 +192,7 @@ def report(scores: Sequence[Score], alignment: str, source: dict[str, Any], tota
         "pictures_in_mean": pictures_in_mean(scores),
         "better_than_prior": better,
         "compared_with_prior": compared,
-        "summary": {
-            "done": len(scores) - failed,
-            "failed": failed,
-            "total": total,
-            "interrupted": len(scores) < total,
-        },
+        "summary": {"done": len(scores) - failed, "failed": failed, "total": total, "interrupted": len(scores) < total},
         "pictures": [_row(score) for score in scores],
     }
 

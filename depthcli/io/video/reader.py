@@ -115,11 +115,7 @@ def _foreign(error: Exception, name: str, frames: int) -> ClipError:
 
 
 def _open(
-    source: Union[Path, str],
-    rate: Optional[Number],
-    size: Optional[tuple[int, int]],
-    stdin: Any,
-    max_pixels: int,
+    source: Union[Path, str], rate: Optional[Number], size: Optional[tuple[int, int]], stdin: Any, max_pixels: int
 ) -> FrameSource:
     name = printable(str(source))
     if str(source) == STDIN:

@@ -26,10 +26,7 @@ _B, _C = 1 - 4 * _A, 0.5 - _A * np.log(4 * _A)
 _SYSTEM_GAMMA = 1.2  # at a peak of 1000 nits
 _LUMINANCE = np.array([0.2627, 0.6780, 0.0593], np.float32)
 # BT.2087-0, linear light of BT.2020 to BT.709.
-_TO_BT709 = np.array(
-    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]],
-    np.float32,
-)
+_TO_BT709 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32)
 _STEPS = 4096  # of the tables: 12 bits of code in, and more than enough of light out
 _BAND_PIXELS = 1 << 18
 
