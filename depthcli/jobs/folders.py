@@ -16,7 +16,7 @@ WALKED, CLOSED, HIDDEN, LINK = "walked", "closed", "hidden", "link"
 def walk(folder: Path, skip: Path | None = None) -> Iterator[tuple[str, Path, list[str]]]:
     """Yield (kind, path, names of its files) for a readable folder and the folders and links below it.
 
-    Only WALKED folders have files. Links come last, so that a folder below `folder` keeps its own name.
+    Only WALKED folders have files. Links come last, so that a folder below `folder` keeps its name.
     skip: a folder not to enter.
     """
     entered = {os.path.realpath(folder)}

@@ -88,10 +88,7 @@ def inventory(folder: Path = CHECKPOINTS) -> list[InventoryItem]:
 
 
 def named_file(checkpoint: AnyPath) -> Path:
-    """Return the file of a named checkpoint, or of a folder in the layout of transformers.
-
-    Raises CheckpointError if it does not exist.
-    """
+    """Return the file of a checkpoint, or in a folder in the layout of transformers. CheckpointError if missing."""
     path = Path(os.path.expanduser(checkpoint))  # which, unlike Path.expanduser, leaves an unknown ~user as it is
     if path.is_dir():
         path = path / TRANSFORMERS_FILE

@@ -1,7 +1,7 @@
 """AWS Inferentia and Trainium: compiled networks, one replica on each NeuronCore.
 
-Not yet tested on hardware: tested with stand-ins (docs/neuron.md). Nothing falls back to the CPU: without a device such
-a file would compute nonsense, so it is not loaded there.
+Not yet tested on hardware: tested with stand-ins (docs/neuron.md). Files are not loaded without a device, because on
+the CPU they would compute nonsense.
 """
 
 from __future__ import annotations
@@ -85,10 +85,7 @@ class Neuron:
         self._networks.of(plan.input_size)
 
     def run(self, inputs: Arrays, graph: str = "depth", replica: Optional[int] = None) -> Arrays:
-        """See Backend. A run that fails is tried once more.
-
-        Raises EngineError if it fails again, and DeviceLostError after several of those in a row.
-        """
+        """See Backend. A failed run is repeated once. Raises EngineError; DeviceLostError after several in a row."""
         if self._pool is None:
             raise EngineError("this backend is closed", "open another one")
         images = inputs["image"]
@@ -138,7 +135,6 @@ class Neuron:
         self._networks.close()
 
     def _replicas(self, artifact: Artifact) -> Replicas:
-        """Return the copies of a network, one per core, loaded if they are not yet."""
         return self._networks.loaded(artifact, self._load)
 
     def _load(self, artifact: Artifact, content: io.BytesIO) -> Replicas:

@@ -1,8 +1,8 @@
-"""Compiling a network for an AWS chip, with checks before and after the compiler.
+"""Compile a network for an AWS chip, with checks before and after the compiler.
 
 Before: the converter supports every operator, and the graph computes what the network computes. After: the graph holds
-compiled code, and no arithmetic is left to the CPU. With a device the result is also run; otherwise its file says that
-it was not.
+compiled code, and no arithmetic is left to the CPU. With a device the result is also run; otherwise its file states
+that it was not.
 """
 
 from __future__ import annotations

@@ -206,7 +206,6 @@ def _tiff(file: BinaryIO) -> Header:
 
 
 def _rare(opener: Callable[[BinaryIO], rare.Rare]) -> Callable[[BinaryIO], Header]:
-    """Return what opens a file of a rare kind."""
 
     def opened(file: BinaryIO) -> Header:
         found = opener(file)
