@@ -30,8 +30,7 @@ BACKENDS = {
     "torchscript": "depthcli.backends.torchscript:TorchScript",
     "neuron": "depthcli.backends.neuron.backend:Neuron",
 }
-# Those that run video models too.
-CLIP_BACKENDS = ("torch", "openvino")
+CLIP_BACKENDS = ("torch", "openvino")  # those that run video models too
 # The graphs of a network for pictures, and those of one for clips.
 PICTURE_GRAPHS = ("depth",)
 CLIP_GRAPHS = ("encode", "decode")

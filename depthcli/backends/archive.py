@@ -34,7 +34,7 @@ _MOST_UNPACKED = 1 << 28  # of all compressed members
 _PICKLES = ("data.pkl", "constants.pkl")
 _TENSORS = ("data/", "constants/", ".data/", "version", "byteorder")
 
-# The operators that our graphs call, with every torch from 1.13 on. None of them opens a file.
+# Operators of our graphs, in every torch from 1.13 on. None of them opens a file.
 _OPERATORS = frozenset(
     "_convolution add cat gelu hardtanh_ layer_norm linear list matmul mul ne permute relu relu_ reshape "
     "scaled_dot_product_attention select sigmoid silu size slice softmax squeeze to transpose "

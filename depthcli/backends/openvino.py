@@ -40,11 +40,9 @@ if TYPE_CHECKING:
 _PICTURE_FILES = {"depth": "compiled.blob"}
 _CLIP_FILES = {part: f"{part}.blob" for part in ("encode", "mix", "finish")}
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-# How OpenVINO names what a CPU computes natively.
-_CAPABILITIES = {"bf16": "BF16", "fp16": "FP16"}
+_CAPABILITIES = {"bf16": "BF16", "fp16": "FP16"}  # how OpenVINO names what a CPU computes natively
 
-# The four feature maps (1, D, rows, cols) of one frame.
-Taps = Sequence[np.ndarray]
+Taps = Sequence[np.ndarray]  # the four feature maps (1, D, rows, cols) of one frame
 
 
 class OpenVino:

@@ -28,8 +28,7 @@ from depthcli.zoo.rows import LiteConfig, ModelRow
 if TYPE_CHECKING:
     from depthcli.graphs.any_size import AnySizeGraph
 
-# Bounds of int8's difference from float32: the mean difference over the map's range, averaged over the compared
-# pictures, and the lowest rank correlation of their pixels.
+# Bounds of int8's difference from float32: mean difference over the map's range, and lowest rank correlation.
 MEAN_BOUND = 0.01
 RANK_BOUND = 0.99
 _FEWEST = 4

@@ -88,8 +88,7 @@ def _trained_positions(vit: VisionTransformer) -> np.ndarray:
 def _trace(module: nn.Module, **examples: torch.Tensor) -> Part:
     module.eval().requires_grad_(False)
 
-    # A function, not the module: its weights are constants from the start, in a third of the time of tracing and
-    # freezing a module.
+    # Weights of a function are constants from the start, which takes a third of the time of freezing a module.
     def forward(*inputs: torch.Tensor) -> Any:
         return module(*inputs)
 

@@ -30,8 +30,7 @@ from depthcli.errors import DiskFullError, OutputError
 if sys.platform != "win32":
     import fcntl
 
-# No space, quota exceeded, or read-only: the next file would fail too.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no space, quota exceeded, or read-only: the next file would fail too
 # Errors of a file system that lacks an operation; nothing is wrong with the file.
 _NOT_OFFERED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF)
 _PARTIAL = re.compile(r"\.depthcli-(?P<mark>[0-9a-f]{24})-[0-9a-f]{8}\.part")

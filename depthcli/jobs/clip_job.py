@@ -116,7 +116,7 @@ class ClipJob:
 
     @cached_property
     def spool_folder(self) -> Path:
-        """The folder of the spool, beside the outputs, common to all formats; unique for a stream, which is never resumed."""
+        """The folder of the spool, beside the outputs, common to all formats; unique for a stream."""
         name, path = self.outputs[0]
         if self.source == STDIN:
             return temporary_path(path.parent)

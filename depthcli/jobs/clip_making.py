@@ -75,7 +75,7 @@ def make_depth(
 def until_stopped(
     frames: Iterator[Frame], damage: list[ClipError], stop: Callable[[], bool], check: Callable[[], None] = lambda: None
 ) -> Iterator[Frame]:
-    """Yield the frames that can be read, as readable_frames. Raises StoppedError. check: called if the clip is damaged."""
+    """Yield the readable frames, as readable_frames. Raises StoppedError. check: called if the clip is damaged."""
     yield from readable_frames(frames, damage)
     if damage:
         check()

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from depthcli.io.pictures.images import may_be_listed
 
-# A folder that is walked, one that may not be read, a hidden one, and a link to a folder that is walked under another
-# name or holds the one the walk came from.
+# A walked folder, an unreadable one, a hidden one, and a link to a folder that is walked already.
 WALKED, CLOSED, HIDDEN, LINK = "walked", "closed", "hidden", "link"
 
 

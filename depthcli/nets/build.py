@@ -18,8 +18,7 @@ from depthcli.nets.vit import VisionTransformer
 from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import NETWORKS, AnyConfig, LiteConfig, ModelRow, ModelTask, NetworkConfig
 
-# Keys that only checkpoints of Video-Depth-Anything have.
-_MOTION = "head.motion_modules."
+_MOTION = "head.motion_modules."  # keys that only checkpoints of Video-Depth-Anything have
 
 
 def build_network(config: AnyConfig, metric: bool = False, temporal: bool = False) -> nn.Module:

@@ -16,8 +16,7 @@ from depthcli.zoo.locate import WeightsFile, find
 from depthcli.zoo.rows import ModelRow, ModelTask, find_row, is_row, select_row, with_max_depth
 from depthcli.zoo.verify import digest
 
-# Sizes that have a video model.
-_VIDEO_ENCODERS = ("vits", "vitb", "vitl")
+_VIDEO_ENCODERS = ("vits", "vitb", "vitl")  # sizes that have a video model
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ import numpy as np
 
 from depthcli.temporal.flow import Motion, find_motion, small_gray, warp
 
-# The scale of a frame.
 _COARSE = 4  # pixels of the flow per pixel of the grid on which scales are compared, without detail
 _GAINS = (0.8, 1.25)  # limits of a frame's gain
 _HOMEWARD = 0.15  # share of the way back to the network's own scale that each frame takes
@@ -23,7 +22,6 @@ _COMMON = 0.1  # least share of the picture seen in both frames, or the last sca
 _TRUSTED = 0.7  # least trust of a coarse pixel that counts as seen in both
 _STRAY = 4.5  # median deviations (3 sigma) beyond which a pixel is left out
 
-# The average over the past.
 _MEMORY = 12.0  # frames: the past has a weight of at most 12/13
 _SURPRISE = 5.0  # times the usual change of a place, at which the past's weight falls to 1/e
 _SURPRISE_RANGE = (0.01, 0.25)  # limits of that change, as a share of the contrast

@@ -26,10 +26,8 @@ from depthcli.pixels.preprocess import InputPlan
 from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow
 
-# AWS's own benchmarks feed each core from two threads, so that it never waits for the host.
-_THREADS_PER_CORE = 2
-# After so many failures in a row the device counts as lost, and not the picture as unlucky.
-_FAILURES = 5
+_THREADS_PER_CORE = 2  # AWS's own benchmarks feed each core from two threads, so that it never waits for the host
+_FAILURES = 5  # after so many failures in a row the device counts as lost, and not the picture as unlucky
 
 
 class Neuron:

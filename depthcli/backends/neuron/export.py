@@ -28,8 +28,7 @@ from depthcli.graphs.operators import operators_of
 from depthcli.graphs.resize_matrices import MatrixResize
 from depthcli.graphs.static import static_network
 
-# Bound of a NeuronCore's mean difference from float32 on the CPU, over the standard deviation: it multiplies in
-# bfloat16, which costs a few thousandths on other machines.
+# Bound of a NeuronCore's mean difference from float32, over the standard deviation; bfloat16 costs a few thousandths.
 DEVICE_BOUND = 0.05
 
 

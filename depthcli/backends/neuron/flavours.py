@@ -49,8 +49,7 @@ class Flavour(Protocol):
 
 _ALL: tuple[Flavour, ...] = (Inf1(), NeuronX("inf2"), NeuronX("trn1"), StandIn())
 FLAVOURS = {flavour.target: flavour for flavour in _ALL}
-# Those that exist.
-CHIPS = tuple(target for target in FLAVOURS if target != STANDIN)
+CHIPS = tuple(target for target in FLAVOURS if target != STANDIN)  # those that exist
 
 
 def targets_here(standin: bool) -> tuple[str, ...]:

@@ -18,12 +18,12 @@ from typing import Any, Optional
 from depthcli.io.pictures.images import printable
 from depthcli.io.video.libav import ATTACHED_PICTURE, disposition_of, open_container, reason_of
 
-# Of the file, what describes the work. What describes the file itself (brand, encoder, dates of writing) is not kept.
+# Metadata of the work. Those of the file (brand, encoder, dates of writing) are not copied.
 DESCRIPTIVE = frozenset(
     "title artist author album album_artist composer date genre copyright description synopsis show".split()
 )
-_FAILURES = 100  # unreadable places in a row after which a file is not read on
-_RESTART = Fraction(1)  # seconds: a clock that goes back further has started again, as where broadcasts were joined
+_FAILURES = 100  # limit of unreadable packets in a row
+_RESTART = Fraction(1)  # seconds: a larger jump back is a restarted clock, as in joined broadcasts
 _TIMECODE = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.])(\d+)")
 PART = "only a part of the clip was chosen"
 
