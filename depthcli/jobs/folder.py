@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Optional, TypeVar, Union
@@ -156,14 +156,13 @@ class _Stages:
 
     def close(self) -> None:
         """Wait for the threads, close the files that were not read, and free the model."""
-        self._finishing.close()
-        self._reading.close()
-        for file, _ in self._held:
-            file.close()
-        if self._next is not None:
-            self._next[1].close()
-        if self._loaded is not None:
-            self._loaded.close()
+        with ExitStack() as stack:  # an interrupt of one step does not keep the others from being done
+            if self._loaded is not None:
+                stack.callback(self._loaded.close)
+            for file in [held for held, _ in self._held] + ([] if self._next is None else [self._next[1]]):
+                stack.callback(file.close)
+            stack.callback(self._reading.close)
+            stack.callback(self._finishing.close)
 
     def _estimator(self) -> DepthEstimator:
         """Return the estimator, loaded at first use: a misspelt path or a finished folder loads nothing."""
@@ -294,7 +293,10 @@ class _Stages:
         batch = [item.prepared for item in group if item.prepared is not None]
         started = time.perf_counter()
         try:
-            outputs = estimator.run(batch) if len(batch) > 1 else self._with_room(lambda: estimator.run(batch))
+            if len(batch) > 1:
+                outputs = estimator.run(batch)
+            else:  # in threads, other pictures have taken memory since this one was prepared
+                outputs = self._with_room(lambda: estimator.run(batch, recheck=self._ahead > 0))
         except DeviceLostError:
             raise
         except Exception as error:  # whatever a backend raises

@@ -7,6 +7,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -92,6 +93,8 @@ class PictureFile:
 
     def _open(self) -> BinaryIO:
         if self._file is None:
+            with suppress(OSError):
+                _ = self._stat  # before: of a picture that is replaced meanwhile, never newer than what is read
             source, name = self._source, printable(self._name)
             self._file = BytesIO(source) if isinstance(source, bytes) else open_picture_file(source, name)
         return self._file

@@ -115,9 +115,10 @@ class DepthEstimator:
         picture = replace(picture, notes=(*picture.notes, *plan.notes))
         return Prepared(picture, plan, to_network_input(picture.rgb, plan))
 
-    def run(self, batch: Sequence[Prepared]) -> Sequence[np.ndarray]:
+    def run(self, batch: Sequence[Prepared], recheck: bool = False) -> Sequence[np.ndarray]:
         """Return the network's outputs, (H, W) float32 each, for pictures of one input size; but see `mixes_sizes`.
 
+        recheck: look at the free memory for a single picture too, as `prepare` did, which may be some time ago.
         Raises DeviceLostError if the network's output is the same for everything, as with broken weights, and
         PictureError for a batch that exceeds the memory.
         """
@@ -126,7 +127,7 @@ class DepthEstimator:
         else:
             if len({item.plan.input_size for item in batch}) != 1:
                 raise ValueError("the pictures of a batch need one input size")
-            if len(batch) > 1:  # for one, its plan was checked
+            if len(batch) > 1 or recheck:
                 self._backend.check(batch[0].plan, len(batch))
             outputs = self._run(np.stack([item.image for item in batch]))
         if not self._proven:

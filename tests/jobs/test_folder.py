@@ -23,11 +23,12 @@ from depthcli import read_depth
 from depthcli.depthmap import DepthMap, Provenance
 from depthcli.errors import DiskFullError, EngineError, ModelError, OutputError, PictureError, UsageError
 from depthcli.io.codecs.outputs import OutputSpec
-from depthcli.io.pictures.images import read_picture
+from depthcli.io.pictures.images import picture_size, read_picture
 from depthcli.jobs import folder, picture_file
 from depthcli.jobs.find import Input, find_in_folder
 from depthcli.jobs.folder import FolderJob, run_folder, thread_counts
 from depthcli.jobs.manifest import Manifest, Result
+from depthcli.jobs.pipeline import Lane
 from depthcli.jobs.targets import Task, plan_pictures
 from depthcli.pixels.preprocess import plan_input
 from depthcli.predict.picture import Prepared
@@ -51,6 +52,7 @@ class Fake:
     def __init__(self, fails=()):
         self.fails = dict(fails)
         self.batches = []
+        self.rechecks = []
         self.loaded = 0
         self.closed = 0
         self.at = {}
@@ -63,7 +65,8 @@ class Fake:
     def prepare(self, picture):
         return Prepared(picture, plan_input(*picture.size, InputPolicy(56)), picture.rgb[..., 0].astype(np.float32))
 
-    def run(self, batch):
+    def run(self, batch, recheck=False):
+        self.rechecks.append(recheck)
         names = [Path(item.picture.name).name for item in batch]
         self.batches.append(names)
         for name in names:
@@ -547,6 +550,20 @@ class TestWhatFits:
         assert [r.status for r in go(Fake())] == ["done"]
         assert [r.status for r in go(Fake())] == ["skipped"]
 
+    def test_a_picture_that_is_replaced_before_it_is_read_does_not_look_done(self, monkeypatch):
+        photo("in/a.png")
+
+        def size(source):
+            photo("other.png", (30, 20)).replace("in/a.png")  # the file that was replaced is open already
+            return picture_size(source)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(picture_file, "picture_size", size)
+            assert [r.status for r in go(Fake(), manifest=Manifest(MANIFEST))] == ["done"]
+        assert [r.status for r in go(Fake(), manifest=Manifest(MANIFEST))] == ["done"]
+        assert read_depth("out/a_depth.png").size == (30, 20)
+        assert [r.status for r in go(Fake(), manifest=Manifest(MANIFEST))] == ["skipped"]
+
     def test_what_a_plan_says_is_what_is_done(self, again):
         photo("in/b.bmp", (60, 30))
         Path("out/c_depth.png").write_text("mine")
@@ -645,6 +662,27 @@ class TestOverlap:
         at = {"a_depth.png": lambda: seen.append(threading.active_count())}
         (result,) = run_folder(FolderJob(tasks=tasks, outputs=Hooked(at=at)), fake.load)
         assert result.status == "done" and seen == [before] * 3
+
+    def test_memory_is_checked_again_before_a_run_unless_there_is_only_one_picture(self):
+        fake = Fake()
+        list(run_folder(FolderJob(tasks=job().tasks[:1], outputs=OutputSpec()), fake.load))
+        go(fake)
+        assert fake.rechecks == [False] + [True] * 5
+
+    def test_a_second_interrupt_while_it_ends_leaves_nothing_behind(self, many, monkeypatch):
+        fake = Fake()
+        close = Lane.close
+
+        def interrupted(lane: Lane) -> None:
+            close(lane)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Lane, "close", interrupted)
+        results = run_folder(FolderJob(tasks=many, outputs=OutputSpec()), fake.load)
+        next(results)
+        with pytest.raises(KeyboardInterrupt):
+            results.close()
+        assert fake.closed == 1
 
     def test_the_next_pictures_are_read_while_the_model_loads_and_while_one_is_in_the_network(self, reads):
         fake = Fake()

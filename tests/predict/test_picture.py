@@ -18,6 +18,7 @@ from PIL import Image
 
 import depthcli
 from depthcli import DepthEstimator, DepthKind, ModelChoice
+from depthcli.backends import torch_eager
 from depthcli.backends.torch_eager import pick_device
 from depthcli.choices import BackendChoice, ClipChoice
 from depthcli.errors import CheckpointError, EngineError, ModelError, PictureError, UsageError
@@ -91,6 +92,14 @@ def test_a_batch_gives_what_single_pictures_give() -> None:
             assert np.abs(depth.values - alone).max() <= 1e-5 * np.abs(alone).max()
         with pytest.raises(ValueError, match="one input size"):
             estimator.estimate_batch([open_picture(reference_image(60, 80)), open_picture(reference_image(80, 60))])
+
+
+def test_memory_that_is_gone_since_a_picture_was_prepared_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tiny(backend="torch") as estimator:
+        prepared = estimator.prepare(open_picture(reference_image(60, 80)))
+        monkeypatch.setattr(torch_eager, "free_memory", lambda: 1000)
+        with pytest.raises(PictureError, match=r"needs about .* GB and 0\.0 GB are free"):
+            estimator.run([prepared], recheck=True)
 
 
 def test_threads_may_share_an_estimator() -> None:
