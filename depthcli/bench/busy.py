@@ -34,7 +34,7 @@ from depthcli.zoo.verify import digest
 def measure_throughput(
     sample: Sample, contenders: Sequence[Contender], duration: float, price: Optional[float]
 ) -> Iterator[Throughput]:
-    """Keep the backends busy that run compiled networks, or all of them if there is a price. Closes them.
+    """Keep each backend with compiled networks busy, or all of them if there is a price. Closes them.
 
     duration: seconds for each. price: of this machine for an hour.
     """

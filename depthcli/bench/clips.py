@@ -1,7 +1,7 @@
 """Speed and steadiness of clips: frame by frame, with the filter, and with a video model.
 
-Speed is measured in turns. Each turn sends the clip through every contender twice: one stage after the other, and as
-`depth video` does it, all stages at once. The ratio is the share of the network's speed that a job keeps.
+Each turn sends the clip through every contender twice: one stage after the other, and all stages at once as
+`depth video`. The ratio is the share of the network's speed that a job keeps.
 """
 
 from __future__ import annotations
@@ -50,12 +50,11 @@ _LEAST_FRAMES = 8
 
 @dataclass(frozen=True)
 class VideoBenchJob:
-    """What to measure.
+    """What to measure. Raises UsageError.
 
-    model: of the frames, or a video model, which is then measured alone. backends, device, precision, input_size: as in
-    BenchJob. clip: video file or folder of frames, None for a synthetic clip. frames: how many are taken of it, and the
-    length of the synthetic clips. runs: turns, at most LONG_RUNS, after `warmup` frames that do not count.
-    Raises UsageError.
+    model: of the frames; a video model is measured alone. backends, device, precision, input_size: as in BenchJob.
+    clip: video file or folder of frames, None for a synthetic clip. frames: number taken of it, and length of the
+    synthetic clips. runs: turns, at most LONG_RUNS, after `warmup` frames that do not count.
     """
 
     model: ModelChoice = field(default_factory=ModelChoice)
@@ -83,10 +82,10 @@ class VideoBenchJob:
 
 
 def run_video_benchmark(job: VideoBenchJob, log: Log = lambda line: None) -> Iterator[Row]:
-    """Measure and yield the rows. Nothing is downloaded and nothing is kept.
+    """Measure and yield the rows, without downloads. A contender that fails becomes a row with the reason.
 
-    log: receives lines about the progress. A contender that fails becomes a row with the reason.
-    Raises UsageError or ModelError for the model, ClipError if the clip cannot be read, EngineError if nothing runs.
+    log: receives lines about the progress. Raises UsageError or ModelError for the model, ClipError if the clip cannot
+    be read, EngineError if nothing runs.
     """
     before, started = load_average(), time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="depth-bench-") as name, own_cache(Path(name) / "graphs"):

@@ -56,11 +56,7 @@ def process_rows(contenders: Sequence[Contender]) -> Iterator[Process]:
 
 
 def measure_folders(
-    sample: Sample,
-    contenders: Sequence[Contender],
-    folder: Path,
-    official: Optional[OfficialNetwork],
-    runs: int,
+    sample: Sample, contenders: Sequence[Contender], folder: Path, official: Optional[OfficialNetwork], runs: int
 ) -> Iterator[Folder]:
     """Time `depth dir` over the pictures, in turns with the official script's loop if there is one. Closes backends."""
     racing = [item for item in contenders if item.choice is not None and not item.error]

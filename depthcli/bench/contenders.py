@@ -50,9 +50,9 @@ class MeasuredModel:
 class Contender:
     """A backend in the comparison.
 
-    choice: None for the official code's network. name, precision: as chosen, then as the opened backend has them.
-    description, device: of the opened backend. open_s: seconds to load the network. times: milliseconds per input size
-    (width, height), turn by turn. processes: in the order they ran. error: why it is out, or empty.
+    choice: None for the official code's network. name, precision: as chosen, then as opened. description, device: of
+    the opened backend. open_s: seconds to load the network. times: milliseconds per input size (width, height), turn by
+    turn. processes: in the order they ran. error: why it failed, or empty.
     """
 
     name: str
@@ -97,8 +97,8 @@ def measured_model(
 ) -> MeasuredModel:
     """Return the chosen model with weights that are on this machine, else with random ones.
 
-    folder: where random weights are written. compiled: take the model of the networks compiled for this backend.
-    clips: a video model will do. Raises UsageError or ModelError, EngineError if there is no compiled network.
+    folder: for random weights. compiled: take the model of the networks compiled for this backend. clips: allow a video
+    model. Raises UsageError or ModelError, EngineError if there is no compiled network.
     """
     if compiled is not None:
         found = resolve_model(choice, log, backend=compiled)

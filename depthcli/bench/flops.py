@@ -1,4 +1,4 @@
-"""How much arithmetic a network is: what a time has to be compared with before it can be called fast or slow."""
+"""Count the floating-point operations of a network, to judge measured times."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from depthcli.zoo.rows import PATCH, AnyConfig, LiteConfig, NetworkConfig
 
 
 def network_flops(config: AnyConfig, width: int, height: int) -> int:
-    """Return the floating-point operations of one pass over one picture of width x height pixels (network input).
+    """Return the floating-point operations of one pass over a network input of width x height pixels.
 
-    A multiply-add counts as 2. Counted are the products: linear layers, convolutions and, in attention, 2 * 2 * N * N *
-    D for each block of N tokens of width D. Norms, activations and resizes are left out; together they are below a
-    hundredth. It is the network as `nets` defines it that is counted, whatever an engine makes of it.
+    A multiply-add counts as 2. Counted are linear layers, convolutions and attention, 2 * 2 * N * N * D for each block
+    of N tokens of width D. Norms, activations and resizes add less than a hundredth. Backends may need more or fewer.
     """
     if isinstance(config, LiteConfig):
         return _lite(config, width, height)
@@ -18,7 +17,7 @@ def network_flops(config: AnyConfig, width: int, height: int) -> int:
 
 
 def encoder_flops(config: NetworkConfig, width: int, height: int) -> int:
-    """Return the part of the transformer; as `network_flops`."""
+    """Return those of the transformer."""
     dim = config.embed_dim
     patches = (width // PATCH) * (height // PATCH)
     tokens = patches + 1
@@ -34,13 +33,12 @@ def encoder_flops(config: NetworkConfig, width: int, height: int) -> int:
 
 
 def head_flops(config: NetworkConfig, width: int, height: int) -> int:
-    """Return the part of the DPT head; as `network_flops`."""
+    """Return those of the DPT head."""
     rows, cols = height // PATCH, width // PATCH
     features, (c0, c1, _, c3) = config.features, config.out_channels
-    # Pixels of the four reassembled maps, fine to coarse.
-    sizes = (16 * rows * cols, 4 * rows * cols, rows * cols, _half(rows) * _half(cols))
+    sizes = (16 * rows * cols, 4 * rows * cols, rows * cols, _half(rows) * _half(cols))  # of the maps, fine to coarse
     total = sum(_conv(rows * cols, config.embed_dim, channels, 1) for channels in config.out_channels)
-    # A transposed convolution that does not overlap makes of each pixel all of its outputs.
+    # A transposed convolution without overlap computes all of its outputs from each pixel.
     total += _conv(rows * cols, c0, 16 * c0, 1) + _conv(rows * cols, c1, 4 * c1, 1) + _conv(sizes[3], c3, c3, 3)
     for pixels, channels in zip(sizes, config.out_channels):
         total += _conv(pixels, channels, features, 3)
@@ -64,7 +62,7 @@ def _lite(config: LiteConfig, width: int, height: int) -> int:
                 total += _conv(rows * cols, channels, inside, 1)
             if number == 0 and stage.stride == 2:
                 rows, cols = _half(rows), _half(cols)
-            total += _conv(rows * cols, 1, inside, stage.kernel)  # each channel by itself
+            total += _conv(rows * cols, 1, inside, stage.kernel)  # depthwise
             total += _conv(rows * cols, inside, stage.channels, 1)
             channels = stage.channels
         if stage.tap:
@@ -78,12 +76,12 @@ def _lite(config: LiteConfig, width: int, height: int) -> int:
 
 
 def _conv(pixels: int, inputs: int, outputs: int, kernel: int) -> int:
-    """A convolution that makes so many pixels."""
+    """Return the operations of a convolution with so many output pixels."""
     return 2 * pixels * inputs * outputs * kernel * kernel
 
 
 def _fusion(pixels: int, features: int, outputs: int, adds: bool) -> int:
-    """A fusion stage of the head: two or four 3x3 convolutions, and a 1x1 before the upsampling."""
+    """Return those of a fusion stage: two or four 3x3 convolutions, and a 1x1 before the upsampling."""
     return (4 if adds else 2) * _conv(pixels, features, features, 3) + _conv(pixels, features, outputs, 1)
 
 

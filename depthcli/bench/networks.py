@@ -54,9 +54,9 @@ def time_in_turns(
     runs: int,
     stages: Optional[dict[str, list[float]]] = None,
 ) -> None:
-    """Run each backend once in every turn and add its milliseconds to `times`; a backend that fails is out.
+    """Run each backend once in every turn and add its milliseconds to `times`; a backend that fails drops out.
 
-    stages: takes the milliseconds of the other stages too, turn by turn. None leaves them and the peers out.
+    stages: also receives the milliseconds of the other stages. None leaves them and the peers out.
     """
     inputs = {"image": to_network_input(picture.rgb, plan)[None]}
     output: Optional[np.ndarray] = None

@@ -1,4 +1,4 @@
-"""One clip through one predictor: the time of each stage, the whole job, and how steady the depth is."""
+"""Measure one clip with one predictor: the time of each stage, the whole job, and the steadiness."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ from depthcli.predict.clip_predictors import ClipPredictor
 from depthcli.temporal.ranges import ValueRange
 
 STAGES = ("read", "prepare", "network", "settle", "spool", "write")
-# Frames after a cut, and inside a shot, that are compared with their maps as single frames.
-_ALONE = 2
+_ALONE = 2  # frames after a cut, and inside a shot, that are compared with maps of single frames
 _MOST_BLEEDING = 1000.0
 
 
@@ -82,7 +81,7 @@ def mapped(predictor: ClipPredictor, frames: Iterable[Frame]) -> Iterator[Mapped
 
 
 def by_stages(job: ClipJob, predictor: ClipPredictor) -> tuple[dict[str, float], int]:
-    """Run a job that writes an mp4, one step after the other. Return the seconds of each stage and the frames."""
+    """Run a job that writes an mp4, one stage after the other. Return the seconds of each stage, and the frames."""
     (_, path), *_ = job.outputs
     watch, found = Stopwatch(), ValueRange()
     with open_clip(job.source) as clip:
@@ -110,7 +109,7 @@ def by_stages(job: ClipJob, predictor: ClipPredictor) -> tuple[dict[str, float],
 
 
 def all_at_once(job: ClipJob, predictor: ClipPredictor) -> float:
-    """Run a job as `depth video` does. Return the seconds. Raises EngineError if it fails."""
+    """Return the seconds of a job as `depth video` does it. Raises EngineError if it fails."""
     started = time.perf_counter()
     for event in run_clip(job, lambda: predictor):
         if isinstance(event, Result) and event.status != DONE:
@@ -119,7 +118,7 @@ def all_at_once(job: ClipJob, predictor: ClipPredictor) -> float:
 
 
 def steadiness(predictor: ClipPredictor, clip: Iterable[Frame], count: int) -> dict[str, Any]:
-    """Return the figures of steadiness as fields of the row. count: frames of the synthetic clips."""
+    """Return the steadiness as fields of the row. count: frames of the synthetic clips."""
     moving, resting = SteadinessMeter(), SteadinessMeter()
     for item in mapped(predictor, clip):
         moving.add(item.frame.rgb, item.values, item.cut)

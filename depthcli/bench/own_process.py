@@ -1,4 +1,4 @@
-"""A command as a process of its own, timed from its start to its end, with its peak of memory."""
+"""Run a command in a separate process, and measure its time and its peak of memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-# A process passes its own peak of memory on to those it starts, so a small one stands between us and the command.
+# A process inherits the peak of memory of its parent, so a small one starts the command.
 _RUNNER = """\
 import json, os, signal, subprocess, sys, time
 started = time.perf_counter()
@@ -31,7 +31,7 @@ print(json.dumps([process.returncode, time.perf_counter() - started, peak]))
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended. seconds: from its start to its end; peak: bytes of resident memory, or None."""
+    """The end of a process. seconds: its duration; peak: bytes of resident memory, or None."""
 
     seconds: float
     peak: Optional[int]
@@ -39,25 +39,19 @@ class Ended:
 
 
 def run_alone(arguments: Sequence[str]) -> Ended:
-    """Run `depth` with these arguments as a process of its own, and time it."""
+    """Run `depth` with these arguments in a separate process, and time it."""
     path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-I", "-S", "-c", _RUNNER, sys.executable, "-m", "depthcli", *arguments]
-    runner = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )
+    pipe, env = subprocess.PIPE, {**os.environ, "PYTHONPATH": path}
+    runner = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, env=env)
     try:
         out, err = runner.communicate()
-    except BaseException:  # we are interrupted: the command is not to go on without us
+    except BaseException:  # interrupted: the command must end too
         runner.terminate()
         runner.communicate()
         raise
-    says = [line for line in err.splitlines() if line.strip()] or ["it ended without a word"]
+    lines = [line for line in err.splitlines() if line.strip()] or ["it ended without a message"]
     if runner.returncode or not out:
-        return Ended(0.0, None, says[-1])
+        return Ended(0.0, None, lines[-1])
     code, seconds, peak = json.loads(out)
-    return Ended(seconds, peak, re.sub("^error: ", "", says[-1]) if code else "")
+    return Ended(seconds, peak, re.sub("^error: ", "", lines[-1]) if code else "")

@@ -1,7 +1,4 @@
-"""What `depth bench` compares with: the official code's form of the network, its script's loop, and the machine itself.
-
-Torch is used here because the peers are torch programs.
-"""
+"""Baselines of `depth bench`: the official code's network, its script's loop, and a matrix product, all in torch."""
 
 from __future__ import annotations
 
@@ -37,10 +34,10 @@ _TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.fl
 
 
 class OfficialNetwork:
-    """The official code's form of a network, float32, as a backend that can be timed like the others.
+    """The official code's form of a network, float32, as a backend.
 
-    fused: with torch's fused attention. Raises EngineError if torch has none, UsageError for a network that is not of
-    Depth Anything V2.
+    fused: with torch's fused attention. Raises EngineError if torch has none, UsageError for a network other than Depth
+    Anything V2.
     """
 
     def __init__(
@@ -57,11 +54,11 @@ class OfficialNetwork:
         self.traits = Traits("torch", torch.__version__, str(self._device), "fp32")
 
     def fit(self, plan: InputPlan) -> InputPlan:
-        """Return the plan itself: any size will do."""
+        """Return the plan: any size works."""
         return plan
 
     def check(self, plan: InputPlan, batch: int) -> None:
-        """Raise PictureError where a batch of this size would not fit into the memory."""
+        """Raise PictureError if a batch of this size does not fit into the memory."""
         free = torch.cuda.mem_get_info(self._device)[0] if self._device.type == "cuda" else free_memory()
         check_memory(self._row.network, plan, batch, free, plain_attention=not self._fused)
 
@@ -71,10 +68,9 @@ class OfficialNetwork:
         return {"depth": self._forward(image).cpu().numpy()}
 
     def estimate_file(self, source: Path, target: Path, input_size: int) -> bool:
-        """Do for one picture what the official script does, and write its picture: photo, gap and colours side by side.
+        """Process one picture as the official script does: write photo, gap and colours side by side.
 
-        The script asks matplotlib for the colours, which takes longer than the table here. Returns False for a file
-        that OpenCV does not read.
+        The script takes the colours from matplotlib, which is slower. Returns False if OpenCV cannot read the file.
         """
         raw = cv2.imread(str(source))
         if raw is None:
@@ -97,7 +93,7 @@ class OfficialNetwork:
         return True
 
     def close(self) -> None:
-        """Free the network; closing twice is no error."""
+        """Free the network; may be called twice."""
         self._form = None
 
     def _forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -111,10 +107,7 @@ class OfficialNetwork:
 def official_loop(
     network: OfficialNetwork, pictures: Sequence[Path], folder: Path, input_size: int
 ) -> tuple[float, int]:
-    """Return the seconds that the official script's loop takes over pictures, and how many it could read.
-
-    Loading Python, torch and the model is not counted, though the script has to do it.
-    """
+    """Return the seconds of the official script's loop over pictures, without its start, and how many it could read."""
     started = time.perf_counter()
     done = sum(
         network.estimate_file(picture, folder / f"{number}.png", input_size) for number, picture in enumerate(pictures)
@@ -123,7 +116,7 @@ def official_loop(
 
 
 def best_product(precision: str, device: str, runs: int) -> tuple[float, int] | None:
-    """Return the GFLOP/s of the fastest square matrix product in torch, and its side; None where torch cannot.
+    """Return the GFLOP/s of torch's fastest square matrix product, and its side; None if unsupported.
 
     The median of `runs` products counts for each of SIDES. precision: fp32, bf16 or fp16.
     """
@@ -140,7 +133,7 @@ def best_product(precision: str, device: str, runs: int) -> tuple[float, int] | 
                 _wait_for(device)
                 seconds.append(time.perf_counter() - started)
             best = max(best, (2 * side**3 / statistics.median(seconds[1:]) / 1e9, side))
-    except RuntimeError:  # a type that this device does not multiply
+    except RuntimeError:  # a type that the device does not support
         return None
     return best
 

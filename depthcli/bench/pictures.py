@@ -1,7 +1,4 @@
-"""Speed with pictures: the network alone, each stage, whole processes, folders, and backends kept busy.
-
-Backends run side by side, in turns; see bench/statistics.py.
-"""
+"""Speed with pictures: the network alone, each stage, whole processes, folders, and throughput, all in turns."""
 
 from __future__ import annotations
 
@@ -49,14 +46,13 @@ _SYNTHETIC = (640, 480)
 
 @dataclass(frozen=True)
 class BenchJob:
-    """What to measure.
+    """What to measure. Raises UsageError.
 
     backends: names of backends, auto, or all (those that run checkpoints). backend: their device, precision and other
-    options. input_size: shorter side of the input in pixels, None for the model's own.
-    images: folder of pictures, or None for one synthetic picture of `picture` (width, height) pixels.
-    runs: how often each backend is timed, after `warmup` runs that do not count. peers: also run the official code's
-    network. duration: seconds that each backend is kept busy for its throughput; this is measured for compiled
-    networks, and for all backends if cost_per_hour, the price of this machine, is given. Raises UsageError.
+    options. input_size: shorter side of the input in pixels, None for the model's own. images: folder of pictures, or
+    None for a synthetic picture of `picture` (width, height) pixels. runs: how often each backend is timed, after
+    `warmup` runs that do not count. peers: also run the official code's network. duration: seconds of the throughput
+    test, which is for compiled networks, and for all backends if cost_per_hour, the price of this machine, is given.
     """
 
     model: ModelChoice = field(default_factory=ModelChoice)
@@ -119,10 +115,10 @@ class BenchJob:
 
 
 def run_benchmark(job: BenchJob, log: Log = lambda line: None) -> Iterator[Row]:
-    """Measure and yield the rows. Nothing is downloaded and nothing is kept.
+    """Measure and yield the rows, without downloads. A backend that is missing or fails becomes a row with the reason.
 
-    log: receives lines about the progress. A backend that is not installed or fails becomes a row with the reason.
-    Raises UsageError or ModelError for the model, EngineError if no backend runs.
+    log: receives lines about the progress. Raises UsageError or ModelError for the model, EngineError if no backend
+    runs.
     """
     before, started = load_average(), time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="depth-bench-") as name, own_cache(Path(name) / "graphs"):

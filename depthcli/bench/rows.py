@@ -21,13 +21,12 @@ class _Row:
 
 @dataclass(frozen=True)
 class Machine(_Row):
-    """What a reader has to know before any figure.
+    """The machine and the model of a benchmark.
 
-    cores: those this process may use; threads: what an operation of torch takes. flags: of the CPU, those that matter.
-    picture_size, input_size: (width, height) in pixels of the picture the engines are timed on. pictures: how many, or
-    frames of a clip. gflop: 1e9 operations in one pass over it, see depthcli.bench.flops; None for a model for clips.
-    random_weights: nobody trained them; speed does not depend on it. load: the load average of one minute before the
-    start, None where there is none. date: ISO 8601, UTC.
+    cores: that this process may use; threads: of a torch operation. flags: relevant CPU flags. picture_size,
+    input_size: (width, height) in pixels of the timed picture. pictures: number of pictures, or of a clip's frames.
+    gflop: 1e9 operations in one pass (depthcli.bench.flops); None for a video model. random_weights: untrained weights,
+    which do not change the speed. load: load average of one minute before the start, or None. date: ISO 8601, UTC.
     """
 
     row: ClassVar[str] = "machine"
@@ -53,13 +52,13 @@ class Machine(_Row):
 
 @dataclass(frozen=True)
 class Network(_Row):
-    """The network alone, in one engine: from one prepared picture to its raw answer.
+    """The network alone, on one backend: from one prepared picture to its raw output.
 
-    name: the engine's, or the peer's. engine: with version, device and precision. faster: times faster than the row
-    `reference`, the median of the turns' ratios. median_ms, p90_ms, min_ms: of the timed runs. spread: from the first
-    to the third quartile, as a share of the median. gflop_s: the network's operations over the median. roofline: that
-    over what the best matrix product of this precision reached, None where none was measured. open_s: seconds to load
-    the network into the engine, with the converted graph in the cache. error: why there are no figures, or empty.
+    name: of the backend, or the peer. engine: with version, device and precision. faster: times faster than the row
+    `reference`, the median of the turns' ratios. median_ms, p90_ms, min_ms: of the timed runs. spread: interquartile
+    range as a share of the median. gflop_s: the network's operations over the median. roofline: gflop_s as a share of
+    the best matrix product of this precision, or None. open_s: seconds to load the network, with the converted graph in
+    the cache. error: why there are no numbers, or empty.
     """
 
     row: ClassVar[str] = "network"
@@ -92,10 +91,10 @@ class Roofline(_Row):
 
 @dataclass(frozen=True)
 class Stages(_Row):
-    """One picture in one process, a stage at a time: median milliseconds each.
+    """One picture in one process: median milliseconds of each stage. All but `run` are the same for every backend.
 
-    read: file to pixels; prepare: pixels to network input; run: the network; finish: answer to depth map at the
-    picture's size; write: depth map to colour PNG in memory. All but `run` are the same code for every engine.
+    read: file to pixels; prepare: pixels to network input; run: the network; finish: output to depth map at the
+    picture's size; write: depth map to colour PNG in memory.
     """
 
     row: ClassVar[str] = "stages"
@@ -113,10 +112,10 @@ class Stages(_Row):
 
 @dataclass(frozen=True)
 class Process(_Row):
-    """`depth image` as a process of its own, from its start to its end: Python, imports, loading, one picture.
+    """`depth image` as a process, from start to end: Python, imports, loading, one picture.
 
-    first_s: the very first, with no converted graph in the cache; again_s: median of those after it, and `faster` is
-    about them. peak_mb: resident memory at its highest, 1e6 bytes, None where the system does not say.
+    first_s: without a converted graph in the cache; again_s: median of later runs, compared in `faster`. peak_mb:
+    highest resident memory, 1e6 bytes, None if unknown.
     """
 
     row: ClassVar[str] = "process"
@@ -132,11 +131,11 @@ class Process(_Row):
 
 @dataclass(frozen=True)
 class Folder(_Row):
-    """`depth dir` over all pictures, as a process of its own, from its start to its end.
+    """`depth dir` over all pictures as a process, from start to end.
 
-    seconds: median of the runs. network_s: what the pictures take in the engine alone, and over_network is seconds over
-    that: 1 would be a job that costs nothing but the network. format: what is written. The official script's loop runs
-    in this process, and loading Python, torch and its model is not counted.
+    seconds: median of the runs. network_s: time of the pictures in the backend alone; over_network: seconds over that,
+    1 without any overhead. format: of the outputs. The official script's loop runs in this process, without its
+    loading.
     """
 
     row: ClassVar[str] = "folder"
@@ -157,14 +156,14 @@ class Folder(_Row):
 
 @dataclass(frozen=True)
 class Throughput(_Row):
-    """An engine kept busy, under the names of AWS's neuronperf.
+    """A busy backend, under the names of AWS's neuronperf.
 
-    scope: "model" for the network alone, "end_to_end" from a picture's file to a colour PNG, where latency is the work
-    on one picture. simulated: a stand-in ran, and no figure says anything about the chip. target: what the network was
-    compiled for, with model_filename and its sha256; empty for other engines. instance_type: of the machine, as its
-    firmware says. n_models: copies of the network; workers_per_model: threads that feed each; pipeline_size: cores that
-    share one copy. n: pictures in duration_s seconds. throughput: pictures per second, on average and in the best
-    second. host_cpu_percent: of all cores this process may use. cost_per_1m: of a million pictures, at cost_per_hour.
+    scope: "model" for the network alone, "end_to_end" from a picture's file to a colour PNG; latency is that of one
+    picture. simulated: a stand-in ran, so the numbers do not describe the chip. target: of the compiled network, with
+    model_filename and its sha256; empty for other backends. instance_type: by the machine's firmware. n_models: copies
+    of the network; workers_per_model: threads that feed each; pipeline_size: cores that share one copy. n: pictures in
+    duration_s seconds. throughput: pictures per second, on average and in the best second. host_cpu_percent: of all
+    cores this process may use. cost_per_1m: of a million pictures, at cost_per_hour.
     """
 
     row: ClassVar[str] = "throughput"
@@ -200,23 +199,20 @@ class Throughput(_Row):
 
 @dataclass(frozen=True)
 class Video(_Row):
-    """A clip through `depth video`, with one engine of steadiness: off (frame by frame), on (the filter) or vda.
+    """A clip through `depth video`, with one `steady`: off (frame by frame), on (the filter) or vda.
 
-    name, backend, precision, engine: of the network, as in Network. clip: the name of the file, or "synthetic"; frames
-    that were taken of it. faster: of the clip's whole work, as in Network.
+    name, backend, precision, engine, faster: as in Network, faster for the whole work on the clip. clip: name of the
+    file, or "synthetic"; frames: number taken of it.
 
-    network_fps: frames per second of the network alone. clip_fps: of the whole work on a clip by a loaded model, from
-    opening the clip to the finished mp4; share: the median of the turns' ratios of the two, 1 for a job that costs
-    nothing but the network. process_s, process_fps, peak_mb: of `depth video` as a process of its own, from its start
-    to its end, as in Process.
+    network_fps: frames per second of the network alone. clip_fps: of a clip's whole work by a loaded model, from
+    opening the clip to the finished mp4; share: median of the turns' ratios of the two, 1 without any overhead.
+    process_s, process_fps, peak_mb: of `depth video` as a process, as in Process.
 
-    read_ms ... write_ms: milliseconds per frame of each step by itself, none beside another, as `depth video` does
-    them: decode; find cuts and prepare the input; the network; what makes its answers steady; range and spool, without
-    the state to go on from; colour and mp4.
+    read_ms ... write_ms: milliseconds per frame of each step alone: decode; find cuts and prepare the input; the
+    network; steady its output; range and spool, without the state to resume from; colour and mp4.
 
-    opw, flow_flicker, range_jitter: of the clip; flicker, contrast_kept: of a still synthetic one with the noise and
-    the exposure of a sensor; see eval.temporal.Steadiness. cut_bleeding: see there, of a synthetic clip with one cut,
-    1000 at most. All None for random weights, whose steadiness says nothing.
+    opw, flow_flicker, range_jitter: of the clip; flicker, contrast_kept: of a still synthetic one with a sensor's noise
+    and exposure; cut_bleeding: of a synthetic clip with one cut, 1000 at most (eval.temporal). None for random weights.
     """
 
     row: ClassVar[str] = "video"

@@ -15,7 +15,7 @@ from depthcli.pixels.preprocess import InputPlan
 
 @dataclass(frozen=True)
 class Sample:
-    """A model, and pictures that can be read with their plans. The network is timed on the first picture.
+    """A model, and pictures with their plans. The network is timed on the first picture.
 
     folder: for files of the benchmark. choice: of the user. log: receives lines about the progress.
     """

@@ -1,7 +1,7 @@
-"""Figures of repeated times.
+"""Statistics of repeated times.
 
-Machines are shared and their clocks move, so a single time says little. What is compared is measured in turns (each
-contender once, again and again), and a ratio is the median of the ratios of the turns.
+Machines are shared and their clocks vary, so contenders are measured in turns (each once, again and again), and a ratio
+is the median of the turns' ratios.
 """
 
 from __future__ import annotations

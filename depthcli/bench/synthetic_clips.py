@@ -1,4 +1,4 @@
-"""Clips to measure steadiness with, made on the fly from the benchmark's synthetic picture: always the same frames."""
+"""Deterministic clips to measure steadiness, made from the benchmark's synthetic picture."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SIZE = (640, 360)
 RATE = Fraction(24)
 _NOISE = 3.0  # standard deviation of a sensor's noise, grey levels
 _EXPOSURE = (0.95, 1.05)
-_STEP = (2.6, 0.8)  # pixels per frame, right and down: no whole ones, or every frame would hold the same pixels
+_STEP = (2.6, 0.8)  # pixels per frame, right and down; fractions, so that frames are resampled
 
 
 def still(count: int, size: tuple[int, int] = SIZE) -> Iterator[Frame]:
-    """Yield frames of (width, height) in which nothing moves, under noise and an exposure that trembles by 5 %."""
+    """Yield frames of (width, height) without motion, with noise and an exposure that varies by 5 %."""
     picture = _picture(*size, seed=0)
     for number in range(count):
         gain = np.random.default_rng([1, number]).uniform(*_EXPOSURE)
@@ -32,19 +32,19 @@ def still(count: int, size: tuple[int, int] = SIZE) -> Iterator[Frame]:
 
 
 def panning(count: int, size: tuple[int, int] = SIZE) -> Iterator[Frame]:
-    """Yield frames over which a large picture moves by a part of a pixel, and no cut."""
+    """Yield frames of a pan over a large picture by fractions of pixels, without a cut."""
     return (_frame(number, view) for number, view in enumerate(_views(count, size, seed=0)))
 
 
 def cutting(count: int, size: tuple[int, int] = SIZE) -> Iterator[Frame]:
-    """Yield two such shots, one behind the other; the second begins with frame count // 2."""
+    """Yield two such pans; the second begins with frame count // 2."""
     first = count // 2
     shots = chain(_views(first, size, seed=0), _views(count - first, size, seed=1))
     return (_frame(number, view) for number, view in enumerate(shots))
 
 
 def write_clip(frames: Iterable[Frame], path: Path, size: tuple[int, int] = SIZE) -> None:
-    """Write frames as an mp4, as cameras do."""
+    """Write frames as an mp4."""
     with video_writer(ClipOutput("mp4", path, size, Timing(RATE, 1 / RATE), {})) as writer:
         for frame in frames:
             writer.write(frame.rgb, frame.time, frame.duration)
@@ -65,7 +65,7 @@ def _views(count: int, size: tuple[int, int], seed: int) -> Iterator[np.ndarray]
 
 
 def _frame(number: int, picture: np.ndarray) -> Frame:
-    """Return a picture as a sensor sees it."""
+    """Return a picture with a sensor's noise as a frame."""
     noise = np.random.default_rng([2, number]).standard_normal(picture.shape, np.float32)
     noise *= _NOISE
     noise += picture

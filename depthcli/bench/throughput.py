@@ -1,7 +1,4 @@
-"""How many pictures an engine takes in a second when it is kept busy, and how long each waits: neuronperf's figures.
-
-The names of the figures are those of AWS's neuronperf, so that its tables and ours can be laid side by side.
-"""
+"""Measure throughput and latency of busy copies of a network, with the names of AWS's neuronperf for comparison."""
 
 from __future__ import annotations
 
@@ -14,15 +11,13 @@ from typing import Callable
 
 import numpy as np
 
-# The peak is the best of windows of so many seconds.
-_WINDOW = 1.0
-# The first calls of a copy are slow, and those at the end find fewer others at work: neither counts.
-_WARMUP_CALLS = 2
+_WINDOW = 1.0  # seconds; the peak is the best window
+_WARMUP_CALLS = 2  # per worker, not counted
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured. latencies_ms: of each call; pictures: in all of them; seconds: from the first to the last."""
+    """Throughput and latency. latencies_ms: of each call; pictures: in all calls; seconds: from first to last."""
 
     pictures: int
     seconds: float
@@ -36,10 +31,10 @@ class Figures:
 
 
 def measure(copies: Sequence[Callable[[], object]], workers: int, batch: int, seconds: float) -> Figures:
-    """Keep every copy of a network busy from `workers` threads each for so many seconds, and return the figures.
+    """Keep every copy of a network busy from `workers` threads each, and return the figures.
 
-    copies: run one batch of `batch` pictures each time they are called; from several threads where workers > 1.
-    At least one call of each worker counts, however long it takes. What a call raises is raised here.
+    copies: each call runs one batch of `batch` pictures, from several threads if workers > 1. seconds: duration, at
+    least one call of each worker. Errors of the calls are raised.
     """
     start = threading.Barrier(len(copies) * workers)
 
@@ -59,14 +54,14 @@ def measure(copies: Sequence[Callable[[], object]], workers: int, batch: int, se
         try:
             return work(copy)
         except BaseException:
-            start.abort()  # nobody is to wait for this one
+            start.abort()  # the others must not wait for this one
             raise
 
     with ThreadPoolExecutor(len(copies) * workers) as pool:
         futures = [pool.submit(guarded, copy) for copy in copies for _ in range(workers)]
         errors = [error for error in (future.exception() for future in futures) if error is not None]
         for error in sorted(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
-            raise error  # the cause, not what it did to the others
+            raise error  # the cause, not the broken barriers
         calls = [call for future in futures for call in future.result()]
     return figures(calls, batch)
 

@@ -1,4 +1,4 @@
-"""Bringing a prediction to the truth's unit, by a protocol that is named, and never more than its kind allows."""
+"""Align a prediction with the truth, by a named protocol, and never more than its kind of depth allows."""
 
 from __future__ import annotations
 
@@ -25,16 +25,15 @@ _SENTENCES = {
     f"above {_NEAR_LIMIT} and at or below max_depth where the list has it",
     NONE: f"metres as predicted, held at or above {_NEAR_LIMIT} and at or below max_depth where the list has it",
 }
-# So much nearer than the nearest truth a depth may be where the list gives no min_depth: it keeps logarithms finite.
-_NEARER = 1e-3
+_NEARER = 1e-3  # near limit as a share of the nearest truth, without min_depth: keeps logarithms finite
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """What was done to one prediction.
+    """How one prediction was aligned. A constant prediction has scale 0.
 
-    method: scale-shift, median or none. scale, shift: disparity = scale * predicted disparity + shift for scale-shift,
-    depth = scale * predicted depth for median, where shift is 0. A constant prediction has scale 0.
+    method: scale-shift (disparity = scale * predicted disparity + shift), median (depth = scale * predicted depth) or
+    none.
     """
 
     method: str
@@ -43,7 +42,7 @@ class Alignment:
 
     @property
     def turned_over(self) -> bool:
-        """True where the fit put near for far: the errors are those of the negative of what was predicted."""
+        """Whether the fit swapped near and far: the errors are those of the negated prediction."""
         return self.scale < 0
 
 
@@ -54,9 +53,9 @@ def check_name(wanted: str) -> None:
 
 
 def choose(wanted: str, kind: DepthKind, metres: bool) -> str:
-    """Return the method for a prediction of this kind; auto takes out exactly what the kind leaves open.
+    """Return the method for a prediction of this kind; auto fits exactly what the kind leaves open.
 
-    metres: whether the truth has a unit. Raises UsageError for a method that could only give meaningless figures.
+    metres: whether the truth has a unit. Raises UsageError for a method that gives meaningless metrics.
     """
     check_name(wanted)
     if wanted == AUTO:
@@ -80,14 +79,14 @@ def align(
     min_depth: float | None = None,
     max_depth: float | None = None,
 ) -> tuple[np.ndarray, Alignment]:
-    """Return the prediction as (H, W) float64 depth in the truth's unit, and what was done to it.
+    """Return the prediction as (H, W) float64 depth in the truth's unit, and its alignment.
 
     prediction: (H, W) finite numbers of `kind`, at the truth's size. wanted: one of ALIGNMENTS. min_depth, max_depth:
-    limits in metres that the result is held inside. Without them the near limit is a thousandth of the nearest truth;
-    a far limit there is only for scale-shift, as disparity at or below 0 has no depth: the farthest truth.
+    limits of the result in metres. By default the near limit is a thousandth of the nearest truth; scale-shift also has
+    a far limit, the farthest truth, as disparity at or below 0 has no depth.
 
-    Raises UsageError as `choose` does, PictureError where fewer than two elements are known or a depth to be inverted
-    or scaled is not above 0.
+    Raises UsageError as `choose`, PictureError if fewer than two elements are known, or if a depth to be inverted or
+    scaled is not above 0.
     """
     method = choose(wanted, kind, truth.metres)
     known = truth.known
@@ -108,9 +107,9 @@ def align(
 
 
 def fit_scale_shift(p: np.ndarray, t: np.ndarray) -> tuple[float, float]:
-    """Return the (scale, shift) that make the sum of (scale p + shift - t)^2 least. p, t: (N,), N >= 1.
+    """Return the (scale, shift) that minimise the sum of (scale p + shift - t)^2. p, t: (N,), N >= 1.
 
-    A constant p fits with any scale: 0 is taken, and the mean of t. The scale of a p that runs against t is negative.
+    A constant p gives (0, mean of t). The scale is negative if p decreases with t.
     """
     line = fit_line(p, t) if p.min() < p.max() else None  # the rounded mean of a constant may give it a variance
     scale, shift = line or (0.0, t.mean())
@@ -126,7 +125,7 @@ def fit_median(p: np.ndarray, t: np.ndarray) -> float:
 
 
 def protocol(alignments: Iterable[Alignment]) -> str:
-    """Return one line that says how predictions were brought to the truth; with counts where methods differ."""
+    """Return one line that describes the alignment; with counts if methods differ."""
     counts = Counter(alignment.method for alignment in alignments)
     if not counts:
         return "nothing was aligned (point pairs need no alignment)"

@@ -1,4 +1,4 @@
-"""A list of pictures with truths, and where predictions come from -> one Score per picture, and their means."""
+"""Score predictions against the truths of a list: one Score per picture, and their means."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ from depthcli.pixels.postprocess import resize_bilinear
 from depthcli.version import __version__
 
 SCHEMA = "depthcli-eval/1"
-# From an entry and its picture to a prediction of any size; raises DepthError where there is none.
+# Returns the prediction, of any size, for an entry and its picture; raises DepthError if there is none.
 Predict = Callable[[Entry, Picture], DepthMap]
-# Two sizes are of one view where their proportions differ by less: what rounding to whole elements makes of small ones.
-_SAME_VIEW = 0.02
+_SAME_VIEW = 0.02  # largest difference of proportions of one view: small sizes are rounded
 
 
 @dataclass(frozen=True)
 class Score:
-    """What became of one entry.
+    """The metrics of one entry, or its error.
 
-    figures: empty where it failed. known, elements: how many elements of the truth are known, of how many inside the
-    crop. pairs: how many point pairs. kind: of the prediction; provenance: of the prediction. alignment: None without a
-    truth. error: one line, or empty; code: that error's exit code.
+    figures: empty if it failed. known, elements: known elements of the truth, and all inside the crop. pairs: number of
+    point pairs. kind, provenance: of the prediction. alignment: None without a truth. error: one line, or empty; code:
+    its exit code.
     """
 
     entry: Entry
@@ -51,11 +50,11 @@ class Score:
 def evaluate(
     entries: Sequence[Entry], predict: Predict, alignment: str = AUTO, errors: Path | None = None
 ) -> Iterator[Score]:
-    """Yield one Score per entry, in order; an entry that fails is scored with its error and the rest goes on.
+    """Yield one Score per entry, in order; a failed entry has its error, and the rest goes on.
 
     A prediction of another size is resized to the truth's, bilinear with the corners aligned; the truth never is.
     alignment: one of ALIGNMENTS. errors: a folder for one error picture each, NAME_error.png.
-    Raises DiskFullError where no more error pictures can be written.
+    Raises DiskFullError if no more error pictures can be written.
     """
     for entry in entries:
         try:
@@ -100,10 +99,10 @@ def _score(entry: Entry, predict: Predict, alignment: str, errors: Path | None) 
 
 
 def known_truth(entry: Entry, picture_size: tuple[int, int]) -> Truth | None:
-    """Return the truth of an entry at its full size, unknown outside its crop and its limits; None where it has none.
+    """Return the truth of an entry at its full size, NaN outside its crop and its limits; None if it has none.
 
-    picture_size: (width, height) of the upright picture. Raises PictureError where the file cannot be read or does not
-    fit the picture, the crop or the limits, OutputError as `read_truth` does.
+    picture_size: (width, height) of the upright picture. Raises PictureError if the file cannot be read or does not fit
+    the picture, the crop or the limits, OutputError as `read_truth`.
     """
     if entry.truth is None:
         return None
@@ -142,7 +141,7 @@ def _nearness(values: np.ndarray, kind: DepthKind) -> np.ndarray:
 
 
 def _failed(entry: Entry, error: Exception) -> Score:
-    if isinstance(error, MemoryError):  # an engine's own says --input-size; here reading or comparing ran out
+    if isinstance(error, MemoryError):  # while reading or comparing; a backend reports its own
         error = PictureError("not enough memory", "end other programs, or use smaller pictures")
     elif not isinstance(error, DepthError):
         error = PictureError(f"unexpected {type(error).__name__}: {first_line(error)}", "please report it")
@@ -176,8 +175,7 @@ def better_than_prior(scores: Sequence[Score]) -> tuple[int, int]:
 def report(scores: Sequence[Score], alignment: str, source: dict[str, Any], total: int | None = None) -> dict[str, Any]:
     """Return everything as one JSON-ready dictionary.
 
-    source: what predicted, for the reader of the file. total: how many entries the list has, where an interruption left
-    some of them without a score.
+    source: what predicted. total: number of entries in the list, if an interruption left some without a score.
     """
     total = len(scores) if total is None else total
     better, compared = better_than_prior(scores)
@@ -192,12 +190,7 @@ def report(scores: Sequence[Score], alignment: str, source: dict[str, Any], tota
         "pictures_in_mean": pictures_in_mean(scores),
         "better_than_prior": better,
         "compared_with_prior": compared,
-        "summary": {
-            "done": len(scores) - failed,
-            "failed": failed,
-            "total": total,
-            "interrupted": len(scores) < total,
-        },
+        "summary": {"done": len(scores) - failed, "failed": failed, "total": total, "interrupted": len(scores) < total},
         "pictures": [_row(score) for score in scores],
     }
 

@@ -1,6 +1,6 @@
-"""The list of an evaluation: which picture goes with which truth, and how that is to be read. JSON or CSV.
+"""The list of an evaluation: pictures, their truths, and how to read these. JSON or CSV.
 
-JSON is an array of objects; CSV has a heading with the same names, an empty cell for what is left out, and JSON in the
+JSON is an array of objects. CSV has a heading with the same names, empty cells for missing values, and JSON in the
 cells of numbers: 10, or "[45, 41, 471, 601]" in quotes.
 """
 
@@ -30,11 +30,11 @@ _LONGEST_NAME = 200  # bytes: a file has 255 at most, and a name gets an ending
 class Entry:
     """One picture of a list.
 
-    number: from 1. name: for tables and files; the picture's stem where the list has none. source: the picture as the
-    list has it; picture, truth: where they are. format: of the truth, one of FORMAT_NAMES. scale: stored numbers to a
-    metre or unit, None for the format's own. invalid: stored numbers that mean unknown. crop: (top, left, bottom,
-    right) in elements of the truth, the last two not included. min_depth, max_depth: metres; a truth beyond is unknown,
-    a prediction is held inside. pairs: elements of the upright picture, the first of a pair nearer.
+    number: from 1. name: for tables and files; by default the picture's stem. source: the picture as the list names it;
+    picture, truth: their paths. format: of the truth, one of FORMAT_NAMES. scale: stored numbers per metre or unit,
+    None for the format's own. invalid: stored numbers that mean unknown. crop: (top, left, bottom, right) in elements
+    of the truth, the last two excluded. min_depth, max_depth: metres; a truth outside is unknown, a prediction is
+    clipped. pairs: elements of the upright picture, the first of a pair nearer.
     """
 
     number: int
@@ -52,14 +52,14 @@ class Entry:
 
     @property
     def place(self) -> str:
-        """How messages call it."""
+        """The entry's name in messages."""
         return f"entry {self.number} ({self.name})"
 
 
 def read_list(path: Path, root: Path | None = None) -> tuple[Entry, ...]:
-    """Return the entries of a list. root: the folder its paths start from; the list's own where None.
+    """Return the entries of a list, without opening their files. root: folder of relative paths; None: the list's.
 
-    The files are not looked at. Raises UsageError, with the entry's place, for all that is wrong in the list itself.
+    Raises UsageError, with the entry's place, for everything that is wrong in the list itself.
     """
     folder = path.parent if root is None else root
     if not folder.is_dir():

@@ -1,8 +1,8 @@
-"""The figures. Every definition stands in its function's docstring; arithmetic is float64 throughout.
+"""The metrics, each defined in its function's docstring, in float64.
 
 p and t are the predicted and the true depth of the known elements: (N,) arrays of equal length N >= 1, finite, above 0
-and of one unit. Where that unit is not metres, `sq_rel` and `rmse` mean nothing and `errors` leaves them out; the
-others depend on ratios alone. Logarithms are natural unless the name says otherwise.
+and of one unit. `sq_rel` and `rmse` need metres, and `errors` leaves them out for other units; the other metrics depend
+on ratios only. Logarithms are natural unless the name differs.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from depthcli.pixels.alignment import ranks
 Pair = tuple[tuple[int, int], tuple[int, int]]
 
 BOUNDARY_THRESHOLDS = np.linspace(1.05, 1.25, 10)
-# Below this share of known neighbour pairs a truth is sparse: most of its boundaries run where nothing was measured.
-DENSE = 0.5
+DENSE = 0.5  # least share of known neighbour pairs: a sparser truth misses most of its boundaries
 
 
 @dataclass(frozen=True)
 class Figures:
-    """The figures of one picture, or their means; None where a figure cannot be given.
+    """The metrics of one picture, or their means; None for one that cannot be computed.
 
-    Lower is better from abs_rel to silog, higher from delta1 on. prior: what `spearman` gives to the guess "lower in
-    the picture is nearer", beside which a rank correlation has to be read. pairs: share of point pairs in right order.
+    Lower is better from abs_rel to silog, higher from delta1 on. prior: `spearman` of the guess "lower in the picture
+    is nearer", the baseline of a rank correlation. pairs: share of point pairs in the right order.
     """
 
     abs_rel: float | None = None
@@ -71,10 +70,10 @@ def log10(p: np.ndarray, t: np.ndarray) -> float:
 
 
 def silog(p: np.ndarray, t: np.ndarray) -> float:
-    """100 sqrt(mean(g^2) - mean(g)^2) with g = ln p - ln t: a factor common to all elements costs nothing.
+    """100 sqrt(mean(g^2) - mean(g)^2) with g = ln p - ln t: a common factor does not count.
 
-    This is the SILog of the KITTI depth benchmark. Eigen et al. have its square without the 100, and as a loss only
-    half of the second term.
+    The SILog of the KITTI depth benchmark. Eigen et al. take its square without the 100, and half of the second term as
+    a loss.
     """
     return float(100 * np.std(np.log(p / t)))
 
@@ -104,10 +103,10 @@ def errors(p: np.ndarray, t: np.ndarray, metres: bool) -> dict[str, float]:
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Spearman's rank correlation: Pearson's correlation of the ranks, ties shared; from -1 to 1, no fit needed.
+    """Spearman's rank correlation: Pearson's correlation of the ranks, ties shared; from -1 to 1.
 
-    a: the prediction, b: the truth, both (N,) with large near, of any unit. A constant prediction orders nothing and
-    gets 0, as chance would; None for a constant truth, where there is nothing to order.
+    a: the prediction, b: the truth, both (N,) with large near, of any unit. 0 for a constant prediction, as by chance;
+    None for a constant truth.
     """
     x, y = (rank - rank.mean() for rank in (ranks(a), ranks(b)))
     if not y.any():
@@ -118,7 +117,7 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float | None:
 def pair_accuracy(nearness: np.ndarray, pairs: Sequence[Pair]) -> float:
     """Share of pairs whose first element has the larger nearness, as DA-2K counts; a tie is wrong.
 
-    nearness: (H, W) at the picture's size, large is near. Every element has to be inside it, and there is one pair.
+    nearness: (H, W) at the picture's size, large is near. There is at least one pair, all inside.
     """
     return float(np.mean([nearness[first] > nearness[second] for first, second in pairs]))
 
@@ -126,16 +125,15 @@ def pair_accuracy(nearness: np.ndarray, pairs: Sequence[Pair]) -> float:
 def boundary_f1(p: np.ndarray, t: np.ndarray) -> float | None:
     """F1 of occlusion boundaries, after Depth Pro (Bochkovskii et al. 2024), from 0 to 1; scale cancels out.
 
-    p, t: (H, W) depth > 0; t is NaN where unknown. Two neighbours in a row or column, one of them farther by more than
-    a factor f, form a boundary with a near and a far side. It is right in the prediction where it lies between the same
-    two neighbours and has the same near side. With R right boundaries, P predicted and T true ones, F1(f) is the
-    harmonic mean of R / P and R / T: 2 R / (P + T). The figure is the mean over ten factors from 1.05 to 1.25, each
-    weighted by itself; a factor at which neither has a boundary is left out.
+    p, t: (H, W) depth > 0; t is NaN if unknown. Two neighbours in a row or column, one of them farther by more than a
+    factor f, form a boundary with a near and a far side. A predicted boundary is right if the truth has one between the
+    same neighbours with the same near side. With R right boundaries, P predicted and T true ones, F1(f) is the harmonic
+    mean of R / P and R / T: 2 R / (P + T). The result is the mean over ten factors from 1.05 to 1.25, weighted by the
+    factor; a factor without boundaries is left out.
 
-    Pairs of which the truth knows both elements count. None for a sparse truth (fewer than half of the neighbour pairs
-    known) and for one without any boundary. The published code averages R / P and R / T over the four directions, and
-    scores a direction without boundaries as 0; the paper's formula, used here, pools them, so that a perfect
-    prediction gets 1.
+    Only pairs with two known elements count. None for a sparse truth (fewer than half of the neighbour pairs known) or
+    one without boundaries. The published code averages R / P and R / T over the four directions, and scores a direction
+    without boundaries as 0; the paper's formula, used here, pools them, so that a perfect prediction gets 1.
     """
     steps = [_log_steps(depth) for depth in (p, t)]
     known = np.isfinite(steps[1])

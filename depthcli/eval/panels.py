@@ -17,11 +17,10 @@ ERROR_TOP = 0.5  # the relative error shown in the last colour
 
 
 def error_panels(photo: np.ndarray, aligned: np.ndarray, truth: Truth) -> np.ndarray:
-    """Return (H, 4 W, 3) uint8: photo, prediction, truth and error.
+    """Return (H, 4 W, 3) uint8: photo, prediction, truth and error. Unknown pixels are black.
 
     photo: (H, W, 3) uint8; aligned: (H, W) depth in the truth's unit. Prediction and truth are shown as disparity in
-    one range, the truth's own, red near; the error is |p - t| / t of depth, 0 blue to ERROR_TOP yellow. What is unknown
-    is black.
+    the truth's range, red near; the error is |p - t| / t of depth, from 0 (blue) to ERROR_TOP (yellow).
     """
     known = truth.known
     disparity = truth.disparity

@@ -1,4 +1,4 @@
-"""Saved predictions: which file in a folder belongs to an entry, and what its numbers mean."""
+"""Saved predictions: find the file of an entry, and read its kind of depth."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENDINGS = (
     *("_depth.npz", "_depth.npy", "_depth.pfm", ".npz", ".npy", ".pfm", "_depth.exr"),
     *("_depth_gray.png", "_depth.png", "_depth_gray8.png", "_depth_side.png", ".png"),
 )
-# How good a claim a picture has to a file: where `depth dir` puts it, beside that, or only by its name. 0 is the best.
+# Rank of a file name for a picture: where `depth dir` puts it, beside that, or only by its name. 0 is the best.
 _OURS, _MIRRORED, _BY_NAME = range(3)
 KINDS = tuple(kind.value for kind in DepthKind)
 
@@ -30,8 +30,8 @@ KINDS = tuple(kind.value for kind in DepthKind)
 class SavedPredictions:
     """The predictions in a folder, as a source for `evaluate`.
 
-    entries: the whole list, as a file that two pictures could claim alike is nobody's. kind: what the numbers mean in
-    files that do not say so themselves (NPY, PFM, NPZ of others).
+    entries: the whole list; a file that fits two pictures equally is used for neither. kind: of files that do not state
+    it (NPY, PFM, NPZ of other programs).
     """
 
     folder: Path
@@ -39,7 +39,7 @@ class SavedPredictions:
     kind: DepthKind | None = None
 
     def __call__(self, entry: Entry, picture: Picture) -> DepthMap:
-        """Return the prediction for an entry. Raises DepthError where there is none, or what it means is not known."""
+        """Return the prediction for an entry. Raises DepthError if it is missing or its kind is unknown."""
         own = _picture(entry)
         names = [name for _, name in _claims(entry) if self._owners.get(name, own) == own]
         for name in names:
@@ -53,7 +53,7 @@ class SavedPredictions:
 
     @cached_property
     def _owners(self) -> dict[str, str | None]:
-        """The picture with the best claim to each file, None where two have claims that are equally good."""
+        """The picture that fits each file best, None if two fit equally well."""
         best: dict[str, tuple[int, str | None]] = {}
         for entry in self.entries:
             picture = _picture(entry)
@@ -92,10 +92,10 @@ def _picture(entry: Entry) -> str:
 
 
 def _claims(entry: Entry) -> Iterator[tuple[int, str]]:
-    """Yield (rank of the claim, path below the folder) for each file that could be this entry's, the likeliest first.
+    """Yield (rank, path below the folder) of each file that may be this entry's, the likeliest first.
 
-    Where `depth dir` puts it: by the picture's path, with its suffix where two pictures differ in nothing else. Then by
-    the entry's name, and by the picture's own.
+    First where `depth dir` puts it, with the suffix if pictures differ only in that; then by the name of entry and
+    picture.
     """
     source = PurePath(entry.source)
     stems = [(_BY_NAME, name) for name in (entry.name, source.stem, source.name)]
@@ -107,7 +107,7 @@ def _claims(entry: Entry) -> Iterator[tuple[int, str]]:
 
 
 def parse_kind(name: str | None) -> DepthKind | None:
-    """Return the kind of that name. Raises UsageError for an unknown one."""
+    """Return the kind with that name. Raises UsageError for an unknown one."""
     if name is not None and name not in KINDS:
         raise UsageError(f"no kind of depth is called {name!r}", f"choose from: {', '.join(KINDS)}")
     return None if name is None else DepthKind(name)

@@ -1,9 +1,8 @@
-"""How steady the depth of a clip is over time, with no truth needed; frame by frame, in memory that does not grow.
+"""Measure how steady the depth of a clip is, without a truth, frame by frame in constant memory.
 
-D_t: (H, W) the map of frame t, any kind and unit, of one kind for a clip. contrast(D) = p98(D) - p2(D) of its values.
-A warped map is the one before, moved along the flow from the picture before to this one (`temporal.flow`). Steady is
-not right: a map that never changes has the best figures, so they are read beside `contrast_kept` and the errors of
-`eval.metrics`.
+D_t: (H, W) the map of frame t, of any kind and unit. contrast(D) = p98(D) - p2(D) of its values. A warped map is the
+previous one, moved along the flow between the pictures (`temporal.flow`). Steady is not correct: a constant map scores
+best, so read these metrics together with `contrast_kept` and the errors of `eval.metrics`.
 """
 
 from __future__ import annotations
@@ -23,17 +22,16 @@ _FLAT = 1e-12
 
 @dataclass(frozen=True)
 class Steadiness:
-    """The figures of one clip; None where there are too few frames. Smaller is steadier, but for contrast_kept.
+    """The steadiness of one clip; None if there are too few frames. Lower is steadier, except for contrast_kept.
 
     frames: number of maps.
     opw: OPW of NVDS (Wang et al. 2023), here with DIS flow: 10 mean(sum over R, G, B of exp(-50 (I_t - warped I)^2) *
         |N_t - warped N|), I from 0 to 1 and N = (D - median D) / mean |D - median D|; mean over all steps.
-    flicker: mean |D_t - D_(t-1)| / contrast(D_t), mean over all steps; for clips in which nothing moves.
-    flow_flicker: the same against the warped map, mean over the pixels that were in sight before, each weighted by how
-        alike the pictures are there.
+    flicker: mean |D_t - D_(t-1)| / contrast(D_t), mean over all steps; for clips without motion.
+    flow_flicker: the same against the warped map, over pixels visible before, weighted by how alike the pictures are.
     range_jitter: mean of the standard deviations over time of p2 and p98, over the mean contrast.
-    contrast_kept: mean contrast of the last 10 frames over that of the first 10; 1 is kept, below 1 faded. For clips
-        that end as they begin.
+    contrast_kept: mean contrast of the last 10 frames over that of the first 10; below 1 it faded. For clips that end
+    as     they begin.
     """
 
     frames: int
@@ -45,10 +43,7 @@ class Steadiness:
 
 
 class SteadinessMeter:
-    """Takes the frames of one clip in order and gives its Steadiness at any time.
-
-    All is measured on the flow's grid, whose longer side is 480 at most. Steps over cuts do not count.
-    """
+    """Measures the Steadiness of a clip, frame by frame, on the flow's grid (longer side 480 at most), except cuts."""
 
     def __init__(self) -> None:
         self._last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # grey, colours, map
@@ -107,12 +102,11 @@ def difference(one: np.ndarray, other: np.ndarray) -> float:
 def cut_bleeding(
     after_cut: Iterable[tuple[np.ndarray, np.ndarray]], elsewhere: Iterable[tuple[np.ndarray, np.ndarray]]
 ) -> float:
-    """Return how much more a frame's map differs from that of the frame alone because a cut lies before it.
+    """Return how much more maps right after a cut differ from maps of single frames than maps elsewhere do.
 
-    Pairs of (H, W) maps, of the frame in the clip and of the frame alone: of frames just after a cut, and of frames
-    far from one. The figure is the quotient of the mean `difference` of both; infinite where only the frames after cuts
-    differ. Smaller is better: 0 where a shot begins with the map of its first frame alone, 1 where a cut changes
-    nothing, above 1 where one shot shows in the next.
+    Each pair has two (H, W) maps of a frame: in the clip, and alone. The result is the quotient of the mean
+    `difference` of both groups; infinite if only frames after cuts differ. Lower is better: 0 if a shot begins with the
+    map of its first frame alone, 1 if a cut has no effect, above 1 if one shot shows in the next.
     """
     after, normal = (float(np.mean([difference(*pair) for pair in pairs])) for pairs in (after_cut, elsewhere))
     if normal <= _FLAT:

@@ -1,6 +1,6 @@
-"""Truth files -> one Truth: measured depth or disparity, NaN where nothing is known. One row per format.
+"""Read truth files: measured depth or disparity, NaN if unknown. One row per format.
 
-What is never knowledge, whatever the format: NaN, infinity, zero and negative numbers.
+In every format NaN, infinity, zero and negative numbers are unknown.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from depthcli.io.codecs.files import read_depth
 from depthcli.io.codecs.png import check_claim
 
 METRES, DISPARITY = DepthKind.METRIC_DEPTH, DepthKind.RELATIVE_DISPARITY
-# From here to one over it, a number and its inverse are normal float32: the depth and the disparity that are drawn.
-_LEAST = float(np.finfo(np.float32).tiny)
+_LEAST = float(np.finfo(np.float32).tiny)  # up to 1 / _LEAST depth and disparity are normal float32
+_INFINITY = np.float64(np.inf).view(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What is known of one view.
+    """The truth of one view. Raises PictureError for numbers out of the range of depth or disparity.
 
-    values: (H, W) float64, above 0, NaN where unknown, read-only. kind: METRIC_DEPTH, in metres, or RELATIVE_DISPARITY,
-    in pixels or any other unit: proportional to 1 / depth. Raises PictureError for numbers no depth or disparity has.
+    values: (H, W) float64, above 0, NaN if unknown, read-only. kind: METRIC_DEPTH, in metres, or RELATIVE_DISPARITY,
+    proportional to 1 / depth in any unit.
     """
 
     values: np.ndarray
@@ -38,7 +38,7 @@ class Truth:
 
     def __post_init__(self) -> None:
         values = np.array(self.values, dtype=np.float64)
-        values[~(np.isfinite(values) & (values > 0))] = np.nan
+        values[~_is_positive(values)] = np.nan
         _check_range(values, "the truth")
         values.flags.writeable = False
         object.__setattr__(self, "values", values)
@@ -50,7 +50,7 @@ class Truth:
 
     @property
     def metres(self) -> bool:
-        """True where depth has a unit."""
+        """Whether the depth is in metres."""
         return self.kind is METRES
 
     @property
@@ -60,7 +60,7 @@ class Truth:
 
     @property
     def depth(self) -> np.ndarray:
-        """(H, W) depth, large is far: metres, or what one over the disparity's unit is."""
+        """(H, W) depth, large is far: metres, or the inverse of the disparity's unit."""
         return self.values if self.metres else 1 / self.values
 
     @property
@@ -75,10 +75,10 @@ class Truth:
 
 @dataclass(frozen=True)
 class TruthFormat:
-    """One format: what a stored number means.
+    """One format, and what its numbers mean.
 
-    scale: stored numbers to one metre, or to one unit of disparity. only_png16: other files cannot be of this format,
-    and an 8-bit PNG is refused as the preview it must be. rotated: the 16 bits stand three places to the left.
+    scale: stored numbers per metre, or per unit of disparity. only_png16: only 16-bit PNG can be of this format; one of
+    8 bits is refused as a preview. rotated: the 16 bits are rotated by three places to the left.
     """
 
     name: str
@@ -102,17 +102,16 @@ FORMATS: dict[str, TruthFormat] = {
         TruthFormat("disparity", "PNG, NPZ, NPY or PFM, proportional to 1 / depth", DISPARITY),
     )
 }
-OWN = "depthcli"  # written by this tool: the file itself says what its numbers mean
+OWN = "depthcli"  # files of depthcli, which state their kind
 FORMAT_NAMES = (*FORMATS, OWN)
 
 
 def read_truth(path: Path, format: str, scale: float | None = None, invalid: Sequence[float] = ()) -> Truth:
     """Return the truth in a file.
 
-    format: one of FORMAT_NAMES. scale: stored numbers to a metre or unit; the format's own where None. invalid: stored
-    numbers that mean unknown, besides those that never mean anything else.
-    Raises PictureError for a file that is missing, damaged or not of this format, OutputError for one that is not ours
-    though the format says so.
+    format: one of FORMAT_NAMES. scale: stored numbers per metre or unit, None for the format's own. invalid: further
+    stored numbers that mean unknown. Raises PictureError for a file that is missing, damaged or not of this format,
+    OutputError if a file should be of depthcli and is not.
     """
     if format == OWN:
         return _read_own(path, invalid)
@@ -122,25 +121,34 @@ def read_truth(path: Path, format: str, scale: float | None = None, invalid: Seq
     if row.rotated:
         bits = stored.astype(np.uint16)
         stored = (bits >> 3) | (bits << 13)
-    with np.errstate(invalid="ignore"):  # one kind of NaN would be warned of
+    with np.errstate(invalid="ignore"):  # signalling NaN would cause a warning
         values = stored.astype(np.float64)
-    values[unknown | ~(np.isfinite(values) & (values > 0))] = np.nan
-    with np.errstate(over="ignore", under="ignore"):
-        values /= scale or row.scale
+    values[unknown | ~_is_positive(values)] = np.nan
+    with np.errstate(over="ignore", under="ignore", divide="ignore"):
+        values /= row.scale if scale is None else scale
     _check_range(values, str(path))
     return Truth(values, row.kind)
 
 
+def _is_positive(values: np.ndarray) -> np.ndarray:
+    """Return where float64 numbers are finite and above 0.
+
+    Bits are compared, as a backend that has run in this thread may let the CPU take subnormal numbers for 0.
+    """
+    bits = values.view(np.int64)
+    return (bits > 0) & (bits < _INFINITY)
+
+
 def _is_invalid(stored: np.ndarray, invalid: Sequence[float]) -> np.ndarray:
-    """Return where a stored number is one of those; 99.9 is also what float32 makes of it."""
+    """Return where a stored number is one of those, as its type rounds them (99.9 in float32)."""
     if stored.dtype.kind != "f":
         return np.isin(stored, invalid)
-    with np.errstate(over="ignore"):  # what the type cannot hold is not stored
+    with np.errstate(over="ignore"):
         return np.isin(stored, np.array(invalid, np.float64).astype(stored.dtype))
 
 
 def _check_range(values: np.ndarray, what: str) -> None:
-    """Raise PictureError for numbers so large or small that depth or disparity overflows. NaN is unknown."""
+    """Raise PictureError for numbers so large or small that depth or disparity overflows."""
     wrong = (values < _LEAST) | (values > 1 / _LEAST)
     if wrong.any():
         hint = "check scale, invalid and format"
@@ -157,9 +165,9 @@ def _read_own(path: Path, invalid: Sequence[float]) -> Truth:
 
 
 def read_numbers(path: Path, array: str = "depth", only_png16: bool = False) -> np.ndarray:
-    """Return the (H, W) numbers of a gray PNG, a PFM, an NPY or an NPZ as they are stored, top row first.
+    """Return the stored (H, W) numbers of a gray PNG, a PFM, an NPY or an NPZ, top row first.
 
-    array: which one of an NPZ that holds several. only_png16: refuse all but 16-bit PNG. Raises PictureError.
+    array: name of the array if an NPZ holds several. only_png16: refuse all but 16-bit PNG. Raises PictureError.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None or (only_png16 and reader is not _png):
@@ -175,7 +183,7 @@ def read_numbers(path: Path, array: str = "depth", only_png16: bool = False) -> 
         raise PictureError(f"{path} does not exist", "check the path") from error
     except (DepthError, MemoryError):
         raise
-    except Exception as error:  # what zip, npy and PNG readers raise on broken bytes has no common class
+    except Exception as error:  # readers of zip, npy and PNG raise many types for broken bytes
         reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or "it is damaged"
         raise PictureError(f"cannot read numbers from {path}: {reason}") from error
     return numbers
@@ -208,7 +216,7 @@ def _npz(data: bytes, array: str) -> np.ndarray:
 def _pfm(data: bytes, array: str) -> np.ndarray:
     """Read `Pf`, width, height, scale, then rows of float32 from the bottom up.
 
-    A negative scale means little-endian. Its size is left alone, as everyone does: Middlebury's files have 1/255 there.
+    A negative scale means little-endian. Its size is ignored, as in all readers: Middlebury's files have 1/255.
     """
     head = re.match(rb"Pf\s{1,9}(\d{1,9})\s{1,9}(\d{1,9})\s{1,9}(-?[\d.eE+-]{1,50})\s", data)
     if not head:

@@ -14,7 +14,7 @@ _USUAL_LIMIT = 255
 
 
 def fitting_name(folder: Path, stem: str, ending: str, spare: int = 0) -> str:
-    """Return stem and ending as one file name; a stem too long for the folder's file system ends in a digest of it.
+    """Return stem and ending as one file name; a stem too long for the file system ends in its digest.
 
     spare: bytes to leave free, for a further ending.
     """

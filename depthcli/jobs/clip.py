@@ -131,13 +131,7 @@ class _Work:
     """One clip under way."""
 
     def __init__(
-        self,
-        job: ClipJob,
-        clip: Clip,
-        predictor: ClipPredictor,
-        stop: Callable[[], bool],
-        log: Log,
-        started: float,
+        self, job: ClipJob, clip: Clip, predictor: ClipPredictor, stop: Callable[[], bool], log: Log, started: float
     ) -> None:
         self._job, self._clip, self._predictor = job, clip, predictor
         self._stop, self._log, self._started = stop, log, started

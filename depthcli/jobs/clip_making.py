@@ -74,10 +74,7 @@ def make_depth(
 
 
 def until_stopped(
-    frames: Iterator[Frame],
-    damage: list[ClipError],
-    stop: Callable[[], bool],
-    check: Callable[[], None] = lambda: None,
+    frames: Iterator[Frame], damage: list[ClipError], stop: Callable[[], bool], check: Callable[[], None] = lambda: None
 ) -> Iterator[Frame]:
     """Yield the frames that can be read, as readable_frames; raises StoppedError if the job was asked to stop.
 

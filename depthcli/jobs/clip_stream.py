@@ -54,11 +54,7 @@ def stream_clip(
 
 
 def _stream(
-    job: ClipJob,
-    pipe: str,
-    load: Callable[[], ClipPredictor],
-    target: Optional[BinaryIO],
-    stop: Callable[[], bool],
+    job: ClipJob, pipe: str, load: Callable[[], ClipPredictor], target: Optional[BinaryIO], stop: Callable[[], bool]
 ) -> Events:
     if pipe not in PIPES:
         raise UsageError(f"unknown `pipe` {pipe!r}", f"choose from: {', '.join(PIPES)}")

@@ -22,11 +22,7 @@ from depthcli.zoo.rows import (
 )
 from depthcli.zoo.verify import digest
 
-_TITLES = {
-    DEPTH_ANYTHING_V2: "Depth Anything V2",
-    VIDEO_DEPTH_ANYTHING: "Video-Depth-Anything",
-    TINY: "depthcli tiny",
-}
+_TITLES = {DEPTH_ANYTHING_V2: "Depth Anything V2", VIDEO_DEPTH_ANYTHING: "Video-Depth-Anything", TINY: "depthcli tiny"}
 # Families without a row.
 _V1, _V3 = "Depth Anything V1", "Depth Anything 3"
 # These patterns are searched in names in lower case with "-" for "_".

@@ -1,7 +1,4 @@
-"""NPZ files of depth, and NPY and NPZ of others: read by their headers first.
-
-An array that is too large is refused before memory is allocated.
-"""
+"""NPZ and NPY files. Headers are read first, so that a too large array is refused before memory is allocated."""
 
 from __future__ import annotations
 

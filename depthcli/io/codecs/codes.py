@@ -1,9 +1,8 @@
-"""From depth to the pixels that a file stores, and back: for pictures, frames, films and pipes alike.
+"""Convert depth to the pixels of files, and back: for pictures, frames, films and pipes.
 
-Whether pixels are colours, codes of nearness, millimetres or the numbers themselves is decided here and nowhere else.
-Files carry the way back as `encoding`: near is t = (code + offset) / scale, and t runs from lo to hi.
-
-Invalid pixels are NaN among numbers, 0 among codes, where valid ones begin at 1 then, and transparent among colours.
+Pixels are colours, codes of nearness, millimetres or the numbers themselves. Files carry the way back as `encoding`:
+near is t = (code + offset) / scale, and t runs from lo to hi. Invalid pixels are NaN among numbers, 0 among codes
+(valid ones then begin at 1), and transparent among colours.
 """
 
 from __future__ import annotations
@@ -96,9 +95,9 @@ def encoding_of(
 
 
 def decode(pixels: np.ndarray, facts: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Return (H, W) float32 numbers and the (H, W) bool mask of pixels that `encoding` in a file's facts describes.
+    """Return the (H, W) float32 numbers and the (H, W) bool mask that `encoding` in a file's facts describes.
 
-    Raises KeyError and ValueError for facts and colours that are not ours.
+    Raises KeyError and ValueError for facts and colours that depthcli does not write.
     """
     encoding = facts["encoding"]
     if encoding["code"] == "millimetres":

@@ -1,9 +1,8 @@
-"""OpenEXR files of depth: one float32 plane, written and read bit for bit, with no library.
+"""OpenEXR files of depth: one float32 plane, written and read bit for bit, without a library.
 
-The format is described in "OpenEXR File Layout" (openexr.com): a header of attributes, a table of offsets, and blocks
-of 16 rows packed as ZIP. The plane stands in the file four times: as `Z`, where compositors look for depth, and as `R`,
-`G` and `B`, as a file with Z alone is black in most viewers and cannot be opened by some readers, FFmpeg among them.
-The copies cost little, 6 % on a smooth map: they lie next to each other in what is packed.
+"OpenEXR File Layout" (openexr.com): a header of attributes, a table of offsets, and blocks of 16 rows packed as ZIP.
+The plane is stored four times: as `Z`, where compositors expect depth, and as `R`, `G` and `B`, because a file with
+Z alone is black in most viewers and some readers, such as FFmpeg, cannot open it. The copies add 6 % on a smooth map.
 """
 
 from __future__ import annotations
@@ -45,10 +44,7 @@ def write_exr(values: np.ndarray, target: IO[bytes], facts: Mapping[str, Any]) -
 
 
 def read_exr(path: Path) -> tuple[np.ndarray, dict[str, Any], np.ndarray]:
-    """Return the (H, W) float32, the facts and the mask of a file that `write_exr` wrote.
-
-    Raises OutputError for any other file.
-    """
+    """Return the (H, W) float32, facts and mask that `write_exr` wrote. Raises OutputError for any other file."""
     try:
         with memory_errors(path):
             values, facts = _read(read_bytes(path))

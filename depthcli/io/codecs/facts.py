@@ -26,10 +26,7 @@ def facts_of_clip(
     settings: str,
     damage: str = "",
 ) -> dict[str, Any]:
-    """Return the facts about all maps of a clip.
-
-    extremes: the smallest and the largest number. damage: why the clip could not be read to its end.
-    """
+    """Return the facts about all maps of a clip. extremes: of the numbers. damage: why the clip ended early."""
     about = describe_values(kind, extremes, size, provenance, max_depth)
     return {"schema": SCHEMA, **about, "depthcli": __version__, "settings": settings, "damage": damage}
 

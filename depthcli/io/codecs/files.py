@@ -1,7 +1,4 @@
-"""Depth files: each kind's writer beside its reader, and the files of one picture or one frame.
-
-Every file holds what its numbers mean (facts.py); `read_depth` gives the map back to the precision of its pixels.
-"""
+"""Depth files: each kind's writer beside its reader. Every file states what its numbers mean (facts.py)."""
 
 from __future__ import annotations
 
@@ -26,9 +23,9 @@ from depthcli.pixels.colormap import DEFAULT_COLORMAP
 
 @dataclass(frozen=True)
 class FileKind:
-    """How pixels and facts become a file of one kind, and back.
+    """One kind of file: its writer and its readers.
 
-    write: takes pixels, the open file and the facts. read: returns numbers (H, W), facts and the (H, W) mask of a path.
+    write: takes pixels, the open file and the facts. read: returns (H, W) numbers, facts and (H, W) mask of a path.
     read_facts: returns the facts of an open file.
     """
 
@@ -65,10 +62,10 @@ def write_still(
 
 
 def write_depth(depth: DepthMap, path: Path | str, format: str | None = None, colormap: str = DEFAULT_COLORMAP) -> None:
-    """Write one depth map to one file, whole or not at all.
+    """Write one depth map to one file, atomically.
 
-    format: color, gray, gray8, npz or exr; None goes by the suffix, and takes gray (16 bit) for PNG.
-    Raises UsageError for a format that does not go with the path, OutputError if it cannot be written.
+    format: color, gray, gray8, npz or exr; None: by the suffix, and gray (16 bit) for PNG.
+    Raises UsageError if the format does not match the path, OutputError if the file cannot be written.
     """
     path = Path(path)
     (name,) = parse_formats([format or implied_format(path, "gray")])
@@ -82,9 +79,9 @@ def write_depth(depth: DepthMap, path: Path | str, format: str | None = None, co
 
 
 def read_depth(path: Path | str) -> DepthMap:
-    """Return the depth map in one of our files, to the precision of its pixels.
+    """Return the depth map in a file of depthcli, to the precision of its pixels.
 
-    Raises OutputError for a file that is not ours or not whole, PictureError for a map that is too large.
+    Raises OutputError for a foreign or incomplete file, PictureError for a map that is too large.
     """
     path = Path(path)
     try:

@@ -1,7 +1,4 @@
-"""The table of output formats: files of a picture's depth, and films or folders of frames of a clip's.
-
-Only names and facts: nothing is imported here, so that help texts can list the rows.
-"""
+"""The table of output formats for pictures and clips. Imports nothing, so that help texts can list the rows."""
 
 from __future__ import annotations
 
@@ -34,9 +31,8 @@ class Holds(str, enum.Enum):
 class Format:
     """One output format.
 
-    still: ending behind a picture's stem; empty for a format of clips only.
-    clip: ending behind a clip's stem, of a film if it has a suffix, else of a folder with one file per frame.
-    old_name: second name, and the one that sidecars of clips hold.
+    still: ending behind a picture's stem; empty for a format of clips only. old_name: second name, in clips' sidecars.
+    clip: ending behind a clip's stem; without a suffix it is a folder with one file per frame.
     beside: the picture, or the clip, stands left of the depth.
     """
 
@@ -96,7 +92,7 @@ STILL_ENDINGS = tuple(row.still for row in STILLS.values())
 
 
 def parse_formats(names: Sequence[str], known: Mapping[str, Format] = STILLS) -> tuple[str, ...]:
-    """Return the names of formats as `known` (STILLS or CLIPS) has them, in order, each once.
+    """Return the names of formats in `known` (STILLS or CLIPS), in order, each once.
 
     names: each may be a list with commas. Raises UsageError for an unknown name, and if there is none.
     """

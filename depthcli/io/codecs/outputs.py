@@ -22,10 +22,7 @@ from depthcli.pixels.colormap import DEFAULT_COLORMAP
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """What is written for each picture: the formats, and the colour map of the coloured ones.
-
-    endings: replace the formats' own endings behind a picture's stem.
-    """
+    """Formats of each picture, and the colour map. endings: replace the formats' endings behind a picture's stem."""
 
     formats: tuple[str, ...] = ("color",)
     colormap: str = DEFAULT_COLORMAP

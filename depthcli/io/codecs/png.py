@@ -64,10 +64,7 @@ def _facts_in(image: PngImageFile) -> dict[str, Any]:
 
 
 def check_claim(image: PngImageFile, size: int) -> None:
-    """Raise ValueError if a file of `size` bytes cannot hold the pixels that its header claims.
-
-    For pictures of at least 8 bits: a damaged header can ask for gigabytes.
-    """
+    """Raise ValueError if a file of `size` bytes is too small for the pixels in its header (8 bits or more each)."""
     width, height = image.size
     if width * height * len(image.getbands()) > _MOST_UNPACKED * size:
         raise ValueError(f"its header claims {width}x{height} pixels, more than its {size} bytes can hold")
@@ -76,7 +73,7 @@ def check_claim(image: PngImageFile, size: int) -> None:
 def write_png(pixels: np.ndarray, target: IO[bytes], texts: Mapping[str, str]) -> None:
     """Write (H, W, 3 or 4) uint8, (H, W) uint8 or (H, W) uint16 pixels, and text fields.
 
-    Not by Pillow, which tries five filters on each row: half of its time, and for depth maps "up" alone packs as well.
+    Pillow tries five filters on each row, which takes half of its time; for depth maps "up" alone packs as well.
     """
     color, bits = pixels.ndim == 3, 8 * pixels.itemsize
     kind = 0 if not color else 6 if pixels.shape[2] == 4 else 2

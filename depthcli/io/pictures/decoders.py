@@ -66,10 +66,7 @@ class UnsupportedError(Exception):
 
 @dataclass(frozen=True)
 class Header:
-    """A picture by its header: the only place that reads sizes and orientations.
-
-    stored: (width, height) before it is turned. decode: returns the pixels as stored, and adds to the remarks.
-    """
+    """The header of a picture. stored: (width, height) before it is turned. decode: returns pixels, adds remarks."""
 
     stored: tuple[int, int]
     decode: Callable[[Remarks], Decoded]
@@ -99,10 +96,7 @@ def read_header(file: BinaryIO, name: str) -> Header:
 
 
 def _by_pillow(reader: Callable[[BinaryIO], ImageFile.ImageFile]) -> Callable[[BinaryIO], Header]:
-    """Return what opens a file with one of Pillow's readers.
-
-    They are called directly, as Image.open has a limit of 179 megapixels that is one for the whole process.
-    """
+    """Return an opener by one of Pillow's readers, called directly: Image.open has one size limit per process."""
 
     def opened(file: BinaryIO) -> Header:
         image = reader(file)
@@ -167,10 +161,10 @@ def _jpeg(file: BinaryIO) -> Header:
 
 
 def _without_end(data: bytes) -> Image.Image | None:
-    """Return the picture of a JPEG whose end mark alone is missing, or None.
+    """Return the picture of a JPEG that lacks only its end mark, or None.
 
-    A decoder that runs out of pixels goes on with the bits it is given. So a picture that comes out the same whatever
-    is put behind the data was complete. Only JPEGs of one scan can be told so; more scans may be missing.
+    A decoder without data goes on with any bits. A picture that does not depend on the bits appended was complete.
+    This works for JPEGs of one scan only; with more scans a whole scan may be missing.
     """
     start = 2
     while data[start : start + 1] == b"\xff" and data[start + 1 : start + 2] != b"\xda":

@@ -41,8 +41,7 @@ class Exif:
     def camera(self, stored: tuple[int, int]) -> Optional[Camera]:
         """Return the camera of the upright picture, or None. stored: (width, height) before it is turned.
 
-        The focal length is the 35 mm equivalent, else that of the lens at the resolution of the sensor. The principal
-        point is the centre.
+        Focal length: the 35 mm equivalent, else from lens and sensor resolution. Principal point: the centre.
         """
         with suppress(Exception):  # a broken block is no reason to refuse the picture
             focal = self._focal(stored)

@@ -1,7 +1,7 @@
-"""Picture files as they come -> upright 8-bit RGB, or one PictureError that says what is wrong with the file.
+"""Read picture files as upright 8-bit RGB.
 
-The promise: a picture that is returned is whole, and on ordinary files equal to the reference's (cv2.imread). Colour
-profiles are ignored, as the reference ignores them: the networks were trained on pixels read that way.
+A returned picture is complete, and equal to cv2.imread on ordinary files. Colour profiles are ignored, as the networks
+were trained on pixels read that way.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ PictureSource = Union[Path, str, bytes, BinaryIO]
 class Picture:
     """One picture, ready for `preprocess`.
 
-    rgb: (H, W, 3) uint8, upright, C-contiguous, read-only. name: the file's name as given, for messages.
-    notes: how it was read, if a user may want to know ("first of 12 frames"). warnings: what changes its looks.
-    valid: (H, W) bool, False at transparent pixels; None if all count. camera: by its EXIF, or None.
+    rgb: (H, W, 3) uint8, upright, C-contiguous, read-only. name: the file's name, for messages.
+    notes: how it was read ("first of 12 frames"). warnings: what changes its looks.
+    valid: (H, W) bool, False at transparent pixels; None if all count. camera: from its EXIF, or None.
     """
 
     rgb: np.ndarray
@@ -61,12 +61,11 @@ class Picture:
 
 
 def is_picture(path: Path) -> bool:
-    """Return whether a file in a folder is meant to be a picture: by its suffix, and not hidden.
+    """Return whether a file in a folder is taken as a picture: by its suffix, if it is not hidden.
 
-    The content is not looked at, on purpose: a `.jpg` that is broken, or is a web page, has to be named as failed when
-    it is read, not passed over. PFM and HDR are read, but not taken up: .pfm is mostly measured depth beside pictures,
-    and .hdr may be the text that describes a raw file. Hidden files are passed over, and with them the `._x.jpg` that
-    macOS leaves on foreign disks.
+    The content does not count, so that a broken `.jpg` is reported and not skipped. PFM and HDR can be read but are not
+    taken: .pfm is mostly measured depth beside pictures, and .hdr may describe a raw file. Hidden files include the
+    `._x.jpg` that macOS leaves on foreign disks.
     """
     return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
 
@@ -76,16 +75,14 @@ def read_picture(
 ) -> Picture:
     """Return the picture in a file, an open file, or the bytes of one.
 
-    The EXIF orientation is applied. Of an animation or a document the first frame or page is taken. 16 bits per channel
-    become the upper 8, as in cv2.imread, but where they hold next to nothing in these 8; floats and 32-bit integers are
-    brought to 8 bits by the rules in `levels`. Alpha is composited on black. CMYK is converted without a profile.
+    The EXIF orientation is applied. Animations and documents give their first frame or page. 16 bits per channel become
+    the upper 8, as in cv2.imread, unless these are nearly empty; floats and 32-bit integers are converted as in
+    `levels`. Alpha is composited on black. CMYK is converted without a profile.
 
-    name: the name in messages; None for the path as given.
-    max_pixels: a picture that claims more is refused from its header, before anything is decoded.
-    keep_alpha: give `valid` too, for a picture with pixels that are less than half opaque.
+    name: the name in messages; None for the path as given. max_pixels: limit, checked in the header before decoding.
+    keep_alpha: set `valid` too, for a picture with pixels that are less than half opaque.
 
-    Raises PictureError, and nothing else whatever the bytes, if the file is missing, unreadable, truncated, damaged,
-    too large, or no picture.
+    Raises only PictureError: the file is missing, unreadable, truncated, damaged, too large, or not a picture.
     """
     shown = printable(name or (str(source) if isinstance(source, (str, Path)) else "the picture"))
     with _opened(source, shown) as file:
@@ -93,10 +90,7 @@ def read_picture(
 
 
 def picture_size(source: PictureSource) -> tuple[int, int] | None:
-    """Return the (width, height) of a picture by its header, upright as `read_picture` has it; None if it has none.
-
-    Decodes and raises nothing: `read_picture` reports what is wrong with the file.
-    """
+    """Return the upright (width, height) in a picture's header, or None. Decodes and raises nothing."""
     try:
         with _opened(source, "") as file, noise_of():
             return read_header(file, "").size

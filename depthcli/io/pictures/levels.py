@@ -1,8 +1,8 @@
 """Convert pictures of 16-bit, 32-bit and floating-point samples to 8 bits: one rule for each kind of sample.
 
-16 bits: the upper byte, as cv2.imread has it; values that fill next to nothing of their range are spread (`spread_of`).
-Integers of 32 bits and gray floats: from least to greatest, as they have no agreed range.
-Colour floats: linear light, as renderers write it; the brightest hundredth is white, and the curve is that of sRGB.
+16 bits: the upper byte, as cv2.imread; values that use a small part of the range are spread (`spread_of`).
+Integers of 32 bits and gray floats: from least to greatest, as their range is unknown.
+Colour floats: linear light from renderers; white is the 99th percentile, and the curve is that of sRGB.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _WHITE_AT = 0.99  # share of the pixels that are darker than white, for linear l
 
 
 def spread_of(values: np.ndarray) -> tuple[int, int] | None:
-    """Return the (lowest, highest) value of a picture that lies in a small part of 16 bits, None for any other.
+    """Return the (lowest, highest) value if the picture uses a small part of 16 bits, else None.
 
-    Thermal cameras and sensors of 10 or 12 bits write such pictures; their upper bytes are all but equal. A thousandth
-    of the pixels is left out at either end, and so are 0 and 65535, which mark dead pixels.
+    Thermal cameras and sensors of 10 or 12 bits write such pictures; their upper bytes are almost equal. A thousandth
+    of the pixels is ignored at either end, and so are 0 and 65535, which mark dead pixels.
     """
     counts = np.zeros(1 << 16, np.int64)
     for rows in bands(values):
@@ -59,10 +59,10 @@ def stretched(values: np.ndarray, notes: list[str]) -> np.ndarray:
 
 
 def from_light(light: np.ndarray, notes: list[str]) -> np.ndarray:
-    """Return (H, W, 3) uint8 for linear light, (H, W, 3) float.
+    """Return (H, W, 3) uint8 with the curve of sRGB for linear light, (H, W, 3) float.
 
-    The value that 99 of 100 pixels stay below in their brightest channel is white, what is brighter is clipped, and the
-    curve is that of sRGB. Negative and not finite values are black, positive infinity white.
+    White is the 99th percentile of the pixels' brightest channels. Negative values and NaN are black, infinity is
+    white.
     """
     brightest = light.max(axis=2)
     positive = brightest[np.isfinite(brightest) & (brightest > 0)]

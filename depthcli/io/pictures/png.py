@@ -1,7 +1,7 @@
-"""Read PNG files chunk by chunk: the header, and the pixels without the metadata.
+"""Read PNG files by chunks: the header, and the pixels without the metadata.
 
-Pillow refuses files with texts or profiles that unpack to more than a megabyte or have a wrong checksum, although
-neither is needed for the pixels. It also accepts pixels with a wrong checksum, which are refused here.
+Pillow refuses files whose texts or profiles are large or have a wrong checksum, although the pixels do not need them.
+It also accepts pixels with a wrong checksum, which are refused here.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the type of colour
 
 @dataclass(frozen=True)
 class Png:
-    """A file by its chunks.
+    """The chunks of a file. size: (width, height). bits: per sample. channels: samples per pixel.
 
-    size: (width, height). bits: per sample. channels: samples per pixel. exif: the block, or empty.
-    frames: of an animation, else 1.
-    chunks: kind, position and length of those that make the picture; the last may be cut short.
+    exif: the block, or empty. frames: of an animation, else 1.
+    chunks: kind, position and length of the picture's chunks; the last may be truncated.
     """
 
     size: tuple[int, int]

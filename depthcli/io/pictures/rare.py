@@ -1,8 +1,6 @@
-"""Read pictures that Pillow cannot read, or reads with a loss: binary Netpbm, PFM, Radiance HDR, Sun raster, and BMP
-with bit fields.
+"""Read what Pillow cannot, or not exactly: binary Netpbm, PFM, Radiance HDR, Sun raster, and BMP with bit fields.
 
-Their headers are read here, so that what a file claims is checked before anything is decoded. HDR and Sun raster are
-then decoded by OpenCV.
+Headers are read and checked here before anything is decoded. OpenCV decodes HDR and Sun raster.
 """
 
 from __future__ import annotations
@@ -23,10 +21,10 @@ _HEADER = 1 << 16  # bytes that are looked at for a header; comments may be long
 
 @dataclass(frozen=True)
 class Rare:
-    """A picture by its header. size: (width, height).
+    """The header of a picture. size: (width, height).
 
-    samples: decodes it to (H, W, C): uint8, uint16 (in all of its 16 bits) or float32; the colours are RGB.
-    alpha: whether the last channel is one. light: whether floats are light, and not values without an agreed range.
+    samples: decodes it to (H, W, C) uint8, uint16 (all 16 bits used) or float32; colours are RGB.
+    alpha: the last channel is alpha. light: floats are light; otherwise their range is unknown.
     """
 
     size: tuple[int, int]

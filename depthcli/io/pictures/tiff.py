@@ -1,9 +1,8 @@
-"""TIFF files of any layout -> the samples of their first page.
+"""Read the samples of the first page of TIFF files of any layout.
 
-Pillow reads the common layouts and takes some others for another picture (planes of 16 bits) or refuses them (colour in
-floats). So the directory is read here, and the samples are placed here: strips and tiles, samples together or in
-planes, 1 to 64 bits, both byte orders, BigTIFF, predictors. Only the unpacking is left to Pillow's libtiff, which gets
-the packed bytes as a plain gray picture of 8 bits, and no tag that it could complain about.
+Pillow reads some layouts wrongly (planes of 16 bits) or not at all (colour in floats). So directory and samples are
+read here: strips and tiles, samples together or in planes, 1 to 64 bits, both byte orders, BigTIFF, predictors. Only
+unpacking is left to Pillow's libtiff, which gets the packed bytes as a plain 8-bit gray picture.
 """
 
 from __future__ import annotations
@@ -78,9 +77,9 @@ CUT = "the file is truncated"
 
 @dataclass(frozen=True)
 class Page:
-    """The first page of a TIFF by its directory.
+    """The directory of a TIFF's first page.
 
-    tags: number -> values, for the tags that matter here. order: of bytes, "<" or ">". pages: how many the file has.
+    tags: the relevant tags, number to values. order: of bytes, "<" or ">". pages: number of pages in the file.
     """
 
     tags: dict[int, tuple[Any, ...]]
@@ -258,11 +257,11 @@ class _Directory:
 
 @dataclass(frozen=True)
 class _Chunks:
-    """The strips or tiles of a page: where their packed bytes lie, and what each holds.
+    """The strips or tiles of a page.
 
-    offsets, counts: of bytes in the file. rows, columns: pixels of a chunk; down, across: how many chunks there are.
-    row_bytes: of one row of an unpacked chunk; packed_rows: such rows in a chunk, fewer than `rows` where several rows
-    share their colours; last_rows: the same for the last chunk of a column.
+    offsets, counts: of packed bytes in the file. rows, columns: pixels of a chunk. down, across: number of chunks.
+    row_bytes: of one row of an unpacked chunk. packed_rows: such rows in a chunk, fewer than `rows` if rows share their
+    colours. last_rows: the same for the last chunk of a column.
     """
 
     offsets: tuple[int, ...]
@@ -293,10 +292,10 @@ def is_for_pillow(page: Page) -> bool:
 
 
 def read_samples(file: BinaryIO, page: Page) -> np.ndarray:
-    """Return (H, W, C) samples of a page, C being its colours and, where it has one, its alpha.
+    """Return the (H, W, C) samples of a page, of the type `Page.dtype`. C: colours, and alpha if there is one.
 
-    The type is that of `Page.dtype`. Samples of YCbCr have each pixel's own colours, those of a palette are indices.
-    Raises ValueError or OSError if the page is not whole or its layout is not known.
+    YCbCr is not subsampled any more; a palette gives indices. Raises ValueError or OSError for a damaged page or an
+    unknown layout.
     """
     (width, height), dtype = page.size, page.dtype()
     if not page.colours or page.samples < page.colours:
@@ -332,10 +331,7 @@ def pillow_page(file: BinaryIO, page: Page) -> TiffImageFile:
 
 
 def _chunks(file: BinaryIO, page: Page, together: int) -> _Chunks:
-    """Return where the samples lie. together: samples of a pixel that stand in one chunk.
-
-    Raises ValueError if the file cannot hold as much as its directory claims.
-    """
+    """Return where the samples lie. together: samples of a pixel in one chunk. Raises ValueError for a short file."""
     width, height = page.size
     tiled = Tag.TILE_OFFSETS in page.tags
     rows = page.one(Tag.TILE_HEIGHT if tiled else Tag.ROWS_PER_STRIP, height) or height

@@ -1,7 +1,4 @@
-"""Animated pictures as clips: which files are, and the frames of WebP with their pauses.
-
-GIF, APNG and AVIF are read as video files are. WebP is read through Pillow, as FFmpeg reads it only since version 9.
-"""
+"""Animated pictures as clips. FFmpeg reads WebP only since version 9, so WebP is read through Pillow."""
 
 from __future__ import annotations
 
@@ -25,10 +22,7 @@ _AGAIN = "copy or download it again"
 
 
 def animation_in(path: Path) -> str:
-    """Return what reads an animated picture as a clip: "video" as any video file, "webp"; empty for a still one.
-
-    Raises OSError.
-    """
+    """Return the reader of an animated picture: "video", "webp", or empty for a still picture. Raises OSError."""
     with path.open("rb") as file:
         head = file.read(64)
         if head[:4] == b"GIF8":

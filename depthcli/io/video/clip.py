@@ -20,16 +20,14 @@ _NTSC = tuple(Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60, 120, 240)
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """What is known of a clip before it is read.
+    """Facts about a clip before its frames are read.
 
     name: as given, for messages. size: (width, height) in pixels, upright. rate: frames per second, exact; the average
-    if the rate varies. time_base: the unit of its time stamps in seconds. origin: when the first frame is shown, in
-    seconds on the clock of the file, which its sound follows. frames, duration (seconds): as announced, None if
-    nothing is; for progress and estimates only, as many files are wrong. rotation: degrees clockwise that made the
-    frames upright. pixel_aspect: width of a pixel by its height, as shown. variable: the rate is known to vary.
-    audio: there is sound. bits: per channel, as stored. transfer: "sdr", "pq" or "hlg". numbers: of a folder's frames,
-    by their names; empty if these do not say. notes: what was done to the frames, or chosen, that a user should
-    know.
+    if `variable`. time_base: unit of the time stamps in seconds. origin: time of the first frame on the clock of the
+    file, in seconds. frames, duration (seconds): as announced, or None; often wrong, for progress only. rotation:
+    degrees clockwise that made the frames upright. pixel_aspect: width of a pixel by its height. audio: there is sound.
+    bits: per channel, as stored. transfer: "sdr", "pq" or "hlg". numbers: of a folder's frames, from their names, or
+    empty. notes: choices and conversions that a user should know.
     """
 
     name: str
@@ -55,8 +53,8 @@ class ClipInfo:
 class Frame:
     """One frame of a clip.
 
-    index: 0 for the first of the selected frames. time: seconds since the first frame of the whole clip was shown.
-    duration: seconds until the next one is, as far as the file tells. rgb: (H, W, 3) uint8, upright, read-only.
+    index: 0 for the first selected frame. time: seconds since the first frame of the whole clip. duration: seconds
+    until the next frame, or None. rgb: (H, W, 3) uint8, upright, read-only.
     """
 
     index: int
@@ -88,12 +86,10 @@ class FrameSource(Protocol):
 
 @dataclass(frozen=True)
 class Selection:
-    """Which frames of a clip: those from `start` until before `end` (seconds), of these every `stride`-th.
+    """The frames from `start` until before `end` (seconds), of these every `stride`-th, `max_frames` at most.
 
-    fps: frames at this rate instead of the clip's own: at each tick the frame that is shown at that moment, so some are
-    left out or come twice, and speed stays as it is. max_frames: no more than these.
-
-    Raises UsageError for values that select nothing or make no sense.
+    fps: sample the clip at this rate: each tick takes the frame shown at that moment; the speed does not change.
+    Raises UsageError for values that select nothing.
     """
 
     start: Optional[Number] = None
@@ -139,9 +135,9 @@ class Selection:
         return min(limits) if limits else None
 
     def choose(self, shown: Iterator[Shown], slack: Fraction = Fraction(0)) -> Iterator[Shown]:
-        """Yield the selected ones of a clip's frames; those of a frame that fps repeats share their `pixels`.
+        """Yield the selected frames; those of a frame that fps repeats share their `pixels`.
 
-        slack: how much later than meant a time stamp may be, in seconds, as files round them.
+        slack: tolerance in seconds for time stamps that files round up.
         """
         start = exact(self.start or 0)
         end = None if self.end is None else exact(self.end)
@@ -167,10 +163,9 @@ def exact_rate(rate: Number) -> Fraction:
 
 
 def frames_of(source: FrameSource, selection: Selection, skip: int = 0) -> Iterator[Frame]:
-    """Yield the selected frames of a source, but the first `skip`, which are decoded and not converted.
+    """Yield the selected frames of a source. skip: the first so many are decoded but not converted.
 
-    Raises ClipError after the last frame that could be decoded if the clip is damaged, or has another size from some
-    frame on.
+    Raises ClipError, after the last decoded frame, if the clip is damaged or the size of its frames changes.
     """
     last: tuple[Optional[Callable[[], np.ndarray]], np.ndarray] = (None, np.empty(0, np.uint8))
     slack = min(source.info.time_base, 1 / (4 * source.info.rate))

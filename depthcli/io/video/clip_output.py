@@ -23,8 +23,8 @@ from depthcli.io.video.extras import Along
 class Timing:
     """When frames are shown.
 
-    rate: frames per second, exact; the average if it varies. time_base: unit in which time stamps were given, in
-    seconds. origin: time 0 on the clock of the clip, which its sound follows, in seconds.
+    rate: frames per second, exact; the average if it varies. time_base: unit of the given time stamps, in seconds.
+    origin: time 0 on the clock of the clip, in seconds.
     """
 
     rate: Fraction
@@ -42,16 +42,12 @@ class Timing:
 class ClipOutput:
     """One film, or folder of frames, to be written.
 
-    format: a key of CLIPS. path: the film or the folder. size: (width, height) of the frames. facts: what each file
-    tells about itself.
-    source: the clip that the frames show, at its speed: a film takes its sound, subtitles, chapters, timecode and title
-    along as far as its container can hold them; the notes name the rest. whole: all of the clip is shown; only then
-    sound and subtitles go along.
-    pixel_aspect: width of a pixel by its height. made_of: facts for the sidecar only, to tell whether it is up to date.
-    number_of: number in the file name of the frame at a time; None counts from 0. keep: files in the folder are of an
-    interrupted run that wrote the same, and need not be written again.
-
-    Raises UsageError for an unknown format.
+    format: a key of CLIPS. path: the film or the folder. size: (width, height) of the frames. facts: stored in each
+    file. source: the clip whose sound, subtitles, chapters, timecode and title are copied as far as the container can
+    hold them; the notes name the rest. whole: all of the clip is shown at its speed, so sound and subtitles can be
+    copied. pixel_aspect: width of a pixel by its height. made_of: facts for the sidecar only, to tell whether it is up
+    to date. number_of: number in the file name of the frame at a time; None counts from 0. keep: files in the folder
+    are from an interrupted run that wrote the same, and are kept. Raises UsageError for an unknown format.
     """
 
     format: str
@@ -89,7 +85,7 @@ class FrameWriter(Protocol):
     notes: list[str]
 
     def write(self, pixels: np.ndarray, time: Fraction, duration: Optional[Fraction] = None) -> None:
-        """Take the next frame and when it is shown, in seconds; the first frame comes at 0 in the file.
+        """Take the next frame and its time in seconds; the first frame is at 0 in the file.
 
         pixels: as the format holds them. duration: of the last frame; None for one period.
         Raises OutputError, and DiskFullError if the disk is full.

@@ -16,19 +16,16 @@ _KEPT = 256  # durations of packets whose frames did not come yet: more than any
 
 
 class Clock:
-    """Seconds since the first frame, each later than the one before.
+    """Seconds since the first frame, strictly increasing.
 
-    A frame has two time stamps. The presentation time (pts) is the one meant. AVI has none, and some writers put the
-    order of decoding there; then the time at which the frame leaves the decoder (dts) is taken, as FFmpeg does: the
-    decoding time where there is no presentation time, or where presentation times went back more often.
+    A frame's time is its presentation time (pts). The decoding time (dts) is used if there is no pts (AVI), or if pts
+    went back more often than dts (some writers put the order of decoding there), as in FFmpeg. A frame without a time
+    stamp comes one period after the one before it. A time stamp that is repeated or goes back a little becomes the
+    least that increases. One that goes back by more than a second is a restarted clock and continues one period after
+    the last frame.
 
-    A frame with no time stamp comes one period after the one before it. A time stamp that does not go on (repeated, or
-    a little back) becomes the least that does. One that goes back by more than a second is a clock that started again,
-    which goes on one period after the frame before.
-
-    rate: frames per second. tick: the unit of the stamps in seconds. ordered: the container gives packets the time
-    until the next one in the order of decoding (MP4), so that only their sum says when the last frame ends. length: of
-    all frames by the header, in ticks.
+    rate: frames per second. tick: the unit of the stamps in seconds. ordered: packets hold the time until the next one
+    in the order of decoding (MP4), so only their sum tells when the last frame ends. length: of all frames, in ticks.
     """
 
     def __init__(self, rate: Fraction, tick: Fraction, ordered: bool = False, length: int = 0) -> None:

@@ -16,9 +16,9 @@ _MAX_HEADER = 1 << 26  # bytes of a header that are looked at
 
 
 def missing_bytes(path: Path) -> int:
-    """Return how many bytes an MP4, Matroska or AVI file lacks at its end, by its own headers.
+    """Return how many bytes an MP4, Matroska or AVI file lacks at its end, by its headers; 0 if unknown.
 
-    0 for a whole file, and where that cannot be told. Decoders take the end of the file for the end of the clip.
+    Decoders take the end of the file for the end of the clip.
     """
     try:
         with path.open("rb") as file:

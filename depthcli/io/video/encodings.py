@@ -121,10 +121,10 @@ def padded(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 class Stamps:
-    """Time stamps for a file: whole ticks of 1 / scale seconds, from 0 on, each later than the one before.
+    """Time stamps for a file: whole ticks of 1 / scale seconds, from 0 on, strictly increasing.
 
-    What lies as close to the grid of the rate as its unit allows, and no more than a millisecond away, is put on it, so
-    that 24000/1001 stays that also where the source rounds to milliseconds.
+    A time within the source's rounding (at most a millisecond) of the rate's grid is put on it, so that 24000/1001
+    survives sources in milliseconds.
     """
 
     _FINEST = 2_000_000  # ticks per second, what players still take

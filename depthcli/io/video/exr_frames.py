@@ -1,10 +1,10 @@
 """Read OpenEXR frames of renderers as 8-bit RGB.
 
-One rule for every frame of a clip, as a rule that follows each frame would make the clip flicker: values are linear
-light, 1.0 is white, what is brighter is clipped, and the curve is that of sRGB. Not a number is black.
+The conversion is constant, since one that adapts to each frame would flicker: values are linear light, 1.0 is white,
+brighter values are clipped, the curve is that of sRGB, and NaN is black. Alpha is ignored, as it is premultiplied.
 
-Read here: rows without compression, or with RLE or ZIP, of half, float or integer channels. What else FFmpeg can
-decode (PIZ, PXR24, B44, tiles) is read through PyAV. Alpha is left out, as colours in EXR are already multiplied by it.
+Read here: rows without compression, or with RLE or ZIP, of half, float or integer channels. PyAV reads what else FFmpeg
+can decode (PIZ, PXR24, B44, tiles).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Copy sound, subtitles, chapters, timecode and title of a clip into the film of its depth.
 
-They are kept as they are if the container of the film can hold them, and named in a note if it cannot.
+They are copied unchanged if the container of the film can hold them, and named in a note if it cannot.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ PART = "only a part of the clip was chosen"
 
 @dataclass(frozen=True)
 class Along:
-    """The clip that a film takes along what it can.
+    """The clip that extras are copied from.
 
-    whole: the film shows it from beginning to end, at its speed. origin: when its first frame is shown, in seconds on
-    the clock of the file. rate: frames per second of the film.
+    whole: the film shows all of it, at its speed. origin: time of its first frame on the clock of the file, in seconds.
+    rate: frames per second of the film.
     """
 
     path: Path
@@ -59,10 +59,10 @@ def of_a_part(kinds: set[str]) -> Optional[str]:
 
 
 def timecode_at(timecode: str, rate: Fraction, seconds: Fraction, film_rate: Fraction) -> Optional[str]:
-    """Return the timecode so many seconds later, counted in the frames of the film; None if there is none.
+    """Return the timecode so many seconds later, counted in frames of the film; None for an invalid one.
 
-    rate, film_rate: frames per second of the clip and of the film. With drop-frame counting (`;` before the frames) two
-    numbers of every 30 are left out at each full minute but every tenth, so that 30000/1001 keeps the time of day.
+    rate, film_rate: frames per second of the clip and of the film. Drop-frame counting (`;` before the frames) skips
+    two numbers of every 30 at each full minute except every tenth, so that 30000/1001 keeps the time of day.
     """
     found = _TIMECODE.fullmatch(timecode.strip())
     base, film_base = round(rate), round(film_rate)
@@ -97,7 +97,7 @@ def _counted(number: int, base: int, dropped: int) -> tuple[int, int, int]:
 
 
 class Extras:
-    """What goes along, copied beside the frames of a film, packet by packet, so that little of it is held.
+    """The streams copied beside the frames of a film, packet by packet.
 
     Raises what PyAV raises, OSError and ValueError if the clip cannot be opened.
     """

@@ -1,12 +1,10 @@
-"""The program ffmpeg, used without PyAV: running it, and its descriptions of files.
+"""Run the program ffmpeg, used without PyAV, and read its descriptions of files.
 
-The program is the one that imageio-ffmpeg carries (or names: IMAGEIO_FFMPEG_EXE). There is no ffprobe beside it, so
-facts are read from its messages, each with its level in front. The description of the input, which ends every run
-without an output, names streams, sizes, codecs, tags and turns; rates are rounded to two decimals and seconds to a
-hundredth.
+The program is that of imageio-ffmpeg, or of IMAGEIO_FFMPEG_EXE. Without ffprobe, facts are read from its messages, each
+with its level in front. A run without an output ends with the description of the input: streams, sizes, codecs, tags
+and turns; rates are rounded to two decimals and seconds to a hundredth.
 
-It runs in its own process group, as Ctrl-C is for us to handle, and ends when it is killed, when we close it, and, by
-its pipes, when we are gone.
+It runs in its own process group, because Ctrl-C is for us to handle. Its pipes end it if this process dies.
 """
 
 from __future__ import annotations

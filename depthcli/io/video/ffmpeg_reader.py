@@ -1,12 +1,11 @@
-"""Clips in through the program ffmpeg, used without PyAV.
+"""Read clips through the program ffmpeg, used without PyAV.
 
-Exact rate, unit and time stamp of every frame come from the filter showinfo, before anything is converted; each of its
-messages is written before the pixels of its frame, so that a frame never waits. Packets, frames and errors of the
-decoder are summed up at the end of the level "verbose". A thread takes messages from stderr, and whoever wants the next
-frame takes pixels from stdout; the program waits for them.
+Exact rate, unit and time stamps come from the filter showinfo, which writes its message before the pixels of the frame.
+The level "verbose" sums up packets, frames and decoder errors at the end. A thread reads messages from stderr; the
+consumer reads pixels from stdout; the program waits for both.
 
-Unlike PyAV's this reader does not know how many frames a file announces (None), the average rate beyond two decimals
-if a rate varies, and whether a clip turned by 180 degrees is mirrored instead (the pixels are right).
+Unlike PyAV's, this reader does not know the announced number of frames (None), the average rate beyond two decimals if
+it varies, and whether a clip turned by 180 degrees is mirrored instead (the pixels are right).
 """
 
 from __future__ import annotations

@@ -18,8 +18,7 @@ from depthcli.io.video.encodings import Encoding, Stamps, padded
 class FilmWriter(ABC):
     """Base of the writers of films; see FrameWriter. partial: the file to write. shape: (height, width) in the file.
 
-    A frame is held until the next one comes: only then is it known how long it is shown. Sources, encoders and
-    containers differ in what they make of durations, and the length of the film is made of them.
+    A frame is held until the next one comes, because only then its duration is known.
     """
 
     def __init__(self, output: ClipOutput, encoding: Encoding, partial: Path) -> None:

@@ -1,7 +1,6 @@
-"""Films through the program ffmpeg, used without PyAV.
+"""Write films through the program ffmpeg, used without PyAV.
 
-Frames go to it in Matroska, whose raw video is little more than a time stamp in front of the pixels, so that a variable
-rate arrives as it is.
+Frames are piped as raw video in Matroska, which adds only a time stamp to each and so keeps a variable rate.
 """
 
 from __future__ import annotations
@@ -137,7 +136,7 @@ def _planes(gray: np.ndarray, encoding: Encoding) -> list[np.ndarray]:
 
 
 def _extras(along: Along, container: str, start: Fraction, notes: list[str]) -> tuple[list[str], list[str]]:
-    """Return the arguments that open the clip, and those that keep of it what the container takes.
+    """Return the arguments that open the clip, and those that copy what the container can hold.
 
     start: of the first frame, in seconds of the clip. notes: gets what is left out.
     """

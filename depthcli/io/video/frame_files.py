@@ -15,9 +15,9 @@ from depthcli.io.video.clip_output import ClipOutput
 
 
 class FolderWriter:
-    """Writes `frame_000000` and so on; see FrameWriter.
+    """Writes `frame_000000` and so on, each with the facts and its time; see FrameWriter.
 
-    Each file holds the facts and its own place in the clip. times: of the frames, in seconds. length: of the clip.
+    times: of the frames, in seconds. length: of the clip.
     """
 
     def __init__(self, output: ClipOutput) -> None:

@@ -1,4 +1,4 @@
-"""Video files and piped streams, decoded by the libraries of FFmpeg through PyAV."""
+"""Decode video files and piped streams with FFmpeg's libraries, through PyAV."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ _GENERATE_PTS = 1  # a flag of containers that PyAV sets: guesses where a contai
 
 
 class Readable(Protocol):
-    """What libav reads from: a file, or a pipe that has no more than this."""
+    """A file or pipe that libav reads from."""
 
     def read(self, count: int, /) -> bytes:
-        """Return up to so many bytes; none at the end."""
+        """Return up to `count` bytes; none at the end."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
 
 
 def has_av() -> bool:
-    """Return whether the module av can be imported. Where it cannot, `io/ffmpeg_program.py` takes its place."""
+    """Return whether the module av can be imported; otherwise `io/ffmpeg_program.py` is used."""
     try:
         load_av()
     except DepthError:
@@ -84,24 +84,24 @@ def load_av() -> Any:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the words of an error of the library, without its number and its name for the file."""
+    """Return the message of a libav error, without its number and its file name."""
     return in_words(str(getattr(error, "strerror", None) or first_line(error)))
 
 
 def in_words(message: str) -> str:
-    """Return a message of FFmpeg for a line of ours."""
+    """Return a message of FFmpeg, shortened for an error of ours."""
     if "Not yet implemented" in message:
         return "it uses a part of its format that FFmpeg cannot decode"
     return printable(message)[:100]
 
 
 def protected(name: str) -> ClipError:
-    """Return the error for a clip that is encrypted."""
+    """Return the error for an encrypted clip."""
     return ClipError(f"{name} is protected (DRM) and can be played only by its own player", "use a copy without DRM")
 
 
 def open_container(av: Any, file: Readable) -> Any:
-    """Return the open container of a file that stays open as long. Raises what PyAV raises."""
+    """Return the container of an open file, which must stay open as long. Raises what PyAV raises."""
     # Not as `options`, which PyAV 15 hands to streams too, and crashes where these are found while reading.
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
     # Text that is not UTF-8 would fail a clip before PyAV 19, which no longer takes the option.
@@ -110,7 +110,7 @@ def open_container(av: Any, file: Readable) -> Any:
 
 
 class LibavSource:
-    """A video file, or a stream from a pipe. Raises ClipError if it holds no video that can be decoded."""
+    """A video file, or a stream from a pipe. Raises ClipError if no video in it can be decoded."""
 
     def __init__(self, file: Readable, name: str, path: Optional[Path] = None, max_pixels: int = MAX_PIXELS) -> None:
         self._name = name
@@ -143,7 +143,7 @@ class LibavSource:
             raise
 
     def close(self) -> None:
-        """Let go of the file and of the decoder, whose threads live as long as anything refers to it."""
+        """Close the file and the decoder, whose threads live as long as anything refers to it."""
         self._frames, self._first = iter(()), None
         self._stream = self._container = None
         self._stack.close()
@@ -173,7 +173,7 @@ class LibavSource:
             raise ClipError(f"{self._name} is no video, or none that can be read", READABLE) from error
 
     def _best_stream(self) -> tuple[Any, str]:
-        """Return the stream that is the clip, and a note on the choice."""
+        """Return the chosen stream, and a note on the choice."""
         streams = {stream.index: stream for stream in self._container.streams.video}
         tracks = [_track(stream) for stream in streams.values()]
         index, note = choose_track(self._name, tracks, bool(self._container.streams.audio))
@@ -193,7 +193,7 @@ class LibavSource:
         return Fraction(rate or 25), Fraction(self._stream.time_base or 1 / Fraction(rate or 25))
 
     def _is_variable(self) -> bool:
-        """Return whether the least distance of two frames, by the index, is not their average one."""
+        """Return whether the index gives a shortest frame duration that differs from the average."""
         if self._container.format.flags & _NO_TIMES:  # a bare stream, whose average is made up
             return False
         guessed, average = self._stream.guessed_rate, self._stream.average_rate
@@ -241,7 +241,7 @@ class LibavSource:
     # --- Decoding -----------------------------------------------------------------------------------------------------
 
     def _decode(self) -> Iterator[tuple[Fraction, Any]]:
-        """Yield (time, decoded frame), past packets that are damaged; what went wrong is counted."""
+        """Yield (time, decoded frame), skipping damaged packets, which are counted."""
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -290,11 +290,11 @@ class LibavSource:
 
 @dataclass
 class Damage:
-    """What went wrong with a clip while it was read.
+    """What went wrong while a clip was read.
 
-    missing: bytes that its headers speak of and that are not there. packets, decoded: how many went into the decoder,
-    and how many frames came out. damaged: packets that it refused. incomplete: frames that it says it mended. broken:
-    what ended the reading too soon.
+    missing: bytes that the headers announce and the file lacks. packets, decoded: packets sent to the decoder, and
+    frames returned. damaged: packets it rejected. incomplete: frames it marked as corrupt. broken: error that ended the
+    reading.
     """
 
     missing: int = 0
@@ -305,7 +305,7 @@ class Damage:
     broken: str = ""
 
     def reason(self) -> str:
-        """Return what is wrong with the clip, empty if nothing is. Known when the last frame was decoded."""
+        """Return what is wrong with the clip, or empty; complete after the last frame."""
         if self.missing:
             return f"is truncated: its last {self.missing} bytes are missing"
         if self.broken:
@@ -332,7 +332,7 @@ _RIGHT_ANGLES = ((1, 0), (0, 1), (-1, 0), (0, -1))  # cosine and sine, countercl
 
 
 class _Turn:
-    """What makes a frame upright: the display matrix that cameras write, rounded to right angles."""
+    """The rotation and mirroring that make a frame upright: the display matrix, rounded to right angles."""
 
     def __init__(self, matrix: tuple[int, ...]) -> None:
         a, b, c, d = matrix  # x' = a x + c y, y' = b x + d y, both in pixels to the right and down

@@ -17,10 +17,10 @@ class PipeWriter:
     """Writes frames to a stream.
 
     holds: COLOR or SHADES. Raw is rgb24 or gray16le, row after row. y4m holds colour as 4:4:4 BT.709 in limited range,
-    gray as 16 bit in full range (`mono16`, an extension of FFmpeg), and one rate for all frames. pixel_aspect: width of
-    a pixel by its height, which y4m keeps.
+    gray as 16 bit in full range (`mono16`, an extension of FFmpeg), at a constant rate. pixel_aspect: width of a pixel
+    by its height, which y4m keeps.
 
-    Raises UsageError for a time stamp that the rate of y4m does not have, BrokenPipeError if the reader has gone.
+    Raises UsageError for a time stamp off y4m's constant rate, BrokenPipeError if the reader has gone.
     """
 
     def __init__(

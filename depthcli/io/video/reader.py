@@ -1,10 +1,8 @@
-"""Clips in: a video file, a folder of frames, or a pipe, opened as one thing that yields frames.
+"""Read clips: a video file, a folder of frames, or a pipe. One frame is in memory at a time.
 
-    with open_clip("holiday.mp4") as clip:
-        for frame in clip.frames(Selection(start=10, fps=12)):
-            ...  # frame.rgb, frame.time
-
-Memory does not grow with the length: one frame is held at a time.
+with open_clip("holiday.mp4") as clip:
+    for frame in clip.frames(Selection(start=10, fps=12)):
+        ...  # frame.rgb, frame.time
 """
 
 from __future__ import annotations
@@ -53,10 +51,9 @@ class Clip:
         return self._source.info
 
     def frames(self, selection: Selection = Selection(), skip: int = 0) -> Iterator[Frame]:  # noqa: B008
-        """Yield one Frame for every selected frame that can be decoded, in order; time stamps increase.
+        """Yield one Frame for every selected frame that can be decoded, in order; times increase. Call it once.
 
-        skip: the first so many selected frames are decoded and not yielded; those after them are the same bytes, with
-        the same index and time, as without. May be called once per open clip.
+        skip: the first so many selected frames are decoded and not yielded; the others do not change.
 
         Raises ClipError, after the frames that could be decoded, if the clip is truncated or damaged: it names the
         reason and how many frames were read.
@@ -87,13 +84,13 @@ def open_clip(
     stdin: Any = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Clip]:
-    """Open a video file, a folder or pattern of frames, or "-" for what comes on stdin; closed at the end of the block.
+    """Open a video file, a folder or pattern of frames, or "-" for stdin; closed at the end of the block.
 
-    rate: frames per second of a folder (None: 24) and of raw video. size: (width, height) of raw video, 8-bit RGB
-    without any header; None for y4m and other streams with a header. stdin: read instead of
-    sys.stdin. max_pixels: a clip whose header claims more per frame is refused before anything is decoded.
+    rate: frames per second of a folder (None: 24) and of raw video. size: (width, height) of raw video, 8-bit RGB; None
+    for streams with a header, such as y4m. stdin: read instead of sys.stdin. max_pixels: limit per frame, checked in
+    the header before decoding.
 
-    Raises ClipError if it is missing, no video, has sound only, or not one frame of it can be decoded.
+    Raises ClipError if the clip is missing, is not video, has sound only, or has no frame that can be decoded.
     """
     try:
         opened = _open(source, rate, size, stdin, max_pixels)
@@ -115,11 +112,7 @@ def _foreign(error: Exception, name: str, frames: int) -> ClipError:
 
 
 def _open(
-    source: Union[Path, str],
-    rate: Optional[Number],
-    size: Optional[tuple[int, int]],
-    stdin: Any,
-    max_pixels: int,
+    source: Union[Path, str], rate: Optional[Number], size: Optional[tuple[int, int]], stdin: Any, max_pixels: int
 ) -> FrameSource:
     name = printable(str(source))
     if str(source) == STDIN:
@@ -160,10 +153,7 @@ def _decoded(file: Readable, name: str, path: Optional[Path], max_pixels: int) -
 
 
 class PatientPipe:
-    """stdin that stops waiting: it ends if `stop` returns True while nothing comes.
-
-    Raises ClipError if the process was started without one.
-    """
+    """stdin that ends early if `stop` returns True while no data comes. Raises ClipError if there is no stdin."""
 
     def __init__(self, stop: Callable[[], bool]) -> None:
         if sys.stdin is None:
@@ -220,9 +210,9 @@ def frames_of_folder(folder: Path) -> list[Path]:
 
 
 def frames_of_pattern(argument: str) -> Optional[list[Path]]:
-    """Return the frames that a pattern stands for, such as f%04d.png, f####.exr or f*.png, in their order.
+    """Return the frames of a pattern such as f%04d.png, f####.exr or f*.png, in order.
 
-    None for what is no pattern, exists as a file of that name, or stands for no picture.
+    None if it is not a pattern, names an existing file, or matches no picture.
     """
     path = Path(argument)
     if os.path.lexists(path):
@@ -244,10 +234,10 @@ def frames_of_pattern(argument: str) -> Optional[list[Path]]:
 
 
 def _without_others(paths: Iterable[Path]) -> list[Path]:
-    """Return the frames of a clip among these paths, in their order.
+    """Return the frames of a clip among these paths, in order.
 
-    Depth maps of depthcli are left out, by the facts in them. EXR files are taken where there is no other
-    picture, which is then a copy of the same frame.
+    Depth maps of depthcli are left out, by their facts. EXR files count only without other pictures, which are previews
+    of the same frames.
     """
     files = [path for path in paths if (is_picture(path) or is_exr(path)) and path.is_file()]
     pictures = [path for path in files if not is_exr(path) and not (path.suffix.lower() == ".png" and read_facts(path))]
@@ -256,10 +246,9 @@ def _without_others(paths: Iterable[Path]) -> list[Path]:
 
 
 class FolderSource:
-    """Frames in files, in the order given, at a constant rate.
+    """Frames in files, in the given order, at a constant rate.
 
-    A picture that cannot be read leaves a gap, and is named at the end. Raises ClipError if there is none, or one of
-    them has another size by its header.
+    An unreadable picture leaves a gap, and is named at the end. Raises ClipError if there are none, or if sizes differ.
     """
 
     def __init__(self, paths: list[Path], name: str, rate: Optional[Fraction], max_pixels: int) -> None:

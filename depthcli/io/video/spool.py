@@ -1,7 +1,7 @@
 """The spool: the depth of a clip on disk, in shards, while it is made.
 
-A shard is a file with the maps of some frames. Beside the newest lies the state to resume from after it. Both exist
-only when they are whole, so the next run can resume whatever ended this one.
+Each shard has the maps of some frames, and the newest one a state to resume from. Files appear only when they are
+complete, so the next run can resume after any end.
 
     shard_000000.npz   times (n, 4) int64: time and duration as fractions; codes (n, H, W); ends (n, 2)
     state_000000.npz   the state after the shard; removed when the next shard is there
@@ -43,14 +43,14 @@ class SpooledFrame:
 
 
 class Spool:
-    """The spool of one job in a folder, resumed or begun; one process at a time.
+    """The spool of one job in a folder, resumed or new; for one process at a time. Closing it keeps the files.
 
-    job: all that the maps depend on, ready for JSON. exact: maps are kept as float32; otherwise in 16 bits between the
-    ends of each map, to 1/131070 of their distance. Raises OutputError if the folder cannot be written or another
-    process uses it. Closing it keeps what is on disk.
+    job: everything that the maps depend on, ready for JSON. exact: maps are kept as float32; otherwise in 16 bits
+    between the ends of each map, to 1/131070 of their distance. Raises OutputError if the folder cannot be written or
+    another process uses it.
 
-    locked: no other process can open it; False if the file system has no locks. differs: the parts of `job` in which an
-    earlier spool differed, so that it was removed; empty if there was none, or it is resumed.
+    locked: no other process can open it; False if the file system has no locks. differs: the parts of `job` in which a
+    removed earlier spool differed; empty if there was none, or it is resumed.
     """
 
     def __init__(self, folder: Path, job: Mapping[str, Any], exact: bool) -> None:
@@ -94,10 +94,7 @@ class Spool:
         return sum(self._counts)
 
     def state(self) -> Optional[dict[str, np.ndarray]]:
-        """Return the state after the last whole shard, or None.
-
-        Shards without a state, as a run that was killed between two files leaves them, are removed.
-        """
+        """Return the state after the last whole shard, or None. Shards of a killed run without a state are removed."""
         while self._counts:
             path = self._state(len(self._counts) - 1)
             with contextlib.suppress(OSError, ValueError):
@@ -117,7 +114,7 @@ class Spool:
         return self._bytes >= _MOST_BYTES
 
     def keep(self, state: Optional[Mapping[str, np.ndarray]]) -> None:
-        """Write the waiting maps as a shard, with the state to resume from; None after the last frame.
+        """Write the waiting maps as a shard with the state to resume from; None after the last frame.
 
         Raises DiskFullError if the disk is full; earlier shards stay.
         """

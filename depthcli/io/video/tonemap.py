@@ -1,8 +1,8 @@
-"""HDR video (PQ, HLG) -> the 8-bit BT.709 picture that a network was trained on.
+"""Tone-map HDR video (PQ, HLG) to the 8-bit BT.709 pictures that networks were trained on.
 
-In numpy, and not by FFmpeg's filters, as the wheels of PyAV come without zscale, which knows these curves. Light is
-decoded by ITU-R BT.2100, mapped from BT.2020 to BT.709 primaries (BT.2087), compressed by the curve of BT.2390 from
-what is mastered today (1000 nits) to the white of SDR (203 nits, BT.2408), and encoded for an SDR screen (BT.1886).
+In numpy, because PyAV's wheels lack FFmpeg's zscale. Light is decoded by ITU-R BT.2100, mapped from BT.2020 to BT.709
+primaries (BT.2087), compressed by the curve of BT.2390 from the usual mastering peak (1000 nits) to the white of SDR
+(203 nits, BT.2408), and encoded for an SDR screen (BT.1886).
 """
 
 from __future__ import annotations
@@ -26,19 +26,13 @@ _B, _C = 1 - 4 * _A, 0.5 - _A * np.log(4 * _A)
 _SYSTEM_GAMMA = 1.2  # at a peak of 1000 nits
 _LUMINANCE = np.array([0.2627, 0.6780, 0.0593], np.float32)
 # BT.2087-0, linear light of BT.2020 to BT.709.
-_TO_BT709 = np.array(
-    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]],
-    np.float32,
-)
+_TO_BT709 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32)
 _STEPS = 4096  # of the tables: 12 bits of code in, and more than enough of light out
 _BAND_PIXELS = 1 << 18
 
 
 def to_sdr(rgb: np.ndarray, transfer: str) -> np.ndarray:
-    """Return (H, W, 3) uint8 for screens of BT.709, from (H, W, 3) uint16 codes of BT.2020 in full range.
-
-    transfer: "pq" or "hlg".
-    """
+    """Return (H, W, 3) uint8 BT.709 for (H, W, 3) uint16 codes of BT.2020 in full range. transfer: "pq" or "hlg"."""
     sdr = np.empty(rgb.shape, np.uint8)
     rows = max(1, _BAND_PIXELS // rgb.shape[1])
     for top in range(0, len(rgb), rows):  # in bands, as the light of a whole frame is 6 times its bytes

@@ -1,16 +1,15 @@
 """Choose the stream that is the clip, among several with video.
 
-The order is that of FFmpeg and of players, which ask what a stream is for before they ask how large it is:
+The order is that of FFmpeg and of players: purpose before size.
 
 1. covers, thumbnails, and streams that only add to another one (enhancement layers, tiles) are never the clip;
-2. what moves comes before a still picture;
-3. the clip itself before what accompanies it: a commentary, another language, a version for who sees or hears badly;
-4. a stream marked as the default one before the others: the angle, or the version, that the file is meant to show;
-   tracks that phones switch off, such as the depth or the unedited take beside a clip, lack that mark;
+2. moving pictures come before a still;
+3. the clip itself before commentaries, other languages, and versions for impaired sight or hearing;
+4. a stream marked as default before the others; tracks that phones switch off (depth, unedited take) lack that mark;
 5. the most pixels;
 6. the first.
 
-The second view of a spatial (MV-HEVC) clip is no stream, but a layer that decoders pass over.
+The second view of a spatial (MV-HEVC) clip is not a stream, but a layer that decoders skip.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _BESIDE = frozenset({"dub", "comment", "hearing_impaired", "visual_impaired"})
 
 @dataclass(frozen=True)
 class VideoTrack:
-    """A stream with video. purposes: its dispositions, as FFmpeg names them. frames: as announced, 0 if nothing is.
+    """A video stream. purposes: FFmpeg's names of its dispositions. frames: as announced, 0 if unknown.
 
     decodable: there is a decoder for it.
     """
@@ -41,10 +40,7 @@ class VideoTrack:
 
 
 def choose_track(name: str, tracks: Sequence[VideoTrack], sound: bool) -> tuple[int, str]:
-    """Return the index of the stream that is the clip, and a note, empty if there was no choice.
-
-    Raises ClipError if there is none.
-    """
+    """Return the index of the stream that is the clip, and a note on the choice, or empty. Raises ClipError."""
     clips = [track for track in tracks if not track.purposes & NEVER]
     if not clips:
         what = "sound and no video" if sound else "a cover picture and no video" if tracks else "no video"

@@ -1,11 +1,10 @@
-"""Clips out: any format, frame by frame.
+"""Write clips in any format, frame by frame.
 
     with video_writer(ClipOutput("mp4", path, size, Timing.of(clip.info, selection), facts)) as writer:
         for frame in ...:
             writer.write(pixels, frame.time)
 
-Writers take pixels as the format holds them. The same frames give the same bytes on any number of cores and any day, so
-that an interrupted job ends with the files of one that was not.
+The same frames give the same bytes on any number of cores, so that a resumed job ends with the same files.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ from depthcli.io.video.libav import has_av
 
 @contextmanager
 def video_writer(output: ClipOutput) -> Iterator[FrameWriter]:
-    """Write one clip; the film and its sidecar appear when the block ends well, and not at all if it does not.
+    """Write one clip; the film and its sidecar appear when the block ends without an error.
 
-    In a folder each file appears when it is whole, and the sidecar at the end. The sidecar `<path>.json` holds the
-    facts, and under `video` what the file is and how its codes become the numbers again.
+    In a folder each file appears when it is complete, and the sidecar at the end. The sidecar `<path>.json` holds the
+    facts, and under `video` the kind of file and how its codes become numbers again.
 
-    Raises OutputError if it cannot be written or no frame came.
+    Raises OutputError if it cannot be written or has no frame.
     """
     with (_open_folder if output.row.folder else _open_film)(output) as writer:
         yield writer
