@@ -40,15 +40,18 @@ setup: uv.lock $(READY) ## environment in .venv (with PYTHON=3.13 in .venv-3.13)
 inference: $(READY) ## depth maps of all pictures in INPUT (input_images) into OUTPUT (output_depth)
 	$(BIN)/depth dir "$(INPUT)" -o "$(OUTPUT)" --encoder "$(ENCODER)" $(ARGS)
 
+# A test process for each core, those that are done help the others.
+WORKERS = -n auto --dist worksteal
+
 test: $(READY) ## the test suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 test-inf1: .venv-inf1/.ready ## the test suite on what an AWS Inf1 machine has: Python 3.9, torch 1.13.1, numpy 1.22
-	.venv-inf1/bin/python -m pytest $(ARGS)
+	.venv-inf1/bin/python -m pytest $(WORKERS) $(ARGS)
 
 # Packages this old raise warnings about each other.
 test-lowest: .venv-lowest/.ready ## the test suite on the oldest packages that pyproject.toml admits, with Python 3.10
-	.venv-lowest/bin/python -m pytest -W default $(ARGS)
+	.venv-lowest/bin/python -m pytest -W default $(WORKERS) $(ARGS)
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; torch reads this when it is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from PIL import Image
 

@@ -22,6 +22,7 @@ from depthcli.io.codecs.png import check_claim
 
 METRES, DISPARITY = DepthKind.METRIC_DEPTH, DepthKind.RELATIVE_DISPARITY
 _LEAST = float(np.finfo(np.float32).tiny)  # up to 1 / _LEAST depth and disparity are normal float32
+_INFINITY = np.float64(np.inf).view(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class Truth:
 
     def __post_init__(self) -> None:
         values = np.array(self.values, dtype=np.float64)
-        values[~(np.isfinite(values) & (values > 0))] = np.nan
+        values[~_is_positive(values)] = np.nan
         _check_range(values, "the truth")
         values.flags.writeable = False
         object.__setattr__(self, "values", values)
@@ -122,11 +123,20 @@ def read_truth(path: Path, format: str, scale: float | None = None, invalid: Seq
         stored = (bits >> 3) | (bits << 13)
     with np.errstate(invalid="ignore"):  # signalling NaN would cause a warning
         values = stored.astype(np.float64)
-    values[unknown | ~(np.isfinite(values) & (values > 0))] = np.nan
-    with np.errstate(over="ignore", under="ignore"):
-        values /= scale or row.scale
+    values[unknown | ~_is_positive(values)] = np.nan
+    with np.errstate(over="ignore", under="ignore", divide="ignore"):
+        values /= row.scale if scale is None else scale
     _check_range(values, str(path))
     return Truth(values, row.kind)
+
+
+def _is_positive(values: np.ndarray) -> np.ndarray:
+    """Return where float64 numbers are finite and above 0.
+
+    Bits are compared, as a backend that has run in this thread may let the CPU take subnormal numbers for 0.
+    """
+    bits = values.view(np.int64)
+    return (bits > 0) & (bits < _INFINITY)
 
 
 def _is_invalid(stored: np.ndarray, invalid: Sequence[float]) -> np.ndarray:

@@ -257,3 +257,16 @@ def test_a_saved_picture_of_pillow_reads_alike():
 
 def test_the_names_are_those_that_are_promised():
     assert FORMAT_NAMES == ("nyu", "scannet", "open3d", "kitti", "tum", "sun", "depth", "disparity", "depthcli")
+
+
+def test_a_thread_that_takes_subnormal_numbers_for_zero_changes_nothing():
+    import torch
+
+    np.save("d.npy", np.array([[1e-320, 1]]))
+    if not torch.set_flush_denormal(True):
+        return  # this CPU cannot
+    try:
+        with pytest.raises(PictureError, match="which is no depth"):
+            read_truth(Path("d.npy"), "depth")
+    finally:
+        torch.set_flush_denormal(False)

@@ -247,7 +247,7 @@ class TestFlatAnswers:
 
     def test_nan_is_named_too(self, answers) -> None:
         estimator, _ = answers(lambda image: np.full(image.shape[1:], np.nan))
-        with pytest.raises(EngineError, match="the answer of tiny holds NaN"):
+        with pytest.raises(EngineError, match="the output of tiny holds NaN"):
             estimator.estimate(reference_image(40, 50))
 
     @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import threading
 from collections import Counter
@@ -52,11 +53,26 @@ class Box:
         self.fails = lambda batch: False
 
 
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory) -> Path:
+    """What was compiled once, for all tests: a compilation takes two seconds."""
+    return tmp_path_factory.mktemp("compiled")
+
+
+def compiled_into(folder: str, kept: Path, depth, *arguments: object) -> None:
+    """Run `depth compile` into a folder, or copy what an earlier test has compiled so."""
+    if not (kept / folder).exists():
+        ran = depth(*arguments, "-o", f"{folder}/")
+        assert ran.code == 0, ran.err
+        shutil.copytree(folder, kept / folder)
+        return
+    shutil.copytree(kept / folder, folder)
+
+
 @pytest.fixture
-def box(depth, stand_in, monkeypatch) -> Box:  # noqa: F811
+def box(depth, stand_in, kept, monkeypatch) -> Box:  # noqa: F811
     stand_in()
-    ran = depth(*COMPILE[:-1], "42x56,56x42", "-o", "nets/")
-    assert ran.code == 0, ran.err
+    compiled_into("nets", kept, depth, *COMPILE[:-1], "42x56,56x42")
     box = Box()
     load = neuron.load_network
     monkeypatch.setattr(neuron, "load_network", lambda content: Network(load(content), box))
@@ -230,10 +246,9 @@ class TestStandIn:
     """A network that only pretends to be for a chip runs where it is asked for, and says so everywhere."""
 
     @pytest.fixture
-    def standin(self, depth):
+    def standin(self, depth, kept):
         photo("a.png", (80, 60))
-        ran = depth("compile", "--target", "cpu-standin", "--encoder", "tiny", "--size", "42x56", "-o", "sim/")
-        assert ran.code == 0, ran.err
+        compiled_into("sim", kept, depth, "compile", "--target", "cpu-standin", "--encoder", "tiny", "--size", "42x56")
         return ("--backend", "neuron", "--artifacts", "sim/tiny_42x56_cpu-standin.pt")
 
     def test_it_is_refused_unless_it_is_asked_for(self, depth, standin):
