@@ -19,7 +19,6 @@ _RUN = 'pip install "torch-neuron==1.13.1.2.11.13.0" "protobuf<3.20" "numpy==1.2
 INSTALL = f"{_RUN} --extra-index-url {INDEX}"
 INSTALL_COMPILER = f'{INSTALL} "neuron-cc[tensorflow]==1.24.0.0"'
 
-
 # The default keeps layer norms and softmax in float32.
 _CASTS = {
     "fp32-cast-matmult": ("--fast-math", "fp32-cast-matmult"),

@@ -15,7 +15,6 @@ from depthcli.errors import EngineError, first_line
 
 INSTALL = f'pip install "torch-neuronx==2.9.*" "neuronx-cc==2.*" --extra-index-url {INDEX}'
 
-
 _CASTS = {
     "matmult": ("--auto-cast", "matmult", "--auto-cast-type", "bf16"),
     "all": ("--auto-cast", "all", "--auto-cast-type", "bf16"),

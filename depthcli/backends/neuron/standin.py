@@ -15,7 +15,6 @@ from depthcli.choices import CompilerChoice
 
 NOTICE = "CPU stand-in, not Neuron"
 
-
 _CASTS: dict[str, tuple[str, ...]] = {}
 
 
