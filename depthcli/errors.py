@@ -9,7 +9,7 @@
     ├── ModelError             4   the model or its weights
     │   ├── CheckpointError    4   a file that is not what it should be
     │   └── DownloadError      4   the weights are not here and cannot be fetched
-    └── EngineError            5   the device or the engine
+    └── EngineError            5   the device or the backend
 
 The library raises; the command line prints message and hint in one line and exits with `exit_code`. A batch with some
 failed files exits with SOME_FAILED.
@@ -101,7 +101,7 @@ class DownloadError(ModelError):
 
 
 class EngineError(DepthError):
-    """The device or the engine cannot do what was asked."""
+    """The device or the backend cannot do what was asked."""
 
     exit_code = 5
 

@@ -152,9 +152,7 @@ def _loading(name: str) -> Iterator[None]:
     except (ImportError, MemoryError, RuntimeError) as error:
         line = last_line(error)
         if isinstance(error, MemoryError) or _NO_ROOM.search(line):
-            raise EngineError(
-                f"{name} cannot be loaded: not enough memory or threads", "raise the limits (ulimit -a)"
-            ) from error
+            raise EngineError(f"{name} lacks memory or threads to load", "raise the limits (ulimit -a)") from error
         raise EngineError(f"{name} cannot be loaded: {line}", "install it again, or use another `backend`") from error
 
 

@@ -252,6 +252,4 @@ def _damaged(path: Path) -> CheckpointError:
 
 
 def _foreign(path: Path, why: str) -> CheckpointError:
-    return CheckpointError(
-        f"{path} was not loaded, as depth compile does not write such files: {why}", "compile it on this machine"
-    )
+    return CheckpointError(f"{path} was not loaded, as depth compile writes no such files: {why}", "compile it again")

@@ -78,7 +78,7 @@ def read_artifact(path: Path) -> Artifact:
     facts = read_description(path)
     if facts.get("schema") != SCHEMA:
         raise CheckpointError(
-            f"{path} was made by another version of depthcli: its description is not {SCHEMA}", "compile it again"
+            f"{path} is of another version of depthcli: its schema is not {SCHEMA}", "compile it again"
         )
     return _from_facts(path, facts)
 
@@ -125,13 +125,9 @@ def select_artifacts(artifacts: Sequence[Artifact], name: Optional[str], sha256:
         raise UsageError(f"{place} holds networks of {', '.join(models)}", "choose one as `model`")
     of_weights = [item for item in fitting if sha256 in (None, item.weights_sha256)]
     if not of_weights:
-        raise EngineError(
-            f"the networks of {models[0]} in {place} were compiled from another checkpoint", "compile them again"
-        )
+        raise EngineError(f"the networks of {models[0]} in {place} are of another checkpoint", "compile them again")
     if len({(item.weights_sha256, item.max_depth) for item in of_weights}) > 1:
-        raise UsageError(
-            f"{place} holds networks of {models[0]} from several checkpoints", "name one of the files as `artifacts`"
-        )
+        raise UsageError(f"{place} has networks of {models[0]} of several checkpoints", "name one file as `artifacts`")
     return of_weights
 
 
@@ -152,9 +148,7 @@ def open_artifact(artifact: Artifact) -> io.BytesIO:
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         stated = facts[DIGEST]
     if stated != facts[DIGEST] or _from_facts(artifact.path, facts) != artifact:
-        raise CheckpointError(
-            f"{artifact.path} is not the file that its .json describes", "copy both again, or compile it again"
-        )
+        raise CheckpointError(f"{artifact.path} does not match its .json", "copy both again, or compile it again")
     return content
 
 
@@ -186,8 +180,11 @@ class InputSizes:
                 f"run depth compile with `target` {self.target} and `size` {by_height(wanted)}"
                 + (", or set `shape_policy` to stretch" if same else ""),
             )
-        nearest = min(allowed, key=lambda size: _distance(size, wanted))
-        return replace(plan, input_size=nearest, fitted_from=wanted)
+
+        def distance(size: tuple[int, int]) -> float:
+            return sum(abs(math.log(have / want)) for have, want in zip(size, wanted))
+
+        return replace(plan, input_size=min(allowed, key=distance), fitted_from=wanted)
 
 
 class CompiledNetworks:
@@ -231,10 +228,6 @@ class CompiledNetworks:
 
 def _orientation(size: tuple[int, int]) -> int:
     return (size[0] > size[1]) - (size[0] < size[1])
-
-
-def _distance(size: tuple[int, int], wanted: tuple[int, int]) -> float:
-    return sum(abs(math.log(have / want)) for have, want in zip(size, wanted))
 
 
 def _from_facts(path: Path, facts: dict[str, Any]) -> Artifact:

@@ -129,9 +129,7 @@ def to_onnx(trace: Any, examples: Mapping[str, Any], any_size: bool) -> bytes:
     Raises EngineError if the package `onnx` is missing or the network cannot be exported.
     """
     if importlib.util.find_spec("onnx") is None:  # which torch needs for it
-        raise EngineError(
-            "the network cannot be written as ONNX without the package onnx", 'pip install "depthcli[onnx]"'
-        )
+        raise EngineError("writing ONNX needs the package onnx", 'pip install "depthcli[onnx]"')
     import torch
 
     axes = {name: {2: f"{name}_height", 3: f"{name}_width"} for name in examples}
@@ -169,8 +167,6 @@ def _import_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise EngineError(
-            f"ONNX Runtime is not installed or does not load here: {error}", 'pip install "depthcli[onnx]"'
-        ) from error
+        raise EngineError(f"ONNX Runtime cannot be loaded: {error}", 'pip install "depthcli[onnx]"') from error
     onnxruntime.set_default_logger_severity(3)  # it reports each device that it does not find
     return onnxruntime

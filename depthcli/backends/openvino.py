@@ -55,7 +55,8 @@ class OpenVino:
             core = shared_core()
             capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
             # What is compiled for one CPU need not run on another that shares the cache.
-            cpu = _digest([core.get_property("CPU", "FULL_DEVICE_NAME"), *capabilities])
+            facts = [core.get_property("CPU", "FULL_DEVICE_NAME"), *capabilities]
+            cpu = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
         precision = _pick_precision(choice.precision, capabilities, row)
         kind, calibration = precision, None
         if precision == "int8":
@@ -113,9 +114,7 @@ class OpenVino:
 
     def _decode(self, frames: Sequence[Taps]) -> np.ndarray:
         (mixed,) = self._infer("mix", [np.concatenate([taps[level] for taps in frames]) for level in (2, 3)])
-        finished = (
-            self._infer("finish", [mixed[number : number + 1], taps[1], taps[0]]) for number, taps in enumerate(frames)
-        )
+        finished = (self._infer("finish", [mixed[i : i + 1], taps[1], taps[0]]) for i, taps in enumerate(frames))
         return np.concatenate([answer[0] for answer in finished])
 
     def _infer(self, part: str, inputs: list[np.ndarray]) -> list[np.ndarray]:
@@ -286,9 +285,7 @@ def _settings(precision: str) -> dict[str, Any]:
 def _pick_precision(wanted: str, capabilities: list[str], row: ModelRow) -> str:
     """Return fp32, bf16, fp16 or int8 for a `precision`. Raises EngineError if the CPU does not compute in it."""
     if wanted == "exact":
-        raise EngineError(
-            "only torch computes exactly as the reference does", "use `backend` torch, or `precision` fp32"
-        )
+        raise EngineError("only torch computes exactly as the reference", "use `backend` torch, or `precision` fp32")
     if wanted == "auto":
         # The narrow layers of the packaged network lose half a percent in bf16, a transformer a third of that.
         coarse = isinstance(row.network, LiteConfig)
@@ -296,7 +293,3 @@ def _pick_precision(wanted: str, capabilities: list[str], row: ModelRow) -> str:
     if wanted not in ("fp32", "int8") and _CAPABILITIES[wanted] not in capabilities:
         raise EngineError(f"this CPU does not compute in {wanted}", "use `precision` fp32")
     return wanted
-
-
-def _digest(facts: list[str]) -> str:
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]

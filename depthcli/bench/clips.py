@@ -298,9 +298,7 @@ class _VideoBench:
         stages = {name: [seconds[name] for seconds, _ in item.turns] for name in STAGES}
         whole = item.seconds
         process = median([ended.seconds for ended in item.processes])
-        per_frame: dict[str, Any] = {
-            f"{name}_ms": 1000 * median(seconds) / item.frames for name, seconds in stages.items()
-        }
+        per_frame: dict[str, Any] = {f"{name}_ms": 1000 * median(times) / item.frames for name, times in stages.items()}
         return replace(
             row,
             input_size=self._plan(model.row).input_size,

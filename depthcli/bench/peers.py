@@ -109,9 +109,7 @@ def official_loop(
 ) -> tuple[float, int]:
     """Return the seconds of the official script's loop over pictures, without its start, and how many it could read."""
     started = time.perf_counter()
-    done = sum(
-        network.estimate_file(picture, folder / f"{number}.png", input_size) for number, picture in enumerate(pictures)
-    )
+    done = sum(network.estimate_file(picture, folder / f"{i}.png", input_size) for i, picture in enumerate(pictures))
     return time.perf_counter() - started, done
 
 

@@ -122,7 +122,8 @@ def run() -> None:
     except Exception as error:
         if isinstance(error, OSError) or os.environ.get(DEBUG_VARIABLE):
             raise
-        log(f"error: {_unexpected(error)}")
+        hint = f"set {DEBUG_VARIABLE}=1 for the traceback, and please report it"
+        log(f"error: unexpected {type(error).__name__}: {first_line(error)} ({hint})")
         raise SystemExit(1) from error
 
 
@@ -151,11 +152,6 @@ def _system_error(error: OSError) -> str:
         except OSError:
             return "the working folder has been removed (change to another one)"
     return f"{os.fspath(name)}: {error.strerror}" if name and error.strerror else first_line(error)
-
-
-def _unexpected(error: Exception) -> str:
-    hint = f"set {DEBUG_VARIABLE}=1 for the traceback, and please report it"
-    return f"unexpected {type(error).__name__}: {first_line(error)} ({hint})"
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from depthcli.cli.tables import Column, by, count, format_number, print_rows
 from depthcli.cli.wording import worded
 
 if TYPE_CHECKING:
-    from depthcli.bench.rows import Folder, Load, Machine, Network, Process, Roofline, Row, Stages, Throughput, Video
+    from depthcli.bench.rows import Folder, Load, Machine, Network, Roofline, Row, Throughput, Video
 
 _PACKAGES = ("torch", "openvino", "onnxruntime")  # those that compute; JSON has more
 
@@ -106,8 +106,8 @@ def print_benchmark(rows: Sequence[Row]) -> None:
     _print_head(machine, *kinds.get("load", []))
     _print_networks(machine, kinds["network"], kinds.get("roofline", []))
     for kind, show in (
-        ("stages", _print_stages),
-        ("process", _print_processes),
+        ("stages", lambda rows: _print_table("one picture, stage by stage, ms", rows, _STAGES)),
+        ("process", lambda rows: _print_table("depth image, the whole process", rows, _PROCESS)),
         ("throughput", _print_throughputs),
         ("folder", _print_folders),
     ):
@@ -143,14 +143,6 @@ def _print_networks(machine: Machine, rows: Sequence[Network], rooflines: Sequen
         )
         print(f"best product of two matrices in torch: {best}")
     print("spread: first to third quartile over the median; open: with the converted network in the cache")
-
-
-def _print_stages(rows: Sequence[Stages]) -> None:
-    _print_table("one picture, stage by stage, ms", rows, _STAGES)
-
-
-def _print_processes(rows: Sequence[Process]) -> None:
-    _print_table("depth image, the whole process", rows, _PROCESS)
 
 
 def _print_throughputs(rows: Sequence[Throughput]) -> None:

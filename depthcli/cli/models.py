@@ -192,9 +192,7 @@ def _row_of_file(names: Optional[list[str]], checkpoint: Path) -> "ModelRow":
         raise UsageError("one --checkpoint is one model")
     row = _rows(names)[0] if names else row_for_checkpoint(checkpoint)
     if row is None:
-        raise UsageError(
-            f"cannot tell which model {checkpoint} is", "name it: depth models verify MODEL --checkpoint FILE"
-        )
+        raise UsageError(f"{checkpoint} is an unknown model", "name it: depth models verify MODEL --checkpoint FILE")
     return row
 
 

@@ -1,1 +1,1 @@
-"""Scores: how near a prediction comes to a measured truth, by which protocol. Numpy only; no engine, no terminal."""
+"""Score predictions against measured depth. Numpy only; no backend, no terminal."""

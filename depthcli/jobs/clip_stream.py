@@ -137,6 +137,4 @@ def _writing(stream: BinaryIO) -> Iterator[None]:
     except OSError as error:
         name = getattr(stream, "name", "")
         place = name if isinstance(name, str) and name != "<stdout>" else "stdout"
-        raise OutputError(
-            f"cannot write {place}: {error.strerror}", "make room, and start the same command again"
-        ) from error
+        raise OutputError(f"cannot write {place}: {error.strerror}", "make room and start the command again") from error

@@ -227,7 +227,7 @@ class _Stages:
         self._read_ahead()  # before the model loads or runs
         if isinstance(item, _ReadPicture):
             item = self._prepared(item)
-        if self._group and (isinstance(item, Result) or not self._goes_with(item, self._group[0])):
+        if self._group and (isinstance(item, Result) or not self._share_run(item, self._group[0])):
             self._run_group()
         if isinstance(item, Result):
             self._finishing.put_done(item)
@@ -236,7 +236,7 @@ class _Stages:
         if len(self._group) >= self._batch:
             self._run_group()
 
-    def _goes_with(self, item: _ReadPicture, other: _ReadPicture) -> bool:
+    def _share_run(self, item: _ReadPicture, other: _ReadPicture) -> bool:
         return self._estimator().mixes_sizes or _input_size(item) == _input_size(other)
 
     def _read(self, task: Task, file: PictureFile) -> Result | _ReadPicture:

@@ -104,9 +104,7 @@ def _compiled(flavour: Flavour, model: LoadedModel, path: Path, log: Log) -> Gen
         return False
     yield Finding("compile", f"{SIDE}x{SIDE} in {result.seconds:.0f} s", True)
     if result.device is not None:
-        yield Finding(
-            "parity", f"{100 * result.device:.2f} % of the standard deviation from the CPU, in the mean", True
-        )
+        yield Finding("parity", f"{100 * result.device:.2f} % of the standard deviation from the CPU on average", True)
     return True
 
 

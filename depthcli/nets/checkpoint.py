@@ -213,11 +213,8 @@ def _unwrap(state: Any, path: Path) -> State:
             raise CheckpointError(f"{path} is not a plain checkpoint: {key} is {kind}")
         if tensor.numel() * tensor.element_size() > size:  # strides of 0 repeat a few numbers to any size
             raise CheckpointError(f"{path} is damaged: {key} is larger than the file", "fetch it again")
-    return {_bare(key): tensor.detach() for key, tensor in state.items()}
-
-
-def _bare(key: str) -> str:
-    return key[len("module.") :] if key.startswith("module.") else key
+    prefix = re.compile(r"^module\.")
+    return {prefix.sub("", key): tensor.detach() for key, tensor in state.items()}
 
 
 # From the names of transformers to the official ones, applied in order. transformers numbers fusion stages from coarse

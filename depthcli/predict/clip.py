@@ -178,9 +178,7 @@ class FrameLoop:
         self._predictor.restore(part_of(state, "predictor"))
         self._cuts.restore(part_of(state, "cuts"))
         self.fed = int(state["fed"])
-        self._due.extend(
-            (index, Fraction(a, b), Fraction(c, d), bool(cut)) for index, a, b, c, d, cut in state["due"].tolist()
-        )
+        self._due.extend((i, Fraction(a, b), Fraction(c, d), bool(cut)) for i, a, b, c, d, cut in state["due"].tolist())
 
     def provenance(self, source: str) -> Provenance:
         """Return where the maps come from. source: name of the clip."""

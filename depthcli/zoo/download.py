@@ -180,7 +180,8 @@ def _reason(error: BaseException) -> str:
     """Return why a download failed, and what to do about proxies and certificates."""
     from huggingface_hub import constants
 
-    host, proxy = _hub_host(), _proxy()
+    host = _hub_host()
+    proxy = next((proxy.rpartition("://")[2].rpartition("@")[2].rstrip("/") for proxy in _proxies()), "")
     while type(error).__name__ == "LocalEntryNotFoundError" and error.__cause__ is not None:
         error = error.__cause__
     kind = type(error).__name__
@@ -250,11 +251,6 @@ def _proxies() -> Iterator[str]:
     found = getproxies()
     if not proxy_bypass(urlsplit(constants.ENDPOINT).hostname or ""):
         yield from filter(None, (found.get(scheme) for scheme in (urlsplit(constants.ENDPOINT).scheme, "all")))
-
-
-def _proxy() -> str:
-    """Return the proxy to the hub without user name and password, "" if there is none."""
-    return next((proxy.rpartition("://")[2].rpartition("@")[2].rstrip("/") for proxy in _proxies()), "")
 
 
 def _without_password(text: str) -> str:

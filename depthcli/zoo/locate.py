@@ -67,9 +67,7 @@ def find(row: ModelRow, checkpoint: AnyPath | None = None, folder: Path = CHECKP
     path, where = located
     file = WeightsFile(path, digest(path), where)
     if where == CACHE and path.name == row.weights.file and row.weights.sha256 not in (None, file.sha256):
-        raise CheckpointError(
-            f"{path} is damaged: its sha256 is not that of the published file", "delete it to download it again"
-        )
+        raise CheckpointError(f"{path} is damaged: its sha256 is not the published one", "delete it, and try again")
     return file
 
 
@@ -132,15 +130,12 @@ def _places(row: ModelRow, folder: Path) -> Iterator[tuple[Path, str]]:
         yield ASSETS / official, PACKAGE
     if weights.channel is Channel.HUB:
         # The same weights in the layout of transformers; video models have none.
-        twins = [_transformers_repo(row)] if row.task is ModelTask.PICTURE else []
+        # The official metric repositories are named after data sets, their transformers twins after scenes.
+        twin = row.weights.repo.replace("-Hypersim-", "-Indoor-").replace("-VKITTI-", "-Outdoor-") + "-hf"
+        twins = [twin] if row.task is ModelTask.PICTURE else []
         yield from ((folder / twin.rpartition("/")[2] / TRANSFORMERS_FILE, FOLDER) for twin in twins)
         yield from ((path, CACHE) for path in _cached(weights.repo, weights.revision, weights.file))
         yield from ((path, CACHE) for twin in twins for path in _cached(twin, "main", TRANSFORMERS_FILE))
-
-
-def _transformers_repo(row: ModelRow) -> str:
-    # The official metric repositories are named after data sets, their transformers twins after scenes.
-    return row.weights.repo.replace("-Hypersim-", "-Indoor-").replace("-VKITTI-", "-Outdoor-") + "-hf"
 
 
 def _cached(repo: str, revision: str, name: str) -> Iterator[Path]:

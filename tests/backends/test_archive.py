@@ -172,7 +172,7 @@ def test_a_description_that_was_edited_is_refused(path) -> None:
 def test_a_file_replaced_after_it_was_chosen_is_refused(path) -> None:
     artifact = read_artifact(path)
     remade(path, lambda name, content: content, {**FACTS, "weights_sha256": "1" * 64})
-    with pytest.raises(CheckpointError, match=r"not the file that its \.json describes"):
+    with pytest.raises(CheckpointError, match=r"does not match its \.json"):
         open_artifact(artifact)
 
 

@@ -181,7 +181,7 @@ class TestTorchScript:
         facts = json.loads(Path(f"{path}.json").read_text())
         Path(f"{path}.json").write_text(json.dumps({**facts, "contents_sha256": "0" * 64}))
         ran = depth("image", "a.png", "--backend", "torchscript", "--artifacts", "nets", "--input-size", 42)
-        assert ran.code == 4 and "is not the file that its .json describes" in ran.error
+        assert ran.code == 4 and "does not match its .json" in ran.error
 
     def test_the_file_alone_refuses_a_picture_on_its_side(self, depth):
         import torch

@@ -218,13 +218,11 @@ def _check_versions(artifact: Artifact, flavour: Flavour, log: Log) -> None:
     installed, made = flavour.versions()[package] or "", artifact.versions.get(package) or ""
     ours, theirs = version("torch"), artifact.torch
     if ours.split(".")[:2] != theirs.split(".")[:2]:
-        raise EngineError(
-            f"{artifact.path} was compiled with torch {theirs}, this is {ours}", "compile it with this version"
-        )
+        raise EngineError(f"{artifact.path} was compiled with torch {theirs}, this is {ours}", "compile it again")
     if _numbers(made) > _numbers(installed):
         raise EngineError(
             f"{artifact.path} was compiled with {package} {made}, this is {installed}",
-            f"update {package}, or compile it with this version",
+            f"update {package}, or compile it again",
         )
     if made != installed:
         log(f"{artifact.path.name} was compiled with {package} {made}, this is {installed}")

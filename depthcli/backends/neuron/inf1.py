@@ -85,12 +85,8 @@ class Inf1:
                 f"{common.logs(options)}; a smaller `size`, or `encoder` vits, may compile",
             ) from error
         except AttributeError as error:
-            raise EngineError(
-                f"torch-neuron cannot convert an operator: {first_line(error)}", "please report this"
-            ) from error
+            raise EngineError(f"torch-neuron lacks an operator: {first_line(error)}", "please report this") from error
         except MemoryError as error:
-            raise EngineError(
-                "compiling needs more memory than there is", "use a machine with 32 GB or more"
-            ) from error
+            raise EngineError("compiling needs more memory than is free", "use a machine with 32 GB or more") from error
         except RuntimeError as error:
             raise EngineError(f"torch-neuron failed: {first_line(error)}", common.logs(options)) from error

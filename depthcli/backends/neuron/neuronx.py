@@ -64,8 +64,6 @@ class NeuronX:
         try:
             return torch_neuronx.trace(module, example, **arguments)
         except MemoryError as error:
-            raise EngineError(
-                "compiling needs more memory than there is", "use a machine with 32 GB or more"
-            ) from error
+            raise EngineError("compiling needs more memory than is free", "use a machine with 32 GB or more") from error
         except Exception as error:  # XLA's and the compiler's errors have no base in common
             raise EngineError(f"torch-neuronx failed: {first_line(error)}", common.logs(options)) from error

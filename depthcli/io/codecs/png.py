@@ -43,9 +43,7 @@ def read_depth_png(path: Path) -> tuple[np.ndarray, dict[str, Any], np.ndarray]:
         image = PngImageFile(stream)
         facts = _facts_in(image)
         if not facts:
-            raise OutputError(
-                f"{path} does not say what its numbers mean", "only files that depthcli wrote can be read back"
-            )
+            raise OutputError(f"{path} does not say what its numbers mean", "only depthcli's files can be read back")
         check_pixels(*image.size, most=2 * MAX_PIXELS + SIDE_GAP * image.size[1])  # beside a photo it is twice as wide
         check_claim(image, path.stat().st_size)
         image.load()  # or numpy 1.22 hides that a file is cut short

@@ -262,6 +262,4 @@ def _note_frames(image: ImageFile.ImageFile, remarks: Remarks) -> None:
         remarks.notes.append("the first frame")
         return
     if count > 1:
-        remarks.notes.append(
-            f"the main one of {count} pictures" if image.format == "HEIF" else f"first of {count} frames"
-        )
+        remarks.notes.append(f"main one of {count} pictures" if image.format == "HEIF" else f"first of {count} frames")

@@ -131,7 +131,8 @@ class LibavSource:
             self._frames = self._decode()
             self._first = next(self._frames, None)
             if self._first is None:
-                raise self._nothing()
+                reason = self._read.reason() or f"holds {context.name} video of which no frame can be decoded"
+                raise ClipError(f"{self._name} {reason}", "copy or download it again")
             first = self._first[1]
             self._turn = _turn(first)
             self._transfer = TRANSFERS.get(int(self._stream.codec_context.color_trc), "sdr")
@@ -176,13 +177,6 @@ class LibavSource:
         tracks = [_track(stream) for stream in streams.values()]
         index, note = choose_track(self._name, tracks, bool(self._container.streams.audio))
         return streams[index], note
-
-    def _nothing(self) -> ClipError:
-        codec = self._stream.codec_context.name
-        return ClipError(
-            f"{self._name} {self._read.reason() or f'holds {codec} video of which no frame can be decoded'}",
-            "copy or download it again",
-        )
 
     def _rate(self) -> tuple[Fraction, Fraction]:
         """Return (frames per second, unit of the time stamps)."""

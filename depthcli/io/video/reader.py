@@ -203,9 +203,7 @@ _NUMBER = re.compile(r"%0?(\d*)d|#+")  # f%04d.png of FFmpeg, f####.png of compo
 def frames_of_folder(folder: Path) -> list[Path]:
     """Return the frames in a folder in the order of their numbers; see `_without_others` for what is left out."""
     if not may_be_listed(folder):
-        raise ClipError(
-            f"{printable(str(folder))} may not be read: permission denied", "check the folder's permissions"
-        )
+        raise ClipError(f"{printable(str(folder))} may not be read: permission denied", "check its permissions")
     return _without_others(folder.iterdir())
 
 

@@ -206,7 +206,7 @@ def test_a_damaged_file_is_refused_before_the_device_is_touched(depth, box):
     refused("has no description")
     path.write_bytes(whole)
     Path(f"{path}.json").write_text(json.dumps({**facts, "contents_sha256": "0" * 64}))
-    refused("is not the file that its .json describes")
+    refused("does not match its .json")
     Path(f"{path}.json").unlink()  # a convenience: without it the file stands for itself
     assert depth("dir", "in", *RUN).code == 0
 

@@ -74,7 +74,7 @@ def test_where_there_is_a_device_it_is_run_and_compared(depth, neuron, monkeypat
     [
         ("timeout", "neuron-cc did not end within 14400 s"),
         ("compiler", "neuron-cc failed: neuron-cc failed with the following command line call"),
-        ("operator", "torch-neuron cannot convert an operator"),
+        ("operator", "torch-neuron lacks an operator"),
         ("nothing", "torch-neuron failed: No operations were successfully partitioned"),
         ("partial", "operators would run on CPU: aten::mul, aten::softmax, refusing"),
         ("all on the CPU", "nothing of the network was compiled for Inferentia"),

@@ -602,7 +602,7 @@ def test_heic_with_the_extra_is_read_by_it(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "pillow_heif", types.SimpleNamespace(HeifImageFile=HeifImageFile))
     picture = read_picture(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     assert np.array_equal(picture.rgb, quarters())
-    assert picture.notes == ("the main one of 2 pictures",)
+    assert picture.notes == ("main one of 2 pictures",)
 
 
 # --- Truncated, damaged, hostile --------------------------------------------------------------------------------------
