@@ -34,8 +34,7 @@ INTERRUPTED = 130
 class DepthError(Exception):
     """Base of all errors raised on purpose.
 
-    message: one line that names the thing and the reason.
-    hint: one line that names the way out, or empty.
+    message: one line that names the thing and the reason. hint: one line that names the way out, or empty.
     """
 
     exit_code = 1
@@ -71,10 +70,7 @@ class PictureError(DepthError):
 class ClipError(DepthError):
     """A clip cannot be read, or not to its end.
 
-    Not a PictureError: that means that there is nothing, while here `frames` may have come before the damage, and what
-    was made of them is good.
-
-    frames: how many frames were decoded before this was raised.
+    frames: how many frames were decoded before the error; unlike after a PictureError, their results are good.
     """
 
     def __init__(self, message: str, hint: str = "", frames: int = 0) -> None:

@@ -155,7 +155,7 @@ def _facts(estimator: "DepthEstimator", align: str) -> dict[str, Any]:
 
 
 def _run(entries: Sequence[Any], predict: "Predict", align: str, errors: Optional[Path]) -> tuple[list["Score"], int]:
-    """Return the scores and the exit code; failures and progress go to stderr as they come.
+    """Return the scores and the exit code; failures and progress go to stderr.
 
     Ctrl-C and SIGTERM end it after the current picture, a second one at once; the scores so far are returned.
     """

@@ -36,7 +36,7 @@ class Prepared:
 class DepthEstimator:
     """A loaded model. Use it as a context manager, or call `close` to free the device. Threads may share one.
 
-    model: name of a zoo row, path of a checkpoint, "auto", a choice, or a model that was resolved before.
+    model: name of a zoo row, path of a checkpoint, "auto", a choice, or a resolved model.
     backend: name of a backend or a choice. input_size: length of the network input's shorter side in pixels, None for
     the model's own. panorama: join the left and right edges of the pictures.
     log: receives lines about downloads and fallbacks; by default they are warnings of the logger "depthcli".
@@ -148,10 +148,7 @@ class DepthEstimator:
             return list(self._backend.run({"image": images})["depth"])
 
     def _prove(self, image: np.ndarray, output: np.ndarray) -> None:
-        """Raise DeviceLostError if an output is flat, and that of a picture full of detail is flat too.
-
-        The first alone may be right, as for a black picture, a wall or the sky.
-        """
+        """Raise DeviceLostError if this output and that of a picture full of detail are flat; a wall may be."""
         if output.size > 1 and np.ptp(output) == 0:
             probe = np.random.default_rng(0).standard_normal(image.shape).astype(np.float32)
             probe += np.linspace(-2, 2, image.shape[1], dtype=np.float32)[:, None]

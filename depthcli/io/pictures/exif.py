@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from depthcli.camera import Camera, CameraSource
+from depthcli.host.quiet import noise_of
 
 _ORIENTATION, _MORE = 0x0112, 0x8769
 _FOCAL_LENGTH, _FOCAL_LENGTH_35 = 0x920A, 0xA405
@@ -72,5 +73,6 @@ def read_exif(load: Callable[[], Image.Exif]) -> Exif:
     with suppress(Exception):
         exif = load()
         orientation = int(exif.get(_ORIENTATION, 1))
-        tags = {tag: value for tag, value in exif.get_ifd(_MORE).items() if tag in _OF_THE_CAMERA}
+        with noise_of():  # warnings about the camera's block say nothing about the picture
+            tags = {tag: value for tag, value in exif.get_ifd(_MORE).items() if tag in _OF_THE_CAMERA}
     return Exif(orientation, tags)

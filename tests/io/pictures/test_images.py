@@ -787,3 +787,13 @@ def test_the_focal_length_follows_from_the_sensor_if_its_equivalent_is_missing()
 @pytest.mark.parametrize("tags", [{}, {"FocalLengthIn35mmFilm": 0}, {"FocalLength": IFDRational(20)}])
 def test_a_picture_that_does_not_say_its_camera_has_none(tags: dict[str, object]) -> None:
     assert read_picture(taken_with((36, 24), **tags)).camera is None
+
+
+def test_a_broken_block_of_the_camera_is_no_note_of_the_picture() -> None:
+    data = taken_with((36, 24), FocalLength=IFDRational(20))
+    value = data.index(struct.pack(">HHI", ExifTags.Base.FocalLength.value, 5, 1)) + 8
+    data = data[:value] + struct.pack(">I", 9999) + data[value + 4 :]  # where the number is not
+    with pytest.warns(UserWarning, match="Truncated"):
+        Image.open(io.BytesIO(data)).getexif().get_ifd(0x8769)
+    picture = read_picture(data)
+    assert picture.camera is None and picture.notes == picture.warnings == ()
