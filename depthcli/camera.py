@@ -24,11 +24,10 @@ class CameraSource(str, enum.Enum):
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """One pinhole camera.
+    """One pinhole camera. Raises ValueError for other shapes, infinite numbers, and focal lengths up to 0.
 
     intrinsics: (3, 3) float64, pixels of the upright picture. extrinsics: (3, 4) float64, world to camera, None if the
-    pose is unknown. Raises ValueError for other shapes, for numbers that are not finite, and for a focal length that is
-    not positive.
+    pose is unknown.
     """
 
     intrinsics: np.ndarray
@@ -46,7 +45,6 @@ class Camera:
 
 
 def _matrix(name: str, given: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return a read-only float64 copy."""
     matrix = np.array(given, dtype=np.float64)
     if matrix.shape != shape or not np.isfinite(matrix).all():
         raise ValueError(f"{name} must be {shape} finite numbers, got {matrix.shape}")

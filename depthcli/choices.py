@@ -96,7 +96,7 @@ class BackendChoice:
 
 @dataclass(frozen=True)
 class ClipChoice:
-    """How a clip is processed; the model is chosen apart.
+    """How a clip is processed, excluding the model.
 
     steady: "auto" takes a video model if its weights are here or can be downloaded, else the filter; "on" takes the
     filter behind a picture model; "off" keeps every frame as the picture model answers it.

@@ -16,8 +16,7 @@ import numpy as np
 
 from depthcli.camera import Camera
 
-# Full panoramas are 2:1, but for a few rows or columns that a program cut off.
-_PANORAMA_SLACK = 0.1
+_PANORAMA_SLACK = 0.1  # full panoramas are 2:1, but for a few rows or columns that a program cut off
 
 
 class DepthKind(str, enum.Enum):

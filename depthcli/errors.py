@@ -20,11 +20,11 @@ user types for it (a flag, a key of a request) is known only to the interface, w
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Callable
 
 Log = Callable[[str], None]  # takes one line for the user: a download, a fallback
-
 _SETTING = re.compile(r"`([a-z][a-z0-9_]*)`")
 
 SOME_FAILED = 3
@@ -34,8 +34,7 @@ INTERRUPTED = 130
 class DepthError(Exception):
     """Base of all errors raised on purpose.
 
-    message: one line that names the thing and the reason.
-    hint: one line that names the way out, or empty.
+    message: one line that names the thing and the reason. hint: one line that names the way out, or empty.
     """
 
     exit_code = 1
@@ -71,10 +70,7 @@ class PictureError(DepthError):
 class ClipError(DepthError):
     """A clip cannot be read, or not to its end.
 
-    Not a PictureError: that means that there is nothing, while here `frames` may have come before the damage, and what
-    was made of them is good.
-
-    frames: how many frames were decoded before this was raised.
+    frames: how many frames were decoded before the error; unlike after a PictureError, their results are good.
     """
 
     def __init__(self, message: str, hint: str = "", frames: int = 0) -> None:
@@ -117,6 +113,11 @@ class DeviceLostError(EngineError):
 def word_settings(text: str, word: Callable[[str], str]) -> str:
     """Return a text with each setting in backticks replaced by `word(name)`."""
     return _SETTING.sub(lambda found: word(found[1]), text)
+
+
+def warn(line: str) -> None:
+    """Log a line as a warning of "depthcli"; Python prints it to stderr unless a program arranges otherwise."""
+    logging.getLogger("depthcli").warning(line)
 
 
 def first_line(error: BaseException) -> str:

@@ -30,8 +30,7 @@ BACKENDS = {
     "torchscript": "depthcli.backends.torchscript:TorchScript",
     "neuron": "depthcli.backends.neuron.backend:Neuron",
 }
-# Those that run video models too.
-CLIP_BACKENDS = ("torch", "openvino")
+CLIP_BACKENDS = ("torch", "openvino")  # those that run video models too
 # The graphs of a network for pictures, and those of one for clips.
 PICTURE_GRAPHS = ("depth",)
 CLIP_GRAPHS = ("encode", "decode")
@@ -47,11 +46,10 @@ _NO_ROOM = re.compile(
 
 @dataclass(frozen=True)
 class Traits:
-    """What a backend is, and how to feed it.
+    """The properties of a backend.
 
     name, version: of the package that computes. device: cpu, cuda:0, inf1:4 and the like. precision: fp32, bf16, fp16,
-    int8 or mixed. note: a warning to print behind the name.
-    graphs: names of the graphs that `run` takes, PICTURE_GRAPHS or CLIP_GRAPHS.
+    int8 or mixed. note: a warning to print behind the name. graphs: that `run` takes, PICTURE_GRAPHS or CLIP_GRAPHS.
     best_batch: images per run that keep the device busy. mixes_sizes: a run may hold images of different sizes.
     replicas: copies of the network on the device. workers: threads that keep one copy busy.
     compiled: the compiled network for each input size (width, height); empty if the backend takes any size.
@@ -93,7 +91,7 @@ class Backend(Protocol):
         """Return the outputs of one of the network's graphs by name; raises EngineError.
 
         depth: {"image": (B, 3, H, W) float32} -> {"depth": (B, H, W) float32}, or the names in the row's `outputs`. A
-        backend that mixes sizes also takes a list of (3, H, W), and then returns a list.
+        backend that mixes sizes also takes, and returns, a list of single images.
         encode: {"image": (B, 3, H, W) float32} -> {"features": one opaque value per image, possibly on the device}.
         decode: {"features": those of a window's 32 frames, in order} -> {"depth": (32, H, W) float32}.
         replica: run on this copy of the network, in the calling thread. None spreads the images over all copies.
@@ -110,10 +108,9 @@ def open_backend(
     trust: bool = False,
     log: Log = lambda line: None,
 ) -> Backend:
-    """Return the chosen backend with the row's network loaded.
+    """Return the chosen backend with the row's network loaded. Raises UsageError, ModelError or EngineError.
 
     trust: read a pickle that this torch cannot read safely. log: receives warnings, a line each.
-    Raises UsageError, ModelError or EngineError.
     """
     name = pick_backend(choice) if choice.backend == "auto" else choice.backend
     if row.task is ModelTask.CLIP and name not in CLIP_BACKENDS:
@@ -147,7 +144,7 @@ def targets_of(choice: BackendChoice) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def _loading(name: str) -> Iterator[None]:
-    """Turn whatever keeps a backend from loading into an EngineError."""
+    """Turn errors of loading a backend into EngineErrors."""
     if name not in sys.modules:
         check_room(name)
     try:
@@ -162,7 +159,7 @@ def _loading(name: str) -> Iterator[None]:
 
 
 def _has_gpu() -> bool:
-    """Return whether torch has a device other than the CPU; torch is imported only if the system shows signs of one."""
+    """Return whether torch has a GPU; torch is imported only if the system shows signs of one."""
     if sys.platform.startswith("linux") and not any(os.path.exists(path) for path in _GPU_TRACES):
         return False
     from depthcli.backends.torch_eager import pick_device

@@ -1,11 +1,9 @@
 """TorchScript archives: sealed with a description and a digest, and checked before torch reads them.
 
 A TorchScript file is a zip of code, pickles and tensors. Its code may call any operator of torch, and some of these
-open files. Therefore torch never reads the file itself: its members are read with zipfile, compared with the digest in
-the description and with what the exporter writes, and copied to a new archive in memory, which torch reads.
-
-The digest finds damaged and mixed-up files. Whoever forges a file can also make its digest; the list of operators is
-against that.
+open files. So its members are read with zipfile, compared with the digest and with what the exporter writes, and copied
+to an archive in memory, which torch reads. The digest finds damaged and mixed-up files. A forger can compute it; the
+list of operators protects against forged files.
 """
 
 from __future__ import annotations
@@ -29,21 +27,21 @@ from depthcli.errors import CheckpointError
 # The description's name in an archive, and its key for the digest of all other members.
 EXTRA_FILE = "depthcli.json"
 DIGEST = "contents_sha256"
-_MOST_DESCRIPTION = 1 << 16  # bytes; 3 KB are usual
-_MOST_CODE = 1 << 20  # of one file; 10 KB are usual
-_MOST_UNPACKED = 1 << 28  # of all compressed members, which are code and its companions
+_MOST_DESCRIPTION = 1 << 16  # bytes; usually 3 KB
+_MOST_CODE = 1 << 20  # of one file; usually 10 KB
+_MOST_UNPACKED = 1 << 28  # of all compressed members
 
 _PICKLES = ("data.pkl", "constants.pkl")
 _TENSORS = ("data/", "constants/", ".data/", "version", "byteorder")
 
-# The operators that our graphs call, with every torch from 1.13 on. None of them opens a file.
+# Operators of our graphs, in every torch from 1.13 on. None of them opens a file.
 _OPERATORS = frozenset(
     "_convolution add cat gelu hardtanh_ layer_norm linear list matmul mul ne permute relu relu_ reshape "
     "scaled_dot_product_attention select sigmoid silu size slice softmax squeeze to transpose "
     "upsample_bilinear2d".split()
 )
 _BUILTINS = frozenset(("getattr", "str", "ops.prim.RaiseException"))
-# Those that the wrappers of AWS's compilers call too: lists of tensors, and operators left to the CPU on request.
+# The wrappers of AWS's compilers also call these: lists of tensors, and operators left to the CPU on request.
 _CHIP_OPERATORS = _OPERATORS | frozenset("__getitem__ append contiguous detach len unsqueeze".split())
 _CHIP_BUILTINS = _BUILTINS | {"annotate", "unchecked_cast", "ops.prim.NumToTensor", "ops.prim.data"}
 _CHIP_FORWARD = re.compile(r"ops\.neuron\.forward\w*")
@@ -54,8 +52,8 @@ _SYNTAX = (
     *(ast.Expr, ast.If, ast.Pass, ast.Name, ast.Attribute, ast.Constant, ast.Call, ast.List, ast.Tuple, ast.Dict),
     *(ast.Subscript, ast.UnaryOp, ast.USub, ast.Load, ast.Store),
 )
-# Code that Python and TorchScript could read differently: comments, escapes, long strings and prefixes of strings; and
-# code that nests without brackets, which a parser does not count.
+# Code that Python and TorchScript may parse differently (comments, escapes, long strings, prefixes of strings), and
+# nesting without brackets, which a parser does not count.
 _STRING = re.compile(rb'(?<![\w"])"[^"\n\\]*"(?![\w"])')
 _AMBIGUOUS = re.compile(rb"[^\n -~]|[\"#'\\;]|[-+~]\s*[-+~]|\bnot\s+not\b|[^\n]{10001}|(?:\.\s*\w+\s*){65}")
 
@@ -93,7 +91,7 @@ def verified(path: Path, chip: bool) -> tuple[dict[str, Any], io.BytesIO]:
     """Return an archive's description and a checked copy for torch.jit.load.
 
     chip: the file is for an AWS chip, and may hold what their compilers write.
-    Raises CheckpointError for a member that was changed or is not known to be harmless.
+    Raises CheckpointError for a member that was changed or may be harmful.
     """
     with _opened(path) as archive:
         facts = _description(path, archive)
@@ -129,7 +127,7 @@ def _checked(
         elif place in _PICKLES:
             _check_pickle(path, place, content, chip)
         elif not place.startswith(_TENSORS):
-            continue  # the origin of the code and example inputs, which torch does not need
+            continue  # not needed by torch: debug files and example inputs
         target.writestr(item.filename, content)
 
 
@@ -176,9 +174,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         raise _damaged(path) from error
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Code and pickles
-# ---------------------------------------------------------------------------------------------------------------------
+# --- Code and pickles -------------------------------------------------------------------------------------------------
 
 
 def _check_code(path: Path, place: str, text: bytes, chip: bool) -> None:
@@ -225,7 +221,7 @@ def _dotted(node: ast.AST) -> Optional[str]:
 def _check_pickle(path: Path, place: str, content: bytes, chip: bool) -> None:
     """Raise CheckpointError for a pickle with opcodes or names that torch does not write for a network.
 
-    Not with pickletools, which stops at strings of AWS's compilers that are not text.
+    pickletools would fail at strings of AWS's compilers that are not text.
     """
     position = 0
     try:

@@ -1,7 +1,7 @@
 """Compiled networks as files: read, found, and selected for a picture.
 
 A file is a TorchScript archive with a JSON description inside and a copy of that beside it. backends/archive.py checks
-description and content, so that a wrong file is reported before torch is imported.
+it before torch is imported.
 """
 
 from __future__ import annotations
@@ -25,15 +25,10 @@ from depthcli.zoo.rows import PATCH, ModelRow, ModelTask, find_row, is_row, with
 
 SCHEMA = "depthcli-network/2"
 SUFFIX = ".pt"
-# Default folder of compiled networks.
 FOLDER = CHECKPOINTS / "compiled"
-# The target that simulates a chip on the CPU.
-STANDIN = "cpu-standin"
-# Limit of stretching a picture by default, as a logarithm of the sides' ratio; the reference itself, which rounds sides
-# to multiples of 14, stretches by up to 0.009.
-NEAR = 0.03
-# Loaded networks that stay in memory, the last used ones; each holds all the weights.
-_LOADED = 4
+STANDIN = "cpu-standin"  # target that simulates a chip on the CPU
+NEAR = 0.03  # limit of stretching, log of the sides' ratio; the reference's rounding stretches by up to 0.009
+_LOADED = 4  # networks that stay in memory, the last used ones; each holds all the weights
 # Limits of a description: far above those of every real network, far below harmful ones.
 _MOST_BATCH = 4096
 _LONGEST_SIDE = 1 << 16
@@ -47,7 +42,7 @@ class Artifact:
     """One compiled network.
 
     target: as in `depth compile`. model: its row's name. batch, height, width: of its input. weights_sha256: of its
-    checkpoint. versions: of the packages that wrote it, by name, torch among them. compiler_args: of its compiler.
+    checkpoint. versions: of the packages that wrote it, by name. compiler_args: of its compiler.
     """
 
     path: Path
@@ -89,7 +84,7 @@ def read_artifact(path: Path) -> Artifact:
 
 
 def find_artifacts(place: Optional[Path], targets: Sequence[str]) -> list[Artifact]:
-    """Return the networks for the first of these targets that a file or a folder has; by default in FOLDER.
+    """Return the networks in a file or a folder (None: FOLDER) for the first of these targets that has any.
 
     Raises EngineError if there are none or a file is for another target, CheckpointError for a damaged file.
     """
@@ -148,8 +143,8 @@ def weights_of(artifact: Artifact) -> WeightsFile:
 def open_artifact(artifact: Artifact) -> io.BytesIO:
     """Return the verified content of a network for torch.jit.load.
 
-    Raises CheckpointError if the file is damaged, holds what `depth compile` does not write, or is not the one that its
-    .json describes. The .json may be missing.
+    Raises CheckpointError if the file is damaged, holds what `depth compile` does not write, or does not match its
+    .json, which may be missing.
     """
     facts, content = verified(artifact.path, chip=artifact.target not in ("torchscript", STANDIN))
     try:
@@ -167,8 +162,8 @@ def open_artifact(artifact: Artifact) -> io.BytesIO:
 class InputSizes:
     """The compiled input sizes (width, height), and the choice among them.
 
-    policy: "strict" takes the reference's size, or one of the same orientation whose ratio of sides differs by up to
-    3 %; "stretch" takes the nearest size of the same orientation.
+    policy: "strict" takes the reference's size, or one of the same orientation whose aspect differs by up to 3 %;
+    "stretch" takes the nearest size of the same orientation.
     """
 
     sizes: tuple[tuple[int, int], ...]

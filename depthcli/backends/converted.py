@@ -1,7 +1,7 @@
-"""A checkpoint's graph in the format of a backend: taken from the cache, or traced, converted and kept there.
+"""A checkpoint's graph in the format of a backend: taken from the cache, or traced, converted and cached.
 
-torch is needed only to make a graph that is not in the cache yet. A new graph is written to the cache while the second
-picture runs, or at the end, so that nobody waits for the disk before the first result.
+torch is needed only for a graph that is not in the cache. A new graph is written while the second picture runs, or at
+the end, so that the first result does not wait for the disk.
 """
 
 from __future__ import annotations
@@ -69,9 +69,8 @@ class Converter(Protocol):
 class ConvertedGraph:
     """A checkpoint's converted graph.
 
-    name: of its entry in the cache. network: what the backend runs. inputs: what it is fed.
-    Raises ModelError for weights that cannot be read, and the converter's errors. If the graph cannot be kept, `log` is
-    told when it is closed.
+    name: of its entry in the cache. network: what the backend runs. inputs: of the network. log: receives the reason if
+    the graph cannot be cached. Raises ModelError for unreadable weights, and the converter's errors.
     """
 
     def __init__(

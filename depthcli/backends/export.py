@@ -1,4 +1,4 @@
-"""Exporting a network for one batch and input size: what each target's module returns, and the comparison with torch.
+"""Export a network for one batch and input size, and compare it with torch.
 
 A target's module has `export`, which writes a network's files, runs them once and returns an Export, and `run_file`,
 which returns a function from (B, 3, H, W) float32 to (B, H, W) float32.
@@ -27,10 +27,9 @@ Shape = tuple[int, int, int]  # batch, height, width
 class Export:
     """Exported files that were run once.
 
-    facts: the description in the file. proof: facts that were known only after it was written.
-    difference: of the depth from eager float32, over the maximum; for chips, see `device`.
-    seconds: that a chip's compiler took. device: mean difference of a run on the chip from float32 on the CPU, over the
-    standard deviation; None without a chip.
+    facts: the description in the file. proof: facts known only after it was written. difference: of the depth from
+    eager float32, over the maximum; for chips, see `device`. seconds: that a chip's compiler took. device: mean
+    difference of a run on the chip from float32 on the CPU, over the standard deviation; None without a chip.
     """
 
     facts: Mapping[str, Any]
@@ -47,10 +46,7 @@ def example(shape: Shape) -> np.ndarray:
 
 
 def compare(network: torch.nn.Module, shape: Shape, run: Callable[[np.ndarray], np.ndarray], package: str) -> float:
-    """Return the largest difference between a file and its network, over the maximum.
-
-    Raises EngineError if it exceeds BOUND.
-    """
+    """Return the largest difference of a file's depth from its network's, over the maximum. Limit: BOUND."""
     import torch
 
     image = example(shape)

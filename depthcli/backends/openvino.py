@@ -1,7 +1,7 @@
-"""OpenVINO, the backend for CPUs: a network is compiled once for every input size, kept in the cache, and mapped.
+"""OpenVINO, the backend for CPUs: a network is converted once for every input size, cached, and mapped.
 
-Transformers run in bf16 if the CPU computes it, which halves the time of float32 and moves the depth by a few
-thousandths of its range; everything else runs in float32. OpenVINO's telemetry, which uses the internet, stays unused.
+Transformers run in bf16 if the CPU computes it, which takes half the time of float32 and changes the depth by a few
+thousandths of its range; everything else runs in float32. OpenVINO's telemetry stays unused.
 """
 
 from __future__ import annotations
@@ -40,11 +40,9 @@ if TYPE_CHECKING:
 _PICTURE_FILES = {"depth": "compiled.blob"}
 _CLIP_FILES = {part: f"{part}.blob" for part in ("encode", "mix", "finish")}
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-# How OpenVINO names what a CPU computes natively.
-_CAPABILITIES = {"bf16": "BF16", "fp16": "FP16"}
+_CAPABILITIES = {"bf16": "BF16", "fp16": "FP16"}  # how OpenVINO names what a CPU computes natively
 
-# The four feature maps (1, D, rows, cols) of one frame.
-Taps = Sequence[np.ndarray]
+Taps = Sequence[np.ndarray]  # the four feature maps (1, D, rows, cols) of one frame
 
 
 class OpenVino:
@@ -194,7 +192,7 @@ def export(
 def to_openvino(trace: Any, examples: Mapping[str, Any], any_size: bool) -> Any:
     """Return a trace as a model of OpenVINO, which shares the memory of its weights. Arguments as for `to_onnx`.
 
-    It uses the frontend itself: `openvino.convert_model` takes three times as long and reports to its makers.
+    `openvino.convert_model` takes three times as long and sends telemetry, so the frontend is used directly.
     """
     import openvino as ov
     from openvino.frontend import FrontEndManager
@@ -225,8 +223,8 @@ def run_file(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 def shared_core() -> Any:
     """Return OpenVINO's core, one for the whole life of a process. Raises EngineError if the package is missing.
 
-    Each core gives signal handlers a stack. If two cores end in the order they began, the second restores the stack of
-    the first, which is freed by then, and the next Ctrl-C is a segmentation fault (seen with 2026.4).
+    Each core gives signal handlers a stack. If two cores end in the order they began, the second restores the freed
+    stack of the first, and the next Ctrl-C is a segmentation fault (seen with 2026.4).
     """
     return _only_core(_import_openvino())
 
@@ -239,7 +237,7 @@ def _only_core(openvino: Any) -> Any:
 def _import_openvino() -> Any:
     """Import openvino without its model converter, which takes two thirds of the time and loads the telemetry.
 
-    The package does without the converter if it cannot be imported. A later call of `convert_model` still gets it.
+    The package works without it, and a later call of `convert_model` still gets it.
     """
     try:
         with _without("openvino.tools.ovc"):

@@ -1,8 +1,8 @@
 """Linear layers in int8: post-training quantisation of a transformer with NNCF, calibrated on given pictures.
 
 Only the encoder's linear layers are quantised: with the head's convolutions the error is ten times as large and little
-time is gained. The result is compared with float32 on pictures that were not used for calibration, at the input size
-in use, and refused beyond the bounds below. Needs the extra [int8].
+time is gained. The result is compared with float32 on other pictures, at the input size in use, and refused beyond the
+bounds below. Needs the extra [int8].
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ from depthcli.zoo.rows import LiteConfig, ModelRow
 if TYPE_CHECKING:
     from depthcli.graphs.any_size import AnySizeGraph
 
-# Bounds of int8's difference from float32: the mean difference over the map's range, averaged over the compared
-# pictures, and the lowest rank correlation of their pixels.
+# Bounds of int8's difference from float32: mean difference over the map's range, and lowest rank correlation.
 MEAN_BOUND = 0.01
 RANK_BOUND = 0.99
 _FEWEST = 4
@@ -39,7 +38,7 @@ _FACTS = "int8.json"
 
 
 class Calibration:
-    """The pictures by which the quantisation steps are chosen.
+    """The pictures that determine the quantisation steps.
 
     folder: of pictures; None takes an earlier calibration. Raises UsageError for a folder with too few pictures, and
     EngineError for a network without linear layers.
@@ -54,7 +53,7 @@ class Calibration:
         self._log = log
 
     def is_that_of(self, kept: Optional[Path]) -> bool:
-        """Return whether a kept graph, or None, was calibrated on these pictures; without a folder, on any.
+        """Return whether a cached graph, or None, was calibrated on these pictures; without a folder, on any.
 
         Raises UsageError if there is neither a graph nor a folder.
         """
@@ -68,7 +67,7 @@ class Calibration:
         return kept is not None and _facts(kept)["pictures"] == _digest(self._pictures)
 
     def quantized(self, model: Any, graph: AnySizeGraph) -> tuple[Any, dict[str, str]]:
-        """Return a model of OpenVINO in int8, and the texts to keep beside it by file name; takes a minute.
+        """Return a model of OpenVINO in int8, and the texts to cache with it by file name; takes a minute.
 
         graph: the graph of `model`. Raises EngineError if the result is outside the bounds or NNCF is missing.
         """

@@ -30,7 +30,7 @@ _FRAMES_ON_DEVICES = 2
 class TorchEager:
     """One network in eager mode. fp16 and bf16 run under autocast; the weights stay float32.
 
-    Raises EngineError for a device that does not exist or a precision that it does not compute in.
+    Raises EngineError for a missing device or an unsupported precision.
     """
 
     def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, log: Log) -> None:
@@ -100,10 +100,7 @@ class TorchEager:
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device for a `device` setting: auto takes CUDA, else MPS, else the CPU.
-
-    Raises EngineError for a device that does not exist.
-    """
+    """Return the device of a `device` setting: auto is CUDA, else MPS, else the CPU. EngineError if it is missing."""
     has_mps = bool(getattr(torch.backends, "mps", None)) and torch.backends.mps.is_available()
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")

@@ -160,7 +160,6 @@ def _other_stages(sample: Sample, path: Path, plan: InputPlan, output: np.ndarra
 def _stage_rows(
     contenders: Sequence[Contender], size: tuple[int, int], others: Mapping[str, Sequence[float]]
 ) -> Iterator[Stages]:
-    """Put the other stages around each backend's network."""
     around = {f"{name}_ms": median(times) for name, times in others.items()}
     rest = [sum(turn) for turn in zip(*others.values())]
     reference: Optional[tuple[str, list[float]]] = None

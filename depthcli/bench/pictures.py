@@ -148,7 +148,6 @@ def model_of(job: BenchJob, folder: Path, log: Log) -> MeasuredModel:
 
 
 def _sample(job: BenchJob, folder: Path, log: Log) -> Sample:
-    """Return the model and the pictures that can be read."""
     model = model_of(job, folder, log)
     input_size = model.row.input_size if job.input_size is None else job.input_size
     if job.images is not None:

@@ -10,8 +10,6 @@ from typing import ClassVar, Optional, Union
 
 @dataclass(frozen=True)
 class _Row:
-    """One line of the result."""
-
     row: ClassVar[str]
 
     def to_json(self) -> str:

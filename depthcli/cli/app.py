@@ -89,11 +89,11 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, metavar="", help="Print the version.")
     ] = False,
 ) -> None:
-    """Turn pictures and video into depth, with Depth Anything V2.
+    """Turn pictures and video into depth, with Depth Anything V2 and Video-Depth-Anything.
 
     depth photo.jpg                            writes photo_depth.png beside it
     depth photo.jpg --metric indoor -f npz     metres, as numbers
-    depth photos                               a folder of pictures
+    depth photos                               a folder of pictures, into photos_depth/
     depth clip.mp4                             a steady depth film with the clip's sound
     """
 
@@ -159,9 +159,9 @@ def _unexpected(error: Exception) -> str:
 
 
 def main() -> None:
-    """Run the command line as the process `depth`, and leave without closing the backends one by one.
+    """Run the command line as the process `depth`, and exit without closing the backends.
 
-    That saves a tenth of the time of one picture; all that has to be closed is closed by its own block.
+    That saves a tenth of the time of one picture; everything that has to be closed is closed by its own block.
     """
     # The search for reference cycles costs torch's import a sixth of its time, and finds nothing there.
     gc.set_threshold(100_000, *gc.get_threshold()[1:])

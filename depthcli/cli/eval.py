@@ -75,7 +75,7 @@ def evaluate(
 
     The table has one row per picture and their mean. Next to the rank correlation (Spearman) stands
     that of a simple guess, "lower in the picture is nearer" (prior).
-    Pictures that fail are named, and the rest goes on.
+    Pictures that fail are named, and the others are scored.
     """
     from depthcli.eval.lists import read_list
     from depthcli.eval.predictions import SavedPredictions, parse_kind
@@ -155,7 +155,7 @@ def _facts(estimator: "DepthEstimator", align: str) -> dict[str, Any]:
 
 
 def _run(entries: Sequence[Any], predict: "Predict", align: str, errors: Optional[Path]) -> tuple[list["Score"], int]:
-    """Return the scores and the exit code; failures and progress go to stderr as they come.
+    """Return the scores and the exit code; failures and progress go to stderr.
 
     Ctrl-C and SIGTERM end it after the current picture, a second one at once; the scores so far are returned.
     """

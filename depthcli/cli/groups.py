@@ -32,7 +32,7 @@ def option(
     """Return the declaration of an option for `Annotated`.
 
     names: flags; the first is the one that messages use; none for the field's name with dashes. metavar: "" for a flag
-    without a value. values: what the shell completes; nothing, so that it completes paths. panel: section of the help.
+    without a value. values: what the shell completes; empty completes paths. panel: section of the help.
     """
     return typer.Option(
         *names,
@@ -63,8 +63,7 @@ def completer(values: Sequence[str]) -> Callable[[str], list[str]]:
 def grouped(without: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of its groups, as Typer reads them from a signature.
 
-    without: options of the groups that the command does not offer. A group's default may be replaced by that of the
-    command's parameter.
+    without: options that the command does not offer. The command's parameter may replace a group's default.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:

@@ -180,10 +180,7 @@ class Report:
 
 
 class ClipReport(Report):
-    """Shows clips: frames done, speed and time left.
-
-    A bar on a terminal, a line now and then elsewhere, or JSON events.
-    """
+    """Shows clips: frames done, speed and time left, as a bar, as lines without a terminal, or as JSON events."""
 
     _WORDS: ClassVar = {"depth": "depth", "write": "writing"}
 
@@ -273,7 +270,7 @@ class Stop:
 def stop_signals(quiet: bool, unit: str = "file") -> Iterator[Stop]:
     """In this context Ctrl-C and SIGTERM ask to stop after the current unit; a second one stops at once.
 
-    A signal that the process was started to ignore stays ignored, as with nohup or a script's `&`.
+    A signal that the process ignored from the start stays ignored, as with nohup or a script's `&`.
     """
     stop = Stop()
 

@@ -45,10 +45,7 @@ def run(
     manifest: Optional[Manifest] = None,
     mix_models: bool = False,
 ) -> None:
-    """Run the job, report it, and leave with its exit code.
-
-    mix_models: allow results of other models or options beside the new ones.
-    """
+    """Run the job, report it, and leave with its exit code. mix_models: allow existing results of other models."""
     from depthcli.jobs.folder import FolderJob, run_folder
 
     output, quiet = options.output, options.report.quiet

@@ -15,8 +15,7 @@ from depthcli.eval.truth import read_numbers
 from depthcli.io.codecs.files import read_depth
 from depthcli.io.pictures.images import Picture
 
-# The most exact first: floats, 16 bits, then the 8 bits of pictures made to be looked at. A plain .png comes last, as
-# it may be a photograph.
+# The most exact first: floats, 16 bits, 8 bits. A plain .png comes last, as it may be a photograph.
 ENDINGS = (
     *("_depth.npz", "_depth.npy", "_depth.pfm", ".npz", ".npy", ".pfm", "_depth.exr"),
     *("_depth_gray.png", "_depth.png", "_depth_gray8.png", "_depth_side.png", ".png"),

@@ -1,8 +1,7 @@
 """A network's forward pass as one graph for every input size, for backends that convert it themselves.
 
-One graph per checkpoint is traced, converted and kept; a picture of a new shape then costs only its first run. The
-bicubic resize of the positions depends on the size and does not run well everywhere, so it stays outside: positions
-are the second input of a transformer's graph (graphs/positions.py).
+One graph per checkpoint is traced, converted and cached. The bicubic resize of the positions depends on the size and
+does not run well everywhere, so positions are the second input of a transformer's graph (graphs/positions.py).
 """
 
 from __future__ import annotations
@@ -81,7 +80,6 @@ def trace_any_size(network: nn.Module) -> AnySizeGraph:
 
 
 def _trained_positions(vit: VisionTransformer) -> np.ndarray:
-    """Return the trained grid (D, side, side) float32."""
     grid = vit.pos_embed.detach().float()[0, 1:].T
     side = round(grid.shape[1] ** 0.5)
     return np.ascontiguousarray(grid.numpy().reshape(len(grid), side, side))
@@ -90,8 +88,7 @@ def _trained_positions(vit: VisionTransformer) -> np.ndarray:
 def _trace(module: nn.Module, **examples: torch.Tensor) -> Part:
     module.eval().requires_grad_(False)
 
-    # A function, not the module: its weights are constants from the start, in a third of the time of tracing and
-    # freezing a module.
+    # Weights of a function are constants from the start, which takes a third of the time of freezing a module.
     def forward(*inputs: torch.Tensor) -> Any:
         return module(*inputs)
 

@@ -1,4 +1,4 @@
-"""A transformer block with constant weights folded: fewer operations, the same numbers to within rounding.
+"""A transformer block with constant weights folded: fewer operations, equal to within rounding.
 
 q, k and v become three layers, with the attention's scale in q, and LayerScale becomes part of the layer before it.
 """

@@ -1,9 +1,8 @@
 """Depth Anything V2 as its official code computes it, for comparison in `depth bench`.
 
 Arithmetic and cost are those of the official repository (revision a561b849) without xformers: attention holds the whole
-table of scores, positions are resized in every pass, the 1x1 convolution that ends a fusion stage runs after the
-upsampling, on four times the pixels, and all memory is channels first. It shares the weights of our network; the
-numbers are the same to within rounding.
+table of scores, positions are resized in every pass, the 1x1 convolution of a fusion stage runs after the upsampling,
+on four times the pixels, and memory is channels first. The depth is that of our network to within rounding.
 """
 
 from __future__ import annotations
@@ -22,10 +21,7 @@ from depthcli.zoo.rows import PATCH
 
 
 class OfficialForm(nn.Module):
-    """Normalised picture (B, 3, H, W) -> depth (B, H, W), as `network` does.
-
-    fused: use torch's fused attention, the most frequent change that users make to the official code.
-    """
+    """Normalised picture (B, 3, H, W) -> depth (B, H, W), as `network`. fused: a frequent change by users."""
 
     def __init__(self, network: DepthAnythingV2, fused: bool = False) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Resize the positions of a transformer's patches from the trained grid to that of a picture, in NumPy.
 
-The same numbers as `nets.vit.interpolate_positions`, which is DINOv2's: bicubic with a = -0.75 between pixel centres,
-over the scale (n + 0.1) / side, with the border repeated.
+Equal to `nets.vit.interpolate_positions`: bicubic with a = -0.75 between pixel centres, scale (n + 0.1) / side, border
+repeated.
 """
 
 from __future__ import annotations

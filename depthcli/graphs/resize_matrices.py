@@ -1,8 +1,8 @@
 """Bilinear resizes as matrix products, for compilers without a reliable bilinear resize.
 
-A resize with aligned corners is linear along each axis: rows @ x @ cols^T. NeuronCores round factors to bfloat16, in
-which plain interpolation weights no longer sum to one and leave ripples of up to 0.4 % in the map. Snapped weights are
-exact in bfloat16; they shift the samples by at most 0.002 pixels.
+With aligned corners a resize is linear along each axis: rows @ x @ cols^T. NeuronCores round factors to bfloat16, so
+plain weights do not sum to one and leave ripples of up to 0.4 % in the map. Snapped weights are exact in bfloat16 and
+shift the samples by at most 0.002 pixels.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 
 class MatrixResize:
-    """A `Resize` for the head. It makes its matrices on the first call for a pair of sizes, which must precede a trace.
+    """A `Resize` for the head. The first call for a pair of sizes, which makes the matrices, must precede a trace.
 
     snap: round the weights to 1/256, which bfloat16 holds exactly.
     """
@@ -39,8 +39,8 @@ class MatrixResize:
 def resize_matrix(inputs: int, outputs: int, snap: bool) -> torch.Tensor:
     """Return the matrix (outputs, inputs) that resizes one axis with aligned corners; its rows sum to one.
 
-    snap: round the larger of a row's two weights to 1/256; the smaller is the rest to one. Both then have at most
-    eight significant bits, as bfloat16 has.
+    snap: round the larger of a row's two weights to 1/256, so that both have at most eight significant bits, as
+    bfloat16.
     """
     each = torch.eye(inputs).reshape(1, inputs, inputs, 1)
     matrix = F.interpolate(each, size=(outputs, 1), mode="bilinear", align_corners=True)[0, :, :, 0].t().contiguous()

@@ -1,7 +1,7 @@
 """A frozen network's forward pass for one batch and input size, for compilers and exporters.
 
-Blocks are folded, positions are constants, and every size is a number, so that a trace holds no arithmetic on shapes.
-The numbers are those of the network, to within rounding. For backends that take any size see any_size.py.
+Blocks are folded and positions and sizes are constants, so that a trace has no arithmetic on shapes. Equal to the
+network within rounding. For backends that take any size see any_size.py.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from depthcli.zoo.rows import PATCH
 def static_network(
     network: nn.Module, batch: int, height: int, width: int, fused: bool = HAS_FUSED, resize: Resize = bilinear
 ) -> nn.Module:
-    """Return a module that maps (batch, 3, height, width) to (batch, height, width) as `network` does.
+    """Return a module that maps (batch, 3, height, width) to (batch, height, width) as `network`.
 
-    It raises ValueError for an input of any other size, and shares unchanged weights with `network`.
-    fused: use torch's fused attention, which some exporters know; else two products and a softmax.
-    resize: how the head enlarges its maps. Raises UsageError for a size that is not a multiple of 14.
+    It raises ValueError for an input of any other size, and shares unchanged weights with `network`. fused: use torch's
+    fused attention, which some exporters know; else two products and a softmax. resize: how the head enlarges its maps.
+    Raises UsageError for a size that is not a multiple of 14.
     """
     if batch < 1 or height < PATCH or width < PATCH or height % PATCH or width % PATCH:
         raise UsageError(f"the input must have sides of multiples of {PATCH}, got {batch}x{height}x{width}")
@@ -41,8 +41,8 @@ def trace(
 ) -> torch.jit.ScriptModule:
     """Return `static_network` as a traced graph. Errors as there.
 
-    A trace checks no sizes: one for a landscape takes a portrait of as many patches and returns nonsense. Callers must
-    compare the sizes first, or use `guarded`.
+    A trace checks no sizes: one for a landscape takes a portrait of as many patches and returns nonsense. Compare the
+    sizes first, or use `guarded`.
     """
     module = static_network(network, batch, height, width, fused, resize)
     device = next(module.parameters()).device

@@ -1,11 +1,10 @@
 """A file exists only when it is complete: written under a temporary name in the same folder, then renamed.
 
-Temporary names are random and name the process that writes them. Machines that share a disk, and containers, may have
-the same host name and process numbers, so a process has a random mark, and holds a lock on a file of that name in the
-machine's folder for temporary files. There are no locks beside the results: network disks may refuse them, and on SMB
-a locked file cannot be written to.
+Temporary names name their process by a random mark, as machines that share a disk, and containers, may have the same
+host names and process numbers. The process holds a lock on a file of that name in the machine's folder for temporary
+files. Not beside the results: network disks may refuse locks, and on SMB a locked file cannot be written to.
 
-    .depthcli-<mark>-<random>.part     mark: 12 digits that stand for the machine, 12 for the process, all in hex
+    .depthcli-<mark>-<random>.part     mark: 12 hex digits for the machine, 12 for the process
 """
 
 from __future__ import annotations
@@ -31,13 +30,11 @@ from depthcli.errors import DiskFullError, OutputError
 if sys.platform != "win32":
     import fcntl
 
-# No space, quota exceeded, or read-only: the next file would fail too.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no space, quota exceeded, or read-only: the next file would fail too
 # Errors of a file system that lacks an operation; nothing is wrong with the file.
 _NOT_OFFERED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF)
 _PARTIAL = re.compile(r"\.depthcli-(?P<mark>[0-9a-f]{24})-[0-9a-f]{8}\.part")
-# A file without a new byte for a day was left by a process that has ended.
-_ABANDONED_SECONDS = 24 * 3600
+_ABANDONED_SECONDS = 24 * 3600  # without a change: its process has ended
 _MOST_LINKS = 40
 
 
@@ -45,9 +42,9 @@ _MOST_LINKS = 40
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; it becomes `path`, or is removed if the block raises.
 
-    Folders are made. The content is on the disk before the file gets its name, so a file is complete even after a power
-    cut. If `path` is a link to a file, that file is replaced and the link stays. If it is a pipe or a device, such as
-    /dev/stdout, `path` itself is given. Raises OutputError, or DiskFullError if nothing more fits.
+    Folders are made. The content is synced before the rename, so a file is complete even after a power cut. A link
+    stays, and the file it leads to is replaced. A pipe or a device, such as /dev/stdout, is given itself. Raises
+    OutputError, or DiskFullError if nothing more fits.
     """
     partial: Path | None = None
     try:
@@ -88,18 +85,14 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 
 
 def temporary_path(folder: Path) -> Path:
-    """Return a path in a folder that is unique among all machines.
-
-    It is short, as it must be allowed wherever the file's own name is.
-    """
+    """Return a path in a folder, unique among all machines; short, to be valid for any file system."""
     return folder / f".depthcli-{_LIFE.mark()}-{os.urandom(4).hex()}.part"
 
 
 def remove_partials(folder: Path) -> int:
     """Remove the partial files and folders of killed runs in one folder; return their number.
 
-    Those of this machine are removed at once. Processes of other machines may still run, so theirs stay until they have
-    not changed for a day.
+    Those of other machines, whose processes may be alive, stay until they have not changed for a day.
     """
     removed = 0
     try:
@@ -127,10 +120,9 @@ def is_abandoned(path: Path | str) -> bool:
 
 
 def try_lock(file: IO[Any] | int) -> bool | None:
-    """Lock a file until it is closed or the process ends.
+    """Lock a file until it is closed or the process ends; False if another process has the lock, None without locks.
 
-    file: open for writing too, which NFS requires. Returns False if another process has the lock, and None if the file
-    system has no locks.
+    file: open for writing too, which NFS requires.
     """
     if sys.platform == "win32":  # an open file cannot be removed by another process anyway
         return None
@@ -209,8 +201,7 @@ def _is_descriptor(path: Path) -> bool:
 class _Life:
     """The mark of this process, and whether the process of another mark is alive.
 
-    A living process has a lock on a file named like its mark, in a folder of this user and machine; the system releases
-    it when the process ends. A forked process shares it.
+    A living process, or its fork, has a lock on a file named like its mark, in a folder of this user and machine.
     """
 
     def __init__(self) -> None:
@@ -254,7 +245,7 @@ _LIFE = _Life()
 
 
 def _machine() -> str:
-    """Return 12 hexadecimal digits for the running system, which its containers share, as they share its locks."""
+    """Return 12 hex digits for the running system; its containers share them, as they share its locks."""
     try:
         text = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").replace("-", "")[:12]
     except (OSError, ValueError):
@@ -263,7 +254,7 @@ def _machine() -> str:
 
 
 def _lock_folder() -> Path | None:
-    """Return the folder for this user's locks, which may not exist; None if there is no safe place."""
+    """Return the folder for this user's locks, which may not exist; None if no place is safe."""
     try:
         parent = Path(tempfile.gettempdir())
     except OSError:

@@ -12,8 +12,8 @@ _LONGEST = 64  # levels; systemd makes 5
 def group_folders(controller: str) -> list[str]:
     """Return the folders of the groups that may limit this process, of both versions, the narrowest first.
 
-    controller: "memory" or "cpu". A container does not see the groups above its own; if the process's place among the
-    visible ones is unknown, their root is the container's group.
+    controller: "memory" or "cpu". A container does not see the groups above its root, which is used if the place of the
+    process is unknown.
     """
     folders = []
     for kind, mount, root in _mounts(controller):
@@ -28,7 +28,7 @@ def group_folders(controller: str) -> list[str]:
 
 
 def read_number(path: str) -> Optional[int]:
-    """Return the number in a file of a group, None for a missing file or another content ("max")."""
+    """Return the number in a file of a group, None if the file is missing or holds something else ("max")."""
     try:
         with open(path, encoding="ascii") as stream:
             return int(stream.read())
@@ -53,7 +53,6 @@ def _mounts(controller: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _places(controller: str) -> Mapping[str, str]:
-    """Return the process's group by version."""
     places = {}
     for line in _lines("/proc/self/cgroup"):
         number, _, rest = line.partition(":")

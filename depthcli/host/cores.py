@@ -1,4 +1,4 @@
-"""How many cores this process may use, by its affinity and its control groups."""
+"""Count the cores this process may use, by its affinity and its control groups."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ import os
 from collections.abc import Iterator
 
 from depthcli.host.control_groups import group_folders, read_number
-
-# The limit of threads by convention of numeric programs.
-_WANTED = "OMP_NUM_THREADS"
 
 
 def usable_cores() -> int:
@@ -23,12 +20,11 @@ def usable_cores() -> int:
 
 def compute_threads() -> int:
     """Return how many threads a network may use: $OMP_NUM_THREADS if it is set, else the usable cores."""
-    wanted = os.environ.get(_WANTED, "").partition(",")[0]
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     return max(1, int(wanted)) if wanted.isdigit() else usable_cores()
 
 
 def _group_quotas() -> Iterator[float]:
-    """Yield the limit of each control group, in cores."""
     for folder in group_folders("cpu"):
         try:
             with open(f"{folder}/cpu.max", encoding="ascii") as stream:

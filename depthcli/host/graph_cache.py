@@ -1,12 +1,11 @@
 """Converted networks in the user's cache folder: an entry is a complete folder.
 
-An entry is made once per checkpoint and backend and serves every input size, without torch. If there are too many, the
-least recently used are removed first; the cache can be deleted at any time.
+An entry is made once per checkpoint and backend and serves every input size, without torch. The least recently used are
+removed if there are too many; the cache can be deleted at any time.
 
-A backend accepts any file that looks like its own, so every byte of an entry is compared with the sha256 that was
-stored with it, together with the entry's name, which holds the digest of the weights and the backend's version. That
-finds damaged and swapped files. Somebody who may write to the cache could forge both, so an entry must not be in a
-folder that everybody may write to, or that belongs to another user.
+Backends accept any file that looks like theirs, so every byte of an entry is compared with the sha256 stored with it,
+together with the entry's name (digest of the weights, version of the backend). That finds damaged and swapped files.
+Forged ones are excluded by the folder, which must belong to the user and not be writable for everybody.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class Entry:
 def cache_folder() -> Path | None:
     """Return the cache's folder, which may not exist: $DEPTHCLI_CACHE, or `depthcli` in the user's cache folder.
 
-    None if the user has no cache folder, as in a container that runs under a number without a home.
+    None if the user has no cache folder, as in a container without a home.
     """
     named = os.environ.get(FOLDER_VARIABLE)
     if named:
@@ -64,10 +63,7 @@ def cache_folder() -> Path | None:
 
 
 def find(name: str) -> Path | None:
-    """Return the folder of an undamaged entry, or None, and mark it as the last used.
-
-    Every byte is read, which takes 0.1 s for vits.
-    """
+    """Return the folder of an undamaged entry, marked as the last used, or None. Reads every byte (0.1 s for vits)."""
     folder = cache_folder()
     if folder is None:
         return None
@@ -92,8 +88,8 @@ def find(name: str) -> Path | None:
 def new_entry(name: str) -> Iterator[Path]:
     """Give an empty folder to write files to; it becomes the entry `name` unless the block raises.
 
-    A damaged entry of that name is replaced; one that another process has made meanwhile stays. Then the least recently
-    used entries beyond LIMIT_BYTES are removed, but never this one. Raises OSError.
+    A damaged entry of that name is replaced; a good one of another process stays. Then the least recently used entries
+    beyond LIMIT_BYTES are removed, except this one. Raises OSError.
     """
     folder = cache_folder()
     if folder is None:
@@ -145,7 +141,6 @@ def _flush(path: Path) -> str:
 
 
 def _checksum(path: Path) -> str:
-    """Return the size and the sha256 of a file."""
     size = path.stat().st_size
     if not size:
         return "0"
@@ -154,7 +149,7 @@ def _checksum(path: Path) -> str:
 
 
 def _is_ours(path: Path) -> bool:
-    """Return whether a file or folder is the user's or the system's, and not writable for everybody.
+    """Return whether a file or folder belongs to the user or the system, and is not writable for everybody.
 
     root may use any owner's files, as containers often run as root with a user's files.
     """
@@ -189,7 +184,6 @@ def _prune(keep: str) -> None:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove the unfinished entries of ended processes."""
     remove_partials(folder)
     for path in folder.glob(_OLD_PARTIALS):
         with contextlib.suppress(OSError):

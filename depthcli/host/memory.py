@@ -1,4 +1,4 @@
-"""How much memory a forward pass needs, and how much is free, to be compared before the work."""
+"""Estimate how much memory a forward pass needs, and how much is free."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ _FLOAT = 4
 _BACKEND_BYTES = {"torch": 650_000_000, "openvino": 500_000_000, "onnx": 200_000_000}
 # Peaks measured on the CPU, tiny to vitl, were 0.9 to 1.2 times the sums below.
 _MARGIN = 1.25
-# Frames whose fine maps a video model makes at once.
-FINE_FRAMES = 4
-# Picture, depth map, and intermediate arrays of the formats; 27 measured for color, gray and npz at 60 MP.
-BYTES_PER_PIXEL = 27
+FINE_FRAMES = 4  # frames whose fine maps a video model makes at once
+BYTES_PER_PIXEL = 27  # picture, depth map and arrays of the formats; measured for color, gray and npz at 60 MP
 
 
 def predict_bytes(config: AnyConfig, plan: InputPlan, batch: int = 1, plain_attention: bool = False) -> int:
-    """Return the bytes that a forward pass in float32 holds at its widest point, without weights.
+    """Return the peak bytes of a forward pass in float32, without weights.
 
     plain_attention: the backend makes the full table of attention scores, as torch before 2.0 does.
     """
@@ -31,10 +29,7 @@ def predict_bytes(config: AnyConfig, plan: InputPlan, batch: int = 1, plain_atte
 
 
 def _lite_floats(plan: InputPlan) -> int:
-    """Count the encoder's second stage at half the input's size: input, 96 channels, and the tapped map of the first.
-
-    The head has fewer channels at that size and holds less.
-    """
+    """Count the encoder's second stage at half the input's size (96 channels and taps). The head holds less."""
     width, height = plan.input_size
     return width * height * (2 * 96 + 2 * 16) // 4
 
@@ -64,11 +59,11 @@ def _head_floats(config: NetworkConfig, plan: InputPlan) -> int:
 def predict_clip_bytes(
     config: AnyConfig, plan: InputPlan, batch: int = 1, plain_attention: bool = False, whole_maps: bool = False
 ) -> int:
-    """Return the bytes that a video model's window in float32 holds at its widest point, without weights.
+    """Return the peak bytes of a video model's window in float32, without weights.
 
-    The tapped maps of its frames stay all the time. Beside them there is the encoder's work on `batch` frames, or the
-    head's: the two coarse levels of all frames up to the second stage, or the fine maps of FINE_FRAMES.
-    whole_maps: the motion modules work on all places of a map at once, with eight times its channels.
+    The tapped maps of all frames stay. Added to them is the largest of: the encoder with `batch` frames, the two coarse
+    levels of the head, its second stage, and the fine maps of FINE_FRAMES. whole_maps: the motion modules work on whole
+    maps, with eight times their channels.
     """
     assert isinstance(config, NetworkConfig)
     width, height = plan.input_size
@@ -90,15 +85,15 @@ def predict_clip_bytes(
 def free_memory() -> int | None:
     """Return the bytes of memory that this process may still take, or None if unknown.
 
-    The least of what is available on the machine, in each control group (containers, SLURM, systemd), and within the
-    limits of the process (ulimit -v and -d).
+    The least of the free memory of the machine, of each control group (containers, SLURM, systemd), and of the limits
+    of the process (ulimit -v and -d).
     """
     left = [value for value in (_available_on_machine(), *_left_in_groups(), *_left_in_limits()) if value is not None]
     return min(left, default=None)
 
 
 def check_room(backend: str) -> None:
-    """Raise EngineError if a backend would not load within the limits of the process, where some of them abort."""
+    """Raise EngineError if a backend cannot load within the limits of the process, as some of them would abort."""
     need, left = _BACKEND_BYTES.get(backend, 0), min(_left_in_limits(), default=None)
     if left is not None and left < need:
         raise EngineError(
@@ -186,14 +181,14 @@ def _available_on_machine() -> int | None:
                     return int(line.split()[1]) * 1024
     except OSError:
         pass
-    try:  # macOS and others do not tell what is free
+    try:  # macOS and others do not report free memory
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
 
 
 def _left_in_groups() -> Iterator[int]:
-    """Yield what is left in each group. Cached files that nobody reads count as free."""
+    """Yield the free bytes of each group; cached files that nobody reads count as free."""
     for folder in group_folders("memory"):
         for limits, used, idle in (
             (("memory.max", "memory.high"), "memory.current", "inactive_file"),
@@ -215,7 +210,7 @@ def _statistic(path: str, name: str) -> int:
 
 
 def _left_in_limits() -> Iterator[int]:
-    """Yield what is left of the process's limits of address space and of data."""
+    """Yield the free bytes within the process's limits of address space and of data."""
     try:
         import resource
     except ImportError:  # Windows

@@ -1,9 +1,9 @@
-"""Collect what libraries print while a file is read, for the notes on the file instead of the terminal.
+"""Collect what libraries print while a file is read, as notes on the file.
 
-Python's warnings are caught by a filter that looks at the thread and matches nothing outside of `noise_of`. C libraries
-write to file descriptor 2, which the whole process shares. After `own_descriptor_2`, which the command line calls,
-Python writes to a copy of that descriptor, and while files are read the descriptor itself leads to a temporary file.
-Without that call, as in a library, the descriptor is left alone.
+A filter that looks at the thread catches Python's warnings, only inside `noise_of`. C libraries write to file
+descriptor 2, which the whole process shares. After `own_descriptor_2`, which the command line calls, Python writes to a
+copy of that descriptor, and while files are read the descriptor leads to a temporary file. Without that call, as in a
+library, the descriptor does not change.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _MOST_BYTES = 1 << 16
 
 @contextlib.contextmanager
 def noise_of() -> Iterator[list[str]]:
-    """Collect the lines printed while a file is read; they are complete when the context is left.
+    """Collect the lines printed while a file is read; complete when the context is left.
 
-    With several threads, a line of a C library goes to all files in work, with a note.
+    With several threads, a line of a C library goes to all open files, with a note.
     """
     heard: list[str] = []
     outer, _here.heard = _here.heard, heard
@@ -41,7 +41,7 @@ def noise_of() -> Iterator[list[str]]:
 
 
 def own_descriptor_2() -> None:
-    """Let `noise_of` catch C libraries, in a process of our own. Python's stderr moves to a copy of descriptor 2."""
+    """Let `noise_of` catch C libraries; for the command line only. Python's stderr moves to a copy of descriptor 2."""
     if _descriptor.copy is not None or sys.stderr is None:
         return
     try:
@@ -67,10 +67,7 @@ def terminal() -> int:
 
 
 class _Here(threading.local):
-    """The lines of this thread; None while it reads no file.
-
-    It takes the place of a pattern in a warnings filter, and matches in a thread that reads a file.
-    """
+    """The lines of this thread, None while it reads no file. It stands in for the pattern of a warnings filter."""
 
     heard: Optional[list[str]] = None
 
@@ -82,7 +79,7 @@ class _Here(threading.local):
 
 
 class _Descriptor:
-    """Descriptor 2 and the warnings filter while files are read. copy: of descriptor 2, if that is ours."""
+    """Descriptor 2 and the warnings filter while files are read. copy: of descriptor 2, if moved."""
 
     def __init__(self) -> None:
         self.copy: Optional[int] = None
@@ -92,7 +89,7 @@ class _Descriptor:
         self._heard = 0  # bytes of it that were distributed
 
     def enter(self, heard: list[str]) -> None:
-        """Start to collect for one more file."""
+        """Start to collect lines for a file."""
         with self._lock:
             self._share_out()
             if not self._active:
@@ -101,7 +98,7 @@ class _Descriptor:
             self._active.append(heard)
 
     def leave(self, heard: list[str]) -> None:
-        """Stop to collect for a file."""
+        """Stop to collect lines for a file."""
         with self._lock:
             self._share_out()
             self._active = [other for other in self._active if other is not heard]
@@ -122,7 +119,7 @@ class _Descriptor:
             os.dup2(self._noise.fileno(), 2)
 
     def _share_out(self) -> None:
-        """Give the lines since the last call to all files in work."""
+        """Give the lines since the last call to all open files."""
         if self._noise is None:
             return
         size = os.fstat(self._noise.fileno()).st_size

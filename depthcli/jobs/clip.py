@@ -1,8 +1,8 @@
-"""The clip job: one clip through one model into files, in memory that does not grow, resumed where it was interrupted.
+"""The clip job: one clip through one model into files, in constant memory, resumed after an interruption.
 
-Two passes. The first makes the depth: a thread reads, this one runs the network, another postprocesses and spools. The
-second shows it in the range of the whole clip, which is known by then. Whatever ends a run, it leaves a spool of whole
-shards, from which the next one continues to the same bytes.
+The first pass makes the depth: a thread reads, this one runs the network, another postprocesses and spools. The second
+pass writes it in the range of the whole clip. An interrupted run leaves complete shards, and the next one continues to
+the same bytes.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def run_clip(
     """Do the job; yield its progress, and in the end one Result, unless it was stopped.
 
     load: returns the predictor; called when the clip has been opened. stop: asked between frames; if it returns True
-    the work so far is kept and the job ends. Any error of the clip or its outputs becomes a Result. What loading the
-    model raises, ModelError, DeviceLostError and DiskFullError are raised, as they would end every other clip too.
+    the work is kept and the job ends. Errors of the clip or its outputs become a Result. Errors of `load`, ModelError,
+    DeviceLostError and DiskFullError are raised, as they would end every other clip too.
     """
     started = time.perf_counter()
     loading = False
@@ -182,7 +182,7 @@ class _Work:
             self._log(f"{self._info.name}: {line}")
 
     def _check_disk(self, spool: Spool, exact: bool) -> None:
-        """Tell what becomes of an earlier run's spool, and how much the depth takes. Raises DiskFullError."""
+        """Note an earlier run's spool, and how much the depth takes. Raises DiskFullError."""
         if spool.differs:
             other = " and ".join(dict.fromkeys(_OTHER[name] for name in spool.differs))
             self._say(f"what was left of a run with {other} is not used")
@@ -209,10 +209,9 @@ class _Work:
         return write_outputs(self._job, self._info, row, self._provenance, spool, made_of, self._stop)
 
     def _check_clip(self, spool: Spool) -> None:
-        """Note what has become of the clip while it was read. Raises ClipError if the work is of no use.
+        """Note changes of the clip while it was read. Raises ClipError if its frames have changed.
 
-        Only other frames make it so: a clip that is gone may come back, and one that has grown is what it was up to
-        there.
+        A missing clip may come back, and a longer one has the same frames up to there.
         """
         name, state = self._info.name, self._files.compare()
         if state == CHANGED:
@@ -236,7 +235,7 @@ class _Work:
         return (f"depth beyond 65.535 m, up to {highest:.1f} m, was clamped in {names[0]}; exr and npz hold all",)
 
     def _identity(self) -> dict[str, Any]:
-        """Return what makes the maps what they are, by what a user would call it."""
+        """Return everything that determines the maps, under the names that users know."""
         job, row = self._job, self._predictor.row
         return {
             "clip": self._files.identity,

@@ -39,13 +39,11 @@ Events = Generator[Union[Progress, Result], None, None]
 
 @dataclass(frozen=True)
 class ClipJob:
-    """What is to be done with one clip.
+    """One clip to be done. Raises UsageError for outputs that cannot be written, and for an empty range.
 
     source: a video file, a folder of frames, or "-" for stdin. outputs: (format, path) of each file or folder to write.
     look: colours and range; without a range, that of the whole clip. rate: frames per second of a folder or of raw
     video. size: (width, height) of raw video. if_exists: skip, overwrite or error if all outputs are there.
-
-    Raises UsageError for outputs that cannot be written, and for a range that is empty.
     """
 
     source: Union[Path, str]
@@ -118,10 +116,7 @@ class ClipJob:
 
     @cached_property
     def spool_folder(self) -> Path:
-        """The folder of the spool: beside the outputs, with a name that all formats share.
-
-        That of a stream has a unique name, as a stream cannot be resumed.
-        """
+        """The folder of the spool, beside the outputs, common to all formats; unique for a stream."""
         name, path = self.outputs[0]
         if self.source == STDIN:
             return temporary_path(path.parent)

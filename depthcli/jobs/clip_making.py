@@ -42,9 +42,8 @@ def make_depth(
 ) -> Iterator[Progress]:
     """Put the depth of all remaining frames into the spool; yield the progress after each one.
 
-    The frames that can be read of a damaged clip are made. check: called if the clip is damaged, and raises if it is
-    no longer the clip that was opened. Raises StoppedError if it was asked to stop. What was made is kept after any
-    error.
+    The readable frames of a damaged clip are made. check: called if the clip is damaged, raises if the clip has
+    changed. Raises StoppedError if it was asked to stop. Finished maps are kept after any error.
     """
     state = spool.state()
     recorder = _Recorder(loop, spool, state)
@@ -76,10 +75,7 @@ def make_depth(
 def until_stopped(
     frames: Iterator[Frame], damage: list[ClipError], stop: Callable[[], bool], check: Callable[[], None] = lambda: None
 ) -> Iterator[Frame]:
-    """Yield the frames that can be read, as readable_frames; raises StoppedError if the job was asked to stop.
-
-    check: called if the clip is damaged.
-    """
+    """Yield the readable frames, as readable_frames. Raises StoppedError. check: called if the clip is damaged."""
     yield from readable_frames(frames, damage)
     if damage:
         check()

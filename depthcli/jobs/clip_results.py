@@ -127,7 +127,7 @@ def _pieces(size: int, whole: bool = False) -> list[tuple[int, int]]:
 
 
 def _place(source: Source, folder: Path) -> str:
-    """Return a digest of the path from the results to a clip, which stays when both are moved together."""
+    """Return a digest of the path from the results to a clip; moving both together keeps it."""
     if source == STDIN:
         return ""
     there, here = os.path.realpath(source), os.path.realpath(folder)
@@ -137,7 +137,7 @@ def _place(source: Source, folder: Path) -> str:
 
 
 def _relation(made: Mapping[str, Any], source: Source, files: ClipFiles, folder: Path) -> str:
-    """Return whether a result in a folder is of this clip: SAME, CHANGED (of what it was before), or OTHER."""
+    """Return whether a result in a folder is of this clip: SAME, CHANGED (of an earlier version), or OTHER."""
     if "content" in made:
         if made["content"] == files.identity["content"]:
             return SAME
@@ -191,7 +191,7 @@ def is_result_of(source: Source, stem: Path) -> bool:
 def already_there(
     name: str, source: Source, paths: Sequence[Path], if_exists: str, settings: str, begun: bool
 ) -> Optional[Result]:
-    """Return the result of a clip that needs no work, or must not be worked on; None if it is to be done.
+    """Return the result of a clip that is done or must not be replaced; None if it is to be done.
 
     name: of the clip. settings: that shape its outputs, as one line. begun: an earlier run left a spool.
     """
@@ -219,7 +219,7 @@ def already_there(
 
 
 def _relations(source: Source, present: Mapping[Path, Mapping[str, Any]], begun: bool) -> tuple[set[str], str]:
-    """Return how the outputs that are there relate to the clip, and why they must not be replaced, or ""."""
+    """Return how the existing outputs relate to the clip, and why they must not be replaced, or ""."""
     try:
         files: Optional[ClipFiles] = ClipFiles.of(source)
     except (OSError, ClipError):  # opening it will say why

@@ -37,11 +37,11 @@ def stream_clip(
     target: Optional[BinaryIO] = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Events:
-    """Send the depth of a clip to stdout as it is made; nothing is kept, so a stream that ended cannot be resumed.
+    """Send the depth of a clip to stdout as it is made; nothing is kept to resume from.
 
     pipe: one of PIPES. target: written to instead of stdout. The range is that of the job, or one that looks 30 frames
     ahead and follows slowly. Yields as `run_clip`. Raises ClipError for the clip, OutputError for the stream, and
-    BrokenPipeError if nobody reads it.
+    BrokenPipeError if its reader has gone.
     """
     try:
         yield from _stream(job, pipe, load, target, stop)
@@ -94,7 +94,7 @@ def _stream(
 
 
 class _Sender:
-    """Writes maps to the stream as soon as the range they are shown in is known."""
+    """Writes maps to the stream as soon as their range is known."""
 
     def __init__(self, job: ClipJob, pipe: str, clip: Clip, loop: FrameLoop, stream: BinaryIO) -> None:
         info = clip.info
@@ -129,7 +129,7 @@ class _Sender:
 
 @contextmanager
 def _writing(stream: BinaryIO) -> Iterator[None]:
-    """Raise OutputError for what the system refuses, but BrokenPipeError if the reader has left."""
+    """Raise OutputError for errors of the system, but BrokenPipeError if the reader has gone."""
     try:
         yield
     except BrokenPipeError:

@@ -44,7 +44,7 @@ def write_outputs(
 ) -> Generator[Progress, None, tuple[str, ...]]:
     """Write all outputs; yield the progress after each frame, and return notes on what could not be kept.
 
-    Raises StoppedError if it was asked to stop: no output that is not whole gets its name.
+    Raises StoppedError if it was asked to stop; unfinished outputs do not appear.
     """
     assert spool.ended is not None
     low, high = job.look.range or spool.ended["range"]

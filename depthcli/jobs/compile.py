@@ -1,7 +1,7 @@
-"""Compiling a model: one checkpoint to files that run without this program, one for each input size.
+"""Compile a checkpoint to files that run without this program, one for each input size.
 
-A file holds the static graph of the network (graphs/static.py). Its metadata and a .json beside it describe input and
-output. It is run once and compared with the network before it gets its name.
+A file holds the static graph of the network (graphs/static.py), and metadata that describe input and output, as does a
+.json beside it. It is run once and compared with the network before it gets its name.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class CompileJob:
-    """What to compile.
+    """What to compile. Raises UsageError.
 
     target: one of TARGETS. sizes: (height, width) of inputs, multiples of 14; else those of a `preset`, or those that
     the pictures in `from_dir` need, or the model's own, square. batch: pictures per run.
     output: a file; or a folder: an existing one, a name without suffix, or one that ends in /. None for the default.
-    options: for AWS's chips. Raises UsageError.
+    options: for AWS's chips.
     """
 
     target: str
@@ -157,10 +157,10 @@ class Analyzed:
 
 
 def compile_model(job: CompileJob, log: Log) -> Iterator[Compiled]:
-    """Write a file for each input size, and yield what came of it.
+    """Write a file for each input size, and yield the results.
 
-    A size that fails does not keep the others from being compiled; the only size raises its error, and so does a full
-    disk. Raises ModelError for weights that do not fit, EngineError for a missing package.
+    One failed size does not stop the others; if it is the only one, or the disk is full, its error is raised.
+    Raises ModelError for weights that do not fit, EngineError for a missing package.
     """
     _require(job.target)
     model = resolve_model(job.model, log)
@@ -275,7 +275,7 @@ def preset_sizes(preset: str, policy: InputPolicy) -> list[Size]:
 
 
 def sizes_of(folder: Path, policy: InputPolicy) -> list[tuple[Size, int]]:
-    """Return the (height, width) that the pictures of a folder need and their numbers, the most frequent first.
+    """Return the (height, width) that a folder's pictures need and their numbers, the most frequent first.
 
     Raises UsageError for a folder without pictures.
     """
@@ -345,7 +345,7 @@ def _check_room(row: ModelRow, shape: Shape) -> None:
 
 @contextmanager
 def _compiler_errors(package: str) -> Iterator[None]:
-    """Turn what torch and a target's package raise into an EngineError."""
+    """Turn errors of torch and of a target's package into an EngineError."""
     try:
         yield
     except (DepthError, OSError):

@@ -1,7 +1,7 @@
-"""Decide whether existing outputs of pictures can be reused: which picture each is of, and which model made it.
+"""Decide whether existing outputs of pictures can be reused: their picture and their model.
 
-The manifest vouches for a file whose size and time of change it knows. Any other file is opened: ours name their
-picture in their first bytes. A picture is known by its content; a new time of change only means that it is looked at.
+A file in the manifest counts if its size and time of change are the same. Any other file is opened: ours name their
+picture in their first bytes. Pictures are compared by content, and only if their time of change is new.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class FoundResult:
 def find_results(
     picture: PictureFile, paths: Sequence[Path], name: str, manifest: Optional[Manifest]
 ) -> list[FoundResult] | None:
-    """Return the results of a picture, None if one is missing, cut short, or of what the picture was before.
+    """Return the results of a picture, None if one is missing, truncated, or of an earlier version of the picture.
 
-    name: of the picture in the manifest. Raises OutputError if a file must not be replaced unasked: one that this tool
-    has not made, or the map of another picture.
+    name: of the picture in the manifest. Raises OutputError if a file must not be replaced without asking: a foreign
+    one, or the map of another picture.
     """
     found = [_find_result(picture, path, name, manifest) for path in paths]
     return None if None in found else [item for item in found if item is not None]
@@ -110,10 +110,10 @@ def _made_by(row: Mapping[str, Any]) -> MadeBy:
 
 
 class ExistingResults:
-    """What made the results in one place; a run adds others only if it has the same model and options.
+    """The model and options of the results in one place, which a run must match to add others.
 
-    paths: the files that a run will make. replaces: it makes all of them anew, so that none of them stays.
-    made_by: what made the results that stay, each with the path of one.
+    paths: the files that a run will make. replaces: it makes all of them anew.
+    made_by: models and options of the results that stay, each with the path of one.
     """
 
     def __init__(self, paths: Iterable[Path], manifest: Optional[Manifest], replaces: bool) -> None:
@@ -129,7 +129,7 @@ class ExistingResults:
             self._ask_files(paths)
 
     def _ask_files(self, paths: Iterable[Path]) -> None:
-        """Look into the first of our files, if no manifest tells."""
+        """Read the first of our files, if no manifest tells."""
         for path in paths:
             facts = read_facts(path) if os.path.isfile(path) else {}
             if facts.get("model"):

@@ -36,9 +36,9 @@ _MOST_NAMES = 4  # in one note
 
 
 class Input(NamedTuple):
-    """One picture or clip.
+    """One picture or clip. source: its path, a pattern of frames, or STDIN.
 
-    source: its path, a pattern of frames, or STDIN. relative: path below the folder that was named, or just its name.
+    relative: path below the folder that was named, or just its name.
     """
 
     source: Union[Path, str]
@@ -47,9 +47,9 @@ class Input(NamedTuple):
 
 @dataclass(frozen=True)
 class InputKind:
-    """What differs between pictures and clips when they are looked for.
+    """The differences between pictures and clips in a search.
 
-    takes: whether a file in a folder is meant, by its name. is_result: whether depthcli wrote a file. fetch: command
+    takes: whether a file in a folder is an input, by its name. is_result: whether depthcli wrote a file. fetch: command
     that gets the input from an address. frames: pictures in a folder, or of a pattern, are one input.
     """
 
@@ -158,7 +158,7 @@ def find_inputs(arguments: Sequence[str], kind: InputKind = PICTURE, left: LeftO
     """Return the inputs that the arguments name, in their order, each once.
 
     A folder stands for the inputs below it; a folder of pictures is one clip if no video lies below it. Our own results
-    are left out of folders and globs, and of several arguments, as the shell expands *.png to them too.
+    are left out of folders and globs, and of several arguments, because the shell expands *.png to them too.
     left: filled with what is not taken. Raises UsageError for an argument that names no input.
     """
     left = LeftOut(kind) if left is None else left
@@ -176,9 +176,9 @@ def find_in_folder(
 ) -> list[Path]:
     """Return the inputs below a folder as paths relative to it, sorted.
 
-    Links to folders are followed, each folder once. A folder that may not be read is in the list, to fail by name.
-    skip: folder not to enter (the results). left: filled with what is not taken. Raises UsageError if `folder` itself
-    may not be read.
+    Links to folders are followed, each folder once. An unreadable folder is listed, so that it fails by name. skip:
+    folder not to enter (the results). left: filled with what is not taken. Raises UsageError if `folder` itself is
+    unreadable.
     """
     left = LeftOut(kind) if left is None else left
     inputs, others = _look_through(folder, kind, left, skip)
@@ -189,7 +189,7 @@ def find_in_folder(
 def is_chosen(relative: Path, include: Sequence[str], exclude: Sequence[str]) -> bool:
     """Return whether patterns such as "*.jpg", "raw" or "raw/*" select a path.
 
-    A pattern fits the relative path, the bare name, or a folder on the way; case does not count.
+    A pattern matches the relative path, the bare name, or a folder on the way, ignoring case.
     """
     return (not include or _matches(relative, include)) and not _matches(relative, exclude)
 
@@ -229,7 +229,7 @@ def _expand(argument: str, kind: InputKind, left: LeftOut, several: bool) -> Ite
 
 
 def _named(path: Path, kind: InputKind, left: LeftOut, several: bool) -> Iterator[Input]:
-    """Yield a file that was named, unless it is a result of ours among several arguments."""
+    """Yield a named file, unless it is a result of ours among several arguments."""
     if (several or kind.frames) and os.path.isfile(path) and kind.is_result(path):
         if several:
             left.results.append(str(path))
@@ -239,7 +239,7 @@ def _named(path: Path, kind: InputKind, left: LeftOut, several: bool) -> Iterato
 
 
 def _matching(argument: str, kind: InputKind, left: LeftOut, several: bool) -> Iterator[Input]:
-    """Yield what a glob or a pattern of frames stands for; a path that does not exist stands for itself."""
+    """Yield the files of a glob or a pattern of frames; a missing path is yielded itself."""
     path, is_glob = Path(argument), glob.has_magic(argument)
     matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))] if is_glob else []
     taken = dict.fromkeys(
@@ -321,7 +321,7 @@ def _look_through(
 def _read_list(path: Path, kind: InputKind) -> list[Path]:
     """Return the paths in a .txt list, one a line; relative ones start at the working folder, ~ is the home.
 
-    UTF-8, or UTF-16 and UTF-32 with a byte order mark, as Windows writes them; other bytes are kept as they are.
+    UTF-8, or UTF-16 and UTF-32 with a byte order mark, as Windows writes them; other bytes are kept.
     """
     try:
         content = path.read_bytes()

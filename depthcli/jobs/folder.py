@@ -42,8 +42,8 @@ class FolderJob:
 
     tasks: the pictures. outputs: the files, or the stream, for each. if_exists: skip, overwrite or error for a picture
     whose files exist and are its maps. batch: pictures of equal input size that share one run of the network.
-    settings: the options that shape a result, as one line. manifest: where each result is noted, or None.
-    keep_alpha: transparent pixels are invalid in the results.
+    settings: the options that shape a result, as one line. manifest: of the results, or None. keep_alpha: transparent
+    pixels are invalid in the results.
     """
 
     tasks: Sequence[Task]
@@ -84,8 +84,8 @@ class FolderJob:
 class _ReadPicture:
     """A picture that was read.
 
-    facts: about its file. prepared: None if the calling thread has to prepare it, as there was no model yet, or too
-    little memory. seconds: of work on it so far.
+    facts: about its file. prepared: None if the calling thread has to prepare it, without a model or enough memory so
+    far. seconds: of work on it.
     """
 
     task: Task
@@ -98,8 +98,8 @@ class _ReadPicture:
 def thread_counts(tasks: int) -> tuple[int, int]:
     """Return how many threads read and how many write.
 
-    The network runs in the calling thread and wants the cores too: a third of them reads, half of them writes, which is
-    more work (resizing back, colours, PNG). One picture has nothing to overlap with and needs no thread.
+    The network in the calling thread needs the cores too: a third of them reads, half of them does the heavier writing
+    (resizing back, colours, PNG). A single picture needs no thread.
     """
     if tasks <= 1:
         return 0, 0
@@ -113,13 +113,12 @@ def run_folder(
     """Do the job; yield one Result per task, in the order of the tasks.
 
     While one picture is in the network, other threads read the next and write the last. `load`, the network and `stop`
-    are called in the thread that asks for results. Close the iterator if it is not read to its end: no thread and no
-    partial file is left then.
+    run in the thread that asks for results. Close the iterator to stop early: threads and partial files are cleaned up.
 
     load: makes the estimator; called once, when the first picture has been read. stop: asked between pictures; after it
     returns True the job ends with the pictures that the network has begun or done.
-    Raises ModelError or EngineError if the model does not load, DeviceLostError if it runs no more, DiskFullError if
-    nothing more can be written, BrokenPipeError if nobody reads the stream.
+    Raises ModelError or EngineError if the model does not load, DeviceLostError if the device fails, DiskFullError if
+    nothing more can be written, BrokenPipeError if the stream's reader has gone.
     """
     for folder in {path.parent for path in job.every_path()}:
         remove_partials(folder)
@@ -133,7 +132,7 @@ def run_folder(
 
 
 class _Stages:
-    """Pictures pass `reading`, the network and `finishing` in the order of the tasks; results without work pass too.
+    """Pictures pass `reading`, the network and `finishing` in the order of the tasks, as do results without work.
 
     Threads call `_read` and `_finish` only; everything else belongs to the calling thread.
     """
@@ -174,7 +173,7 @@ class _Stages:
 
     @property
     def _batch(self) -> int:
-        """Pictures that share a run: as many as the user wants, or more if the backend does."""
+        """Return the pictures per run: as the user wants, or more if the backend does."""
         return max(self._job.batch, self._loaded.best_batch if self._loaded else 1)
 
     def results(self, stop: Callable[[], bool]) -> Iterator[Result]:
@@ -218,7 +217,7 @@ class _Stages:
             self._next = next(self._to_come, None)
 
     def _has_room(self, need: int) -> bool:
-        """Return whether a picture fits beside those on their way. A batch always does: it cannot do with less."""
+        """Return whether a picture fits beside those in work. A batch always does."""
         held = [size for _, size in self._held]
         return sum(held) + need <= self._budget or sum(map(bool, held)) < self._batch
 
@@ -238,7 +237,6 @@ class _Stages:
             self._run_group()
 
     def _goes_with(self, item: _ReadPicture, other: _ReadPicture) -> bool:
-        """Return whether two pictures may share a run of the network."""
         return self._estimator().mixes_sizes or _input_size(item) == _input_size(other)
 
     def _read(self, task: Task, file: PictureFile) -> Result | _ReadPicture:
@@ -273,7 +271,7 @@ class _Stages:
         return replace(item, prepared=prepared, seconds=item.seconds + time.perf_counter() - started)
 
     def _with_room(self, call: Callable[[], T]) -> T:
-        """Make a call; if it finds too little memory, once more when everything has been written."""
+        """Make a call; if memory is short, once more when everything has been written."""
         try:
             return call()
         except (PictureError, MemoryError):
@@ -288,7 +286,7 @@ class _Stages:
         self._group = []
 
     def _run(self, group: Sequence[_ReadPicture]) -> None:
-        """Run the network over pictures of one size; one that fails does not take the others with it."""
+        """Run the network over pictures of one size; if a batch fails, each picture alone."""
         estimator = self._estimator()
         batch = [item.prepared for item in group if item.prepared is not None]
         started = time.perf_counter()
@@ -347,7 +345,7 @@ class _Stages:
 
 
 def _look_up(job: FolderJob) -> Iterator[tuple[Task, PictureFile, Union[Result, int]]]:
-    """Yield each task and its file, with its result if nothing is to be done, else with the bytes it will take."""
+    """Yield each task and its file, with its result if it is done, else with the bytes it will take."""
     for task in job.tasks:
         file = PictureFile(task.source, task.name)
         try:

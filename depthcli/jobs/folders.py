@@ -8,15 +8,14 @@ from pathlib import Path
 
 from depthcli.io.pictures.images import may_be_listed
 
-# A folder that is walked, one that may not be read, a hidden one, and a link to a folder that is walked under another
-# name or holds the one the walk came from.
+# A walked folder, an unreadable one, a hidden one, and a link to a folder that is walked already.
 WALKED, CLOSED, HIDDEN, LINK = "walked", "closed", "hidden", "link"
 
 
 def walk(folder: Path, skip: Path | None = None) -> Iterator[tuple[str, Path, list[str]]]:
     """Yield (kind, path, names of its files) for a readable folder and the folders and links below it.
 
-    Only WALKED folders have files. Links come last, so that a folder below `folder` keeps its own name.
+    Only WALKED folders have files. Links come last, so that a folder below `folder` keeps its name.
     skip: a folder not to enter.
     """
     entered = {os.path.realpath(folder)}

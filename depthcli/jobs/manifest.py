@@ -1,7 +1,7 @@
 """manifest.jsonl: one JSON object a line for each picture or clip, appended as the work is done.
 
-A row has the source, the model and the size of a result, for a later run to compare. What a row of an earlier version
-lacks is read from the files.
+A row has the source, the model and the size of a result, for a later run to compare. Fields missing in older rows are
+read from the files.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Result:
 class Manifest:
     """The manifest of one output folder.
 
-    rows: the last row of each input, by name. outputs: the last row of each file, by path, and the file's place in it.
+    rows: the last row of each input, by name. outputs: by path, the last row of each file and its place in that row.
     """
 
     def __init__(self, path: Path) -> None:

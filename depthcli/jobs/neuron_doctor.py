@@ -44,10 +44,9 @@ class Finding:
 
 
 def examine(log: Log, target: Optional[str] = None) -> Iterator[Finding]:
-    """Yield the findings; the last steps compile and run a network if possible.
+    """Yield the findings; the last steps compile and run vits with random weights at 266x266, if possible.
 
-    The network is vits with random weights at 266x266. log: receives a line for each long step. target: one of
-    FLAVOURS, None for that of this machine. Raises UsageError for another.
+    log: receives a line for each long step. target: one of FLAVOURS, None for that of this machine. Raises UsageError.
     """
     if target is not None and target not in FLAVOURS:
         raise UsageError(f"`target` {target} has no self-test", f"choose from: {', '.join(FLAVOURS)}")

@@ -19,8 +19,8 @@ from depthcli.io.pictures.images import Picture, open_picture_file, picture_size
 class PictureFile:
     """A picture's file, or its bytes. For one thread at a time; `close` it when it has been read.
 
-    The digest is computed in blocks and the pixels are decoded from the same open file, so that the bytes of a large
-    file are never held. Facts raise OSError or PictureError. A pipe or a device has none: reading it might never end.
+    Digest and pixels come from the same open file, and its bytes are never held. Facts raise OSError or PictureError. A
+    pipe or a device has none: reading it might never end.
     """
 
     def __init__(self, source: Union[Path, bytes], name: str) -> None:

@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 class Lane(Generic[T]):
-    """A queue of calls that a few threads make at once; results leave in the order of the calls.
+    """A queue of calls, run by a few threads; results leave in the order of the calls.
 
-    threads: 0 makes each call at once in the thread that puts it. A lane has no bound: look at its length before you
-    put. It belongs to one thread; others may only look at `closed`, to give up a long call. Close it in the end.
+    threads: 0 makes each call at once in the calling thread. A lane has no bound: look at its length before you put. It
+    belongs to one thread; others may only look at `closed`, to give up a long call. Close it in the end.
     """
 
     def __init__(self, threads: int) -> None:

@@ -165,10 +165,10 @@ def _with_suffix(ending: str, format: str) -> str:
 
 
 def choose_stems(ways: Sequence[Sequence[Path]], levels: list[int], keeps: set[int]) -> list[Path]:
-    """Return one of each input's possible stems, so that no two are the same if that can be.
+    """Return one of each input's possible stems, so that no two are the same if possible.
 
     ways: possible stems of each input, the usual one first. levels: which to begin with; changed. keeps: numbers of the
-    inputs that stay where they are, as their results are there.
+    inputs that keep their stems, as their results exist.
     """
     while True:
         # More than once, as a stem that keeps its suffix can meet another: a.jpg, a.png and a.jpg.bmp.
@@ -208,9 +208,9 @@ def refuse_replacing(noun: str, results: Iterable[tuple[str, Iterable[Path]]], s
 
 @dataclass(frozen=True)
 class Task:
-    """One picture to do.
+    """One picture to do. stem: path of its results without ending.
 
-    source: its path, or the bytes of its file. name: for reports. stem: path of its results without ending.
+    source: its path, or the bytes of its file. name: for reports.
     """
 
     source: Union[Path, bytes]
@@ -246,7 +246,7 @@ def plan_pictures(
 
 
 def _targets(pictures: Sequence[Input], folder: Path | None) -> list[Path]:
-    """Return where each picture would lie if it were its own result; those of one name below their own folders."""
+    """Return each picture's usual target; those of one name below their own folders."""
     if folder is None:
         return [Path(source) for source, _ in pictures]
     same: dict[Path, list[Path]] = {}
@@ -287,7 +287,7 @@ def _noted_stem(relative: Path, target: Path, outputs: object) -> Path | None:
 
 
 class _Results:
-    """The depth maps that exist, by their names and what they say of themselves; each folder is listed once."""
+    """The existing depth maps, by name and content; each folder is listed once."""
 
     def __init__(self) -> None:
         self._names: dict[Path, frozenset[str]] = {}
@@ -330,8 +330,8 @@ def _absolute(path: Path) -> Path:
 def plan_clips(clips: Sequence[Input], formats: Sequence[str], target: Target) -> list[list[tuple[str, Path]]]:
     """Return (format, path) of each clip's results.
 
-    Clips of one name are told apart by their suffix, or else by their folders; a clip whose results exist keeps their
-    name. Raises UsageError if two clips would still become one file, or a result would replace a clip.
+    Clips of one name are told apart by their suffix, or else by their folders; existing results keep their name.
+    Raises UsageError if two clips would still become one file, or a result would replace a clip.
     """
     from depthcli.jobs.clip_results import check_name, result_path
 

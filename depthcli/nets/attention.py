@@ -1,7 +1,4 @@
-"""Scaled dot-product attention: the plain formula, and torch's fused kernel.
-
-The plain form is the specification; tests compare the fused one with it. Torch before 2.0 has no fused kernel.
-"""
+"""Scaled dot-product attention: the plain formula, and torch's fused kernel (since torch 2.0), tested against it."""
 
 from __future__ import annotations
 

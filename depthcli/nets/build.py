@@ -18,8 +18,7 @@ from depthcli.nets.vit import VisionTransformer
 from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import NETWORKS, AnyConfig, LiteConfig, ModelRow, ModelTask, NetworkConfig
 
-# Keys that only checkpoints of Video-Depth-Anything have.
-_MOTION = "head.motion_modules."
+_MOTION = "head.motion_modules."  # keys that only checkpoints of Video-Depth-Anything have
 
 
 def build_network(config: AnyConfig, metric: bool = False, temporal: bool = False) -> nn.Module:
@@ -30,9 +29,9 @@ def build_network(config: AnyConfig, metric: bool = False, temporal: bool = Fals
 
 
 def read_network(row: ModelRow, weights: WeightsFile, trust: bool = False) -> nn.Module:
-    """Return the row's network with the weights of a file, frozen, to run and not to train.
+    """Return the row's network with the weights of a file, frozen, for inference. Raises CheckpointError.
 
-    trust: read a pickle that this torch cannot read safely. Raises CheckpointError.
+    trust: read a pickle that this torch cannot read safely.
     """
     state = read_state(weights.path, weights.sha256, trust=trust)
     return load_network(row, state, weights.path.name).requires_grad_(False)
@@ -56,9 +55,9 @@ def load_network(row: ModelRow, state: Mapping[str, torch.Tensor], name: str = "
 
 
 def channels_last(network: nn.Module) -> nn.Module:
-    """Change the convolutions of heads and convolutional encoders to channels last, in place.
+    """Make heads and convolutional encoders channels last, in place: two to three times faster on a CPU.
 
-    This makes them two to three times faster on a CPU. The transformer keeps its layout, and with it its last bits.
+    The transformer keeps its layout, and with it its last bits.
     """
     for part in network.children():
         if not isinstance(part, VisionTransformer):

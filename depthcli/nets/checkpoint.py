@@ -1,7 +1,7 @@
 """Read the tensors of a checkpoint file, under the key names of the official files.
 
-The result is a state dict of finite numbers or a CheckpointError, whatever the bytes are; nothing in the file is
-executed. `load_network` checks whether the tensors fit a network.
+The result is a state dict of finite numbers or a CheckpointError; nothing in the file is executed. `load_network`
+checks whether the tensors fit a network.
 """
 
 from __future__ import annotations
@@ -35,9 +35,8 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def read_state(path: Path, sha256: str = "", trust: bool = False) -> State:
     """Return the tensors of a checkpoint on the CPU, in the file's dtypes, by their official key names.
 
-    They are mapped from the file if torch can do that, so memory fills only as they are used.
-    sha256: expected digest of the file. trust: read an unknown pickle (.pth) on a torch too old to do that safely.
-    Raises CheckpointError for everything that is not a checkpoint.
+    They are mapped from the file if torch can do that. sha256: expected digest of the file. trust: read an unknown
+    pickle (.pth) on a torch too old to do that safely. Raises CheckpointError for everything that is not a checkpoint.
     """
     path = Path(path)
     before = digest(path)
@@ -63,9 +62,7 @@ def read_state(path: Path, sha256: str = "", trust: bool = False) -> State:
     return state
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Files
-# ---------------------------------------------------------------------------------------------------------------------
+# --- Files ------------------------------------------------------------------------------------------------------------
 
 
 def _form(path: Path) -> str:
@@ -187,10 +184,7 @@ def _changed(path: Path) -> CheckpointError:
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
-    """Return whether a tensor has only finite numbers, also in float32.
-
-    A sum in float64 needs no second tensor in memory and a quarter of the time.
-    """
+    """Return whether all numbers are finite in float32 too, by a sum in float64, which is fast and copies nothing."""
     if tensor.dtype is torch.float64:
         tensor = tensor.float()
     return bool(torch.isfinite(tensor.sum(dtype=torch.float64)))
@@ -200,9 +194,7 @@ def _truncated(path: Path) -> CheckpointError:
     return CheckpointError(f"{path} is truncated: its end is missing", "delete it and fetch it again")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Wrappings and names
-# ---------------------------------------------------------------------------------------------------------------------
+# --- Wrappings and names ----------------------------------------------------------------------------------------------
 
 
 def _unwrap(state: Any, path: Path) -> State:
@@ -257,8 +249,7 @@ _RENAMES: tuple[tuple[re.Pattern[str], Union[str, Callable[[re.Match[str]], str]
 def remap_transformers(state: Mapping[str, torch.Tensor], name: str = "the checkpoint") -> State:
     """Return a state dict of transformers (`-hf` repositories) under the official names.
 
-    Unknown names stay, for the strict check to report. Raises CheckpointError if keys or values of an attention are
-    missing.
+    Unknown names stay, for the strict check. Raises CheckpointError if keys or values of an attention are missing.
     """
     official: State = {}
     for key, tensor in state.items():
@@ -283,10 +274,7 @@ def _official(key: str) -> str:
 
 
 def _unused(state: State) -> State:
-    """Return zeros for the tensors that every official file has and no forward pass reads.
-
-    Whether transformers writes them depends on its version and options.
-    """
+    """Return zeros for tensors that official files have and no forward pass reads; transformers may omit them."""
     zeros: State = {}
     if "pretrained.cls_token" in state:
         zeros["pretrained.mask_token"] = torch.zeros_like(state["pretrained.cls_token"][0])

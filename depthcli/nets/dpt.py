@@ -1,8 +1,7 @@
 """The DPT head: reassembles four maps of tokens at four scales and fuses them from coarse to fine to one depth map.
 
-Parameter names are those of the official checkpoints. The 1x1 `out_conv` of a fusion stage runs before the stage's
-upsampling, not after it: both are linear and interpolation weights sum to one, so the two commute, and the convolution
-works on a quarter of the pixels.
+Parameter names are those of the official checkpoints. The 1x1 `out_conv` of a fusion stage runs before the upsampling,
+on a quarter of the pixels: both are linear and interpolation weights sum to one, so the two commute.
 """
 
 from __future__ import annotations
@@ -87,8 +86,7 @@ class Scratch(nn.Module):
 class DPTHead(nn.Module):
     """Four maps (B, D, rows, cols) -> (B, 14 rows, 14 cols), before the last activation.
 
-    grid: (rows, cols) if they must not be plain numbers, as in a trace for any size. resize: how to enlarge maps, for
-    compilers without a bilinear resize.
+    grid: (rows, cols) as tensors, for a trace of any size. resize: for compilers without a bilinear resize.
     """
 
     def __init__(self, config: NetworkConfig) -> None:

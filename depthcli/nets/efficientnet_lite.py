@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 (Liu, 2020): a convolutional encoder, with its batch norms folded into the convolutions.
 
-The stages are those of EfficientNet (Tan & Le, 2019, table 1) without squeeze-and-excite, with ReLU6 throughout. A
-stride of two pads on all sides, while TensorFlow pads right and below: samples lie an element further up and left.
+The stages of EfficientNet (Tan & Le, 2019, table 1) without squeeze-and-excite, with ReLU6. A stride of two pads all
+sides, unlike TensorFlow's right and below: samples lie an element further up and left.
 """
 
 from __future__ import annotations

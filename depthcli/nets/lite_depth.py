@@ -1,7 +1,6 @@
 """The packaged small network: an EfficientNet-Lite encoder and the fusion stages of a DPT head.
 
-Convolutional, after MiDaS v2.1 small (Ranftl et al., 2020): it has finer edges than a transformer of its size, and
-runs on backends that support only convolutions.
+After MiDaS v2.1 small (Ranftl et al., 2020): finer edges than a transformer of its size, and only convolutions.
 """
 
 from __future__ import annotations
@@ -18,10 +17,7 @@ from depthcli.zoo.rows import LiteConfig
 
 
 class FusionHead(nn.Module):
-    """Five maps from 1/2 to 1/32 of the input -> (B, 1, h, w) at 1/2, before the last activation.
-
-    sizes: (height, width) of the maps.
-    """
+    """Five maps (sizes) from 1/2 to 1/32 of the input -> (B, 1, h, w) at 1/2, before the last activation."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -53,10 +49,7 @@ class FusionHead(nn.Module):
 
 
 class LiteDepth(nn.Module):
-    """Normalised picture (B, 3, H, W) -> disparity (B, H, W), >= 0, large is near.
-
-    size: (H, W) if they must not be plain numbers, as in a trace for any size.
-    """
+    """Normalised picture (B, 3, H, W) -> disparity (B, H, W), >= 0, large is near. size: (H, W) in a trace."""
 
     def __init__(self, config: LiteConfig) -> None:
         super().__init__()
@@ -71,7 +64,7 @@ class LiteDepth(nn.Module):
 
 
 def _halvings(size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Return the sizes of the encoder's five maps: halved and rounded up, five times."""
+    """Return the sizes of the encoder's five maps, halved and rounded up."""
     sizes = []
     for _ in TAP_CHANNELS:
         size = (size[0] + 1) // 2, (size[1] + 1) // 2

@@ -1,7 +1,6 @@
 """The motion modules of Video-Depth-Anything: each place of a map attends to itself in the window's other frames.
 
-Parameter names are those of the official checkpoints. Shape letters: T frames of one window, C channels, P places of
-the map (height times width).
+Parameter names are those of the official checkpoints. Shape letters: T frames, C channels, P places (height x width).
 """
 
 from __future__ import annotations
@@ -108,7 +107,7 @@ class FrameBlock(nn.Module):
 class FrameTransformer(nn.Module):
     """A block between two linear layers, with a skip connection of the input: (T, C, h, w) -> (T, C, h, w).
 
-    The last layer starts at zero, so that an untrained module changes nothing.
+    The last layer starts at zero, so that an untrained module is the identity.
     """
 
     def __init__(self, channels: int) -> None:

@@ -20,8 +20,7 @@ from depthcli.zoo.verify import digest
 def random_weights(row: ModelRow, folder: Path) -> WeightsFile:
     """Write a row's random weights, always the same, and return the file.
 
-    A network's time does not depend on its weights, but that of a PNG file depends on its content, so the map is as
-    smooth as depth and uses all codes.
+    The map is as smooth as depth and uses all codes, as the time of writing a PNG depends on that.
     """
     from safetensors.torch import save_file
 

@@ -1,7 +1,7 @@
 """Video-Depth-Anything (Chen et al., 2025): encoder and head of Depth Anything V2, with four motion modules between.
 
-Parameter names are those of the official checkpoints. The network works on a window of T frames, at most 32. `encode`
-treats each frame alone and `decode` all together, so that a frame of two windows is encoded once.
+Parameter names are those of the official checkpoints. The input is a window of T frames, at most 32. `encode` treats
+each frame alone and `decode` all together, so that a frame of two windows is encoded once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Taps = Sequence[torch.Tensor]
 
 
 class TemporalDPTHead(DPTHead):
-    """The DPT head with motion modules on coarse maps: its two coarsest levels and its first two stages.
+    """The DPT head with motion modules on its two coarsest levels and its first two stages.
 
     Four maps (D, rows, cols) for each of T frames -> (T, 14 rows, 14 cols), before the last activation.
     """

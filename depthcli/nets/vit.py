@@ -16,8 +16,7 @@ from torch import nn
 from depthcli.nets.attention import attention
 from depthcli.zoo.rows import PATCH, NetworkConfig
 
-# DINOv2's epsilon, not PyTorch's 1e-5; the difference shows in the sixth digit of the depth.
-NORM_EPS = 1e-6
+NORM_EPS = 1e-6  # DINOv2's epsilon, not PyTorch's 1e-5; the difference shows in the sixth digit of the depth
 # DINOv2 adds this to the number of patches before it divides by the grid's side, and interpolates by that scale, not by
 # the size. The checkpoints were trained with it, so it stays.
 POSITION_OFFSET = 0.1

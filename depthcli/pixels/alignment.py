@@ -30,7 +30,7 @@ def ranks(values: np.ndarray) -> np.ndarray:
 def places(values: np.ndarray) -> np.ndarray:
     """Return the (N,) float64 places of N values of any shape in their order, from 0; equal values keep theirs.
 
-    int8 is judged by these and scores by `ranks`; they differ for equal values, so neither can replace the other.
+    int8 is judged by these and scores by `ranks`, which differ for equal values.
     """
     order = np.empty(values.size)
     order[np.argsort(values, axis=None, kind="stable")] = np.arange(values.size)

@@ -1,4 +1,4 @@
-"""DepthMap to picture: the range that is shown, the 8- and 16-bit codes, and the colours.
+"""Convert a DepthMap to a picture: the shown range, the 8- and 16-bit codes, and the colours.
 
 Near is always white, or the last colour of the table. Codes, and how to read them back:
 
@@ -105,10 +105,7 @@ def _nearness_in_bands(depth: DepthMap, value_range: tuple[float, float] | None)
 
 
 def codes_of_color(rgb: np.ndarray, colormap: str) -> np.ndarray:
-    """Return the (H, W) uint8 codes that `to_color` painted, the lower one if two codes share a colour.
-
-    Raises ValueError for a colour that is not in the table.
-    """
+    """Return the lowest (H, W) uint8 codes with these colours. Raises ValueError for a colour outside the table."""
     table = color_table(colormap).astype(np.int64) @ (1 << 16, 1 << 8, 1)
     order = np.argsort(table, kind="stable")
     packed = rgb.astype(np.int64) @ (1 << 16, 1 << 8, 1)

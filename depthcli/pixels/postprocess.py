@@ -37,7 +37,7 @@ def at_size(values: np.ndarray, size: tuple[int, int], row: ModelRow, provenance
 
 
 def network_values(output: np.ndarray, plan: InputPlan, row: ModelRow) -> np.ndarray:
-    """Return the network's (H, W) output in the row's own kind and unit, float32, at the network's size.
+    """Return the network's (H, W) output in the row's kind and unit, float32, at the network's size.
 
     Raises EngineError if the output has another size, and as `in_unit`.
     """
@@ -48,9 +48,9 @@ def network_values(output: np.ndarray, plan: InputPlan, row: ModelRow) -> np.nda
 
 
 def in_unit(output: np.ndarray, row: ModelRow) -> np.ndarray:
-    """Return a network's (H, W) output of any size in the row's own kind and unit, float32.
+    """Return a network's (H, W) output of any size in the row's kind and unit, float32.
 
-    Relative models answer disparity; metric ones a fraction of max_depth, which becomes metres here, or metres.
+    Relative models answer disparity; metric ones metres or a fraction of max_depth, converted to metres.
     Raises EngineError if the output holds NaN or infinity, as in half precision.
     """
     output = output.astype(np.float32, copy=False)
@@ -60,10 +60,9 @@ def in_unit(output: np.ndarray, row: ModelRow) -> np.ndarray:
 
 
 def unwrap(values: np.ndarray, plan: InputPlan, width: int) -> np.ndarray:
-    """Return (H, width) float32, periodic, for the (H, W) output of a panorama; the output without wrapped columns.
+    """Return (H, width) float32, periodic, for the (H, W) output of a panorama, without the wrapped columns.
 
-    The output shows the surroundings of the seam twice, beyond the right edge and beyond the left one. The result fades
-    from one to the other over all columns that it shows twice.
+    The output shows the surroundings of the seam twice, at the right edge and at the left one; they are cross-faded.
     """
     if not plan.wrapped:
         return values
@@ -82,8 +81,7 @@ def unwrap(values: np.ndarray, plan: InputPlan, width: int) -> np.ndarray:
 def _columns(values: np.ndarray, plan: InputPlan, x: np.ndarray) -> np.ndarray:
     """Return (H, N) values at the columns x of the picture, which may be wrapped columns.
 
-    Centres of pixels are aligned, as in the resize of the input: aligned corners would shift the two sides of the seam
-    against each other.
+    Pixel centres are aligned as in the resize of the input; aligned corners would shift the sides of the seam.
     """
     step = values.shape[1] / (plan.picture_size[0] + 2 * plan.wrapped)
     position = np.clip((x + plan.wrapped + 0.5) * step - 0.5, 0, values.shape[1] - 1)
@@ -96,7 +94,7 @@ def _columns(values: np.ndarray, plan: InputPlan, x: np.ndarray) -> np.ndarray:
 def resize_bilinear(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return (H, W) float32 values at (width, height), bilinear with the corners of both grids aligned.
 
-    The same positions and weights as torch's `interpolate(..., align_corners=True)`, which the reference uses.
+    Positions and weights are those of torch's `interpolate(..., align_corners=True)`, which the reference uses.
     """
     width, height = size
     if values.shape == (height, width):

@@ -25,8 +25,8 @@ _WRAPPED = 8  # a panorama is continued by an eighth of its width on either side
 class InputPlan:
     """How one picture becomes a network input, and back. Sizes are (width, height) in pixels.
 
-    wrapped: columns of the picture that the network sees again on either side, as a panorama continues there; else 0.
-    policy: of the model. fitted_from: the input size of the policy, if a backend replaced it by one it can run.
+    wrapped: columns of a panorama repeated on either side, else 0. policy: of the model. fitted_from: the input size of
+    the policy, if a backend replaced it by one it can run.
     """
 
     picture_size: tuple[int, int]
@@ -78,7 +78,7 @@ class InputPlan:
 
 
 def plan_input(width: int, height: int, policy: InputPolicy, wrap: bool = False) -> InputPlan:
-    """Return the plan of a picture: the reference's input size if its sides are within 4:1, else that of a 4:1 one.
+    """Return the plan of a picture: the reference's input size, for a ratio of at most 4:1.
 
     wrap: add columns at the left and right, as for a panorama.
     """
@@ -131,8 +131,7 @@ def wrap_columns(pixels: np.ndarray, columns: int) -> np.ndarray:
 def to_network_input(rgb: np.ndarray, plan: InputPlan) -> np.ndarray:
     """Return (3, H, W) float32, normalised, for an upright (h, w, 3) uint8 RGB picture.
 
-    The resize works on float64, without antialiasing, and keeps its overshoot: rounding to 8 bit first would lose
-    parity with the reference.
+    As in the reference, the resize works on float64, without antialiasing, and keeps its overshoot.
     """
     policy = plan.policy
     x = _resize(rgb, plan.input_size, plan.wrapped, _INTERPOLATIONS[policy.interpolation])
@@ -151,8 +150,8 @@ def _round_to_multiple(length: float, minimum: int, multiple: int) -> int:
 def _resize(rgb: np.ndarray, size: tuple[int, int], wrapped: int, interpolation: int) -> np.ndarray:
     """Return rgb / 255, with `wrapped` columns on either side, at (width, height), float64.
 
-    OpenCV resizes along the rows, then along the columns. The first step in bands of rows gives the same bits without a
-    large picture in float64. Rows that the second step does not read stay zero.
+    OpenCV resizes rows, then columns. Bands of rows give the same bits without a large picture in float64. Rows that
+    the second step does not read stay zero.
     """
     height, width = rgb.shape[:2]
     band = max(1, _BAND_PIXELS // (width + 2 * wrapped))
@@ -168,7 +167,7 @@ def _resize(rgb: np.ndarray, size: tuple[int, int], wrapped: int, interpolation:
 def _rows_used(source: int, target: int) -> np.ndarray:
     """Return the indices of the rows that a bicubic resize to `target` rows reads: four around each position.
 
-    OpenCV computes positions in float32, which may round to the other side of a row: both sides count then.
+    OpenCV's float32 positions may round to the other side of a row, so both sides count then.
     """
     position = (np.arange(target) + 0.5) * (source / target) - 0.5
     used = [np.floor(position + slack) + tap for slack in (-0.01, 0.01) for tap in (-1, 0, 1, 2)]

@@ -17,7 +17,7 @@ import numpy as np
 from depthcli.backends import open_backend
 from depthcli.choices import ClipChoice, ModelChoice
 from depthcli.depthmap import DepthMap, Provenance
-from depthcli.errors import ClipError, Log, UsageError
+from depthcli.errors import ClipError, Log, UsageError, warn
 from depthcli.io.video.clip import Frame, Selection
 from depthcli.io.video.reader import FOLDER_RATE, open_clip
 from depthcli.pixels.postprocess import at_size
@@ -39,16 +39,16 @@ def estimate_clip(
     clip: ClipChoice = ClipChoice(),
     *,
     selection: Optional[Selection] = None,
-    log: Log = lambda line: None,
+    log: Log = warn,
 ) -> Iterator[DepthMap]:
     """Yield the depth map of each frame of a clip, in order, at the size of the clip.
 
     source: a video file, a folder of frames, or the frames, (H, W, 3) uint8 RGB of one size.
     model: name of a zoo row, path of a checkpoint, or "auto". selection: frames to take of a file or folder.
-    log: receives lines about downloads and fallbacks.
+    log: receives lines about downloads and fallbacks; by default they are warnings of the logger "depthcli".
 
-    Maps of a video model come in groups, up to 32 frames late. The model is freed at the end, or when the generator is
-    closed. Raises ClipError, after the maps of all frames that could be read, if the clip is damaged.
+    Maps of a video model come in groups, up to 32 frames late. The model is freed when the generator ends or is closed.
+    Raises ClipError, after the maps of all frames that could be read, if the clip is damaged.
     """
     damage: list[ClipError] = []
     with ExitStack() as stack:
@@ -118,11 +118,10 @@ class _Step:
 class FrameLoop:
     """Sends the frames of one clip through a predictor: find cuts, prepare, run the network, postprocess.
 
-    size: (width, height) of the frames. find_cuts: treat each shot for itself. threads: read and postprocess in threads
-    beside the network, a few frames ahead and behind; otherwise one step follows the other. timed: returns a context
-    that measures a stage: "read", "prepare", "network" or "postprocess".
-    fed: number of frames that the network has taken. plan: of the network's input. Raises PictureError if the frames do
-    not fit into the memory.
+    size: (width, height) of the frames. find_cuts: process each shot alone. threads: read and postprocess in threads
+    beside the network, a few frames ahead and behind. timed: returns a context that measures a stage: "read",
+    "prepare", "network" or "postprocess". fed: number of frames fed to the network. plan: of the network's input.
+    Raises PictureError if the frames do not fit into the memory.
     """
 
     def __init__(
@@ -147,8 +146,8 @@ class FrameLoop:
     ) -> Iterator[list[FrameMap]]:
         """Yield after each frame the maps that have become final, and at the end the rest.
 
-        record: called with each list of maps instead, in the thread that makes them; empty lists are yielded then.
-        Close the iterator to stop: all answers that the network has given are still recorded. An error of `frames` is
+        record: receives each list of maps instead, in the thread that makes them; empty lists are yielded then.
+        Close the iterator to stop: all answers that the network has given are still recorded. Errors of `frames` are
         raised.
         """
         with closing(self._steps(frames)) as steps:  # type: ignore[type-var]
@@ -168,9 +167,9 @@ class FrameLoop:
                     wait(waiting)
 
     def state(self) -> Optional[State]:
-        """Return what resumes the work after the maps that were made last; None if it cannot be resumed there.
+        """Return what resumes the work after the last maps; None if it cannot be resumed there.
 
-        To be called in `record`, or when the iterator is closed.
+        Call it in `record`, or when the iterator is closed.
         """
         return None if self._state is None else self._state()
 
@@ -286,9 +285,9 @@ def _frames_of(arrays: Iterable[np.ndarray]) -> Iterator[Frame]:
 def open_clip_predictor(
     choice: ModelChoice, clip: ClipChoice = ClipChoice(), log: Log = lambda line: None
 ) -> ClipPredictor:
-    """Return the predictor that was chosen, loaded; may download.
+    """Return the chosen predictor, loaded; may download. Raises UsageError, ModelError or EngineError.
 
-    log: receives lines about downloads and fallbacks. Raises UsageError, ModelError or EngineError.
+    log: receives lines about downloads and fallbacks.
     """
     model = resolve_clip_model(choice, clip, log)
     if model.row.task is ModelTask.CLIP:

@@ -1,4 +1,4 @@
-"""The two ways to make the depth of a clip steady, behind one protocol.
+"""The two ways to steady the depth of a clip, behind one protocol.
 
 `FrameByFrame` runs a picture model on each frame, with the filter of temporal/steady.py behind it.
 `WindowByWindow` runs a video model on windows of 32 frames.
@@ -27,13 +27,12 @@ from depthcli.zoo.rows import ModelRow
 class ClipPredictor(Protocol):
     """A loaded model for the frames of a clip, one clip at a time.
 
-    `feed` returns what the network has for the frames so far: nothing, or answers for several of them. There are as
-    many answers as frames, in their order. `postprocess` makes the maps.
+    `feed` returns the answers that are ready, if any: one for each frame, in order. `postprocess` makes the maps.
     `prepare` may run in any thread, `feed`, `finish` and `state` in one, `postprocess` in one other, each in the order
     of the frames.
 
     description: backend, version, device and precision. exact: maps must be kept in float32, not in 16 bits.
-    map_size: (width, height) of the maps of the clip that was begun.
+    map_size: (width, height) of the maps of the current clip.
     """
 
     row: ModelRow
@@ -58,9 +57,9 @@ class ClipPredictor(Protocol):
         """Return the map (H, W) float32 for an answer, in the kind and unit of the row."""
 
     def state(self) -> Optional[Callable[[], State]]:
-        """Return what makes the state after the frame that was fed last; None if the work cannot be resumed there.
+        """Return a function that makes the state after the last fed frame; None if the work cannot be resumed there.
 
-        Call the result when `postprocess` has had all answers until then, and no others.
+        Call it when `postprocess` has had all answers until then, and no others.
         """
 
     def restore(self, state: State) -> None:

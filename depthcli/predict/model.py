@@ -16,8 +16,7 @@ from depthcli.zoo.locate import WeightsFile, find
 from depthcli.zoo.rows import ModelRow, ModelTask, find_row, is_row, select_row, with_max_depth
 from depthcli.zoo.verify import digest
 
-# Sizes that have a video model.
-_VIDEO_ENCODERS = ("vits", "vitb", "vitl")
+_VIDEO_ENCODERS = ("vits", "vitb", "vitl")  # sizes that have a video model
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ def resolve_model(
 ) -> Model:
     """Return the model of a choice; may download.
 
-    The automatic choice is vits if its weights are here or can be downloaded, else tiny; `log` then gets a line.
-    backend: one that runs compiled networks needs no checkpoint. tasks: those that the model may have.
+    The automatic choice is vits if its weights are here or can be downloaded, else tiny, with a line to `log`.
+    backend: one that runs compiled networks needs no checkpoint. tasks: allowed tasks of the model.
     Raises UsageError for a contradictory choice or another task, ModelError if the weights cannot be had, EngineError
     if there is no compiled network.
     """
@@ -66,8 +65,8 @@ def resolve_model(
 def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, log: Log = lambda line: None) -> Model:
     """Return the model for a clip; may download.
 
-    If the choice names at most a size, it is the video model of that size, or a picture model if the weights of the
-    video model cannot be had. Raises as `resolve_model`, and UsageError for a video model behind the filter.
+    If the choice names at most a size, it is the video model of that size, or a picture model if those weights cannot
+    be had. Raises as `resolve_model`, and UsageError for a video model behind the filter.
     """
     if clip.backend.runs_compiled:
         return resolve_model(choice, log, backend=clip.backend)

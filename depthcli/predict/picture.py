@@ -13,7 +13,7 @@ import numpy as np
 from depthcli.backends import Backend, open_backend
 from depthcli.choices import BackendChoice, ModelChoice, check_input_size
 from depthcli.depthmap import DepthMap
-from depthcli.errors import DeviceLostError, Log, PictureError
+from depthcli.errors import DeviceLostError, Log, PictureError, warn
 from depthcli.host.memory import check_picture, free_memory
 from depthcli.io.pictures.images import Picture, read_picture
 from depthcli.pixels.postprocess import to_depth_map
@@ -36,10 +36,10 @@ class Prepared:
 class DepthEstimator:
     """A loaded model. Use it as a context manager, or call `close` to free the device. Threads may share one.
 
-    model: name of a zoo row, path of a checkpoint, "auto", a choice, or a model that was resolved before.
+    model: name of a zoo row, path of a checkpoint, "auto", a choice, or a resolved model.
     backend: name of a backend or a choice. input_size: length of the network input's shorter side in pixels, None for
     the model's own. panorama: join the left and right edges of the pictures.
-    log: receives lines about downloads and fallbacks.
+    log: receives lines about downloads and fallbacks; by default they are warnings of the logger "depthcli".
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class DepthEstimator:
         *,
         input_size: Optional[int] = None,
         panorama: bool = False,
-        log: Log = lambda line: None,
+        log: Log = warn,
     ) -> None:
         # Both are checked before a download.
         backend = BackendChoice(backend) if isinstance(backend, str) else backend
@@ -148,10 +148,7 @@ class DepthEstimator:
             return list(self._backend.run({"image": images})["depth"])
 
     def _prove(self, image: np.ndarray, output: np.ndarray) -> None:
-        """Raise DeviceLostError if an output is flat, and that of a picture full of detail is flat too.
-
-        The first alone may be right, as for a black picture, a wall or the sky.
-        """
+        """Raise DeviceLostError if this output and that of a picture full of detail are flat; a wall may be."""
         if output.size > 1 and np.ptp(output) == 0:
             probe = np.random.default_rng(0).standard_normal(image.shape).astype(np.float32)
             probe += np.linspace(-2, 2, image.shape[1], dtype=np.float32)[:, None]

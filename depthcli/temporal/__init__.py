@@ -1,1 +1,1 @@
-"""What makes the depth of a clip steady over time: numpy and OpenCV only."""
+"""Steady the depth of a clip over time, with numpy and OpenCV."""

@@ -18,11 +18,10 @@ _PHOTOMETRIC = 50.0  # of OPW (Wang et al. 2023, NVDS): exp(-50 dI^2) with I fro
 class Motion:
     """The motion from one frame to the next, on a small grid (h, w).
 
-    back: (h, w, 2) float32, (x, y) in pixels of the grid: what is at p now was at p + back[p] before.
-    seen: (h, w) bool, False if the pixel was hidden or outside the picture before, or could not be followed. Without
-    texture it is True inside the picture, and only `alike` counts.
-    alike: (h, w) float32 from 0 to 1, exp(-50 dI^2): how well the brightness matches, after the change of exposure
-    between the two frames is removed.
+    back: (h, w, 2) float32, (x, y) in pixels of the grid: the point at p now was at p + back[p] before.
+    seen: (h, w) bool, False if the point was hidden, outside the picture, or lost; True inside the picture for pixels
+    without texture, where only `alike` counts.
+    alike: (h, w) float32 from 0 to 1, exp(-50 dI^2): similarity of brightness, after the exposure change is removed.
     """
 
     back: np.ndarray
@@ -48,9 +47,9 @@ def small_gray(rgb: np.ndarray) -> np.ndarray:
 
 
 def find_motion(before: np.ndarray, now: np.ndarray) -> Motion:
-    """Return the motion between two greys, (h, w) uint8 of one size.
+    """Return the motion between two greys, (h, w) uint8 of one size; ValueError for two sizes.
 
-    A pixel with texture is not seen if the flow back does not undo the flow forward. Raises ValueError for two sizes.
+    A pixel with texture is not seen if backward and forward flow disagree.
     """
     if before.shape != now.shape:
         raise ValueError(f"two frames of a clip have one size, not {before.shape} and {now.shape}")
@@ -61,23 +60,23 @@ def find_motion(before: np.ndarray, now: np.ndarray) -> Motion:
 
 
 def warp(values: np.ndarray, motion: Motion, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
-    """Return (H, W) or (H, W, C) values of the frame before, moved to where they are now.
+    """Return (H, W) or (H, W, C) values of the previous frame, moved along the motion.
 
-    values: of any size with the frame's aspect. Pixels from outside the picture repeat the border; see `motion.seen`.
+    values: of any size with the frame's aspect. The border is repeated outside the picture; see `motion.seen`.
     """
     return sample(values, places(motion.back, (values.shape[1], values.shape[0])), interpolation)
 
 
 def dense_flow(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Return (h, w, 2) float32: what is at p in the (h, w) uint8 `start` is at p + flow[p] in `end`.
+    """Return (h, w, 2) float32: the point at p in the (h, w) uint8 `start` is at p + flow[p] in `end`.
 
-    By dense inverse search (Kroeger et al. 2016), OpenCV's fast preset.
+    Dense inverse search (Kroeger et al. 2016), OpenCV's fast preset.
     """
     return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(start, end, np.empty(0, np.float32))
 
 
 def places(flow: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return x and y, (height, width) float32 each: the place the flow leads to from each pixel.
+    """Return x and y, (height, width) float32 each: where the flow leads from each pixel.
 
     flow: (h, w, 2) of the picture at any size. size: (width, height) of the picture.
     """
@@ -105,7 +104,7 @@ def _undone(back: np.ndarray, forth: np.ndarray, where: tuple[np.ndarray, np.nda
 
 
 def _plain(gray: np.ndarray) -> np.ndarray:
-    """Return the pixels without texture, such as clear sky: any flow to the same tone is as good there."""
+    """Return the pixels without texture, such as clear sky, whose flow is arbitrary."""
     values = gray.astype(np.float32)
     mean = cv2.blur(values, (_PATCH, _PATCH))
     return cv2.blur(values * values, (_PATCH, _PATCH)) - mean * mean < _PLAIN**2

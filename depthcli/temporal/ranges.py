@@ -1,4 +1,4 @@
-"""The range of values that a clip is shown in, found frame by frame in constant memory."""
+"""Find the range of values in which a clip is shown, frame by frame in constant memory."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _EMPTY = (0.0, 0.0)
 class ValueRange:
     """Robust range of any number of maps, from a histogram of 65 536 bins.
 
-    The bins first cover the range of the first map and an eighth more. When a value falls outside, neighbouring bins
-    are merged in pairs until it fits. Merging moves no value over a bin's border, so an end of the range is wrong by at
-    most one bin, `bin_width`. The bins never cover more than 4.3 times the range of the values, so a bin is at most
-    1/15 000 of that range, unless the first map was flat and the others hardly differ from it.
+    The bins first cover the range of the first map and an eighth more. If a value falls outside, neighbouring bins are
+    merged in pairs until it fits, so an end of the range is wrong by at most one bin, `bin_width`. The bins cover at
+    most 4.3 times the range of the values, so a bin is at most 1/15 000 of that range, unless the first map was flat
+    and the others hardly differ from it.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class ValueRange:
             self._width *= 2
 
     def _quantile(self, below: np.ndarray, wanted: float) -> float:
-        """Return the value below which `wanted` values lie, taking those of a bin as spread evenly."""
+        """Return the value with `wanted` values below it, interpolated inside its bin."""
         place = int(np.searchsorted(below, wanted, side="left"))
         place = min(place, _BINS - 1)
         before = float(below[place - 1]) if place else 0.0
@@ -84,11 +84,11 @@ class ValueRange:
 class StreamRange:
     """The range of each frame of a stream, from a few frames ahead, changing slowly.
 
-    The range of frame t spans the ranges (quantiles 0.005 and 0.995) of the frames from t to t + ahead of the same
-    shot, averaged over the past: `keep` times the last range plus 1 - keep times the new one. A new shot begins without
-    a past. iw3 does the same with a decay of 0.75 and a buffer of 30 frames.
+    The range of frame t spans the quantiles 0.005 and 0.995 of frames t to t + ahead of the shot, averaged over the
+    past: `keep` times the last range plus 1 - keep times the new one. A new shot has no past. (iw3: decay 0.75, 30
+    frames.)
 
-    ahead: frames by which a range comes late. keep: from 0, no averaging, to below 1.
+    ahead: delay in frames. keep: from 0, no averaging, to below 1.
     """
 
     def __init__(self, ahead: int = 30, keep: float = 0.9) -> None:
@@ -100,9 +100,9 @@ class StreamRange:
         self._started = False
 
     def add(self, depth: np.ndarray, cut: bool = False) -> list[tuple[float, float]]:
-        """Take the next finite (H, W) map and return the ranges (lo, hi) that are due now, oldest frame first.
+        """Take the next finite (H, W) map; return the ranges (lo, hi) that are complete, oldest first.
 
-        cut: a new shot begins with this frame, so all frames before it are due.
+        cut: a new shot begins with this frame, which completes all earlier ones.
         """
         due = self.finish() if cut else []
         self._waiting.append((cut or not self._started, *frame_range(depth)))

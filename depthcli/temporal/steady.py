@@ -1,8 +1,8 @@
-"""A filter that steadies the depth of one shot: one scale for all frames, and noise averaged along the motion.
+"""A filter that steadies the depth of one shot: a common scale for all frames, and an average along the motion.
 
-The maps of a network that sees one frame at a time flicker in two ways: the whole map moves in scale and shift, and
-each place has noise. A gain and a shift per frame undo the first, an average over the past the second. The average
-follows the flow, and leaves out places that were hidden or that changed their brightness or depth more than usual.
+Maps of single frames flicker: scale and shift of the whole map change, and each place is noisy. A gain and a shift per
+frame undo the first, an average over the past the second. The average follows the flow, and skips places that were
+hidden, or that changed in brightness or depth more than usual.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 
 from depthcli.temporal.flow import Motion, find_motion, small_gray, warp
 
-# The scale of a frame.
 _COARSE = 4  # pixels of the flow per pixel of the grid on which scales are compared, without detail
 _GAINS = (0.8, 1.25)  # limits of a frame's gain
 _HOMEWARD = 0.15  # share of the way back to the network's own scale that each frame takes
@@ -23,7 +22,6 @@ _COMMON = 0.1  # least share of the picture seen in both frames, or the last sca
 _TRUSTED = 0.7  # least trust of a coarse pixel that counts as seen in both
 _STRAY = 4.5  # median deviations (3 sigma) beyond which a pixel is left out
 
-# The average over the past.
 _MEMORY = 12.0  # frames: the past has a weight of at most 12/13
 _SURPRISE = 5.0  # times the usual change of a place, at which the past's weight falls to 1/e
 _SURPRISE_RANGE = (0.01, 0.25)  # limits of that change, as a share of the contrast
@@ -47,9 +45,9 @@ class _Scale:
 
 @dataclass(frozen=True, eq=False)
 class _Past:
-    """What is kept of the shot. (h, w) is the size of the flow, (H, W) that of the depth.
+    """The state of a shot. (h, w) is the size of the flow, (H, W) that of the depth.
 
-    gray: (h, w) uint8, the last frame. level: coarse float32, its map in the shot's scale, not averaged.
+    gray: (h, w) uint8, the last frame. level: its coarse map in the shot's scale, not averaged.
     out: (H, W) float32, its steady map. count: (h, w) float32, number of frames averaged at each place.
     usual: (h, w) float32, usual change of each place; change: of the whole map. gain, shift: scale of the last frame.
     """
@@ -65,12 +63,12 @@ class _Past:
 
 
 class SteadyFilter:
-    """Steadies the depth of one shot: one map in, one map out. Make a new one after a cut.
+    """Steadies the depth of one shot, map by map. Make a new one after a cut.
 
     metric: the maps are in metres, so their scale is kept, and only noise is averaged.
     Relative maps get a gain from 0.8 to 1.25 and a shift, and have no value below 0. The gain is the ratio of the
-    spreads of two equally noisy maps: noise makes a least-squares gain, or one towards the averaged past, too small in
-    every frame, so that contrast fades. Each frame goes 15 % of the way back to the network's own scale, against drift.
+    spreads of two equally noisy maps, because noise biases a least-squares gain, or one towards the averaged past, to
+    small values, and contrast fades. Each frame goes 15 % of the way back to the network's scale, against drift.
     """
 
     def __init__(self, *, metric: bool = False) -> None:
@@ -78,10 +76,9 @@ class SteadyFilter:
         self._past: _Past | None = None
 
     def feed(self, rgb: np.ndarray, depth: np.ndarray) -> np.ndarray:
-        """Return the steady (H, W) float32 map of the next frame.
+        """Return the steady (H, W) float32 map of the next frame. Raises ValueError if a size changes.
 
-        rgb: (H', W', 3) uint8, the frame. depth: (H, W) float32, finite, its map, of any size with the frame's aspect.
-        Raises ValueError if the size of the frames or of the maps changes.
+        rgb: (H', W', 3) uint8, the frame. depth: (H, W) float32, finite, of any size with the frame's aspect.
         """
         depth = depth.astype(np.float32, copy=False)
         gray = small_gray(rgb)
@@ -121,7 +118,7 @@ class SteadyFilter:
         return {} if past is None else {field.name: np.array(getattr(past, field.name)) for field in fields(past)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Continue from a `state`, with the same bits as without the interruption."""
+        """Continue from a `state`, with the same bits."""
         if not state:
             self._past = None
             return
@@ -131,7 +128,7 @@ class SteadyFilter:
 
 
 def _scale_of(coarse: np.ndarray, past: _Past, motion: Motion, trust: np.ndarray) -> _Scale:
-    """Return the scale of a frame from the places it shares with the frame before."""
+    """Return the scale of a frame, from the places visible in the previous one too."""
     size = (coarse.shape[1], coarse.shape[0])
     common = cv2.resize(trust, size, interpolation=cv2.INTER_AREA) > _TRUSTED
     fitted = _Scale(past.gain, past.shift)
@@ -139,16 +136,16 @@ def _scale_of(coarse: np.ndarray, past: _Past, motion: Motion, trust: np.ndarray
         wanted = warp(past.level, motion, cv2.INTER_CUBIC)
         fitted = _fit(coarse[common].astype(np.float64), wanted[common].astype(np.float64), fitted)
     gain = float(np.clip(fitted.gain ** (1 - _HOMEWARD), *_GAINS))
-    # Shifts of different gains cannot be compared; what they make of the median of the map can.
+    # Shifts of different gains cannot be compared, so the shift is taken at the median of the map.
     middle = float(np.median(coarse))
     there = (1 - _HOMEWARD) * (fitted.gain * middle + fitted.shift) + _HOMEWARD * middle
     return _Scale(gain, there - gain * middle)
 
 
 def _fit(values: np.ndarray, wanted: np.ndarray, otherwise: _Scale) -> _Scale:
-    """Return the scale that gives (N,) `values` the mean and standard deviation of `wanted`, without strays.
+    """Return the scale that gives (N,) `values` the mean and standard deviation of `wanted`, without outliers.
 
-    Strays are found after a first fit by median and median deviation. `otherwise` is returned for flat values.
+    Outliers are found by a first fit of median and median deviation. `otherwise` is returned for flat values.
     """
     middle, aim = np.median(values), np.median(wanted)
     spread, spread_aim = np.median(np.abs(values - middle)), np.median(np.abs(wanted - aim))
@@ -166,7 +163,7 @@ def _fit(values: np.ndarray, wanted: np.ndarray, otherwise: _Scale) -> _Scale:
 
 
 def _mean_change(before: float, step: np.ndarray, trust: np.ndarray) -> float:
-    """Return the mean over about 10 frames of the median change, from places that can be compared."""
+    """Return the mean over about 10 frames of the median change at trusted places."""
     comparable = trust > _TRUSTED
     if not comparable.any():
         return before
@@ -183,10 +180,7 @@ def _tolerance(usual: np.ndarray, change: float, level: np.ndarray) -> np.ndarra
 
 
 def _unspeckled(weight: np.ndarray) -> np.ndarray:
-    """Return a smooth weight that is low near low places.
-
-    Small moving things mix pixels that can be followed with pixels that cannot; that pattern must not reach the depth.
-    """
+    """Return the weight eroded and smoothed: the depth must not show the flow's speckles at small moving objects."""
     return cv2.blur(cv2.erode(weight, np.ones((_GRAIN, _GRAIN), np.uint8)), (_PATCH, _PATCH))
 
 

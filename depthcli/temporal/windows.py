@@ -1,12 +1,9 @@
-"""One shot through a network that sees 32 frames at once, in overlapping windows.
+"""One shot through a network that sees 32 frames at once, in overlapping windows, in constant memory.
 
 This is the offline inference of Video-Depth-Anything, frame by frame. A window begins every 22 frames; its last 22
-frames are new. The ten before are frames of the previous window: two anchors of the scale, and eight that overlap. The
-first anchor is passed on from window to window, so it always is frame 0. A line fitted over the two anchors brings each
-window to the scale of the first one, and the maps of the overlap are cross-faded.
-
-Memory is constant: the features of at most 32 frames, the images of the frames that are passed on, two anchor maps and
-eight maps of the overlap.
+frames are new. The ten before come from the previous window: two anchors of the scale, and eight that overlap. The
+first anchor is always frame 0. A line fitted over the anchors brings each window to the scale of the first one, and the
+maps of the overlap are cross-faded.
 """
 
 from __future__ import annotations
@@ -34,7 +31,7 @@ KEYFRAMES = (0, 12, *range(WINDOW - BLEND, WINDOW))
 class _Frame:
     """A frame in a window.
 
-    image: (3, H, W), None if no longer needed. passed_on: to the next window, whose `state` holds the image.
+    image: (3, H, W), None if no longer needed. passed_on: part of the next window, whose `state` holds the image.
     encoded: its features, None until the network has run.
     """
 
@@ -44,11 +41,11 @@ class _Frame:
 
 
 class Windows:
-    """One shot: `feed` takes frames and returns maps, one per frame and in their order.
+    """One shot: `feed` takes frames and returns maps, one per frame and in order.
 
-    metric: the network answers in metres, so nothing is aligned. exact: fit with float32 sums, as the official code,
-    which lose digits at low contrast; otherwise with centred sums in float64.
-    resize: applied to each map (H, W) before it is aligned; the official code brings it to the size of the video.
+    metric: the network answers in metres, so nothing is aligned. exact: fit with float32 sums as the official code,
+    which lose digits at low contrast; otherwise with centred sums in float64. resize: applied to each (H, W) map before
+    alignment; the official code resizes to the size of the video.
     """
 
     def __init__(
@@ -69,7 +66,7 @@ class Windows:
         self._windows = self._fed = self._given = 0
 
     def feed(self, image: np.ndarray) -> list[np.ndarray]:
-        """Take the next frame (3, H, W) float32 and return the maps (H, W) float32 that are final now.
+        """Take the next frame (3, H, W) float32; return the maps (H, W) float32 that are final now.
 
         The first 31 frames return none, the 32nd returns 24 maps, then every 22nd returns 22.
         """
@@ -143,14 +140,13 @@ class Windows:
 
 
 def _images(frames: Sequence[_Frame]) -> np.ndarray:
-    """Return the images (n, 3, H, W) of frames that still have them."""
     images = [frame.image for frame in frames if frame.image is not None]
     assert len(images) == len(frames)
     return np.stack(images)
 
 
 def _cross_fade(old: Sequence[np.ndarray], new: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return maps that go over from the old ones to the new ones."""
+    """Return the maps faded from the old to the new ones."""
     weights = [number / (len(old) - 1) for number in range(len(old))]
     return [before * (1 - weight) + after * weight for before, after, weight in zip(old, new, weights)]
 
@@ -171,6 +167,6 @@ def _fit_float32(found: np.ndarray, wanted: np.ndarray) -> tuple[np.float32, np.
 
 
 def _fit_float64(found: np.ndarray, wanted: np.ndarray) -> tuple[np.float32, np.float32]:
-    """Return the same from sums in float64, which keep their digits at low contrast."""
+    """Return the same from float64 sums, which keep their digits at low contrast."""
     scale, shift = fit_line(found, wanted) or (1, 0)
     return np.float32(scale), np.float32(shift)

@@ -1,6 +1,6 @@
-"""Weights from the Hugging Face hub, verified. The hub's cache is shared with every other tool on the machine.
+"""Download weights from the Hugging Face hub, verified.
 
-The hub's library brings locks, temporary names, resuming and the progress bar.
+The hub's library brings locks, temporary names, resuming, the progress bar, and a cache shared with other tools.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _within(seconds: float, call: Callable[[], Any]) -> Any:
     """Return call(), or raise TimeoutError after that many seconds.
 
     A connect timeout counts for each address of a host and excludes the name look-up, so a network that drops packets
-    would take many times as long. The thread is left behind; as a daemon it does not delay the exit.
+    would take many times as long. The abandoned thread is a daemon, which does not delay the exit.
     """
     answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
 
@@ -165,7 +165,6 @@ def _failure(row: ModelRow, reason: str) -> DownloadError:
 
 
 def _check_space(row: ModelRow, size: int) -> None:
-    """Raise DownloadError if a file of `size` bytes does not fit into the hub's cache."""
     from huggingface_hub import constants
 
     place = Path(constants.HF_HUB_CACHE).expanduser().absolute()

@@ -23,8 +23,7 @@ from depthcli.zoo.rows import (
 from depthcli.zoo.verify import digest
 
 _TITLES = {DEPTH_ANYTHING_V2: "Depth Anything V2", VIDEO_DEPTH_ANYTHING: "Video-Depth-Anything", TINY: "depthcli tiny"}
-# Families without a row.
-_V1, _V3 = "Depth Anything V1", "Depth Anything 3"
+_V1, _V3 = "Depth Anything V1", "Depth Anything 3"  # families without a row
 # These patterns are searched in names in lower case with "-" for "_".
 _FOREIGN = (
     (re.compile(r"depth-?anything-?v?3|(^|-)da3"), _V3),
@@ -42,7 +41,7 @@ _RELATIVE = re.compile(
 
 @dataclass(frozen=True)
 class _Claim:
-    """What a file's name or its config.json shows; None if nothing.
+    """The model that a file's name or its config.json indicates.
 
     family: of its model, "" if unknown. scene: as in ModelRow, None if unknown.
     """
@@ -61,8 +60,7 @@ class _Claim:
 def check_identity(row: ModelRow, file: WeightsFile) -> None:
     """Raise CheckpointError if a file's content, config or name shows another model than `row`.
 
-    Tensors cannot show it: Depth Anything V1 and the metric models have the names and shapes of the relative V2 models
-    and would load and give wrong depth.
+    Depth Anything V1 and the metric models have the names and shapes of the relative V2 models, so tensors cannot tell.
     """
     sha256 = file.sha256 or digest(file.path)
     if file.where == PACKAGE or sha256 == row.weights.sha256:
@@ -102,10 +100,7 @@ def is_published(row: ModelRow, file: WeightsFile) -> bool:
 
 
 def row_for_checkpoint(path: AnyPath) -> ModelRow | None:
-    """Return the row of a file by its content or an official name, None if neither shows it.
-
-    Raises CheckpointError if the file does not exist.
-    """
+    """Return the row of a file by its content or an official name, or None. CheckpointError if the file is missing."""
     path = named_file(path)
     owner = _owner(digest(path))
     if owner is not None:
@@ -118,7 +113,7 @@ def _owner(sha256: str) -> ModelRow | None:
 
 
 def _read_name(path: Path) -> _Claim:
-    """Return what the file's name shows; if nothing, what the name of its repository or folder shows."""
+    """Return what the file's name indicates, or else that of its repository or folder."""
     repositories = [part[len("models--") :] for part in path.parts if part.startswith("models--")]
     for name in (path.stem, *repositories, path.absolute().parent.name):
         name = name.lower().replace("_", "-")
@@ -138,7 +133,7 @@ def _read_name(path: Path) -> _Claim:
 
 
 def _read_config(path: Path) -> _Claim | None:
-    """Return what the config.json of transformers beside a file shows, None if there is none."""
+    """Return what the config.json of transformers beside a file indicates, or None."""
     if path.stem not in ("model", "pytorch_model"):
         return None
     try:

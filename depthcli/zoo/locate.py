@@ -13,7 +13,7 @@ from depthcli.errors import CheckpointError
 from depthcli.zoo.rows import ROWS, Channel, ModelRow, ModelTask
 from depthcli.zoo.verify import digest
 
-# The places a file can come from, as they are printed.
+# Places of files, as printed.
 NAMED = "named"
 FOLDER = "checkpoints/"
 PACKAGE = "package"
@@ -23,8 +23,7 @@ DOWNLOADED = "downloaded"
 CHECKPOINTS = Path("checkpoints")
 ASSETS = Path(__file__).parents[1] / "assets"
 HUB = "https://huggingface.co"
-# The name of the weights in every repository of `transformers`.
-TRANSFORMERS_FILE = "model.safetensors"
+TRANSFORMERS_FILE = "model.safetensors"  # the name of the weights in every repository of `transformers`
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -88,10 +87,7 @@ def inventory(folder: Path = CHECKPOINTS) -> list[InventoryItem]:
 
 
 def named_file(checkpoint: AnyPath) -> Path:
-    """Return the file of a named checkpoint, or of a folder in the layout of transformers.
-
-    Raises CheckpointError if it does not exist.
-    """
+    """Return the file of a checkpoint, or in a folder in the layout of transformers. CheckpointError if missing."""
     path = Path(os.path.expanduser(checkpoint))  # which, unlike Path.expanduser, leaves an unknown ~user as it is
     if path.is_dir():
         path = path / TRANSFORMERS_FILE

@@ -1,7 +1,7 @@
 """The models as rows: family, task, network sizes, input policy, kind of depth, files, licence. Imports no torch.
 
-A new size or fine-tune is a row; a new network is a class in nets/. Sizes and digests of official files are those that
-their repositories publish; an unknown digest is None.
+A new size or fine-tune is a row; a new network is a class in nets/. Sizes and digests are those that the official
+repositories publish; an unknown digest is None.
 """
 
 from __future__ import annotations
@@ -48,12 +48,10 @@ class Channel(str, enum.Enum):
 
 @dataclass(frozen=True)
 class InputPolicy:
-    """How a picture becomes a network input.
+    """How a picture becomes a network input. Raises UsageError for a size smaller than one patch.
 
-    size: length of the bounded side in pixels. multiple: both sides are multiples of it.
-    interpolation: of the resize. mean, std: of RGB in 0..1; ImageNet's, as DINOv2 was trained with.
-
-    Raises UsageError for a size smaller than one patch.
+    size: length of the bounded side in pixels. multiple: both sides are multiples of it. interpolation: of the resize.
+    mean, std: of RGB in 0..1; ImageNet's, as DINOv2 was trained with.
     """
 
     size: int = 518

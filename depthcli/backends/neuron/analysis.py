@@ -1,7 +1,7 @@
-"""Whether a network can be compiled for an AWS chip, as far as a machine without AWS's packages can tell.
+"""Check whether a network can be compiled for an AWS chip, without AWS's packages.
 
-Two questions: does the converter support every operator of the graph, and is the graph's depth still that of the
-network? Whether it then compiles, and how fast it runs, only a machine with the chip can tell.
+Does the converter support every operator of the graph, and is the graph's depth still that of the network? Only a
+machine with the chip can tell whether it compiles, and how fast it runs.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Analysis:
 
     operators: how often each occurs. unknown: those that the converter does not list; empty if it has no list.
     difference: between the depth of graph and network in float32, over the maximum. snapped: the same with the weights
-    of resizes rounded to what bfloat16 holds, as they are compiled; snapped_mean: the mean of that over the standard
-    deviation of the depth. bound: of `difference`; 1e-6 measured.
+    of resizes rounded to bfloat16, as they are compiled; snapped_mean: its mean over the standard deviation of the
+    depth. bound: of `difference`; 1e-6 measured.
     """
 
     bound: ClassVar[float] = 1e-5

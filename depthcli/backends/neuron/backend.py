@@ -1,7 +1,7 @@
 """AWS Inferentia and Trainium: compiled networks, one replica on each NeuronCore.
 
-Not yet tested on hardware: tested with stand-ins (docs/neuron.md). Nothing falls back to the CPU: without a device such
-a file would compute nonsense, so it is not loaded there.
+Not yet tested on hardware: tested with stand-ins (docs/neuron.md). Files are not loaded without a device, because on
+the CPU they would compute nonsense.
 """
 
 from __future__ import annotations
@@ -26,10 +26,8 @@ from depthcli.pixels.preprocess import InputPlan
 from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow
 
-# AWS's own benchmarks feed each core from two threads, so that it never waits for the host.
-_THREADS_PER_CORE = 2
-# After so many failures in a row the device counts as lost, and not the picture as unlucky.
-_FAILURES = 5
+_THREADS_PER_CORE = 2  # AWS's own benchmarks feed each core from two threads, so that it never waits for the host
+_FAILURES = 5  # after so many failures in a row the device counts as lost, and not the picture as unlucky
 
 
 class Neuron:
@@ -85,10 +83,7 @@ class Neuron:
         self._networks.of(plan.input_size)
 
     def run(self, inputs: Arrays, graph: str = "depth", replica: Optional[int] = None) -> Arrays:
-        """See Backend. A run that fails is tried once more.
-
-        Raises EngineError if it fails again, and DeviceLostError after several of those in a row.
-        """
+        """See Backend. A failed run is repeated once. Raises EngineError; DeviceLostError after several in a row."""
         if self._pool is None:
             raise EngineError("this backend is closed", "open another one")
         images = inputs["image"]
@@ -138,7 +133,6 @@ class Neuron:
         self._networks.close()
 
     def _replicas(self, artifact: Artifact) -> Replicas:
-        """Return the copies of a network, one per core, loaded if they are not yet."""
         return self._networks.loaded(artifact, self._load)
 
     def _load(self, artifact: Artifact, content: io.BytesIO) -> Replicas:

@@ -53,10 +53,7 @@ def installed_version(package: str) -> Optional[str]:
 
 
 def check_compiled(operators: Mapping[str, int], allow_cpu: bool) -> None:
-    """Raise EngineError if a module was not compiled, or if parts of it were left to the CPU.
-
-    torch-neuron reports neither reliably: a part that fails to compile runs on the CPU, and nothing is raised.
-    """
+    """Raise EngineError for parts left to the CPU, which torch-neuron does not report reliably."""
     if not any(name.startswith(PREFIX) for name in operators):
         raise EngineError("nothing of the network was compiled for Inferentia", "see the compiler's output above")
     left = cpu_operators(operators)

@@ -1,8 +1,8 @@
-"""Compiling a network for an AWS chip, with checks before and after the compiler.
+"""Compile a network for an AWS chip, with checks before and after the compiler.
 
 Before: the converter supports every operator, and the graph computes what the network computes. After: the graph holds
-compiled code, and no arithmetic is left to the CPU. With a device the result is also run; otherwise its file says that
-it was not.
+compiled code, and no arithmetic is left to the CPU. With a device the result is also run; otherwise its file states
+that it was not.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ from depthcli.graphs.operators import operators_of
 from depthcli.graphs.resize_matrices import MatrixResize
 from depthcli.graphs.static import static_network
 
-# Bound of a NeuronCore's mean difference from float32 on the CPU, over the standard deviation: it multiplies in
-# bfloat16, which costs a few thousandths on other machines.
+# Bound of a NeuronCore's mean difference from float32, over the standard deviation; bfloat16 costs a few thousandths.
 DEVICE_BOUND = 0.05
 
 

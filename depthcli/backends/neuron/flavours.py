@@ -1,7 +1,6 @@
-"""AWS's chips, and their stand-in on a CPU: one small file each holds what differs between them.
+"""AWS's chips, and their stand-in on a CPU: one small file for the differences of each.
 
-The graph, the checks around the compiler, the files, the replicas and their threads are common. Written from AWS's
-documents; not yet tested on hardware.
+Graph, checks, files, replicas and threads are common. Written from AWS's documents; not yet tested on hardware.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ class Flavour(Protocol):
 
     target: its name, also of instances with it. package: the distribution that compiles and runs networks for it.
     cores_per_device: NeuronCores of one chip. casts: the compiler's ways to round and their arguments, the default
-    first. listed: AWS publishes the converter's operators. simulated: there is no such chip.
+    first. listed: AWS publishes the converter's operators. simulated: a stand-in.
     """
 
     target: str
@@ -50,8 +49,7 @@ class Flavour(Protocol):
 
 _ALL: tuple[Flavour, ...] = (Inf1(), NeuronX("inf2"), NeuronX("trn1"), StandIn())
 FLAVOURS = {flavour.target: flavour for flavour in _ALL}
-# Those that exist.
-CHIPS = tuple(target for target in FLAVOURS if target != STANDIN)
+CHIPS = tuple(target for target in FLAVOURS if target != STANDIN)  # those that exist
 
 
 def targets_here(standin: bool) -> tuple[str, ...]:

@@ -206,7 +206,6 @@ def _tiff(file: BinaryIO) -> Header:
 
 
 def _rare(opener: Callable[[BinaryIO], rare.Rare]) -> Callable[[BinaryIO], Header]:
-    """Return what opens a file of a rare kind."""
 
     def opened(file: BinaryIO) -> Header:
         found = opener(file)
@@ -223,8 +222,7 @@ def _bmp(file: BinaryIO) -> Header:
     return _by_pillow(BmpImageFile)(file)
 
 
-# An explicit list, as some of Pillow's formats start other programs (EPS) or match any bytes (TGA). The plain JPEG
-# reader takes the first picture of an MPO, which is the one to see.
+# Some of Pillow's formats start other programs (EPS) or match any bytes (TGA). MPO: the first picture, as plain JPEG.
 _OPENERS: tuple[tuple[bytes, Callable[[BinaryIO], Header]], ...] = (
     (rb"\xff\xd8\xff", _jpeg),
     (rb"\x89PNG\r\n\x1a\n", _png),

@@ -138,7 +138,7 @@ def _before_end(head: bytes) -> bytes:
 
 
 def _numbers(head: bytes, count: int) -> tuple[list[bytes], int]:
-    """Return the first numbers behind a mark, and where the one byte behind them ends; # begins a comment."""
+    """Return the first numbers behind a mark, and the end of the byte behind them; # begins a comment."""
     found = re.match(rb"(?:(?:\s|#[^\n]*\n)+([-+.\deE]+))" * count + rb"\s", head)
     if not found:
         raise ValueError("its header is damaged")
@@ -157,7 +157,7 @@ def _stored(file: BinaryIO, start: int, kind: np.dtype, shape: tuple[int, ...]) 
 
 
 def _by_opencv(file: BinaryIO, size: tuple[int, int], flags: int) -> np.ndarray:
-    """Return (H, W, C) as OpenCV decodes a file, in the order RGB; it gives nothing for one that is cut short."""
+    """Return (H, W, C) RGB as OpenCV decodes it. Raises ValueError for a truncated file."""
     file.seek(0)
     pixels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), flags)
     if pixels is None or pixels.shape[1::-1] != size:

@@ -195,5 +195,4 @@ def _to_array(rgb: Image.Image) -> np.ndarray:
 
 
 def _three(values: np.ndarray) -> np.ndarray:
-    """Return (H, W, 3), C-contiguous, for (H, W, 1) or (H, W, 3)."""
     return np.repeat(values, 3, axis=2) if values.shape[2] == 1 else np.ascontiguousarray(values)

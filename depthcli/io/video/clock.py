@@ -1,4 +1,4 @@
-"""The times of a clip's frames, from the time stamps of its packets and frames as they are."""
+"""Compute the times of a clip's frames from the time stamps of its packets and frames."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import numpy as np
 
 from depthcli.io.video.clip import Shown
 
-# Of jumps back in time: more than this is a clock that starts again, less is disorder.
-_RESTART = Fraction(1)
-_KEPT = 256  # durations of packets whose frames did not come yet: more than any decoder holds back
+_RESTART = Fraction(1)  # seconds: a larger jump back is a restarted clock, a smaller one is disorder
+_KEPT = 256  # packets without their frames yet: more than any decoder holds back
 
 
 class Clock:
@@ -43,7 +42,7 @@ class Clock:
         self._last_duration = Fraction(0)
 
     def packet(self, pts: Optional[int], dts: Optional[int], duration: Optional[int]) -> None:
-        """Take note of a packet that goes into the decoder, before its frame is placed. All are in ticks."""
+        """Register a packet before it is decoded. All are in ticks."""
         if not self._packets and pts is None:
             self._first_decoding = dts
         self._durations[pts] = duration or 0
@@ -54,7 +53,7 @@ class Clock:
             del self._durations[next(iter(self._durations))]
 
     def place(self, pts: Optional[int], dts: Optional[int] = None) -> Fraction:
-        """Return when the frame that leaves the decoder next is shown."""
+        """Return the time of the next decoded frame."""
         self._frames += 1
         ticks = self._better(pts, dts)
         stamp = None if ticks is None else ticks * self._tick
@@ -81,7 +80,7 @@ class Clock:
         return time
 
     def rest(self) -> Fraction:
-        """Return how long the frame that was placed last is shown, where none follows."""
+        """Return the duration of the last frame."""
         # The header is more exact, but it also counts what is missing at the end.
         length = self._length if abs(self._length - self._sum) <= self._longest else self._sum
         left = length * self._tick - (self._last or 0)
@@ -102,7 +101,7 @@ class Clock:
 def until_next(
     frames: Iterator[tuple[Fraction, Callable[[], np.ndarray]]], rest: Callable[[], Fraction]
 ) -> Iterator[Shown]:
-    """Yield frames, given as (time, pixels), with the time until the next; rest() says how long the last is shown."""
+    """Yield frames, given as (time, pixels), with the time until the next; rest() is the duration of the last one."""
     before = None
     for item in frames:
         if before:

@@ -1,4 +1,4 @@
-"""Check video files by their headers alone: is a file whole, and is it protected?"""
+"""Check video files by their headers: is a file complete, and is it encrypted?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import BinaryIO, Optional
 
 _MP4_HEADS = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"styp")
 _MATROSKA, _ASF = b"\x1aE\xdf\xa3", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"
-_MAX_HEADER = 1 << 26  # bytes of a header that are looked at
+_MAX_HEADER = 1 << 26  # bytes of a header that are read
 
 # --- Truncation -------------------------------------------------------------------------------------------------------
 
@@ -53,7 +53,7 @@ def _end_of_boxes(file: BinaryIO, size: int) -> int:
 
 
 def _end_of_segment(file: BinaryIO) -> int:
-    """Return where the segment of a Matroska file ends, which holds all but a header; 0 if it does not say."""
+    """Return the end of the segment of a Matroska file, which holds all but a header; 0 if unknown."""
     file.seek(4)
     length = _ebml_length(file)
     if length is None:
@@ -66,7 +66,7 @@ def _end_of_segment(file: BinaryIO) -> int:
 
 
 def _ebml_length(file: BinaryIO) -> Optional[int]:
-    """Read a length as EBML has it: as many further bytes as the first has leading zeros; all ones are "unknown"."""
+    """Read an EBML length: as many further bytes as the first has leading zeros; all ones are "unknown"."""
     first = file.read(1)
     if not first or not first[0]:
         return None
@@ -171,7 +171,7 @@ def _is_protected_track(track: bytes) -> bool:
 
 
 def _ebml_elements(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Yield (identifier, length) of the elements from here on; whoever takes one moves on behind it."""
+    """Yield (identifier, length) of the elements from here on; the consumer reads or skips the content."""
     while first := file.read(1):
         if not first[0]:
             return
@@ -189,7 +189,6 @@ def _ebml_children(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _ts_is_scrambled(head: bytes) -> bool:
-    """Return whether most packets of an MPEG-TS are marked as scrambled."""
     packets = [head[at : at + 4] for at in range(0, len(head) - _TS_PACKET + 1, _TS_PACKET)]
     if len(packets) < 5 or any(packet[0] != _TS_SYNC for packet in packets):
         return False

@@ -64,8 +64,7 @@ H264 = Encoding(
     "yuv420p",
     # mbtree is off: with it x264 on AVX-512 gave one clip in three other bytes, as if of unwritten memory.
     # Depth is smooth: superfast is as good (42.6 dB) and as small as fast, and takes a third of its time.
-    # No B-frames: decoding times differ from those of showing then, and MP4 makes the length of a film of the former,
-    # which is wrong at variable rates.
+    # No B-frames: MP4 derives a film's length from decoding times, which B-frames change at variable rates.
     (("crf", "20"), ("preset", "superfast"), ("x264-params", "mbtree=0:bframes=0")),
     threads=4,
     full=False,
@@ -108,8 +107,7 @@ PRORES = Encoding(
     muxer=_FASTSTART,
 )
 
-# By the names of the formats.
-ENCODINGS = {"mp4": H264, "side": H264, "ffv1": FFV1, "hevc10": HEVC10, "prores": PRORES}
+ENCODINGS = {"mp4": H264, "side": H264, "ffv1": FFV1, "hevc10": HEVC10, "prores": PRORES}  # by the names of the formats
 
 
 def padded(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -18,12 +18,12 @@ from typing import Any, Optional
 from depthcli.io.pictures.images import printable
 from depthcli.io.video.libav import ATTACHED_PICTURE, disposition_of, open_container, reason_of
 
-# Of the file, what describes the work. What describes the file itself (brand, encoder, dates of writing) is not kept.
+# Metadata of the work. Those of the file (brand, encoder, dates of writing) are not copied.
 DESCRIPTIVE = frozenset(
     "title artist author album album_artist composer date genre copyright description synopsis show".split()
 )
-_FAILURES = 100  # unreadable places in a row after which a file is not read on
-_RESTART = Fraction(1)  # seconds: a clock that goes back further has started again, as where broadcasts were joined
+_FAILURES = 100  # limit of unreadable packets in a row
+_RESTART = Fraction(1)  # seconds: a larger jump back is a restarted clock, as in joined broadcasts
 _TIMECODE = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.])(\d+)")
 PART = "only a part of the clip was chosen"
 
@@ -49,7 +49,7 @@ def cannot_hold(container: str, codec: str, kind: str) -> str:
 
 
 def of_a_part(kinds: set[str]) -> Optional[str]:
-    """Return the note for what goes along only with whole clips. kinds: "audio", "subtitle"."""
+    """Return the note for sound and subtitles that are copied only with whole clips. kinds: "audio", "subtitle"."""
     names = [name for kind, name in (("audio", "sound"), ("subtitle", "subtitles")) if kind in kinds]
     were = "were" if names[-1:] == ["subtitles"] else "was"
     return f"the {' and the '.join(names)} {were} left out, as {PART}" if names else None
@@ -118,7 +118,7 @@ class Extras:
             self._stack = stack.pop_all()
 
     def begin(self, video: Any, start: Fraction) -> None:
-        """Write what stands in the header. video: the stream of the film. start: seconds into the clip."""
+        """Write the metadata of the header. video: the stream of the film. start: seconds into the clip."""
         self._start = start
         self._target.metadata.update(descriptive(self._source.metadata))
         timecode, rate = self._timecode()
@@ -130,7 +130,7 @@ class Extras:
                 self._note(f"the timecode {printable(timecode)} was left out: it does not fit the rate of the frames")
 
     def copy_until(self, time: Optional[Fraction]) -> None:
-        """Copy what begins before a time of the film, in seconds; all of it for None."""
+        """Copy the packets before a time of the film, in seconds; None: all."""
         while True:
             packet, self._waiting = self._waiting or next(self._packets, None), None
             if packet is None:
@@ -164,7 +164,7 @@ class Extras:
             self._target.set_chapters(kept)
 
     def close(self) -> None:
-        """Let go of the clip."""
+        """Close the clip."""
         self._stack.close()
 
     def _note(self, note: str) -> None:
@@ -172,7 +172,7 @@ class Extras:
             self._notes.append(note)
 
     def _choose(self) -> None:
-        """Add the tracks that the film can hold, and name the others."""
+        """Add the tracks that the film can hold, and note the others."""
         of_a_part_only = set()
         for stream in self._source.streams:
             codec = stream.codec_context.codec.canonical_name if stream.codec_context else "unknown"
@@ -202,11 +202,11 @@ class Extras:
         return track
 
     def _is_known(self, stream: Any) -> bool:
-        """Return whether a data stream holds the timecode or the chapters, which are known without it."""
+        """Return whether a data stream holds the timecode or the chapters, which are read elsewhere."""
         return "timecode" in stream.metadata or (stream.frames > 0 and stream.frames == len(self._chapters))
 
     def _timecode(self) -> tuple[str, Fraction]:
-        """Return the timecode of the first frame, empty if there is none, and the rate in which it counts."""
+        """Return the timecode of the first frame, or empty, and its rate."""
         videos = (stream for stream in self._source.streams.video if not disposition_of(stream) & ATTACHED_PICTURE)
         rates = [Fraction(stream.average_rate or 0) for stream in videos]
         for place in (*self._source.streams, self._source):
@@ -216,7 +216,7 @@ class Extras:
         return "", self._along.rate
 
     def _read(self, streams: list[Any]) -> Iterator[Any]:
-        """Yield the packets on the clock of the film, past those that cannot be read."""
+        """Yield the packets on the clock of the film, skipping unreadable ones."""
         failures = 0
         clocks = {stream.index: _PacketClock(self._along.origin) for stream in streams}
         packets = self._source.demux(*streams) if streams else iter(())
@@ -241,7 +241,7 @@ class Extras:
 
 
 class _PacketClock:
-    """Turns the time stamps of a track into those of the film, which begins at 0."""
+    """Shifts the time stamps of a track to those of the film, which begins at 0."""
 
     def __init__(self, origin: Fraction) -> None:
         self._shift, self._last, self._duration = -origin, Fraction(0), Fraction(0)
@@ -260,7 +260,7 @@ class _PacketClock:
 
 
 def descriptive(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return the metadata of a file that describe the work."""
+    """Return the metadata of a file that describe the work, not the file."""
     return {key.lower(): value for key, value in metadata.items() if key.lower() in DESCRIPTIVE}
 
 

@@ -129,7 +129,6 @@ class LibavFilm(FilmWriter):
 
 
 def _fill(plane: Any, values: np.ndarray) -> None:
-    """Copy values into a plane, whose rows may be longer than they are."""
     rows = np.frombuffer(plane, np.uint8)[: plane.line_size * len(values)].reshape(len(values), plane.line_size)
     rows[:, : values.shape[1] * values.itemsize] = np.ascontiguousarray(values).view(np.uint8)
 

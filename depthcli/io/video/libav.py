@@ -21,20 +21,17 @@ from depthcli.io.video.containers import is_protected, missing_bytes
 from depthcli.io.video.tonemap import TRANSFERS, to_sdr
 from depthcli.io.video.tracks import READABLE, VideoTrack, choose_track
 
-# What may open a file. An explicit list, as libav takes a text file for a terminal recording, and a playlist for leave
-# to open whatever file or address stands in it. Those with sound only are here to be told from files that are neither.
+# Allowed demuxers. libav would read a text file as a terminal recording, and open any file or address in a playlist.
+# Those with sound only serve the error message.
 CONTAINERS = (
     "apng,asf,av1,avi,dv,evc,flv,gif,h261,h263,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,mxf,nut,"
     "obu,ogg,rm,swf,vc1,vvc,webm,wtv,yuv4mpegpipe,aac,ac3,aiff,amr,flac,mp3,wav"
 )
 _READ_BYTES = 1 << 18
 
-# Matrices of ITU-T H.273 that turn YUV into RGB, as libav numbers them.
+# Numbers of libav: matrices from YUV to RGB (ITU-T H.273), ranges, and bits of a stream's disposition.
 BT709, _UNSPECIFIED, _BT601 = 1, 2, 5
-LIMITED, FULL = 1, 2  # ranges, as libav numbers them
-# What has no matrix in its header is BT.709 from this height on, as players have it; HD is 720 lines and more.
-HD_HEIGHT = 600
-# Bits of a stream's disposition, as libav numbers them.
+LIMITED, FULL = 1, 2
 ATTACHED_PICTURE = 1 << 10
 _PURPOSES = {
     1 << 0: "default",
@@ -47,8 +44,9 @@ _PURPOSES = {
     1 << 19: "dependent",
     1 << 20: "still_image",
 }
-_NO_TIMES = 0x80  # a flag of formats without time stamps
-_GENERATE_PTS = 1  # a flag of containers that PyAV sets: guesses where a container has no presentation times
+HD_HEIGHT = 600  # frames without a matrix are BT.709 from this height on, as in players
+_NO_TIMES = 0x80  # flag of formats without time stamps
+_GENERATE_PTS = 1  # flag of containers, set by PyAV: invent missing presentation times
 
 
 class Readable(Protocol):
@@ -102,9 +100,9 @@ def protected(name: str) -> ClipError:
 
 def open_container(av: Any, file: Readable) -> Any:
     """Return the container of an open file, which must stay open as long. Raises what PyAV raises."""
-    # Not as `options`, which PyAV 15 hands to streams too, and crashes where these are found while reading.
+    # PyAV 15 hands `options` to streams too, and crashes if these are found while reading.
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
-    # Text that is not UTF-8 would fail a clip before PyAV 19, which no longer takes the option.
+    # PyAV before 19 fails at text that is not UTF-8; later ones do not have the option.
     text = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
     return av.open(file, container_options=options, buffer_size=_READ_BYTES, **text)
 
@@ -127,7 +125,7 @@ class LibavSource:
             self._stream, self._choice = self._best_stream()
             context = self._stream.codec_context
             check_size((context.width, context.height), self._name, max_pixels, ClipError)
-            # Not by frames: HEVC that is damaged can then wait for ever for a frame that never comes.
+            # With frame threads, damaged HEVC may wait for ever.
             self._stream.thread_type = "SLICE"
             self._clock = Clock(*self._rate(), "mp4" in self._container.format.name, self._stream.duration or 0)
             self._frames = self._decode()
@@ -249,7 +247,7 @@ class LibavSource:
             except Exception as error:
                 self._read.broken = reason_of(error)
                 packet = None
-            # The half of a frame at the end of a file. Elsewhere it is but a warning, as where recordings were joined.
+            # A partial frame at the end of a truncated file. Elsewhere the flag is a warning, as in joined recordings.
             if packet is not None and packet.is_corrupt and self._read.missing:
                 self._read.damaged += 1
                 continue
@@ -280,7 +278,7 @@ class LibavSource:
             rgb = frame.reformat(format=target).to_ndarray()
         else:
             full = int(frame.color_range) == FULL or frame.format.name.startswith("yuvj")
-            # The range of RGB has no meaning, but PyAV 15 heeds matrix and range only where the two ranges differ.
+            # PyAV 15 applies matrix and range only if the ranges of source and RGB differ.
             source, other = (FULL, LIMITED) if full else (LIMITED, FULL)
             rgb = frame.reformat(
                 format=target, src_colorspace=matrix, src_color_range=source, dst_color_range=other
@@ -314,8 +312,7 @@ class Damage:
             return f"is damaged: {self.damaged} packet{'s' * (self.damaged != 1)} could not be decoded"
         if self.incomplete:
             return f"is damaged: {self.incomplete} frame{'s' * (self.incomplete != 1)} came incomplete"
-        # Some decoders pass over what is damaged without a word. Half as many frames as packets can be in order, where
-        # each packet is one field of an interlaced frame.
+        # Some decoders skip damaged packets silently. Half as many frames as packets is normal for interlaced fields.
         if 0 < 2 * self.decoded < self.packets:
             return f"is damaged: most of its {self.packets} packets could not be decoded"
         return ""

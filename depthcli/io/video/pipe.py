@@ -74,6 +74,5 @@ _TO_YUV = np.array(
 
 
 def _yuv444(rgb: np.ndarray) -> np.ndarray:
-    """Return (3, H, W) uint8."""
     planes = np.moveaxis(rgb.astype(np.float32) @ _TO_YUV.T, 2, 0) + np.array([16, 128, 128], np.float32)[:, None, None]
     return np.round(planes).astype(np.uint8)

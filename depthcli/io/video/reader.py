@@ -304,7 +304,7 @@ def natural_order(path: Path) -> list[tuple[int, int, str]]:
 
 
 def _numbers(paths: list[Path]) -> tuple[int, ...]:
-    """Return the number at the end of each name, as in shot.1001.png; nothing if one is missing or does not rise."""
+    """Return the number at the end of each name, as in shot.1001.png; empty if one is missing or they do not rise."""
     found = [re.search(r"([0-9]+)$", path.stem) for path in paths]
     numbers = tuple(int(match[1]) for match in found if match)
     rising = all(before < after for before, after in zip(numbers, numbers[1:]))

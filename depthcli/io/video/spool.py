@@ -209,7 +209,6 @@ def spooled_job(folder: Path) -> dict[str, Any]:
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the parts that differ, in the order of `wanted`."""
     if found.keys() != wanted.keys():  # an earlier version noted other things
         return ("version",)
     return tuple(name for name in wanted if found[name] != wanted[name])

@@ -11,8 +11,7 @@ from functools import cache
 
 import numpy as np
 
-# Transfer characteristics of ITU-T H.273.
-TRANSFERS = {16: "pq", 18: "hlg"}
+TRANSFERS = {16: "pq", 18: "hlg"}  # transfer characteristics of ITU-T H.273
 
 PEAK = 1000.0  # nits: BT.2100's nominal peak for HLG, and the usual one of PQ masters; brighter light is clipped
 WHITE = 203.0  # nits: HDR reference white of BT.2408, which becomes 255
