@@ -20,11 +20,11 @@ user types for it (a flag, a key of a request) is known only to the interface, w
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Callable
 
 Log = Callable[[str], None]  # takes one line for the user: a download, a fallback
-
 _SETTING = re.compile(r"`([a-z][a-z0-9_]*)`")
 
 SOME_FAILED = 3
@@ -113,6 +113,11 @@ class DeviceLostError(EngineError):
 def word_settings(text: str, word: Callable[[str], str]) -> str:
     """Return a text with each setting in backticks replaced by `word(name)`."""
     return _SETTING.sub(lambda found: word(found[1]), text)
+
+
+def warn(line: str) -> None:
+    """Log a line as a warning of "depthcli"; Python prints it to stderr unless a program arranges otherwise."""
+    logging.getLogger("depthcli").warning(line)
 
 
 def first_line(error: BaseException) -> str:

@@ -89,6 +89,7 @@ def bench(
     if video:
         _refuse(
             "measures pictures, not clips",
+            "leave it out",
             images=images,
             picture=picture,
             peers=peers,
@@ -106,7 +107,7 @@ def bench(
         )
         _report(lambda log: run_video_benchmark(clips, log), as_json)
         return
-    _refuse("needs --video", clip=clip, frames=frames)
+    _refuse("needs --video", "add --video", clip=clip, frames=frames)
     from depthcli.bench.pictures import BenchJob, run_benchmark
 
     job = BenchJob(
@@ -130,11 +131,11 @@ def bench(
     _report(lambda log: run_benchmark(job, log), as_json)
 
 
-def _refuse(reason: str, **settings: Any) -> None:
+def _refuse(reason: str, hint: str, **settings: Any) -> None:
     """Raise UsageError for the first of the settings that was given."""
     for name, value in settings.items():
         if value is not None and value is not False:
-            raise UsageError(f"`{name}` {reason}", f"leave out `{name}`")
+            raise UsageError(f"`{name}` {reason}", hint)
 
 
 def _report(measure: "Callable[[Callable[[str], None]], Iterator[Row]]", as_json: bool) -> None:

@@ -86,7 +86,7 @@ def compile_command(
     *,
     model: ModelOptions,
 ) -> None:
-    """Compile a model to a file that runs without this program.
+    """Compile a model to a file for other programs, or for --backend torchscript and neuron.
 
     depth compile --target onnx --size 518x686             one ONNX file
     depth compile --target torchscript --preset common     seven sizes, for --backend torchscript

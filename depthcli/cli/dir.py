@@ -39,7 +39,7 @@ def directory(
     depth dir photos --include "*.jpg" -n      lists what would be written
 
     Pictures that have all their results are skipped: the same command continues an interrupted run.
-    Changed pictures are done again. Unreadable pictures are named, and the rest goes on.
+    Changed pictures are done again. Unreadable pictures are named, and the others are done.
     manifest.jsonl in the output folder records every result.
     """
     from depthcli.cli.report import log

@@ -75,7 +75,7 @@ def evaluate(
 
     The table has one row per picture and their mean. Next to the rank correlation (Spearman) stands
     that of a simple guess, "lower in the picture is nearer" (prior).
-    Pictures that fail are named, and the rest goes on.
+    Pictures that fail are named, and the others are scored.
     """
     from depthcli.eval.lists import read_list
     from depthcli.eval.predictions import SavedPredictions, parse_kind

@@ -5,29 +5,24 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 from depthcli.choices import (
     BACKENDS,
     IF_EXISTS,
     PRECISIONS,
     SHAPE_POLICIES,
-    STEADY,
     BackendChoice,
-    ClipChoice,
     ModelChoice,
-    require,
     shaping_settings,
 )
-from depthcli.cli.groups import ADVANCED, CLIP, MODEL, flag, option
-from depthcli.cli.parsing import parse_range, parse_rate, parse_seconds, parse_size
+from depthcli.cli.groups import ADVANCED, MODEL, flag, option
 from depthcli.errors import UsageError
-from depthcli.io.codecs.formats import CLIPS, STILLS, implied_format, parse_formats
+from depthcli.io.codecs.formats import STILLS, implied_format, parse_formats
 
 if TYPE_CHECKING:
     from depthcli.cli.report import ClipReport, Report
     from depthcli.io.codecs.outputs import OutputSpec
-    from depthcli.io.video.clip import Selection
     from depthcli.jobs.targets import NameTemplate, Target
 
 # Names for the shell to complete, written out because their own modules load NumPy.
@@ -42,9 +37,7 @@ COLORMAPS = tuple(
     for name in ("Spectral", "inferno", "turbo", "magma", "viridis", "plasma", "cividis", "gray")
     for end in ("", "_r")
 )
-PIPES = ("y4m", "rgb24", "gray16le")
 DEVICES = ("auto", "cpu", "cuda", "mps")
-SCENES = ("auto", "off")
 
 Colormap = Annotated[
     str, option("Such as inferno, turbo, gray; _r reverses. Default: Spectral_r.", metavar="NAME", values=COLORMAPS)
@@ -97,10 +90,11 @@ class ModelOptions:
     offline: Annotated[bool, flag("Never download.", "--offline", panel=MODEL)] = False
     max_depth: Annotated[
         Optional[float],
-        option("Largest depth of a fine-tuned metric model, in metres.", panel=ADVANCED, metavar="METRES"),
+        option("Largest depth of your own metric weights.", panel=ADVANCED, metavar="METRES"),
     ] = None
     trust: Annotated[
-        bool, flag("Load an unknown .pth with torch before 2.6: it can run code.", "--trust-checkpoint", panel=ADVANCED)
+        bool,
+        flag("Load an unknown .pth, which can run code in torch before 2.6.", "--trust-checkpoint", panel=ADVANCED),
     ] = False
 
     def choice(self) -> ModelChoice:
@@ -152,12 +146,12 @@ class BackendOptions:
     precision: Annotated[
         str,
         option(
-            "auto, exact, fp32, bf16, fp16 (GPU), int8. Default: auto.", panel=MODEL, metavar="NAME", values=PRECISIONS
+            "auto, exact (as official), fp32, bf16, fp16 (GPU), int8.", panel=MODEL, metavar="NAME", values=PRECISIONS
         ),
     ] = "auto"
     calibration: Annotated[
         Optional[Path],
-        option("For int8: a dozen typical pictures, once per checkpoint.", panel=ADVANCED, metavar="FOLDER"),
+        option("For int8, once per checkpoint: a folder of a dozen pictures.", panel=ADVANCED, metavar="FOLDER"),
     ] = None
     artifacts: Annotated[
         Optional[Path], option("Compiled networks. Default: checkpoints/compiled.", panel=ADVANCED, metavar="PATH")
@@ -165,7 +159,7 @@ class BackendOptions:
     shape_policy: Annotated[
         str,
         option(
-            "Compiled sizes: strict (ratio within 3 %), or stretch.",
+            "Sizes not compiled: strict (ratio within 3 %) or stretch.",
             panel=ADVANCED,
             metavar="CHOICE",
             values=SHAPE_POLICIES,
@@ -225,9 +219,7 @@ class PictureOutput:
         bool, flag("Transparent pixels get no depth: clear, 0 or NaN.", "--keep-alpha", panel=ADVANCED)
     ] = False
     grayscale: Annotated[bool, flag("Short for --format gray8.", "--grayscale", panel=ADVANCED)] = False
-    pred_only: Annotated[
-        bool, flag("No effect: results have no photo unless asked for.", "--pred-only", panel=ADVANCED)
-    ] = False
+    pred_only: Annotated[bool, flag("Accepted for old scripts; does nothing.", "--pred-only", panel=ADVANCED)] = False
 
     def name_template(self, formats: Sequence[str]) -> "Optional[NameTemplate]":
         """Return the names that --name gives to results; None without it."""
@@ -280,121 +272,3 @@ class PictureOptions:
             "colormap": self.output.colormap if {"color", "side"} & set(formats) else None,
         }
         return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)
-
-
-@dataclass(frozen=True)
-class ClipOutput:
-    """What is written for each clip."""
-
-    formats: Annotated[
-        Optional[list[str]],
-        option(
-            "mp4 (colour), side, ffv1 (16-bit gray), hevc10, prores (10 bit); "
-            "folders: color, gray, gray8, npz, exr. Default: mp4.",
-            "--format",
-            "-f",
-            metavar="A,B",
-            values=tuple(row.name for row in CLIPS.values()),
-        ),
-    ] = None
-    colormap: Colormap = "Spectral_r"
-    value_range: Annotated[
-        Optional[str],
-        option("Depth at the ends of the colours. Default: the whole clip's.", "--range", metavar="LO,HI"),
-    ] = None
-    if_exists: IfExists = "skip"
-    pipe: Annotated[
-        str, option("With -o -: y4m, or raw rgb24 or gray16le. Default: y4m.", metavar="FORMAT", values=PIPES)
-    ] = "y4m"
-    grayscale: Annotated[bool, flag("Short for --colormap gray.", "--grayscale", panel=ADVANCED)] = False
-    mix_models: Annotated[bool, flag("Continue beside results of another model.", "--mix-models", panel=ADVANCED)] = (
-        False
-    )
-
-    @property
-    def colors(self) -> str:
-        """The colour map."""
-        return "gray" if self.grayscale else self.colormap
-
-    def check(self) -> tuple[str, ...]:
-        """Return the formats. Raises UsageError for unknown names before any work is done."""
-        from depthcli.pixels.colormap import color_table
-
-        require("if_exists", self.if_exists, IF_EXISTS)
-        color_table(self.colors)
-        return parse_formats(self.formats or ("mp4",), CLIPS)
-
-    @property
-    def limits(self) -> Optional[tuple[float, float]]:
-        """The depth values at the ends of the colours, None for the whole clip's."""
-        return parse_range(self.value_range)
-
-
-@dataclass(frozen=True)
-class ClipOptions:
-    """Which frames are taken, and what makes them steady."""
-
-    steady: Annotated[
-        str,
-        option(
-            "auto: a video model if available, else on. on: a picture model, smoothed along the motion. "
-            "off: each frame alone.",
-            panel=CLIP,
-            metavar="CHOICE",
-            values=STEADY,
-        ),
-    ] = "auto"
-    start: Annotated[Optional[str], option("Start here: seconds, or 1:02:03.5.", panel=CLIP, metavar="TIME")] = None
-    end: Annotated[Optional[str], option("Stop before this time.", panel=CLIP, metavar="TIME")] = None
-    fps: Annotated[
-        Optional[str], option("Frames per second of the result. Default: the clip's.", panel=CLIP, metavar="RATE")
-    ] = None
-    stride: Annotated[int, option("Take every Nth frame. Default: 1.", panel=CLIP, metavar="N")] = 1
-    max_frames: Annotated[Optional[int], option("Take at most N frames.", panel=CLIP, metavar="N")] = None
-    rate: Annotated[
-        Optional[str], option("Frames per second of frames in a folder (24) or raw video.", panel=CLIP, metavar="RATE")
-    ] = None
-    size: Annotated[
-        Optional[str], option("Width and height of raw RGB24 on stdin, in pixels.", panel=CLIP, metavar="WxH")
-    ] = None
-    scenes: Annotated[
-        str,
-        option(
-            "auto: start anew at cuts. off: one shot. Default: auto.",
-            "--scene",
-            panel=ADVANCED,
-            metavar="CHOICE",
-            values=SCENES,
-        ),
-    ] = "auto"
-    exact: Annotated[
-        bool, flag("Video models: align as the official script, bit for bit.", "--exact", panel=ADVANCED)
-    ] = False
-
-    def choice(self, network: NetworkOptions, backend: BackendOptions) -> ClipChoice:
-        """Return the choice of how a clip is processed."""
-        require("scenes", self.scenes, SCENES)
-        return ClipChoice(
-            self.steady,
-            self.exact,
-            network.input_size,
-            backend.choice(),
-            network.batch,
-            network.panorama,
-            self.scenes == "auto",
-        )
-
-    def selection(self) -> "Selection":
-        """Return which frames are taken."""
-        from depthcli.io.video.clip import Selection
-
-        return Selection(
-            parse_seconds(self.start), parse_seconds(self.end), parse_rate(self.fps), self.stride, self.max_frames
-        )
-
-    def raw(self) -> dict[str, Any]:
-        """Return the rate and the size of raw video."""
-        return {
-            "rate": parse_rate(self.rate),
-            "size": None if self.size is None else parse_size(self.size, "size", "1920x1080"),
-        }

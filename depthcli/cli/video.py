@@ -3,19 +3,152 @@
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
 from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from depthcli.cli.groups import grouped, option
-from depthcli.cli.options import BackendOptions, ClipOptions, ClipOutput, ModelOptions, NetworkOptions, ReportOptions
+from depthcli.choices import IF_EXISTS, STEADY, ClipChoice, require
+from depthcli.cli.groups import ADVANCED, CLIP, flag, grouped, option
+from depthcli.cli.options import BackendOptions, Colormap, IfExists, ModelOptions, NetworkOptions, ReportOptions
+from depthcli.cli.parsing import parse_range, parse_rate, parse_seconds, parse_size
 from depthcli.cli.streams import is_stdout, open_stream
 from depthcli.errors import DiskFullError, OutputError, UsageError
+from depthcli.io.codecs.formats import CLIPS, parse_formats
 
 if TYPE_CHECKING:
+    from depthcli.io.video.clip import Selection
     from depthcli.predict.clip_predictors import ClipPredictor
+
+
+PIPES = ("y4m", "rgb24", "gray16le")
+SCENES = ("auto", "off")
+
+
+@dataclass(frozen=True)
+class ClipOutput:
+    """What is written for each clip."""
+
+    formats: Annotated[
+        Optional[list[str]],
+        option(
+            "mp4 (colour), side, ffv1 (16-bit gray), hevc10, prores (10 bit); "
+            "folders: color, gray, gray8, npz, exr. Default: mp4.",
+            "--format",
+            "-f",
+            metavar="A,B",
+            values=tuple(row.name for row in CLIPS.values()),
+        ),
+    ] = None
+    colormap: Colormap = "Spectral_r"
+    value_range: Annotated[
+        Optional[str],
+        option(
+            "Numbers at the ends of the colours. Default: the clip's.",
+            "--range",
+            metavar="LO,HI",
+        ),
+    ] = None
+    if_exists: IfExists = "skip"
+    pipe: Annotated[
+        str, option("With -o -: y4m, or raw rgb24 or gray16le. Default: y4m.", metavar="FORMAT", values=PIPES)
+    ] = "y4m"
+    grayscale: Annotated[bool, flag("Short for --colormap gray.", "--grayscale", panel=ADVANCED)] = False
+    mix_models: Annotated[bool, flag("Continue beside results of another model.", "--mix-models", panel=ADVANCED)] = (
+        False
+    )
+
+    @property
+    def colors(self) -> str:
+        """The colour map."""
+        return "gray" if self.grayscale else self.colormap
+
+    def check(self) -> tuple[str, ...]:
+        """Return the formats. Raises UsageError for unknown names before any work is done."""
+        from depthcli.pixels.colormap import color_table
+
+        require("if_exists", self.if_exists, IF_EXISTS)
+        require("pipe", self.pipe, PIPES)
+        color_table(self.colors)
+        return parse_formats(self.formats or ("mp4",), CLIPS)
+
+    @property
+    def limits(self) -> Optional[tuple[float, float]]:
+        """The depth values at the ends of the colours, None for the whole clip's."""
+        return parse_range(self.value_range)
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """Which frames are taken, and what makes them steady."""
+
+    steady: Annotated[
+        str,
+        option(
+            "auto: a video model, or on if there is none. on: a picture model, smoothed along the motion. "
+            "off: each frame alone.",
+            panel=CLIP,
+            metavar="CHOICE",
+            values=STEADY,
+        ),
+    ] = "auto"
+    start: Annotated[Optional[str], option("Start here: seconds, or 1:02:03.5.", panel=CLIP, metavar="TIME")] = None
+    end: Annotated[Optional[str], option("Stop before this time.", panel=CLIP, metavar="TIME")] = None
+    fps: Annotated[
+        Optional[str], option("Frames per second of the result. Default: the clip's.", panel=CLIP, metavar="RATE")
+    ] = None
+    stride: Annotated[int, option("Take every Nth frame. Default: 1.", panel=CLIP, metavar="N")] = 1
+    max_frames: Annotated[Optional[int], option("Take at most N frames.", panel=CLIP, metavar="N")] = None
+    rate: Annotated[
+        Optional[str],
+        option("Frames per second of frame folders and raw video. Default: 24.", panel=CLIP, metavar="RATE"),
+    ] = None
+    size: Annotated[
+        Optional[str], option("Width and height of raw RGB24 on stdin, in pixels.", panel=CLIP, metavar="WxH")
+    ] = None
+    scenes: Annotated[
+        str,
+        option(
+            "auto: start anew at cuts. off: one shot. Default: auto.",
+            "--scene",
+            panel=ADVANCED,
+            metavar="CHOICE",
+            values=SCENES,
+        ),
+    ] = "auto"
+    exact: Annotated[
+        bool, flag("Video models: align as the official script, bit for bit.", "--exact", panel=ADVANCED)
+    ] = False
+
+    def choice(self, network: NetworkOptions, backend: BackendOptions) -> ClipChoice:
+        """Return the choice of how a clip is processed."""
+        require("scenes", self.scenes, SCENES)
+        return ClipChoice(
+            self.steady,
+            self.exact,
+            network.input_size,
+            backend.choice(),
+            network.batch,
+            network.panorama,
+            self.scenes == "auto",
+        )
+
+    def selection(self) -> "Selection":
+        """Return which frames are taken."""
+        from depthcli.io.video.clip import Selection
+
+        return Selection(
+            parse_seconds(self.start), parse_seconds(self.end), parse_rate(self.fps), self.stride, self.max_frames
+        )
+
+    def raw(self) -> dict[str, Any]:
+        """Return the rate and the size of raw video."""
+        return {
+            "rate": parse_rate(self.rate),
+            "size": None if self.size is None else parse_size(self.size, "size", "1920x1080"),
+        }
 
 
 @grouped()
@@ -43,7 +176,7 @@ def video(
     ffmpeg -i in.mov -f yuv4mpegpipe - | depth video - -o - | ffplay -
 
     The same command continues an interrupted run and ends with the same files.
-    A damaged clip is done as far as it can be read, and named.
+    A damaged clip is done as far as it can be read; the message names it.
     """
     from depthcli.cli.report import stop_signals
     from depthcli.io.codecs.codes import Look

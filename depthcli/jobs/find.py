@@ -117,8 +117,6 @@ class LeftOut:
             if self.kind.is_result(path):
                 if path.suffix.lower() != ".json":  # the sidecar of another one
                     self.results.append(path.name)
-            elif path.is_dir():
-                self.folders += 1
             else:
                 self.suffixes[path.suffix.lower()] += 1
 
@@ -253,12 +251,15 @@ def _matching(argument: str, kind: InputKind, left: LeftOut, several: bool) -> I
         if frames_of_pattern(argument):
             yield Input(path, Path(_name_of_pattern(path)))
             return
-        folders = [match for match in matches if match.is_dir()]
-        for folder in folders:
+        named = [match for match in matches if match.is_dir()]
+        for folder in named:
             yield from _inputs_in(folder, kind, left)
-        if folders:
+        if named:
             return
-    left.add(match for match in matches if match not in taken)
+    rest = [match for match in matches if match not in taken]
+    folders = {match for match in rest if match.is_dir() and not kind.is_result(match)}
+    left.folders += len(folders)
+    left.add(match for match in rest if match not in folders)
     if is_glob and not taken:
         raise UsageError(f"no {kind.noun} matches {argument}", str(left) or "check the path")
     yield from (Input(match, Path(match.name)) for match in taken or [path])

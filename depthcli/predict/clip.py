@@ -17,7 +17,7 @@ import numpy as np
 from depthcli.backends import open_backend
 from depthcli.choices import ClipChoice, ModelChoice
 from depthcli.depthmap import DepthMap, Provenance
-from depthcli.errors import ClipError, Log, UsageError
+from depthcli.errors import ClipError, Log, UsageError, warn
 from depthcli.io.video.clip import Frame, Selection
 from depthcli.io.video.reader import FOLDER_RATE, open_clip
 from depthcli.pixels.postprocess import at_size
@@ -39,13 +39,13 @@ def estimate_clip(
     clip: ClipChoice = ClipChoice(),
     *,
     selection: Optional[Selection] = None,
-    log: Log = lambda line: None,
+    log: Log = warn,
 ) -> Iterator[DepthMap]:
     """Yield the depth map of each frame of a clip, in order, at the size of the clip.
 
     source: a video file, a folder of frames, or the frames, (H, W, 3) uint8 RGB of one size.
     model: name of a zoo row, path of a checkpoint, or "auto". selection: frames to take of a file or folder.
-    log: receives lines about downloads and fallbacks.
+    log: receives lines about downloads and fallbacks; by default they are warnings of the logger "depthcli".
 
     Maps of a video model come in groups, up to 32 frames late. The model is freed when the generator ends or is closed.
     Raises ClipError, after the maps of all frames that could be read, if the clip is damaged.

@@ -13,7 +13,7 @@ import numpy as np
 from depthcli.backends import Backend, open_backend
 from depthcli.choices import BackendChoice, ModelChoice, check_input_size
 from depthcli.depthmap import DepthMap
-from depthcli.errors import DeviceLostError, Log, PictureError
+from depthcli.errors import DeviceLostError, Log, PictureError, warn
 from depthcli.host.memory import check_picture, free_memory
 from depthcli.io.pictures.images import Picture, read_picture
 from depthcli.pixels.postprocess import to_depth_map
@@ -39,7 +39,7 @@ class DepthEstimator:
     model: name of a zoo row, path of a checkpoint, "auto", a choice, or a resolved model.
     backend: name of a backend or a choice. input_size: length of the network input's shorter side in pixels, None for
     the model's own. panorama: join the left and right edges of the pictures.
-    log: receives lines about downloads and fallbacks.
+    log: receives lines about downloads and fallbacks; by default they are warnings of the logger "depthcli".
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class DepthEstimator:
         *,
         input_size: Optional[int] = None,
         panorama: bool = False,
-        log: Log = lambda line: None,
+        log: Log = warn,
     ) -> None:
         # Both are checked before a download.
         backend = BackendChoice(backend) if isinstance(backend, str) else backend

@@ -10,7 +10,7 @@ import pytest
 
 from depthcli.cli import compile as compile_command
 from depthcli.cli import eval as eval_command
-from depthcli.cli import options
+from depthcli.cli import options, video
 from tests.conftest import environment
 
 CODE = """
@@ -92,7 +92,7 @@ def test_what_completes_is_what_there_is():
     assert set(options.MODELS) == {row.name for row in ROWS}
     assert set(options.ENCODERS) == set(ENCODERS)
     assert set(options.COLORMAPS) == {name + end for name in COLORMAPS for end in ("", "_r")}
-    assert set(options.PIPES) == set(PIPES)
+    assert set(video.PIPES) == set(PIPES)
     assert set(eval_command.ALIGNMENTS) == set(ALIGNMENTS)
     assert set(compile_command.TARGETS) == set(TARGETS)
 

@@ -112,6 +112,17 @@ class TestFolders:
         )
         assert str(LeftOut()) == ""
 
+    def test_other_files_are_counted_by_their_names_alone(self, monkeypatch):
+        """A network disk may take a millisecond to look at one, and there may be more of them than pictures."""
+        touch("in/a.jpg", "in/a.xmp", "in/b.xmp")
+        looked_at, stat = [], os.stat
+        monkeypatch.setattr(
+            os, "stat", lambda path, *rest, **options: looked_at.append(path) or stat(path, *rest, **options)
+        )
+        left = LeftOut()
+        assert below("in", left=left) == ["a.jpg"] and str(left) == "left out: 2 files that are not pictures (.xmp)"
+        assert not [path for path in looked_at if str(path).endswith(".xmp")]
+
     def test_nothing_but_what_is_left_out_is_an_error_that_counts_it(self):
         touch("in/a.exr", "in/b.exr")
         with pytest.raises(UsageError, match=r"no picture in in \(left out: 2 files that are not pictures \(\.exr\)\)"):

@@ -436,3 +436,9 @@ def test_depth_video_joins_the_edges_of_frames(depth) -> None:
     assert any("network input bounded to 56x280" in note for note in result["notes"])
     assert any("--panorama joins" in line for line in result["warnings"])
     assert "--panorama" in depth("video", "clip", "-o", "x", "--exact", "--panorama").error
+
+
+def test_the_fallback_to_tiny_is_a_warning_by_default(caplog) -> None:
+    with DepthEstimator(input_size=56) as estimator:
+        assert estimator.row.name == "tiny"
+    assert any("using tiny" in record.getMessage() for record in caplog.records)
