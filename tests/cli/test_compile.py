@@ -165,7 +165,7 @@ class TestTorchScript:
             (("--artifacts", "cut.pt"), 4, "cut.pt is not a whole compiled network"),
             (("--artifacts", "plain.pt"), 4, "plain.pt has no description"),
             (("--artifacts", "nets", "--encoder", "vits"), 5, "holds networks of tiny, none of vits"),
-            (("--artifacts", "nets", "--checkpoint", "other.pth"), 5, "compiled from another checkpoint"),
+            (("--artifacts", "nets", "--checkpoint", "other.pth"), 5, "are of another checkpoint"),
             (("--artifacts", "nets", "--precision", "bf16"), 5, "torchscript computes in fp32"),
             (("--artifacts", "nets", "--shape-policy", "crop"), 2, "unknown --shape-policy 'crop'"),
         ):
