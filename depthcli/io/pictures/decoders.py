@@ -55,7 +55,11 @@ _STRANGERS = (
     (rb"\xff\x0a|\0\0\0\x0cJXL ", "JPEG XL", "save it as PNG first"),
     (rb"v/1\x01", "an OpenEXR picture", "save it as PNG or TIFF first"),
     (rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!", "an archive", "unpack it first"),
-    (rb"....(ftyp|moov)|RIFF....AVI |\x1aE\xdf\xa3|\0\0\x01[\xb3\xba]|FLV\x01|OggS", "a video", "depth video takes clips"),
+    (
+        rb"....(ftyp|moov)|RIFF....AVI |\x1aE\xdf\xa3|\0\0\x01[\xb3\xba]|FLV\x01|OggS",
+        "a video",
+        "depth video takes clips",
+    ),
 )
 _FORMATS = "AVIF, BMP, GIF, HDR, HEIC, JPEG, JPEG 2000, PFM, PNG, PPM, Sun raster, TIFF and WebP can be read"
 
