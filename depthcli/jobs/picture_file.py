@@ -13,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Optional, Union
 
+from depthcli.errors import PictureError
 from depthcli.io.pictures.images import Picture, open_picture_file, picture_size, printable, read_picture
 
 
@@ -83,6 +84,13 @@ class PictureFile:
 
     def read(self, keep_alpha: bool = False) -> Picture:
         """Return the picture. Raises PictureError."""
+        try:
+            return read_picture(self._open(), self._name, keep_alpha=keep_alpha)
+        except PictureError as error:
+            cause = error.__cause__
+            if not isinstance(cause, OSError) or cause.errno != errno.ESTALE:
+                raise
+        self.close()  # on a network disk, another machine has replaced the file since it was opened
         return read_picture(self._open(), self._name, keep_alpha=keep_alpha)
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -563,6 +564,16 @@ class TestWhatFits:
         assert [r.status for r in go(Fake(), manifest=Manifest(MANIFEST))] == ["done"]
         assert read_depth("out/a_depth.png").size == (30, 20)
         assert [r.status for r in go(Fake(), manifest=Manifest(MANIFEST))] == ["skipped"]
+
+    def test_a_picture_that_another_machine_has_replaced_since_it_was_opened_is_read_anew(self, monkeypatch):
+        class Stale(io.BytesIO):
+            def read(self, *_: object) -> bytes:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+        photo("in/a.png")
+        files = [Stale(), open("in/a.png", "rb")]
+        monkeypatch.setattr(picture_file, "open_picture_file", lambda path, name: files.pop(0))
+        assert [r.status for r in go(Fake())] == ["done"] and not files
 
     def test_what_a_plan_says_is_what_is_done(self, again):
         photo("in/b.bmp", (60, 30))
