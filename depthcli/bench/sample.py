@@ -34,7 +34,7 @@ class Sample:
         return self.plans[0]
 
     def depth(self, command: str, source: Path, target: Path, choice: BackendChoice, *more: str) -> Ended:
-        """Run `depth image` or `depth dir` in a process of its own."""
+        """Run `depth image` or `depth dir` in a separate process."""
         options = self.model.options(choice, self.input_size, self.choice.trust)
         steps = ("--calibration", str(choice.calibration)) if choice.calibration else ()
         files = ("--artifacts", str(choice.artifacts)) if choice.artifacts else ()

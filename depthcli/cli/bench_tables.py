@@ -176,7 +176,7 @@ def _print_videos(machine: Machine, rows: Sequence[Video], load: Optional[Load] 
         print(f"OPW, flow flicker, range jitter: {clip} clip; still flicker, contrast kept: a still synthetic clip;")
         print("cut bleeding: a synthetic clip with a cut; how much more frames behind it differ from themselves alone")
     for name in dict.fromkeys(row.model for row in done if row.random_weights):
-        print(f"{name} has random weights: its steadiness means nothing, and is left out")
+        print(f"{name} has random weights: its steadiness is left out")
 
 
 def _print_table(title: str, rows: Sequence[Any], columns: Sequence[Column]) -> None:

@@ -26,7 +26,7 @@ from depthcli.jobs.manifest import FAILED, SKIPPED, Result
 
 REPLACE = "`if_exists` overwrite replaces it"
 Source = Union[Path, str]
-# How a clip compares with an earlier state of it.
+# Relation of a clip to its state in an earlier run.
 SAME, GROWN, CHANGED, GONE, OTHER = "same", "grown", "changed", "gone", "other"
 # A digest covers so many pieces of a file, evenly from its first byte to its last, and smaller files as a whole.
 _PIECES, _PIECE_BYTES = 16, 1 << 14

@@ -25,7 +25,7 @@ from depthcli.predict.clip import FrameLoop, FrameMap
 from depthcli.predict.clip_predictors import ClipPredictor
 from depthcli.temporal.ranges import StreamRange
 
-# The range of a whole stream is not known before its end: it follows the range of so many frames ahead.
+# Frames of look-ahead for the range, as that of a whole stream is known only at its end.
 _LOOK_AHEAD = 30
 PIPES = {"y4m": (Holds.COLOR, True), "rgb24": (Holds.COLOR, False), "gray16le": (Holds.SHADES, False)}
 

@@ -1,4 +1,4 @@
-"""The formats of pictures: which decoder takes which first bytes, and the facts in headers."""
+"""The formats of pictures: decoders by the first bytes of a file, and the facts in headers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from depthcli.io.pictures import levels, png, rare, tiff
 from depthcli.io.pictures.exif import Exif, read_exif
 from depthcli.io.pictures.samples import REDUCED, Decoded, Remarks, from_pillow, from_rare, from_tiff, of_16_bits
 
-# How the decoders say that they ran out of bytes; "missing dimensions" is a TIFF whose table of contents is gone.
+# Messages of decoders for truncated files; "missing dimensions" is a TIFF without its directory.
 CUT_SHORT = "truncated|end of file|incomplete|but only got|requires a buffer|missing dimensions"
 
 
@@ -247,7 +247,7 @@ _OPENERS: tuple[tuple[bytes, Callable[[BinaryIO], Header]], ...] = (
 
 
 def _is_16_bit(image: ImageFile.ImageFile, file: BinaryIO) -> bool:
-    """Return whether a file just opened is JPEG 2000 in colours of 16 bits, which Pillow does not show."""
+    """Return whether an opened file is JPEG 2000 with colours of 16 bits, which Pillow does not report."""
     if not isinstance(image, Jpeg2KImageFile) or image.mode.startswith("I"):
         return False
     position = file.tell()
@@ -259,7 +259,7 @@ def _is_16_bit(image: ImageFile.ImageFile, file: BinaryIO) -> bool:
 
 
 def _note_frames(image: ImageFile.ImageFile, remarks: Remarks) -> None:
-    """Add a note if the file holds more pictures. Called last: counting may leave another one loaded."""
+    """Add a note if the file holds more pictures. Call it last: counting may load another one."""
     try:
         count = int(getattr(image, "n_frames", 1))
     except Exception:  # the first is whole, those that follow are not

@@ -126,7 +126,7 @@ def open_bit_fields(file: BinaryIO) -> Rare | None:
 
 
 def _field(pixels: np.ndarray, mask: int) -> np.ndarray:
-    """Return (H, W) uint8 for a field of each pixel."""
+    """Return (H, W) uint8 for one bit field of each pixel."""
     shift = (mask & -mask).bit_length() - 1
     top = mask >> shift
     values = (pixels & np.asarray(mask, pixels.dtype)) >> shift

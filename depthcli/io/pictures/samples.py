@@ -1,4 +1,4 @@
-"""Stored samples -> upright 8-bit RGB: bit depths, colour models, alpha and orientation."""
+"""Convert stored samples to upright 8-bit RGB: bit depths, colour models, alpha and orientation."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def _to_bytes(values: np.ndarray, light: bool, remarks: Remarks) -> np.ndarray:
 
 
 def _alpha_bytes(alpha: np.ndarray) -> np.ndarray:
-    """Return (H, W) uint8 for alpha of any type: floats are shares, signed integers are taken without a sign."""
+    """Return (H, W) uint8 for alpha of any type: floats are fractions, signed integers count as unsigned."""
     if alpha.dtype.kind == "f":
         return np.round(255 * np.clip(np.nan_to_num(alpha), 0, 1)).astype(np.uint8)
     return (alpha.view(f"u{alpha.itemsize}") >> 8 * (alpha.itemsize - 1)).astype(np.uint8)
@@ -183,7 +183,7 @@ def _from_lab(colours: np.ndarray, page: tiff.Page) -> np.ndarray:
 
 
 def _to_array(rgb: Image.Image) -> np.ndarray:
-    """Return (H, W, 3) uint8; in bands, as np.asarray(rgb) holds a large picture twice more meanwhile."""
+    """Return (H, W, 3) uint8, in bands: np.asarray(rgb) would need twice the memory of a large picture."""
     width, height = rgb.size
     pixels = np.empty((height, width, 3), np.uint8)
     band = max(1, _BAND_PIXELS // width)

@@ -57,7 +57,7 @@ class Tag(enum.IntEnum):
 
 
 _WANTED = frozenset(Tag)
-# Type -> how struct has it; two letters are a fraction.
+# Type -> format of struct; two letters are a fraction.
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I"}
 _TYPES |= {16: "Q", 17: "q", 18: "Q"}  # of BigTIFF
 
@@ -66,7 +66,7 @@ _BYTE_PACKINGS = (NONE, LZW, 8, 32946, PACKBITS, 34925, 50000)  # also Deflate t
 _CCITT = (2, 3, 4)
 _CARRIED = (Tag.WIDTH, Tag.HEIGHT, Tag.BITS, Tag.SAMPLES, Tag.COMPRESSION, Tag.FILL_ORDER, Tag.PLANAR, Tag.T4, Tag.T6)
 _CARRIED_TOO = (Tag.ROWS_PER_STRIP, Tag.TILE_WIDTH, Tag.TILE_HEIGHT, Tag.EXTRA, Tag.JPEG_TABLES, Tag.YCC_SUBSAMPLING)
-# The most that a packed byte can become, generously: what claims more than its bytes can hold is cut short.
+# Upper bounds of the unpacked bytes per packed byte: a page that claims more is truncated.
 _MOST_UNPACKED = {NONE: 1, PACKBITS: 64, LZW: 4096, 8: 1040, 32946: 1040}
 _GROUP_BYTES = 1 << 25  # of samples, unpacked in one call
 
@@ -128,7 +128,7 @@ class Page:
 
     @property
     def is_planar(self) -> bool:
-        """Whether each channel has strips or tiles of its own."""
+        """Whether each channel has separate strips or tiles."""
         return self.one(Tag.PLANAR, 1) == 2 and self.samples > 1
 
     @property
@@ -376,7 +376,7 @@ def _unpacked(file: BinaryIO, page: Page, chunks: _Chunks, number: int) -> Itera
     first = 0
     while first < number:
         last = min(first + at_once, number)
-        # A strip that is shorter than the others has to be the last one of its picture.
+        # libtiff needs a shorter strip to be the last one of its picture.
         last = next((i + 1 for i in range(first, last) if chunks.packed_rows_of(i) != chunks.packed_rows), last)
         heights = [chunks.packed_rows_of(index) for index in range(first, last)]
         packed = [_read(file, chunks.offsets[index], chunks.counts[index]) for index in range(first, last)]
@@ -406,7 +406,7 @@ def _values(data: np.ndarray, page: Page, columns: int, together: int) -> np.nda
         luma = blocks[..., :-2].reshape(rows, -1, high, wide).swapaxes(1, 2).reshape(rows * high, -1)
         chroma = blocks[..., -2:].repeat(high, axis=0).repeat(wide, axis=1)
         return np.dstack([luma, chroma])
-    if bits % 8:  # packed from bit to bit, each row from a byte of its own
+    if bits % 8:  # packed bits; each row begins at a byte
         values = np.zeros((rows, columns * together), dtype)
         for band in bands(values):
             ones = np.unpackbits(data[band], axis=1)
@@ -436,7 +436,7 @@ def _read(file: BinaryIO, offset: int, count: int) -> bytes:
 
 
 def _small_tiff(tags: Mapping[int, Sequence[Any]], chunks: Sequence[bytes]) -> BytesIO:
-    """Return a TIFF of one page: its tags, and what is in its strips or tiles."""
+    """Return a TIFF of one page from its tags and its strips or tiles."""
     tiled = Tag.TILE_WIDTH in tags
     lengths = [len(chunk) for chunk in chunks]
     starts = [8 + before for before in itertools.accumulate([0, *lengths[:-1]])]

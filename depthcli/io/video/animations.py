@@ -16,7 +16,7 @@ from depthcli.io.video.clip import ClipInfo, Shown
 
 VIDEO, WEBP = "video", "webp"
 _MILLISECOND = Fraction(1, 1000)
-# Browsers show a frame with no pause to speak of for a tenth of a second, and so does FFmpeg.
+# Browsers and FFmpeg show a frame with almost no pause for a tenth of a second.
 _SHORTEST, _USUAL = 11, 100
 _AGAIN = "copy or download it again"
 

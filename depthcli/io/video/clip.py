@@ -14,7 +14,7 @@ from depthcli.errors import ClipError, UsageError
 
 Number = Union[int, float, Fraction]
 
-# The rates of NTSC, which people and file names write with decimals: 23.976 means 24000/1001.
+# The rates of NTSC, usually written with decimals: 23.976 is 24000/1001.
 _NTSC = tuple(Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60, 120, 240))
 
 
@@ -194,7 +194,7 @@ def _between(shown: Iterator[Shown], start: Fraction, end: Optional[Fraction], s
 def _at_ticks(
     shown: Iterator[Shown], start: Fraction, end: Optional[Fraction], period: Fraction, slack: Fraction
 ) -> Iterator[Shown]:
-    """Yield at start, start + period, ... the frame that is shown at that moment, until the last one goes."""
+    """Yield at start, start + period, ... the frame shown at that moment, to the end of the last one."""
     current: Optional[Shown] = None
     failure: Optional[ClipError] = None
     tick = 0

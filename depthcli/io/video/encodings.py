@@ -57,12 +57,12 @@ class Encoding:
 
 
 _FASTSTART = (("movflags", "+faststart"),)
-# The number of threads is a part of what some encoders write, so it is a number and not that of the cores.
+# Constant, because the output of some encoders depends on the number of threads.
 H264 = Encoding(
     "mp4",
     "libx264",
     "yuv420p",
-    # mbtree is off: with it x264 on AVX-512 gave one clip in three other bytes, as if of unwritten memory.
+    # mbtree is off: with it x264 on AVX-512 gave different bytes for one clip in three.
     # Depth is smooth: superfast is as good (42.6 dB) and as small as fast, and takes a third of its time.
     # No B-frames: MP4 derives a film's length from decoding times, which B-frames change at variable rates.
     (("crf", "20"), ("preset", "superfast"), ("x264-params", "mbtree=0:bframes=0")),
@@ -74,7 +74,7 @@ HEVC10 = Encoding(
     "mp4",
     "libx265",
     "yuv420p10le",
-    # No B-frames: x265 gives a clip of one or two frames impossible time stamps where it may reorder them.
+    # No B-frames: with them x265 gives clips of one or two frames impossible time stamps.
     (("crf", "10"), ("preset", "fast"), ("x265-params", "log-level=none:info=0:pools=4:frame-threads=2:bframes=0")),
     threads=1,
     bits=10,

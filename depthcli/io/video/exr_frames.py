@@ -128,7 +128,7 @@ def _colours(header: _Header, name: str) -> tuple[str, list[str]]:
     """Return the layer to show, and its channels: red, green, blue, or gray three times."""
     lower = {channel.lower(): channel for channel in header.channels}
     layers = [channel[:-1] for channel in lower if channel.endswith(("r", "y")) and channel[:-1][-1:] in ("", ".")]
-    # What all passes of a render make together comes before any one of them.
+    # The combined layer comes before the single passes of a render.
     layers.sort(key=lambda layer: (layer != "", not layer.endswith(("combined.", "rgba.", "beauty.")), layer))
     for layer in layers:
         for trio in ("rgb", "yyy"):
@@ -168,7 +168,7 @@ def _planes(header: _Header, data: bytes, colours: Sequence[str]) -> np.ndarray:
 
 
 def _on_display(header: _Header, light: np.ndarray) -> np.ndarray:
-    """Return what is shown of the data: a render may be of a part, or go beyond the edges."""
+    """Return the displayed part of the data: a render may cover less, or more, than the display window."""
     if header.data == header.display:
         return light
     (left, top, right, bottom), shown = header.data, header.display

@@ -81,7 +81,7 @@ def _band_to_sdr(codes: np.ndarray, transfer: str) -> np.ndarray:
     return _screen_table()[index.astype(np.int32)]
 
 
-# Tables whose index is not a code go by the square root of light, which leaves enough steps for the dark.
+# Tables that are not indexed by codes use the square root of light, for enough steps in the dark.
 
 
 @cache
