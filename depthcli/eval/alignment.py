@@ -117,7 +117,7 @@ def fit_scale_shift(p: np.ndarray, t: np.ndarray) -> tuple[float, float]:
 
 
 def fit_median(p: np.ndarray, t: np.ndarray) -> float:
-    """Return median(t) / median(p). Raises PictureError where the median of p is not above 0."""
+    """Return median(t) / median(p). Raises PictureError if the median of p is not above 0."""
     middle = float(np.median(p))
     if middle <= 0:
         raise PictureError("half of the predicted depths are 0 or below, which no factor mends")

@@ -154,6 +154,6 @@ def boundary_f1(p: np.ndarray, t: np.ndarray) -> float | None:
 
 
 def _log_steps(depth: np.ndarray) -> np.ndarray:
-    """Return ln(next / this) for all neighbours in rows and columns, as one (N,) array; NaN where one is unknown."""
+    """Return ln(next / this) for all neighbours in rows and columns, as one (N,) array; NaN if one is unknown."""
     logs = np.log(depth)
     return np.concatenate([np.diff(logs, axis=1).ravel(), np.diff(logs, axis=0).ravel()])

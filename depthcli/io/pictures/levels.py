@@ -34,7 +34,7 @@ def spread_of(values: np.ndarray) -> tuple[int, int] | None:
 
 
 def from_16_bits(values: np.ndarray, warnings: list[str]) -> np.ndarray:
-    """Return (...) uint8 for uint16: the upper byte, or spread where they lie in a small part (see `spread_of`)."""
+    """Return (...) uint8 for uint16: the upper byte, or spread if they use a small part (see `spread_of`)."""
     part = spread_of(values)
     if part is None:
         return (values >> 8).astype(np.uint8)
