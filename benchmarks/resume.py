@@ -30,9 +30,9 @@ from depthcli.depthmap import DepthKind, DepthMap, Provenance  # noqa: E402
 from depthcli.io.codecs.files import write_still  # noqa: E402
 from depthcli.io.codecs.formats import STILLS  # noqa: E402
 from depthcli.io.codecs.outputs import OutputSpec  # noqa: E402
-from depthcli.jobs.existing import file_facts  # noqa: E402
 from depthcli.jobs.manifest import DONE, MANIFEST_NAME, Manifest, Result  # noqa: E402
 from depthcli.jobs.picture_file import PictureFile  # noqa: E402
+from depthcli.jobs.picture_results import file_facts  # noqa: E402
 
 SETTINGS = "encoder=tiny backend=auto precision=auto colormap=Spectral_r"
 

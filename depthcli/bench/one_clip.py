@@ -15,8 +15,8 @@ import numpy as np
 
 from depthcli.bench import synthetic_clips
 from depthcli.errors import EngineError
-from depthcli.eval.temporal import SteadinessMeter, cut_bleeding
-from depthcli.io.codecs.codes import Look, encode
+from depthcli.eval.steadiness import SteadinessMeter, cut_bleeding
+from depthcli.io.codecs.encode import Look, encode
 from depthcli.io.codecs.formats import Holds
 from depthcli.io.video.clip import Frame
 from depthcli.io.video.clip_output import ClipOutput, Timing

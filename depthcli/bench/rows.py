@@ -209,8 +209,8 @@ class Video(_Row):
     read_ms ... write_ms: milliseconds per frame of each step alone: decode; find cuts and prepare the input; the
     network; steady its output; range and spool, without the state to resume from; colour and mp4.
 
-    opw, flow_flicker, range_jitter: of the clip; flicker, contrast_kept: of a still synthetic one with a sensor's noise
-    and exposure; cut_bleeding: of a synthetic clip with one cut, 1000 at most (eval.temporal). None for random weights.
+    opw, flow_flicker, range_jitter: of the clip; flicker, contrast_kept: of a still one with a sensor's noise
+    and exposure; cut_bleeding: of a clip with one cut, at most 1000 (eval.steadiness). None for random weights.
     """
 
     row: ClassVar[str] = "video"

@@ -16,9 +16,9 @@ from depthcli.errors import ModelError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from depthcli.io.codecs.outputs import OutputSpec
-    from depthcli.jobs.existing import MadeBy
     from depthcli.jobs.folder import FolderJob
     from depthcli.jobs.manifest import Manifest
+    from depthcli.jobs.picture_results import MadeBy
     from depthcli.jobs.targets import Task
     from depthcli.predict.picture import DepthEstimator
 
@@ -94,7 +94,7 @@ class _Existing:
     """
 
     def __init__(self, job: FolderJob, options: PictureOptions, mix_models: bool) -> None:
-        from depthcli.jobs.existing import ExistingResults, MadeBy
+        from depthcli.jobs.picture_results import ExistingResults, MadeBy
         from depthcli.predict.model import known_model
 
         self._options, self._mix, self._settings = options, mix_models, job.settings
@@ -105,7 +105,7 @@ class _Existing:
 
     def load(self) -> DepthEstimator:
         """Return the estimator; the automatic choice takes the model of the existing results."""
-        from depthcli.jobs.existing import MadeBy
+        from depthcli.jobs.picture_results import MadeBy
 
         options = self._options
         preferred = "" if self._mix else self._there.model

@@ -179,7 +179,7 @@ def video(
     A damaged clip is done as far as it can be read; the message names it.
     """
     from depthcli.cli.report import stop_signals
-    from depthcli.io.codecs.codes import Look
+    from depthcli.io.codecs.encode import Look
     from depthcli.jobs.clip import check_models, run_clip
     from depthcli.jobs.clip_job import ClipJob, Progress
     from depthcli.jobs.clip_stream import stream_clip

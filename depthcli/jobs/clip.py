@@ -25,7 +25,7 @@ from depthcli.errors import (
     first_line,
 )
 from depthcli.host.atomic import remove_partials
-from depthcli.io.codecs.codes import in_millimetres, is_clamped
+from depthcli.io.codecs.encode import in_millimetres, is_clamped
 from depthcli.io.codecs.formats import CLIPS
 from depthcli.io.names import STDIN
 from depthcli.io.video.reader import Clip, PatientPipe, open_clip

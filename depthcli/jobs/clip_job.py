@@ -14,7 +14,7 @@ import numpy as np
 from depthcli.choices import ClipChoice, ModelChoice, shaping_settings
 from depthcli.errors import UsageError
 from depthcli.host.atomic import temporary_path
-from depthcli.io.codecs.codes import Look
+from depthcli.io.codecs.encode import Look
 from depthcli.io.codecs.formats import CLIPS, Holds
 from depthcli.io.names import STDIN
 from depthcli.io.video.clip import Number, Selection

@@ -21,8 +21,8 @@ from depthcli.io.pictures.images import printable
 from depthcli.io.video.exr_frames import is_exr, is_our_exr
 from depthcli.io.video.reader import frames_of_folder, frames_of_pattern
 from depthcli.io.video.spool import spooled_job
-from depthcli.jobs.existing import MadeBy, difference
 from depthcli.jobs.manifest import FAILED, SKIPPED, Result
+from depthcli.jobs.picture_results import MadeBy, difference
 
 REPLACE = "`if_exists` overwrite replaces it"
 Source = Union[Path, str]

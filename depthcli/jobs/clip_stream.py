@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Callable, Optional
 
 from depthcli.errors import SOME_FAILED, ClipError, DepthError, OutputError, UsageError, first_line
-from depthcli.io.codecs.codes import encode
+from depthcli.io.codecs.encode import encode
 from depthcli.io.codecs.formats import Holds
 from depthcli.io.video.clip_output import Timing
 from depthcli.io.video.pipe import PipeWriter

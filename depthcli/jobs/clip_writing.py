@@ -14,7 +14,7 @@ import numpy as np
 from depthcli.depthmap import Provenance
 from depthcli.errors import ClipError
 from depthcli.host.cores import usable_cores
-from depthcli.io.codecs.codes import Look, encode_frame, encoding_of
+from depthcli.io.codecs.encode import Look, encode_frame, encoding_of
 from depthcli.io.codecs.facts import facts_of_clip
 from depthcli.io.codecs.formats import CLIPS
 from depthcli.io.names import STDIN

@@ -18,8 +18,8 @@ from depthcli.errors import UsageError
 from depthcli.io.codecs.files import KINDS, read_facts
 from depthcli.io.names import STDIN
 from depthcli.io.pictures.images import PICTURE_SUFFIXES, is_picture, may_be_listed
-from depthcli.jobs.folders import CLOSED, LINK, WALKED, walk
 from depthcli.jobs.manifest import MANIFEST_NAME
+from depthcli.jobs.walk import CLOSED, LINK, WALKED, walk
 
 # Video files that are taken from a folder or a glob; a file that is named is tried whatever its suffix.
 CLIP_SUFFIXES = frozenset(

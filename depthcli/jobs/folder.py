@@ -22,9 +22,9 @@ from depthcli.host.cores import usable_cores
 from depthcli.host.memory import BYTES_PER_PIXEL, free_memory
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.pictures.images import Picture
-from depthcli.jobs.existing import file_facts, find_results
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Manifest, Result
 from depthcli.jobs.picture_file import PictureFile
+from depthcli.jobs.picture_results import file_facts, find_results
 from depthcli.jobs.pipeline import Lane, wait_for_oldest
 from depthcli.jobs.targets import Task, refuse_replacing
 from depthcli.predict.picture import DepthEstimator, Prepared

@@ -19,7 +19,7 @@ from PIL import Image
 
 from depthcli.choices import BackendChoice, ClipChoice, ModelChoice
 from depthcli.errors import DeviceLostError, DiskFullError, EngineError, UsageError
-from depthcli.io.codecs.codes import Look
+from depthcli.io.codecs.encode import Look
 from depthcli.io.codecs.files import read_depth
 from depthcli.io.video.clip import Selection
 from depthcli.jobs import clip as module

@@ -15,7 +15,7 @@ from depthcli.errors import DepthError, OutputError, UsageError
 from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs import exr, png
 from depthcli.io.codecs.arrays import memory_errors, read_npz, read_npz_facts, write_npz
-from depthcli.io.codecs.codes import SIDE_GAP, Look, beside, clamped_pixels, encode, encoding_of, in_millimetres
+from depthcli.io.codecs.encode import SIDE_GAP, Look, beside, clamped_pixels, encode, encoding_of, in_millimetres
 from depthcli.io.codecs.facts import facts_of
 from depthcli.io.codecs.formats import STILLS, Format, implied_format, parse_formats
 from depthcli.pixels.colormap import DEFAULT_COLORMAP

@@ -13,7 +13,7 @@ import numpy as np
 from depthcli.depthmap import DepthMap
 from depthcli.errors import OutputError
 from depthcli.host.atomic import atomic_path
-from depthcli.io.codecs.codes import clamped_pixels, in_millimetres
+from depthcli.io.codecs.encode import clamped_pixels, in_millimetres
 from depthcli.io.codecs.files import write_still
 from depthcli.io.codecs.formats import STILLS
 from depthcli.io.names import fitting_name

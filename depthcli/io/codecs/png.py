@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from depthcli.errors import OutputError
 from depthcli.io.codecs.arrays import check_pixels
-from depthcli.io.codecs.codes import SIDE_GAP, decode
+from depthcli.io.codecs.encode import SIDE_GAP, decode
 from depthcli.io.codecs.facts import TEXT_KEY, parse_facts
 from depthcli.io.pictures.images import MAX_PIXELS
 

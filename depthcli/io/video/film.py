@@ -10,7 +10,7 @@ from typing import Optional
 
 import numpy as np
 
-from depthcli.io.codecs.codes import check_pixels
+from depthcli.io.codecs.encode import check_pixels
 from depthcli.io.video.clip_output import ClipOutput
 from depthcli.io.video.encodings import Encoding, Stamps, padded
 

@@ -9,7 +9,7 @@ from typing import Optional
 import numpy as np
 
 from depthcli.host.atomic import atomic_path
-from depthcli.io.codecs.codes import check_pixels
+from depthcli.io.codecs.encode import check_pixels
 from depthcli.io.codecs.files import KINDS
 from depthcli.io.video.clip_output import ClipOutput
 

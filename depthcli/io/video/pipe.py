@@ -8,7 +8,7 @@ from typing import BinaryIO, Optional
 import numpy as np
 
 from depthcli.errors import UsageError
-from depthcli.io.codecs.codes import check_pixels
+from depthcli.io.codecs.encode import check_pixels
 from depthcli.io.codecs.formats import Holds
 from depthcli.io.video.clip_output import Timing
 

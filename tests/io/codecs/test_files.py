@@ -15,7 +15,7 @@ import depthcli
 from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import DepthError, OutputError, UsageError
 from depthcli.io.codecs import png
-from depthcli.io.codecs.codes import clamped_pixels
+from depthcli.io.codecs.encode import clamped_pixels
 from depthcli.io.codecs.exr import read_exr
 from depthcli.io.codecs.files import is_cut_short, read_depth, read_facts, write_depth, write_still
 from depthcli.io.codecs.formats import CLIPS, STILLS, implied_format, parse_formats

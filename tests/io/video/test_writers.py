@@ -18,7 +18,7 @@ from PIL import Image
 
 from depthcli.depthmap import DepthKind, DepthMap, Provenance, describe
 from depthcli.errors import ClipError, OutputError, UsageError
-from depthcli.io.codecs.codes import beside
+from depthcli.io.codecs.encode import beside
 from depthcli.io.codecs.exr import read_exr, write_exr
 from depthcli.io.codecs.facts import SCHEMA
 from depthcli.io.codecs.files import read_depth

@@ -13,9 +13,9 @@ import pytest
 from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import UsageError
 from depthcli.io.codecs.outputs import OutputSpec
-from depthcli.jobs.existing import ExistingResults, MadeBy
 from depthcli.jobs.manifest import Manifest, Result
 from depthcli.jobs.picture_file import PictureFile
+from depthcli.jobs.picture_results import ExistingResults, MadeBy
 
 PATHS = [Path("out/a_depth.png"), Path("out/b_depth.png")]
 TINY = MadeBy("tiny", "ab" * 32, "encoder=tiny input-size=56 precision=auto")

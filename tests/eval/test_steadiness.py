@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from depthcli.eval.temporal import Steadiness, SteadinessMeter, cut_bleeding, difference
+from depthcli.eval.steadiness import Steadiness, SteadinessMeter, cut_bleeding, difference
 from depthcli.temporal.steady import SteadyFilter
 from tests.temporal.clips import contrast, moved, pan, picture, scene_depth, still, with_noise
 
