@@ -118,6 +118,7 @@ def test_every_network_that_is_exported_is_known(config, metric, guard, tmp_path
     assert facts[DIGEST] and len(content.getvalue()) > 1000
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_an_error_or_changes_nothing(path, network) -> None:
     wanted, seeded, refused = answer(path), random.Random(0), 0
     size = len(network)

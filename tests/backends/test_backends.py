@@ -140,6 +140,7 @@ def test_a_network_is_converted_once(engine: str, checkpoints, monkeypatch) -> N
 
 
 @pytest.mark.parametrize("engine", OTHERS)
+@pytest.mark.slow
 def test_a_flipped_bit_in_what_is_kept_changes_no_answer(engine: str, checkpoints, monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("DEPTHCLI_CACHE", str(tmp_path / "kept"))
     image, seeded = picture(42, 56), random.Random(0)

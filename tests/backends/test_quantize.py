@@ -33,6 +33,7 @@ def choose(precision: str, calibration: Path | None = None) -> tuple[object, ...
     return "openvino", "cpu", precision, calibration
 
 
+@pytest.mark.slow
 def test_it_is_calibrated_once_near_float32_and_kept(checkpoints, pictures, monkeypatch) -> None:  # noqa: F811
     monkeypatch.setattr("depthcli.backends.quantize.MEAN_BOUND", 0.05)  # a network this small is a coarse one
     monkeypatch.setattr("depthcli.backends.quantize.RANK_BOUND", 0.9)
@@ -50,6 +51,7 @@ def test_it_is_calibrated_once_near_float32_and_kept(checkpoints, pictures, monk
         assert np.array_equal(again, found)
 
 
+@pytest.mark.slow
 def test_one_that_strays_is_refused_and_not_kept(checkpoints, pictures, monkeypatch) -> None:  # noqa: F811
     monkeypatch.setattr("depthcli.backends.quantize.MEAN_BOUND", 1e-6)
     with pytest.raises(EngineError, match=r"too far from float32 .*bound.*use `precision` bf16"):

@@ -145,6 +145,7 @@ def test_an_interruption_leaves_no_process_and_no_file(start, monkeypatch):
     assert not list(Path("temporary").glob("depth-bench-*"))
 
 
+@pytest.mark.slow
 def test_it_starts_the_commands_it_times(depth, monkeypatch):
     monkeypatch.setattr(peers, "SIDES", (16,))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -156,6 +157,7 @@ def test_it_starts_the_commands_it_times(depth, monkeypatch):
     assert process["again_s"] > 0 and folder["seconds"] > 0 and folder["over_network"] > 1
 
 
+@pytest.mark.slow
 def test_clips(bench):
     ran = bench(*CLIP)
     assert ran.code == 0
@@ -194,6 +196,7 @@ def test_a_clip_that_cannot_be_read(bench):
     assert ran.code == 1 and "clip.mp4" in ran.err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_clips_as_json_by_the_commands_themselves(depth, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     found = rows(depth("bench", *CLIP, "--json"))

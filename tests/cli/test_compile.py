@@ -196,6 +196,7 @@ class TestTorchScript:
             network(torch.zeros(1, 3, 56, 42))
 
 
+@pytest.mark.slow
 def test_an_analysis_says_what_inf1_knows_and_writes_nothing(depth, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_neuron", None)
     network = dataclasses.replace(find_row("vits"), network=NetworkConfig(32, 5, 2, 16, (8, 16, 16, 16), (0, 1, 2, 3)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+import pytest
+
 from depthcli.backends.neuron import common
 from tests.backends.neuron.test_export import neuron as stand_in  # noqa: F401 - a fixture
 
@@ -18,6 +20,7 @@ def test_an_ordinary_machine_is_told_what_it_lacks(depth, stand_in, monkeypatch)
     assert marks["graph"] == "ok" and "compile" not in marks and common.INDEX in ran.out
 
 
+@pytest.mark.slow
 def test_a_machine_that_has_it_all_compiles_and_runs(depth, stand_in, monkeypatch):  # noqa: F811
     stand_in()
     monkeypatch.setattr(common, "device_files", lambda: ["/dev/neuron0"])

@@ -206,6 +206,7 @@ def clip_of_noise(path: str, frames: int) -> None:
         Image.fromarray(rgb).resize((160, 120)).save(f"{path}/{index:03}.png")
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(start, tiny_weights):
     clip_of_noise("shot", 60)
     options = ("-f", "mp4,ffv1,npz", "--steady", "on", "--encoder", "tiny", "--input-size", "112", *OFFLINE)
@@ -237,6 +238,7 @@ def kill_in_the_work(process: subprocess.Popen[bytes], shards: int) -> None:
     process.communicate()
 
 
+@pytest.mark.slow
 def test_killed_touched_moved_and_joined_by_files_it_goes_on_to_the_same_bytes(start, tiny_weights):
     Path("in").mkdir()
     clip_of_noise("in/shot", 60)
@@ -405,6 +407,7 @@ def test_closed_streams_are_no_crash(tiny_weights):
         assert ran.returncode == code and "Traceback" not in ran.stderr, (close, ran.stderr)
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_full_is_named_and_a_full_stderr_ends_no_work(tiny_weights):
     make_clip(Path("a.mp4"), frames=3)
     for command, code, said in (
@@ -427,6 +430,7 @@ def test_a_name_that_is_not_text_is_said_once(depth):
     assert ran.code == 1 and ran.err.count("bad") == 1
 
 
+@pytest.mark.slow
 def test_a_request_to_stop_keeps_the_work(start):
     clip_of_noise("shot", 60)
     options = ("-o", "out/", "--steady", "off", "--encoder", "tiny", "--input-size", "112", *OFFLINE)

@@ -80,6 +80,7 @@ def test_tensors_have_the_official_names_and_shapes(encoder: str) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.slow
 def test_official_answer_is_reproduced(path: Path) -> None:
     match = NAME.fullmatch(path.stem)
     assert match

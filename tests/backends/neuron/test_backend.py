@@ -266,6 +266,7 @@ class TestStandIn:
         depth("image", "a.png", "-o", "e/", "--encoder", "tiny", "--backend", "torch", "--input-size", 42, "-f", "npz")
         assert np.abs(found.values - read_depth("e/a_depth.npz").values).max() <= 1e-5 * found.values.max()
 
+    @pytest.mark.slow
     def test_its_figures_are_marked(self, depth, standin, monkeypatch):
         monkeypatch.setattr("depthcli.bench.sample.run_alone", lambda arguments: Ended(1.0, None))
         monkeypatch.setattr("depthcli.bench.peers.SIDES", (16,))
