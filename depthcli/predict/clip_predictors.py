@@ -102,7 +102,7 @@ class FrameByFrame:
     def finish(self) -> Sequence[Any]:
         """See ClipPredictor."""
         group, self._group = self._group, []
-        outputs = self._estimator.run([prepared for prepared, _ in group]) if group else ()
+        outputs = self._estimator.run([prepared for prepared, _ in group], recheck=True) if group else ()
         return [(prepared, output, cut) for (prepared, cut), output in zip(group, outputs)]
 
     def postprocess(self, answer: tuple[Prepared, np.ndarray, bool]) -> np.ndarray:

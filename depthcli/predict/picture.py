@@ -118,7 +118,7 @@ class DepthEstimator:
     def run(self, batch: Sequence[Prepared], recheck: bool = False) -> Sequence[np.ndarray]:
         """Return the network's outputs, (H, W) float32 each, for pictures of one input size; but see `mixes_sizes`.
 
-        recheck: look at the free memory for a single picture too, as `prepare` did, which may be some time ago.
+        recheck: check the free memory for a single picture too; `prepare` did it, perhaps some time ago.
         Raises DeviceLostError if the network's output is the same for everything, as with broken weights, and
         PictureError for a batch that exceeds the memory.
         """

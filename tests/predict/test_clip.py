@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import depthcli
-from depthcli import ClipChoice, ModelChoice, estimate_clip
+from depthcli import BackendChoice, ClipChoice, ModelChoice, estimate_clip
 from depthcli.errors import ClipError, PictureError, UsageError
 from depthcli.io.codecs.files import read_depth
 from depthcli.io.video.clip import Frame, Selection
@@ -132,6 +132,17 @@ def test_a_clip_resolves_opens_and_plans_its_model_once(depth, monkeypatch):
     assert calls == {"resolve_clip_model": 1, "obtain": 1, "open_backend": 1, "plan_input": 1}
     assert len(list(estimate_clip("a.mp4", MODEL, SMALL))) == 5
     assert calls == {"resolve_clip_model": 2, "obtain": 2, "open_backend": 2, "plan_input": 2}
+
+
+def test_memory_that_runs_short_within_a_clip_is_an_error(monkeypatch):
+    from depthcli.backends import torch_eager
+
+    make_clip(Path("a.mp4"), frames=8)
+    maps = estimate_clip("a.mp4", MODEL, ClipChoice("off", input_size=56, backend=BackendChoice("torch", "cpu")))
+    next(maps)
+    monkeypatch.setattr(torch_eager, "free_memory", lambda: 1)
+    with pytest.raises(PictureError, match="GB"):
+        list(maps)
 
 
 # --- The loop ---------------------------------------------------------------------------------------------------------
