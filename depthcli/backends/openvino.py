@@ -10,9 +10,10 @@ import contextlib
 import functools
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional
@@ -43,12 +44,38 @@ _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _CAPABILITIES = {"bf16": "BF16", "fp16": "FP16"}  # how OpenVINO names what a CPU computes natively
 
 Taps = Sequence[np.ndarray]  # the four feature maps (1, D, rows, cols) of one frame
+_COUNTERS = {"PERF_COUNT": True}  # OpenVINO's own clock around every node
+
+
+@dataclass(frozen=True)
+class ExecutedNode:
+    """One node of a compiled network, and the median of its time.
+
+    part: of the network: depth, or encode, mix, finish. name: unique in its part. kind: OpenVINO's, as FullyConnected.
+    kernel: how it is computed, with the precision, as brgemm_avx512_bf16. operations: of the graph, fused in this node.
+    inputs, outputs: shapes, without those of biases. flops: of products and convolutions, 0 for other kinds.
+    bytes: read and written once, with the weights.
+    """
+
+    part: str
+    name: str
+    kind: str
+    kernel: str
+    operations: tuple[str, ...]
+    milliseconds: float
+    inputs: tuple[tuple[int, ...], ...]
+    outputs: tuple[tuple[int, ...], ...]
+    flops: int
+    bytes: int
 
 
 class OpenVino:
     """One network on the CPU, compiled for every input size at once."""
 
-    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, log: Log) -> None:
+    def __init__(
+        self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, log: Log, count: bool = False
+    ) -> None:
+        """See open_backend. count: measure every node of a run for `profile`, which makes a run slightly slower."""
         if choice.device not in ("auto", "cpu"):
             raise EngineError(f"openvino runs on the CPU here, not on {choice.device}", "use `backend` torch")
         with runtime_errors("openvino"):
@@ -68,6 +95,8 @@ class OpenVino:
             kind = f"int8-{row.input_size}"  # calibrated at that size
         # Between its int8 layers a network computes in the best precision that the CPU has.
         settings = _settings(_pick_precision("auto", capabilities, row) if calibration else precision)
+        if count:
+            settings.update(_COUNTERS)
         converter = _Converter(
             core, settings, calibration, _CLIP_FILES if row.task is ModelTask.CLIP else _PICTURE_FILES
         )
@@ -106,6 +135,11 @@ class OpenVino:
                 return {"features": answers}
             self._graph.computed()
             return {name: np.concatenate(parts) for name, parts in zip(self._row.outputs, zip(*answers))}
+
+    def executed(self) -> list[ExecutedNode]:
+        """Return the nodes of the last run of each part, in order, without those of constants. It needs `count`."""
+        with runtime_errors("openvino"):
+            return [node for part, request in self._requests.items() for node in _executed(part, request)]
 
     def close(self) -> None:
         """Free the network; closing twice is allowed."""
@@ -170,6 +204,75 @@ class _Converter:
                 (folder / file).write_text(text, encoding="utf-8")
 
         return networks, write
+
+
+def profile(backend: OpenVino, inputs: Arrays, graph: str = "depth", runs: int = 5) -> list[ExecutedNode]:
+    """Return the nodes of a backend that was opened with `count`, with the medians of several runs.
+
+    graph, inputs: as for `run`. A decode runs `mix` once and `finish` once per frame; each node's time is of one run.
+    """
+    rounds = []
+    for _ in range(runs + 1):
+        backend.run(inputs, graph)
+        rounds.append(backend.executed())
+    times = [[node.milliseconds for node in nodes] for nodes in rounds[1:]]  # the first prepares kernels
+    medians = np.median(times, axis=0)
+    return [replace(node, milliseconds=float(time)) for node, time in zip(rounds[-1], medians)]
+
+
+def _executed(part: str, request: Any) -> Iterator[ExecutedNode]:
+    times = {info.node_name: info.real_time.total_seconds() * 1e3 for info in request.get_profiling_info()}
+    for node in request.get_compiled_model().get_runtime_model().get_ordered_ops():
+        facts = node.get_rt_info()
+        name, kind = node.get_friendly_name(), facts["layerType"].astype(str)
+        sources = [port.get_source_output() for port in node.inputs()]
+        if name not in times or kind in ("Input", "Output") or all(map(_is_constant, sources)):
+            continue
+        inputs, outputs = ([_shape(port) for port in ports] for ports in (sources, node.outputs()))
+        # Weights are listed as float32 and held in the precision of the input.
+        width = sources[0].get_element_type().size
+        read = sum(math.prod(shape) for shape in inputs) * width
+        written = sum(math.prod(_shape(port)) * port.get_element_type().size for port in node.outputs())
+        yield ExecutedNode(
+            part=part,
+            name=name,
+            kind=kind,
+            kernel=facts["primitiveType"].astype(str),
+            operations=tuple(filter(None, facts["originalLayersNames"].astype(str).split(","))),
+            milliseconds=times[name],
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            flops=_flops(kind, inputs, outputs),
+            bytes=read + written,
+        )
+
+
+def _shape(port: Any) -> tuple[int, ...]:
+    return tuple(port.get_partial_shape().to_shape())
+
+
+def _is_constant(port: Any) -> bool:
+    """Return whether a value of a runtime model is the same in every run: constants are reshaped and converted once."""
+    node = port.get_node()
+    kind = node.get_rt_info()["layerType"].astype(str)
+    sources = [source.get_source_output() for source in node.inputs()]
+    return kind == "Const" or (kind in ("Reorder", "Reshape") and all(map(_is_constant, sources)))
+
+
+def _flops(kind: str, inputs: list[tuple[int, ...]], outputs: list[tuple[int, ...]]) -> int:
+    """Return the operations of a node's products; a multiply-add counts as 2."""
+    written = math.prod(outputs[0]) if outputs else 0
+    if kind in ("FullyConnected", "MatMul"):
+        return 2 * written * inputs[0][-1]
+    if kind == "Convolution":
+        return 2 * written * math.prod(inputs[1][1:])
+    if kind == "Deconvolution":
+        return 2 * math.prod(inputs[0]) * math.prod(inputs[1][1:])
+    maps = [shape for shape in inputs if len(shape) == 4]
+    if kind in ("Subgraph", "ScaledDotProductAttention") and len(maps) == 3:
+        # Attention. Heads and tokens come in either order; there are more tokens.
+        return 4 * written * max(outputs[0][1:3])
+    return 0
 
 
 def export(

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from depthcli.backends import BACKENDS, Backend, open_backend, pick_backend
+from depthcli.bench.flops import network_flops
 from depthcli.choices import COMPILED_BACKENDS, BackendChoice
 from depthcli.errors import CheckpointError, EngineError, PictureError, UsageError
 from depthcli.host import graph_cache
@@ -322,3 +323,21 @@ def test_openvino_starts_without_its_converter_and_gives_it_to_who_asks() -> Non
     out = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment(), check=True).stdout
     first, second = out.decode().splitlines()[:2]
     assert first == "False False" and second.endswith("True") and "AttributeError" not in second
+
+
+@pytest.mark.skipif("openvino" not in OTHERS, reason="openvino has no wheel for this Python")
+@pytest.mark.parametrize("name", ["vit", "lite"])
+def test_openvino_counts_the_nodes_of_a_run(name: str, checkpoints) -> None:
+    from depthcli.backends.openvino import OpenVino, profile
+
+    row = ROWS[name]
+    backend = OpenVino(row, checkpoints[name], BackendChoice("openvino", precision="fp32"), False, print, count=True)
+    nodes = profile(backend, {"image": picture(56, 84)}, runs=2)
+    backend.close()
+    assert {node.part for node in nodes} == {"depth"} and len({node.name for node in nodes}) == len(nodes)
+    assert all(node.kernel and node.milliseconds >= 0 and node.bytes > 0 for node in nodes)
+    assert nodes[-1].outputs[0][-2:] == (56, 84)
+    config = row.network
+    if isinstance(config, NetworkConfig):
+        config = dataclasses.replace(config, depth=max(config.taps) + 1)  # later blocks are not run
+    assert sum(node.flops for node in nodes) == pytest.approx(network_flops(config, 84, 56), rel=0.01)
