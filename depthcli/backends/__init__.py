@@ -34,8 +34,10 @@ CLIP_BACKENDS = ("torch", "openvino")  # those that run video models too
 # The graphs of a network for pictures, and those of one for clips.
 PICTURE_GRAPHS = ("depth",)
 CLIP_GRAPHS = ("encode", "decode")
-# What `auto` takes on a CPU: the first that is installed and computes in the precision, else torch.
-_CPU_BACKENDS = (("openvino", "openvino", ("auto", "fp32", "bf16", "int8")), ("onnx", "onnxruntime", ("auto", "fp32")))
+CPU_BACKENDS = ("openvino", "onnx", "torch")  # those that run checkpoints on a CPU
+# What `auto` takes on a CPU, if no other was measured as the fastest: the first that is installed and computes in the
+# precision, else torch.
+_CPU_ORDER = (("openvino", "openvino", ("auto", "fp32", "bf16", "int8")), ("onnx", "onnxruntime", ("auto", "fp32")))
 # At least one of these exists on Linux with a driver for NVIDIA or AMD devices.
 _GPU_TRACES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 # How loaders of shared libraries and makers of threads report a lack of memory.
@@ -124,13 +126,29 @@ def open_backend(
 
 
 def pick_backend(choice: BackendChoice) -> str:
-    """Return the backend that `auto` stands for: torch on a GPU, else the fastest one installed for the CPU."""
+    """Return the backend that `auto` stands for without a measurement: torch on a GPU, else by a fixed order."""
     if choice.device not in ("auto", "cpu") or (choice.device == "auto" and _has_gpu()):
         return "torch"
-    for name, package, precisions in _CPU_BACKENDS:
+    for name, package, precisions in _CPU_ORDER:
         if choice.precision in precisions and importlib.util.find_spec(package):
             return name
     return "torch"
+
+
+def remembered_backend(choice: BackendChoice, row: ModelRow) -> Optional[str]:
+    """Return the backend that `auto` takes for a network because it was measured as the fastest here.
+
+    Empty if nothing was measured and the order of `pick_backend` holds, None if the choice names a backend.
+    """
+    if choice.backend != "auto":
+        return None
+    if choice.device not in ("auto", "cpu") or row.task is ModelTask.CLIP:
+        return ""
+    from depthcli.host import fastest
+
+    found = fastest.find(row.encoder, choice.precision)
+    usable = found and found.backend in CPU_BACKENDS and not (choice.device == "auto" and _has_gpu())
+    return found.backend if found and usable else ""
 
 
 def targets_of(choice: BackendChoice) -> tuple[str, ...]:

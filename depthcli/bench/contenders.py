@@ -17,6 +17,7 @@ from depthcli.bench.own_process import Ended
 from depthcli.bench.rows import Machine
 from depthcli.choices import BackendChoice, ModelChoice
 from depthcli.errors import CheckpointError, DepthError, Log, ModelError, UsageError
+from depthcli.host import fastest
 from depthcli.host.cores import compute_threads, usable_cores
 from depthcli.host.graph_cache import FOLDER_VARIABLE
 from depthcli.host.machine import cpu_flags, cpu_model, versions
@@ -165,9 +166,15 @@ def peak_megabytes(runs: Sequence[Ended]) -> Optional[float]:
 
 @contextlib.contextmanager
 def own_cache(folder: Path) -> Iterator[None]:
-    """Keep converted networks in this folder: the first run is a first run, and the user's cache stays as it is."""
+    """Keep converted networks in this folder: the first run is a first run, and the user's cache stays as it is.
+
+    What `auto` takes is known there too.
+    """
     before = os.environ.get(FOLDER_VARIABLE)
+    known = fastest.every()
     os.environ[FOLDER_VARIABLE] = str(folder)
+    for item in known:
+        fastest.remember(item)
     try:
         yield
     finally:

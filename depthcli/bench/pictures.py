@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Optional
 
-from depthcli.backends import Backend, open_backend
+from depthcli.backends import Backend, open_backend, remembered_backend
 from depthcli.backends.artifact import read_artifact
 from depthcli.bench.busy import measure_throughput
 from depthcli.bench.commands import measure_folders, process_rows, time_processes
@@ -24,6 +24,7 @@ from depthcli.bench.contenders import (
     own_cache,
     reason,
 )
+from depthcli.bench.fastest import check_rememberable, fastest_of, keep_fastest
 from depthcli.bench.networks import measure_networks
 from depthcli.bench.rows import Load, Row
 from depthcli.bench.sample import Sample
@@ -53,6 +54,7 @@ class BenchJob:
     None for a synthetic picture of `picture` (width, height) pixels. runs: how often each backend is timed, after
     `warmup` runs that do not count. peers: also run the official code's network. duration: seconds of the throughput
     test, which is for compiled networks, and for all backends if cost_per_hour, the price of this machine, is given.
+    remember: let `auto` take the fastest from now on.
     """
 
     model: ModelChoice = field(default_factory=ModelChoice)
@@ -71,6 +73,7 @@ class BenchJob:
     allow_standin: bool = False
     duration: float = 10.0
     cost_per_hour: Optional[float] = None
+    remember: bool = False
 
     def __post_init__(self) -> None:
         choices = self.choices()
@@ -83,6 +86,8 @@ class BenchJob:
             setting = "artifacts" if self.artifacts else "allow_standin"
             backends = " or ".join(COMPILED_BACKENDS)
             raise UsageError(f"`{setting}` needs a compiled network", f"set `backend` to {backends}")
+        if self.remember:
+            check_rememberable([self._choice(name) for name in each_backend(self.backends)])
         if self.images is not None and self.picture is not None:
             raise UsageError("`images` and `picture` exclude each other", "leave out one of them")
         if self.images is not None and not self.images.is_dir():
@@ -130,6 +135,7 @@ def run_benchmark(job: BenchJob, log: Log = lambda line: None) -> Iterator[Row]:
         try:
             official = _open(job, sample, contenders)
             yield from measure_networks(sample, contenders, job.warmup, job.runs)
+            fastest = fastest_of(sample.model.row, job.precision, contenders) if job.remember else None
             yield from process_rows(contenders)
             yield from measure_throughput(sample, contenders, job.duration, job.cost_per_hour)
             if job.images is not None:
@@ -137,6 +143,8 @@ def run_benchmark(job: BenchJob, log: Log = lambda line: None) -> Iterator[Row]:
         finally:
             for contender in contenders:
                 contender.close()
+    if fastest is not None:  # in the user's cache, not in that of the benchmark
+        keep_fastest(fastest, log)
     yield Load(before, load_average(), round(time.perf_counter() - started, 1))
 
 
@@ -184,7 +192,11 @@ def _open(job: BenchJob, sample: Sample, contenders: list[Contender]) -> Optiona
         _load(
             item,
             lambda choice=choice: open_backend(  # type: ignore[misc]
-                sample.model.row, sample.model.weights, choice, sample.choice.trust, sample.log
+                sample.model.row,
+                sample.model.weights,
+                replace(choice, backend=remembered_backend(choice, sample.model.row) or choice.backend),
+                sample.choice.trust,
+                sample.log,
             ),
             sample.log,
         )

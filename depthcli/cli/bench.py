@@ -39,6 +39,9 @@ def bench(
         Optional[float],
         option("Price of this machine per hour; prints the cost of a million pictures.", metavar="PRICE"),
     ] = None,
+    remember: Annotated[
+        bool, flag("Let --backend auto take the fastest on this machine, for this network and precision.", "--remember")
+    ] = False,
     as_json: Annotated[bool, flag("Print one JSON object per row instead of tables.", "--json")] = False,
     video: Annotated[
         bool,
@@ -77,13 +80,14 @@ def bench(
     depth bench --encoder vits --backend all
     depth bench --images photos --peers --json
     depth bench --backend neuron --cost-per-hour 0.228
+    depth bench --encoder vits --remember
     depth bench --video --clip clip.mp4
 
     Nothing is downloaded: missing weights are replaced by random ones, which take the same time.
     Backends take turns, because machines are shared: compare rows of one run, by their ratios.
     Progress goes to stderr.
     """
-    names = ("auto",) if backends is None else parse_list(backends)
+    names = ("all" if remember else "auto",) if backends is None else parse_list(backends)
     if not names:
         raise UsageError("`backends` is empty", "is a variable of your script unset?")
     if video:
@@ -93,6 +97,7 @@ def bench(
             images=images,
             picture=picture,
             peers=peers,
+            remember=remember,
             cost_per_hour=cost_per_hour,
             calibration=backend.calibration,
             artifacts=backend.artifacts,
@@ -127,6 +132,7 @@ def bench(
         allow_standin=backend.allow_standin,
         duration=duration,
         cost_per_hour=cost_per_hour,
+        remember=remember,
     )
     _report(lambda log: run_benchmark(job, log), as_json)
 

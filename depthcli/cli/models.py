@@ -149,9 +149,12 @@ def path(names: Names) -> None:
 @app.command("cache", cls=PlainCommand)
 def cache(
     clear: Annotated[bool, flag("Remove all; they are made again when needed.", "--clear")] = False,
+    forget: Annotated[
+        bool, flag("Forget what `depth bench --remember` measured: --backend auto goes by its fixed order.", "--forget")
+    ] = False,
     as_json: Annotated[bool, flag("Print one JSON object per network.", "--json")] = False,
 ) -> None:
-    """List or remove the converted networks, which make every start on a CPU quick.
+    """List or remove the converted networks, which make every start on a CPU quick, and the fastest backends.
 
     The least recently used are removed when there are too many.
     They are in the user's cache folder, or in $DEPTHCLI_CACHE.
@@ -160,6 +163,7 @@ def cache(
 
     from depthcli.host import graph_cache
 
+    _list_fastest(forget, as_json)
     entries = graph_cache.clear() if clear else graph_cache.entries()
     for entry in entries:
         used = datetime.fromtimestamp(entry.used)
@@ -177,6 +181,30 @@ def cache(
         f"{len(entries)} networks, {total} of {_megabytes(graph_cache.LIMIT_BYTES)}, "
         f"{'removed from' if clear else 'in'} {folder}"
     )
+
+
+def _list_fastest(forget: bool, as_json: bool) -> None:
+    """List, and maybe forget, the backends that were measured as the fastest."""
+    from dataclasses import asdict
+
+    from depthcli.host import fastest
+
+    items = fastest.every()
+    if forget:
+        fastest.forget(items)
+    for item in items:
+        if as_json:
+            print(json.dumps({**asdict(item), "counts": item.counts, "forgotten": forget}))
+            continue
+        times = ", ".join(f"{name} {ms:.1f} ms" for name, ms in item.milliseconds.items())
+        state = (
+            "forgotten"
+            if forget
+            else "auto takes it"
+            if item.counts
+            else f"not used here, it is of {item.machine}, {item.versions}"
+        )
+        print(f"{item.network} {item.precision}: {item.backend}  {times}  measured {item.date[:10]}, {state}")
 
 
 def _rows(names: list[str]) -> "list[ModelRow]":

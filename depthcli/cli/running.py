@@ -117,7 +117,7 @@ class _Existing:
                 error.message = f"the existing results were made by {preferred}: {error.message}"
             raise
         try:
-            self._check(MadeBy(estimator.row.name, estimator.weights.sha256, self._settings))
+            self._check(MadeBy(estimator.row.name, estimator.weights.sha256, self._settings, estimator.remembered))
         except UsageError as error:
             estimator.close()
             if automatic:  # not what was asked for, but what was found

@@ -24,7 +24,7 @@ from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.pictures.images import Picture
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Manifest, Result
 from depthcli.jobs.picture_file import PictureFile
-from depthcli.jobs.picture_results import file_facts, find_results
+from depthcli.jobs.picture_results import file_facts, find_results, made_settings
 from depthcli.jobs.pipeline import Lane, wait_for_oldest
 from depthcli.jobs.targets import Task, refuse_replacing
 from depthcli.predict.picture import DepthEstimator, Prepared
@@ -338,7 +338,7 @@ class _Stages:
             warnings=warnings,
             model=estimator.row.name,
             weights=estimator.weights.sha256,
-            settings=job.settings,
+            settings=made_settings(job.settings, estimator.remembered),
             source=facts,
             files=files,
         )

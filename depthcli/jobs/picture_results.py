@@ -28,11 +28,16 @@ _SHAPING = ("max-depth", "input-size", "panorama", "precision", "shape-policy", 
 
 @dataclass(frozen=True)
 class MadeBy:
-    """What made a result: the row's name, the sha256 of the weights, the options. Empty if unknown."""
+    """What made a result: the row's name, the sha256 of the weights, the options. Empty if unknown.
+
+    remembered: the backend that `auto` took by a measurement, empty by its fixed order; None if unknown, or if the
+    options name a backend.
+    """
 
     model: str = ""
     weights: str = ""
     settings: str = ""
+    remembered: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,14 @@ def _noted_facts(row: Mapping[str, Any], place: int) -> tuple[int, ...]:
 
 
 def _made_by(row: Mapping[str, Any]) -> MadeBy:
-    return MadeBy(*(str(row.get(key) or "") for key in ("model", "weights", "settings")))
+    model, weights, settings = (str(row.get(key) or "") for key in ("model", "weights", "settings"))
+    options = dict(re.findall(r"(?:^| )(backend|remembered)=(\S+)", settings))
+    return MadeBy(model, weights, settings, options.get("remembered", "") if options.get("backend") == "auto" else None)
+
+
+def made_settings(settings: str, remembered: Optional[str]) -> str:
+    """Return the options of a run, with the backend that `auto` took by a measurement."""
+    return f"{settings} remembered={remembered}" if remembered else settings
 
 
 class ExistingResults:
@@ -157,6 +169,12 @@ def difference(made_by: MadeBy, wanted: MadeBy) -> str:
         return f"by {made_by.model}, and this run would take {wanted.model}"
     if made_by.weights and wanted.weights and made_by.weights != wanted.weights:
         return f"with other weights of {made_by.model} (sha256 {made_by.weights[:12]}, not {wanted.weights[:12]})"
+    if made_by.remembered is not None and wanted.remembered is not None and made_by.remembered != wanted.remembered:
+        was, now = (
+            f"{name}, measured as the fastest" if name else "its fixed order"
+            for name in (made_by.remembered, wanted.remembered)
+        )
+        return f"with `backend` auto by {was}, and this run would take {now}"
     if made_by.settings and wanted.settings:
         there, here = _shaping(made_by.settings), _shaping(wanted.settings)
         for option in _SHAPING:

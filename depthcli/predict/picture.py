@@ -10,7 +10,7 @@ from typing import Optional, Union
 
 import numpy as np
 
-from depthcli.backends import Backend, open_backend
+from depthcli.backends import Backend, open_backend, remembered_backend
 from depthcli.choices import BackendChoice, ModelChoice, check_input_size
 from depthcli.depthmap import DepthMap
 from depthcli.errors import DeviceLostError, Log, PictureError, warn
@@ -40,6 +40,7 @@ class DepthEstimator:
     backend: name of a backend or a choice. input_size: length of the network input's shorter side in pixels, None for
     the model's own. panorama: join the left and right edges of the pictures.
     log: receives lines about downloads and fallbacks; by default they are warnings of the logger "depthcli".
+    remembered: the backend that was taken because it was measured as the fastest here, see `remembered_backend`.
     """
 
     def __init__(
@@ -60,6 +61,9 @@ class DepthEstimator:
         self._panorama = panorama
         self._running = threading.Lock()
         self._proven = False  # whether an output was not flat
+        self.remembered = remembered_backend(backend, self.row)
+        if self.remembered:
+            backend = replace(backend, backend=self.remembered)
         self._backend: Backend = open_backend(self.row, self.weights, backend, model.trust, log)
 
     @property

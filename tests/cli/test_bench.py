@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from depthcli.backends import BACKENDS
-from depthcli.bench import clips, peers, sample
+from depthcli.bench import clips, peers, pictures, sample
+from depthcli.bench import fastest as fastest_rules
 from depthcli.bench.own_process import Ended
+from depthcli.host import fastest
+from depthcli.host.fastest import Fastest
 from tests.conftest import ended, photo
 
 SMALL = ("--size", 56, "--runs", 1, "--warmup", 0, "--picture", "80x60")
@@ -52,6 +55,25 @@ def test_json_and_nothing_else(bench):
     found = rows(bench(*TINY, "--backend", "torch", "--json"))
     assert list(found) == ["machine", "network", "roofline", "stages", "process", "load"]
     assert found["network"][0]["name"] == "torch" and found["machine"][0]["input_size"] == [70, 56]
+
+
+def test_the_fastest_is_remembered_in_the_users_cache(bench, monkeypatch, tmp_path):
+    monkeypatch.setenv("DEPTHCLI_CACHE", str(tmp_path / "own"))
+    monkeypatch.setattr(fastest_rules, "pick_backend", lambda choice: "onnx")
+    item = Fastest("tiny", "fp32", "torch", {"torch": 1.0, "onnx": 2.0}, *fastest.here(), "2026-11-29")
+    asked = []
+    monkeypatch.setattr(pictures, "fastest_of", lambda row, precision, found: asked.append(precision) or item)
+    ran = bench(*TINY, "--backend", "torch,onnx", "--remember", "--precision", "fp32")
+    assert ran.code == 0 and asked == ["fp32"] and fastest.every() == [item]
+    assert "remembered: auto takes torch for tiny here (torch 1.0 ms, onnx 2.0 ms)" in ran.err
+    # A benchmark measures what auto takes.
+    (network,) = rows(bench(*TINY, "--precision", "fp32", "--device", "cpu", "--json"))["network"]
+    assert network["name"] == "torch" and fastest.every() == [item]
+
+
+def test_remembering_needs_backends_to_compare(bench):
+    ran = bench(*TINY, "--remember", "--backend", "torch")
+    assert ran.code == 2 and "--remember compares " in ran.error
 
 
 def test_a_folder(bench):

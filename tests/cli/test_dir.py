@@ -19,9 +19,11 @@ import numpy as np
 import pytest
 
 from depthcli import read_depth
+from depthcli.host import fastest
+from depthcli.host.fastest import Fastest
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.jobs.manifest import Manifest
-from tests.conftest import TINY, broken, ended, environment, photo, tree
+from tests.conftest import TINY, broken, ended, environment, files, photo, tree
 from tests.faults import failing
 
 OPTIONS = (*TINY, "--format", "color,npz")
@@ -232,6 +234,28 @@ class TestRepetition:
             f"error: out/a_depth.png was made {difference} "
             "(--if-exists overwrite makes all anew, --mix-models lets both stay, or use another -o)"
         )
+
+    def test_a_backend_that_was_measured_as_the_fastest_is_taken_noted_and_not_mixed(
+        self, depth, monkeypatch, tmp_path
+    ):
+        monkeypatch.setenv("DEPTHCLI_CACHE", str(tmp_path / "own"))
+        photo("in/a.jpg")
+        item = Fastest("tiny", "fp32", "torch", {"torch": 1.0}, *fastest.here(), "2026-11-29")
+        fastest.remember(item)
+        command = ("dir", "in", "-o", "out", *TINY, "--precision", "fp32", "--device", "cpu", "-f", "npz")
+        assert depth(*command).code == 0
+        row = json.loads(Path("out/manifest.jsonl").read_text())
+        assert row["settings"].endswith(" remembered=torch")
+        assert str(np.load("out/a_depth.npz")["backend"]).startswith("torch ")
+        photo("in/b.jpg")
+        fastest.forget([item])
+        refused = depth(*command)
+        assert (
+            refused.code == 2
+            and "by torch, measured as the fastest, and this run would take its fixed" in refused.error
+        )
+        fastest.remember(item)
+        assert depth(*command).code == 0 and "out/b_depth.npz" in files()
 
     def test_a_format_without_colours_goes_with_any_colour_map(self, depth):
         assert depth("dir", "in", "-o", "out", "-f", "npz", "--colormap", "turbo", *TINY).code == 0

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from depthcli.host import fastest
+from depthcli.host.fastest import Fastest
 from depthcli.zoo.locate import ASSETS
 from depthcli.zoo.rows import ROWS, ModelTask
 from depthcli.zoo.verify import digest
@@ -92,6 +95,21 @@ def test_the_networks_that_are_kept_are_listed_and_cleared(depth, monkeypatch, t
     ran = depth("models", "cache", "--clear")
     assert ran.code == 0 and len(ran.lines) == 2 and "removed from" in ran.err
     assert depth("models", "cache").lines == [] and not Path(row["path"]).exists()
+
+
+def test_the_fastest_backends_are_listed_and_forgotten(depth, monkeypatch, tmp_path):
+    monkeypatch.setenv("DEPTHCLI_CACHE", str(tmp_path / "own"))
+    here = Fastest("tiny", "auto", "onnx", {"openvino": 30.0, "onnx": 20.0}, *fastest.here(), "2026-11-29T12:00:00")
+    fastest.remember(replace(here, machine="another CPU", network="vits"))
+    fastest.remember(here)
+    first, second = depth("models", "cache").lines
+    assert first == "tiny auto: onnx  openvino 30.0 ms, onnx 20.0 ms  measured 2026-11-29, auto takes it"
+    assert second.startswith("vits auto: onnx") and "not used here, it is of another CPU, " in second
+    assert [json.loads(line)["counts"] for line in depth("models", "cache", "--json").lines] == [True, False]
+    assert depth("models", "cache", "--clear").code == 0 and len(fastest.every()) == 2
+    ran = depth("models", "cache", "--forget")
+    assert ran.lines[0].endswith("measured 2026-11-29, forgotten") and fastest.every() == []
+    assert depth("models", "cache").lines == []
 
 
 @pytest.mark.parametrize(

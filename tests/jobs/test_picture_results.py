@@ -15,7 +15,7 @@ from depthcli.errors import UsageError
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.jobs.manifest import Manifest, Result
 from depthcli.jobs.picture_file import PictureFile
-from depthcli.jobs.picture_results import ExistingResults, MadeBy
+from depthcli.jobs.picture_results import ExistingResults, MadeBy, made_settings
 
 PATHS = [Path("out/a_depth.png"), Path("out/b_depth.png")]
 TINY = MadeBy("tiny", "ab" * 32, "encoder=tiny input-size=56 precision=auto")
@@ -140,3 +140,27 @@ def test_a_pipe_and_a_device_have_no_facts(tmp_path: Path) -> None:
             PictureFile(path, path.name).facts()
         with pytest.raises(OSError, match="is not a file"):
             assert PictureFile(path, path.name).sha256
+
+
+def test_a_folder_that_was_begun_with_another_backend_by_measurement_is_noticed() -> None:
+    options = "backend=auto precision=auto"
+    note("a.jpg", PATHS[0], MadeBy("tiny", "ab" * 32, made_settings(options, "onnx")))
+    write(PATHS[0])
+    for remembered, now in (("", "its fixed order"), ("torch", "torch, measured as the fastest")):
+        with pytest.raises(UsageError) as raised:
+            there().check(MadeBy("tiny", "ab" * 32, options, remembered))
+        difference = f"with `backend` auto by onnx, measured as the fastest, and this run would take {now}"
+        assert f"was made {difference}" in str(raised.value)
+    for wanted in (
+        MadeBy("tiny", "ab" * 32, options, "onnx"),
+        MadeBy("tiny", "ab" * 32, options),  # not known yet
+        MadeBy("tiny", "ab" * 32, "backend=torch precision=auto"),
+    ):
+        there().check(wanted)
+
+
+def test_a_folder_that_was_begun_by_the_fixed_order_notices_a_measurement() -> None:
+    note("a.jpg", PATHS[0], MadeBy("tiny", "ab" * 32, made_settings("backend=auto precision=auto", "")))
+    write(PATHS[0])
+    with pytest.raises(UsageError, match="by its fixed order, and this run would take onnx, measured as the fastest"):
+        there().check(MadeBy("tiny", "ab" * 32, "backend=auto precision=auto", "onnx"))
