@@ -16,7 +16,6 @@ _RADIUS, _TIMES = 3, 5  # of the sharpening, in cells of the map, and how often 
 _SAME_SURFACE, _SAME_COLOUR = 22.0, 13.0
 _SAME_DEPTH = 0.3  # farther apart than this part of the map's contrast, values do not mix
 _LEAST = 1e-6  # weight of a neighbour of another colour: the plain mean, if no colour fits
-_SUM = np.ones((1, 3), np.float32)
 
 
 def follow_edges(values: np.ndarray, rgb: np.ndarray, wrap: bool = False) -> np.ndarray:
@@ -28,8 +27,18 @@ def follow_edges(values: np.ndarray, rgb: np.ndarray, wrap: bool = False) -> np.
     rows, columns = values.shape
     if rows > height or columns > width:  # the photo has nothing to add
         return cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
-    photo = cv2.resize(rgb, (columns, rows), interpolation=cv2.INTER_AREA)
-    return _upsample(_sharpen(values, photo, wrap), photo, rgb, wrap)
+    photo = _smaller(rgb, columns, rows)
+    values = _sharpen(values, photo, wrap)
+    # In steps of two at most: a cell that two surfaces share shrinks with each step, and hides less of the edge.
+    for halvings in range(max(height // rows, width // columns).bit_length() - 1, -1, -1):
+        size = max(columns, -(-width >> halvings)), max(rows, -(-height >> halvings))
+        finer = _smaller(rgb, *size) if halvings else rgb
+        values, photo = _upsample(values, photo, finer, wrap), finer
+    return values
+
+
+def _smaller(rgb: np.ndarray, width: int, height: int) -> np.ndarray:
+    return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _sharpen(values: np.ndarray, photo: np.ndarray, wrap: bool) -> np.ndarray:
@@ -43,7 +52,7 @@ def _sharpen(values: np.ndarray, photo: np.ndarray, wrap: bool) -> np.ndarray:
     height, width = values.shape
     band = max(1, _BAND_PIXELS // width)
     colours = _gauss_table(_SAME_SURFACE)
-    around = _pad(photo, _RADIUS, wrap)
+    around = np.stack([_pad(plane, _RADIUS, wrap) for plane in cv2.split(photo)])
     scale = 1 / (contrast * _SAME_DEPTH)
     for _ in range(_TIMES):
         padded = _pad(values * np.float32(scale), _RADIUS, wrap)
@@ -56,11 +65,14 @@ def _sharpen(values: np.ndarray, photo: np.ndarray, wrap: bool) -> np.ndarray:
 
 
 def _mean_of_alike(padded: np.ndarray, around: np.ndarray, top: int, bottom: int, colours: np.ndarray) -> np.ndarray:
-    """Return the rows top to bottom of one sharpening. padded, around: map and photo with a margin of _RADIUS."""
+    """Return the rows top to bottom of one sharpening.
+
+    padded, around: (h, w) map and (3, h, w) photo, with a margin of _RADIUS.
+    """
     size = 2 * _RADIUS + 1
     width = padded.shape[1] - 2 * _RADIUS
     value = np.ascontiguousarray(padded[top + _RADIUS : bottom + _RADIUS, _RADIUS : _RADIUS + width])
-    colour = np.ascontiguousarray(around[top + _RADIUS : bottom + _RADIUS, _RADIUS : _RADIUS + width])
+    colour = np.ascontiguousarray(around[:, top + _RADIUS : bottom + _RADIUS, _RADIUS : _RADIUS + width])
     sums, total = value.copy(), np.ones_like(value)
     for down in range(size):
         for right in range(size):
@@ -74,7 +86,7 @@ def _mean_of_alike(padded: np.ndarray, around: np.ndarray, top: int, bottom: int
             np.subtract(1, near, out=near)
             np.maximum(near, 0, out=near)
             near *= near
-            near *= _colour_weight(colour, around[rows, columns], colours)
+            near *= _colour_weight(colour, around[:, rows, columns], colours)
             near *= np.float32(np.exp(-away / (2 * (_RADIUS / 1.5) ** 2)))
             total += near
             near *= other
@@ -89,16 +101,16 @@ def _upsample(values: np.ndarray, photo: np.ndarray, rgb: np.ndarray, wrap: bool
     colours = _gauss_table(_SAME_COLOUR)
     out = np.empty((height, width), np.float32)
     band = max(1, _BAND_PIXELS // width)
+    planes = np.stack(cv2.split(photo))
     for top in range(0, height, band):
         part = slice(top, min(top + band, height))
-        pixels, weight = rgb[part], y.weight[part, None]
-        sums = np.zeros((len(pixels), width), np.float32)
+        pixels, weight = np.stack(cv2.split(rgb[part])), y.weight[part, None]
+        sums = np.zeros(pixels.shape[1:], np.float32)
         total = np.zeros_like(sums)
         for rows, down in ((y.first[part], 1 - weight), (y.second[part], weight)):
             used, place = np.unique(rows, return_inverse=True)
             for columns, right in ((x.first, 1 - x.weight), (x.second, x.weight)):
-                cells = photo[used][:, columns][place]
-                share = _colour_weight(pixels, cells, colours)
+                share = _colour_weight(pixels, planes[:, used][:, :, columns][:, place], colours)
                 share *= down
                 share *= right
                 total += share
@@ -109,9 +121,9 @@ def _upsample(values: np.ndarray, photo: np.ndarray, rgb: np.ndarray, wrap: bool
 
 
 def _colour_weight(one: np.ndarray, other: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Return (H, W) float32 weights of two (H, W, 3) uint8 arrays. table: weight for each sum of differences."""
-    apart = cv2.transform(cv2.absdiff(one, other), _SUM)  # sums above 255 become 255
-    return cv2.LUT(apart.reshape(one.shape[:2]), table)
+    """Return (H, W) float32 weights of two (3, H, W) uint8 arrays. table: weight for each sum of differences."""
+    red, green, blue = map(cv2.absdiff, one, other)
+    return cv2.LUT(cv2.add(cv2.add(red, green), blue), table)  # sums above 255 are 255
 
 
 def _gauss_table(scale: float) -> np.ndarray:

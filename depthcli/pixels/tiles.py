@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Optional
 
@@ -12,6 +13,7 @@ from depthcli.pixels.sampling import Taps, taps_at
 
 LEVELS = (2, 4, 8)  # how many times finer than the map of the whole picture
 _OVERLAP = 0.25  # least part of a tile that its neighbour sees too
+_SLACK = 1.02  # rounded lengths need no further tile
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,13 +70,14 @@ def _level(plan: InputPlan, factor: int) -> Optional[Level]:
 def _spans(picture: int, cells: int, output: int, density: float, wrap: bool) -> tuple[Span, ...]:
     """Return the tiles along an axis of so many pixels and cells. output: length of a tile in the network's output."""
     length = min(picture, round(output / density))
-    step = length * (1 - _OVERLAP)
+    length += (picture - length) % 2  # so that one tile can lie in the middle
+    step = length * (1 - _OVERLAP) * _SLACK
     if wrap:
-        count = -int(-picture // step)
-        starts = [round(index * picture / count) for index in range(count)]
+        count = math.ceil(picture / step)
+        starts = [index * picture // count for index in range(count)]
     else:
-        gaps = -int(-(picture - length) // step)
-        ahead = [round(index * (picture - length) / gaps) for index in range(gaps // 2 + 1)] if gaps else [0]
+        gaps = math.ceil((picture - length) / step)
+        ahead = [index * (picture - length) // max(1, gaps) for index in range(gaps // 2 + 1)]
         # The second half mirrors the first, so that a flipped picture has flipped tiles.
         starts = sorted({*ahead, *(picture - length - start for start in ahead)})
     centres = (np.arange(cells) + 0.5) * picture / cells  # in the picture, whose left edge is 0

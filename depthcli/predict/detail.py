@@ -21,7 +21,7 @@ from depthcli.pixels.tiles import Span, crop, plan_levels
 OFF, EDGES, TILES = DETAILS
 # Detail is what a Gauss filter of this part of a tile's shorter side removes.
 _COARSE = 0.075
-_SAMPLES = 4  # every so many values of a tile are compared with the map
+_CELLS = 8  # means of so many cells in a row and column are compared: the map of the whole shows no finer things
 Run = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
 
 
@@ -60,7 +60,7 @@ def tile_detail(found: np.ndarray, coarse: np.ndarray, scale: float, shift: bool
 
     The tile is scaled to the map; one that contradicts it adds nothing. scale: of the Gauss filter, in cells.
     """
-    size = max(1, coarse.shape[1] // _SAMPLES), max(1, coarse.shape[0] // _SAMPLES)
+    size = max(1, coarse.shape[1] // _CELLS), max(1, coarse.shape[0] // _CELLS)
     few = [cv2.resize(values, size, interpolation=cv2.INTER_AREA) for values in (found, coarse)]
     factor = fit_robust(*few, shift=shift)[0]
     if factor <= 0:

@@ -161,7 +161,7 @@ class DepthEstimator:
         levels = plan_levels(plan)
         if not levels:
             return ("too small for tiles: edges only",)
-        return (f"{sum(level.tiles for level in levels)} tiles, {LEVELS[len(levels) - 1]} times finer",)
+        return (f"{sum(level.tiles for level in levels)} tiles, up to {LEVELS[len(levels) - 1]} times finer",)
 
     def finish(self, prepared: Prepared, output: np.ndarray) -> DepthMap:
         """Return the depth map at the picture's size for the network's (H, W) output."""
