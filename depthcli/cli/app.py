@@ -8,22 +8,13 @@ Nothing heavy is imported here: `depth --help` must answer at once.
 import contextlib
 import errno
 import gc
-import mimetypes
 import os
 import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from depthcli.cli import bench as bench_command
-from depthcli.cli import compile as compile_command
-from depthcli.cli import dir as dir_command
-from depthcli.cli import eval as eval_command
-from depthcli.cli import image as image_command
-from depthcli.cli import models, neuron
-from depthcli.cli import video as video_command
-from depthcli.cli.groups import PlainCommand
+from depthcli.cli.groups import LazyCommands, PlainGroup
 from depthcli.cli.report import log, print_error
 from depthcli.cli.streams import prepare_streams
 from depthcli.errors import INTERRUPTED, DepthError, EngineError, first_line
@@ -33,8 +24,34 @@ from depthcli.version import __version__
 DEBUG_VARIABLE = "DEPTHCLI_DEBUG"
 
 
-class DepthGroup(TyperGroup):
+# In the order a person needs them. The sentences are the first of each command's docstring.
+_COMMANDS = {
+    "image": ("depthcli.cli.image:image", "Estimate the depth of pictures."),
+    "dir": ("depthcli.cli.dir:directory", "Estimate the depth of every picture in a folder."),
+    "video": (
+        "depthcli.cli.video:video",
+        "Estimate the depth of clips: steady, with the clip's size, times and sound.",
+    ),
+    "compile": (
+        "depthcli.cli.compile:compile_command",
+        "Compile a model to a file for other programs, or for --backend torchscript and neuron.",
+    ),
+    "bench": (
+        "depthcli.cli.bench:bench",
+        "Measure speed and memory of the backends; with --video, speed and steadiness of clips.",
+    ),
+    "eval": ("depthcli.cli.eval:evaluate", "Score a model, or saved predictions, against measured depth."),
+    "models": ("depthcli.cli.models:app", "List, download and check the models."),
+    "neuron": ("depthcli.cli.neuron:app", "Check this machine for AWS Inferentia."),
+}
+
+
+class DepthGroup(PlainGroup):
     """The command `depth`: runs files without a command, and turns errors into one line on stderr and an exit code."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.commands = LazyCommands(_COMMANDS)  # type: ignore[assignment]
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Raises typer.Exit with the exit code of an expected error."""
@@ -98,19 +115,6 @@ def _root(
     """
 
 
-for name, command in {
-    "image": image_command.image,
-    "dir": dir_command.directory,
-    "video": video_command.video,
-    "compile": compile_command.compile_command,
-    "bench": bench_command.bench,
-    "eval": eval_command.evaluate,
-}.items():
-    app.command(name, cls=PlainCommand)(command)
-app.add_typer(models.app, name="models")
-app.add_typer(neuron.app, name="neuron")
-
-
 def run() -> None:
     """Run the command line; raises SystemExit with its exit code.
 
@@ -139,6 +143,8 @@ def _guess(name: str) -> str:
     """Return the command for a file or a folder while the shell completes, without loading a library."""
     if os.path.isdir(name):
         return "dir"
+    import mimetypes
+
     kind = (mimetypes.guess_type(name)[0] or "").partition("/")[0]
     return {"video": "video", "image": "image"}.get(kind, "")
 

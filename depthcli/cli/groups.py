@@ -9,13 +9,18 @@ A command declares a keyword-only parameter per group and receives the group as 
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
 import functools
+import importlib
 import inspect
-from collections.abc import Collection, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, Callable, Optional
+from pathlib import Path
+from typing import Any, Callable, Optional, get_args, get_type_hints
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
+
+from depthcli.cli.help import print_help
 
 CLIP, MODEL, NEURON, ADVANCED = "Clip", "Model and speed", "AWS Inferentia", "Advanced"
 _PANELS = (None, CLIP, MODEL, NEURON, ADVANCED)  # sections of the help, in the order a person needs them
@@ -133,9 +138,99 @@ class PlainCommand(TyperCommand):
         arguments = [item.metavar or item.name for item in self.params if item.param_type_name == "argument"]
         return [*arguments, "[OPTIONS]"]
 
-    def get_help_option(self, ctx: Any) -> Any:
-        """Return the option --help, shown like the other options without a value."""
-        found = super().get_help_option(ctx)
-        if found is not None:
-            found.metavar = ""
-        return found
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the arguments and options, the option --help included."""
+        return _read_quickly(super().get_params(ctx), self.callback)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help."""
+        print_help(self, ctx)
+
+
+class PlainGroup(TyperGroup):
+    """A group of commands."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options, --help included."""
+        return _read_quickly(super().get_params(ctx), self.callback)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help. Commands that are not loaded yet stay so."""
+        commands = self.commands
+        print_help(self, ctx, commands.sentences() if isinstance(commands, LazyCommands) else _sentences(commands))
+
+
+class LazyCommands(Mapping[str, Any]):
+    """The commands of a group by name; a command's module is imported when the command is used.
+
+    rows: {name: ("module:attribute", sentence of the help)}; the attribute is a function or a Typer app.
+    """
+
+    def __init__(self, rows: Mapping[str, tuple[str, str]]) -> None:
+        self._rows = rows
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            module, _, attribute = self._rows[name][0].partition(":")
+            self._made[name] = _command(name, getattr(importlib.import_module(module), attribute))
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def sentences(self) -> list[tuple[str, str]]:
+        """Return (name, sentence) of each command."""
+        return [(name, sentence) for name, (_, sentence) in self._rows.items()]
+
+
+def _command(name: str, source: Any) -> Any:
+    app = source
+    if not isinstance(app, typer.Typer):
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        app.command(name, cls=PlainCommand)(source)
+    made = typer.main.get_command(app)
+    made.name = name
+    return made
+
+
+def _read_quickly(parameters: list[Any], command: Any) -> list[Any]:
+    """Return a command's parameters, which read plain values themselves from now on.
+
+    Typer asks pydantic, which takes as long to load as NumPy. What needs a closer look is left to Typer: wrong numbers,
+    missing arguments, values of other types.
+    """
+    new = [item for item in parameters if not isinstance(item.process_value, functools.partial)]
+    hints = get_type_hints(command) if new else {}
+    for item in new:
+        hint = hints.get(item.name, bool)  # Typer's own options are flags
+        kind = next((each for each in get_args(hint) if each is not type(None)), hint)
+        item.process_value = functools.partial(_value, item, kind, item.process_value)
+    return parameters
+
+
+def _value(parameter: Any, kind: Any, typers: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:
+    """Return the value of a parameter as the command takes it."""
+    plural = parameter.nargs == -1 or parameter.multiple
+    if not value and parameter.required:
+        return typers(ctx, value)
+    if value is None:
+        found: Any = () if plural else None
+    elif plural and isinstance(value, (list, tuple)) and all(type(item) is str for item in value):
+        found = list(value)
+    elif type(value) is str and kind in (str, Path):
+        found = kind(value)
+    elif type(value) is str and kind is int and re.fullmatch(r"[0-9]{1,9}", value):
+        found = int(value)
+    elif type(value) is kind:
+        found = value
+    else:
+        return typers(ctx, value)
+    return found if parameter.callback is None else parameter.callback(ctx, parameter, found)
+
+
+def _sentences(commands: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(name, " ".join((command.help or "").partition("\n\n")[0].split())) for name, command in commands.items()]

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from depthcli.cli import options
-from depthcli.cli.groups import PlainCommand, completer, flag, option
+from depthcli.cli.groups import PlainCommand, PlainGroup, completer, flag, option
 from depthcli.cli.report import log, print_error
 from depthcli.errors import CheckpointError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from depthcli.zoo.rows import ModelRow
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(cls=PlainGroup, no_args_is_help=True, add_completion=False)
 
 Names = Annotated[
     list[str],

@@ -6,12 +6,12 @@ from typing import Optional
 
 import typer
 
-from depthcli.cli.groups import PlainCommand
+from depthcli.cli.groups import PlainCommand, PlainGroup
 from depthcli.cli.report import log
 from depthcli.cli.wording import worded
 from depthcli.errors import EngineError
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(cls=PlainGroup, no_args_is_help=True, add_completion=False)
 
 
 @app.callback()

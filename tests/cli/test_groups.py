@@ -3,6 +3,8 @@
 # No `from __future__ import annotations` here: a command's annotations are read when it is composed.
 
 import inspect
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Annotated
@@ -15,6 +17,7 @@ from depthcli.cli.options import BackendOptions, ModelOptions
 from depthcli.cli.parsing import parse_list, parse_range, parse_rate, parse_seconds, parse_size
 from depthcli.cli.wording import worded
 from depthcli.errors import UsageError
+from tests.conftest import environment
 
 
 @dataclass(frozen=True)
@@ -72,3 +75,27 @@ def test_texts_become_values():
     for text in ("0x5", "640", "640x", "123456x1"):
         with pytest.raises(UsageError, match="give `size` as 1x1"):
             parse_size(text, "size", "1x1")
+
+
+CODE = """
+import sys
+from depthcli.cli.app import app
+from depthcli.cli import image
+image.run = lambda options, tasks, outputs: print(repr((options, len(tasks))))
+open("a.jpg", "wb").close()
+app(["image", "a.jpg", "-o", "out", "-f", "gray,npz", "--checkpoint", "c.pth", "--batch", "12", *sys.argv[1:]],
+    standalone_mode=False)
+print("pydantic" in sys.modules)
+"""
+
+
+def test_plain_values_are_read_without_pydantic():
+    def run(*more: str) -> list[str]:
+        return subprocess.run(
+            [sys.executable, "-c", CODE, *more], env=environment(), stdout=subprocess.PIPE, check=True, text=True
+        ).stdout.splitlines()
+
+    read, loaded = run()
+    assert "formats=['gray,npz']" in read and "batch=12" in read and "Path('c.pth')" in read.replace("Posix", "")
+    assert loaded == "False"
+    assert "max_depth=2.5" in run("--max-depth", "2.5")[0]  # Typer reads what is no plain value

@@ -109,3 +109,20 @@ def test_the_help_of_image_is_two_screens_with_its_examples_first_and_rare_optio
 
 def test_commands_stand_in_the_order_of_need():
     assert list(commands()[""].commands) == ["image", "dir", "video", "compile", "bench", "eval", "models", "neuron"]
+
+
+def test_the_list_of_commands_says_what_each_command_says_of_itself():
+    group = commands()[""]
+    first = {name: " ".join(command.help.split("\n\n")[0].split()) for name, command in group.commands.items()}
+    assert dict(group.commands.sentences()) == first
+
+
+@pytest.mark.parametrize(("name", "columns"), [("image", 50), ("image", 80), ("", 60), ("models verify", 200)])
+def test_boxes_are_as_wide_as_the_terminal(monkeypatch, capsys, name, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "argv", ["depth", *name.split(), "--help"])
+    with pytest.raises(SystemExit):
+        app.run()
+    lines = capsys.readouterr().out.splitlines()
+    assert {len(line) for line in lines if line[:1] in tuple("╭│╰")} == {columns}
+    assert max(map(len, lines)) <= columns and not any("\x1b" in line for line in lines)
