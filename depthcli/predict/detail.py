@@ -61,8 +61,8 @@ def tile_detail(found: np.ndarray, coarse: np.ndarray, scale: float, shift: bool
     The tile is scaled to the map; one that contradicts it adds nothing. scale: of the Gauss filter, in cells.
     """
     size = max(1, coarse.shape[1] // _CELLS), max(1, coarse.shape[0] // _CELLS)
-    few = [cv2.resize(values, size, interpolation=cv2.INTER_AREA) for values in (found, coarse)]
-    factor = fit_robust(*few, shift=shift)[0]
+    few, wanted = (cv2.resize(values, size, interpolation=cv2.INTER_AREA) for values in (found, coarse))
+    factor = fit_robust(few, wanted, shift)[0]
     if factor <= 0:
         return np.zeros_like(coarse)
     apart = found * np.float32(factor) - coarse
