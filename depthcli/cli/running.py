@@ -35,7 +35,14 @@ def open_model(
     choice = model.choice()
     if preferred and choice.is_automatic:
         choice = replace(choice, model=preferred)
-    return DepthEstimator(choice, backend.choice(), input_size=network.input_size, panorama=network.panorama, log=log)
+    return DepthEstimator(
+        choice,
+        backend.choice(),
+        input_size=network.input_size,
+        panorama=network.panorama,
+        detail=network.detail,
+        log=log,
+    )
 
 
 def run(
