@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Optional
+from functools import partial
+from typing import TYPE_CHECKING, Callable, Optional
 
 import typer
 
@@ -15,9 +16,10 @@ from depthcli.cli.report import log, stop_signals
 from depthcli.errors import ModelError, OutputError, UsageError
 
 if TYPE_CHECKING:
+    from depthcli.choices import BackendChoice, ModelChoice
     from depthcli.io.codecs.outputs import OutputSpec
     from depthcli.jobs.folder import FolderJob
-    from depthcli.jobs.manifest import Manifest
+    from depthcli.jobs.manifest import Manifest, Result
     from depthcli.jobs.picture_results import MadeBy
     from depthcli.jobs.targets import Task
     from depthcli.predict.picture import DepthEstimator
@@ -51,9 +53,13 @@ def run(
     outputs: OutputSpec,
     manifest: Optional[Manifest] = None,
     mix_models: bool = False,
+    workers: int = 1,
 ) -> None:
-    """Run the job, report it, and leave with its exit code. mix_models: allow existing results of other models."""
-    from depthcli.jobs.folder import FolderJob, run_folder
+    """Run the job, report it, and leave with its exit code.
+
+    mix_models: allow existing results of other models. workers: processes; 1 is this one.
+    """
+    from depthcli.jobs.folder import FolderJob
 
     output, quiet = options.output, options.report.quiet
     job = FolderJob(
@@ -82,7 +88,7 @@ def run(
     with report, stop_signals(quiet) as stop:
         try:
             # Closed at once if a second Ctrl-C or a broken pipe ends the loop: what waits to be written is dropped.
-            with closing(run_folder(job, load, lambda: stop.asked)) as results:
+            with closing(_results(job, load, options, workers, lambda: stop.asked)) as results:
                 for result in results:
                     report.add(result)
         except OutputError as error:  # a full disk, or a manifest that cannot be written: the rest would fail too
@@ -92,6 +98,47 @@ def run(
     if there.warning:
         log(f"warning: {there.warning}")
     raise typer.Exit(report.exit_code(interrupted))
+
+
+def _results(
+    job: FolderJob,
+    load: Callable[[], DepthEstimator],
+    options: PictureOptions,
+    workers: int,
+    stop: Callable[[], bool],
+) -> Generator[Result, None, None]:
+    """Return the results of a job, done in this process or in several."""
+    from depthcli.jobs.folder import run_folder
+
+    if workers == 1:
+        return run_folder(job, load, stop)
+    from depthcli.jobs.workers import run_in_workers
+
+    def check() -> Callable[[], DepthEstimator]:
+        with load() as estimator:
+            if not estimator.runs_on_cpu:
+                raise UsageError(
+                    f"`workers` share a CPU, and this model runs on {estimator.description}", "use `device` cpu"
+                )
+            model = options.model.choice()
+            if model.is_automatic:  # the workers take what was found and checked here
+                model = replace(model, model=estimator.row.name)
+        return partial(_open_quietly, model, options.backend.choice(), options.network)
+
+    return run_in_workers(job, workers, check, stop)
+
+
+def _open_quietly(model: ModelChoice, backend: BackendChoice, network: NetworkOptions) -> DepthEstimator:
+    """Return the estimator of a worker; its notes were printed when the first process loaded the same."""
+    from depthcli.predict.picture import DepthEstimator
+
+    return DepthEstimator(
+        model, backend, input_size=network.input_size, panorama=network.panorama, detail=network.detail, log=_ignore
+    )
+
+
+def _ignore(line: str) -> None:
+    pass
 
 
 class _Existing:

@@ -85,6 +85,11 @@ class DepthEstimator:
         return self._backend.traits.description
 
     @property
+    def runs_on_cpu(self) -> bool:
+        """Whether the network runs on the CPU."""
+        return self._backend.traits.device == "cpu"
+
+    @property
     def mixes_sizes(self) -> bool:
         """Whether a run may hold pictures of different input sizes."""
         return self._backend.traits.mixes_sizes

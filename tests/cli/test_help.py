@@ -23,7 +23,7 @@ PICTURES = "--detail " + WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--keep
 OPTIONS = {
     "": "--version",
     "image": PICTURES,
-    "dir": PICTURES + "--dry-run --exclude --include --mix-models -n",
+    "dir": PICTURES + "--dry-run --exclude --include --mix-models --workers -n",
     "video": WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--end --exact --fps --max-frames --mix-models"
     " --pipe --range --rate --scene --size --start --steady --stride",
     "eval": "--detail " + WEIGHTS + SIZED + COMPILED + "--align --errors --json --prediction-kind --predictions --root",
