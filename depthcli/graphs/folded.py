@@ -34,8 +34,8 @@ class FoldedBlock(nn.Module):
         self.q = normed(q[0] * scale, q[1] * scale, block.norm1)
         self.k, self.v = normed(*k, block.norm1), normed(*v, block.norm1)
         self.proj = _scaled(block.attn.proj, block.ls1.gamma)
-        mlp = _FoldedMlp if isinstance(block.mlp, Mlp) else _FoldedSwiGlu
-        self.mlp: nn.Module = mlp(block.mlp, block.norm2, block.ls2.gamma)
+        mlp, norm, gamma = block.mlp, block.norm2, block.ls2.gamma
+        self.mlp = _FoldedMlp(mlp, norm, gamma) if isinstance(mlp, Mlp) else _FoldedSwiGlu(mlp, norm, gamma)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = plain_norm(x, self.joined[2], self.eps)

@@ -52,34 +52,36 @@ def _sharpen(values: np.ndarray, photo: np.ndarray, wrap: bool) -> np.ndarray:
     height, width = values.shape
     band = max(1, _BAND_PIXELS // width)
     colours = _gauss_table(_SAME_SURFACE)
-    around = np.stack([_pad(plane, _RADIUS, wrap) for plane in cv2.split(photo)])
-    scale = 1 / (contrast * _SAME_DEPTH)
+    unit = np.float32(contrast * _SAME_DEPTH)
+    values = values / unit
     for _ in range(_TIMES):
-        padded = _pad(values * np.float32(scale), _RADIUS, wrap)
-        values = np.empty_like(values)
+        before, values = values, np.empty_like(values)
         for top in range(0, height, band):
-            bottom = min(top + band, height)
-            values[top:bottom] = _mean_of_alike(padded, around, top, bottom, colours)
-        values /= np.float32(scale)
+            rows = np.clip(np.arange(top - _RADIUS, min(top + band, height) + _RADIUS), 0, height - 1)
+            padded = _widened(before[rows], wrap)
+            around = np.stack([_widened(plane, wrap) for plane in cv2.split(photo[rows])])
+            values[top : top + band] = _mean_of_alike(padded, around, colours)
+    values *= unit
     return values
 
 
-def _mean_of_alike(padded: np.ndarray, around: np.ndarray, top: int, bottom: int, colours: np.ndarray) -> np.ndarray:
-    """Return the rows top to bottom of one sharpening.
+def _mean_of_alike(padded: np.ndarray, around: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Return one sharpening of a band of rows, without the margin of _RADIUS that both have.
 
-    padded, around: (h, w) map and (3, h, w) photo, with a margin of _RADIUS.
+    padded: (h, w) map, in units of the depth up to which values mix. around: (3, h, w) photo.
     """
     size = 2 * _RADIUS + 1
-    width = padded.shape[1] - 2 * _RADIUS
-    value = np.ascontiguousarray(padded[top + _RADIUS : bottom + _RADIUS, _RADIUS : _RADIUS + width])
-    colour = np.ascontiguousarray(around[:, top + _RADIUS : bottom + _RADIUS, _RADIUS : _RADIUS + width])
+    inside = slice(_RADIUS, -_RADIUS)
+    value = np.ascontiguousarray(padded[inside, inside])
+    colour = np.ascontiguousarray(around[:, inside, inside])
+    height, width = value.shape
     sums, total = value.copy(), np.ones_like(value)
     for down in range(size):
         for right in range(size):
             away = (down - _RADIUS) ** 2 + (right - _RADIUS) ** 2
             if not away:
                 continue
-            rows, columns = slice(top + down, bottom + down), slice(right, right + width)
+            rows, columns = slice(down, down + height), slice(right, right + width)
             other = padded[rows, columns]
             near = other - value
             near *= near
@@ -130,9 +132,9 @@ def _gauss_table(scale: float) -> np.ndarray:
     return (np.exp(-((np.arange(256) / scale) ** 2) / 2) + _LEAST).astype(np.float32)
 
 
-def _pad(values: np.ndarray, margin: int, wrap: bool) -> np.ndarray:
-    values = cv2.copyMakeBorder(values, margin, margin, 0, 0, cv2.BORDER_REPLICATE)
-    return cv2.copyMakeBorder(values, 0, 0, margin, margin, cv2.BORDER_WRAP if wrap else cv2.BORDER_REPLICATE)
+def _widened(values: np.ndarray, wrap: bool) -> np.ndarray:
+    """Return (H, W) values with _RADIUS more columns on either side."""
+    return cv2.copyMakeBorder(values, 0, 0, _RADIUS, _RADIUS, cv2.BORDER_WRAP if wrap else cv2.BORDER_REPLICATE)
 
 
 def _contrast(values: np.ndarray) -> float:

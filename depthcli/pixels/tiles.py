@@ -11,7 +11,9 @@ import numpy as np
 from depthcli.pixels.preprocess import InputPlan
 from depthcli.pixels.sampling import Taps, taps_at
 
-LEVELS = (2, 4, 8)  # how many times finer than the map of the whole picture
+# How many times finer than the map of the whole picture. A third level, of 8, takes four times as long and gained
+# nothing on pictures with measured depth: its tiles show too little of the scene.
+LEVELS = (2, 4)
 _OVERLAP = 0.25  # least part of a tile that its neighbour sees too
 _SLACK = 1.02  # rounded lengths need no further tile
 

@@ -67,7 +67,7 @@ class DepthEstimator:
         if not isinstance(model, Model):
             model = resolve_model(ModelChoice.of(model), log, backend=backend)
         self.row, self.weights = model.row.with_input_size(input_size), model.weights
-        self._panorama, self._detail = panorama, detail
+        self._panorama, self.detail = panorama, detail
         self._running = threading.Lock()
         self._proven = False  # whether an output was not flat
         opened = early.take(self.row, self.weights, backend, model.trust) if early else None
@@ -144,7 +144,7 @@ class DepthEstimator:
             outputs = self._run(np.stack([item.image for item in batch]))
         if not self._proven:
             self._prove(batch[0].image, outputs[0])
-        if self._detail == TILES:
+        if self.detail == TILES:
             return [self._add_tiles(item, output) for item, output in zip(batch, outputs)]
         return outputs
 
@@ -160,7 +160,7 @@ class DepthEstimator:
 
     def _tile_notes(self, plan: InputPlan) -> tuple[str, ...]:
         """Return what a user should know about the tiles of a picture."""
-        if self._detail != TILES:
+        if self.detail != TILES:
             return ()
         levels = plan_levels(plan)
         if not levels:
@@ -174,10 +174,10 @@ class DepthEstimator:
         provenance = provenance_of(
             self.row, self.weights, self.description, plan.input_size, source, panorama=plan.wrapped > 0
         )
-        if self._detail != OFF:
-            values = output if self._detail == TILES else picture_map(output, plan, self.row)
+        if self.detail != OFF:
+            values = output if self.detail == TILES else picture_map(output, plan, self.row)
             values = follow_edges(values, picture.rgb, plan.wrapped > 0)
-            provenance = replace(provenance, detail=self._detail)
+            provenance = replace(provenance, detail=self.detail)
             return depth_map(values, self.row, provenance, picture.valid, picture.camera)
         return to_depth_map(output, plan, self.row, provenance, picture.valid, picture.camera)
 

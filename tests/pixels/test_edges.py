@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
 
+from depthcli.host.memory import BYTES_PER_PIXEL
 from depthcli.pixels.edges import follow_edges
 from depthcli.pixels.sampling import centred_taps, sample
 from tests.reference import reference_image
@@ -91,3 +94,15 @@ def test_sampling_is_the_bilinear_resize_with_centres_aligned() -> None:
     values = np.random.default_rng(6).random((11, 17), np.float32)
     found = sample(values, centred_taps(11, 40), centred_taps(17, 29))
     assert found == pytest.approx(cv2.resize(values, (29, 40)), abs=1e-5)
+
+
+def test_the_memory_is_within_what_is_checked_for_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The most it takes is for a map as fine as the picture."""
+    monkeypatch.setattr("depthcli.pixels.edges._TIMES", 1)
+    monkeypatch.setattr("depthcli.pixels.edges._BAND_PIXELS", 1 << 13)
+    values, photo = np.random.default_rng(7).random((500, 800), np.float32), np.zeros((600, 900, 3), np.uint8)
+    tracemalloc.start()
+    follow_edges(values, photo)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak + values.nbytes + photo.nbytes < BYTES_PER_PIXEL * 600 * 900
