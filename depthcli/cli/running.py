@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import closing
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Optional
 
@@ -12,7 +13,7 @@ import typer
 
 from depthcli.cli.options import BackendOptions, ModelOptions, NetworkOptions, PictureOptions
 from depthcli.cli.report import log, stop_signals
-from depthcli.errors import ModelError, OutputError, UsageError
+from depthcli.errors import DepthError, ModelError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from depthcli.io.codecs.outputs import OutputSpec
@@ -20,15 +21,20 @@ if TYPE_CHECKING:
     from depthcli.jobs.manifest import Manifest
     from depthcli.jobs.picture_results import MadeBy
     from depthcli.jobs.targets import Task
+    from depthcli.predict.early import EarlyBackend
     from depthcli.predict.picture import DepthEstimator
 
 
 def open_model(
-    model: ModelOptions, backend: BackendOptions, network: NetworkOptions, preferred: str = ""
+    model: ModelOptions,
+    backend: BackendOptions,
+    network: NetworkOptions,
+    preferred: str = "",
+    early: Optional[EarlyBackend] = None,
 ) -> DepthEstimator:
     """Return the estimator; may download. Notes about downloads and fallbacks are printed with --quiet too.
 
-    preferred: the row that the automatic choice takes instead of looking for the best one.
+    preferred: the row that the automatic choice takes instead of looking for the best one. early: see `open_early`.
     """
     from depthcli.predict.picture import DepthEstimator
 
@@ -42,7 +48,24 @@ def open_model(
         panorama=network.panorama,
         detail=network.detail,
         log=log,
+        early=early,
     )
+
+
+@contextmanager
+def open_early(options: PictureOptions, inputs: Sequence[str]) -> Iterator[Optional[EarlyBackend]]:
+    """Open the backend while the block runs, if all inputs are files, which are likely to be read; else yield None."""
+    early = None
+    if all(map(os.path.isfile, inputs)):
+        from depthcli.predict.early import EarlyBackend
+
+        with suppress(DepthError):  # told later, in the order of the checks
+            early = EarlyBackend(options.model.choice(), options.backend.choice(), options.network.input_size, log)
+    try:
+        yield early
+    finally:
+        if early is not None:
+            early.close()
 
 
 def run(
@@ -51,8 +74,12 @@ def run(
     outputs: OutputSpec,
     manifest: Optional[Manifest] = None,
     mix_models: bool = False,
+    early: Optional[EarlyBackend] = None,
 ) -> None:
-    """Run the job, report it, and leave with its exit code. mix_models: allow existing results of other models."""
+    """Run the job, report it, and leave with its exit code.
+
+    mix_models: allow existing results of other models. early: see `open_early`.
+    """
     from depthcli.jobs.folder import FolderJob, run_folder
 
     output, quiet = options.output, options.report.quiet
@@ -69,7 +96,7 @@ def run(
     if shortened and not quiet:
         log(f"names too long for the file system, cut and ended with a digest: {shortened}")
     report = options.report.report(len(tasks))
-    there = _Existing(job, options, mix_models)
+    there = _Existing(job, options, mix_models, early)
 
     def load() -> DepthEstimator:
         stop.at_once = True  # a download need not be finished first
@@ -100,11 +127,13 @@ class _Existing:
     warning: what is mixed. Raises UsageError if the options alone show that they do not match.
     """
 
-    def __init__(self, job: FolderJob, options: PictureOptions, mix_models: bool) -> None:
+    def __init__(
+        self, job: FolderJob, options: PictureOptions, mix_models: bool, early: Optional[EarlyBackend]
+    ) -> None:
         from depthcli.jobs.picture_results import ExistingResults, MadeBy
         from depthcli.predict.model import known_model
 
-        self._options, self._mix, self._settings = options, mix_models, job.settings
+        self._options, self._mix, self._settings, self._early = options, mix_models, job.settings, early
         self._there = ExistingResults(job.every_path(), job.manifest, replaces=job.if_exists == "overwrite")
         self.warning = ""
         if self._there.made_by:
@@ -118,7 +147,7 @@ class _Existing:
         preferred = "" if self._mix else self._there.model
         automatic = preferred and options.model.choice().is_automatic
         try:
-            estimator = open_model(options.model, options.backend, options.network, preferred)
+            estimator = open_model(options.model, options.backend, options.network, preferred, self._early)
         except ModelError as error:
             if automatic:
                 error.message = f"the existing results were made by {preferred}: {error.message}"

@@ -65,6 +65,15 @@ def find(name: str) -> Path | None:
     return path
 
 
+def holds(start: str) -> bool:
+    """Return whether there is an entry, perhaps damaged, whose name begins like this."""
+    folder = cache_folder()
+    try:
+        return folder is not None and any(name.startswith(start) for name in os.listdir(folder))
+    except OSError:
+        return False
+
+
 @contextlib.contextmanager
 def new_entry(name: str) -> Iterator[Path]:
     """Give an empty folder to write files to; it becomes the entry `name` unless the block raises.

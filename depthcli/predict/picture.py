@@ -21,6 +21,7 @@ from depthcli.pixels.postprocess import depth_map, in_unit, picture_map, to_dept
 from depthcli.pixels.preprocess import InputPlan, plan_input, to_network_input
 from depthcli.pixels.tiles import LEVELS, plan_levels
 from depthcli.predict.detail import OFF, TILES, add_tiles
+from depthcli.predict.early import EarlyBackend
 from depthcli.predict.model import Model, resolve_model
 from depthcli.zoo.provenance import provenance_of
 
@@ -45,6 +46,7 @@ class DepthEstimator:
     network's input: off, edges (depth edges where the photo has its own) or tiles (the network also sees tiles of the
     picture; then edges).
     log: receives lines about downloads and fallbacks; by default they are warnings of the logger "depthcli".
+    early: a backend that is opening, taken if it is the one that is wanted.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class DepthEstimator:
         panorama: bool = False,
         detail: str = OFF,
         log: Log = warn,
+        early: Optional[EarlyBackend] = None,
     ) -> None:
         # Both are checked before a download.
         backend = BackendChoice(backend) if isinstance(backend, str) else backend
@@ -67,7 +70,8 @@ class DepthEstimator:
         self._panorama, self.detail = panorama, detail
         self._running = threading.Lock()
         self._proven = False  # whether an output was not flat
-        self._backend: Backend = open_backend(self.row, self.weights, backend, model.trust, log)
+        opened = early.take(self.row, self.weights, backend, model.trust) if early else None
+        self._backend: Backend = opened or open_backend(self.row, self.weights, backend, model.trust, log)
 
     @property
     def input_size(self) -> int:
