@@ -65,12 +65,14 @@ def limit_rows(
 ) -> Iterator[Bandwidth | Limit]:
     """Yield the bandwidth of each device, then for each backend how far its time is from what the machine can do.
 
+    Chips that torch cannot address are left out.
+
     Floor by operations: the network's operations at the best product's rate. Floor by bytes: weights, picture and map
     once, at the memory's bandwidth, as all else may stay in caches.
     """
     from depthcli.bench.flops import network_flops
 
-    racing = [item for item in contenders if item.choice is not None and not item.error]
+    racing = [item for item in contenders if item.choice is not None and not item.error and _is_known(item.device)]
     speeds: dict[str, float] = {}
     for item in racing:
         if item.device not in speeds:
@@ -94,6 +96,14 @@ def limit_rows(
             megabytes=moved / 1e6,
             share=None if by_operations is None else max(by_operations, by_bytes) / milliseconds,
         )
+
+
+def _is_known(device: str) -> bool:
+    try:
+        torch.device(device)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _product(precision: str, device: str, shape: Shape) -> Callable[[], object]:
