@@ -19,6 +19,7 @@ COMPILED_BACKENDS = ("torchscript", "neuron")
 PRECISIONS = ("auto", "exact", "fp32", "bf16", "fp16", "int8")
 SHAPE_POLICIES = ("strict", "stretch")
 STEADY = ("auto", "on", "off")
+DETAILS = ("off", "edges", "tiles")
 IF_EXISTS = ("skip", "overwrite", "error")
 
 
@@ -143,7 +144,7 @@ class CompilerChoice:
 
 
 def shaping_settings(
-    model: ModelChoice, backend: BackendChoice, input_size: Optional[int], panorama: bool
+    model: ModelChoice, backend: BackendChoice, input_size: Optional[int], panorama: bool, detail: str = "off"
 ) -> dict[str, Any]:
     """Return the choices that shape depth maps, by the names that results note; None for those left open."""
     return {
@@ -154,6 +155,7 @@ def shaping_settings(
         "max-depth": model.max_depth,
         "input-size": input_size,
         "panorama": panorama or None,
+        "detail": None if detail == "off" else detail,
         "backend": backend.backend,
         "precision": backend.precision,
         "shape-policy": backend.shape_policy if backend.shape_policy != "strict" else None,

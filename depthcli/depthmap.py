@@ -63,7 +63,8 @@ class Provenance:
     model: the zoo row's name ("vits"); model_title: its full name; sha256: of the weights file, empty if unknown.
     licence: of the weights. backend: name, version, device and precision. input_size: (width, height) the network saw.
     source: name of the picture, never an absolute path. source_sha256: of the picture's file, empty if unknown.
-    panorama: its left and right edges were joined.
+    panorama: its left and right edges were joined. detail: how it was made finer than the network's output: off, edges
+    or tiles.
     """
 
     model: str = ""
@@ -75,6 +76,7 @@ class Provenance:
     source: str = ""
     source_sha256: str = ""
     panorama: bool = False
+    detail: str = "off"
 
     def warnings(self, size: tuple[int, int]) -> tuple[str, ...]:
         """Return a warning if edges were joined that need not belong together. size: (width, height) of the picture."""
@@ -193,6 +195,7 @@ def describe_values(
         "source": provenance.source,
         "source_sha256": provenance.source_sha256,
         "panorama": provenance.panorama,
+        **({"detail": provenance.detail} if provenance.detail != "off" else {}),
     }
 
 
@@ -214,5 +217,6 @@ def from_description(values: np.ndarray, facts: Mapping[str, Any], valid: np.nda
             source=facts.get("source", ""),
             source_sha256=facts.get("source_sha256", ""),
             panorama=bool(facts.get("panorama")),
+            detail=facts.get("detail", "off"),
         ),
     )

@@ -20,7 +20,6 @@ user types for it (a flag, a key of a request) is known only to the interface, w
 
 from __future__ import annotations
 
-import logging
 import re
 from typing import Callable
 
@@ -117,6 +116,8 @@ def word_settings(text: str, word: Callable[[str], str]) -> str:
 
 def warn(line: str) -> None:
     """Log a line as a warning of "depthcli"; Python prints it to stderr unless a program arranges otherwise."""
+    import logging  # here: no start needs it
+
     logging.getLogger("depthcli").warning(line)
 
 

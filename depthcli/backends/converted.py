@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from depthcli.graphs.any_size import AnySizeGraph
 
 # Raise it with every change to the networks or their conversion that changes the files.
-GRAPH_VERSION = 3
+GRAPH_VERSION = 4
 _POSITIONS = "positions.npy"
 _KEPT_GRIDS = 16
 

@@ -6,8 +6,9 @@ import importlib.util
 import inspect
 import io
 import json
+import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 
 from depthcli.backends import Arrays, Traits
 from depthcli.backends.converted import ConvertedGraph, Write, graph_name, runtime_errors, uninterrupted
+from depthcli.backends.executed import ExecutedNode, with_median_times
 from depthcli.backends.export import Export, Shape, compare
 from depthcli.choices import BackendChoice, CompilerChoice
 from depthcli.errors import EngineError, Log, first_line
@@ -35,17 +37,27 @@ _FILE = "network.onnx"
 # Layer norm is one operation from this version on, and every runtime since 2022 reads it.
 OPSET = 17
 _OUTPUT = "depth"
+_WIDTHS = {"int64": 8, "double": 8, "float16": 2, "bfloat16": 2, "int8": 1, "uint8": 1, "bool": 1}  # bytes, else 4
 
 
 class OnnxRuntime:
     """One network for pictures on the CPU, at every input size."""
 
-    def __init__(self, row: ModelRow, weights: WeightsFile, choice: BackendChoice, trust: bool, log: Log) -> None:
+    def __init__(
+        self,
+        row: ModelRow,
+        weights: WeightsFile,
+        choice: BackendChoice,
+        trust: bool,
+        log: Log,
+        records: Optional[Path] = None,
+    ) -> None:
+        """See open_backend. records: folder for ONNX Runtime's clock around every node, which `profile` reads."""
         if choice.device not in ("auto", "cpu"):
             raise EngineError(f"onnx runs on the CPU here, not on {choice.device}", "use `backend` torch")
         if choice.precision not in ("auto", "fp32"):
             raise EngineError(f"onnx computes in fp32, not {choice.precision}", "use `backend` openvino or torch")
-        converter = _Converter(_import_onnxruntime())
+        converter = _Converter(_import_onnxruntime(), records)
         self._row = row
         self._graph = ConvertedGraph(converter, graph_name("onnxruntime", row, weights), row, weights, trust, log)
         self._names = [item.name for item in self._graph.network.get_inputs()]
@@ -72,6 +84,17 @@ class OnnxRuntime:
         self._graph.computed()
         return {name: np.concatenate(parts) for name, parts in zip(self._row.outputs, zip(*answers))}
 
+    def executed(self) -> list[list[ExecutedNode]]:
+        """Return the nodes of every run until now, run by run; it needs `records`, and ends their writing."""
+        events = json.loads(Path(self._graph.network.end_profiling()).read_text(encoding="utf-8"))
+        runs: list[list[ExecutedNode]] = []
+        for event in events:
+            if event["name"] == "model_run":
+                runs.append([])
+        counted = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
+        each = len(counted) // len(runs)
+        return [[_node(event) for event in counted[i * each : (i + 1) * each]] for i in range(len(runs))]
+
     def close(self) -> None:
         """Free the network; closing twice is allowed."""
         self._graph.close()
@@ -80,6 +103,7 @@ class OnnxRuntime:
 @dataclass(frozen=True)
 class _Converter:
     runtime: Any
+    records: Optional[Path]
 
     def is_current(self, kept: Optional[Path]) -> bool:
         return kept is not None
@@ -100,8 +124,56 @@ class _Converter:
         options = self.runtime.SessionOptions()
         options.intra_op_num_threads = compute_threads()
         options.log_severity_level = 3  # errors only
+        if self.records is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(self.records / "onnxruntime")
         with runtime_errors("onnxruntime"):
             return self.runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def profile(backend: OnnxRuntime, inputs: Arrays, runs: int = 5) -> list[ExecutedNode]:
+    """Return the nodes of a backend that was opened with `records`, with the medians of several runs."""
+    for _ in range(runs + 1):
+        backend.run(inputs)
+    return with_median_times(backend.executed()[1:])  # the first prepares kernels
+
+
+def _node(event: Mapping[str, Any]) -> ExecutedNode:
+    facts = event["args"]
+    inputs, outputs = (_typed_shapes(facts[key]) for key in ("input_type_shape", "output_type_shape"))
+    shapes = tuple(shape for _, shape in inputs)
+    kind = facts["op_name"]
+    return ExecutedNode(
+        part="depth",
+        name=event["name"],
+        kind=kind,
+        kernel=inputs[0][0] if inputs else "",
+        operations=(),
+        milliseconds=event["dur"] / 1000,
+        inputs=shapes,
+        outputs=tuple(shape for _, shape in outputs),
+        flops=_flops(kind, shapes, math.prod(outputs[0][1]) if outputs else 0),
+        bytes=sum(_WIDTHS.get(name, 4) * math.prod(shape) for name, shape in (*inputs, *outputs)),
+    )
+
+
+def _typed_shapes(listed: Sequence[Mapping[str, Sequence[int]]]) -> list[tuple[str, tuple[int, ...]]]:
+    return [(name, tuple(shape)) for item in listed for name, shape in item.items()]
+
+
+def _flops(kind: str, inputs: tuple[tuple[int, ...], ...], written: int) -> int:
+    """Return the operations of a product with so many output values; a multiply-add counts as 2.
+
+    0 for convolutions whose weights ONNX Runtime has packed, as it does not list their shape.
+    """
+    if kind in ("MatMul", "FusedMatMul", "Gemm"):
+        return 2 * written * inputs[0][-1]
+    weights = inputs[1] if len(inputs) > 1 and len(inputs[1]) == 4 else None
+    if weights and kind in ("Conv", "FusedConv", "NhwcFusedConv"):
+        return 2 * written * math.prod(weights[1:])
+    if weights and kind == "ConvTranspose":
+        return 2 * math.prod(inputs[0]) * math.prod(weights[1:])
+    return 0
 
 
 def export(

@@ -13,7 +13,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional
@@ -22,6 +22,7 @@ import numpy as np
 
 from depthcli.backends import CLIP_GRAPHS, PICTURE_GRAPHS, Arrays, Traits
 from depthcli.backends.converted import ConvertedGraph, Write, graph_name, runtime_errors, uninterrupted
+from depthcli.backends.executed import ExecutedNode, with_median_times
 from depthcli.backends.export import Export, Shape, compare
 from depthcli.choices import BackendChoice, CompilerChoice
 from depthcli.errors import EngineError, Log
@@ -45,28 +46,6 @@ _CAPABILITIES = {"bf16": "BF16", "fp16": "FP16"}  # how OpenVINO names what a CP
 
 Taps = Sequence[np.ndarray]  # the four feature maps (1, D, rows, cols) of one frame
 _COUNTERS = {"PERF_COUNT": True}  # OpenVINO's own clock around every node
-
-
-@dataclass(frozen=True)
-class ExecutedNode:
-    """One node of a compiled network, and the median of its time.
-
-    part: of the network: depth, or encode, mix, finish. name: unique in its part. kind: OpenVINO's, as FullyConnected.
-    kernel: how it is computed, with the precision, as brgemm_avx512_bf16. operations: of the graph, fused in this node.
-    inputs, outputs: shapes, without those of biases. flops: of products and convolutions, 0 for other kinds.
-    bytes: read and written once, with the weights.
-    """
-
-    part: str
-    name: str
-    kind: str
-    kernel: str
-    operations: tuple[str, ...]
-    milliseconds: float
-    inputs: tuple[tuple[int, ...], ...]
-    outputs: tuple[tuple[int, ...], ...]
-    flops: int
-    bytes: int
 
 
 class OpenVino:
@@ -215,9 +194,7 @@ def profile(backend: OpenVino, inputs: Arrays, graph: str = "depth", runs: int =
     for _ in range(runs + 1):
         backend.run(inputs, graph)
         rounds.append(backend.executed())
-    times = [[node.milliseconds for node in nodes] for nodes in rounds[1:]]  # the first prepares kernels
-    medians = np.median(times, axis=0)
-    return [replace(node, milliseconds=float(time)) for node, time in zip(rounds[-1], medians)]
+    return with_median_times(rounds[1:])  # the first prepares kernels
 
 
 def _executed(part: str, request: Any) -> Iterator[ExecutedNode]:

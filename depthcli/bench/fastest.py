@@ -73,4 +73,4 @@ def keep_fastest(item: Fastest, log: Log) -> None:
         return
     fastest.remember(item)
     log(f"remembered: auto takes {item.backend} for {item.network} here ({times})")
-    log("depth models cache --forget undoes it")
+    log("depth models cache shows it, and can forget it")

@@ -28,6 +28,8 @@ STAGES = ("read", "prepare", "run", "finish", "write")
 
 def measure_networks(sample: Sample, contenders: Sequence[Contender], warmup: int, runs: int) -> Iterator[Row]:
     """Time the backends in turns; yield their rows, the rooflines and the stages. Raises EngineError if none runs."""
+    from depthcli.bench.limits import limit_rows  # loads torch
+
     rooflines = _rooflines(sample, contenders, min(runs, LONG_RUNS))
     stages: dict[str, list[float]] = {name: [] for name in STAGES if name != "run"}
     picture = read_picture(sample.pictures[0])
@@ -42,6 +44,7 @@ def measure_networks(sample: Sample, contenders: Sequence[Contender], warmup: in
     if reference is None:
         raise EngineError(contenders[0].error)
     yield from rooflines.values()
+    yield from limit_rows(sample, contenders, rooflines, min(runs, LONG_RUNS))
     yield from _stage_rows(contenders, sample.plan.input_size, stages)
 
 
@@ -96,14 +99,15 @@ def time_all_sizes(sample: Sample, contenders: Sequence[Contender], runs: int) -
 
 def _rooflines(sample: Sample, contenders: Sequence[Contender], runs: int) -> dict[str, Roofline]:
     """Measure the best matrix product in each precision that a backend computes in."""
-    from depthcli.bench.peers import best_product
+    from depthcli.bench.limits import best_product, product_shapes
 
+    shapes = product_shapes(sample.model.row.network, *sample.plan.input_size)
     lines: dict[str, Roofline] = {}
     for item in contenders:
         if item.error or item.precision in lines:
             continue
         sample.log(f"matrix products in {item.precision}")
-        best = best_product(item.precision, item.device, runs)
+        best = best_product(item.precision, item.device, runs, shapes)
         if best is not None:
             lines[item.precision] = Roofline(item.precision, item.device, *best)
     return lines

@@ -1,8 +1,7 @@
-"""Baselines of `depth bench`: the official code's network, its script's loop, and a matrix product, all in torch."""
+"""The official code's network and its script's loop, to compare with in `depth bench`."""
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,10 +26,6 @@ from depthcli.pixels.colormap import color_table
 from depthcli.pixels.preprocess import InputPlan, plan_input
 from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow
-
-# Sides of the square matrices whose product shows what the machine can do.
-SIDES = (1024, 2048, 3072)
-_TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class OfficialNetwork:
@@ -111,33 +106,3 @@ def official_loop(
     started = time.perf_counter()
     done = sum(network.estimate_file(picture, folder / f"{i}.png", input_size) for i, picture in enumerate(pictures))
     return time.perf_counter() - started, done
-
-
-def best_product(precision: str, device: str, runs: int) -> tuple[float, int] | None:
-    """Return the GFLOP/s of torch's fastest square matrix product, and its side; None if unsupported.
-
-    The median of `runs` products counts for each of SIDES. precision: fp32, bf16 or fp16.
-    """
-    if precision not in _TORCH_DTYPES or (not HAS_FUSED and precision != "fp32"):
-        return None
-    best = (0.0, 0)
-    try:
-        for side in SIDES:
-            a, b = (torch.randn(side, side).to(_TORCH_DTYPES[precision]).to(device) for _ in range(2))
-            seconds = []
-            for _ in range(1 + runs):
-                started = time.perf_counter()
-                torch.matmul(a, b)
-                _wait_for(device)
-                seconds.append(time.perf_counter() - started)
-            best = max(best, (2 * side**3 / statistics.median(seconds[1:]) / 1e9, side))
-    except RuntimeError:  # a type that the device does not support
-        return None
-    return best
-
-
-def _wait_for(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    elif device == "mps":
-        torch.mps.synchronize()

@@ -26,6 +26,7 @@ from depthcli.bench.contenders import (
 )
 from depthcli.bench.fastest import check_rememberable, fastest_of, keep_fastest
 from depthcli.bench.networks import measure_networks
+from depthcli.bench.operators import measure_operators
 from depthcli.bench.rows import Load, Row
 from depthcli.bench.sample import Sample
 from depthcli.bench.synthetic_clips import photograph
@@ -35,13 +36,16 @@ from depthcli.host.machine import load_average
 from depthcli.io.pictures.images import read_picture
 from depthcli.jobs.find import find_in_folder
 from depthcli.pixels.preprocess import InputPlan, plan_input
-from depthcli.zoo.rows import LiteConfig
+from depthcli.zoo.rows import LiteConfig, ModelRow
 
 if TYPE_CHECKING:
     from depthcli.bench.peers import OfficialNetwork
 
 OFFICIAL = "official form"
 OFFICIAL_FUSED = "official form, fused attention"
+PLAIN_OPENVINO = "plain ONNX export, OpenVINO"
+PLAIN_ONNX = "plain ONNX export, ONNX Runtime"
+TRANSFORMERS = "transformers"
 _SYNTHETIC = (640, 480)
 
 
@@ -52,7 +56,8 @@ class BenchJob:
     backends: names of backends, auto, or all (those that run checkpoints). backend: their device, precision and other
     options. input_size: shorter side of the input in pixels, None for the model's own. images: folder of pictures, or
     None for a synthetic picture of `picture` (width, height) pixels. runs: how often each backend is timed, after
-    `warmup` runs that do not count. peers: also run the official code's network. duration: seconds of the throughput
+    `warmup` runs that do not count. peers: also run the official code's network, a plain ONNX export and transformers.
+    profile: also time each operator of the network. duration: seconds of the throughput
     test, which is for compiled networks, and for all backends if cost_per_hour, the price of this machine, is given.
     remember: let `auto` take the fastest from now on.
     """
@@ -68,6 +73,7 @@ class BenchJob:
     runs: int = 10
     warmup: int = 2
     peers: bool = False
+    profile: bool = False
     artifacts: Optional[Path] = None
     shape_policy: str = "strict"
     allow_standin: bool = False
@@ -136,6 +142,8 @@ def run_benchmark(job: BenchJob, log: Log = lambda line: None) -> Iterator[Row]:
             official = _open(job, sample, contenders)
             yield from measure_networks(sample, contenders, job.warmup, job.runs)
             fastest = fastest_of(sample.model.row, job.precision, contenders) if job.remember else None
+            if job.profile:
+                yield from measure_operators(sample, contenders, long_runs)
             yield from process_rows(contenders)
             yield from measure_throughput(sample, contenders, job.duration, job.cost_per_hour)
             if job.images is not None:
@@ -227,16 +235,32 @@ def _load(item: Contender, make: Callable[[], Backend], log: Log) -> None:
 
 
 def _open_peers(job: BenchJob, sample: Sample, contenders: list[Contender]) -> Optional[OfficialNetwork]:
-    """Put the official code's network, with plain and with fused attention, before the contenders."""
+    """Put other people's forms of the network before the contenders; return the official code's."""
     row = sample.model.row
     if isinstance(row.network, LiteConfig):
         sample.log(f"there is no official code for {row.name}: it is compared with eager torch")
         return None
+    from depthcli.bench.other_forms import export_plainly, plain_onnxruntime, plain_openvino, transformers_network
     from depthcli.bench.peers import OfficialNetwork
 
-    plain, fused = (Contender(name, None, "fp32") for name in (OFFICIAL, OFFICIAL_FUSED))
     facts = (row, sample.model.weights, job.device, job.model.trust)
-    contenders[:0] = [plain, fused]
-    _load(plain, lambda: OfficialNetwork(*facts), sample.log)
-    _load(fused, lambda: OfficialNetwork(*facts, fused=True), sample.log)
-    return plain.backend if isinstance(plain.backend, OfficialNetwork) else None
+    exported = sample.folder / "plain.onnx"
+
+    def plainly(run: Callable[[ModelRow, Path, str], Backend], precision: str) -> Backend:
+        if not exported.exists():
+            export_plainly(sample.model, sample.plan, exported, job.model.trust)
+        return run(row, exported, precision)
+
+    makers: list[tuple[str, str, Callable[[], Backend]]] = [
+        (OFFICIAL, "fp32", lambda: OfficialNetwork(*facts)),
+        (OFFICIAL_FUSED, "fp32", lambda: OfficialNetwork(*facts, fused=True)),
+        *((TRANSFORMERS, name, lambda name=name: transformers_network(row, name)) for name in ("fp32", "bf16")),
+        *((PLAIN_ONNX, name, lambda name=name: plainly(plain_onnxruntime, name)) for name in ("fp32", "int8")),
+        *((PLAIN_OPENVINO, name, lambda name=name: plainly(plain_openvino, name)) for name in ("fp32", "bf16")),
+    ]
+    peers = [Contender(name, None, precision) for name, precision, _ in makers]
+    contenders[:0] = peers
+    for peer, (_, _, make) in zip(peers, makers):
+        _load(peer, make, sample.log)
+    official = peers[0].backend
+    return official if isinstance(official, OfficialNetwork) else None

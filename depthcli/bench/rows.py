@@ -78,13 +78,68 @@ class Network(_Row):
 
 @dataclass(frozen=True)
 class Roofline(_Row):
-    """The best product of two square matrices in torch: what the machine can do in a precision. side: of the matrix."""
+    """The best product of two matrices in torch: what the machine can do in a precision.
+
+    shape: (M, K, N) of the product (M, K) x (K, N), one of some square ones and those of the network's linear layers.
+    """
 
     row: ClassVar[str] = "roofline"
     precision: str
     device: str
     gflop_s: float
-    side: int
+    shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Bandwidth(_Row):
+    """What the memory of a device reads and writes in a large copy, in 1e9 bytes per second."""
+
+    row: ClassVar[str] = "bandwidth"
+    device: str
+    gigabytes_s: float
+
+
+@dataclass(frozen=True)
+class Limit(_Row):
+    """The distance of the network's time from what the machine can do.
+
+    operations_ms: the least time for the network's operations, at the best product's rate; None if that is unknown.
+    bytes_ms: the least time for `megabytes`: weights, picture and depth map once, at the memory's bandwidth; all else
+    may stay in caches. share: the larger of the two over median_ms.
+    """
+
+    row: ClassVar[str] = "limit"
+    name: str
+    precision: str
+    median_ms: float
+    operations_ms: Optional[float]
+    bytes_ms: float
+    megabytes: float
+    share: Optional[float]
+
+
+@dataclass(frozen=True)
+class Operator(_Row):
+    """Operators of one kind and shape in the network, on one backend.
+
+    operator: what they compute, or "all others"; output: shape of the result; count: number of them. kernel: how, by
+    the backend's name. ms: of all together, share: of the network's sum. gflop_s: of products and convolutions, else
+    None. megabytes: read and written if nothing stayed in a cache, with the weights; gigabytes_s: of these.
+    """
+
+    row: ClassVar[str] = "operator"
+    name: str
+    precision: str
+    operator: str = ""
+    kernel: str = ""
+    output: str = ""
+    count: int = 0
+    ms: Optional[float] = None
+    share: Optional[float] = None
+    gflop_s: Optional[float] = None
+    megabytes: Optional[float] = None
+    gigabytes_s: Optional[float] = None
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -259,4 +314,4 @@ class Load(_Row):
     seconds: float
 
 
-Row = Union[Machine, Network, Roofline, Stages, Process, Throughput, Folder, Video, Load]
+Row = Union[Machine, Network, Roofline, Bandwidth, Limit, Operator, Stages, Process, Throughput, Folder, Video, Load]

@@ -15,7 +15,6 @@ from typing import Annotated, Any
 import typer
 
 from depthcli.cli.groups import LazyCommands, PlainGroup
-from depthcli.cli.report import log, print_error
 from depthcli.cli.streams import prepare_streams
 from depthcli.errors import INTERRUPTED, DepthError, EngineError, first_line
 from depthcli.host.quiet import own_descriptor_2
@@ -46,6 +45,12 @@ _COMMANDS = {
 }
 
 
+def _log(line: str) -> None:
+    from depthcli.cli.report import log  # loaded if there is something to report
+
+    log(line)
+
+
 class DepthGroup(PlainGroup):
     """The command `depth`: runs files without a command, and turns errors into one line on stderr and an exit code."""
 
@@ -58,12 +63,12 @@ class DepthGroup(PlainGroup):
         try:
             return super().invoke(ctx)
         except DepthError as error:
-            print_error(error)
+            _log(f"error: {error}")
             raise typer.Exit(error.exit_code) from error
         except BrokenPipeError:
             raise  # the reader has left, which is not an error of this program
         except OSError as error:
-            log(f"error: {_system_error(error)}")
+            _log(f"error: {_system_error(error)}")
             raise typer.Exit(1) from error
         except (MemoryError, ImportError) as error:  # a memory limit stops the loader of libraries too
             if os.environ.get(DEBUG_VARIABLE):
@@ -71,10 +76,11 @@ class DepthGroup(PlainGroup):
             reason, hint = "not enough memory", "use a smaller `input_size`"
             if isinstance(error, ImportError):
                 reason, hint = f"a package does not load: {error}", "install it again"
-            print_error(EngineError(reason, f"{hint}, or raise the limit: ulimit -v"))
+            shown = EngineError(reason, f"{hint}, or raise the limit: ulimit -v")
+            _log(f"error: {shown}")
             raise typer.Exit(EngineError.exit_code) from error
         except KeyboardInterrupt:
-            log("interrupted")
+            _log("interrupted")
             raise typer.Exit(INTERRUPTED) from None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -127,7 +133,7 @@ def run() -> None:
         if isinstance(error, OSError) or os.environ.get(DEBUG_VARIABLE):
             raise
         hint = f"set {DEBUG_VARIABLE}=1 for the traceback, and please report it"
-        log(f"error: unexpected {type(error).__name__}: {first_line(error)} ({hint})")
+        _log(f"error: unexpected {type(error).__name__}: {first_line(error)} ({hint})")
         raise SystemExit(1) from error
 
 
@@ -171,7 +177,7 @@ def main() -> None:
     try:
         run()
     except OSError as error:  # not even the version or a help can be printed
-        log(f"error: {_system_error(error)}")
+        _log(f"error: {_system_error(error)}")
         os._exit(1)
     except SystemExit as end:
         with contextlib.suppress(OSError, ValueError):  # Python reports what cannot be flushed

@@ -27,7 +27,15 @@ def bench(
     runs: Annotated[int, option("Timed runs of each backend, in turns. Default: 10.", metavar="N")] = 10,
     warmup: Annotated[int, option("Runs before the timed ones. Default: 2.", metavar="N")] = 2,
     peers: Annotated[
-        bool, flag("Compare with the official code, with --images also its script. Slow.", "--peers")
+        bool,
+        flag(
+            "Compare with the official code, transformers and a plain ONNX export; with --images also the official "
+            "script. Slow.",
+            "--peers",
+        ),
+    ] = False,
+    profile: Annotated[
+        bool, flag("Also print the ten operators of the network that take the most time.", "--profile")
     ] = False,
     duration: Annotated[
         float,
@@ -79,6 +87,7 @@ def bench(
 
     depth bench --encoder vits --backend all
     depth bench --images photos --peers --json
+    depth bench --encoder vits --profile
     depth bench --backend neuron --cost-per-hour 0.228
     depth bench --encoder vits --remember
     depth bench --video --clip clip.mp4
@@ -98,6 +107,7 @@ def bench(
             picture=picture,
             peers=peers,
             remember=remember,
+            profile=profile,
             cost_per_hour=cost_per_hour,
             calibration=backend.calibration,
             artifacts=backend.artifacts,
@@ -127,6 +137,7 @@ def bench(
         runs=runs,
         warmup=warmup,
         peers=peers,
+        profile=profile,
         artifacts=backend.artifacts,
         shape_policy=backend.shape_policy,
         allow_standin=backend.allow_standin,

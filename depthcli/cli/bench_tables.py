@@ -9,7 +9,19 @@ from depthcli.cli.tables import Column, by, count, format_number, print_rows
 from depthcli.cli.wording import worded
 
 if TYPE_CHECKING:
-    from depthcli.bench.rows import Folder, Load, Machine, Network, Roofline, Row, Throughput, Video
+    from depthcli.bench.rows import (
+        Bandwidth,
+        Folder,
+        Limit,
+        Load,
+        Machine,
+        Network,
+        Operator,
+        Roofline,
+        Row,
+        Throughput,
+        Video,
+    )
 
 _PACKAGES = ("torch", "openvino", "onnxruntime")  # those that compute; JSON has more
 
@@ -62,6 +74,26 @@ _FOLDER = (
     Column("over network", "over_network", "x"),
     _PEAK,
 )
+_LIMITS = (
+    _BACKEND,
+    _PRECISION,
+    Column("network ms", "median_ms"),
+    Column("floor by operations ms", "operations_ms"),
+    Column("floor by bytes ms", "bytes_ms"),
+    Column("MB", "megabytes"),
+    Column("share of the limit", "share", "%"),
+)
+_OPERATORS = (
+    Column("share", "share", "%%"),
+    Column("ms", "ms"),
+    Column("count", "count", "0"),
+    Column("operator", "operator", left=True),
+    Column("output", "output", left=True),
+    Column("kernel", "kernel", left=True),
+    Column("GFLOP/s", "gflop_s"),
+    Column("MB", "megabytes"),
+    Column("GB/s", "gigabytes_s"),
+)
 _CLIP = (Column("steady", "steady", left=True), _BACKEND, _PRECISION)
 _VIDEO = (
     _FASTER,
@@ -104,15 +136,18 @@ def print_benchmark(rows: Sequence[Row]) -> None:
         _print_videos(machine, kinds["video"], *kinds.get("load", []))
         return
     _print_head(machine, *kinds.get("load", []))
-    _print_networks(machine, kinds["network"], kinds.get("roofline", []))
+    _print_networks(machine, kinds["network"])
     for kind, show in (
         ("stages", lambda rows: _print_table("one picture, stage by stage, ms", rows, _STAGES)),
         ("process", lambda rows: _print_table("depth image, the whole process", rows, _PROCESS)),
         ("throughput", _print_throughputs),
         ("folder", _print_folders),
+        ("operator", _print_operators),
     ):
         if kind in kinds:  # absent if the benchmark was interrupted before
             show(kinds[kind])
+    if "limit" in kinds:
+        _print_limits(kinds["limit"], kinds["bandwidth"], kinds.get("roofline", []))
 
 
 def _print_head(machine: Machine, load: Optional[Load] = None) -> None:
@@ -135,14 +170,27 @@ def _print_machine(machine: Machine, load: Optional[Load]) -> None:
         print("other programs were running, which slows some backends more than others: compare with care")
 
 
-def _print_networks(machine: Machine, rows: Sequence[Network], rooflines: Sequence[Roofline]) -> None:
+def _print_networks(machine: Machine, rows: Sequence[Network]) -> None:
     _print_table(f"network alone, {count(machine.runs, 'turn')} after {machine.warmup} of warm-up", rows, _NETWORK)
-    if rooflines:
-        best = ", ".join(
-            f"{line.precision} {format_number(line.gflop_s)} GFLOP/s ({line.side} x {line.side})" for line in rooflines
-        )
-        print(f"best product of two matrices in torch: {best}")
     print("spread: first to third quartile over the median; open: with the converted network in the cache")
+
+
+def _print_operators(rows: Sequence[Operator]) -> None:
+    for name, precision in dict.fromkeys((row.name, row.precision) for row in rows):
+        same = [row for row in rows if (row.name, row.precision) == (name, precision)]
+        _print_table(f"operators of {name} {precision}, equal ones together", same, _OPERATORS)
+    print("MB: read and written if nothing stayed in a cache; times are taken node by node, their sum is a little more")
+
+
+def _print_limits(rows: Sequence[Limit], bandwidths: Sequence[Bandwidth], rooflines: Sequence[Roofline]) -> None:
+    _print_table("distance to the limit of this machine", rows, _LIMITS)
+    products = (
+        f"{line.precision} {format_number(line.gflop_s)} GFLOP/s ({'x'.join(map(str, line.shape))})"
+        for line in rooflines
+    )
+    print(f"best products of two matrices in torch: {', '.join(products)}")
+    print(f"memory: {', '.join(f'{format_number(line.gigabytes_s)} GB/s on {line.device}' for line in bandwidths)}")
+    print("floor by bytes: weights, picture and depth map once; all else may stay in caches")
 
 
 def _print_throughputs(rows: Sequence[Throughput]) -> None:
@@ -187,7 +235,7 @@ def _print_table(title: str, rows: Sequence[Any], columns: Sequence[Column]) -> 
     print(title + (f"; times faster than {reference}" if reference else ""))
     print_rows(rows, columns)
     for row in rows:
-        if columns is not _STAGES and row.error:
+        if columns not in (_STAGES, _LIMITS) and row.error:
             name = f"{row.steady} {row.name}" if row.row == "video" else row.name
             print(f"{name}: {worded(row.error)}")
 

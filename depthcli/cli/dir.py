@@ -26,6 +26,14 @@ def directory(
     ] = None,
     exclude: Annotated[Optional[list[str]], option("Skip pictures that match. Repeatable.", metavar="GLOB")] = None,
     dry_run: Annotated[bool, flag("Print what would be written, and write nothing.", "--dry-run", "-n")] = False,
+    workers: Annotated[
+        str,
+        option(
+            "Processes that share the CPU's cores: a number, or auto (one per NUMA node). Default: 1.",
+            panel=ADVANCED,
+            metavar="N",
+        ),
+    ] = "1",
     *,
     options: PictureOptions,
     mix_models: Annotated[
@@ -47,6 +55,7 @@ def directory(
     from depthcli.jobs.manifest import MANIFEST_NAME, Manifest
     from depthcli.jobs.targets import Target, plan_pictures
 
+    processes = _processes(workers)
     if not name:
         raise UsageError("the folder's name is empty", "is a variable of your script unset?")
     refuse_address(name)
@@ -76,7 +85,18 @@ def directory(
     if dry_run:
         show_plan(options, tasks, outputs, manifest)
         return
-    run(options, tasks, outputs, manifest, mix_models)
+    run(options, tasks, outputs, manifest, mix_models, processes)
+
+
+def _processes(workers: str) -> int:
+    """Return how many processes --workers asks for; more than the cores only make each other wait."""
+    from depthcli.host.cores import numa_nodes, usable_cores
+
+    if workers == "auto":
+        return numa_nodes()
+    if not workers.isdecimal() or not 1 <= int(workers) <= usable_cores():
+        raise UsageError(f"`workers` must be 1 to {usable_cores()} (the usable cores) or auto, got {workers}")
+    return int(workers)
 
 
 def _beside(folder: Path) -> Path:

@@ -151,6 +151,7 @@ def _facts(estimator: "DepthEstimator", align: str) -> dict[str, Any]:
         "weights_sha256": estimator.weights.sha256,
         "engine": estimator.description,
         "input_size": estimator.input_size,
+        **({"detail": estimator.detail} if estimator.detail != "off" else {}),
     }
 
 

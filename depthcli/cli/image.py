@@ -5,15 +5,18 @@
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from depthcli.cli.groups import grouped
 from depthcli.cli.options import Output, PictureOptions, PictureOutput
-from depthcli.cli.running import run
+from depthcli.cli.running import open_early, run
 from depthcli.cli.streams import open_stream, read_stdin
 from depthcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from depthcli.predict.early import EarlyBackend
 
 _OVERWRITE = PictureOptions(output=PictureOutput(if_exists="overwrite"))
 
@@ -35,6 +38,13 @@ def image(
 
     Values are relative: larger is nearer, without a unit. With --metric they are metres.
     """
+    with open_early(options, inputs) as early:  # before the imports below, which take as long
+        _estimate(inputs, output, options, early)
+
+
+def _estimate(
+    inputs: list[str], output: Optional[str], options: PictureOptions, early: "Optional[EarlyBackend]"
+) -> None:
     from depthcli.cli.report import log
     from depthcli.io.codecs.outputs import OneStream
     from depthcli.io.names import STDIN
@@ -63,4 +73,4 @@ def image(
             outputs = replace(outputs, stream=stream)
             if STDIN in inputs:
                 tasks = [replace(tasks[0], name="the picture")]
-        run(options, tasks, outputs)
+        run(options, tasks, outputs, early=early)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 from depthcli.choices import (
     BACKENDS,
+    DETAILS,
     IF_EXISTS,
     PRECISIONS,
     SHAPE_POLICIES,
@@ -113,6 +114,15 @@ class NetworkOptions:
     panorama: Annotated[
         bool, flag("For 360-degree panoramas (2:1): no seam at the edges.", "--panorama", panel=MODEL)
     ] = False
+    detail: Annotated[
+        str,
+        option(
+            "For large pictures: edges (the photo's), tiles (finer, slower). Default: off.",
+            panel=MODEL,
+            metavar="CHOICE",
+            values=DETAILS,
+        ),
+    ] = "off"
     batch: Annotated[
         int,
         option("Pictures of one size per run of the network. Default: 1.", "--batch", "-b", panel=MODEL, metavar="N"),
@@ -266,7 +276,11 @@ class PictureOptions:
         """Return the options that shape results of these formats as one line, for the manifest."""
         shaping = {
             **shaping_settings(
-                self.model.choice(), self.backend.choice(), self.network.input_size, self.network.panorama
+                self.model.choice(),
+                self.backend.choice(),
+                self.network.input_size,
+                self.network.panorama,
+                self.network.detail,
             ),
             "keep-alpha": self.output.keep_alpha or None,
             "colormap": self.output.colormap if {"color", "side"} & set(formats) else None,

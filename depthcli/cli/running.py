@@ -3,39 +3,71 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import closing
+import os
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Optional
+from functools import partial
+from typing import TYPE_CHECKING, Callable, Optional
 
 import typer
 
 from depthcli.cli.options import BackendOptions, ModelOptions, NetworkOptions, PictureOptions
 from depthcli.cli.report import log, stop_signals
-from depthcli.errors import ModelError, OutputError, UsageError
+from depthcli.errors import DepthError, ModelError, OutputError, UsageError
 
 if TYPE_CHECKING:
+    from depthcli.choices import BackendChoice, ModelChoice
     from depthcli.io.codecs.outputs import OutputSpec
     from depthcli.jobs.folder import FolderJob
-    from depthcli.jobs.manifest import Manifest
+    from depthcli.jobs.manifest import Manifest, Result
     from depthcli.jobs.picture_results import MadeBy
     from depthcli.jobs.targets import Task
+    from depthcli.predict.early import EarlyBackend
     from depthcli.predict.picture import DepthEstimator
 
 
 def open_model(
-    model: ModelOptions, backend: BackendOptions, network: NetworkOptions, preferred: str = ""
+    model: ModelOptions,
+    backend: BackendOptions,
+    network: NetworkOptions,
+    preferred: str = "",
+    early: Optional[EarlyBackend] = None,
 ) -> DepthEstimator:
     """Return the estimator; may download. Notes about downloads and fallbacks are printed with --quiet too.
 
-    preferred: the row that the automatic choice takes instead of looking for the best one.
+    preferred: the row that the automatic choice takes instead of looking for the best one. early: see `open_early`.
     """
     from depthcli.predict.picture import DepthEstimator
 
     choice = model.choice()
     if preferred and choice.is_automatic:
         choice = replace(choice, model=preferred)
-    return DepthEstimator(choice, backend.choice(), input_size=network.input_size, panorama=network.panorama, log=log)
+    return DepthEstimator(
+        choice,
+        backend.choice(),
+        input_size=network.input_size,
+        panorama=network.panorama,
+        detail=network.detail,
+        log=log,
+        early=early,
+    )
+
+
+@contextmanager
+def open_early(options: PictureOptions, inputs: Sequence[str]) -> Iterator[Optional[EarlyBackend]]:
+    """Open the backend while the block runs, if all inputs are files, which are likely to be read; else yield None."""
+    early = None
+    if all(map(os.path.isfile, inputs)):
+        from depthcli.predict.early import EarlyBackend
+
+        with suppress(DepthError):  # told later, in the order of the checks
+            early = EarlyBackend(options.model.choice(), options.backend.choice(), options.network.input_size, log)
+    try:
+        yield early
+    finally:
+        if early is not None:
+            early.close()
 
 
 def run(
@@ -44,9 +76,14 @@ def run(
     outputs: OutputSpec,
     manifest: Optional[Manifest] = None,
     mix_models: bool = False,
+    workers: int = 1,
+    early: Optional[EarlyBackend] = None,
 ) -> None:
-    """Run the job, report it, and leave with its exit code. mix_models: allow existing results of other models."""
-    from depthcli.jobs.folder import FolderJob, run_folder
+    """Run the job, report it, and leave with its exit code.
+
+    mix_models: allow existing results of other models. workers: processes; 1 is this one. early: see `open_early`.
+    """
+    from depthcli.jobs.folder import FolderJob
 
     output, quiet = options.output, options.report.quiet
     job = FolderJob(
@@ -62,7 +99,7 @@ def run(
     if shortened and not quiet:
         log(f"names too long for the file system, cut and ended with a digest: {shortened}")
     report = options.report.report(len(tasks))
-    there = _Existing(job, options, mix_models)
+    there = _Existing(job, options, mix_models, early)
 
     def load() -> DepthEstimator:
         stop.at_once = True  # a download need not be finished first
@@ -75,7 +112,7 @@ def run(
     with report, stop_signals(quiet) as stop:
         try:
             # Closed at once if a second Ctrl-C or a broken pipe ends the loop: what waits to be written is dropped.
-            with closing(run_folder(job, load, lambda: stop.asked)) as results:
+            with closing(_results(job, load, options, workers, lambda: stop.asked)) as results:
                 for result in results:
                     report.add(result)
         except OutputError as error:  # a full disk, or a manifest that cannot be written: the rest would fail too
@@ -87,17 +124,60 @@ def run(
     raise typer.Exit(report.exit_code(interrupted))
 
 
+def _results(
+    job: FolderJob,
+    load: Callable[[], DepthEstimator],
+    options: PictureOptions,
+    workers: int,
+    stop: Callable[[], bool],
+) -> Generator[Result, None, None]:
+    """Return the results of a job, done in this process or in several."""
+    from depthcli.jobs.folder import run_folder
+
+    if workers == 1:
+        return run_folder(job, load, stop)
+    from depthcli.jobs.workers import run_in_workers
+
+    def check() -> Callable[[], DepthEstimator]:
+        with load() as estimator:
+            if not estimator.runs_on_cpu:
+                raise UsageError(
+                    f"`workers` share a CPU, and this model runs on {estimator.description}", "use `device` cpu"
+                )
+            model = options.model.choice()
+            if model.is_automatic:  # the workers take what was found and checked here
+                model = replace(model, model=estimator.row.name)
+        return partial(_open_quietly, model, options.backend.choice(), options.network)
+
+    return run_in_workers(job, workers, check, stop)
+
+
+def _open_quietly(model: ModelChoice, backend: BackendChoice, network: NetworkOptions) -> DepthEstimator:
+    """Return the estimator of a worker; its notes were printed when the first process loaded the same."""
+    from depthcli.predict.picture import DepthEstimator
+
+    return DepthEstimator(
+        model, backend, input_size=network.input_size, panorama=network.panorama, detail=network.detail, log=_ignore
+    )
+
+
+def _ignore(line: str) -> None:
+    pass
+
+
 class _Existing:
     """Compares a run with the existing results: a folder holds those of one model, unless the user mixes them.
 
     warning: what is mixed. Raises UsageError if the options alone show that they do not match.
     """
 
-    def __init__(self, job: FolderJob, options: PictureOptions, mix_models: bool) -> None:
+    def __init__(
+        self, job: FolderJob, options: PictureOptions, mix_models: bool, early: Optional[EarlyBackend]
+    ) -> None:
         from depthcli.jobs.picture_results import ExistingResults, MadeBy
         from depthcli.predict.model import known_model
 
-        self._options, self._mix, self._settings = options, mix_models, job.settings
+        self._options, self._mix, self._settings, self._early = options, mix_models, job.settings, early
         self._there = ExistingResults(job.every_path(), job.manifest, replaces=job.if_exists == "overwrite")
         self.warning = ""
         if self._there.made_by:
@@ -111,7 +191,7 @@ class _Existing:
         preferred = "" if self._mix else self._there.model
         automatic = preferred and options.model.choice().is_automatic
         try:
-            estimator = open_model(options.model, options.backend, options.network, preferred)
+            estimator = open_model(options.model, options.backend, options.network, preferred, self._early)
         except ModelError as error:
             if automatic:
                 error.message = f"the existing results were made by {preferred}: {error.message}"

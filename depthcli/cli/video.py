@@ -151,7 +151,7 @@ class ClipOptions:
         }
 
 
-@grouped()
+@grouped(without=("detail",))
 def video(
     clips: Annotated[
         list[str], typer.Argument(metavar="CLIP...", help="Clips, folders, frames as shot/f%04d.png, or - for stdin.")

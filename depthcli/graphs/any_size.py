@@ -6,6 +6,7 @@ does not run well everywhere, so positions are the second input of a transformer
 
 from __future__ import annotations
 
+import copy
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from depthcli.graphs.folded import FoldedBlock
+from depthcli.graphs.folded import FoldedBlock, normed, plain_norm
 from depthcli.graphs.jit import quiet_jit
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.depth_anything_v2 import DepthAnythingV2
@@ -62,17 +63,15 @@ def trace_any_size(network: nn.Module) -> AnySizeGraph:
     assert isinstance(network, (DepthAnythingV2, VideoDepthAnything)), type(network)
     trained = _trained_positions(network.pretrained)
     width = len(trained)
-    positions = torch.zeros(1, width, rows, cols)
+    examples = {"image": image, "positions": torch.zeros(1, width, rows, cols)}
     if isinstance(network, DepthAnythingV2):
-        return AnySizeGraph(
-            {"depth": _trace(_AnySizeDepthAnything(network), image=image, positions=positions)}, trained
-        )
+        return AnySizeGraph({"depth": _trace(_AnySizeDepthAnything(network), **examples)}, trained)
     features = network.head.scratch.output_conv1.in_channels
     coarse = {name: torch.zeros(WINDOW, width, rows, cols) for name in ("map3", "map4")}
     fine = {name: torch.zeros(1, width, rows, cols) for name in ("map2", "map1")}
     mixed = torch.zeros(1, features, 2 * rows, 2 * cols)
     parts = {
-        "encode": _trace(_AnySizeEncoder(network.pretrained), image=image, positions=positions),
+        "encode": _trace(_AnySizeEncoder(network.pretrained), **examples),
         "mix": _trace(_AnySizeMix(network), **coarse),
         "finish": _trace(_AnySizeFinish(network), mixed=mixed, **fine),
     }
@@ -134,39 +133,60 @@ class _AnySizeFinish(nn.Module):
         return torch.relu(self.head.finish(x, m2, m1, (m1.shape[2], m1.shape[3])))
 
 
-class _AnySizeEncoder(nn.Module):
+class _AnySizeTransformer(nn.Module):
+    """Picture and positions to the tokens of the four maps (1, 1 + rows * cols, D), before the last gain and shift."""
+
     first: torch.Tensor
 
     def __init__(self, vit: VisionTransformer) -> None:
         super().__init__()
         self.taps = vit.taps
+        self.width, self.eps = vit.cls_token.shape[-1], vit.norm.eps
         self.project = vit.patch_embed.proj
         self.register_buffer("first", (vit.cls_token + vit.pos_embed[:, :1]).detach().float())
         # Blocks after the last tapped one are never read.
         blocks = [block for block in vit.blocks if isinstance(block, Block)][: max(vit.taps) + 1]
         self.blocks = nn.ModuleList(FoldedBlock(block, batch=1, tokens=-1, fused=HAS_FUSED) for block in blocks)
-        self.norm = vit.norm
 
-    def forward(self, image: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(self, image: torch.Tensor, positions: torch.Tensor) -> list[torch.Tensor]:
         x = self.project(image) + positions
-        grid = x.shape
         x = torch.cat([self.first, x.flatten(2).permute(0, 2, 1)], dim=1)
         maps = []
         for index, block in enumerate(self.blocks):
             x = block(x)
             if index in self.taps:
-                maps.append(self.norm(x)[:, 1:].permute(0, 2, 1).reshape(grid))
-        return tuple(maps)
+                maps.append(plain_norm(x, self.width, self.eps))
+        return maps
+
+
+class _AnySizeEncoder(nn.Module):
+    def __init__(self, vit: VisionTransformer) -> None:
+        super().__init__()
+        self.transformer = _AnySizeTransformer(vit)
+        self.gain, self.shift = vit.norm.weight, vit.norm.bias
+
+    def forward(self, image: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        tokens = ((x * self.gain + self.shift)[:, 1:] for x in self.transformer(image, positions))
+        return tuple(x.permute(0, 2, 1).reshape(positions.shape) for x in tokens)
 
 
 class _AnySizeDepthAnything(nn.Module):
     def __init__(self, network: DepthAnythingV2) -> None:
         super().__init__()
-        self.encoder = _AnySizeEncoder(network.pretrained)
-        self.depth_head = network.depth_head
+        self.transformer = _AnySizeTransformer(network.pretrained)
+        norm, head = network.pretrained.norm, network.depth_head
+        # The head's first layers work on tokens, narrow those that have to be transposed, and take the last norm in.
+        layers = [layer for layer in head.projects if isinstance(layer, nn.Conv2d)]
+        self.projects = nn.ModuleList(normed(layer.weight.flatten(1), layer.bias, norm) for layer in layers)
+        self.head = copy.copy(head)
+        self.head._modules = {**head._modules, "projects": nn.ModuleList(nn.Identity() for _ in layers)}
         self.metric = network.metric
 
     def forward(self, image: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        maps = self.encoder(image, positions)
-        x = self.depth_head(maps, (maps[0].shape[2], maps[0].shape[3]))
+        rows, cols = positions.shape[2], positions.shape[3]
+        maps = []
+        for x, project in zip(self.transformer(image, positions), self.projects):
+            x = project(x)[:, 1:]
+            maps.append(x.reshape(1, rows, cols, -1).permute(0, 3, 1, 2))
+        x = self.head(maps, (rows, cols))
         return torch.sigmoid(x) if self.metric else torch.relu(x)

@@ -1,9 +1,12 @@
 """A transformer block with constant weights folded: fewer operations, equal to within rounding.
 
-q, k and v become three layers, with the attention's scale in q, and LayerScale becomes part of the layer before it.
+q, k and v become three layers, with the attention's scale in q. LayerScale becomes part of the layer before it, and the
+gain and shift of a norm part of the layers behind it.
 """
 
 from __future__ import annotations
+
+from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -27,37 +30,43 @@ class FoldedBlock(nn.Module):
         q, k, v = zip(block.attn.qkv.weight.detach().chunk(3), block.attn.qkv.bias.detach().chunk(3))
         # The fused operation scales itself.
         scale = 1.0 if fused else (dim // heads) ** -0.5
-        self.norm1, self.norm2 = block.norm1, block.norm2
-        self.q, self.k, self.v = _linear(q[0] * scale, q[1] * scale), _linear(*k), _linear(*v)
+        self.eps = block.norm1.eps
+        self.q = normed(q[0] * scale, q[1] * scale, block.norm1)
+        self.k, self.v = normed(*k, block.norm1), normed(*v, block.norm1)
         self.proj = _scaled(block.attn.proj, block.ls1.gamma)
-        gamma = block.ls2.gamma
-        self.mlp = _FoldedMlp(block.mlp, gamma) if isinstance(block.mlp, Mlp) else _FoldedSwiGlu(block.mlp, gamma)
+        mlp, norm, gamma = block.mlp, block.norm2, block.ls2.gamma
+        self.mlp = _FoldedMlp(mlp, norm, gamma) if isinstance(mlp, Mlp) else _FoldedSwiGlu(mlp, norm, gamma)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.norm1(x)
+        y = plain_norm(x, self.joined[2], self.eps)
         q, k, v = (layer(y).reshape(self.split).permute(0, 2, 1, 3) for layer in (self.q, self.k, self.v))
         if self.fused:
             y = F.scaled_dot_product_attention(q, k, v)
         else:
             y = (q @ k.transpose(-2, -1)).softmax(dim=-1) @ v
         x = x + self.proj(y.permute(0, 2, 1, 3).reshape(self.joined))
-        return x + self.mlp(self.norm2(x))
+        return x + self.mlp(plain_norm(x, self.joined[2], self.eps))
+
+
+def plain_norm(x: torch.Tensor, width: int, eps: float) -> torch.Tensor:
+    """Return x with mean 0 and variance 1 along its last axis, which has `width` places."""
+    return F.layer_norm(x, (width,), eps=eps)
 
 
 class _FoldedMlp(nn.Module):
-    def __init__(self, mlp: Mlp, gamma: torch.Tensor) -> None:
+    def __init__(self, mlp: Mlp, norm: nn.LayerNorm, gamma: torch.Tensor) -> None:
         super().__init__()
-        self.fc1, self.fc2 = mlp.fc1, _scaled(mlp.fc2, gamma)
+        self.fc1, self.fc2 = normed(mlp.fc1.weight, mlp.fc1.bias, norm), _scaled(mlp.fc2, gamma)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc2(F.gelu(self.fc1(x)))
 
 
 class _FoldedSwiGlu(nn.Module):
-    def __init__(self, mlp: SwiGlu, gamma: torch.Tensor) -> None:
+    def __init__(self, mlp: SwiGlu, norm: nn.LayerNorm, gamma: torch.Tensor) -> None:
         super().__init__()
         weights, biases = mlp.w12.weight.detach().chunk(2), mlp.w12.bias.detach().chunk(2)
-        self.gate, self.value = (_linear(weight, bias) for weight, bias in zip(weights, biases))
+        self.gate, self.value = (normed(weight, bias, norm) for weight, bias in zip(weights, biases))
         self.w3 = _scaled(mlp.w3, gamma)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -70,6 +79,13 @@ def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
     layer.weight = nn.Parameter(weight.clone(), requires_grad=False)
     layer.bias = nn.Parameter(bias.clone(), requires_grad=False)
     return layer
+
+
+def normed(weight: torch.Tensor, bias: Optional[torch.Tensor], norm: nn.LayerNorm) -> nn.Linear:
+    """Return the layer that does behind `plain_norm` what the given one does behind a norm with gain and shift."""
+    assert bias is not None
+    weight, gain, shift = weight.detach(), norm.weight.detach(), norm.bias.detach()
+    return _linear(weight * gain, bias.detach() + weight @ shift)
 
 
 def _scaled(layer: nn.Linear, gamma: torch.Tensor) -> nn.Linear:

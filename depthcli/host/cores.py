@@ -24,6 +24,40 @@ def compute_threads() -> int:
     return max(1, int(wanted)) if wanted.isdigit() else usable_cores()
 
 
+def share_cores(parts: int) -> list[list[int]]:
+    """Return the cores of each of several processes; empty lists on systems that bind no process to cores.
+
+    Neighbours stay together: first those of a NUMA node, then the threads of one core.
+    """
+    try:
+        cores = sorted(os.sched_getaffinity(0), key=_place)
+    except (AttributeError, OSError):
+        return [[] for _ in range(parts)]
+    if len(cores) < parts:
+        return [cores for _ in range(parts)]
+    return [cores[len(cores) * n // parts : len(cores) * (n + 1) // parts] for n in range(parts)]
+
+
+def numa_nodes() -> int:
+    """Return how many NUMA nodes hold the usable cores, at least 1."""
+    try:
+        cores = os.sched_getaffinity(0)
+    except (AttributeError, OSError):
+        return 1
+    return max(1, min(len({_place(core)[0] for core in cores}), usable_cores()))
+
+
+def _place(core: int) -> tuple[int, int, int, int]:
+    """Return where Linux has a core: its node, socket, physical core, and its own number."""
+    folder = f"/sys/devices/system/cpu/cpu{core}"
+    try:
+        node = next((int(name[4:]) for name in os.listdir(folder) if name.startswith("node") and name[4:].isdigit()), 0)
+    except OSError:
+        node = 0
+    socket = read_number(f"{folder}/topology/physical_package_id") or 0
+    return node, int(socket), int(read_number(f"{folder}/topology/core_id") or 0), core
+
+
 def _group_quotas() -> Iterator[float]:
     for folder in group_folders("cpu"):
         try:

@@ -3,33 +3,31 @@
 An entry is made once per checkpoint and backend and serves every input size, without torch. The least recently used are
 removed if there are too many; the cache can be deleted at any time.
 
-Backends accept any file that looks like theirs, so every byte of an entry is compared with the sha256 stored with it,
-together with the entry's name (digest of the weights, version of the backend). That finds damaged and swapped files.
-Forged ones are excluded by the folder, which must belong to the user and not be writable for everybody.
+Backends accept any file that looks like theirs, so the sha256 of an entry's files is compared with the one stored with
+it, together with the entry's name (digest of the weights, version of the backend). That finds damaged and swapped
+files. Digests of large files are remembered (zoo/digests.py): a file whose times and inode stayed is read in full only
+once a week, and damage that changes none of them can last that long. Forged files are excluded by the folder, which
+must belong to the user and not be writable for everybody.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
-import mmap
 import os
 import shutil
-import stat
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from depthcli.host.atomic import is_abandoned, remove_partials, sync_file, temporary_folder
+from depthcli.zoo.digests import FOLDER_VARIABLE as FOLDER_VARIABLE
+from depthcli.zoo.digests import cache_folder as cache_folder
+from depthcli.zoo.digests import forget, is_ours, sha256_of
 
 # Graphs are as large as their weights in float32: 0.1 GB for vits, 0.4 for vitb, 1.3 for vitl, 5 for vitg.
 LIMIT_BYTES = 8_000_000_000
-FOLDER_VARIABLE = "DEPTHCLI_CACHE"
 NO_FOLDER = f"there is no home directory for a cache (set HOME or {FOLDER_VARIABLE})"
 _CONTENTS = "contents.json"
 _OLD_PARTIALS = ".part-*"  # the name in earlier versions
@@ -45,25 +43,8 @@ class Entry:
     used: float
 
 
-def cache_folder() -> Path | None:
-    """Return the cache's folder, which may not exist: $DEPTHCLI_CACHE, or `depthcli` in the user's cache folder.
-
-    None if the user has no cache folder, as in a container without a home.
-    """
-    named = os.environ.get(FOLDER_VARIABLE)
-    if named:
-        return Path(named)
-    if os.environ.get("HOME") == "" and not os.environ.get("XDG_CACHE_HOME"):
-        return None
-    try:
-        folder = platformdirs.user_cache_dir("depthcli", appauthor=False)
-    except (RuntimeError, OSError, KeyError):  # by version and system
-        return None
-    return Path(folder) / "graphs" if os.path.isabs(folder) else None
-
-
 def find(name: str) -> Path | None:
-    """Return the folder of an undamaged entry, marked as the last used, or None. Reads every byte (0.1 s for vits)."""
+    """Return the folder of an undamaged entry, marked as the last used, or None."""
     folder = cache_folder()
     if folder is None:
         return None
@@ -73,7 +54,7 @@ def find(name: str) -> Path | None:
         files = contents["files"]
         if contents["name"] != name or not files or any(Path(file).name != file for file in files):
             return None
-        if not all(_is_ours(item) for item in (path.parent, path, *(path / file for file in files))):
+        if not all(is_ours(item) for item in (path.parent, path, *(path / file for file in files))):
             return None
         if any(_checksum(path / file) != wanted for file, wanted in files.items()):
             return None
@@ -82,6 +63,15 @@ def find(name: str) -> Path | None:
     with contextlib.suppress(OSError):  # a read-only cache works too
         os.utime(path / _CONTENTS)
     return path
+
+
+def holds(start: str) -> bool:
+    """Return whether there is an entry, perhaps damaged, whose name begins like this."""
+    folder = cache_folder()
+    try:
+        return folder is not None and any(name.startswith(start) for name in os.listdir(folder))
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
@@ -95,7 +85,7 @@ def new_entry(name: str) -> Iterator[Path]:
     if folder is None:
         raise FileNotFoundError(errno.ENOENT, NO_FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
-    if not _is_ours(folder):
+    if not is_ours(folder):
         raise PermissionError(errno.EPERM, "it belongs to another user, or everybody may write to it (chmod o-w)")
     _remove_abandoned(folder)
     with temporary_folder(folder) as partial:
@@ -128,6 +118,7 @@ def clear() -> list[Entry]:
     folder = cache_folder()
     if folder is not None:
         _remove_abandoned(folder)
+        forget()
     removed = entries()
     for entry in removed:
         shutil.rmtree(entry.path)
@@ -142,21 +133,7 @@ def _flush(path: Path) -> str:
 
 def _checksum(path: Path) -> str:
     size = path.stat().st_size
-    if not size:
-        return "0"
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return f"{size} {hashlib.sha256(content).hexdigest()}"
-
-
-def _is_ours(path: Path) -> bool:
-    """Return whether a file or folder belongs to the user or the system, and is not writable for everybody.
-
-    root may use any owner's files, as containers often run as root with a user's files.
-    """
-    if sys.platform == "win32":
-        return True
-    facts, user = path.stat(), os.geteuid()
-    return not facts.st_mode & stat.S_IWOTH and (user == 0 or facts.st_uid in (0, user))
+    return f"{size} {sha256_of(path)}" if size else "0"
 
 
 def _replace(partial: Path, target: Path) -> None:

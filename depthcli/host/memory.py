@@ -16,7 +16,8 @@ _BACKEND_BYTES = {"torch": 650_000_000, "openvino": 500_000_000, "onnx": 200_000
 # Peaks measured on the CPU, tiny to vitl, were 0.9 to 1.2 times the sums below.
 _MARGIN = 1.25
 FINE_FRAMES = 4  # frames whose fine maps a video model makes at once
-BYTES_PER_PIXEL = 27  # picture, depth map and arrays of the formats; measured for color, gray and npz at 60 MP
+BYTES_PER_PIXEL = 27  # picture, depth map and arrays of the formats; measured for color, gray and npz at 60 MP;
+# `detail` takes 22 before the formats are made, measured with a map as fine as the picture
 
 
 def predict_bytes(config: AnyConfig, plan: InputPlan, batch: int = 1, plain_attention: bool = False) -> int:

@@ -13,7 +13,6 @@ import io
 import logging
 import os
 import sys
-import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
@@ -111,6 +110,8 @@ class _Descriptor:
     def _lead_away(self) -> None:
         if self.copy is None:
             return
+        import tempfile
+
         with contextlib.suppress(OSError):  # no room for a temporary file: the lines go to stderr
             self._noise = self._noise or tempfile.TemporaryFile("w+b", 0)
             self._noise.seek(0)

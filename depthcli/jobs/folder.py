@@ -123,21 +123,26 @@ def run_folder(
     for folder in {path.parent for path in job.every_path()}:
         remove_partials(folder)
 
-    with closing(_Stages(job, load)) as stages:
+    with closing(Stages(job, load)) as stages:
         for result in stages.results(stop):
-            # A skipped picture is noted if the manifest does not know yet what was found.
-            if job.manifest is not None and (result.status != SKIPPED or result.source is not None):
-                job.manifest.add(result)
+            note(job, result)
             yield result
 
 
-class _Stages:
+def note(job: FolderJob, result: Result) -> None:
+    """Add a result to the manifest; a skipped one if the manifest does not know yet what was found."""
+    if job.manifest is not None and (result.status != SKIPPED or result.source is not None):
+        job.manifest.add(result)
+
+
+class Stages:
     """Pictures pass `reading`, the network and `finishing` in the order of the tasks, as do results without work.
 
     Threads call `_read` and `_finish` only; everything else belongs to the calling thread.
     """
 
-    def __init__(self, job: FolderJob, load: Callable[[], DepthEstimator]) -> None:
+    def __init__(self, job: FolderJob, load: Callable[[], DepthEstimator], workers: int = 1) -> None:
+        """workers: processes that share the memory."""
         self._job = job
         self._load = load
         self._loaded: DepthEstimator | None = None
@@ -145,13 +150,13 @@ class _Stages:
         self._ahead, self._behind = thread_counts(len(job.tasks))
         self._reading: Lane[Result | _ReadPicture] = Lane(self._ahead)
         self._finishing: Lane[Result] = Lane(self._behind)
-        self._to_come = _look_up(job)
+        self._to_come = look_up(job)
         self._next = next(self._to_come, None)
         self._group: list[_ReadPicture] = []
         # For each task on its way, in their order: its file and the bytes that the picture takes.
         self._held: deque[tuple[PictureFile, int]] = deque()
         free = free_memory()
-        self._budget = math.inf if free is None else free * _SHARE
+        self._budget = math.inf if free is None else free * _SHARE / workers
 
     def close(self) -> None:
         """Wait for the threads, close the files that were not read, and free the model."""
@@ -344,7 +349,7 @@ class _Stages:
         )
 
 
-def _look_up(job: FolderJob) -> Iterator[tuple[Task, PictureFile, Union[Result, int]]]:
+def look_up(job: FolderJob) -> Iterator[tuple[Task, PictureFile, Union[Result, int]]]:
     """Yield each task and its file, with its result if it is done, else with the bytes it will take."""
     for task in job.tasks:
         file = PictureFile(task.source, task.name)

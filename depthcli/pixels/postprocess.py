@@ -27,8 +27,15 @@ def to_depth_map(
     """
     values = unwrap(network_values(output, plan, row), plan, plan.picture_size[0])
     values = resize_bilinear(values, plan.picture_size)
+    return depth_map(values, row, provenance or Provenance(), valid, camera)
+
+
+def depth_map(
+    values: np.ndarray, row: ModelRow, provenance: Provenance, valid: np.ndarray | None, camera: Camera | None
+) -> DepthMap:
+    """Return the depth map of values at the picture's size, which nobody else may write to."""
     values.flags.writeable = False  # so that DepthMap does not copy it
-    return DepthMap(values, row.kind, provenance or Provenance(), row.max_depth, valid, camera=camera)
+    return DepthMap(values, row.kind, provenance, row.max_depth, valid, camera=camera)
 
 
 def at_size(values: np.ndarray, size: tuple[int, int], row: ModelRow, provenance: Provenance) -> DepthMap:
@@ -66,8 +73,12 @@ def unwrap(values: np.ndarray, plan: InputPlan, width: int) -> np.ndarray:
     """
     if not plan.wrapped:
         return values
+    return _unwrap_at(values, plan, np.linspace(0, plan.picture_size[0] - 1, width))  # as the resize that follows
+
+
+def _unwrap_at(values: np.ndarray, plan: InputPlan, x: np.ndarray) -> np.ndarray:
+    """Return (H, N) values at the columns x of the picture."""
     picture = plan.picture_size[0]
-    x = np.linspace(0, picture - 1, width)  # in the picture, as in the resize that follows
     reach = min(plan.wrapped, picture / 2)
     out = _columns(values, plan, x)
     for other, distance in ((picture, x + 0.5), (-picture, picture - 0.5 - x)):  # from the seam
@@ -76,6 +87,19 @@ def unwrap(values: np.ndarray, plan: InputPlan, width: int) -> np.ndarray:
         weight = (share * share * (3 - 2 * share)).astype(np.float32)
         out[:, at] = weight * out[:, at] + (1 - weight) * _columns(values, plan, x[at] + other)
     return out
+
+
+def picture_map(output: np.ndarray, plan: InputPlan, row: ModelRow) -> np.ndarray:
+    """Return (H, W) float32 values of the picture, without wrapped columns, for the network's (H, W) output.
+
+    Pixel centres of map and picture are aligned, which `to_depth_map` does not do, as the reference does not.
+    Raises as `network_values`.
+    """
+    values = network_values(output, plan, row)
+    if not plan.wrapped:
+        return values
+    width = plan.map_size[0]
+    return _unwrap_at(values, plan, (np.arange(width) + 0.5) * plan.picture_size[0] / width - 0.5)
 
 
 def _columns(values: np.ndarray, plan: InputPlan, x: np.ndarray) -> np.ndarray:

@@ -11,13 +11,17 @@ from typing import Optional, Union
 import numpy as np
 
 from depthcli.backends import Backend, open_backend, remembered_backend
-from depthcli.choices import BackendChoice, ModelChoice, check_input_size
+from depthcli.choices import DETAILS, BackendChoice, ModelChoice, check_input_size, require
 from depthcli.depthmap import DepthMap
 from depthcli.errors import DeviceLostError, Log, PictureError, warn
 from depthcli.host.memory import check_picture, free_memory
 from depthcli.io.pictures.images import Picture, read_picture
-from depthcli.pixels.postprocess import to_depth_map
+from depthcli.pixels.edges import follow_edges
+from depthcli.pixels.postprocess import depth_map, in_unit, picture_map, to_depth_map
 from depthcli.pixels.preprocess import InputPlan, plan_input, to_network_input
+from depthcli.pixels.tiles import LEVELS, plan_levels
+from depthcli.predict.detail import OFF, TILES, add_tiles
+from depthcli.predict.early import EarlyBackend
 from depthcli.predict.model import Model, resolve_model
 from depthcli.zoo.provenance import provenance_of
 
@@ -38,8 +42,11 @@ class DepthEstimator:
 
     model: name of a zoo row, path of a checkpoint, "auto", a choice, or a resolved model.
     backend: name of a backend or a choice. input_size: length of the network input's shorter side in pixels, None for
-    the model's own. panorama: join the left and right edges of the pictures.
+    the model's own. panorama: join the left and right edges of the pictures. detail: for pictures larger than the
+    network's input: off, edges (depth edges where the photo has its own) or tiles (the network also sees tiles of the
+    picture; then edges).
     log: receives lines about downloads and fallbacks; by default they are warnings of the logger "depthcli".
+    early: a backend that is opening, taken if it is the one that is wanted.
     remembered: the backend that was taken because it was measured as the fastest here, see `remembered_backend`.
     """
 
@@ -50,21 +57,25 @@ class DepthEstimator:
         *,
         input_size: Optional[int] = None,
         panorama: bool = False,
+        detail: str = OFF,
         log: Log = warn,
+        early: Optional[EarlyBackend] = None,
     ) -> None:
         # Both are checked before a download.
         backend = BackendChoice(backend) if isinstance(backend, str) else backend
         check_input_size(input_size)
+        require("detail", detail, DETAILS)
         if not isinstance(model, Model):
             model = resolve_model(ModelChoice.of(model), log, backend=backend)
         self.row, self.weights = model.row.with_input_size(input_size), model.weights
-        self._panorama = panorama
+        self._panorama, self.detail = panorama, detail
         self._running = threading.Lock()
         self._proven = False  # whether an output was not flat
         self.remembered = remembered_backend(backend, self.row)
         if self.remembered:
             backend = replace(backend, backend=self.remembered)
-        self._backend: Backend = open_backend(self.row, self.weights, backend, model.trust, log)
+        opened = early.take(self.row, self.weights, backend, model.trust) if early else None
+        self._backend: Backend = opened or open_backend(self.row, self.weights, backend, model.trust, log)
 
     @property
     def input_size(self) -> int:
@@ -80,6 +91,11 @@ class DepthEstimator:
     def description(self) -> str:
         """Backend, version, device and precision."""
         return self._backend.traits.description
+
+    @property
+    def runs_on_cpu(self) -> bool:
+        """Whether the network runs on the CPU."""
+        return self._backend.traits.device == "cpu"
 
     @property
     def mixes_sizes(self) -> bool:
@@ -116,12 +132,13 @@ class DepthEstimator:
     def prepare(self, picture: Picture) -> Prepared:
         """Return the picture with the network's input. Raises as `plan`."""
         plan = self.plan((picture.rgb.shape[1], picture.rgb.shape[0]))
-        picture = replace(picture, notes=(*picture.notes, *plan.notes))
+        picture = replace(picture, notes=(*picture.notes, *plan.notes, *self._tile_notes(plan)))
         return Prepared(picture, plan, to_network_input(picture.rgb, plan))
 
     def run(self, batch: Sequence[Prepared], recheck: bool = False) -> Sequence[np.ndarray]:
         """Return the network's outputs, (H, W) float32 each, for pictures of one input size; but see `mixes_sizes`.
 
+        With tiles, they are the maps of the pictures that the outputs of all tiles make.
         recheck: check the free memory for a single picture too; `prepare` did it, perhaps some time ago.
         Raises DeviceLostError if the network's output is the same for everything, as with broken weights, and
         PictureError for a batch that exceeds the memory.
@@ -136,7 +153,28 @@ class DepthEstimator:
             outputs = self._run(np.stack([item.image for item in batch]))
         if not self._proven:
             self._prove(batch[0].image, outputs[0])
+        if self.detail == TILES:
+            return [self._add_tiles(item, output) for item, output in zip(batch, outputs)]
         return outputs
+
+    def _add_tiles(self, prepared: Prepared, output: np.ndarray) -> np.ndarray:
+        """Return the picture's map with the detail of its tiles."""
+        plan, row = prepared.plan, self.row
+
+        def run(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+            return [in_unit(found, row) for found in self._run(np.stack(images))]
+
+        base = picture_map(output, plan, row)
+        return add_tiles(base, prepared.picture.rgb, plan, run, self.best_batch, shift=not row.kind.is_metric)
+
+    def _tile_notes(self, plan: InputPlan) -> tuple[str, ...]:
+        """Return what a user should know about the tiles of a picture."""
+        if self.detail != TILES:
+            return ()
+        levels = plan_levels(plan)
+        if not levels:
+            return ("too small for tiles: edges only",)
+        return (f"{sum(level.tiles for level in levels)} tiles, up to {LEVELS[len(levels) - 1]} times finer",)
 
     def finish(self, prepared: Prepared, output: np.ndarray) -> DepthMap:
         """Return the depth map at the picture's size for the network's (H, W) output."""
@@ -145,6 +183,11 @@ class DepthEstimator:
         provenance = provenance_of(
             self.row, self.weights, self.description, plan.input_size, source, panorama=plan.wrapped > 0
         )
+        if self.detail != OFF:
+            values = output if self.detail == TILES else picture_map(output, plan, self.row)
+            values = follow_edges(values, picture.rgb, plan.wrapped > 0)
+            provenance = replace(provenance, detail=self.detail)
+            return depth_map(values, self.row, provenance, picture.valid, picture.camera)
         return to_depth_map(output, plan, self.row, provenance, picture.valid, picture.camera)
 
     def _run(self, images: Union[np.ndarray, list[np.ndarray]]) -> list[np.ndarray]:
@@ -188,7 +231,10 @@ def open_picture(picture: AnyPicture) -> Picture:
     return read_picture(picture)
 
 
-def estimate(picture: AnyPicture, model: Union[str, ModelChoice] = "auto") -> DepthMap:
-    """Return the depth map of one picture: load, run, free. For many pictures keep a DepthEstimator."""
-    with DepthEstimator(model) as estimator:
+def estimate(picture: AnyPicture, model: Union[str, ModelChoice] = "auto", detail: str = OFF) -> DepthMap:
+    """Return the depth map of one picture: load, run, free. For many pictures keep a DepthEstimator.
+
+    detail: off, edges or tiles, for large pictures.
+    """
+    with DepthEstimator(model, detail=detail) as estimator:
         return estimator.estimate(picture)

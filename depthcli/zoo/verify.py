@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -10,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from depthcli.errors import CheckpointError
+from depthcli.zoo.digests import sha256_of
 
 if TYPE_CHECKING:
     from depthcli.zoo.locate import WeightsFile
     from depthcli.zoo.rows import ModelRow
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -32,20 +31,23 @@ class Verification:
 
 
 def digest(path: Path) -> str:
-    """Return the sha256 of a file's content in hex; computed once per file and process.
+    """Return the sha256 of a file's content in hex; see zoo/digests.py for when it is computed.
 
-    The hub's cache names blobs by a sha256 from the server, which is not trusted. Reading takes 0.1 s per 100 MB.
+    The hub's cache names blobs by a sha256 from the server, which is not trusted.
     """
     try:
         stat = path.stat()
         return _digest(path.absolute(), stat.st_size, stat.st_mtime_ns)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise _unreadable(path, error) from error
 
 
 def verify(row: ModelRow, file: WeightsFile) -> Verification:
-    """Hash a file and compare it with the row's digest, or with its name in the hub's cache."""
-    sha256 = digest(file.path)
+    """Read every byte of a file, and compare its digest with the row's, or with its name in the hub's cache."""
+    try:
+        sha256 = sha256_of(file.path, afresh=True)
+    except OSError as error:
+        raise _unreadable(file.path, error) from error
     blob = file.path.resolve().name
     wanted = row.weights.sha256 if file.path.name == row.weights.file else None
     if wanted is None and file.from_hub and SHA256.fullmatch(blob):
@@ -59,8 +61,8 @@ def verify(row: ModelRow, file: WeightsFile) -> Verification:
 
 @cache
 def _digest(path: Path, size: int, mtime_ns: int) -> str:
-    hasher = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(_BLOCK):
-            hasher.update(block)
-    return hasher.hexdigest()
+    return sha256_of(path)
+
+
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(f"{path} cannot be read: {error.strerror or error}")

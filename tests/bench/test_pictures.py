@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -14,13 +15,25 @@ import pytest
 import torch
 from PIL import Image
 
-from depthcli.backends import BACKENDS, Traits
-from depthcli.bench import peers, statistics
+from depthcli.backends import BACKENDS, Traits, open_backend
+from depthcli.backends.executed import ExecutedNode
+from depthcli.bench import limits, peers, statistics
 from depthcli.bench import sample as sample_module
 from depthcli.bench.commands import OFFICIAL_LOOP
+from depthcli.bench.contenders import MeasuredModel
+from depthcli.bench.operators import dearest
 from depthcli.bench.own_process import Ended, run_alone
-from depthcli.bench.pictures import OFFICIAL, OFFICIAL_FUSED, BenchJob, model_of, run_benchmark
-from depthcli.bench.rows import Folder, Load, Machine, Network, Process, Roofline, Stages
+from depthcli.bench.pictures import (
+    OFFICIAL,
+    OFFICIAL_FUSED,
+    PLAIN_ONNX,
+    PLAIN_OPENVINO,
+    TRANSFORMERS,
+    BenchJob,
+    model_of,
+    run_benchmark,
+)
+from depthcli.bench.rows import Bandwidth, Folder, Limit, Load, Machine, Network, Operator, Process, Roofline, Stages
 from depthcli.bench.synthetic_clips import photograph
 from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ModelChoice
 from depthcli.errors import CheckpointError, EngineError, UsageError
@@ -58,7 +71,8 @@ class Broken:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Small products, and one thread."""
-    monkeypatch.setattr(peers, "SIDES", (16, 32))
+    monkeypatch.setattr(limits, "SIDES", (16, 32))
+    monkeypatch.setattr(limits, "_COPIED_BYTES", 2**20)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -182,8 +196,14 @@ class TestRows:
         assert network.min_ms <= network.median_ms <= network.p90_ms and network.spread >= 0
         assert network.gflop_s == pytest.approx(machine.gflop / network.median_ms * 1000)
         line = next(line for line in rows[Roofline] if line.precision == network.precision)
-        assert line.gflop_s > 0 and line.side in (16, 32)
+        assert line.gflop_s > 0 and line.shape in ((16, 16, 16), (32, 32, 32))
         assert network.roofline == pytest.approx(network.gflop_s / line.gflop_s)
+        (limit,), (memory,) = rows[Limit], rows[Bandwidth]
+        assert limit.operations_ms == pytest.approx(1000 * machine.gflop / line.gflop_s)
+        assert limit.megabytes == pytest.approx((4 * 3_765_617 + 4 * 4 * 70 * 56) / 1e6, rel=1e-3)
+        assert limit.bytes_ms == pytest.approx(limit.megabytes / memory.gigabytes_s)
+        assert limit.share == pytest.approx(max(limit.operations_ms, limit.bytes_ms) / network.median_ms)
+        assert Operator not in rows
         assert stages.run_ms == network.median_ms and stages.total_ms > stages.run_ms > 0
         assert min(stages.read_ms, stages.prepare_ms, stages.finish_ms, stages.write_ms) > 0
         assert (process.first_s, process.again_s, process.peak_mb, process.faster) == (6, 4, 300, 1)
@@ -269,8 +289,13 @@ class TestPeers:
         photo("in/b.png", (60, 80))
         rows = measured(model=ModelChoice(encoder="vits"), images=Path("in"), peers=True, runs=1)
         assert rows[Machine][0].random_weights
-        assert [row.name for row in rows[Network]] == [OFFICIAL, OFFICIAL_FUSED, "torch"]
-        assert {row.reference for row in rows[Network]} == {f"{OFFICIAL} fp32"}
+        others = [TRANSFORMERS, TRANSFORMERS, PLAIN_ONNX, PLAIN_ONNX, PLAIN_OPENVINO, PLAIN_OPENVINO]
+        assert [row.name for row in rows[Network]] == [OFFICIAL, OFFICIAL_FUSED, *others, "torch"]
+        ran = [row for row in rows[Network] if not row.error]
+        assert {OFFICIAL, OFFICIAL_FUSED, "torch"} <= {row.name for row in ran}
+        assert {row.reference for row in ran} == {f"{OFFICIAL} fp32"}
+        for row in rows[Network]:  # what is not installed, or this CPU cannot do, is named
+            assert not row.error or re.search("cannot be loaded|needs the package onnx|not installed|bf16", row.error)
         assert [row.name for row in rows[Stages]] == ["torch"]
         loop, ours = rows[Folder]
         assert (loop.name, loop.pictures, loop.format, loop.faster) == (OFFICIAL_LOOP, 2, "side", 1)
@@ -298,9 +323,84 @@ class TestPeers:
         assert (np.abs(official - mine).max(axis=2) > 0).mean() < 0.01
 
     def test_products_that_this_torch_cannot_do(self):
-        assert peers.best_product("int3", "cpu", 1) is None
-        speed, side = peers.best_product("fp32", "cpu", 1)
-        assert speed > 0 and side in (16, 32)
+        assert limits.best_product("int3", "cpu", 1, [(8, 8, 8)]) is None
+        speed, shape = limits.best_product("fp32", "cpu", 1, [(16, 32, 64)])
+        assert speed > 0 and shape == (16, 32, 64)
+
+
+@pytest.mark.skipif(not HAS_FUSED, reason="ONNX of torch 1.13 is another one")
+class TestOtherForms:
+    """Other people's forms compute the same depth, so that their times are those of the same work."""
+
+    def test_the_plain_export_gives_our_depth(self, tmp_path):
+        pytest.importorskip("onnx")
+        pytest.importorskip("onnxruntime")
+        from depthcli.bench.other_forms import export_plainly, plain_onnxruntime
+        from depthcli.pixels.preprocess import plan_input
+
+        row = find_row("vits")
+        model = MeasuredModel(row, random_weights(row, tmp_path))
+        export_plainly(model, plan_input(70, 56, row.input.with_size(56)), tmp_path / "plain.onnx", False)
+        image = np.random.default_rng(0).standard_normal((1, 3, 56, 70)).astype(np.float32)
+        wanted = open_backend(row, model.weights, BackendChoice("torch", precision="exact")).run({"image": image})
+        for precision, bound in (("fp32", 1e-4), ("int8", 0.3)):
+            form = plain_onnxruntime(row, tmp_path / "plain.onnx", precision)
+            depth = form.run({"image": image})["depth"]
+            assert form.traits.precision == precision
+            assert np.abs(depth - wanted["depth"]).max() < bound * np.abs(wanted["depth"]).max()
+            form.close()
+            with pytest.raises(EngineError, match="closed"):
+                form.run({"image": image})
+
+    def test_transformers_has_a_network_of_the_same_size(self):
+        transformers = pytest.importorskip("transformers")
+        from depthcli.bench.other_forms import transformers_network
+
+        assert transformers
+        form = transformers_network(find_row("vits"), "fp32")
+        assert form.run({"image": np.zeros((1, 3, 56, 70), np.float32)})["depth"].shape == (1, 56, 70)
+
+
+class TestOperators:
+    def test_equal_nodes_are_one_row_and_the_dear_ones_come_first(self):
+        def node(kind: str, milliseconds: float, **facts) -> ExecutedNode:
+            standard = {"inputs": ((1, 5, 8), (16, 8)), "outputs": ((1, 5, 16),), "flops": 1280, "bytes": 1000}
+            return ExecutedNode("depth", "", kind, "jit", ("aten::gelu/Gelu",), milliseconds, **{**standard, **facts})
+
+        conv = {"inputs": ((1, 3, 8, 8), (4, 3, 3, 3)), "outputs": ((1, 4, 8, 8),)}
+        nodes = [node("FullyConnected", 2), node("Convolution", 5, **conv), node("FullyConnected", 4), node("Odd", 1)]
+        first, second, rest = dearest("openvino", "bf16", nodes, count=2)
+        assert (first.operator, first.output, first.count, first.ms) == ("linear 8 to 16, gelu", "1x5x16", 2, 6)
+        assert first.share == pytest.approx(0.5)
+        assert first.gflop_s == pytest.approx(2 * 1280 / 6e-3 / 1e9) and first.megabytes == pytest.approx(0.002)
+        assert (second.operator, second.count) == ("convolution 3x3, 3 to 4, gelu", 1)
+        assert (rest.operator, rest.count, rest.ms) == ("all others", 1, 1)
+
+    @pytest.mark.parametrize("backend", ["torch", "openvino", "onnx"])
+    def test_the_operations_of_every_backend_are_those_of_the_network(self, commands, backend):
+        if backend != "torch":
+            pytest.importorskip({"openvino": "openvino", "onnx": "onnxruntime"}[backend])
+            pytest.importorskip("onnx")
+        rows = measured(backends=(backend,), profile=True, runs=1, precision="fp32")
+        operators = rows[Operator]
+        assert not any(row.error for row in operators)
+        assert sum(row.share for row in operators) == pytest.approx(1)
+        flops = sum(row.gflop_s * row.ms / 1000 for row in operators if row.gflop_s)
+        # ONNX Runtime pads channels; a share of the products is shared with the rest of a row.
+        assert flops == pytest.approx(rows[Machine][0].gflop, rel=0.1)
+        assert any("convolution" in row.operator for row in operators)
+
+    def test_a_backend_that_does_not_tell_is_a_row_with_the_reason(self, commands, monkeypatch):
+        class Silent(Broken):
+            traits = Traits("silent", "1.0", "cpu", "fp32")
+
+            def run(self, inputs: dict, graph: str = "depth", replica: object = None) -> dict:
+                return {"depth": inputs["image"][:, 0]}
+
+        monkeypatch.setattr(f"{__name__}.Broken", Silent)
+        monkeypatch.setitem(BACKENDS, "onnx", f"{__name__}:Broken")
+        (row,) = measured(backends=("onnx",), profile=True, runs=1)[Operator]
+        assert row.name == "silent" and "does not tell the times" in row.error
 
 
 class TestProcesses:

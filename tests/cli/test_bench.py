@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from depthcli.backends import BACKENDS
-from depthcli.bench import clips, peers, pictures, sample
+from depthcli.bench import clips, limits, pictures, sample
 from depthcli.bench import fastest as fastest_rules
 from depthcli.bench.own_process import Ended
 from depthcli.host import fastest
@@ -24,7 +24,7 @@ CLIP = ("--video", "--encoder", "tiny", "--size", 56, "--runs", 1, "--warmup", 0
 @pytest.fixture
 def bench(depth, monkeypatch):
     """Run the command; what it would start is not started."""
-    monkeypatch.setattr(peers, "SIDES", (16,))
+    monkeypatch.setattr(limits, "SIDES", (16,))
     for module in (sample, clips):
         monkeypatch.setattr(module, "run_alone", lambda arguments: Ended(2.0, 123_000_000))
     return lambda *arguments: depth("bench", *arguments)
@@ -53,7 +53,7 @@ def test_tables(bench):
 
 def test_json_and_nothing_else(bench):
     found = rows(bench(*TINY, "--backend", "torch", "--json"))
-    assert list(found) == ["machine", "network", "roofline", "stages", "process", "load"]
+    assert list(found) == ["machine", "network", "roofline", "bandwidth", "limit", "stages", "process", "load"]
     assert found["network"][0]["name"] == "torch" and found["machine"][0]["input_size"] == [70, 56]
 
 
@@ -74,6 +74,15 @@ def test_the_fastest_is_remembered_in_the_users_cache(bench, monkeypatch, tmp_pa
 def test_remembering_needs_backends_to_compare(bench):
     ran = bench(*TINY, "--remember", "--backend", "torch")
     assert ran.code == 2 and "--remember compares " in ran.error
+
+
+def test_the_tables_end_with_the_dearest_operators_and_the_limit(bench):
+    ran = bench(*TINY, "--backend", "torch", "--profile")
+    assert ran.code == 0
+    titles = [line for line in ran.lines if line.startswith(("operators of torch fp32", "distance to the limit"))]
+    assert len(titles) == 2 and ran.lines.index(titles[0]) < ran.lines.index(titles[1])
+    assert sum("convolution" in line for line in ran.lines) > 1
+    assert ran.lines[-1].startswith("floor by bytes: ")
 
 
 def test_a_folder(bench):
@@ -134,6 +143,7 @@ def test_no_engine_at_all_is_code_5(bench, monkeypatch):
         ("--video", "--images", "."),
         ("--video", "--picture", "64x48"),
         ("--video", "--peers"),
+        ("--video", "--profile"),
         ("--video", "--cost-per-hour", 1),
         ("--video", "--backend", "torchscript"),
     ],
@@ -169,7 +179,7 @@ def test_an_interruption_leaves_no_process_and_no_file(start, monkeypatch):
 
 @pytest.mark.slow
 def test_it_starts_the_commands_it_times(depth, monkeypatch):
-    monkeypatch.setattr(peers, "SIDES", (16,))
+    monkeypatch.setattr(limits, "SIDES", (16,))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     photo("in/a.jpg")
     options = ("--encoder", "tiny", "--size", 56, "--runs", 1, "--warmup", 0, "--images", "in", "--backend", "torch")

@@ -23,7 +23,7 @@ from depthcli.host import fastest
 from depthcli.host.fastest import Fastest
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.jobs.manifest import Manifest
-from tests.conftest import TINY, broken, ended, environment, files, photo, tree
+from tests.conftest import TINY, broken, ended, environment, photo, tree
 from tests.faults import failing
 
 OPTIONS = (*TINY, "--format", "color,npz")
@@ -239,15 +239,15 @@ class TestRepetition:
         self, depth, monkeypatch, tmp_path
     ):
         monkeypatch.setenv("DEPTHCLI_CACHE", str(tmp_path / "own"))
-        photo("in/a.jpg")
+        photo("new/a.jpg")
         item = Fastest("tiny", "fp32", "torch", {"torch": 1.0}, *fastest.here(), "2026-11-29")
         fastest.remember(item)
-        command = ("dir", "in", "-o", "out", *TINY, "--precision", "fp32", "--device", "cpu", "-f", "npz")
+        command = ("dir", "new", "-o", "fast", *TINY, "--precision", "fp32", "--device", "cpu", "-f", "npz")
         assert depth(*command).code == 0
-        row = json.loads(Path("out/manifest.jsonl").read_text())
+        row = json.loads(Path("fast/manifest.jsonl").read_text())
         assert row["settings"].endswith(" remembered=torch")
-        assert str(np.load("out/a_depth.npz")["backend"]).startswith("torch ")
-        photo("in/b.jpg")
+        assert read_depth("fast/a_depth.npz").provenance.backend.startswith("torch ")
+        photo("new/b.jpg")
         fastest.forget([item])
         refused = depth(*command)
         assert (
@@ -255,7 +255,7 @@ class TestRepetition:
             and "by torch, measured as the fastest, and this run would take its fixed" in refused.error
         )
         fastest.remember(item)
-        assert depth(*command).code == 0 and "out/b_depth.npz" in files()
+        assert depth(*command).code == 0 and Path("fast/b_depth.npz").is_file()
 
     def test_a_format_without_colours_goes_with_any_colour_map(self, depth):
         assert depth("dir", "in", "-o", "out", "-f", "npz", "--colormap", "turbo", *TINY).code == 0

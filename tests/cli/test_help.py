@@ -18,17 +18,17 @@ SIZED = RUN + "--calibration --input-size "
 COMPILED = "--allow-standin --artifacts --shape-policy "
 REPORT = "--json --quiet --verbose -q -v "
 RESULTS = "--batch --colormap --format --grayscale --if-exists --output --panorama -b -f -o "
-PICTURES = WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--keep-alpha --name --pred-only "
+PICTURES = "--detail " + WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--keep-alpha --name --pred-only "
 
 OPTIONS = {
     "": "--version",
     "image": PICTURES,
-    "dir": PICTURES + "--dry-run --exclude --include --mix-models -n",
+    "dir": PICTURES + "--dry-run --exclude --include --mix-models --workers -n",
     "video": WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--end --exact --fps --max-frames --mix-models"
     " --pipe --range --rate --scene --size --start --steady --stride",
-    "eval": WEIGHTS + SIZED + COMPILED + "--align --errors --json --prediction-kind --predictions --root",
+    "eval": "--detail " + WEIGHTS + SIZED + COMPILED + "--align --errors --json --prediction-kind --predictions --root",
     "bench": MODEL + SIZED + COMPILED + "--clip --cost-per-hour --duration --frames --images --json --peers --picture"
-    " --remember --runs --size --video --warmup",
+    " --profile --remember --runs --size --video --warmup",
     "compile": WEIGHTS + "--allow-cpu-ops --analyze-only --batch --fast-math --from-dir --out --output --preset"
     " --self-test --size --target --timeout --workdir -b -o",
     "models": "",

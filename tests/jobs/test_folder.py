@@ -46,6 +46,7 @@ class Fake:
     """
 
     row = find_row("tiny")
+    remembered = ""
     best_batch = 1
     mixes_sizes = False
     weights = WeightsFile(Path("tiny.safetensors"), "ab" * 32, "package")

@@ -8,7 +8,7 @@ def test_the_digest_is_computed_once(monkeypatch):
     put("checkpoints/depth_anything_v2_vits.pth", b"once")
     find(VITS)
     expected = sha256(b"once")
-    monkeypatch.setattr(verifying.hashlib, "sha256", None)
+    monkeypatch.setattr(verifying, "sha256_of", None)
     assert find(VITS).sha256 == expected
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from depthcli.io.pictures import levels, rare, tiff
 
 REDUCED = "16 bits per channel reduced to 8"
-_BAND_PIXELS = 1 << 20
+_BAND_PIXELS = 1 << 16  # of a picture, copied at a time: what stays in the processor's cache
 
 
 @dataclass

@@ -269,7 +269,7 @@ class TestStandIn:
     @pytest.mark.slow
     def test_its_figures_are_marked(self, depth, standin, monkeypatch):
         monkeypatch.setattr("depthcli.bench.sample.run_alone", lambda arguments: Ended(1.0, None))
-        monkeypatch.setattr("depthcli.bench.peers.SIDES", (16,))
+        monkeypatch.setattr("depthcli.bench.limits.SIDES", (16,))
         options = ("--allow-standin", "--runs", 1, "--warmup", 0, "--duration", 0.2, "--cost-per-hour", 0.36)
         ran = depth("bench", *standin, *options, "--json")
         assert ran.code == 0, ran.err
