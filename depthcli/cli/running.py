@@ -136,6 +136,7 @@ def _results(
 
     if workers == 1:
         return run_folder(job, load, stop)
+    from depthcli.backends import pick_backend
     from depthcli.jobs.workers import run_in_workers
 
     def check() -> Callable[[], DepthEstimator]:
@@ -144,21 +145,31 @@ def _results(
                 raise UsageError(
                     f"`workers` share a CPU, and this model runs on {estimator.description}", "use `device` cpu"
                 )
-            model = options.model.choice()
-            if model.is_automatic:  # the workers take what was found and checked here
+            # The workers take what was found and checked here. What is remembered counts for this number of threads.
+            model, backend = options.model.choice(), options.backend.choice()
+            if model.is_automatic:
                 model = replace(model, model=estimator.row.name)
-        return partial(_open_quietly, model, options.backend.choice(), options.network)
+            if backend.backend == "auto":
+                backend = replace(backend, backend=estimator.remembered or pick_backend(backend))
+        return partial(_open_quietly, model, backend, estimator.remembered, options.network)
 
     return run_in_workers(job, workers, check, stop)
 
 
-def _open_quietly(model: ModelChoice, backend: BackendChoice, network: NetworkOptions) -> DepthEstimator:
-    """Return the estimator of a worker; its notes were printed when the first process loaded the same."""
+def _open_quietly(
+    model: ModelChoice, backend: BackendChoice, remembered: Optional[str], network: NetworkOptions
+) -> DepthEstimator:
+    """Return the estimator of a worker; its notes were printed when the first process loaded the same.
+
+    remembered: of the first process's estimator, for the manifest.
+    """
     from depthcli.predict.picture import DepthEstimator
 
-    return DepthEstimator(
+    estimator = DepthEstimator(
         model, backend, input_size=network.input_size, panorama=network.panorama, detail=network.detail, log=_ignore
     )
+    estimator.remembered = remembered
+    return estimator
 
 
 def _ignore(line: str) -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from depthcli import read_depth
 from depthcli.host import fastest
+from depthcli.host.cores import usable_cores
 from depthcli.host.fastest import Fastest
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.jobs.manifest import Manifest
@@ -256,6 +257,20 @@ class TestRepetition:
         )
         fastest.remember(item)
         assert depth(*command).code == 0 and Path("fast/b_depth.npz").is_file()
+
+    @pytest.mark.skipif(usable_cores() < 2, reason="two workers need two cores")
+    def test_workers_take_the_backend_that_was_remembered(self, depth, monkeypatch, tmp_path):
+        monkeypatch.setenv("DEPTHCLI_CACHE", str(tmp_path / "own"))
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # so that workers have fewer threads
+        photo("new/a.jpg")
+        photo("new/b.jpg")
+        fastest.remember(Fastest("tiny", "fp32", "torch", {"torch": 1.0}, *fastest.here(), "2026-11-29"))
+        command = ("dir", "new", "-o", "fast", *TINY, "--precision", "fp32", "--device", "cpu", "-f", "npz")
+        assert depth(*command, "--workers", 2).code == 0
+        rows = [json.loads(line) for line in Path("fast/manifest.jsonl").read_text().splitlines()]
+        assert len(rows) == 2 and all(row["settings"].endswith(" remembered=torch") for row in rows)
+        for name in ("a", "b"):
+            assert read_depth(f"fast/{name}_depth.npz").provenance.backend.startswith("torch ")
 
     def test_a_format_without_colours_goes_with_any_colour_map(self, depth):
         assert depth("dir", "in", "-o", "out", "-f", "npz", "--colormap", "turbo", *TINY).code == 0

@@ -81,7 +81,7 @@ CODE = """
 import sys
 from depthcli.cli.app import app
 from depthcli.cli import image
-image.run = lambda options, tasks, outputs: print(repr((options, len(tasks))))
+image.run = lambda options, tasks, outputs, early: print(repr((options, len(tasks))))
 open("a.jpg", "wb").close()
 app(["image", "a.jpg", "-o", "out", "-f", "gray,npz", "--checkpoint", "c.pth", "--batch", "12", *sys.argv[1:]],
     standalone_mode=False)
