@@ -19,13 +19,13 @@ import numpy as np
 
 from depthcli.errors import OutputError
 from depthcli.io.codecs.arrays import check_pixels, memory_errors, read_bytes
-from depthcli.io.codecs.deflate import packed
 from depthcli.io.codecs.facts import TEXT_KEY, parse_facts
 
 CHANNELS = ("B", "G", "R", "Z")  # the format wants them in the order of the alphabet
 MAGIC = struct.pack("<2i", 20000630, 2)
 _FLOAT, _ZIP, _INCREASING_Y = 2, 3, 0
 _BLOCK_ROWS = 16  # of ZIP
+_LEVEL = 4
 _FACTS = TEXT_KEY.encode()
 _MOST_HEADER = 1 << 20
 
@@ -147,8 +147,8 @@ def _packed(raw: bytes) -> bytes:
     plain = np.frombuffer(raw, np.uint8)
     apart = np.concatenate([plain[::2], plain[1::2]])
     apart[1:] = apart[1:] - apart[:-1] + np.uint8(128)
-    deflated = packed(apart.tobytes())
-    return deflated if len(deflated) < len(raw) else raw
+    packed = zlib.compress(apart.tobytes(), _LEVEL)
+    return packed if len(packed) < len(raw) else raw
 
 
 def unpacked(data: bytes, size: int, rle: bool = False) -> bytes:

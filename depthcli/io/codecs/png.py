@@ -14,11 +14,14 @@ from PIL.PngImagePlugin import PngImageFile
 
 from depthcli.errors import OutputError
 from depthcli.io.codecs.arrays import check_pixels
-from depthcli.io.codecs.deflate import packer
 from depthcli.io.codecs.encode import SIDE_GAP, decode
 from depthcli.io.codecs.facts import TEXT_KEY, parse_facts
 from depthcli.io.pictures.images import MAX_PIXELS
 
+# zlib's level and strategy for colour, 8-bit gray and 16-bit gray; see docs/log.md for sizes and times
+_COLOR_PACKING = (4, zlib.Z_DEFAULT_STRATEGY)
+_GRAY8_PACKING = (1, zlib.Z_RLE)
+_GRAY16_PACKING = (2, zlib.Z_DEFAULT_STRATEGY)
 HEAD = b"\x89PNG\r\n\x1a\n"
 END = b"\0\0\0\0IEND\xaeB`\x82"
 _MOST_UNPACKED = 1032  # bytes that Deflate makes of one
@@ -72,14 +75,15 @@ def write_png(pixels: np.ndarray, target: IO[bytes], texts: Mapping[str, str]) -
     """
     color, bits = pixels.ndim == 3, 8 * pixels.itemsize
     kind = 0 if not color else 6 if pixels.shape[2] == 4 else 2
+    level, strategy = _COLOR_PACKING if color else _GRAY8_PACKING if bits == 8 else _GRAY16_PACKING
     target.write(HEAD)
     _write_chunk(target, b"IHDR", struct.pack(">2I5B", *pixels.shape[1::-1], bits, kind, 0, 0, 0))
     for key, text in texts.items():
         _write_chunk(target, b"iTXt", key.encode() + b"\0\0\0\0\0" + text.encode())  # not compressed, no language
-    stream = packer()
+    packer = zlib.compressobj(level, strategy=strategy)
     for rows in _filtered(pixels):
-        _write_chunk(target, b"IDAT", stream.compress(rows.data))
-    _write_chunk(target, b"IDAT", stream.flush())
+        _write_chunk(target, b"IDAT", packer.compress(rows.data))
+    _write_chunk(target, b"IDAT", packer.flush())
     _write_chunk(target, b"IEND", b"")
 
 
