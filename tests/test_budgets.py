@@ -104,7 +104,6 @@ def test_these_are_all_packages_that_an_installation_brings():
         "av",
         "huggingface-hub",
         "imageio-ffmpeg",
-        "isal",
         "numpy",
         "opencv-python-headless",
         "openvino",
