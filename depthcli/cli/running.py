@@ -136,7 +136,6 @@ def _results(
 
     if workers == 1:
         return run_folder(job, load, stop)
-    from depthcli.backends import pick_backend
     from depthcli.jobs.workers import run_in_workers
 
     def check() -> Callable[[], DepthEstimator]:
@@ -146,12 +145,10 @@ def _results(
                     f"`workers` share a CPU, and this model runs on {estimator.description}", "use `device` cpu"
                 )
             # The workers take what was found and checked here. What is remembered counts for this number of threads.
-            model, backend = options.model.choice(), options.backend.choice()
+            model = options.model.choice()
             if model.is_automatic:
                 model = replace(model, model=estimator.row.name)
-            if backend.backend == "auto":
-                backend = replace(backend, backend=estimator.remembered or pick_backend(backend))
-        return partial(_open_quietly, model, backend, estimator.remembered, options.network)
+        return partial(_open_quietly, model, estimator.chosen, estimator.remembered, options.network)
 
     return run_in_workers(job, workers, check, stop)
 

@@ -10,7 +10,7 @@ from typing import Optional, Union
 
 import numpy as np
 
-from depthcli.backends import Backend, open_backend, remembered_backend
+from depthcli.backends import Backend, open_backend, pick_backend, remembered_backend
 from depthcli.choices import DETAILS, BackendChoice, ModelChoice, check_input_size, require
 from depthcli.depthmap import DepthMap
 from depthcli.errors import DeviceLostError, Log, PictureError, warn
@@ -48,6 +48,7 @@ class DepthEstimator:
     log: receives lines about downloads and fallbacks; by default they are warnings of the logger "depthcli".
     early: a backend that is opening, taken if it is the one that is wanted.
     remembered: the backend that was taken because it was measured as the fastest here, see `remembered_backend`.
+    chosen: the backend's choice, with the name that `auto` stands for.
     """
 
     def __init__(
@@ -74,6 +75,8 @@ class DepthEstimator:
         self.remembered = remembered_backend(backend, self.row)
         if self.remembered:
             backend = replace(backend, backend=self.remembered)
+        # Taken by name from here on, so that nothing is looked up twice.
+        self.chosen = replace(backend, backend=pick_backend(backend)) if backend.backend == "auto" else backend
         opened = early.take(self.row, self.weights, backend, model.trust) if early else None
         self._backend: Backend = opened or open_backend(self.row, self.weights, backend, model.trust, log)
 
