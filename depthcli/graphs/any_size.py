@@ -141,7 +141,7 @@ class _AnySizeTransformer(nn.Module):
     def __init__(self, vit: VisionTransformer) -> None:
         super().__init__()
         self.taps = vit.taps
-        self.width, self.eps = vit.cls_token.shape[-1], vit.norm.eps
+        self.norm = plain_norm(vit.norm)
         self.project = vit.patch_embed.proj
         self.register_buffer("first", (vit.cls_token + vit.pos_embed[:, :1]).detach().float())
         # Blocks after the last tapped one are never read.
@@ -155,7 +155,7 @@ class _AnySizeTransformer(nn.Module):
         for index, block in enumerate(self.blocks):
             x = block(x)
             if index in self.taps:
-                maps.append(plain_norm(x, self.width, self.eps))
+                maps.append(self.norm(x))
         return maps
 
 

@@ -30,7 +30,7 @@ class FoldedBlock(nn.Module):
         q, k, v = zip(block.attn.qkv.weight.detach().chunk(3), block.attn.qkv.bias.detach().chunk(3))
         # The fused operation scales itself.
         scale = 1.0 if fused else (dim // heads) ** -0.5
-        self.eps = block.norm1.eps
+        self.norm = plain_norm(block.norm1)  # both norms have one epsilon
         self.q = normed(q[0] * scale, q[1] * scale, block.norm1)
         self.k, self.v = normed(*k, block.norm1), normed(*v, block.norm1)
         self.proj = _scaled(block.attn.proj, block.ls1.gamma)
@@ -38,19 +38,22 @@ class FoldedBlock(nn.Module):
         self.mlp = _FoldedMlp(mlp, norm, gamma) if isinstance(mlp, Mlp) else _FoldedSwiGlu(mlp, norm, gamma)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = plain_norm(x, self.joined[2], self.eps)
+        y = self.norm(x)
         q, k, v = (layer(y).reshape(self.split).permute(0, 2, 1, 3) for layer in (self.q, self.k, self.v))
         if self.fused:
             y = F.scaled_dot_product_attention(q, k, v)
         else:
             y = (q @ k.transpose(-2, -1)).softmax(dim=-1) @ v
         x = x + self.proj(y.permute(0, 2, 1, 3).reshape(self.joined))
-        return x + self.mlp(plain_norm(x, self.joined[2], self.eps))
+        return x + self.mlp(self.norm(x))
 
 
-def plain_norm(x: torch.Tensor, width: int, eps: float) -> torch.Tensor:
-    """Return x with mean 0 and variance 1 along its last axis, which has `width` places."""
-    return F.layer_norm(x, (width,), eps=eps)
+def plain_norm(norm: nn.LayerNorm) -> nn.LayerNorm:
+    """Return a norm without gain and shift: mean 0 and variance 1 along the last axis.
+
+    It has a gain of 1 and a shift of 0, since torch before 2.2 writes no ONNX of a norm without them.
+    """
+    return nn.LayerNorm(norm.normalized_shape, eps=norm.eps).requires_grad_(False)
 
 
 class _FoldedMlp(nn.Module):
