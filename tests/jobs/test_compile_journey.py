@@ -38,8 +38,8 @@ def test_two_sizes_are_one_journey(monkeypatch, tmp_path) -> None:
 
 # Of docs/operators.md in onnx-tensorrt, those that our networks may need; LayerNormalization since TensorRT 8.6.
 TENSORRT = set(
-    "Add Cast Clip Concat Constant Conv ConvTranspose Div Erf Gather Gemm Identity LayerNormalization MatMul Mul Pow Relu "
-    "Reshape Resize Shape Sigmoid Slice Softmax Sqrt Squeeze Sub Transpose Unsqueeze".split()
+    "Add Cast Clip Concat Constant Conv ConvTranspose Div Erf Gather Gemm Identity LayerNormalization MatMul Mul Pow "
+    "Relu Reshape Resize Shape Sigmoid Slice Softmax Sqrt Squeeze Sub Transpose Unsqueeze".split()
 )
 
 
