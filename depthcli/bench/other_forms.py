@@ -92,11 +92,12 @@ def plain_onnxruntime(row: ModelRow, path: Path, precision: str) -> OtherForm:
         raise EngineError(f"ONNX Runtime cannot be loaded: {error}", 'pip install "depthcli[onnx]"') from error
     if precision == "int8":
         whole, path = path, path.with_suffix(".int8.onnx")
+        before = logging.root.manager.disable
         logging.disable(logging.WARNING)  # it recommends to its root logger another tool to run first
         try:
             quantize_dynamic(whole, path, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8)
         finally:
-            logging.disable(logging.NOTSET)
+            logging.disable(before)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = compute_threads()
     options.log_severity_level = 3  # errors only

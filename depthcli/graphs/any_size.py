@@ -6,7 +6,6 @@ does not run well everywhere, so positions are the second input of a transformer
 
 from __future__ import annotations
 
-import copy
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional
@@ -174,19 +173,17 @@ class _AnySizeDepthAnything(nn.Module):
     def __init__(self, network: DepthAnythingV2) -> None:
         super().__init__()
         self.transformer = _AnySizeTransformer(network.pretrained)
-        norm, head = network.pretrained.norm, network.depth_head
+        norm, self.head = network.pretrained.norm, network.depth_head
         # The head's first layers work on tokens, narrow those that have to be transposed, and take the last norm in.
-        layers = [layer for layer in head.projects if isinstance(layer, nn.Conv2d)]
+        layers = [layer for layer in self.head.projects if isinstance(layer, nn.Conv2d)]
         self.projects = nn.ModuleList(normed(layer.weight.flatten(1), layer.bias, norm) for layer in layers)
-        self.head = copy.copy(head)
-        self.head._modules = {**head._modules, "projects": nn.ModuleList(nn.Identity() for _ in layers)}
         self.metric = network.metric
 
     def forward(self, image: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         rows, cols = positions.shape[2], positions.shape[3]
-        maps = []
-        for x, project in zip(self.transformer(image, positions), self.projects):
+        levels = []
+        for x, project, up in zip(self.transformer(image, positions), self.projects, self.head.resize_layers):
             x = project(x)[:, 1:]
-            maps.append(x.reshape(1, rows, cols, -1).permute(0, 3, 1, 2))
-        x = self.head(maps, (rows, cols))
+            levels.append(up(x.reshape(1, rows, cols, -1).permute(0, 3, 1, 2)))
+        x = self.head.fuse(levels, (rows, cols))
         return torch.sigmoid(x) if self.metric else torch.relu(x)

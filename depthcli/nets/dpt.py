@@ -106,9 +106,14 @@ class DPTHead(nn.Module):
     def forward(
         self, maps: Sequence[torch.Tensor], grid: Optional[tuple[int, int]] = None, resize: Resize = bilinear
     ) -> torch.Tensor:
-        rows, cols = grid or size_of(maps[0])
+        levels = [self.reassemble(level, x) for level, x in enumerate(maps)]
+        return self.fuse(levels, grid or size_of(maps[0]), resize)
+
+    def fuse(self, levels: Sequence[torch.Tensor], grid: tuple[int, int], resize: Resize = bilinear) -> torch.Tensor:
+        """Return (B, 14 rows, 14 cols) from the four reassembled maps."""
+        rows, cols = grid
         scratch = self.scratch
-        l1, l2, l3, l4 = (self.reassemble(level, x) for level, x in enumerate(maps))
+        l1, l2, l3, l4 = levels
         x = scratch.refinenet4(scratch.layer4_rn(l4), None, (rows, cols), resize)
         x = scratch.refinenet3(x, scratch.layer3_rn(l3), (2 * rows, 2 * cols), resize)
         return self.predict(self.refine(x, l2, l1, (rows, cols), resize), (rows, cols), resize)

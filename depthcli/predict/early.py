@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Optional
 
 from depthcli.backends import Backend, open_backend, pick_backend, remembered_backend
@@ -33,14 +34,14 @@ class EarlyBackend:
         if name != "openvino" or (sha256 and not row_name):  # the tensors of an unknown file need torch
             return
         notices: list[str] = []
-        model = resolve_model(ModelChoice(**{**vars(choice), "offline": True}), notices.append, backend=backend)
+        model = resolve_model(replace(choice, offline=True), notices.append, backend=backend)
         row = model.row.with_input_size(input_size)
         if notices or remembered_backend(backend, row) or not graph_cache.holds(graph_name(name, row, model.weights)):
             return
         from depthcli.backends.openvino import shared_core
 
         shared_core()  # here: an import in a thread would only wait for the other imports
-        self._arguments = (row, model.weights, backend, model.trust)
+        self._arguments = (row, model.weights, replace(backend, backend=name), model.trust)
         self._thread = threading.Thread(target=self._open, args=(log,), daemon=True)
         self._thread.start()
 

@@ -75,10 +75,10 @@ class DepthEstimator:
         self.remembered = remembered_backend(backend, self.row)
         if self.remembered:
             backend = replace(backend, backend=self.remembered)
-        # Taken by name from here on, so that nothing is looked up twice.
         self.chosen = replace(backend, backend=pick_backend(backend)) if backend.backend == "auto" else backend
-        opened = early.take(self.row, self.weights, backend, model.trust) if early else None
-        self._backend: Backend = opened or open_backend(self.row, self.weights, backend, model.trust, log)
+        arguments = self.row, self.weights, self.chosen, model.trust
+        opened = early.take(*arguments) if early else None
+        self._backend: Backend = opened or open_backend(*arguments, log)
 
     @property
     def input_size(self) -> int:
