@@ -12,6 +12,7 @@ from depthcli.backends.converted import graph_name
 from depthcli.choices import BackendChoice, ModelChoice
 from depthcli.errors import Log
 from depthcli.host import graph_cache
+from depthcli.host.memory import check_room
 from depthcli.predict.model import known_model, resolve_model
 
 
@@ -40,6 +41,7 @@ class EarlyBackend:
             return
         from depthcli.backends.openvino import shared_core
 
+        check_room(name)
         shared_core()  # here: an import in a thread would only wait for the other imports
         self._arguments = (row, model.weights, replace(backend, backend=name), model.trust)
         self._thread = threading.Thread(target=self._open, args=(log,), daemon=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from depthcli.choices import BackendChoice, ModelChoice
+from depthcli.errors import EngineError
 from depthcli.host import graph_cache
 from depthcli.predict import early
 from depthcli.predict.early import EarlyBackend
@@ -76,3 +77,14 @@ def test_an_error_is_left_to_whoever_opens_it_later(kept, monkeypatch):
 
     monkeypatch.setattr(early, "open_backend", fails)
     assert answer(opened()).shape == (60, 80)
+
+
+def test_nothing_begins_if_the_limits_leave_too_little_room(kept, monkeypatch):
+    """The library of a backend aborts the process if it lacks address space."""
+
+    def refused(name: str) -> None:
+        raise EngineError(f"{name} lacks room")
+
+    monkeypatch.setattr(early, "check_room", refused)
+    monkeypatch.setattr("depthcli.backends.openvino.shared_core", lambda: pytest.fail("it was loaded"))
+    assert opened()._thread is None
