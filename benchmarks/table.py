@@ -1,4 +1,7 @@
-"""Print the Markdown table of a run of `depth bench --json`: python benchmarks/table.py RUN.jsonl."""
+"""Print the Markdown table of a run of `depth bench --json`: python benchmarks/table.py RUN.jsonl [--fastest].
+
+--fastest: of each program only the precision that is the fastest.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,14 @@ from typing import Any, Optional
 _HEAD = "| | precision | network | times as fast | share of the best product | one picture | folder | peak memory |"
 
 
-def table(lines: list[str]) -> list[str]:
-    """Return the lines of the table; its rows are those of the network's."""
+def table(lines: list[str], fastest: bool = False) -> list[str]:
+    """Return the lines of the table; its rows are those of the network's, or of each name the fastest."""
     rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
     kinds = {kind: [row for row in rows if row["row"] == kind] for kind in ("network", "process", "folder")}
+    if fastest:
+        ordered = sorted((row for row in kinds["network"] if row["median_ms"]), key=lambda row: -row["median_ms"])
+        by_name = {row["name"]: row for row in ordered}
+        kinds["network"] = [row for row in ordered if by_name[row["name"]] is row]
     printed = [_HEAD, "|" + "---|" * (_HEAD.count("|") - 1)]
     for network in kinds["network"]:
         same = [_same(kinds[kind], network) for kind in ("process", "folder")]
@@ -43,4 +50,5 @@ def _cell(value: Optional[float], style: str) -> str:
 
 
 if __name__ == "__main__":
-    print("\n".join(table(Path(sys.argv[1]).read_text(encoding="utf-8").splitlines())))
+    run, *options = sys.argv[1:]
+    print("\n".join(table(Path(run).read_text(encoding="utf-8").splitlines(), "--fastest" in options)))
