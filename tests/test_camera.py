@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from depthcli.camera import Camera, CameraSource
+from depthcli.camera import Camera, CameraSource, Distortion, LensModel, assumed_camera
 from depthcli.depthmap import DepthKind, DepthMap
 
 INTRINSICS = np.array([[500, 0, 320], [0, 500, 240], [0, 0, 1]])
@@ -47,3 +47,18 @@ def test_a_depth_map_carries_layers_and_its_camera():
         DepthMap(np.ones((2, 2)), DepthKind.METRIC_DEPTH, confidence=np.ones((3, 2)))
     with pytest.raises(ValueError, match="NaN"):
         DepthMap(values, DepthKind.METRIC_DEPTH, valid=np.ones((2, 2), bool))
+
+
+def test_an_assumed_camera_sees_60_degrees_across_the_long_side():
+    for size in ((640, 480), (480, 640)):
+        camera = assumed_camera(size)
+        assert camera.source is CameraSource.ASSUMED
+        assert camera.intrinsics[0, 0] == camera.intrinsics[1, 1] == pytest.approx(320 / np.tan(np.radians(30)))
+        assert camera.intrinsics[:2, 2].tolist() == [(size[0] - 1) / 2, (size[1] - 1) / 2]
+
+
+@pytest.mark.parametrize("coefficients", [(0.1, 0.2), (0.1, 0, 0, 0, np.nan)])
+def test_a_distortion_has_as_many_finite_numbers_as_its_model(coefficients):
+    with pytest.raises(ValueError, match="5 finite numbers"):
+        Distortion(LensModel.RADIAL, coefficients)
+    assert Distortion(LensModel.FISHEYE, (0.1, 0, 0, 0)).coefficients == (0.1, 0, 0, 0)
