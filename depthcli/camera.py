@@ -88,7 +88,7 @@ def pinhole(size: tuple[int, int], focal: float, source: CameraSource) -> Camera
 
 
 def assumed_camera(size: tuple[int, int]) -> Camera:
-    """Return the camera to assume for a picture of (width, height) if none is known: 60 degrees across its long side."""
+    """Return the camera to assume for a picture of (width, height): 60 degrees across its long side."""
     return pinhole(size, max(size) / 2 / math.tan(math.radians(ASSUMED_VIEW) / 2), CameraSource.ASSUMED)
 
 

@@ -18,7 +18,7 @@ from tests.conftest import environment, photo
 
 PACKAGE = Path(depthcli.__file__).parent
 # What a start does not need. Typer's usage errors and the progress bar load Rich; numbers with a point load pydantic.
-NEVER = {"torch", "av", "scipy", "onnxruntime", "nncf", "huggingface_hub", "safetensors", "rich", "pydantic"}
+NEVER = {"torch", "av", "scipy", "onnxruntime", "huggingface_hub", "safetensors", "rich", "pydantic"}
 LIBRARIES = {"numpy", "cv2", "PIL", "openvino"}  # of one picture
 
 # Modules that are loaded: ours, and all. The slack is for other versions of Python and of the libraries.

@@ -71,7 +71,7 @@ class OpenVino:
             from depthcli.backends.quantize import Calibration
 
             calibration = Calibration(row, choice.calibration, log)
-            kind = f"int8-{row.input_size}"  # calibrated at that size
+            kind = f"int8-chosen-{row.input_size}"  # calibrated at that size
         # Between its int8 layers a network computes in the best precision that the CPU has.
         settings = _settings(_pick_precision("auto", capabilities, row) if calibration else precision)
         if count:
@@ -172,7 +172,7 @@ class _Converter:
             with runtime_errors("openvino"):
                 model = to_openvino(traced.trace, traced.examples, any_size=True)
             if self.calibration is not None:
-                model, facts = self.calibration.quantized(model, graph)
+                model, facts = self.calibration.quantized(model, graph, self.settings)
             with runtime_errors("openvino"):
                 networks[part] = _Network(self.core.compile_model(model, "CPU", self.settings))
 

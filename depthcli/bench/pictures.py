@@ -27,6 +27,7 @@ from depthcli.bench.contenders import (
 from depthcli.bench.fastest import check_rememberable, fastest_of, keep_fastest
 from depthcli.bench.networks import measure_networks
 from depthcli.bench.operators import measure_operators
+from depthcli.bench.quality import measure_quality, quality_choices
 from depthcli.bench.rows import Load, Row
 from depthcli.bench.sample import Sample
 from depthcli.bench.synthetic_clips import photograph
@@ -57,7 +58,9 @@ class BenchJob:
     options. input_size: shorter side of the input in pixels, None for the model's own. images: folder of pictures, or
     None for a synthetic picture of `picture` (width, height) pixels. runs: how often each backend is timed, after
     `warmup` runs that do not count. peers: also run the official code's network, a plain ONNX export and transformers.
-    profile: also time each operator of the network. duration: seconds of the throughput
+    profile: also time each operator of the network. quality: compare the maps of `images` with exact ones instead of
+    timing processes and folders; `auto` is then every precision of OpenVINO, int8 calibrated on `images` if there is no
+    `calibration`. duration: seconds of the throughput
     test, which is for compiled networks, and for all backends if cost_per_hour, the price of this machine, is given.
     remember: let `auto` take the fastest from now on.
     """
@@ -74,6 +77,7 @@ class BenchJob:
     warmup: int = 2
     peers: bool = False
     profile: bool = False
+    quality: bool = False
     artifacts: Optional[Path] = None
     shape_policy: str = "strict"
     allow_standin: bool = False
@@ -94,6 +98,8 @@ class BenchJob:
             raise UsageError(f"`{setting}` needs a compiled network", f"set `backend` to {backends}")
         if self.remember:
             check_rememberable([self._choice(name) for name in each_backend(self.backends)])
+        if self.quality and self.images is None:
+            raise UsageError("`quality` needs pictures", "set `images` to a folder of them")
         if self.images is not None and self.picture is not None:
             raise UsageError("`images` and `picture` exclude each other", "leave out one of them")
         if self.images is not None and not self.images.is_dir():
@@ -104,8 +110,10 @@ class BenchJob:
 
     def choices(self) -> list[BackendChoice]:
         """Return the backends to measure, each once, in the order of their names."""
+        if self.quality and self.images is not None and tuple(self.backends) == ("auto",) and self.precision == "auto":
+            return quality_choices(self.device, self.images, self.calibration)
         choices = [self._choice(name) for name in each_backend(self.backends)]
-        if self.peers:
+        if self.peers or self.quality:
             # The reference to compare with. In float32 torch's own precisions are the same.
             exact = BackendChoice("torch", self.device, "exact")
             same = [replace(exact, precision=precision) for precision in ("auto", "fp32")]
@@ -137,16 +145,20 @@ def run_benchmark(job: BenchJob, log: Log = lambda line: None) -> Iterator[Row]:
         contenders = [Contender(choice.backend, choice, choice.precision) for choice in job.choices()]
         yield machine_row(sample.model, sample.plan, len(sample.pictures), job.runs, job.warmup, before)
         long_runs = min(job.runs, LONG_RUNS)
-        time_processes(sample, contenders, long_runs)  # before a backend is opened here, which would fill its cache
+        if not job.quality:
+            time_processes(sample, contenders, long_runs)  # before a backend is opened here, which would fill its cache
         try:
             official = _open(job, sample, contenders)
             yield from measure_networks(sample, contenders, job.warmup, job.runs)
             fastest = fastest_of(sample.model.row, job.precision, contenders) if job.remember else None
+            if job.quality:
+                yield from measure_quality(sample, contenders, job.calibration is None)
             if job.profile:
                 yield from measure_operators(sample, contenders, long_runs)
-            yield from process_rows(contenders)
+            if not job.quality:
+                yield from process_rows(contenders)
             yield from measure_throughput(sample, contenders, job.duration, job.cost_per_hour)
-            if job.images is not None:
+            if job.images is not None and not job.quality:
                 yield from measure_folders(sample, contenders, job.images, official, long_runs)
         finally:
             for contender in contenders:

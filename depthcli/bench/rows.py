@@ -77,6 +77,25 @@ class Network(_Row):
 
 
 @dataclass(frozen=True)
+class Quality(_Row):
+    """How far a backend's maps are from those of the exact one, as shares of each map's range.
+
+    mean: mean difference, averaged over the pictures; worst: of the worst picture. greatest: of any pixel. rank: lowest
+    correlation of the pixels' order. error: why there are no numbers, or empty.
+    """
+
+    row: ClassVar[str] = "quality"
+    name: str
+    precision: str
+    pictures: int = 0
+    mean: Optional[float] = None
+    worst: Optional[float] = None
+    greatest: Optional[float] = None
+    rank: Optional[float] = None
+    error: str = ""
+
+
+@dataclass(frozen=True)
 class Roofline(_Row):
     """The best product of two matrices in torch: what the machine can do in a precision.
 
@@ -314,4 +333,6 @@ class Load(_Row):
     seconds: float
 
 
-Row = Union[Machine, Network, Roofline, Bandwidth, Limit, Operator, Stages, Process, Throughput, Folder, Video, Load]
+Row = Union[
+    Machine, Network, Quality, Roofline, Bandwidth, Limit, Operator, Stages, Process, Throughput, Folder, Video, Load
+]

@@ -37,6 +37,12 @@ def bench(
     profile: Annotated[
         bool, flag("Also print the ten operators of the network that take the most time.", "--profile")
     ] = False,
+    quality: Annotated[
+        bool,
+        flag(
+            "With --images: compare every precision with exact maps, and choose the layers of int8. Slow.", "--quality"
+        ),
+    ] = False,
     duration: Annotated[
         float,
         option(
@@ -88,6 +94,7 @@ def bench(
     depth bench --encoder vits --backend all
     depth bench --images photos --peers --json
     depth bench --encoder vits --profile
+    depth bench --encoder vits --quality --images photos
     depth bench --backend neuron --cost-per-hour 0.228
     depth bench --encoder vits --remember
     depth bench --video --clip clip.mp4
@@ -108,6 +115,7 @@ def bench(
             peers=peers,
             remember=remember,
             profile=profile,
+            quality=quality,
             cost_per_hour=cost_per_hour,
             calibration=backend.calibration,
             artifacts=backend.artifacts,
@@ -138,6 +146,7 @@ def bench(
         warmup=warmup,
         peers=peers,
         profile=profile,
+        quality=quality,
         artifacts=backend.artifacts,
         shape_policy=backend.shape_policy,
         allow_standin=backend.allow_standin,

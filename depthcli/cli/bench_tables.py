@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Machine,
         Network,
         Operator,
+        Quality,
         Roofline,
         Row,
         Throughput,
@@ -39,6 +40,15 @@ _NETWORK = (
     Column("GFLOP/s", "gflop_s"),
     Column("of best product", "roofline", "%"),
     Column("open s", "open_s"),
+)
+_QUALITY = (
+    _BACKEND,
+    _PRECISION,
+    Column("pictures", "pictures", "0"),
+    Column("mean", "mean", "%%"),
+    Column("worst picture", "worst", "%%"),
+    Column("greatest", "greatest", "%%"),
+    Column("rank correlation", "rank", "0.0000"),
 )
 _STAGES = (
     _FASTER,
@@ -138,6 +148,7 @@ def print_benchmark(rows: Sequence[Row]) -> None:
     _print_head(machine, *kinds.get("load", []))
     _print_networks(machine, kinds["network"])
     for kind, show in (
+        ("quality", lambda rows: _print_qualities(machine, rows)),
         ("stages", lambda rows: _print_table("one picture, stage by stage, ms", rows, _STAGES)),
         ("process", lambda rows: _print_table("depth image, the whole process", rows, _PROCESS)),
         ("throughput", _print_throughputs),
@@ -173,6 +184,12 @@ def _print_machine(machine: Machine, load: Optional[Load]) -> None:
 def _print_networks(machine: Machine, rows: Sequence[Network]) -> None:
     _print_table(f"network alone, {count(machine.runs, 'turn')} after {machine.warmup} of warm-up", rows, _NETWORK)
     print("spread: first to third quartile over the median; open: with the converted network in the cache")
+
+
+def _print_qualities(machine: Machine, rows: Sequence[Quality]) -> None:
+    _print_table("difference from exact float32, as a share of the map's range", rows, _QUALITY)
+    if machine.random_weights:
+        print("these weights are random: the figures say nothing about trained ones")
 
 
 def _print_operators(rows: Sequence[Operator]) -> None:

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-_STYLES = {"x": "{:.2f}x", "%": "{:.0%}", "%%": "{:.2%}", "0": "{:.0f}", "0%": "{:.0f}%"}
+_STYLES = {"x": "{:.2f}x", "%": "{:.0%}", "%%": "{:.2%}", "0": "{:.0f}", "0%": "{:.0f}%", "0.0000": "{:.4f}"}
 
 
 class Column(NamedTuple):

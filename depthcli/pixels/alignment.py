@@ -54,13 +54,3 @@ def ranks(values: np.ndarray) -> np.ndarray:
     """Return the (N,) float64 ranks of (N,) values, the smallest 1; equal values share the mean of their ranks."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[place]
-
-
-def places(values: np.ndarray) -> np.ndarray:
-    """Return the (N,) float64 places of N values of any shape in their order, from 0; equal values keep theirs.
-
-    int8 is judged by these and scores by `ranks`, which differ for equal values.
-    """
-    order = np.empty(values.size)
-    order[np.argsort(values, axis=None, kind="stable")] = np.arange(values.size)
-    return order

@@ -33,7 +33,19 @@ from depthcli.bench.pictures import (
     model_of,
     run_benchmark,
 )
-from depthcli.bench.rows import Bandwidth, Folder, Limit, Load, Machine, Network, Operator, Process, Roofline, Stages
+from depthcli.bench.rows import (
+    Bandwidth,
+    Folder,
+    Limit,
+    Load,
+    Machine,
+    Network,
+    Operator,
+    Process,
+    Quality,
+    Roofline,
+    Stages,
+)
 from depthcli.bench.synthetic_clips import photograph
 from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ModelChoice
 from depthcli.errors import CheckpointError, EngineError, UsageError
@@ -130,6 +142,7 @@ class TestJob:
             {"images": Path("nowhere")},
             {"images": Path(), "picture": (64, 48)},
             {"picture": (0, 48)},
+            {"quality": True},
         ],
         ids=str,
     )
@@ -401,6 +414,41 @@ class TestOperators:
         monkeypatch.setitem(BACKENDS, "onnx", f"{__name__}:Broken")
         (row,) = measured(backends=("onnx",), profile=True, runs=1)[Operator]
         assert row.name == "silent" and "does not tell the times" in row.error
+
+
+class TestQuality:
+    def test_every_precision_of_openvino_is_compared_with_exact(self):
+        choices = BenchJob(quality=True, images=Path()).choices()
+        assert [(choice.backend, choice.precision) for choice in choices] == [
+            ("torch", "exact"),
+            *(("openvino", precision) for precision in ("fp32", "bf16", "int8")),
+        ]
+        assert [choice.calibration for choice in choices] == [None, None, None, Path()]
+        named = BenchJob(quality=True, images=Path(), backends=("onnx",)).choices()
+        assert [choice.backend for choice in named] == ["torch", "onnx"]
+
+    def test_a_difference_is_measured_on_pictures_that_no_calibration_saw(self, monkeypatch):
+        class Brighter(Broken):
+            """Gives the exact map and 1 % of its range more."""
+
+            traits = Traits("brighter", "1.0", "cpu", "fp32")
+            exact = None
+
+            def __init__(self, row: object, weights: object, choice: object, *_: object) -> None:
+                Brighter.exact = Brighter.exact or open_backend(row, weights, BackendChoice("torch", "cpu", "exact"))
+
+            def run(self, inputs: dict, graph: str = "depth", replica: object = None) -> dict:
+                depth = self.exact.run(inputs)["depth"]
+                return {"depth": depth + 0.01 * np.ptp(depth)}
+
+        monkeypatch.setattr(f"{__name__}.Broken", Brighter)
+        monkeypatch.setitem(BACKENDS, "onnx", f"{__name__}:Broken")
+        for number in range(9):
+            photo(f"photos/{number}.png", (70, 56))
+        (row,) = measured(backends=("onnx",), quality=True, images=Path("photos"), runs=1)[Quality]
+        assert (row.name, row.pictures, row.error) == ("brighter", 2, "")
+        assert row.mean == pytest.approx(0.01, rel=1e-3) and row.greatest == pytest.approx(0.01, rel=1e-2)
+        assert row.rank > 0.999
 
 
 class TestProcesses:

@@ -144,6 +144,8 @@ def test_no_engine_at_all_is_code_5(bench, monkeypatch):
         ("--video", "--picture", "64x48"),
         ("--video", "--peers"),
         ("--video", "--profile"),
+        ("--video", "--quality"),
+        ("--quality",),
         ("--video", "--cost-per-hour", 1),
         ("--video", "--backend", "torchscript"),
     ],

@@ -28,7 +28,7 @@ OPTIONS = {
     " --pipe --range --rate --scene --size --start --steady --stride",
     "eval": "--detail " + WEIGHTS + SIZED + COMPILED + "--align --errors --json --prediction-kind --predictions --root",
     "bench": MODEL + SIZED + COMPILED + "--clip --cost-per-hour --duration --frames --images --json --peers --picture"
-    " --profile --remember --runs --size --video --warmup",
+    " --profile --quality --remember --runs --size --video --warmup",
     "compile": WEIGHTS + "--allow-cpu-ops --analyze-only --batch --fast-math --from-dir --out --output --preset"
     " --self-test --size --target --timeout --workdir -b -o",
     "models": "",
