@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from depthcli.camera import camera_of
 from depthcli.errors import OutputError
 from depthcli.host.memory import check_picture, free_memory
 from depthcli.io.codecs.facts import parse_facts
@@ -27,9 +28,16 @@ _ARRAY = ".npy"
 
 
 def write_npz(values: np.ndarray, target: IO[bytes], facts: Mapping[str, Any]) -> None:
-    """Write (H, W) float32, uncompressed, as `depth`, and the facts as `meta`, a JSON string."""
+    """Write (H, W) float32, uncompressed, as `depth`, and the facts as `meta`, a JSON string.
+
+    The intrinsics of a camera in the facts are also the array `intrinsics`, (3, 3) float64, as other programs have it.
+    """
+    camera = facts.get("camera")
+    arrays: dict[str, Any] = {"depth": values, "meta": np.array(json.dumps(facts))}
+    if camera:
+        arrays["intrinsics"] = camera_of(camera).intrinsics
     whole = io.BytesIO()  # a zip file that meets a full disk in its middle complains once more when it is collected
-    np.savez(whole, depth=values, meta=np.array(json.dumps(facts)))
+    np.savez(whole, **arrays)
     with whole.getbuffer() as content:  # released even if the disk is full
         target.write(content)
 

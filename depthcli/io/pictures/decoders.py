@@ -206,7 +206,14 @@ def _tiff(file: BinaryIO) -> Header:
             remarks.notes.append(f"first of {page.pages} pages")
         return decoded
 
-    return Header(page.size, decode, Exif(page.orientation))
+    return Header(page.size, decode, Exif(page.orientation, read_exif(lambda: _exif_of_tiff(file)).tags))
+
+
+def _exif_of_tiff(file: BinaryIO) -> Image.Exif:
+    exif = Image.Exif()
+    file.seek(0)
+    exif.load_from_fp(file)
+    return exif
 
 
 def _rare(opener: Callable[[BinaryIO], rare.Rare]) -> Callable[[BinaryIO], Header]:

@@ -45,6 +45,7 @@ class Picture:
     rgb: (H, W, 3) uint8, upright, C-contiguous, read-only. name: the file's name, for messages.
     notes: how it was read ("first of 12 frames"). warnings: what changes its looks.
     valid: (H, W) bool, False at transparent pixels; None if all count. camera: from its EXIF, or None.
+    orientation: the EXIF orientation that was applied, 1 to 8.
     """
 
     rgb: np.ndarray
@@ -53,6 +54,7 @@ class Picture:
     warnings: tuple[str, ...] = ()
     valid: Optional[np.ndarray] = None
     camera: Optional[Camera] = None
+    orientation: int = 1
 
     @property
     def size(self) -> tuple[int, int]:
@@ -169,8 +171,9 @@ def _read(file: BinaryIO, name: str, max_pixels: int, keep_alpha: bool = False) 
     except Exception as error:  # decoders raise whatever their bytes lead them to
         raise _failure(error, name, noise) from error
     rgb.flags.writeable = False
-    notes = (*remarks.notes, *map(printable, noise))
-    return Picture(rgb, name, notes, tuple(remarks.warnings), valid, header.exif.camera(header.stored))
+    notes, exif = (*remarks.notes, *map(printable, noise)), header.exif
+    camera = exif.camera(header.stored)
+    return Picture(rgb, name, notes, tuple(remarks.warnings), valid, camera, exif.orientation)
 
 
 def check_size(size: tuple[int, int], name: str, max_pixels: int, kind: type[DepthError] = PictureError) -> None:
