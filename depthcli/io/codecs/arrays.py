@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import stat
 import zipfile
@@ -24,6 +25,7 @@ from depthcli.io.pictures.images import MAX_PIXELS
 _MOST_BYTES = 8 * MAX_PIXELS + (1 << 24)
 _MOST_HEADER = 1 << 16  # of an array; 128 bytes are usual
 _MOST_TEXT = 1 << 20  # characters
+_MOST_SMALL = 1 << 20  # numbers
 _ARRAY = ".npy"
 
 
@@ -107,6 +109,20 @@ class Npz:
         """Return the (H, W) numbers of that name. Raises ValueError if it is anything else, KeyError if not there."""
         with self._archive.open(name + _ARRAY) as stream:
             return read_npy(stream)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of the array of that name; its numbers are not read. Raises KeyError if it is not there."""
+        with self._archive.open(name + _ARRAY) as stream:
+            return _header(stream)[0]
+
+    def small(self, name: str) -> np.ndarray:
+        """Return the numbers of that name, of any shape. Raises ValueError for too many, or anything else."""
+        with self._archive.open(name + _ARRAY) as stream:
+            shape, dtype = _header(stream)
+            if dtype.kind not in "uif" or math.prod(shape) > _MOST_SMALL:
+                raise ValueError(f"its {name} is {dtype} {shape}")
+            stream.seek(0)
+            return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
 
     def text(self, name: str) -> str:
         """Return the text of that name. Raises ValueError if it holds anything else, KeyError if not there."""
