@@ -18,7 +18,8 @@ SIZED = RUN + "--calibration --input-size "
 COMPILED = "--allow-standin --artifacts --shape-policy "
 REPORT = "--json --quiet --verbose -q -v "
 RESULTS = "--batch --colormap --format --grayscale --if-exists --output --panorama -b -f -o "
-PICTURES = "--detail " + WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--keep-alpha --name --pred-only "
+CAMERA = "--f35 --focal --fov --intrinsics "
+PICTURES = "--detail " + CAMERA + WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--keep-alpha --name --pred-only "
 
 OPTIONS = {
     "": "--version",
@@ -99,8 +100,15 @@ def test_the_help_of_image_is_two_screens_with_its_examples_first_and_rare_optio
     with pytest.raises(SystemExit):
         app.run()
     out = capsys.readouterr().out
-    assert len(out.splitlines()) <= 52
-    order = ("depth image photo.jpg ", "─ Arguments ─", "─ Options ─", "─ Model and speed ─", "─ Advanced ─")
+    assert len(out.splitlines()) <= 58
+    order = (
+        "depth image photo.jpg ",
+        "─ Arguments ─",
+        "─ Options ─",
+        "─ Model and speed ─",
+        "─ Camera ─",
+        "─ Advanced ─",
+    )
     places = [out.index(text) for text in order]
     assert places == sorted(places)
     rare = "--trust-checkpoint --allow-standin --shape-policy --artifacts --calibration --max-depth --pred-only"
