@@ -178,14 +178,14 @@ def same_ratio(size: tuple[int, int], other: tuple[int, int]) -> bool:
     return abs(height - size[1]) <= max(1, _RATIO_SLACK * height)
 
 
-def describe_camera(camera: Camera, size: tuple[int, int]) -> dict[str, Any]:
-    """Return the facts about a camera that files carry, JSON-ready. size: (width, height) of its picture."""
+def describe_camera(camera: Camera, size: Optional[tuple[int, int]]) -> dict[str, Any]:
+    """Return the facts about a camera that files carry, JSON-ready. size: (width, height) of its picture, if known."""
     lens, skew = camera.distortion, float(camera.intrinsics[0, 1])
     return {
         "source": camera.source.value,
         **dict(zip(("fx", "fy", "cx", "cy"), (*camera.focal, *camera.center))),
         **({"skew": skew} if skew else {}),
-        "size": list(size),
+        "size": None if size is None else list(size),
         "distortion": lens and {"model": lens.model.value, "coefficients": list(lens.coefficients)},
         **({} if camera.extrinsics is None else {"extrinsics": camera.extrinsics.tolist()}),
     }

@@ -30,6 +30,7 @@ OPTIONS = {
     "eval": "--detail " + WEIGHTS + SIZED + COMPILED + "--align --errors --json --prediction-kind --predictions --root",
     "bench": MODEL + SIZED + COMPILED + "--clip --cost-per-hour --duration --frames --images --json --peers --picture"
     " --profile --remember --runs --size --video --warmup",
+    "info": "--json",
     "compile": WEIGHTS + "--allow-cpu-ops --analyze-only --batch --fast-math --from-dir --out --output --preset"
     " --self-test --size --target --timeout --workdir -b -o",
     "models": "",
@@ -45,6 +46,7 @@ ARGUMENTS = {
     "image": ["FILE..."],
     "dir": ["FOLDER"],
     "video": ["CLIP..."],
+    "info": ["FILE..."],
     "eval": ["LIST"],
     "models pull": ["MODEL..."],
     "models verify": ["[MODEL...]"],
@@ -116,7 +118,17 @@ def test_the_help_of_image_is_two_screens_with_its_examples_first_and_rare_optio
 
 
 def test_commands_stand_in_the_order_of_need():
-    assert list(commands()[""].commands) == ["image", "dir", "video", "compile", "bench", "eval", "models", "neuron"]
+    assert list(commands()[""].commands) == [
+        "image",
+        "dir",
+        "video",
+        "info",
+        "compile",
+        "bench",
+        "eval",
+        "models",
+        "neuron",
+    ]
 
 
 def test_the_list_of_commands_says_what_each_command_says_of_itself():

@@ -23,7 +23,7 @@ from PIL import Image
 from depthcli.camera import Camera
 from depthcli.errors import DepthError, PictureError
 from depthcli.host.quiet import noise_of
-from depthcli.io.pictures.decoders import CUT_SHORT, UnsupportedError, read_header
+from depthcli.io.pictures.decoders import CUT_SHORT, Header, UnsupportedError, read_header
 from depthcli.io.pictures.samples import Remarks, composited, upright, valid_mask
 
 # A picture takes 4 bytes per pixel in Pillow and 3 in numpy: 3.5 GB at the limit.
@@ -98,6 +98,23 @@ def picture_size(source: PictureSource) -> tuple[int, int] | None:
             return read_header(file, "").size
     except Exception:  # decoders raise whatever their bytes lead them to
         return None
+
+
+def picture_header(path: Path) -> Header:
+    """Return the header of a picture's file: sizes, orientation and camera. Raises PictureError if it is no picture."""
+    shown = printable(str(path))
+    noise: list[str] = []
+    with open_picture_file(path, shown) as file:
+        try:
+            with noise_of() as noise:
+                return read_header(file, shown)
+        except PictureError:
+            raise
+        except UnsupportedError as error:
+            reason, way_out = error.args
+            raise PictureError(f"{shown} {reason}", way_out) from error
+        except Exception as error:  # decoders raise whatever their bytes lead them to
+            raise _failure(error, shown, noise) from error
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------
