@@ -13,7 +13,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from depthcli.camera import LensModel, describe_camera
+from depthcli.camera import LensModel, camera_of, describe_camera
 from depthcli.depthmap import DepthKind
 from depthcli.errors import DepthError, PictureError, UsageError
 from depthcli.eval.truth import read_numbers
@@ -25,7 +25,7 @@ from depthcli.io.codecs.facts import parse_facts
 from depthcli.io.codecs.files import is_cut_short, read_facts
 from depthcli.io.names import sidecar_of
 from depthcli.io.pictures import tiff
-from depthcli.io.pictures.images import may_be_listed, picture_header
+from depthcli.io.pictures.images import may_be_listed, picture_header, printable
 
 _MOST_JSON = 1 << 28  # bytes
 _FILM = rb"....(ftyp|moov|mdat|free|wide)|RIFF....AVI |\x1aE\xdf\xa3"
@@ -73,7 +73,8 @@ class FileInfo:
             ("source", self.source),
             *(("", note) for note in self.notes),
         ]
-        return [f"{self.file}: {self.what}", *(f"  {name:9}{text}" for name, text in rows if text)]
+        lines = [f"{self.file}: {self.what}", *(f"  {name:9}{text}" for name, text in rows if text)]
+        return [*map(printable, lines)]
 
     def _invalid_share(self) -> str:
         if self.invalid is None:
@@ -112,6 +113,7 @@ def _own(path: Path, facts: Mapping[str, Any], what: str) -> FileInfo:
     size, value_range = facts.get("size"), (facts.get("min"), facts.get("max"))
     width, height = (int(side) for side in size) if size else (0, 0)
     is_clip = "video" in facts or "frame" in facts
+    camera = camera_of(facts["camera"]) if facts.get("camera") else None
     invalid = facts.get("invalid_pixels", 0) / (width * height) if size and not is_clip else None
     return FileInfo(
         file=str(path),
@@ -121,7 +123,7 @@ def _own(path: Path, facts: Mapping[str, Any], what: str) -> FileInfo:
         unit=facts.get("units"),
         range=None if None in value_range else (float(value_range[0]), float(value_range[1])),  # type: ignore[arg-type]
         invalid=invalid,
-        camera=facts.get("camera"),
+        camera=None if camera is None else describe_camera(camera, (width, height)),
         model=str(facts.get("model", "")),
         backend=str(facts.get("engine", "")),
         source=str(facts.get("source", "")),
@@ -274,7 +276,7 @@ def _picture_or_calibration(path: Path) -> FileInfo:
         picture = error
     try:
         return _calibration(path)
-    except UsageError:
+    except DepthError:
         if picture.message.startswith(f"{path} is not a picture"):
             raise DepthError(f"{path} is no depth, picture, film or calibration that is known here") from picture
         raise picture from None
@@ -294,7 +296,10 @@ def _picture(path: Path) -> FileInfo:
 
 
 def _calibration(path: Path) -> FileInfo:
-    file = read_cameras(path)
+    try:
+        file = read_cameras(path)
+    except UsageError as error:
+        raise DepthError(error.message) from error
     first = file.cameras[0]
     count = len({stored.content for stored in file.cameras})
     notes = [*file.notes]

@@ -184,3 +184,30 @@ def test_info_loads_no_torch_and_no_openvino():
     ran = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
     assert "metric_depth" in ran.stdout
     assert not {"torch", "openvino", "av"} & set(ran.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"camera": "none"},
+        {"camera": {"fx": 1}},
+        {"kind": "wishful"},
+        {"size": "large"},
+        {"size": [0, 0], "invalid_pixels": 3},
+        {"encoding": {"code": "nearness"}},
+        {"min": "small"},
+    ],
+)
+def test_a_file_that_lies_about_itself_is_one_line(depth, facts):
+    write_depth(metric(), "a.npz")
+    with np.load("a.npz") as arrays:
+        told = {**json.loads(str(arrays["meta"])), **facts}
+    np.savez("a.npz", depth=np.ones((30, 40), np.float32), meta=json.dumps(told))
+    ran = depth("info", "a.npz")
+    assert ran.code == 3 and "a.npz cannot be read" in ran.error
+
+
+def test_what_a_file_says_cannot_steer_the_terminal(depth):
+    provenance = Provenance("tiny", source="a\x1b[2J\nb.jpg")
+    write_depth(DepthMap(np.ones((2, 3)), DepthKind.RELATIVE_DEPTH, provenance), "a.npz")
+    assert "  source   a\\x1b[2J\\nb.jpg" in depth("info", "a.npz").lines
