@@ -205,9 +205,9 @@ roi:
 """
 
 
-@pytest.mark.parametrize("text", [ROS, ROS.replace("\n", "\r\n"), "---\n" + ROS])
+@pytest.mark.parametrize("text", [ROS, ROS.replace("\n", "\r\n"), "---\n" + ROS], ids=["unix", "dos", "marked"])
 def test_a_camera_info_is_read_with_its_wrapped_lists(text):
-    Path("camera.yaml").write_text(text, newline="")
+    Path("camera.yaml").write_bytes(text.encode())
     stored = only("camera.yaml")
     assert numbers(stored) == (500, 510, 320, 240) and stored.size == SIZE
     assert stored.camera.distortion.coefficients == tuple(LENS)
