@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Optional
 
 import numpy as np
 
-from depthcli.camera import Distortion
-from depthcli.host.quiet import noise_of
 from depthcli.io.cameras.stored import StoredCamera, camera_from_matrix, fisheye, radial
 
 OPENCV, ROS, KITTI, MATRIX = "OpenCV", "ROS camera_info", "KITTI", "matrix"
@@ -30,41 +28,25 @@ def is_opencv(text: str) -> bool:
 
 
 def read_opencv(text: str) -> list[StoredCamera]:
-    """Return the camera of a calibration. Raises ValueError if there is none."""
-    import cv2
+    """Return the camera of a calibration. Raises ValueError if there is none.
 
-    flags = cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY
-    try:
-        with noise_of():
-            storage = cv2.FileStorage(text, flags)
-            matrix, lens = (_first_matrix(storage, names) for names in (MATRIX_NAMES, LENS_NAMES))
-            size = _opencv_size(storage)
-            is_fisheye = storage.getNode("fisheye_model").real() > 0
-    except Exception as error:  # cv2.error and SystemError
-        raise ValueError(f"OpenCV cannot read it: {' '.join(str(error).split())[:120]}") from error
-    if matrix is None:
-        raise ValueError("it has no camera_matrix")
-    return [StoredCamera(camera_from_matrix(matrix, _lens(lens, is_fisheye)), size)]
+    Not by cv2.FileStorage, which writes beyond its memory for some damaged files.
+    """
+    fields = _fields(text) if text.startswith("%YAML") else _xml_fields(text)
+    matrix, lens = _first(fields, *MATRIX_NAMES), _first(fields, *LENS_NAMES)
+    if matrix is None or len(matrix) != 9:
+        raise ValueError("it has no camera_matrix of 9 numbers")
+    is_fisheye = str(fields.get("fisheye_model", "0")) not in ("0", "false")
+    distortion = None if lens is None else (fisheye if is_fisheye else radial)(lens)
+    return [StoredCamera(camera_from_matrix(np.reshape(matrix, (3, 3)), distortion), _size(fields))]
 
 
-def _first_matrix(storage: Any, names: Sequence[str]) -> Optional[np.ndarray]:
-    nodes = (storage.getNode(name) for name in names)
-    return next((node.mat() for node in nodes if not node.empty() and node.isMap()), None)
-
-
-def _opencv_size(storage: Any) -> Optional[tuple[int, int]]:
-    """Return (width, height) under the names that OpenCV's samples and common tools give them."""
-    for width, height in (("image_width", "image_height"), ("width", "height"), ("image_Width", "image_Height")):
-        sides = [int(storage.getNode(name).real()) for name in (width, height)]
-        if min(sides) > 0:
-            return sides[0], sides[1]
-    return None
-
-
-def _lens(coefficients: Optional[np.ndarray], is_fisheye: bool) -> Optional[Distortion]:
-    if coefficients is None:
-        return None
-    return (fisheye if is_fisheye else radial)(np.ravel(coefficients).tolist())
+def _xml_fields(text: str) -> dict[str, Any]:
+    """Return numbers and texts by tag; `data` inside of a matrix belongs to the matrix."""
+    fields: dict[str, Any] = dict(re.findall(r"<(\w+)>\s*([^<>]{1,100}?)\s*</\1>", text))
+    for name, data in re.findall(r"<(\w+)\s+type_id=\"opencv-matrix\">[^\0]*?<data>([^<]*)</data>", text):
+        fields[name] = [float(number) for number in re.findall(_NUMBER, data)]
+    return fields
 
 
 # --- ROS --------------------------------------------------------------------------------------------------------------
@@ -78,7 +60,7 @@ def is_ros(text: str) -> bool:
 
 def read_ros(text: str) -> list[StoredCamera]:
     """Return the camera of the raw pictures, not of the rectified ones (projection_matrix). Raises ValueError."""
-    fields = _ros_fields(text)
+    fields = _fields(text)
     matrix = _first(fields, "camera_matrix", "K", "k")
     if matrix is None or len(matrix) != 9:
         raise ValueError("its camera_matrix is not 9 numbers")
@@ -87,19 +69,23 @@ def read_ros(text: str) -> list[StoredCamera]:
         raise ValueError(f"its distortion_model {model} is not supported")
     coefficients = _first(fields, "distortion_coefficients", "D", "d") or []
     lens = _ROS_LENSES[model or "plumb_bob"](coefficients) if coefficients else None
-    sides = [int(float(str(fields.get(f"image_{name}", fields.get(name, 0))))) for name in ("width", "height")]
-    size = (sides[0], sides[1]) if min(sides) > 0 else None
-    return [StoredCamera(camera_from_matrix(np.reshape(matrix, (3, 3)), lens), size)]
+    return [StoredCamera(camera_from_matrix(np.reshape(matrix, (3, 3)), lens), _size(fields))]
+
+
+def _size(fields: Mapping[str, Any]) -> Optional[tuple[int, int]]:
+    """Return (width, height); None if they are missing. Raises ValueError for what are no numbers."""
+    width, height = (int(float(str(fields.get(f"image_{name}", fields.get(name, 0))))) for name in ("width", "height"))
+    return (width, height) if min(width, height) > 0 else None
 
 
 def _first(fields: Mapping[str, Any], *names: str) -> Optional[list[float]]:
     return next((fields[name] for name in names if isinstance(fields.get(name), list)), None)
 
 
-def _ros_fields(text: str) -> dict[str, Any]:
+def _fields(text: str) -> dict[str, Any]:
     """Return the numbers and texts by key; `data` below a key belongs to that key.
 
-    The lists of camera_info are `[1, 2]`, which may wrap, or lines that begin with a dash.
+    The lists of camera_info and OpenCV are `[1, 2]`, which may wrap, or lines that begin with a dash.
     """
     fields: dict[str, Any] = {}
     above = key = ""

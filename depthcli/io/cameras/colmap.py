@@ -16,6 +16,7 @@ from depthcli.io.cameras.stored import StoredCamera, camera_from, fisheye, radia
 TITLE = "COLMAP"
 _FOLDERS = ("", "sparse/0", "sparse")
 _MOST_CAMERAS = 1 << 20
+_LONGEST_NAME = 1 << 12
 _POINT_BYTES = 24  # of a picture's point: x, y, and the number of the point in space
 
 # Name -> its number in binary files, and the count of its parameters.
@@ -146,10 +147,19 @@ def _binary_pictures(file: BinaryIO) -> Iterator[tuple[int, str]]:
     (count,) = struct.unpack("<Q", file.read(8))
     for _ in range(count):
         *_, number = struct.unpack("<i7di", file.read(64))
-        name = b"".join(iter(lambda: file.read(1), b"\0"))
+        name = _name(file)
         (points,) = struct.unpack("<Q", file.read(8))
         file.seek(points * _POINT_BYTES, 1)
         yield number, name.decode(errors="replace")
+
+
+def _name(file: BinaryIO) -> bytes:
+    name = bytearray()
+    while (letter := file.read(1)) != b"\0":
+        if not letter or len(name) > _LONGEST_NAME:
+            raise ValueError("its images.bin is cut short or damaged")
+        name += letter
+    return bytes(name)
 
 
 def _rows(lines: Sequence[str]) -> Iterator[str]:

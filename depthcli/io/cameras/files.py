@@ -19,6 +19,7 @@ from depthcli.io.codecs.arrays import open_npz
 from depthcli.io.codecs.files import read_facts
 
 _MOST_BYTES = 1 << 28  # of a text; a transforms.json of ten thousand frames has 10 MB
+_MOST_CALIBRATION = 1 << 22  # characters of one for a few cameras
 _HINT = "`intrinsics` takes COLMAP, OpenCV, ROS, Nerfstudio, KITTI, Open3D and depthcli's files, or fx,fy,cx,cy"
 # (title, whether a text is one, its reader) in the order in which they are tried
 _TEXTS: tuple[tuple[str, Callable[[str], bool], Callable[[str], list[StoredCamera]]], ...] = (
@@ -79,7 +80,7 @@ def _read(path: Path) -> CameraFile:
     if text.lstrip().startswith("{"):
         title, cameras = json_files.read_json(json.loads(text))
         return CameraFile(str(path), title, tuple(cameras))
-    for title, is_one, read in _TEXTS:
+    for title, is_one, read in _TEXTS if len(text) <= _MOST_CALIBRATION else ():
         if is_one(text):
             return CameraFile(str(path), title, tuple(read(text)))
     if colmap.is_text(text):

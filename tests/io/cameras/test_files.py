@@ -379,7 +379,7 @@ def test_a_matrix_in_json_is_read_under_its_usual_names():
         (b"[1, 2]", "none of the formats"),
         (b'{"frames": [', "cannot read"),
         (b"%YAML:1.0\n---\nimage_width: 3\n", "no camera_matrix"),
-        (b"%YAML:1.0\n---\ncamera_matrix: !!opencv-matrix\n   rows: 3\n", "OpenCV cannot read it|no camera_matrix"),
+        (b"%YAML:1.0\n---\ncamera_matrix: !!opencv-matrix\n   rows: 3\n", "no camera_matrix"),
         (b"\x89PNG\r\n\x1a\n", "a picture, not a calibration"),
         (b"PK\3\4", "cannot read"),
         (b"\xff\xd8\xff\xe0" + bytes(100), "not a calibration"),
