@@ -18,7 +18,7 @@ _ORIENTATION, _MORE = 0x0112, 0x8769
 _FOCAL_LENGTH, _FOCAL_LENGTH_35 = 0x920A, 0xA405
 _WIDTH, _HEIGHT = 0xA002, 0xA003
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0xA20E, 0xA20F, 0xA210
-_OF_THE_CAMERA = {_FOCAL_LENGTH, _FOCAL_LENGTH_35, _WIDTH, _HEIGHT, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT}
+CAMERA_TAGS = {_FOCAL_LENGTH, _FOCAL_LENGTH_35, _WIDTH, _HEIGHT, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT}
 _MILLIMETRES = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}  # of a unit of resolution
 
 
@@ -94,5 +94,5 @@ def read_exif(load: Callable[[], Image.Exif]) -> Exif:
         exif = load()
         orientation = int(exif.get(_ORIENTATION, 1))
         with noise_of():  # warnings about the camera's block say nothing about the picture
-            tags = {tag: value for tag, value in exif.get_ifd(_MORE).items() if tag in _OF_THE_CAMERA}
+            tags = {tag: value for tag, value in exif.get_ifd(_MORE).items() if tag in CAMERA_TAGS}
     return Exif(orientation, tags)
