@@ -1,5 +1,6 @@
 import json
 
+import cv2
 import numpy as np
 import pytest
 
@@ -87,17 +88,10 @@ OFF_CENTRE = np.array([[50.0, 0, 13], [0, 60, 7], [0, 0, 1]])
 
 
 def pixel(camera, point):
-    """The pixel of a point (x, y, z), by the formula of OpenCV."""
-    x, y = point[0] / point[2], point[1] / point[2]
-    k1, k2, p1, p2, k3 = camera.distortion.coefficients if camera.distortion else (0,) * 5
-    r2 = x * x + y * y
-    radial = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3
-    bent = (
-        x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
-        y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
-        1,
-    )
-    return (camera.intrinsics @ bent)[:2]
+    """The pixel of a point (x, y, z), by OpenCV."""
+    lens = np.array(camera.distortion.coefficients if camera.distortion else (0.0,) * 5)
+    nowhere = np.zeros(3)
+    return cv2.projectPoints(np.array([[point]], np.float64), nowhere, nowhere, camera.intrinsics, lens)[0].ravel()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
