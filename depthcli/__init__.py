@@ -18,7 +18,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from depthcli.choices import BackendChoice, ClipChoice, ModelChoice
+    from depthcli.choices import BackendChoice, CameraChoice, ClipChoice, ModelChoice
     from depthcli.depthmap import DepthKind, DepthMap, Provenance
     from depthcli.errors import DepthError
     from depthcli.io.codecs.files import read_depth, write_depth
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BackendChoice": "depthcli.choices",
+    "CameraChoice": "depthcli.choices",
     "ClipChoice": "depthcli.choices",
     "DepthError": "depthcli.errors",
     "DepthEstimator": "depthcli.predict.picture",
@@ -44,6 +45,7 @@ _HOMES = {
 
 __all__ = [
     "BackendChoice",
+    "CameraChoice",
     "ClipChoice",
     "DepthError",
     "DepthEstimator",

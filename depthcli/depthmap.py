@@ -14,7 +14,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from depthcli.camera import Camera
+from depthcli.camera import Camera, camera_of, describe_camera
 
 _PANORAMA_SLACK = 0.1  # full panoramas are 2:1, but for a few rows or columns that a program cut off
 
@@ -164,7 +164,8 @@ def _layer(name: str, given: Optional[np.ndarray], dtype: type, shape: tuple[int
 def describe(depth: DepthMap) -> dict[str, Any]:
     """Return the facts about a depth map that every file carries, as a JSON-ready dictionary."""
     invalid = 0 if depth.valid is None else int(depth.valid.size - depth.valid.sum())
-    return describe_values(depth.kind, depth.range, depth.size, depth.provenance, depth.max_depth, invalid)
+    facts = describe_values(depth.kind, depth.range, depth.size, depth.provenance, depth.max_depth, invalid)
+    return facts if depth.camera is None else {**facts, "camera": describe_camera(depth.camera, depth.size)}
 
 
 def describe_values(
@@ -202,11 +203,13 @@ def describe_values(
 def from_description(values: np.ndarray, facts: Mapping[str, Any], valid: np.ndarray | None = None) -> DepthMap:
     """Return the depth map that `describe` described, with `values` as its numbers and `valid` as its mask."""
     width, height = facts.get("model_size") or (0, 0)
+    camera = facts.get("camera")
     return DepthMap(
         values=values,
         kind=DepthKind(facts["kind"]),
         max_depth=facts.get("max_depth"),
         valid=valid,
+        camera=camera and camera_of(camera),
         provenance=Provenance(
             model=facts.get("model", ""),
             model_title=facts.get("model_title", ""),

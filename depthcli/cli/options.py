@@ -5,7 +5,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 from depthcli.choices import (
     BACKENDS,
@@ -14,10 +14,11 @@ from depthcli.choices import (
     PRECISIONS,
     SHAPE_POLICIES,
     BackendChoice,
+    CameraChoice,
     ModelChoice,
     shaping_settings,
 )
-from depthcli.cli.groups import ADVANCED, MODEL, flag, option
+from depthcli.cli.groups import ADVANCED, CAMERA, MODEL, flag, option
 from depthcli.errors import UsageError
 from depthcli.io.codecs.formats import STILLS, implied_format, parse_formats
 
@@ -185,6 +186,44 @@ class BackendOptions:
 
 
 @dataclass(frozen=True)
+class CameraOptions:
+    """The camera of the pictures, if their EXIF does not tell it, or not rightly."""
+
+    intrinsics: Annotated[
+        Optional[str],
+        option(
+            "Calibration (COLMAP, OpenCV, ROS, KITTI, ...), or fx,fy,cx,cy in pixels.", panel=CAMERA, metavar="FILE"
+        ),
+    ] = None
+    focal: Annotated[
+        Optional[float], option("Focal length in pixels of the whole picture.", panel=CAMERA, metavar="PIXELS")
+    ] = None
+    fov: Annotated[
+        Optional[str],
+        option(
+            "Angle of view across the picture; v:45 its height, d:75 its diagonal.", panel=CAMERA, metavar="DEGREES"
+        ),
+    ] = None
+    f35: Annotated[
+        Optional[float], option("Focal length as on 35 mm film, in millimetres.", panel=CAMERA, metavar="MM")
+    ] = None
+
+    def choice(self) -> CameraChoice:
+        """Return the choice of the camera."""
+        return CameraChoice(**vars(self))
+
+    def settings(self, panorama: bool) -> dict[str, Any]:
+        """Return the choice as results note it. Raises UsageError for a calibration file that cannot be used."""
+        choice = self.choice()
+        if not choice.is_given:  # without loading NumPy
+            return {}
+        from depthcli.predict.picture import open_cameras
+
+        cameras = open_cameras(choice, panorama)
+        return cameras.settings if cameras else {}
+
+
+@dataclass(frozen=True)
 class ReportOptions:
     """What is printed."""
 
@@ -247,6 +286,7 @@ class PictureOptions:
     model: ModelOptions = field(default_factory=ModelOptions)
     network: NetworkOptions = field(default_factory=NetworkOptions)
     backend: BackendOptions = field(default_factory=BackendOptions)
+    camera: CameraOptions = field(default_factory=CameraOptions)
 
     def output_spec(self, target: "Target", pictures: int = 1) -> "OutputSpec":
         """Return what is written for each picture. pictures: how many there are."""
@@ -282,6 +322,7 @@ class PictureOptions:
                 self.network.panorama,
                 self.network.detail,
             ),
+            **self.camera.settings(self.network.panorama),
             "keep-alpha": self.output.keep_alpha or None,
             "colormap": self.output.colormap if {"color", "side"} & set(formats) else None,
         }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Callable, Optional
 
 import typer
 
+from depthcli.choices import CameraChoice
 from depthcli.cli.options import BackendOptions, ModelOptions, NetworkOptions, PictureOptions
 from depthcli.cli.report import log, stop_signals
 from depthcli.errors import DepthError, ModelError, OutputError, UsageError
@@ -33,6 +34,7 @@ def open_model(
     network: NetworkOptions,
     preferred: str = "",
     early: Optional[EarlyBackend] = None,
+    camera: CameraChoice = CameraChoice(),
 ) -> DepthEstimator:
     """Return the estimator; may download. Notes about downloads and fallbacks are printed with --quiet too.
 
@@ -49,6 +51,7 @@ def open_model(
         input_size=network.input_size,
         panorama=network.panorama,
         detail=network.detail,
+        camera=camera,
         log=log,
         early=early,
     )
@@ -148,13 +151,19 @@ def _results(
             model = options.model.choice()
             if model.is_automatic:
                 model = replace(model, model=estimator.row.name)
-        return partial(_open_quietly, model, estimator.chosen, estimator.remembered, options.network)
+        return partial(
+            _open_quietly, model, estimator.chosen, estimator.remembered, options.network, options.camera.choice()
+        )
 
     return run_in_workers(job, workers, check, stop)
 
 
 def _open_quietly(
-    model: ModelChoice, backend: BackendChoice, remembered: Optional[str], network: NetworkOptions
+    model: ModelChoice,
+    backend: BackendChoice,
+    remembered: Optional[str],
+    network: NetworkOptions,
+    camera: CameraChoice,
 ) -> DepthEstimator:
     """Return the estimator of a worker; its notes were printed when the first process loaded the same.
 
@@ -163,7 +172,13 @@ def _open_quietly(
     from depthcli.predict.picture import DepthEstimator
 
     estimator = DepthEstimator(
-        model, backend, input_size=network.input_size, panorama=network.panorama, detail=network.detail, log=_ignore
+        model,
+        backend,
+        input_size=network.input_size,
+        panorama=network.panorama,
+        detail=network.detail,
+        camera=camera,
+        log=_ignore,
     )
     estimator.remembered = remembered
     return estimator
@@ -199,7 +214,9 @@ class _Existing:
         preferred = "" if self._mix else self._there.model
         automatic = preferred and options.model.choice().is_automatic
         try:
-            estimator = open_model(options.model, options.backend, options.network, preferred, self._early)
+            estimator = open_model(
+                options.model, options.backend, options.network, preferred, self._early, options.camera.choice()
+            )
         except ModelError as error:
             if automatic:
                 error.message = f"the existing results were made by {preferred}: {error.message}"

@@ -23,7 +23,10 @@ from depthcli.jobs.picture_file import PictureFile
 _SUFFIXES = tuple({row.suffix for row in STILLS.values()})  # a clip's results have others
 _REPLACE = "`if_exists` overwrite replaces it"
 # Options in `settings` that change a result; the model is told by its name and its weights.
-_SHAPING = ("max-depth", "input-size", "panorama", "detail", "precision", "shape-policy", "keep-alpha", "colormap")
+_SHAPING = (
+    *("max-depth", "input-size", "panorama", "detail", "precision", "shape-policy"),
+    *("intrinsics", "focal", "fov", "f35", "keep-alpha", "colormap"),
+)
 
 
 @dataclass(frozen=True)

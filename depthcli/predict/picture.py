@@ -6,14 +6,15 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 import numpy as np
 
 from depthcli.backends import Backend, open_backend, pick_backend, remembered_backend
-from depthcli.choices import DETAILS, BackendChoice, ModelChoice, check_input_size, require
+from depthcli.camera import CameraSource
+from depthcli.choices import DETAILS, BackendChoice, CameraChoice, ModelChoice, check_input_size, require
 from depthcli.depthmap import DepthMap
-from depthcli.errors import DeviceLostError, Log, PictureError, warn
+from depthcli.errors import DeviceLostError, Log, PictureError, UsageError, warn
 from depthcli.host.memory import check_picture, free_memory
 from depthcli.io.pictures.images import Picture, read_picture
 from depthcli.pixels.edges import follow_edges
@@ -25,6 +26,13 @@ from depthcli.predict.early import EarlyBackend
 from depthcli.predict.model import Model, resolve_model
 from depthcli.zoo.provenance import provenance_of
 
+if TYPE_CHECKING:
+    from depthcli.io.cameras.pictures import GivenCameras
+
+_CROPPED = (
+    "was cropped after it was taken: its focal length is that of the whole picture, and the middle is a guess"
+    " (`intrinsics` gives both)"
+)
 AnyPicture = Union[str, Path, bytes, np.ndarray, Picture]
 
 
@@ -44,7 +52,7 @@ class DepthEstimator:
     backend: name of a backend or a choice. input_size: length of the network input's shorter side in pixels, None for
     the model's own. panorama: join the left and right edges of the pictures. detail: for pictures larger than the
     network's input: off, edges (depth edges where the photo has its own) or tiles (the network also sees tiles of the
-    picture; then edges).
+    picture; then edges). camera: of the pictures, in place of what their EXIF says.
     log: receives lines about downloads and fallbacks; by default they are warnings of the logger "depthcli".
     early: a backend that is opening, taken if it is the one that is wanted.
     remembered: the backend that was taken because it was measured as the fastest here, see `remembered_backend`.
@@ -59,13 +67,15 @@ class DepthEstimator:
         input_size: Optional[int] = None,
         panorama: bool = False,
         detail: str = OFF,
+        camera: CameraChoice = CameraChoice(),
         log: Log = warn,
         early: Optional[EarlyBackend] = None,
     ) -> None:
-        # Both are checked before a download.
+        # All are checked before a download.
         backend = BackendChoice(backend) if isinstance(backend, str) else backend
         check_input_size(input_size)
         require("detail", detail, DETAILS)
+        self._cameras = open_cameras(camera, panorama)
         if not isinstance(model, Model):
             model = resolve_model(ModelChoice.of(model), log, backend=backend)
         self.row, self.weights = model.row.with_input_size(input_size), model.weights
@@ -133,10 +143,20 @@ class DepthEstimator:
     # called from any thread; the network runs for one caller at a time.
 
     def prepare(self, picture: Picture) -> Prepared:
-        """Return the picture with the network's input. Raises as `plan`."""
+        """Return the picture with its camera, and the network's input. Raises as `plan`, and UsageError."""
         plan = self.plan((picture.rgb.shape[1], picture.rgb.shape[0]))
+        picture = self._with_camera(picture)
         picture = replace(picture, notes=(*picture.notes, *plan.notes, *self._tile_notes(plan)))
         return Prepared(picture, plan, to_network_input(picture.rgb, plan))
+
+    def _with_camera(self, picture: Picture) -> Picture:
+        if self._panorama:  # which no pinhole sees
+            return replace(picture, camera=None)
+        if self._cameras is not None:
+            return self._cameras.given_to(picture)
+        if picture.camera is not None and picture.camera.source is CameraSource.EXIF_CROPPED:
+            return replace(picture, warnings=(*picture.warnings, _CROPPED))
+        return picture
 
     def run(self, batch: Sequence[Prepared], recheck: bool = False) -> Sequence[np.ndarray]:
         """Return the network's outputs, (H, W) float32 each, for pictures of one input size; but see `mixes_sizes`.
@@ -220,6 +240,17 @@ class DepthEstimator:
         self.close()
 
 
+def open_cameras(camera: CameraChoice, panorama: bool) -> Optional[GivenCameras]:
+    """Return the cameras of a choice, None without one. Raises UsageError for a file that holds none."""
+    if not camera.is_given:
+        return None
+    if panorama:
+        raise UsageError("a `panorama` has no focal length", "leave out `intrinsics`, `focal`, `fov` and `f35`")
+    from depthcli.io.cameras.pictures import GivenCameras
+
+    return GivenCameras(camera)
+
+
 def open_picture(picture: AnyPicture) -> Picture:
     """Return a Picture for a path, the bytes of a file, or an array (H, W, 3) RGB or (H, W) gray, uint8."""
     if isinstance(picture, Picture):
@@ -234,10 +265,15 @@ def open_picture(picture: AnyPicture) -> Picture:
     return read_picture(picture)
 
 
-def estimate(picture: AnyPicture, model: Union[str, ModelChoice] = "auto", detail: str = OFF) -> DepthMap:
+def estimate(
+    picture: AnyPicture,
+    model: Union[str, ModelChoice] = "auto",
+    detail: str = OFF,
+    camera: CameraChoice = CameraChoice(),
+) -> DepthMap:
     """Return the depth map of one picture: load, run, free. For many pictures keep a DepthEstimator.
 
-    detail: off, edges or tiles, for large pictures.
+    detail: off, edges or tiles, for large pictures. camera: of the picture, in place of what its EXIF says.
     """
-    with DepthEstimator(model, detail=detail) as estimator:
+    with DepthEstimator(model, detail=detail, camera=camera) as estimator:
         return estimator.estimate(picture)

@@ -18,7 +18,8 @@ SIZED = RUN + "--calibration --input-size "
 COMPILED = "--allow-standin --artifacts --shape-policy "
 REPORT = "--json --quiet --verbose -q -v "
 RESULTS = "--batch --colormap --format --grayscale --if-exists --output --panorama -b -f -o "
-PICTURES = "--detail " + WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--keep-alpha --name --pred-only "
+CAMERA = "--f35 --focal --fov --intrinsics "
+PICTURES = "--detail " + CAMERA + WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--keep-alpha --name --pred-only "
 
 OPTIONS = {
     "": "--version",
@@ -29,6 +30,7 @@ OPTIONS = {
     "eval": "--detail " + WEIGHTS + SIZED + COMPILED + "--align --errors --json --prediction-kind --predictions --root",
     "bench": MODEL + SIZED + COMPILED + "--clip --cost-per-hour --duration --frames --images --json --peers --picture"
     " --profile --quality --remember --runs --size --video --warmup",
+    "info": "--json",
     "compile": WEIGHTS + "--allow-cpu-ops --analyze-only --batch --fast-math --from-dir --out --output --preset"
     " --self-test --size --target --timeout --workdir -b -o",
     "models": "",
@@ -44,6 +46,7 @@ ARGUMENTS = {
     "image": ["FILE..."],
     "dir": ["FOLDER"],
     "video": ["CLIP..."],
+    "info": ["FILE..."],
     "eval": ["LIST"],
     "models pull": ["MODEL..."],
     "models verify": ["[MODEL...]"],
@@ -99,8 +102,15 @@ def test_the_help_of_image_is_two_screens_with_its_examples_first_and_rare_optio
     with pytest.raises(SystemExit):
         app.run()
     out = capsys.readouterr().out
-    assert len(out.splitlines()) <= 52
-    order = ("depth image photo.jpg ", "─ Arguments ─", "─ Options ─", "─ Model and speed ─", "─ Advanced ─")
+    assert len(out.splitlines()) <= 58
+    order = (
+        "depth image photo.jpg ",
+        "─ Arguments ─",
+        "─ Options ─",
+        "─ Model and speed ─",
+        "─ Camera ─",
+        "─ Advanced ─",
+    )
     places = [out.index(text) for text in order]
     assert places == sorted(places)
     rare = "--trust-checkpoint --allow-standin --shape-policy --artifacts --calibration --max-depth --pred-only"
@@ -108,7 +118,17 @@ def test_the_help_of_image_is_two_screens_with_its_examples_first_and_rare_optio
 
 
 def test_commands_stand_in_the_order_of_need():
-    assert list(commands()[""].commands) == ["image", "dir", "video", "compile", "bench", "eval", "models", "neuron"]
+    assert list(commands()[""].commands) == [
+        "image",
+        "dir",
+        "video",
+        "info",
+        "compile",
+        "bench",
+        "eval",
+        "models",
+        "neuron",
+    ]
 
 
 def test_the_list_of_commands_says_what_each_command_says_of_itself():

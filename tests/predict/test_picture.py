@@ -20,7 +20,7 @@ import depthcli
 from depthcli import DepthEstimator, DepthKind, ModelChoice
 from depthcli.backends import torch_eager
 from depthcli.backends.torch_eager import pick_device
-from depthcli.choices import BackendChoice, ClipChoice
+from depthcli.choices import BackendChoice, CameraChoice, ClipChoice
 from depthcli.errors import CheckpointError, EngineError, ModelError, PictureError, UsageError
 from depthcli.io.codecs.files import read_depth
 from depthcli.io.video.clip import Frame
@@ -41,8 +41,9 @@ pytestmark = pytest.mark.usefixtures("tiny_weights")
 ENGINES = {"torch": "torch", "openvino": "openvino", "onnx": "onnxruntime"}
 
 
-def tiny(panorama: bool = False, **backend: str) -> DepthEstimator:
-    return DepthEstimator("tiny", BackendChoice(**backend), input_size=56, panorama=panorama)  # type: ignore[arg-type]
+def tiny(panorama: bool = False, camera: CameraChoice = CameraChoice(), **backend: str) -> DepthEstimator:
+    chosen = BackendChoice(**backend)  # type: ignore[arg-type]
+    return DepthEstimator("tiny", chosen, input_size=56, panorama=panorama, camera=camera)
 
 
 def test_path_bytes_and_array_give_one_answer() -> None:
@@ -129,6 +130,20 @@ def test_the_map_has_the_camera_of_its_picture() -> None:
         camera = estimator.estimate(photo("a.jpg", (36, 24), exif.tobytes())).camera
         assert camera and np.allclose(camera.intrinsics, [[50, 0, 17.5], [0, 50, 11.5], [0, 0, 1]])
         assert estimator.estimate(photo("b.jpg")).camera is None
+    with tiny(camera=CameraChoice(focal=70)) as estimator:
+        for name in ("a.jpg", "b.jpg"):
+            assert estimator.estimate(name).camera.focal == (70, 70)
+    depth = depthcli.estimate("a.jpg", "tiny", detail="edges", camera=CameraChoice(intrinsics="30,40,18,12"))
+    assert depth.camera.focal == (30, 40) and depth.camera.center == (18, 12)
+
+
+def test_a_panorama_has_no_pinhole_camera() -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 50
+    with tiny(panorama=True) as estimator:
+        assert estimator.estimate(photo("a.jpg", (80, 40), exif.tobytes())).camera is None
+    with pytest.raises(UsageError, match="panorama"):
+        tiny(panorama=True, camera=CameraChoice(focal=70))
 
 
 def test_one_shot_and_estimator_agree() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import stat
 import zipfile
@@ -14,6 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from depthcli.camera import camera_of
 from depthcli.errors import OutputError
 from depthcli.host.memory import check_picture, free_memory
 from depthcli.io.codecs.facts import parse_facts
@@ -23,13 +25,21 @@ from depthcli.io.pictures.images import MAX_PIXELS
 _MOST_BYTES = 8 * MAX_PIXELS + (1 << 24)
 _MOST_HEADER = 1 << 16  # of an array; 128 bytes are usual
 _MOST_TEXT = 1 << 20  # characters
+_MOST_SMALL = 1 << 20  # numbers
 _ARRAY = ".npy"
 
 
 def write_npz(values: np.ndarray, target: IO[bytes], facts: Mapping[str, Any]) -> None:
-    """Write (H, W) float32, uncompressed, as `depth`, and the facts as `meta`, a JSON string."""
+    """Write (H, W) float32, uncompressed, as `depth`, and the facts as `meta`, a JSON string.
+
+    The intrinsics of a camera in the facts are also the array `intrinsics`, (3, 3) float64, as other programs have it.
+    """
+    camera = facts.get("camera")
+    arrays: dict[str, Any] = {"depth": values, "meta": np.array(json.dumps(facts))}
+    if camera:
+        arrays["intrinsics"] = camera_of(camera).intrinsics
     whole = io.BytesIO()  # a zip file that meets a full disk in its middle complains once more when it is collected
-    np.savez(whole, depth=values, meta=np.array(json.dumps(facts)))
+    np.savez(whole, **arrays)
     with whole.getbuffer() as content:  # released even if the disk is full
         target.write(content)
 
@@ -99,6 +109,20 @@ class Npz:
         """Return the (H, W) numbers of that name. Raises ValueError if it is anything else, KeyError if not there."""
         with self._archive.open(name + _ARRAY) as stream:
             return read_npy(stream)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of the array of that name; its numbers are not read. Raises KeyError if it is not there."""
+        with self._archive.open(name + _ARRAY) as stream:
+            return _header(stream)[0]
+
+    def small(self, name: str) -> np.ndarray:
+        """Return the numbers of that name, of any shape. Raises ValueError for too many, or anything else."""
+        with self._archive.open(name + _ARRAY) as stream:
+            shape, dtype = _header(stream)
+            if dtype.kind not in "uif" or math.prod(shape) > _MOST_SMALL:
+                raise ValueError(f"its {name} is {dtype} {shape}")
+            stream.seek(0)
+            return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
 
     def text(self, name: str) -> str:
         """Return the text of that name. Raises ValueError if it holds anything else, KeyError if not there."""

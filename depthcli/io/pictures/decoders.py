@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import BytesIO
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -20,7 +22,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from depthcli.errors import PictureError
 from depthcli.io.pictures import levels, png, rare, tiff
-from depthcli.io.pictures.exif import Exif, read_exif
+from depthcli.io.pictures.exif import CAMERA_TAGS, Exif, read_exif
 from depthcli.io.pictures.samples import REDUCED, Decoded, Remarks, from_pillow, from_rare, from_tiff, of_16_bits
 
 # Messages of decoders for truncated files; "missing dimensions" is a TIFF without its directory.
@@ -206,7 +208,10 @@ def _tiff(file: BinaryIO) -> Header:
             remarks.notes.append(f"first of {page.pages} pages")
         return decoded
 
-    return Header(page.size, decode, Exif(page.orientation))
+    tags: dict[int, Any] = {}
+    with suppress(ValueError, struct.error):  # a broken block is no reason to refuse the picture
+        tags = dict(tiff.read_exif_numbers(file, page, CAMERA_TAGS))
+    return Header(page.size, decode, Exif(page.orientation, tags))
 
 
 def _rare(opener: Callable[[BinaryIO], rare.Rare]) -> Callable[[BinaryIO], Header]:

@@ -23,7 +23,7 @@ from PIL import Image
 from depthcli.camera import Camera
 from depthcli.errors import DepthError, PictureError
 from depthcli.host.quiet import noise_of
-from depthcli.io.pictures.decoders import CUT_SHORT, UnsupportedError, read_header
+from depthcli.io.pictures.decoders import CUT_SHORT, Header, UnsupportedError, read_header
 from depthcli.io.pictures.samples import Remarks, composited, upright, valid_mask
 
 # A picture takes 4 bytes per pixel in Pillow and 3 in numpy: 3.5 GB at the limit.
@@ -45,6 +45,7 @@ class Picture:
     rgb: (H, W, 3) uint8, upright, C-contiguous, read-only. name: the file's name, for messages.
     notes: how it was read ("first of 12 frames"). warnings: what changes its looks.
     valid: (H, W) bool, False at transparent pixels; None if all count. camera: from its EXIF, or None.
+    orientation: the EXIF orientation that was applied, 1 to 8.
     """
 
     rgb: np.ndarray
@@ -53,6 +54,7 @@ class Picture:
     warnings: tuple[str, ...] = ()
     valid: Optional[np.ndarray] = None
     camera: Optional[Camera] = None
+    orientation: int = 1
 
     @property
     def size(self) -> tuple[int, int]:
@@ -96,6 +98,23 @@ def picture_size(source: PictureSource) -> tuple[int, int] | None:
             return read_header(file, "").size
     except Exception:  # decoders raise whatever their bytes lead them to
         return None
+
+
+def picture_header(path: Path) -> Header:
+    """Return the header of a picture's file: sizes, orientation and camera. Raises PictureError if it is no picture."""
+    shown = printable(str(path))
+    noise: list[str] = []
+    with open_picture_file(path, shown) as file:
+        try:
+            with noise_of() as noise:
+                return read_header(file, shown)
+        except PictureError:
+            raise
+        except UnsupportedError as error:
+            reason, way_out = error.args
+            raise PictureError(f"{shown} {reason}", way_out) from error
+        except Exception as error:  # decoders raise whatever their bytes lead them to
+            raise _failure(error, shown, noise) from error
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------
@@ -169,8 +188,9 @@ def _read(file: BinaryIO, name: str, max_pixels: int, keep_alpha: bool = False) 
     except Exception as error:  # decoders raise whatever their bytes lead them to
         raise _failure(error, name, noise) from error
     rgb.flags.writeable = False
-    notes = (*remarks.notes, *map(printable, noise))
-    return Picture(rgb, name, notes, tuple(remarks.warnings), valid, header.exif.camera(header.stored))
+    notes, exif = (*remarks.notes, *map(printable, noise)), header.exif
+    camera = exif.camera(header.stored)
+    return Picture(rgb, name, notes, tuple(remarks.warnings), valid, camera, exif.orientation)
 
 
 def check_size(size: tuple[int, int], name: str, max_pixels: int, kind: type[DepthError] = PictureError) -> None:

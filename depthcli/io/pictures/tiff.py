@@ -11,7 +11,7 @@ import enum
 import itertools
 import os
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any, BinaryIO, Literal
@@ -53,6 +53,7 @@ class Tag(enum.IntEnum):
     YCC_WEIGHTS = 529
     YCC_SUBSAMPLING = 530
     YCC_RANGE = 532
+    EXIF = 34665
     DNG = 50706
 
 
@@ -188,6 +189,13 @@ def read_page(file: BinaryIO) -> Page:
     return _Directory(file).page()
 
 
+def read_exif_numbers(file: BinaryIO, page: Page, wanted: Collection[int]) -> dict[int, float]:
+    """Return the first number of each wanted tag in a page's EXIF. Raises ValueError if that is damaged."""
+    place = page.one(Tag.EXIF, 0)
+    tags = _Directory(file).tags(place, wanted) if place else {}
+    return {tag: numbers[0] for tag, numbers in tags.items()}
+
+
 class _Directory:
     """Reads the directories of a file; no value is longer than the file."""
 
@@ -201,7 +209,7 @@ class _Directory:
         self._first = self._one(self._bytes(8, 8) if self._big else mark[4:], self._word)
 
     def page(self) -> Page:
-        tags = self._tags()
+        tags = self.tags(self._first, _WANTED)
         seen, following = {self._first}, self._next(self._first)
         while following and following not in seen:
             seen.add(following)
@@ -211,14 +219,15 @@ class _Directory:
                 break
         return Page(tags, self._order, len(seen))
 
-    def _tags(self) -> dict[int, tuple[Any, ...]]:
-        start, length, step = self._entries(self._first)
+    def tags(self, directory: int, wanted: Collection[int]) -> dict[int, tuple[Any, ...]]:
+        """Return the values of the wanted tags, as numbers."""
+        start, length, step = self._entries(directory)
         table = self._bytes(start, length)
         inline = 8 if self._big else 4
         tags: dict[int, tuple[Any, ...]] = {}
         for at in range(0, length, step):
             tag, kind = self._one(table[at : at + 2], "H"), self._one(table[at + 2 : at + 4], "H")
-            if tag not in _WANTED or tag in tags or kind not in _TYPES:
+            if tag not in wanted or tag in tags or kind not in _TYPES:
                 continue
             count, value = self._one(table[at + 4 : at + 4 + inline], self._word), table[at + step - inline : at + step]
             form, parts = _TYPES[kind][0], len(_TYPES[kind])

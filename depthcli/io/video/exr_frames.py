@@ -65,6 +65,13 @@ def exr_size(path: Path) -> Optional[tuple[int, int]]:
     return header.size if header else None
 
 
+def exr_channels(path: Path) -> tuple[tuple[int, int], list[str]]:
+    """Return the (width, height) of an OpenEXR file and the names of its channels. Raises what broken bytes lead to."""
+    with path.open("rb") as file:
+        header = _header(file.read(_HEADER_BYTES))
+    return header.size, list(map(printable, header.channels))
+
+
 def is_our_exr(path: Path) -> bool:
     """Return whether an EXR file is a depth map that depthcli wrote."""
     header = _try_header(path)

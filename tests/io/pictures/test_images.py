@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms, ImageFile
-from PIL.TiffImagePlugin import IFDRational
+from PIL.TiffImagePlugin import IFDRational, ImageFileDirectory_v2
 
 from depthcli.errors import PictureError
 from depthcli.io.pictures import images, samples
+from depthcli.io.pictures.exif import Exif
 from depthcli.io.pictures.images import PICTURE_SUFFIXES, is_picture, picture_size, read_picture
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
@@ -787,6 +788,58 @@ def test_the_focal_length_follows_from_the_sensor_if_its_equivalent_is_missing()
 @pytest.mark.parametrize("tags", [{}, {"FocalLengthIn35mmFilm": 0}, {"FocalLength": IFDRational(20)}])
 def test_a_picture_that_does_not_say_its_camera_has_none(tags: dict[str, object]) -> None:
     assert read_picture(taken_with((36, 24), **tags)).camera is None
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_26_millimetres_at_12_megapixels_are_3029_pixels(orientation: int) -> None:
+    tags = Exif(orientation, {0xA405: 26, 0xA002: 4032, 0xA003: 3024})
+    camera = tags.camera((4032, 3024))
+    assert camera and camera.source == "exif" and camera.focal == pytest.approx((3028.7, 3028.7), abs=0.5)
+    assert camera.center == ((2015.5, 1511.5) if orientation < 5 else (1511.5, 2015.5))
+
+
+def test_the_focal_length_of_a_picture_made_4_times_smaller_is_a_quarter() -> None:
+    tags: dict[int, object] = {0x920A: 5.7, 0xA20E: 7100, 0xA210: 3, 0xA002: 4000, 0xA003: 3000}
+    whole, small = Exif(1, tags).camera((4000, 3000)), Exif(1, tags).camera((1000, 750))
+    assert whole and small and whole.focal == pytest.approx((4047, 4047)) and small.focal[0] == whole.focal[0] / 4
+    del tags[0xA003]
+    assert Exif(1, tags).camera((1000, 750)).focal == small.focal  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("unit,per_mm", [(2, 25.4), (3, 10), (4, 1), (5, 0.001)])
+def test_the_unit_of_the_sensor_is_inch_cm_mm_or_um(unit: int, per_mm: float) -> None:
+    camera = Exif(1, {0x920A: 20, 0xA20E: 100 * per_mm, 0xA210: unit}).camera((360, 240))
+    assert camera and camera.focal == pytest.approx((2000, 2000))
+
+
+@pytest.mark.parametrize("taken", [(360, 240), (240, 360), (720, 480)])
+def test_turned_or_smaller_pictures_are_not_cropped_ones(taken: tuple[int, int]) -> None:
+    camera = Exif(1, {0xA405: 50, 0xA002: taken[0], 0xA003: taken[1]}).camera((360, 240))
+    assert camera and camera.source == "exif" and camera.focal == pytest.approx((500, 500))
+
+
+def test_a_cropped_picture_has_the_focal_length_of_the_whole_one_and_says_so() -> None:
+    picture = read_picture(taken_with((240, 240), FocalLengthIn35mmFilm=50, ExifImageWidth=360, ExifImageHeight=240))
+    assert picture.camera and picture.camera.source == "exif-cropped"
+    assert picture.camera.focal == pytest.approx((500, 500)) and picture.camera.center == (119.5, 119.5)
+    sensor = {0x920A: 20, 0xA20E: 1000, 0xA210: 3, 0xA002: 720, 0xA003: 480}
+    camera = Exif(1, sensor).camera((240, 240))
+    assert camera and camera.source == "exif-cropped" and camera.focal == (2000, 2000)
+
+
+def test_a_negative_equivalent_counts_as_none() -> None:
+    camera = Exif(1, {0xA405: -13, 0x920A: 20, 0xA20E: 1000, 0xA210: 3}).camera((360, 240))
+    assert camera and camera.focal == (2000, 2000)
+
+
+def test_a_tiff_has_the_camera_of_its_exif_too() -> None:
+    tags = ImageFileDirectory_v2()
+    tags[0x0112], tags[0x8769] = 6, {0xA405: 50}
+    stream = io.BytesIO()
+    Image.new("RGB", (360, 240)).save(stream, "TIFF", tiffinfo=tags)
+    picture = read_picture(stream.getvalue())
+    assert picture.size == (240, 360) and picture.orientation == 6
+    assert picture.camera and picture.camera.focal == pytest.approx((500, 500))
 
 
 def test_a_broken_block_of_the_camera_is_no_note_of_the_picture() -> None:
