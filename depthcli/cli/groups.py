@@ -22,8 +22,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from depthcli.cli.help import print_help
 
-CLIP, MODEL, NEURON, ADVANCED = "Clip", "Model and speed", "AWS Inferentia", "Advanced"
-_PANELS = (None, CLIP, MODEL, NEURON, ADVANCED)  # sections of the help, in the order a person needs them
+CLIP, MODEL, SPACE, NEURON, ADVANCED = "Clip", "Model and speed", "3D", "AWS Inferentia", "Advanced"
+_PANELS = (None, CLIP, MODEL, SPACE, NEURON, ADVANCED)  # sections of the help, in the order a person needs them
 
 
 def option(
