@@ -27,7 +27,8 @@ from depthcli.geometry.solids import ARBITRARY, METRES, OPENCV, OPENGL, Mesh, Po
 FARTHEST = 20.0  # of relative maps, whose nearest percent lies at 1; beyond, values near 0 are mostly sky
 _NEAREST_PERCENT = 1
 _SAMPLES = 1 << 20  # pixels that a percentile is taken of
-_NORMAL_RADIUS = 4
+_NORMAL_RADIUS = 4  # of the window in a map with the noise of sensors
+_SMOOTH_RADIUS = 2  # in a network's, which is smooth
 _JPEG_QUALITY = 92
 _MOST_TEXTURE = 1 << 14  # pixels of a side: what graphics cards take
 _RULES = {
@@ -152,14 +153,16 @@ def normals_of(space: Space) -> np.ndarray:
     """Return (H, W, 3) float32 normals of length 1 that face the camera, in its axes; any direction where invalid.
 
     Formula: a plane is N . (x, y, 1) = d with inverse depth d and the ray (x, y), so that N has the slopes of d, times
-    the focal lengths, as x and y, and d - N.x x - N.y y as z. The slopes are those of a plane of 9x9 pixels.
+    the focal lengths, as x and y, and d - N.x x - N.y y as z. The slopes are those of a plane of 9x9 pixels, or of 5x5
+    of the network's.
     """
     cell, camera = space.cell, space.camera
     rows, columns = (np.minimum(np.arange(0, n, cell) + cell // 2, n - 1) for n in space.z.shape)
     z, valid = (layer[np.ix_(rows, columns)] if cell > 1 else layer for layer in (space.z, space.valid))
     inverse = np.divide(1, z, out=np.zeros(z.shape, np.float32), where=valid)
     out = np.empty((*z.shape, 3), np.float32)
-    for band, planes in planes_in_bands(inverse, None if valid.all() else valid, _NORMAL_RADIUS):
+    radius = _NORMAL_RADIUS if cell == 1 else _SMOOTH_RADIUS
+    for band, planes in planes_in_bands(inverse, None if valid.all() else valid, radius):
         v, u = np.meshgrid(rows[band], columns, indexing="ij")
         pixels = np.stack([u.ravel(), v.ravel()], axis=1).astype(np.float64)
         slopes = np.stack([planes.across.ravel(), planes.down.ravel()], axis=1) / cell
