@@ -215,7 +215,7 @@ class PictureOutput:
     formats: Annotated[
         Optional[list[str]],
         option(
-            "color, gray (16 bit), gray8, side, npz, exr, normal; ply, pcd, glb, obj. Default: color.",
+            "color (default), gray (16 bit), gray8, side, npz, exr, ply, pcd, glb, obj, normal.",
             "--format",
             "-f",
             metavar="A,B",
@@ -247,7 +247,7 @@ class ShapeOptions:
     axes: Annotated[
         Optional[str],
         option(
-            "Of ply, obj, pcd: opengl (y up), opencv (y down), zup. Default: opengl, pcd: opencv.",
+            "opengl (y up; ply, obj), opencv (y down; pcd) or zup.",
             panel=SPACE,
             metavar="NAME",
             values=AXES,
@@ -256,7 +256,7 @@ class ShapeOptions:
     edges: Annotated[
         str,
         option(
-            "Leave out pixels between surfaces, where depth varies by this part. off keeps all.",
+            "Cut where depth jumps by this part of itself; off: never.",
             panel=SPACE,
             metavar="PART",
             values=("off", "0.04"),
@@ -265,7 +265,7 @@ class ShapeOptions:
     ] = "0.04"
     points: Annotated[
         str,
-        option("Most points in ply and pcd, on a regular grid, or all.", panel=SPACE, metavar="N", show_default=True),
+        option("Most points in ply and pcd, or all.", panel=SPACE, metavar="N", show_default=True),
     ] = "1000000"
     mesh_size: Annotated[
         int, option("Most vertices along the longer side in glb and obj.", panel=SPACE, metavar="N", show_default=True)
@@ -273,7 +273,7 @@ class ShapeOptions:
     farthest: Annotated[
         Optional[float],
         option(
-            "Leave out what is farther, in metres. Default: no limit; relative: 20 times the nearest.",
+            "Leave out what is farther. Default: all; relative: 20.",
             panel=SPACE,
             metavar="DEPTH",
         ),
@@ -331,8 +331,11 @@ class PictureOptions:
         implied = implied_format(target.path, "color") if target.place == FILE else "color"
         formats = ("gray8",) if output.grayscale else parse_formats(output.formats or (implied,))
         shape = self.shape.choice()
-        if self.network.panorama and any(STILLS[name].spatial for name in formats):
-            raise UsageError(f"no {formats[0]} is made of a panorama", "leave out --panorama")
+        spatial = [name for name in formats if STILLS[name].spatial]
+        if self.network.panorama and spatial:
+            raise UsageError(
+                f"{spatial[0]} cannot be made of a panorama, whose rays are others", "leave out --panorama"
+            )
         color_table(output.colormap)  # an unknown name is an error now, not after the first picture
         if target.place not in (FILE, STREAM):
             template = output.name_template(formats)

@@ -19,6 +19,7 @@ COMPILED = "--allow-standin --artifacts --shape-policy "
 REPORT = "--json --quiet --verbose -q -v "
 RESULTS = "--batch --colormap --format --grayscale --if-exists --output --panorama -b -f -o "
 PICTURES = "--detail " + WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--keep-alpha --name --pred-only "
+PICTURES += "--axes --edges --farthest --mesh-size --points "
 
 OPTIONS = {
     "": "--version",
@@ -99,8 +100,8 @@ def test_the_help_of_image_is_two_screens_with_its_examples_first_and_rare_optio
     with pytest.raises(SystemExit):
         app.run()
     out = capsys.readouterr().out
-    assert len(out.splitlines()) <= 52
-    order = ("depth image photo.jpg ", "─ Arguments ─", "─ Options ─", "─ Model and speed ─", "─ Advanced ─")
+    assert len(out.splitlines()) <= 60
+    order = ("depth image photo.jpg ", "─ Arguments ─", "─ Options ─", "─ Model and speed ─", "─ 3D ─", "─ Advanced ─")
     places = [out.index(text) for text in order]
     assert places == sorted(places)
     rare = "--trust-checkpoint --allow-standin --shape-policy --artifacts --calibration --max-depth --pred-only"
