@@ -333,9 +333,7 @@ class PictureOptions:
         shape = self.shape.choice()
         spatial = [name for name in formats if STILLS[name].spatial]
         if self.network.panorama and spatial:
-            raise UsageError(
-                f"{spatial[0]} cannot be made of a panorama, whose rays are others", "leave out --panorama"
-            )
+            raise UsageError(f"{spatial[0]} cannot be made of a panorama", "leave out --panorama")
         color_table(output.colormap)  # an unknown name is an error now, not after the first picture
         if target.place not in (FILE, STREAM):
             template = output.name_template(formats)
