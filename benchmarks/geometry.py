@@ -27,8 +27,8 @@ from depthcli.camera import Camera, CameraSource, pinhole  # noqa: E402
 from depthcli.choices import ShapeChoice  # noqa: E402
 from depthcli.depthmap import DepthKind, DepthMap, Provenance  # noqa: E402
 from depthcli.geometry.edges import find_edges  # noqa: E402
+from depthcli.geometry.normals import normals  # noqa: E402
 from depthcli.geometry.rays import depth_along_axis, project, rays, unproject  # noqa: E402
-from depthcli.geometry.shapes import normals  # noqa: E402
 
 KINECT = Camera(np.array([[525, 0, 319.5], [0, 525, 239.5], [0, 0, 1]]), CameraSource.GIVEN)
 Rows = Iterator[tuple[str, str]]

@@ -89,14 +89,17 @@ S = TypeVar("S", bound=Shape)
 
 
 def with_axes(shape: S, axes: str) -> S:
-    """Return a shape turned to other axes. Raises ValueError for unknown ones."""
+    """Return a shape turned to other axes, which its facts name too. Raises ValueError for unknown ones."""
     if axes not in _FROM_OPENCV or shape.axes is None:
         raise ValueError(f"cannot turn axes {shape.axes} to {axes}")
     turn = np.array(_FROM_OPENCV[axes], np.float32) @ np.array(_FROM_OPENCV[shape.axes], np.float32).T
+    facts = dict(shape.facts)
+    if "shape" in facts:
+        facts["shape"] = {**facts["shape"], "axes": axes}
     if isinstance(shape, Mesh):
-        return cast(S, replace(cast(Mesh, shape), vertices=turned(shape.vertices, turn), axes=axes))
+        return cast(S, replace(cast(Mesh, shape), vertices=turned(shape.vertices, turn), axes=axes, facts=facts))
     normals = None if shape.normals is None else turned(shape.normals, turn)
-    return cast(S, replace(shape, points=turned(shape.points, turn), normals=normals, axes=axes))
+    return cast(S, replace(shape, points=turned(shape.points, turn), normals=normals, axes=axes, facts=facts))
 
 
 def turn_to(axes: str) -> np.ndarray:

@@ -12,8 +12,10 @@ from depthcli.camera import CameraSource, Distortion, LensModel, assumed_camera,
 from depthcli.choices import AXES, ShapeChoice
 from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import OutputError, UsageError
-from depthcli.geometry.shapes import FARTHEST, normals, remarks, space_of
+from depthcli.geometry.normals import normals
+from depthcli.geometry.shapes import remarks
 from depthcli.geometry.solids import Mesh, PointCloud, turn_to, with_axes
+from depthcli.geometry.space import FARTHEST, space_of
 from tests.geometry.scenes import camera, metric, plane, small, sphere
 
 ALL = ShapeChoice(axes="opencv", edges=None, points=None)
@@ -42,7 +44,9 @@ def test_axes_come_back_without_a_digit_lost():
     depth, rgb = small()
     cloud = depthcli.points(depth, rgb, ALL)
     for axes in AXES:
-        back = with_axes(with_axes(cloud, axes), "opencv")
+        turned = with_axes(cloud, axes)
+        back = with_axes(turned, "opencv")
+        assert turned.axes == turned.facts["shape"]["axes"] == axes
         assert np.array_equal(back.points, cloud.points) and np.array_equal(back.normals, cloud.normals)
 
 
@@ -77,6 +81,21 @@ def test_normals_of_a_sphere_point_away_from_its_centre():
     assert (towards <= 0).mean() > 0.99 and np.allclose(np.linalg.norm(cloud.normals, axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.parametrize("input_size", [(0, 0), (20, 15)])  # a map as it is, and one enlarged 8 times
+def test_the_normals_of_points_are_those_of_their_pixels(input_size):
+    seen_by = camera(120.0, (160, 120))
+    z = plane(seen_by, (0.3, -0.4, 1), 2.0, (160, 120)) + np.float32(0.01) * np.sin(np.arange(160) / 9).astype(
+        np.float32
+    )
+    depth = DepthMap(z, DepthKind.METRIC_DEPTH, Provenance(input_size=input_size), camera=seen_by)
+    cloud = depthcli.points(depth, None, ALL)
+    everywhere = normals(depth, axes="opencv")[0].reshape(-1, 3)
+    assert np.abs(cloud.normals - everywhere).max() < 1e-6
+    some = depthcli.points(depth, None, replace(ALL, points=500))
+    places = {tuple(point): number for number, point in enumerate(cloud.points.tolist())}
+    assert np.abs(some.normals - everywhere[[places[tuple(point)] for point in some.points.tolist()]]).max() < 1e-6
+
+
 def test_metres_need_metric_depth_and_a_known_camera():
     z = np.full((5, 7), 2.0, np.float32)
     known = pinhole((7, 5), 10.0, CameraSource.EXIF)
@@ -92,6 +111,7 @@ def test_metres_need_metric_depth_and_a_known_camera():
         cloud = depthcli.points(depth)
         assert cloud.unit == cloud.facts["shape"]["unit"] == unit
         assert cloud.facts["shape"]["camera"]["source"] == (seen_by.source.value if seen_by else "assumed")
+        assert len(remarks(depth)) >= len(remarks(depth, shape=False))
         assert len(remarks(depth)) == (not kind.is_metric) + (seen_by is None or seen_by.source.value == "assumed")
 
 

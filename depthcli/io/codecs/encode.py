@@ -128,7 +128,7 @@ def encode_normals(depth: DepthMap) -> np.ndarray:
 
     With alpha if some are invalid. Raises OutputError if all are.
     """
-    from depthcli.geometry.shapes import normals
+    from depthcli.geometry.normals import normals
 
     vectors, valid = normals(depth)
     codes = np.round((vectors + np.float32(1)) * np.float32(127.5)).astype(np.uint8)

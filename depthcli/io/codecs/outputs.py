@@ -43,7 +43,7 @@ class OutputSpec:
         if any(STILLS[name].spatial for name in self.formats):
             from depthcli.geometry.shapes import remarks
 
-            doubts += remarks(depth)
+            doubts += remarks(depth, shape=any(STILLS[name].shape for name in self.formats))
         millimetres = any(in_millimetres(STILLS[name].holds, depth.kind) for name in self.formats)
         clamped = clamped_pixels(depth) if millimetres else 0
         if not clamped:

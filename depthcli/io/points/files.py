@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any, Callable
 
 from depthcli.errors import DepthError, OutputError, UsageError
-from depthcli.geometry.solids import OPENCV, OPENGL, Mesh, PointCloud, Shape
+from depthcli.geometry.solids import OPENCV, OPENGL, Mesh, PointCloud, Shape, with_axes
 from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs.arrays import memory_errors
 from depthcli.io.codecs.facts import SCHEMA
@@ -45,6 +45,8 @@ def write_shape(shape: Shape, path: Path | str) -> None:
 
 def write_to_stream(shape: Shape, suffix: str, stream: IO[bytes]) -> None:
     """Write a shape in the format of a suffix that is one file: .ply, .pcd or .glb."""
+    if suffix == ".glb" and shape.axes is not None:
+        shape = with_axes(shape, OPENGL)
     facts = signed(shape.facts)
     if suffix == ".obj":
         raise UsageError("OBJ is three files, and no stream holds them", "use glb, or name a file")

@@ -15,7 +15,7 @@ from typing import IO, Any, Union
 import numpy as np
 
 from depthcli.camera import Camera, CameraSource
-from depthcli.geometry.solids import OPENGL, Mesh, PointCloud, Shape, with_axes
+from depthcli.geometry.solids import OPENGL, Mesh, PointCloud, Shape
 from depthcli.io.codecs.facts import SCHEMA, TEXT_KEY
 
 MAGIC = b"glTF"
@@ -44,8 +44,7 @@ def srgb_of_linear(light: np.ndarray) -> np.ndarray:
 
 
 def write_glb(shape: Shape, target: IO[bytes], facts: Mapping[str, Any]) -> None:
-    """Write a mesh or points; the scene's `extras` hold the facts, axes are turned to OpenGL's."""
-    shape = shape if shape.axes in (OPENGL, None) else with_axes(shape, OPENGL)
+    """Write a mesh or points; the scene's `extras` hold the facts. Axes are to be OpenGL's."""
     file = _Parts()
     nodes: list[dict[str, Any]] = [{"mesh": 0, "name": "depth"}]
     document: dict[str, Any] = {"asset": {"version": "2.0", "generator": "depthcli"}, "scene": 0}
@@ -56,7 +55,7 @@ def write_glb(shape: Shape, target: IO[bytes], facts: Mapping[str, Any]) -> None
             document["cameras"] = [_camera(shape.camera, shape.size)]
     else:
         document.update(_points(shape, file))
-    extras = {**({TEXT_KEY: facts} if facts else {}), "axes": OPENGL, "unit": shape.unit or "unknown"}
+    extras = {**({TEXT_KEY: facts} if facts else {}), "axes": shape.axes or "unknown", "unit": shape.unit or "unknown"}
     document["scenes"] = [{"nodes": list(range(len(nodes))), "extras": extras}]
     document["nodes"] = nodes
     document["extensionsUsed"] = [_UNLIT]
