@@ -28,7 +28,7 @@ def grid_step(size: tuple[int, int], most: int) -> int:
 
 
 def thin(keep: np.ndarray, most: Optional[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and columns of the pixels in an (H, W) mask, or of those on a regular grid if they are too many.
+    """Return rows and columns (N,) int32 of the pixels in an (H, W) mask, or on a regular grid if they are too many.
 
     most: None for all.
     """
@@ -37,8 +37,8 @@ def thin(keep: np.ndarray, most: Optional[int]) -> tuple[np.ndarray, np.ndarray]
         step = max(1, int(np.sqrt(keep.sum() / most)))
         while keep[step // 2 :: step, step // 2 :: step].sum() > most:
             step += 1
-    rows, columns = np.nonzero(keep[step // 2 :: step, step // 2 :: step])
-    return rows * step + step // 2, columns * step + step // 2
+    rows, columns = (places.astype(np.int32) for places in np.nonzero(keep[step // 2 :: step, step // 2 :: step]))
+    return (rows, columns) if step == 1 else (rows * step + step // 2, columns * step + step // 2)
 
 
 def grid_mesh(

@@ -10,7 +10,7 @@ import numpy as np
 from depthcli.camera import Camera
 from depthcli.depthmap import DepthMap
 from depthcli.geometry.planes import planes_in_bands
-from depthcli.geometry.rays import BAND_PIXELS, bands, rays_at
+from depthcli.geometry.rays import bands, chunks, rays_at
 from depthcli.geometry.solids import OPENGL, turn_to
 from depthcli.geometry.space import Space, space_of
 
@@ -24,21 +24,23 @@ def normals(depth: DepthMap, axes: str = OPENGL) -> tuple[np.ndarray, np.ndarray
     axes: opencv, opengl or zup. Raises as `space_of`.
     """
     space = space_of(depth, math.inf)
-    if space.cell > 1:
-        found = _enlarged(_normals_of_cells(space), space)
-    else:
-        found = np.empty((*space.z.shape, 3), np.float32)
-        for rows, part in _normals_in_bands(space):
-            found[rows] = part
-    return found @ turn_to(axes).T, space.valid
+    out = np.empty((*space.z.shape, 3), np.float32)
+    for rows, part in normals_in_rows(space, axes):
+        out[rows] = part
+    return out, space.valid
+
+
+def normals_in_rows(space: Space, axes: str) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield rows and the (n, W, 3) float32 normals of their pixels, in these axes."""
+    turn = turn_to(axes).T
+    for rows, part in _enlarged(_normals_of_cells(space), space) if space.cell > 1 else _normals_in_bands(space):
+        yield rows, part @ turn
 
 
 def normals_at(space: Space, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Return (N, 3) float32 normals, in the camera's axes, of the pixels at rows (N,), sorted, and columns (N,)."""
     if space.cell > 1:
-        return _sampled(
-            _normals_of_cells(space), (rows - space.cell // 2) / space.cell, (columns - space.cell // 2) / space.cell
-        )
+        return _sampled(_normals_of_cells(space), space.cell, rows, columns)
     out = np.empty((len(rows), 3), np.float32)
     for band, part in _normals_in_bands(space):
         here = slice(*np.searchsorted(rows, (band.start, band.stop)))
@@ -90,30 +92,40 @@ def _by_rays(slopes: np.ndarray, pixels: np.ndarray, camera: Camera) -> np.ndarr
     return np.stack([x, y], axis=1)
 
 
-def _enlarged(vectors: np.ndarray, space: Space) -> np.ndarray:
-    """Return the (H, W, 3) vectors of all pixels for those of the cells."""
+def _enlarged(vectors: np.ndarray, space: Space) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield rows and the (n, W, 3) vectors of length 1 of their pixels, bilinear between those of the cells."""
     height, width = space.z.shape
-    out = np.empty((height, width, 3), np.float32)
-    columns = (np.arange(width) - space.cell // 2) / space.cell
+    left, right, across = _between(np.arange(width), space.cell, vectors.shape[1])
+    wide = vectors[:, left] * (1 - across[:, None]) + vectors[:, right] * across[:, None]
     for rows in bands((width, height)):
-        v, u = np.meshgrid((np.arange(rows.start, rows.stop) - space.cell // 2) / space.cell, columns, indexing="ij")
-        out[rows] = _sampled(vectors, v.ravel(), u.ravel()).reshape(-1, width, 3)
-    return out
+        above, below, down = _between(np.arange(rows.start, rows.stop), space.cell, vectors.shape[0])
+        mixed = wide[above] * (1 - down[:, None, None]) + wide[below] * down[:, None, None]
+        yield rows, _of_length_1(mixed)
 
 
-def _sampled(vectors: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return (N, 3) float32 vectors of length 1, bilinear between those of an (h, w, 3) array, at places (N,) in it."""
+def _sampled(vectors: np.ndarray, cell: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return the (N, 3) vectors of length 1 at the pixels of these rows and columns (N,), bilinear as `_enlarged`."""
     out = np.empty((len(rows), 3), np.float32)
-    for start in range(0, len(rows), BAND_PIXELS):
-        part = slice(start, start + BAND_PIXELS)
-        places = [np.clip(place[part], 0, n - 1) for place, n in zip((rows, columns), vectors.shape)]
-        firsts = [place.astype(np.intp) for place in places]
-        seconds = [np.minimum(first + 1, n - 1) for first, n in zip(firsts, vectors.shape)]
-        down, across = ((place - first).astype(np.float32)[:, None] for place, first in zip(places, firsts))
-        above, below = (
-            vectors[row, firsts[1]] * (1 - across) + vectors[row, seconds[1]] * across
-            for row in (firsts[0], seconds[0])
+    for part in chunks(len(rows)):
+        above, below, down = _between(rows[part], cell, vectors.shape[0])
+        left, right, across = (layer[:, None] for layer in _between(columns[part], cell, vectors.shape[1]))
+        high, low = (
+            vectors[row, left[:, 0]] * (1 - across) + vectors[row, right[:, 0]] * across for row in (above, below)
         )
-        mixed = above * (1 - down) + below * down
-        out[part] = mixed / np.maximum(np.linalg.norm(mixed, axis=1), np.float32(1e-6))[:, None]
+        out[part] = _of_length_1(high * (1 - down[:, None]) + low * down[:, None])
     return out
+
+
+def _between(pixels: np.ndarray, cell: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return for (N,) rows or columns the cells before and behind them, and the float32 weight of the one behind.
+
+    The middle of a cell is its pixel cell // 2. count: of cells.
+    """
+    place = np.clip((pixels - cell // 2) / cell, 0, count - 1)
+    first = place.astype(np.intp)
+    return first, np.minimum(first + 1, count - 1), (place - first).astype(np.float32)
+
+
+def _of_length_1(vectors: np.ndarray) -> np.ndarray:
+    length = np.sqrt(np.einsum("...i,...i", vectors, vectors))
+    return vectors / np.maximum(length, np.float32(1e-6))[..., None]

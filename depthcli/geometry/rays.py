@@ -84,6 +84,11 @@ def bands(size: tuple[int, int]) -> Iterator[slice]:
     return (slice(top, min(top + step, height)) for top in range(0, height, step))
 
 
+def chunks(count: int) -> Iterator[slice]:
+    """Yield slices of so many rows of an array, each as large as a band."""
+    return (slice(start, min(start + BAND_PIXELS, count)) for start in range(0, count, BAND_PIXELS))
+
+
 def _pixels_of(rows: slice, width: int) -> np.ndarray:
     """Return the (N, 2) float64 pixels (u, v) of some rows."""
     v, u = np.mgrid[rows, 0:width]

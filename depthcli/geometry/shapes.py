@@ -14,7 +14,7 @@ from depthcli.errors import OutputError
 from depthcli.geometry.edges import find_edges
 from depthcli.geometry.grid import grid_mesh, grid_step, thin
 from depthcli.geometry.normals import normals_at
-from depthcli.geometry.rays import along_rays, rays_at
+from depthcli.geometry.rays import along_rays, chunks, rays_at
 from depthcli.geometry.solids import OPENCV, OPENGL, Mesh, PointCloud, with_axes
 from depthcli.geometry.space import FARTHEST, RULES, Space, space_of
 
@@ -31,10 +31,9 @@ def points(depth: DepthMap, rgb: Optional[np.ndarray] = None, choice: ShapeChoic
     _check_size(depth, rgb)
     space = space_of(depth, choice.farthest)
     rows, columns = thin(_kept(space, choice), choice.points)
-    xy = rays_at(np.stack([columns, rows], axis=1).astype(np.float64), space.camera)
     return with_axes(
         PointCloud(
-            points=along_rays(space.z[rows, columns], xy),
+            points=_placed(space, rows, columns),
             colors=None if rgb is None else rgb[rows, columns],
             normals=normals_at(space, rows, columns),
             axes=OPENCV,
@@ -59,12 +58,11 @@ def mesh(depth: DepthMap, rgb: np.ndarray, choice: ShapeChoice = ShapeChoice()) 
     grid = grid_mesh(space.z, keep, step, edges, tolerance)
     if not len(grid.faces):
         raise OutputError("no triangle is left of the mesh", "set `edges` to off, or raise `mesh_size`")
-    pixels = np.stack([grid.columns, grid.rows], axis=1).astype(np.float64)
-    counts = {"vertices": len(pixels), "triangles": len(grid.faces), "step": step}
+    counts = {"vertices": len(grid.rows), "triangles": len(grid.faces), "step": step}
     return with_axes(
         Mesh(
-            vertices=along_rays(space.z[grid.rows, grid.columns], rays_at(pixels, space.camera)),
-            uv=(pixels + 0.5) / depth.size,
+            vertices=_placed(space, grid.rows, grid.columns),
+            uv=(np.stack([grid.columns, grid.rows], axis=1) + 0.5) / depth.size,
             faces=grid.faces,
             texture=_jpeg(rgb),
             axes=OPENCV,
@@ -119,6 +117,15 @@ def _facts(depth: DepthMap, space: Space, choice: ShapeChoice, counts: dict[str,
         "farthest": choice.farthest if depth.kind.is_metric or choice.farthest else FARTHEST,
     }
     return {**describe(depth), "shape": shape}
+
+
+def _placed(space: Space, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return the (N, 3) float32 points of the pixels at rows and columns (N,), in the camera's axes."""
+    out = np.empty((len(rows), 3), np.float32)
+    for part in chunks(len(rows)):
+        pixels = np.stack([columns[part], rows[part]], axis=1).astype(np.float64)
+        out[part] = along_rays(space.z[rows[part], columns[part]], rays_at(pixels, space.camera))
+    return out
 
 
 def _kept(space: Space, choice: ShapeChoice) -> np.ndarray:

@@ -128,11 +128,14 @@ def encode_normals(depth: DepthMap) -> np.ndarray:
 
     With alpha if some are invalid. Raises OutputError if all are.
     """
-    from depthcli.geometry.normals import normals
+    from depthcli.geometry.normals import normals_in_rows
+    from depthcli.geometry.space import space_of
 
-    vectors, valid = normals(depth)
-    codes = np.round((vectors + np.float32(1)) * np.float32(127.5)).astype(np.uint8)
-    return codes if valid.all() else np.where(valid[..., None], opaque(codes), np.uint8(0))
+    space = space_of(depth, np.inf)
+    codes = np.empty((*depth.values.shape, 3), np.uint8)
+    for rows, vectors in normals_in_rows(space, "opengl"):
+        codes[rows] = np.round((vectors + np.float32(1)) * np.float32(127.5))
+    return codes if space.valid.all() else np.where(space.valid[..., None], opaque(codes), np.uint8(0))
 
 
 def opaque(rgb: np.ndarray) -> np.ndarray:

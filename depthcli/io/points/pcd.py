@@ -8,6 +8,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from depthcli.geometry.rays import chunks
 from depthcli.geometry.solids import PointCloud
 from depthcli.io.points.layout import MOST_HEADER, cloud_of, parse_remarks, remarks
 
@@ -17,18 +18,7 @@ _NORMALS = {"normal_x": "nx", "normal_y": "ny", "normal_z": "nz"}
 
 def write_pcd(cloud: PointCloud, target: IO[bytes], facts: Mapping[str, Any]) -> None:
     """Write points, normals, and colours as `rgb`: 0, red, green and blue in a uint32 that is typed as a float."""
-    fields = [*"xyz"]
-    columns = [*cloud.points.T]
-    if cloud.normals is not None:
-        fields += _NORMALS
-        columns += [*cloud.normals.T]
-    if cloud.colors is not None:
-        red, green, blue = cloud.colors.astype(np.uint32).T
-        fields.append("rgb")
-        columns.append((red << 16 | green << 8 | blue).astype("<u4").view("<f4"))
-    rows = np.empty((len(cloud.points), len(fields)), "<f4")
-    for place, column in enumerate(columns):
-        rows.view("<u4")[:, place] = np.ascontiguousarray(column, "<f4").view("<u4")  # NaN among colours stays as it is
+    fields = [*"xyz", *(_NORMALS if cloud.normals is not None else ()), *(["rgb"] if cloud.colors is not None else ())]
     lines = [
         "# .PCD v0.7 - Point Cloud Data file format",
         *(f"# {line}" for line in remarks(cloud.axes, cloud.unit, facts)),
@@ -37,15 +27,28 @@ def write_pcd(cloud: PointCloud, target: IO[bytes], facts: Mapping[str, Any]) ->
         "SIZE" + " 4" * len(fields),
         "TYPE" + " F" * len(fields),
         "COUNT" + " 1" * len(fields),
-        f"WIDTH {len(rows)}",
+        f"WIDTH {len(cloud.points)}",
         "HEIGHT 1",
         "VIEWPOINT 0 0 0 1 0 0 0",
-        f"POINTS {len(rows)}",
+        f"POINTS {len(cloud.points)}",
         "DATA binary",
         "",
     ]
     target.write("\n".join(lines).encode("ascii"))
-    target.write(rows.reshape(-1).view(np.uint8).data)
+    for part in chunks(len(cloud.points)):
+        target.write(_rows(cloud, part, len(fields)).reshape(-1).view(np.uint8).data)
+
+
+def _rows(cloud: PointCloud, part: slice, width: int) -> np.ndarray:
+    """Return (N, width) uint32: the bits of all fields, which as floats might lose those of a colour."""
+    rows = np.empty((part.stop - part.start, width), "<u4")
+    rows[:, :3] = cloud.points[part].astype("<f4").view("<u4")
+    if cloud.normals is not None:
+        rows[:, 3:6] = cloud.normals[part].astype("<f4").view("<u4")
+    if cloud.colors is not None:
+        red, green, blue = cloud.colors[part].astype(np.uint32).T
+        rows[:, -1] = red << 16 | green << 8 | blue
+    return rows
 
 
 def read_pcd(data: bytes) -> PointCloud:

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from depthcli.geometry.rays import chunks
 from depthcli.geometry.solids import PointCloud
 from depthcli.io.points.layout import MOST_HEADER, cloud_of, parse_remarks, remarks
 
@@ -61,15 +62,21 @@ def write_ply(cloud: PointCloud, target: IO[bytes], facts: Mapping[str, Any]) ->
     if cloud.colors is not None:
         layers.append((("red", "green", "blue"), "uchar", cloud.colors))
     fields = [(name, kind) for names, kind, _ in layers for name in names]
-    rows = np.empty(len(cloud.points), [(name, "<" + _TYPES[kind]) for name, kind in fields])
-    for names, _, layer in layers:
-        for name, column in zip(names, layer.T):
-            rows[name] = column
     lines = ["ply", "format binary_little_endian 1.0"]
     lines += [f"comment {line}" for line in remarks(cloud.axes, cloud.unit, facts)]
-    lines += [f"element vertex {len(rows)}", *(f"property {kind} {name}" for name, kind in fields), "end_header", ""]
+    lines += [
+        f"element vertex {len(cloud.points)}",
+        *(f"property {kind} {name}" for name, kind in fields),
+        "end_header",
+        "",
+    ]
     target.write("\n".join(lines).encode("ascii"))
-    target.write(rows.view(np.uint8).data)
+    for part in chunks(len(cloud.points)):
+        rows = np.empty(part.stop - part.start, [(name, "<" + _TYPES[kind]) for name, kind in fields])
+        for names, _, layer in layers:
+            for name, column in zip(names, layer[part].T):
+                rows[name] = column
+        target.write(rows.view(np.uint8).data)
 
 
 def read_ply(data: bytes) -> PointCloud:

@@ -6,7 +6,9 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import struct
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -377,6 +379,24 @@ def test_open3d_reads_the_same():
     for name in ("x.glb", "x.obj"):
         found = open3d.io.read_triangle_mesh(str(written(name)))
         assert len(found.triangles) == 48 and np.asarray(found.vertices)[:, 2].max() == pytest.approx(-1.9)
+
+
+VALIDATE = """
+let validator; try { validator = require('gltf-validator') } catch { process.exit(9) }
+const bytes = new Uint8Array(require('fs').readFileSync(process.argv[1]));
+validator.validateBytes(bytes).then(report => console.log(JSON.stringify(report.issues)))
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node")
+def test_the_validator_of_gltf_has_nothing_to_say():
+    """Found if NODE_PATH leads to it: npm install gltf-validator."""
+    for name in ("x.glb", "points.glb"):
+        ran = subprocess.run(["node", "-e", VALIDATE, str(written(name))], capture_output=True, text=True)
+        if ran.returncode == 9:
+            pytest.skip("no gltf-validator")
+        issues = json.loads(ran.stdout)
+        assert (issues["numErrors"], issues["numWarnings"]) == (0, 0), issues["messages"]
 
 
 def test_a_relative_map_is_written_without_a_unit():
