@@ -58,11 +58,16 @@ def _range(z: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return np.where(valid, high - np.minimum(low, high), 0)
 
 
+def cell_middles(length: int, cell: int) -> np.ndarray:
+    """Return the middle pixels of the cells along a side; a last cell without one belongs to that before it."""
+    return np.minimum(np.arange(0, max(1, length - cell // 2), cell) + cell // 2, length - 1)
+
+
 def _sampled(values: np.ndarray, cell: int) -> np.ndarray:
-    """Return the middle pixel of each cell; the cells at the right and bottom edges may be smaller."""
-    rows, columns = (np.minimum(np.arange(0, n, cell) + cell // 2, n - 1) for n in values.shape)
-    return values[np.ix_(rows, columns)]
+    """Return the middle pixel of each cell."""
+    return values[np.ix_(*(cell_middles(length, cell) for length in values.shape))]
 
 
 def _spread(mask: np.ndarray, cell: int, shape: tuple[int, ...]) -> np.ndarray:
-    return mask.repeat(cell, axis=0)[: shape[0]].repeat(cell, axis=1)[:, : shape[1]]
+    """Return for each pixel of a map what its cell has."""
+    return mask[np.ix_(*(np.minimum(np.arange(n) // cell, cells - 1) for n, cells in zip(shape, mask.shape)))]

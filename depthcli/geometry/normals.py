@@ -9,6 +9,7 @@ import numpy as np
 
 from depthcli.camera import Camera
 from depthcli.depthmap import DepthMap
+from depthcli.geometry.edges import cell_middles
 from depthcli.geometry.planes import planes_in_bands
 from depthcli.geometry.rays import bands, chunks, rays_at
 from depthcli.geometry.solids import OPENGL, turn_to
@@ -61,7 +62,7 @@ def _normals_in_bands(space: Space) -> Iterator[tuple[slice, np.ndarray]]:
     of the network's.
     """
     cell, camera = space.cell, space.camera
-    rows, columns = (np.minimum(np.arange(0, n, cell) + cell // 2, n - 1) for n in space.z.shape)
+    rows, columns = (cell_middles(length, cell) for length in space.z.shape)
     z, valid = (layer[np.ix_(rows, columns)] if cell > 1 else layer for layer in (space.z, space.valid))
     inverse = np.divide(1, z, out=np.zeros(z.shape, np.float32), where=valid)
     radius = _NORMAL_RADIUS if cell == 1 else _SMOOTH_RADIUS

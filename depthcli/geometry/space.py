@@ -20,6 +20,7 @@ from depthcli.geometry.solids import ARBITRARY, METRES
 
 FARTHEST = 20.0  # of relative maps, whose nearest percent lies at 1; beyond, values near 0 are mostly sky
 _NEAREST_PERCENT = 1
+_SHARPER = 3  # edges with `detail`; by eye
 _SAMPLES = 1 << 20  # pixels that a percentile is taken of
 RULES = {
     DepthKind.RELATIVE_DISPARITY: "z = 1 / value, its shift taken as 0; the nearest percent lies at 1",
@@ -33,7 +34,7 @@ class Space:
     """Depth along the axis of a camera.
 
     z: (H, W) float32, positive where `valid`. valid: (H, W) bool. camera: of the map. unit: "m" or "arbitrary".
-    cell: pixels of the map for one of the network's, which shapes the edges.
+    cell: pixels of the map across which an edge is soft, see `find_edges`.
     """
 
     z: np.ndarray
@@ -75,8 +76,12 @@ def space_of(depth: DepthMap, farthest: Optional[float] = None) -> Space:
 
 
 def _cell(depth: DepthMap) -> int:
-    """Return how many pixels of the map a pixel of the network's output became; 1 if unknown, or detail was added."""
+    """Return across how many pixels of the map its edges are soft: those that one of the network's became.
+
+    With detail it is a third of them: edges drawn to the photo's are sharper, but not sharp. 1 if unknown.
+    """
     width, height = depth.provenance.input_size
-    if not (width and height) or depth.provenance.detail != "off":
+    if not (width and height):
         return 1
-    return max(1, round(math.sqrt(depth.size[0] / width * depth.size[1] / height)))
+    enlarged = math.sqrt(depth.size[0] / width * depth.size[1] / height)
+    return max(1, round(enlarged if depth.provenance.detail == "off" else enlarged / _SHARPER))

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from depthcli.geometry.edges import find_edges
+from depthcli.geometry.edges import cell_middles, find_edges
 from tests.geometry.scenes import camera, plane
 
 SIZE = (320, 240)
@@ -60,6 +60,10 @@ def test_edges_of_an_enlarged_map_are_looked_for_in_its_own_pixels():
     assert alone[middle].mean() < 0.5 < 0.9 < known[middle].mean()
 
 
-def test_sizes_that_are_no_multiple_of_the_cell_keep_their_shape():
+@pytest.mark.parametrize("cell", range(1, 12))
+def test_cells_lie_evenly_and_every_map_has_one(cell):
+    for length in range(1, 40):
+        middles = cell_middles(length, cell)
+        assert len(middles) >= 1 and middles[-1] < length and (np.diff(middles) == cell).all()
     z = np.full((61, 83), 2.0, np.float32)
-    assert find_edges(z, np.ones(z.shape, bool), cell=8).flying.shape == z.shape
+    assert find_edges(z, np.ones(z.shape, bool), cell=cell).flying.shape == z.shape

@@ -70,6 +70,15 @@ def test_normals_of_a_plane_are_its_own(normal, lens):
     assert valid.all() and angle.max() < (0.05 if lens is None else 1)
 
 
+@pytest.mark.parametrize("size", [(160, 120), (157, 123), (163, 113)])
+def test_normals_of_an_enlarged_plane_are_its_own_up_to_the_edges(size):
+    seen_by = camera(120.0, size)
+    z = plane(seen_by, (0.3, -0.4, 1), 2.0, size)
+    depth = DepthMap(z, DepthKind.METRIC_DEPTH, Provenance(input_size=(size[0] // 8, size[1] // 8)), camera=seen_by)
+    true = -np.array((0.3, -0.4, 1)) / np.linalg.norm((0.3, -0.4, 1))
+    assert (normals(depth, axes="opencv")[0] @ true).min() > 1 - 1e-6
+
+
 def test_normals_of_a_sphere_point_away_from_its_centre():
     z, hit = sphere(camera())
     depth = metric(z, camera(), hit)
