@@ -95,14 +95,13 @@ def remarks(depth: DepthMap, shape: bool = True) -> tuple[str, ...]:
 
 def camera_facts(camera: Camera, size: tuple[int, int]) -> dict[str, Any]:
     """Return a camera for the facts of a file. size: (width, height) of its picture."""
-    lens = camera.distortion
+    matrix, lens = camera.intrinsics, camera.distortion
+    places = {"fx": (0, 0), "fy": (1, 1), "cx": (0, 2), "cy": (1, 2), **({"skew": (0, 1)} if matrix[0, 1] else {})}
     return {
         "source": camera.source.value,
-        "intrinsics": [[float(number) for number in row] for row in camera.intrinsics],
+        **{name: float(matrix[place]) for name, place in places.items()},
         "size": list(size),
-        **(
-            {} if lens is None else {"distortion": {"model": lens.model.value, "coefficients": list(lens.coefficients)}}
-        ),
+        "distortion": lens and {"model": lens.model.value, "coefficients": list(lens.coefficients)},
     }
 
 
