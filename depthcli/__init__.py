@@ -18,10 +18,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from depthcli.choices import BackendChoice, CameraChoice, ClipChoice, ModelChoice
+    from depthcli.choices import BackendChoice, CameraChoice, ClipChoice, ModelChoice, ShapeChoice
     from depthcli.depthmap import DepthKind, DepthMap, Provenance
     from depthcli.errors import DepthError
+    from depthcli.geometry.shapes import mesh, points
+    from depthcli.geometry.solids import Mesh, PointCloud
     from depthcli.io.codecs.files import read_depth, write_depth
+    from depthcli.io.points.files import read_shape, write_shape
     from depthcli.predict.clip import estimate_clip
     from depthcli.predict.picture import DepthEstimator, estimate
     from depthcli.version import __version__
@@ -34,13 +37,20 @@ _HOMES = {
     "DepthEstimator": "depthcli.predict.picture",
     "DepthKind": "depthcli.depthmap",
     "DepthMap": "depthcli.depthmap",
+    "Mesh": "depthcli.geometry.solids",
     "ModelChoice": "depthcli.choices",
+    "PointCloud": "depthcli.geometry.solids",
     "Provenance": "depthcli.depthmap",
+    "ShapeChoice": "depthcli.choices",
     "__version__": "depthcli.version",
     "estimate": "depthcli.predict.picture",
     "estimate_clip": "depthcli.predict.clip",
+    "mesh": "depthcli.geometry.shapes",
+    "points": "depthcli.geometry.shapes",
     "read_depth": "depthcli.io.codecs.files",
+    "read_shape": "depthcli.io.points.files",
     "write_depth": "depthcli.io.codecs.files",
+    "write_shape": "depthcli.io.points.files",
 }
 
 __all__ = [
@@ -51,13 +61,20 @@ __all__ = [
     "DepthEstimator",
     "DepthKind",
     "DepthMap",
+    "Mesh",
     "ModelChoice",
+    "PointCloud",
     "Provenance",
+    "ShapeChoice",
     "__version__",
     "estimate",
     "estimate_clip",
+    "mesh",
+    "points",
     "read_depth",
+    "read_shape",
     "write_depth",
+    "write_shape",
 ]
 
 

@@ -22,6 +22,7 @@ ROOMS = (
     "depthmap",
     "zoo",
     "pixels",
+    "geometry",
     "host",
     "io",
     "nets",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 from depthcli.choices import (
+    AXES,
     BACKENDS,
     DETAILS,
     IF_EXISTS,
@@ -16,9 +17,10 @@ from depthcli.choices import (
     BackendChoice,
     CameraChoice,
     ModelChoice,
+    ShapeChoice,
     shaping_settings,
 )
-from depthcli.cli.groups import ADVANCED, CAMERA, MODEL, flag, option
+from depthcli.cli.groups import ADVANCED, CAMERA, MODEL, SPACE, flag, option
 from depthcli.errors import UsageError
 from depthcli.io.codecs.formats import STILLS, implied_format, parse_formats
 
@@ -252,7 +254,7 @@ class PictureOutput:
     formats: Annotated[
         Optional[list[str]],
         option(
-            "color, gray (16 bit), gray8, side, npz, exr. Default: color.",
+            "color (default), gray (16 bit), gray8, side, npz, exr, ply, pcd, glb, obj, normal.",
             "--format",
             "-f",
             metavar="A,B",
@@ -278,6 +280,74 @@ class PictureOutput:
 
 
 @dataclass(frozen=True)
+class ShapeOptions:
+    """How depth becomes points and meshes. Texts, as a number or a word may stand there."""
+
+    axes: Annotated[
+        Optional[str],
+        option(
+            "opengl (y up; ply, obj), opencv (y down; pcd) or zup.",
+            panel=SPACE,
+            metavar="NAME",
+            values=AXES,
+        ),
+    ] = None
+    edges: Annotated[
+        str,
+        option(
+            "Cut where depth jumps by this part of itself; off: never.",
+            panel=SPACE,
+            metavar="PART",
+            values=("off", "0.04"),
+            show_default=True,
+        ),
+    ] = "0.04"
+    points: Annotated[
+        str,
+        option("Most points in ply and pcd, or all.", panel=SPACE, metavar="N", show_default=True),
+    ] = "1000000"
+    mesh_size: Annotated[
+        int, option("Most vertices along the longer side in glb and obj.", panel=SPACE, metavar="N", show_default=True)
+    ] = 512
+    farthest: Annotated[
+        Optional[float],
+        option(
+            "Leave out what is farther. Default: all; relative: 20.",
+            panel=SPACE,
+            metavar="DEPTH",
+        ),
+    ] = None
+
+    def choice(self) -> ShapeChoice:
+        """Return the choice of the shape."""
+        return ShapeChoice(
+            axes=self.axes,
+            edges=None if self.edges == "off" else _number(self.edges, "edges", "off or a part such as 0.04"),
+            points=None if self.points == "all" else int(_number(self.points, "points", "a number or all")),
+            mesh_size=self.mesh_size,
+            farthest=self.farthest,
+        )
+
+    def settings(self) -> dict[str, object]:
+        """Return what the manifest notes for formats that hold a shape: all of it, as defaults may change."""
+        choice = self.choice()
+        return {
+            "axes": choice.axes or "auto",
+            "edges": choice.edges or "off",
+            "points": choice.points or "all",
+            "mesh-size": choice.mesh_size,
+            "farthest": choice.farthest or "auto",
+        }
+
+
+def _number(text: str, setting: str, wanted: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"`{setting}` is {text!r}", f"give {wanted}") from None
+
+
+@dataclass(frozen=True)
 class PictureOptions:
     """All that `image` and `dir` share."""
 
@@ -287,6 +357,7 @@ class PictureOptions:
     network: NetworkOptions = field(default_factory=NetworkOptions)
     backend: BackendOptions = field(default_factory=BackendOptions)
     camera: CameraOptions = field(default_factory=CameraOptions)
+    shape: ShapeOptions = field(default_factory=ShapeOptions)
 
     def output_spec(self, target: "Target", pictures: int = 1) -> "OutputSpec":
         """Return what is written for each picture. pictures: how many there are."""
@@ -299,18 +370,24 @@ class PictureOptions:
             raise UsageError("--grayscale and --format contradict each other", "--grayscale means --format gray8")
         implied = implied_format(target.path, "color") if target.place == FILE else "color"
         formats = ("gray8",) if output.grayscale else parse_formats(output.formats or (implied,))
+        shape = self.shape.choice()
+        spatial = [name for name in formats if STILLS[name].spatial]
+        if self.network.panorama and spatial:
+            raise UsageError(f"{spatial[0]} cannot be made of a panorama", "leave out --panorama")
         color_table(output.colormap)  # an unknown name is an error now, not after the first picture
         if target.place not in (FILE, STREAM):
             template = output.name_template(formats)
-            return OutputSpec(formats, output.colormap, template.endings if template else ())
+            return OutputSpec(formats, output.colormap, template.endings if template else (), shape)
         if output.template is not None:
             raise UsageError(f"--name does not apply to {target}", "leave out --name, or give a folder with -o")
         target.check_one(pictures, "picture", formats, {name: row.suffix for name, row in STILLS.items()})
         if target.place == FILE:
-            return OneFile(formats, output.colormap)
+            return OneFile(formats, output.colormap, shape=shape)
         if self.report.as_json:
             raise UsageError(f"{target} cannot hold a picture and JSON", "leave out --json, or give -o FILE")
-        return OneStream(formats, output.colormap, name=str(target))
+        if "obj" in formats:
+            raise UsageError(f"{target} cannot hold an OBJ, which is three files", "use -f glb, or give -o FILE")
+        return OneStream(formats, output.colormap, shape=shape, name=str(target))
 
     def settings(self, formats: Sequence[str]) -> str:
         """Return the options that shape results of these formats as one line, for the manifest."""
@@ -325,5 +402,6 @@ class PictureOptions:
             **self.camera.settings(self.network.panorama),
             "keep-alpha": self.output.keep_alpha or None,
             "colormap": self.output.colormap if {"color", "side"} & set(formats) else None,
+            **(self.shape.settings() if any(STILLS[name].shape for name in formats) else {}),
         }
         return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -58,6 +59,7 @@ class Report:
     def __init__(self, total: int, *, as_json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
         self.counts = {DONE: 0, SKIPPED: 0, FAILED: 0}
         self.failures: list[Result] = []
+        self._warned: Counter[str] = Counter()
         self._total = total
         self._json = as_json
         self._quiet = quiet
@@ -92,7 +94,9 @@ class Report:
             self.failures.append(result)
             self._stderr(f"error: {result.error}" if name in result.error else f"error: {name}: {result.error}")
         for warning in result.warnings:
-            self._stderr(f"warning: {name}: {warning}")
+            self._warned[warning] += 1
+            if self._warned[warning] == 1:  # a folder of a thousand pictures without a camera is one thing to know
+                self._stderr(f"warning: {name}: {warning}")
         if self._json:
             self._stdout(_worded_result(result).to_json())
         elif result.status == DONE and not self._quiet:
@@ -123,6 +127,9 @@ class Report:
         if self._json:
             summary = {**self.counts, "total": self._total, "seconds": round(seconds, 3), "interrupted": interrupted}
             self._stdout(json.dumps({"summary": summary}))
+        for warning, count in self._warned.items():
+            if count > 1:
+                self._stderr(f"warning: the same for {count - 1} more: {warning}")
         if self._quiet or (self._total == 1 and not interrupted and not self.counts[SKIPPED]):
             return
         counts = ", ".join(f"{count} {status}" for status, count in self.counts.items() if count)

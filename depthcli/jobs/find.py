@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Callable, NamedTuple, Union
 
 from depthcli.errors import UsageError
-from depthcli.io.codecs.files import KINDS, read_facts
+from depthcli.io.codecs.files import may_be_ours, read_facts
 from depthcli.io.names import STDIN
 from depthcli.io.pictures.images import PICTURE_SUFFIXES, is_picture, may_be_listed
 from depthcli.jobs.manifest import MANIFEST_NAME
@@ -66,7 +66,7 @@ def _fetch_picture(address: str) -> str:
 
 
 def _is_map(path: Path) -> bool:
-    is_ours = path.suffix.lower() in KINDS and os.path.isfile(path)  # opening a pipe would wait for ever
+    is_ours = may_be_ours(path) and os.path.isfile(path)  # opening a pipe would wait for ever
     return is_ours and bool(read_facts(path))
 
 

@@ -22,10 +22,12 @@ from depthcli.jobs.picture_file import PictureFile
 
 _SUFFIXES = tuple({row.suffix for row in STILLS.values()})  # a clip's results have others
 _REPLACE = "`if_exists` overwrite replaces it"
+# Those that only some formats have: results of others are not different without them.
+_OF_SOME = ("colormap", "axes", "edges", "points", "mesh-size", "farthest")
 # Options in `settings` that change a result; the model is told by its name and its weights.
 _SHAPING = (
     *("max-depth", "input-size", "panorama", "detail", "precision", "shape-policy"),
-    *("intrinsics", "focal", "fov", "f35", "keep-alpha", "colormap"),
+    *("intrinsics", "focal", "fov", "f35", "keep-alpha", *_OF_SOME),
 )
 
 
@@ -182,7 +184,7 @@ def difference(made_by: MadeBy, wanted: MadeBy) -> str:
         there, here = _shaping(made_by.settings), _shaping(wanted.settings)
         for option in _SHAPING:
             both = option in there and option in here
-            if there.get(option) != here.get(option) and (both or option != "colormap"):  # which not all formats have
+            if there.get(option) != here.get(option) and (both or option not in _OF_SOME):
                 was = f"with {_worded(option, there)}" if option in there else f"without {_worded(option)}"
                 return f"{was}, and this run has {_worded(option, here) if option in here else 'none'}"
     return ""

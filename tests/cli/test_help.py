@@ -20,6 +20,7 @@ REPORT = "--json --quiet --verbose -q -v "
 RESULTS = "--batch --colormap --format --grayscale --if-exists --output --panorama -b -f -o "
 CAMERA = "--f35 --focal --fov --intrinsics "
 PICTURES = "--detail " + CAMERA + WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--keep-alpha --name --pred-only "
+PICTURES += "--axes --edges --farthest --mesh-size --points "
 
 OPTIONS = {
     "": "--version",
@@ -102,13 +103,14 @@ def test_the_help_of_image_is_two_screens_with_its_examples_first_and_rare_optio
     with pytest.raises(SystemExit):
         app.run()
     out = capsys.readouterr().out
-    assert len(out.splitlines()) <= 58
+    assert len(out.splitlines()) <= 68
     order = (
         "depth image photo.jpg ",
         "─ Arguments ─",
         "─ Options ─",
         "─ Model and speed ─",
         "─ Camera ─",
+        "─ 3D ─",
         "─ Advanced ─",
     )
     places = [out.index(text) for text in order]

@@ -101,7 +101,7 @@ class TestWhereResultsGo:
             (("-o", "x.jpg"), ": use -o x.png, or end it with / for a folder)"),
             (
                 ("-o", "new/x.pfm"),
-                "color is written as .png, not .pfm (depth is written as .png, .npz or .exr: use -o ",
+                "color is written as .png, not .pfm (depth is written as .png, .npz, .exr, .ply, ",
             ),
             (("-f", "mp4"), "mp4 is a film, which only clips become (choose from: color, gray,"),
             (("-o", "x.TIFF", "-f", "npz"), "npz is written as .npz, not .tiff"),

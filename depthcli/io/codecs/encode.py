@@ -100,6 +100,8 @@ def decode(pixels: np.ndarray, facts: Mapping[str, Any]) -> tuple[np.ndarray, np
     Raises KeyError and ValueError for facts and colours that depthcli does not write.
     """
     encoding = facts["encoding"]
+    if encoding["code"] == "normals":
+        raise ValueError("it holds directions of surfaces, and no depth")
     if encoding["code"] == "millimetres":
         return pixels.astype(np.float32) / np.float32(encoding["scale"]), pixels > 0
     valid = pixels > 0
@@ -119,6 +121,21 @@ def beside(rgb: np.ndarray, colored: np.ndarray, gap: int = 0) -> np.ndarray:
     """Return a picture, `gap` white columns and its coloured depth side by side; with alpha if the depth has it."""
     left = np.hstack([rgb, np.full((len(rgb), gap, 3), 255, np.uint8)]) if gap else rgb
     return np.hstack([opaque(left) if colored.shape[2] == 4 else left, colored])
+
+
+def encode_normals(depth: DepthMap) -> np.ndarray:
+    """Return (H, W, 3) uint8 normals as (n + 1) / 2 in OpenGL's axes: red is right, green up, blue toward the camera.
+
+    With alpha if some are invalid. Raises OutputError if all are.
+    """
+    from depthcli.geometry.normals import normals_in_rows
+    from depthcli.geometry.space import space_of
+
+    space = space_of(depth, np.inf)
+    codes = np.empty((*depth.values.shape, 3), np.uint8)
+    for rows, vectors in normals_in_rows(space, "opengl"):
+        codes[rows] = np.round((vectors + np.float32(1)) * np.float32(127.5))
+    return codes if space.valid.all() else np.where(space.valid[..., None], opaque(codes), np.uint8(0))
 
 
 def opaque(rgb: np.ndarray) -> np.ndarray:

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Callable, Optional
+from typing import IO, TYPE_CHECKING, Any, Callable, Optional
 
 import numpy as np
 
+from depthcli.choices import ShapeChoice
 from depthcli.depthmap import DepthMap, from_description
 from depthcli.errors import DepthError, OutputError, UsageError
 from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs import exr, png
 from depthcli.io.codecs.arrays import memory_errors, read_npz, read_npz_facts, write_npz
-from depthcli.io.codecs.encode import SIDE_GAP, Look, beside, clamped_pixels, encode, encoding_of, in_millimetres
+from depthcli.io.codecs.encode import (
+    SIDE_GAP,
+    Look,
+    beside,
+    clamped_pixels,
+    encode,
+    encode_normals,
+    encoding_of,
+    in_millimetres,
+)
 from depthcli.io.codecs.facts import facts_of
-from depthcli.io.codecs.formats import STILLS, Format, implied_format, parse_formats
-from depthcli.pixels.colormap import DEFAULT_COLORMAP
+from depthcli.io.codecs.formats import STILLS, Format, Holds, implied_format, parse_formats
+from depthcli.pixels.colormap import DEFAULT_COLORMAP, to_color
+
+if TYPE_CHECKING:
+    from depthcli.geometry.solids import Shape
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,27 @@ KINDS = {
     ".npz": FileKind(write_npz, read_npz, read_npz_facts),
     ".exr": FileKind(exr.write_exr, exr.read_exr, exr.read_exr_facts),
 }
+# Files without a map: points, meshes, and the picture beside an OBJ.
+SHAPE_SUFFIXES = (".ply", ".pcd", ".glb", ".obj")
+TEXTURE_ENDING = "_texture.jpg"
+
+
+def write_file(
+    format: Format,
+    depth: DepthMap,
+    path: Path,
+    colormap: str = DEFAULT_COLORMAP,
+    rgb: Optional[np.ndarray] = None,
+    shape: ShapeChoice = ShapeChoice(),
+) -> None:
+    """Write a file whole or not at all; arguments as of `write_still`. Beside an OBJ stand its material and picture."""
+    if format.holds is Holds.MESH:
+        from depthcli.io.points.files import write_shape
+
+        write_shape(_shape_of(format, depth, colormap, rgb, shape), path)
+        return
+    with atomic_path(path) as partial, partial.open("wb") as stream:
+        write_still(format, depth, stream, colormap, rgb, shape)
 
 
 def write_still(
@@ -47,8 +81,21 @@ def write_still(
     target: IO[bytes],
     colormap: str = DEFAULT_COLORMAP,
     rgb: Optional[np.ndarray] = None,
+    shape: ShapeChoice = ShapeChoice(),
 ) -> None:
-    """Write the file of a picture. rgb: (H, W, 3) uint8, the picture, for formats that show it."""
+    """Write the file of a picture. rgb: (H, W, 3) uint8, the picture, for formats that show it.
+
+    shape: how points and meshes are made; without `rgb` they have the colours of depth.
+    """
+    if format.shape:
+        from depthcli.io.points.files import write_to_stream
+
+        write_to_stream(_shape_of(format, depth, colormap, rgb, shape), format.suffix, target)
+        return
+    if format.holds is Holds.NORMALS:
+        facts = {**facts_of(depth), "encoding": {"code": "normals", "axes": "opengl"}}
+        KINDS[format.suffix].write(encode_normals(depth), target, facts)
+        return
     pixels, facts = encode(depth, format.holds, Look(colormap)), facts_of(depth)
     encoding = encoding_of(format.holds, depth.kind, depth.range, colormap, depth.valid is not None)
     if in_millimetres(format.holds, depth.kind):
@@ -64,7 +111,8 @@ def write_still(
 def write_depth(depth: DepthMap, path: Path | str, format: str | None = None, colormap: str = DEFAULT_COLORMAP) -> None:
     """Write one depth map to one file, atomically.
 
-    format: color, gray, gray8, npz or exr; None: by the suffix, and gray (16 bit) for PNG.
+    format: color, gray, gray8, npz, exr, normal, ply, pcd, glb or obj; None: by the suffix, and gray (16 bit) for PNG.
+    Points and meshes have the colours of depth; for the photo's use `points`, `mesh` and `write_shape`.
     Raises UsageError if the format does not match the path, OutputError if the file cannot be written.
     """
     path = Path(path)
@@ -74,8 +122,7 @@ def write_depth(depth: DepthMap, path: Path | str, format: str | None = None, co
         raise UsageError(f"{name} is written as {row.suffix}, not {path.suffix or 'a bare name'}")
     if row.beside:
         raise UsageError("a side-by-side picture needs the photo", "use write_still of depthcli.io.codecs.files")
-    with atomic_path(path) as partial, partial.open("wb") as stream:
-        write_still(row, depth, stream, colormap)
+    write_file(row, depth, path, colormap)
 
 
 def read_depth(path: Path | str) -> DepthMap:
@@ -87,6 +134,8 @@ def read_depth(path: Path | str) -> DepthMap:
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             raise OutputError(f"{path} is not a file")
+        if path.suffix.lower() in SHAPE_SUFFIXES:
+            raise OutputError(f"{path} holds points or a mesh, and no depth map", "depthcli.read_shape reads it")
         with memory_errors(path), np.errstate(all="ignore"):
             values, facts, valid = _kind_of(path).read(path)
             masked = "invalid_pixels" in facts
@@ -103,7 +152,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     """Return the facts in one of our files without reading the map; empty for any other file."""
     try:
         with path.open("rb") as stream:
-            return _kind_of(path).read_facts(stream)
+            return _facts_reader(path)(stream)
     except Exception:  # whatever a stranger's file holds, it is not ours
         return {}
 
@@ -117,7 +166,36 @@ def is_cut_short(path: Path) -> bool:
             return stream.read() != png.END
         if head.startswith(exr.MAGIC):
             return exr.is_exr_cut_short(stream)
+        if path.suffix.lower() in SHAPE_SUFFIXES:
+            from depthcli.io.points.files import is_shape_cut_short
+
+            return is_shape_cut_short(path.suffix.lower(), stream)
     return head.startswith(b"PK") and b"depth.npy" in head and not zipfile.is_zipfile(path)
+
+
+def may_be_ours(path: Path) -> bool:
+    """Return whether a file has a name that a file of ours can have. Not every JPEG is worth a look."""
+    suffix = path.suffix.lower()
+    return suffix in KINDS or suffix in SHAPE_SUFFIXES or path.name.endswith(TEXTURE_ENDING)
+
+
+def _facts_reader(path: Path) -> Callable[[IO[bytes]], dict[str, Any]]:
+    if path.suffix.lower() in SHAPE_SUFFIXES or path.name.endswith(TEXTURE_ENDING):
+        from depthcli.io.points.files import FACTS
+
+        return FACTS[path.suffix.lower()]
+    return _kind_of(path).read_facts
+
+
+def _shape_of(format: Format, depth: DepthMap, colormap: str, rgb: Optional[np.ndarray], choice: ShapeChoice) -> Shape:
+    """Return the points or the mesh for a format, in the axes that its readers expect or a user wants."""
+    from depthcli.geometry.shapes import mesh, points
+    from depthcli.io.points.files import axes_for
+
+    if rgb is None:
+        rgb = to_color(depth, colormap)
+    choice = replace(choice, axes=axes_for(format.suffix, choice.axes))
+    return (mesh if format.holds is Holds.MESH else points)(depth, rgb, choice)
 
 
 def _kind_of(path: Path) -> FileKind:

@@ -18,6 +18,8 @@ class Holds(str, enum.Enum):
     GRAY16: (H, W) uint16, millimetres of metric depth; of other kinds white is near.
     SHADES: (H, W) uint16, white is near, also for metric depth: what 10 bits are made of.
     VALUES: (H, W) float32, the numbers of the model; NaN if invalid.
+    NORMALS: (H, W, 3) uint8, directions of surfaces; (H, W, 4) with alpha if pixels are invalid.
+    POINTS, MESH: no pixels, but points or triangles in space.
     """
 
     COLOR = "color"
@@ -25,6 +27,9 @@ class Holds(str, enum.Enum):
     GRAY16 = "gray16"
     SHADES = "shades"
     VALUES = "values"
+    NORMALS = "normals"
+    POINTS = "points"
+    MESH = "mesh"
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,8 @@ class Format:
     """One output format.
 
     still: ending behind a picture's stem; empty for a format of clips only. old_name: second name, in clips' sidecars.
-    clip: ending behind a clip's stem; without a suffix it is a folder with one file per frame.
+    clip: ending behind a clip's stem; without a suffix it is a folder with one file per frame; empty for a format of
+    pictures only.
     beside: the picture, or the clip, stands left of the depth.
     """
 
@@ -48,6 +54,16 @@ class Format:
     def suffix(self) -> str:
         """Suffix of a picture's file, or of one frame, with its dot."""
         return PurePath(self.still).suffix
+
+    @property
+    def spatial(self) -> bool:
+        """Whether the camera and its guesses count, because the file holds directions or places in space."""
+        return self.holds in (Holds.NORMALS, Holds.POINTS, Holds.MESH)
+
+    @property
+    def shape(self) -> bool:
+        """Whether the file holds points or a mesh, and no pixels."""
+        return self.holds in (Holds.POINTS, Holds.MESH)
 
     @property
     def folder(self) -> bool:
@@ -81,13 +97,20 @@ FORMATS = (
         "_depth_side.mp4",
         beside=True,
     ),
+    Format("ply", "points with colours and normals, PLY", Holds.POINTS, "_depth.ply", ""),
+    Format("pcd", "the same points, PCD", Holds.POINTS, "_depth.pcd", ""),
+    Format("glb", "mesh with the picture on it, and a camera: glTF 2.0", Holds.MESH, "_depth.glb", ""),
+    Format("obj", "the same mesh as OBJ, with its .mtl and .jpg beside it", Holds.MESH, "_depth.obj", ""),
+    Format("normal", "directions of surfaces, 8-bit PNG", Holds.NORMALS, "_depth_normal.png", ""),
     Format("ffv1", "16-bit gray without loss, FFV1 in Matroska", Holds.GRAY16, "", "_depth.mkv"),
     Format("hevc10", "10-bit gray as HEVC, small", Holds.SHADES, "", "_depth_hevc.mp4"),
     Format("prores", "10-bit gray as ProRes 422 HQ, for editors", Holds.SHADES, "", "_depth.mov"),
 )
 # By the name that files and jobs know them by; of clips the films come first.
 STILLS: Mapping[str, Format] = {row.name: row for row in FORMATS if row.still}
-CLIPS: Mapping[str, Format] = {row.old_name or row.name: row for row in sorted(FORMATS, key=lambda row: row.folder)}
+CLIPS: Mapping[str, Format] = {
+    row.old_name or row.name: row for row in sorted(FORMATS, key=lambda row: row.folder) if row.clip
+}
 STILL_ENDINGS = tuple(row.still for row in STILLS.values())
 
 
@@ -105,6 +128,8 @@ def parse_formats(names: Sequence[str], known: Mapping[str, Format] = STILLS) ->
     for name in wanted:
         if name in CLIPS and name not in keys:
             raise UsageError(f"{name} is a film, which only clips become", choices)
+        if name in STILLS and name not in keys:
+            raise UsageError(f"{name} is a format of pictures, and of no clips", choices)
         if name not in keys:
             raise UsageError(f"no {kind} format is called {name!r}", choices)
     return tuple(dict.fromkeys(keys[name] for name in wanted))

@@ -10,11 +10,11 @@ from typing import BinaryIO, Optional
 
 import numpy as np
 
+from depthcli.choices import ShapeChoice
 from depthcli.depthmap import DepthMap
 from depthcli.errors import OutputError
-from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs.encode import clamped_pixels, in_millimetres
-from depthcli.io.codecs.files import write_still
+from depthcli.io.codecs.files import write_file, write_still
 from depthcli.io.codecs.formats import STILLS
 from depthcli.io.names import fitting_name
 from depthcli.pixels.colormap import DEFAULT_COLORMAP
@@ -22,11 +22,15 @@ from depthcli.pixels.colormap import DEFAULT_COLORMAP
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """Formats of each picture, and the colour map. endings: replace the formats' endings behind a picture's stem."""
+    """Formats of each picture, the colour map, and how points and meshes are made.
+
+    endings: replace the formats' endings behind a picture's stem.
+    """
 
     formats: tuple[str, ...] = ("color",)
     colormap: str = DEFAULT_COLORMAP
     endings: tuple[str, ...] = ()
+    shape: ShapeChoice = ShapeChoice()
 
     def paths(self, stem: Path) -> tuple[Path, ...]:
         """Return the files for one picture, from its output path without any ending."""
@@ -36,6 +40,10 @@ class OutputSpec:
     def warnings(self, depth: DepthMap) -> tuple[str, ...]:
         """Return what is doubtful about a map, and what the formats cannot hold of it, one line each."""
         doubts = depth.provenance.warnings(depth.size)
+        if any(STILLS[name].spatial for name in self.formats):
+            from depthcli.geometry.shapes import remarks
+
+            doubts += remarks(depth, shape=any(STILLS[name].shape for name in self.formats))
         millimetres = any(in_millimetres(STILLS[name].holds, depth.kind) for name in self.formats)
         clamped = clamped_pixels(depth) if millimetres else 0
         if not clamped:
@@ -46,8 +54,7 @@ class OutputSpec:
     def write(self, depth: DepthMap, rgb: np.ndarray, paths: Sequence[Path]) -> None:
         """Write one file per format, each whole or not at all. rgb: the (H, W, 3) uint8 picture."""
         for name, path in zip(self.formats, paths):
-            with atomic_path(path) as partial, partial.open("wb") as stream:
-                write_still(STILLS[name], depth, stream, self.colormap, rgb)
+            write_file(STILLS[name], depth, path, self.colormap, rgb, self.shape)
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class OneStream(OutputSpec):
         """Write the result when it is whole. Raises OutputError, and BrokenPipeError if the reader has left."""
         assert self.stream is not None
         whole = BytesIO()
-        write_still(STILLS[self.formats[0]], depth, whole, self.colormap, rgb)
+        write_still(STILLS[self.formats[0]], depth, whole, self.colormap, rgb, self.shape)
         try:
             self.stream.write(whole.getvalue())
             self.stream.flush()

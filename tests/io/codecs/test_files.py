@@ -33,6 +33,12 @@ def make(kind: DepthKind, scale: float = 7.0) -> DepthMap:
     return DepthMap(values, kind, PROVENANCE, 20.0 if kind is DepthKind.METRIC_DEPTH else None)
 
 
+def ramp(kind: DepthKind) -> DepthMap:
+    """A map that has surfaces, for the formats that hold them."""
+    values = np.linspace(2, 3, 23 * 31).reshape(23, 31).astype(np.float32)
+    return DepthMap(values, kind, PROVENANCE, 20.0 if kind is DepthKind.METRIC_DEPTH else None)
+
+
 def written(tmp_path: Path, depth: DepthMap, name: str, colormap: str = "Spectral_r") -> Path:
     spec = OutputSpec((name,), colormap)
     (path,) = spec.paths(tmp_path / "photo")
@@ -102,7 +108,7 @@ def test_side_is_photo_gap_and_depth(tmp_path: Path) -> None:
 
 
 def test_the_same_map_gives_the_same_bytes(tmp_path: Path) -> None:
-    depth = make(DepthKind.RELATIVE_DISPARITY)
+    depth = ramp(DepthKind.RELATIVE_DISPARITY)
     for name in STILLS:
         first = written(tmp_path / "a", depth, name).read_bytes()
         assert written(tmp_path / "b", depth, name).read_bytes() == first, name
@@ -244,7 +250,7 @@ def test_formats_are_named_once_each_in_any_way() -> None:
 def test_a_format_of_pictures_is_the_same_for_frames_and_has_its_old_name() -> None:
     assert parse_formats(["gray,png16"], CLIPS) == ("png16",)
     assert parse_formats(["png16"]) == ("gray",)
-    assert CLIPS["png16"] is STILLS["gray"] and set(STILLS) - {"gray"} <= set(CLIPS)
+    assert CLIPS["png16"] is STILLS["gray"] and {"color", "gray8", "side", "npz", "exr"} <= set(CLIPS)
     assert len({row.clip for row in CLIPS.values()}) == len(CLIPS)
 
 
@@ -253,15 +259,22 @@ def test_a_film_is_no_format_of_a_picture() -> None:
         parse_formats(["mp4"])
 
 
+def test_a_shape_is_no_format_of_a_clip() -> None:
+    for name, row in STILLS.items():
+        if row.spatial:
+            with pytest.raises(UsageError, match=f"{name} is a format of pictures"):
+                parse_formats([name], CLIPS)
+
+
 def test_the_suffix_of_a_file_implies_its_format() -> None:
-    assert [implied_format(name, "color") for name in ("a.png", "a.NPZ", "a.exr", "a")] == [
-        *("color", "npz", "exr", "color")
+    assert [implied_format(name, "color") for name in ("a.png", "a.NPZ", "a.exr", "a", "a.PLY", "a.glb")] == [
+        *("color", "npz", "exr", "color", "ply", "glb")
     ]
 
 
 def test_a_file_that_ends_early_is_known_as_such(tmp_path: Path) -> None:
     for name in STILLS:
-        path = written(tmp_path, make(DepthKind.METRIC_DEPTH), name)
+        path = written(tmp_path, ramp(DepthKind.METRIC_DEPTH), name)
         assert not is_cut_short(path)
         path.write_bytes(path.read_bytes()[:-30])
         assert is_cut_short(path), name

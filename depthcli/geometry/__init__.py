@@ -1,0 +1,1 @@
+"""Depth and a camera to points, normals and meshes, without files."""

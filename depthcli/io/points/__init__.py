@@ -1,0 +1,1 @@
+"""Points and meshes to files and back: each format's writer beside its reader."""
