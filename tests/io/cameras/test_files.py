@@ -122,6 +122,15 @@ def test_a_camera_of_colmap_beyond_our_models_is_refused(rows, reason):
             read_cameras(write("model", rows))
 
 
+@pytest.mark.parametrize("length", [4, 70, 77])
+def test_a_list_of_pictures_that_is_cut_short_is_refused(length):
+    path = colmap_binary("model", [("PINHOLE", [1, 2, 3, 4])], [(1, "long name.jpg")])
+    images = path.with_name("images.bin")
+    images.write_bytes(images.read_bytes()[:length])
+    with pytest.raises(UsageError, match="cannot read a camera from model"):
+        read_cameras(path)
+
+
 # --- OpenCV -----------------------------------------------------------------------------------------------------------
 
 
