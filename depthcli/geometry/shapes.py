@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from depthcli.camera import ASSUMED_VIEW, Camera, CameraSource
+from depthcli.camera import ASSUMED_VIEW, CameraSource, describe_camera
 from depthcli.choices import ShapeChoice
 from depthcli.depthmap import DepthKind, DepthMap, describe
 from depthcli.errors import OutputError
@@ -81,7 +81,7 @@ def remarks(depth: DepthMap, shape: bool = True) -> tuple[str, ...]:
     if depth.camera is None or depth.camera.source is CameraSource.ASSUMED:
         found.append(
             f"no camera is known: {ASSUMED_VIEW:g} degrees across the longer side are assumed, and if that is wrong "
-            "the shape is stretched in depth; the focal length, the field of view or the intrinsics mend it"
+            "the shape is stretched in depth; `focal`, `fov` or `intrinsics` mend it"
         )
     if not depth.kind.is_metric and shape:
         found.append(
@@ -93,25 +93,13 @@ def remarks(depth: DepthMap, shape: bool = True) -> tuple[str, ...]:
     return tuple(found)
 
 
-def camera_facts(camera: Camera, size: tuple[int, int]) -> dict[str, Any]:
-    """Return a camera for the facts of a file. size: (width, height) of its picture."""
-    matrix, lens = camera.intrinsics, camera.distortion
-    places = {"fx": (0, 0), "fy": (1, 1), "cx": (0, 2), "cy": (1, 2), **({"skew": (0, 1)} if matrix[0, 1] else {})}
-    return {
-        "source": camera.source.value,
-        **{name: float(matrix[place]) for name, place in places.items()},
-        "size": list(size),
-        "distortion": lens and {"model": lens.model.value, "coefficients": list(lens.coefficients)},
-    }
-
-
 def _facts(depth: DepthMap, space: Space, choice: ShapeChoice, counts: dict[str, Any]) -> dict[str, Any]:
     shape = {
         "unit": space.unit,
         "axes": OPENCV,
         **counts,
         "rule": RULES[depth.kind],
-        "camera": camera_facts(space.camera, depth.size),
+        "camera": describe_camera(space.camera, depth.size),
         "edges": choice.edges,
         "farthest": choice.farthest if depth.kind.is_metric or choice.farthest else FARTHEST,
     }

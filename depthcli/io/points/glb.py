@@ -14,7 +14,7 @@ from typing import IO, Any, Union
 
 import numpy as np
 
-from depthcli.camera import Camera, CameraSource, Distortion, LensModel
+from depthcli.camera import camera_of
 from depthcli.geometry.solids import OPENGL, Mesh, PointCloud, Shape
 from depthcli.io.codecs.facts import SCHEMA, TEXT_KEY
 
@@ -185,20 +185,9 @@ def read_glb(data: bytes) -> Shape:
         texture=bytes(_part(document, binary, document["images"][0]["bufferView"])),
         axes=OPENGL,
         unit=unit,
-        camera=_camera_of(said) if said else None,
+        camera=camera_of(said) if said else None,
         size=tuple(said["size"]) if said else None,
         facts=facts,
-    )
-
-
-def _camera_of(facts: Mapping[str, Any]) -> Camera:
-    """Return the camera in the facts of a file."""
-    fx, fy, cx, cy = (float(facts[name]) for name in ("fx", "fy", "cx", "cy"))
-    lens = facts.get("distortion")
-    return Camera(
-        np.array([[fx, float(facts.get("skew", 0)), cx], [0, fy, cy], [0, 0, 1]]),
-        CameraSource(facts["source"]),
-        distortion=Distortion(LensModel(lens["model"]), tuple(lens["coefficients"])) if lens else None,
     )
 
 
