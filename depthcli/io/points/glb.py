@@ -14,7 +14,7 @@ from typing import IO, Any, Union
 
 import numpy as np
 
-from depthcli.camera import camera_of
+from depthcli.camera import Camera, camera_of
 from depthcli.geometry.solids import OPENGL, Mesh, PointCloud, Shape
 from depthcli.io.codecs.facts import SCHEMA, TEXT_KEY
 
@@ -150,7 +150,7 @@ def _camera(camera: Camera, size: tuple[int, int]) -> dict[str, Any]:
     return {
         "type": "perspective",
         "perspective": {"yfov": float(yfov), "aspectRatio": float(ratio), "znear": _NEAR},
-        "extras": {"source": CameraSource(camera.source).value},
+        "extras": {"source": camera.source.value},
     }
 
 
