@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -17,6 +17,7 @@ from depthcli.camera import LensModel, camera_of, describe_camera
 from depthcli.depthmap import DepthKind
 from depthcli.errors import DepthError, PictureError, UsageError
 from depthcli.eval.truth import read_numbers
+from depthcli.geometry.solids import Mesh
 from depthcli.io.cameras.files import read_cameras
 from depthcli.io.cameras.stored import StoredCamera
 from depthcli.io.codecs import exr
@@ -26,8 +27,10 @@ from depthcli.io.codecs.files import is_cut_short, read_facts
 from depthcli.io.names import sidecar_of
 from depthcli.io.pictures import tiff
 from depthcli.io.pictures.images import may_be_listed, picture_header, printable
+from depthcli.io.points.files import SUFFIXES, read_shape
 
 _MOST_JSON = 1 << 28  # bytes
+_MOST_COMMENTS = 5
 _FILM = rb"....(ftyp|moov|mdat|free|wide)|RIFF....AVI |\x1aE\xdf\xa3"
 # (name, codes in a metre) of the 16-bit encodings in use: ROS, ScanNet and Open3D; KITTI; TUM
 _CODES = (("millimetres", 1000.0), ("KITTI", 256.0), ("TUM", 5000.0))
@@ -93,6 +96,8 @@ def examine(path: Path) -> FileInfo:
             )
         with path.open("rb") as file:
             head = file.read(64)
+        if path.suffix.lower() in SUFFIXES:
+            return _shape(path)
         for pattern, read in _READERS:
             if re.match(pattern, head, re.DOTALL):
                 return read(path)
@@ -138,6 +143,8 @@ def _kept(facts: Mapping[str, Any]) -> list[str]:
         return []
     if encoding.get("code") == "millimetres":
         return ["held as millimetres"]
+    if encoding.get("code") == "normals":
+        return []
     colours = encoding.get("colormap")
     steps = f"{encoding['scale']:g} steps" + (f" of the colours {colours}" if colours else "")
     return [f"held in {steps}, from {encoding['lo']:g} to {encoding['hi']:g}"]
@@ -153,6 +160,21 @@ def _clip_notes(facts: Mapping[str, Any]) -> list[str]:
     if facts.get("damage"):
         notes.append(str(facts["damage"]))
     return notes
+
+
+def _shape(path: Path) -> FileInfo:
+    shape = read_shape(path)
+    comments: tuple[str, ...] = ()
+    if isinstance(shape, Mesh):
+        what, counts = "mesh", f"{len(shape.vertices):,} vertices, {len(shape.faces):,} triangles"
+    else:
+        what, counts, comments = "points", f"{len(shape.points):,} points", shape.comments[:_MOST_COMMENTS]
+    form, notes = path.suffix[1:].upper(), (counts, f"axes {shape.axes or 'not stated'}")
+    if not shape.facts:
+        return FileInfo(str(path), f"{what}, {form}, not by depthcli", notes=(*notes, *comments))
+    info = _own(path, shape.facts, f"{what} by depthcli, {form}")
+    camera = shape.facts["shape"]["camera"]
+    return replace(info, unit=shape.unit, camera=camera, notes=(*info.notes, *notes))
 
 
 def _folder(path: Path) -> FileInfo:
@@ -172,7 +194,7 @@ def _folder(path: Path) -> FileInfo:
 def _png(path: Path) -> FileInfo:
     facts = read_facts(path)
     if facts:
-        return _own(path, facts, _ours_as(path, "PNG"))
+        return _own(path, facts, _ours_as(path, facts, "PNG"))
     with path.open("rb") as file:
         bits, colour = file.read(26)[24:26]
     if (bits, colour) == (16, 0):
@@ -183,7 +205,7 @@ def _png(path: Path) -> FileInfo:
 def _npz(path: Path) -> FileInfo:
     facts = read_facts(path)
     if facts:
-        return _own(path, facts, _ours_as(path, "NPZ"))
+        return _own(path, facts, _ours_as(path, facts, "NPZ"))
     if is_cut_short(path):
         raise DepthError(f"{path} is truncated", "copy or download it again")
     with path.open("rb") as stream, open_npz(stream) as arrays:
@@ -215,7 +237,7 @@ def _pfm(path: Path) -> FileInfo:
 def _exr(path: Path) -> FileInfo:
     facts = read_facts(path)
     if facts:
-        return _own(path, facts, _ours_as(path, "OpenEXR"))
+        return _own(path, facts, _ours_as(path, facts, "OpenEXR"))
     from depthcli.io.video.exr_frames import exr_channels
 
     size, channels = exr_channels(path)
@@ -351,9 +373,10 @@ _READERS: tuple[tuple[bytes, Callable[[Path], FileInfo]], ...] = (
 )
 
 
-def _ours_as(path: Path, form: str) -> str:
+def _ours_as(path: Path, facts: Mapping[str, Any], form: str) -> str:
     cut = ", truncated" if is_cut_short(path) else ""
-    return f"depth map by depthcli, {form}{cut}"
+    what = "normals" if facts.get("encoding", {}).get("code") == "normals" else "depth map"
+    return f"{what} by depthcli, {form}{cut}"
 
 
 # --- Words ------------------------------------------------------------------------------------------------------------

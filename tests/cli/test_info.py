@@ -46,6 +46,40 @@ def test_a_file_of_ours_tells_all_that_it_carries(depth, name):
     assert found["backend"] == "torch 2 cpu fp32"
 
 
+@pytest.mark.parametrize(
+    ("name", "what", "axes"),
+    [
+        ("a.ply", "points by depthcli, PLY", "opengl"),
+        ("a.pcd", "points by depthcli, PCD", "opencv"),
+        ("a.glb", "mesh by depthcli, GLB", "opengl"),
+        ("a.obj", "mesh by depthcli, OBJ", "opengl"),
+    ],
+)
+def test_a_shape_tells_its_unit_its_axes_and_the_depth_that_it_is_of(depth, name, what, axes):
+    write_depth(metric(), name)
+    (found,) = about(depth, name)
+    assert (found["what"], found["unit"], found["kind"]) == (what, "m", "metric_depth")
+    assert found["camera"] == CAMERA_FACTS and found["range"] == pytest.approx([1.75, 4], abs=0.01)
+    assert found["notes"][-1] == f"axes {axes}" and found["notes"][-2][0].isdigit()
+    Path(f"cut{Path(name).suffix}").write_bytes(Path(name).read_bytes()[:-200])
+    assert depth("info", f"cut{Path(name).suffix}").code == 3
+
+
+def test_a_strangers_points_tell_their_number(depth):
+    Path("a.ply").write_text(
+        "ply\nformat ascii 1.0\ncomment from afar\nelement vertex 2\nproperty float x\nproperty float y\n"
+        "property float z\nend_header\n0 0 1\n1 2 3\n"
+    )
+    (found,) = about(depth, "a.ply")
+    assert found["what"] == "points, PLY, not by depthcli" and found["unit"] is None
+    assert found["notes"] == ["2 points", "axes not stated", "from afar"]
+
+
+def test_normals_are_no_depth_map(depth):
+    write_depth(metric(), "a_normal.png", format="normal")
+    assert about(depth, "a_normal.png")[0]["what"] == "normals by depthcli, PNG"
+
+
 def test_people_read_one_fact_a_line(depth):
     lens = Distortion(LensModel.RADIAL, (0.1, 0, 0, 0, 0))
     write_depth(metric(Camera(CAMERA.intrinsics, CameraSource.GIVEN, distortion=lens)), "a.png")
