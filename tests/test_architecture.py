@@ -22,6 +22,7 @@ ROOMS = (
     "depthmap",
     "zoo",
     "pixels",
+    "views",
     "host",
     "io",
     "nets",
