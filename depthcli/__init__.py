@@ -18,12 +18,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from depthcli.choices import BackendChoice, ClipChoice, ModelChoice
+    from depthcli.choices import BackendChoice, ClipChoice, ModelChoice, StereoChoice
     from depthcli.depthmap import DepthKind, DepthMap, Provenance
     from depthcli.errors import DepthError
     from depthcli.io.codecs.files import read_depth, write_depth
     from depthcli.predict.clip import estimate_clip
     from depthcli.predict.picture import DepthEstimator, estimate
+    from depthcli.predict.stereo import stereo
     from depthcli.version import __version__
 
 _HOMES = {
@@ -35,10 +36,12 @@ _HOMES = {
     "DepthMap": "depthcli.depthmap",
     "ModelChoice": "depthcli.choices",
     "Provenance": "depthcli.depthmap",
+    "StereoChoice": "depthcli.choices",
     "__version__": "depthcli.version",
     "estimate": "depthcli.predict.picture",
     "estimate_clip": "depthcli.predict.clip",
     "read_depth": "depthcli.io.codecs.files",
+    "stereo": "depthcli.predict.stereo",
     "write_depth": "depthcli.io.codecs.files",
 }
 
@@ -51,10 +54,12 @@ __all__ = [
     "DepthMap",
     "ModelChoice",
     "Provenance",
+    "StereoChoice",
     "__version__",
     "estimate",
     "estimate_clip",
     "read_depth",
+    "stereo",
     "write_depth",
 ]
 

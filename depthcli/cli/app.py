@@ -31,6 +31,10 @@ _COMMANDS = {
         "depthcli.cli.video:video",
         "Estimate the depth of clips: steady, with the clip's size, times and sound.",
     ),
+    "stereo": (
+        "depthcli.cli.stereo:stereo",
+        "Turn pictures and clips into 3D: two eyes, in the layout of your player.",
+    ),
     "compile": (
         "depthcli.cli.compile:compile_command",
         "Compile a model to a file for other programs, or for --backend torchscript and neuron.",

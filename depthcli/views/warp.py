@@ -17,6 +17,7 @@ from depthcli.errors import PictureError
 # Networks blur depth across edges, by about this many pixels of a map as fine as the picture.
 _SNAP_RADIUS, _WIDEN_RADIUS = 3, 2
 _SNAP_PER_PIXEL, _WIDEN_PER_PIXEL = 1.4, 0.55  # of a coarser map, in its own pixels
+_WIDEN_PER_COLUMN = 1 / 500  # large pictures are blurred over more pixels themselves
 _EDGE = 1.0  # pixels: a larger range of shifts within the radius is an edge
 _HOLE = 1.5  # pixels between two neighbours that are seen: a wider gap is a hole
 _TELEA_RADIUS = 3
@@ -83,7 +84,7 @@ def sharpened(shift: np.ndarray, rows: np.ndarray, coarseness: float = 1.0) -> n
     high, low = cv2.dilate(around, square), cv2.erode(around, square)
     closer = np.where(high - around < around - low, high, low)
     snapped = np.where(high - low > _EDGE, closer, around)[rows - first]
-    reach = max(_WIDEN_RADIUS, round(_WIDEN_PER_PIXEL * coarseness))
+    reach = max(_WIDEN_RADIUS, round(_WIDEN_PER_PIXEL * coarseness), round(_WIDEN_PER_COLUMN * shift.shape[1]))
     return cv2.dilate(snapped, np.ones((1, 2 * reach + 1), np.uint8))
 
 

@@ -26,6 +26,14 @@ OPTIONS = {
     "dir": PICTURES + "--dry-run --exclude --include --mix-models --workers -n",
     "video": WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--end --exact --fps --max-frames --mix-models"
     " --pipe --range --rate --scene --size --start --steady --stride",
+    "stereo": "--detail --batch -b "
+    + WEIGHTS
+    + SIZED
+    + COMPILED
+    + REPORT
+    + "--border --depth --end --exact --fill --fps"
+    " --if-exists --layout --max-frames --mix-models --no-tags --output --panorama --rate --scene --screen --size --start"
+    " --steady --strength --stride --swap --tags --view -o",
     "eval": "--detail " + WEIGHTS + SIZED + COMPILED + "--align --errors --json --prediction-kind --predictions --root",
     "bench": MODEL + SIZED + COMPILED + "--clip --cost-per-hour --duration --frames --images --json --peers --picture"
     " --profile --remember --runs --size --video --warmup",
@@ -44,6 +52,7 @@ ARGUMENTS = {
     "image": ["FILE..."],
     "dir": ["FOLDER"],
     "video": ["CLIP..."],
+    "stereo": ["IN..."],
     "eval": ["LIST"],
     "models pull": ["MODEL..."],
     "models verify": ["[MODEL...]"],
@@ -108,7 +117,17 @@ def test_the_help_of_image_is_two_screens_with_its_examples_first_and_rare_optio
 
 
 def test_commands_stand_in_the_order_of_need():
-    assert list(commands()[""].commands) == ["image", "dir", "video", "compile", "bench", "eval", "models", "neuron"]
+    assert list(commands()[""].commands) == [
+        "image",
+        "dir",
+        "video",
+        "stereo",
+        "compile",
+        "bench",
+        "eval",
+        "models",
+        "neuron",
+    ]
 
 
 def test_the_list_of_commands_says_what_each_command_says_of_itself():
