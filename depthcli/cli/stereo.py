@@ -2,7 +2,6 @@
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from depthcli.choices import BORDERS, FILLS, IF_EXISTS, LAYOUTS, VIEWS, StereoChoice, require
+from depthcli.choices import BORDERS, FILLS, IF_EXISTS, LAYOUTS, VIEWS, ModelChoice, StereoChoice, require
 from depthcli.cli.dir import do_folder
 from depthcli.cli.groups import ADVANCED, flag, grouped, option
 from depthcli.cli.image import estimate
@@ -23,13 +22,15 @@ from depthcli.cli.options import (
     ReportOptions,
 )
 from depthcli.cli.running import open_early
-from depthcli.cli.video import ClipOptions
+from depthcli.cli.video import ClipOptions, do_clips
 from depthcli.errors import UsageError
 
 _NETWORK = NetworkOptions(detail="edges")  # an edge of depth beside that of the photo is torn off with it
 
 if TYPE_CHECKING:
     from depthcli.io.codecs.outputs import OutputSpec
+    from depthcli.jobs.clip_job import ClipJob
+    from depthcli.jobs.find import LeftOut
     from depthcli.jobs.targets import Target
 
 
@@ -137,7 +138,7 @@ class StereoPictures(PictureOptions):
 
 @grouped()
 def stereo(
-    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Pictures, a folder of pictures, or clips.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Pictures, clips, or a folder of either.")],
     output: Annotated[
         Optional[str], option("File or folder. Default: beside each input.", "-o", "--output", metavar="PATH")
     ] = None,
@@ -172,7 +173,10 @@ def stereo(
         raise UsageError("`depth` is of one picture", "give one picture, or leave it out")
     given = files.if_exists or ("overwrite" if kind == "image" else "skip")
     pictures = StereoPictures(PictureOutput(if_exists=given), report, model, network, backend, choice)
-    if kind == "dir":
+    if kind == "video":
+        jobs, left = _clip_jobs(inputs, output, choice, given, model.choice(), clip, network, backend)
+        do_clips(jobs, output, left, report, files.mix_models)
+    elif kind == "dir":
         do_folder(inputs[0], output, pictures, mix_models=files.mix_models, ending="_stereo")
     elif stereo.depth is not None:
         _from_file(inputs[0], output, pictures, stereo.depth)
@@ -182,8 +186,11 @@ def stereo(
 
 
 def _kind(inputs: Sequence[str]) -> str:
-    """Return the command that takes the inputs: image, dir or video. Raises UsageError for a mixture."""
-    from depthcli.jobs.find import command_for, refuse_address
+    """Return the command that takes the inputs: image, dir or video. Raises UsageError for a mixture.
+
+    A folder is of clips if no picture lies in it.
+    """
+    from depthcli.jobs.find import CLIP, command_for, find_in_folder, refuse_address
 
     for name in inputs:
         refuse_address(name)
@@ -192,7 +199,46 @@ def _kind(inputs: Sequence[str]) -> str:
         raise UsageError(
             "pictures, folders and clips are done by a command each", "give one folder, or files of a kind"
         )
-    return kinds.pop()
+    kind = kinds.pop()
+    if kind == "dir" and not find_in_folder(Path(inputs[0])) and find_in_folder(Path(inputs[0]), CLIP):
+        return "video"
+    return kind
+
+
+def _clip_jobs(
+    inputs: Sequence[str],
+    output: Optional[str],
+    choice: StereoChoice,
+    if_exists: str,
+    model: ModelChoice,
+    clip: ClipOptions,
+    network: NetworkOptions,
+    backend: BackendOptions,
+) -> "tuple[list[ClipJob], LeftOut]":
+    """Return the jobs of clips, and what is not taken."""
+    from depthcli.jobs.clip_job import ClipJob
+    from depthcli.jobs.find import CLIP, LeftOut, find_inputs
+    from depthcli.jobs.targets import STREAM, Target, plan_stereo_clips
+    from depthcli.views.layouts import LAYOUTS
+
+    if choice.fill == "telea":
+        raise UsageError("`fill` telea flickers in clips, as it fills each frame anew", "use stretch or edge")
+    target = Target.of(output)
+    if target.place == STREAM:
+        raise UsageError(f"views are written to files, and `output` {target} is a stream", "give a file or folder")
+    left = LeftOut(CLIP)
+    found = find_inputs(inputs, CLIP, left)
+    layout = LAYOUTS[choice.layout]
+    planned = plan_stereo_clips(found, layout.endings, target, layout.exact_colors)
+    shared = {
+        "model": model,
+        "clip": clip.choice(network, backend),
+        "selection": clip.selection(),
+        "if_exists": if_exists,
+        "stereo": choice,
+        **clip.raw(),
+    }
+    return [ClipJob(source, outputs, **shared) for (source, _), outputs in zip(found, planned)], left
 
 
 def _from_file(name: str, output: Optional[str], options: StereoPictures, depth: Path) -> None:

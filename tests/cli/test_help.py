@@ -26,14 +26,9 @@ OPTIONS = {
     "dir": PICTURES + "--dry-run --exclude --include --mix-models --workers -n",
     "video": WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--end --exact --fps --max-frames --mix-models"
     " --pipe --range --rate --scene --size --start --steady --stride",
-    "stereo": "--detail --batch -b "
-    + WEIGHTS
-    + SIZED
-    + COMPILED
-    + REPORT
-    + "--border --depth --end --exact --fill --fps"
-    " --if-exists --layout --max-frames --mix-models --no-tags --output --panorama --rate --scene --screen --size --start"
-    " --steady --strength --stride --swap --tags --view -o",
+    "stereo": "--detail --batch -b " + WEIGHTS + SIZED + COMPILED + REPORT + "--border --depth --end --exact --fill"
+    " --fps --if-exists --layout --max-frames --mix-models --no-tags --output --panorama --rate --scene --screen --size"
+    " --start --steady --strength --stride --swap --tags --view -o",
     "eval": "--detail " + WEIGHTS + SIZED + COMPILED + "--align --errors --json --prediction-kind --predictions --root",
     "bench": MODEL + SIZED + COMPILED + "--clip --cost-per-hour --duration --frames --images --json --peers --picture"
     " --profile --remember --runs --size --video --warmup",

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+import struct
+import subprocess
+import sys
+import time
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,7 +20,9 @@ from depthcli import DepthKind, DepthMap, StereoChoice, read_depth, stereo, writ
 from depthcli.choices import LAYOUTS
 from depthcli.io.codecs.files import read_facts
 from depthcli.views.layouts import LAYOUTS as ROWS
-from tests.conftest import TINY, broken, files, photo, tree
+from tests.conftest import TINY, broken, ended, environment, files, photo, tree
+from tests.io.video.clips import SIZE as CLIP_SIZE
+from tests.io.video.clips import make_clip, number
 
 SIZE = (80, 60)
 
@@ -201,6 +210,150 @@ class TestFolders:
         broken("in/b.jpg")
         ran = depth("stereo", "in", "--layout", "pair", *TINY)
         assert ran.code == 3 and ran.lines == ["in_stereo/a_L.png", "in_stereo/a_R.png"]
+
+
+QUICK = (*TINY, "--offline")
+
+
+class Film:
+    """What is in a film."""
+
+    def __init__(self, path: Path | str) -> None:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            self.rate, self.size = stream.average_rate, (stream.width, stream.height)
+            self.layout = stream.codec_context.pix_fmt
+            self.mode = stream.metadata.get("stereo_mode")
+            frames = list(container.decode(stream))
+        self.times = [float(frame.time) for frame in frames]
+        self.frames = [frame.to_ndarray(format="rgb24") for frame in frames]
+        self.tags = {data.type.name: bytes(data) for data in frames[0].side_data}
+        self.sound = [packet for packet in packets(path) if packet[0] == "audio"]
+
+
+def packets(path: Path | str) -> list[tuple[str, bytes]]:
+    with av.open(str(path)) as container:
+        return [(packet.stream.type, bytes(packet)) for packet in container.demux() if packet.size]
+
+
+class TestClips:
+    def test_a_clip_keeps_its_frames_its_times_its_rate_and_its_sound(self, depth):
+        make_clip(Path("a.mp4"), frames=12, sound="aac")
+        ran = depth("stereo", "a.mp4", *QUICK)
+        assert ran.code == 0 and ran.lines == ["a_LRF_Full_SBS.mp4"]
+        film, source = Film("a_LRF_Full_SBS.mp4"), Film("a.mp4")
+        assert film.size == (128, 48) and film.rate == source.rate
+        assert film.times == pytest.approx(source.times, abs=1e-4)
+        assert film.sound == source.sound != []
+        width = CLIP_SIZE[0]
+        assert [number(frame[:, 5 : width - 5]) for frame in film.frames] == list(range(12))
+        assert [number(frame[:, width + 5 : -5]) for frame in film.frames] == list(range(12))
+        assert "STEREO3D" not in film.tags  # players would take it for half
+        facts = json.loads(Path("a_LRF_Full_SBS.mp4.json").read_text())
+        assert facts["stereo"]["layout"] == "sbs" and facts["video"]["frames"] == 12
+
+    def test_a_rate_that_varies_is_kept(self, depth):
+        times = [Fraction(n, 1000) for n in (0, 40, 90, 250, 300)]
+        make_clip(Path("a.mp4"), frames=5, times=times, time_base=Fraction(1, 1000))
+        depth("stereo", "a.mp4", "-o", "x.mp4", *QUICK)
+        assert Film("x.mp4").times == pytest.approx([float(time) for time in times], abs=1e-3)
+
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    def test_every_layout_has_its_films_size_and_tags(self, depth, layout):
+        make_clip(Path("a.mp4"), frames=2)
+        ran = depth("stereo", "a.mp4", "-o", "out/", "--layout", layout, *QUICK)
+        assert ran.code == 0
+        assert ran.lines == [f"out/a{ending}.mp4" for ending in ROWS[layout].endings]
+        kind = {"half-sbs": 1, "vr180": 1, "ou": 2, "half-ou": 2}.get(layout)
+        for path in ran.lines:
+            film = Film(path)
+            assert film.size == ROWS[layout].size(CLIP_SIZE) and len(film.frames) == 2
+            assert film.layout == ("yuv444p" if layout.startswith("anaglyph") else "yuv420p")
+            assert film.tags.get("STEREO3D", b"")[:4] == (b"" if kind is None else struct.pack("<i", kind))
+            assert ("SPHERICAL" in film.tags) == (layout == "vr180")
+
+    def test_the_user_decides_about_tags(self, depth):
+        make_clip(Path("a.mp4"), frames=2)
+        depth("stereo", "a.mp4", "-o", "x.mp4", "--tags", *QUICK)
+        depth("stereo", "a.mp4", "-o", "y.mp4", "--layout", "half-sbs", "--no-tags", *QUICK)
+        depth("stereo", "a.mp4", "-o", "z.mkv", "--layout", "half-ou", *QUICK)
+        assert "STEREO3D" in Film("x.mp4").tags and "STEREO3D" not in Film("y.mp4").tags
+        assert Film("z.mkv").mode == "top_bottom"
+
+    def test_odd_sizes_are_padded_so_that_no_eyes_share_a_sample_of_colour(self, depth):
+        make_clip(Path("a.mkv"), frames=2, size=(63, 47), pixel_format="yuv444p", codec="libx264")
+        depth("stereo", "a.mkv", "-o", "x.mp4", *QUICK)
+        assert Film("x.mp4").size == (128, 48)
+
+    def test_a_pair_is_two_films_that_differ_by_the_parallax_alone(self, depth):
+        make_clip(Path("a.mp4"), frames=3)
+        depth("stereo", "a.mp4", "--layout", "pair", "--strength", "20", *QUICK)
+        left, right = Film("a_L.mp4"), Film("a_R.mp4")
+        assert all((one != other).any() for one, other in zip(left.frames, right.frames))
+        depth("stereo", "a.mp4", "--layout", "pair", "--strength", "0", "-o", "flat/", *QUICK)
+        left, right = Film("flat/a_L.mp4"), Film("flat/a_R.mp4")
+        assert all((one == other).all() for one, other in zip(left.frames, right.frames))
+
+    def test_what_is_there_is_skipped_and_other_options_are_said(self, depth):
+        make_clip(Path("a.mp4"), frames=2)
+        depth("stereo", "a.mp4", *QUICK)
+        before = Path("a_LRF_Full_SBS.mp4").read_bytes()
+        ran = depth("stereo", "a.mp4", *QUICK)
+        assert ran.code == 0 and ran.lines == [] and "1 skipped" in ran.err
+        ran = depth("stereo", "a.mp4", "--strength", "3", *QUICK)
+        assert "was made with other options" in ran.err and Path("a_LRF_Full_SBS.mp4").read_bytes() == before
+        depth("stereo", "a.mp4", "--strength", "3", "--if-exists", "overwrite", *QUICK)
+        assert Path("a_LRF_Full_SBS.mp4").read_bytes() != before
+
+    def test_a_folder_of_clips_is_done_and_its_results_are_no_inputs(self, depth):
+        Path("in").mkdir()
+        for name in ("a", "b"):
+            make_clip(Path(f"in/{name}.mp4"), frames=2)
+        assert depth("stereo", "in", *QUICK).lines == ["in/a_LRF_Full_SBS.mp4", "in/b_LRF_Full_SBS.mp4"]
+        ran = depth("stereo", "in", "--layout", "ou", "-o", "out", *QUICK)
+        assert ran.lines == ["out/a_TBF_fulltb.mp4", "out/b_TBF_fulltb.mp4"] and "2 results of depthcli" in ran.err
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            (("--fill", "telea"), "flickers"),
+            (("-o", "x.avi"), "written as .mp4, .mov or .mkv, not .avi"),
+            (("-o", "x.mp4", "--layout", "pair"), "two films"),
+            (("-o", "-"), "is a stream"),
+            (("-o", "a.mp4"), "would replace the clip"),
+            (("--depth", "a.npz"), "--depth is of one picture"),
+        ],
+    )
+    def test_what_makes_no_sense_is_refused_before_any_work(self, depth, options, words):
+        make_clip(Path("a.mp4"), frames=2)
+        ran = depth("stereo", "a.mp4", *options, *QUICK)
+        assert ran.code == 2 and words in ran.error
+        assert files() == ["a.mp4"]
+
+    def test_a_clip_that_cannot_be_read_is_named_and_leaves_nothing(self, depth):
+        Path("a.mp4").write_bytes(b"no video")
+        ran = depth("stereo", "a.mp4", *QUICK)
+        assert ran.code == 1 and "a.mp4" in ran.error and files() == ["a.mp4"]
+
+    def test_killed_in_the_depth_and_in_the_writing_it_goes_on_to_the_same_bytes(self, start, tiny_weights):
+        make_clip(Path("a.mp4"), frames=40, size=(160, 120), sound="aac")
+        options = ("--layout", "half-sbs", "--steady", "on", "--encoder", "tiny", "--input-size", "112", "--offline")
+        assert ended(start("stereo", "a.mp4", "-o", "whole/", *options)).code == 0
+        often = (
+            "import depthcli.jobs.clip_making as m; m._KEEP_SECONDS = 0.02; from depthcli.cli.app import main; main()"
+        )
+        command = [sys.executable, "-c", often, "stereo", "a.mp4", "-o", "out/", *options]
+        for signs in (".*/shard_*", ".*/writing.json"):
+            process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment())
+            deadline = time.monotonic() + 60
+            while not list(Path("out").glob(signs)) and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.002)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            assert not list(Path("out").glob("*.mp4"))  # nothing that is not whole
+        ran = ended(start("stereo", "a.mp4", "-o", "out/", *options))
+        assert ran.code == 0 and "is not used" not in ran.err
+        assert tree("out") == tree("whole") and not list(Path("out").glob(".*"))
 
 
 class TestPython:

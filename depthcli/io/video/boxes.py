@@ -40,8 +40,8 @@ class _Box:
 def tag_film(path: Path, packing: int, half_sphere: bool) -> str:
     """Write into a finished MP4 or MOV how its frames show two eyes; return why not, or "".
 
-    packing: 1 top-bottom, 2 left-right, 4 right-left. half_sphere: each eye is 180 degrees, equirectangular. The file is
-    replaced by a whole one, or left as it was. Raises OSError.
+    packing: 1 top-bottom, 2 left-right, 4 right-left. half_sphere: each eye is 180 degrees, equirectangular. The file
+    is replaced by a whole one, or left as it was. Raises OSError.
     """
     with path.open("rb") as source:
         boxes = list(_top_boxes(source))
@@ -162,7 +162,7 @@ def _inside(header: bytearray, parent: _Box) -> Iterator[_Box]:
     """Yield the boxes in a box of a header, by their places in it; nothing more after one that makes no sense."""
     position = parent.body
     while position + 8 <= parent.end:
-        box = _box_at(header[position : position + 16], position, parent.end)
+        box = _box_at(bytes(header[position : position + 16]), position, parent.end)
         if box is None or box.end > parent.end:
             return
         yield box
