@@ -24,7 +24,7 @@ README = ROOT / "README.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
 MEASURED = [ROOT / "docs/log.md"]  # names options of other times and of other programs
 # Their transcripts show what the commands print; elsewhere the inputs are the reader's.
-EXECUTED = ("README.md", "docs/stereo.md", "docs/pictures.md", "docs/outputs.md", "docs/models.md")
+EXECUTED = ("README.md", "docs/stereo.md", "docs/effects.md", "docs/pictures.md", "docs/outputs.md", "docs/models.md")
 # Options of other programs that the documents name.
 FOREIGN = {"--torch-backend", "--index-url", "--prefer-binary", "--extra-index-url", "--onnx", "--save"}
 NEEDED = {"onnx": "onnx", "openvino": "openvino"}  # targets of `depth compile`: the package that each needs

@@ -35,6 +35,7 @@ _COMMANDS = {
         "depthcli.cli.stereo:stereo",
         "Turn pictures and clips into 3D: two eyes, in the layout of your player.",
     ),
+    "effect": ("depthcli.cli.effect:app", "Change pictures by their depth: blur, fog, cut, parallax."),
     "compile": (
         "depthcli.cli.compile:compile_command",
         "Compile a model to a file for other programs, or for --backend torchscript and neuron.",

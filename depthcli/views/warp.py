@@ -44,11 +44,12 @@ def right_view(
     window: Window = Window(),
     coarseness: float = 1.0,
 ) -> np.ndarray:
-    """Return (H, W, 3) uint8, the picture as an eye to the right of the camera sees it.
+    """Return (H, W, C) uint8, the picture as an eye to the right of the camera sees it.
 
-    rgb: (H, W, 3) uint8. shift: (H, W) float32, how far each pixel moves to the left, in pixels; nearer ones move
-    farther, and may be negative. fill: one of choices.FILLS. coarseness: pixels of the picture per pixel of the map
-    that the shift was made of; its edges are as soft. Raises PictureError for a picture that is too wide.
+    rgb: (H, W, C) uint8, of 3 channels for `fill` telea. shift: (H, W) float32, how far each pixel moves to the left,
+    in pixels; nearer ones move farther, and may be negative. fill: one of choices.FILLS. coarseness: pixels of the
+    picture per pixel of the map that the shift was made of; its edges are as soft. Raises PictureError for a picture
+    that is too wide.
     """
     height, width = shift.shape
     if max(width, height) > _MOST_WIDTH:
@@ -79,13 +80,21 @@ def sharpened(shift: np.ndarray, rows: np.ndarray, coarseness: float = 1.0) -> n
     """
     radius = max(_SNAP_RADIUS, round(_SNAP_PER_PIXEL * coarseness))
     first, last = max(0, int(rows[0]) - radius), int(rows[-1]) + radius + 1
-    around = shift[first:last]
-    square = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
-    high, low = cv2.dilate(around, square), cv2.erode(around, square)
-    closer = np.where(high - around < around - low, high, low)
-    snapped = np.where(high - low > _EDGE, closer, around)[rows - first]
+    steps = snapped(shift[first:last], radius, _EDGE)[rows - first]
     reach = max(_WIDEN_RADIUS, round(_WIDEN_PER_PIXEL * coarseness), round(_WIDEN_PER_COLUMN * shift.shape[1]))
-    return cv2.dilate(snapped, np.ones((1, 2 * reach + 1), np.uint8))
+    return cv2.dilate(steps, np.ones((1, 2 * reach + 1), np.uint8))
+
+
+def snapped(values: np.ndarray, radius: int, edge: float) -> np.ndarray:
+    """Return (H, W) float32 values whose soft edges are steps.
+
+    Where the values within `radius` pixels differ by more than `edge`, a pixel takes the largest or the smallest of
+    them, whichever is nearer to its own.
+    """
+    square = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
+    high, low = cv2.dilate(values, square), cv2.erode(values, square)
+    closer = np.where(high - values < values - low, high, low)
+    return np.where(high - low > edge, closer, values)
 
 
 def source_columns(shift: np.ndarray, start: float = 0.0, step: float = 1.0) -> tuple[np.ndarray, ...]:

@@ -20,6 +20,8 @@ REPORT = "--json --quiet --verbose -q -v "
 RESULTS = "--batch --colormap --format --grayscale --if-exists --output --panorama -b -f -o "
 PICTURES = "--detail " + WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--keep-alpha --name --pred-only "
 
+PLAIN = WEIGHTS + SIZED + COMPILED + REPORT
+
 OPTIONS = {
     "": "--version",
     "image": PICTURES,
@@ -29,6 +31,16 @@ OPTIONS = {
     "stereo": "--detail --batch -b " + WEIGHTS + SIZED + COMPILED + REPORT + "--border --depth --end --exact --fill"
     " --fps --if-exists --layout --max-frames --mix-models --no-tags --output --panorama --rate --scene --screen --size"
     " --start --steady --strength --stride --swap --tags --view -o",
+    "effect": "",
+    **{
+        f"effect {name}": f"--batch -b --detail --if-exists --output -o --panorama {PLAIN} {own}"
+        for name, own in {
+            "blur": "--focus --strength",
+            "fog": "--visibility",
+            "cut": "--farther-than --keep-nearest",
+            "parallax": "--seconds --strength",
+        }.items()
+    },
     "eval": "--detail " + WEIGHTS + SIZED + COMPILED + "--align --errors --json --prediction-kind --predictions --root",
     "bench": MODEL + SIZED + COMPILED + "--clip --cost-per-hour --duration --frames --images --json --peers --picture"
     " --profile --remember --runs --size --video --warmup",
@@ -48,6 +60,7 @@ ARGUMENTS = {
     "dir": ["FOLDER"],
     "video": ["CLIP..."],
     "stereo": ["IN..."],
+    **{f"effect {name}": ["FILE..."] for name in ("blur", "fog", "cut", "parallax")},
     "eval": ["LIST"],
     "models pull": ["MODEL..."],
     "models verify": ["[MODEL...]"],
@@ -117,6 +130,7 @@ def test_commands_stand_in_the_order_of_need():
         "dir",
         "video",
         "stereo",
+        "effect",
         "compile",
         "bench",
         "eval",

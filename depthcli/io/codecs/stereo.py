@@ -52,7 +52,7 @@ class StereoSpec(OutputSpec):
         facts = stereo_facts(facts_of(depth), self.choice)
         for pixels, path in zip(pictures, paths):
             with atomic_path(path) as partial, partial.open("wb") as stream:
-                _write(pixels, stream, facts, path)
+                write_picture(pixels, stream, facts, path, f"stereo: {facts['stereo']['what']}")
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,11 @@ def _nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return mask[rows][:, columns]
 
 
-def _write(pixels: np.ndarray, target: IO[bytes], facts: dict[str, Any], path: Path) -> None:
+def write_picture(pixels: np.ndarray, target: IO[bytes], facts: dict[str, Any], path: Path, what: str) -> None:
+    """Write (H, W, 3 or 4) uint8 as PNG or JPEG, by the suffix of its path. what: the file for people."""
     text = json.dumps(facts, ensure_ascii=False)
     if path.suffix.lower() == ".png":
-        write_png(pixels, target, {TEXT_KEY: text, "Description": f"stereo: {facts['stereo']['what']}"})
+        write_png(pixels, target, {TEXT_KEY: text, "Description": what})
         return
     if max(pixels.shape) > _MOST_JPEG:
         raise OutputError(f"{path}: JPEG has at most {_MOST_JPEG} columns and rows", "write a .png")
