@@ -14,6 +14,7 @@ from depthcli.depthmap import DepthKind, DepthMap
 
 SHARES = (0.005, 0.995)  # of all values below the two ends, as in temporal.ranges
 _MOST_SAMPLES = 1 << 20
+_LEAST_SHARE = 1e-3  # of the farthest depth of a range: nearer ends count as this
 
 
 def nearness(depth: DepthMap, shown: Optional[tuple[float, float]] = None) -> np.ndarray:
@@ -28,7 +29,10 @@ def nearness(depth: DepthMap, shown: Optional[tuple[float, float]] = None) -> np
     if shown is None:
         lo, hi = _ends(disparity)
     else:
-        lo, hi = sorted(float(_disparity(np.array(end, np.float32), depth.kind)) for end in shown)
+        ends = np.array(shown, np.float32)
+        if not depth.kind.near_is_high:  # depth that begins at the camera has no largest disparity
+            ends = np.maximum(ends, ends.max() * np.float32(_LEAST_SHARE))
+        lo, hi = sorted(map(float, _disparity(ends, depth.kind)))
     if not hi > lo:
         return np.zeros_like(disparity)
     near = np.minimum(disparity, np.float32(hi))  # also infinity, at 0 metres

@@ -29,6 +29,11 @@ def test_no_distance_is_nearest() -> None:
     assert near.tolist() == [[1, 1, 0]]
 
 
+def test_a_range_of_metres_may_begin_at_the_camera() -> None:
+    near = nearness(DepthMap(np.array([[0.0, 0.02, 10.0]], np.float32), DepthKind.METRIC_DEPTH), (0.0, 10.0))
+    assert near[0, 0] == 1 and 0.3 < near[0, 1] < 0.7 and near[0, 2] == 0
+
+
 def test_a_given_range_is_kept_and_the_rest_clipped() -> None:
     near = nearness(DepthMap(np.array([[0, 2, 3, 9]], np.float32), DepthKind.RELATIVE_DISPARITY), (2, 4))
     assert near.tolist() == [[0, 0, 0.5, 1]]
