@@ -18,7 +18,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from depthcli.choices import BackendChoice, CameraChoice, ClipChoice, ModelChoice, ShapeChoice
+    from depthcli.choices import BackendChoice, CameraChoice, ClipChoice, ModelChoice, ShapeChoice, StereoChoice
     from depthcli.depthmap import DepthKind, DepthMap, Provenance
     from depthcli.errors import DepthError
     from depthcli.geometry.shapes import mesh, points
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from depthcli.io.points.files import read_shape, write_shape
     from depthcli.predict.clip import estimate_clip
     from depthcli.predict.picture import DepthEstimator, estimate
+    from depthcli.predict.stereo import stereo
     from depthcli.version import __version__
 
 _HOMES = {
@@ -42,6 +43,7 @@ _HOMES = {
     "PointCloud": "depthcli.geometry.solids",
     "Provenance": "depthcli.depthmap",
     "ShapeChoice": "depthcli.choices",
+    "StereoChoice": "depthcli.choices",
     "__version__": "depthcli.version",
     "estimate": "depthcli.predict.picture",
     "estimate_clip": "depthcli.predict.clip",
@@ -49,6 +51,7 @@ _HOMES = {
     "points": "depthcli.geometry.shapes",
     "read_depth": "depthcli.io.codecs.files",
     "read_shape": "depthcli.io.points.files",
+    "stereo": "depthcli.predict.stereo",
     "write_depth": "depthcli.io.codecs.files",
     "write_shape": "depthcli.io.points.files",
 }
@@ -66,6 +69,7 @@ __all__ = [
     "PointCloud",
     "Provenance",
     "ShapeChoice",
+    "StereoChoice",
     "__version__",
     "estimate",
     "estimate_clip",
@@ -73,6 +77,7 @@ __all__ = [
     "points",
     "read_depth",
     "read_shape",
+    "stereo",
     "write_depth",
     "write_shape",
 ]

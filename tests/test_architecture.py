@@ -23,6 +23,7 @@ ROOMS = (
     "zoo",
     "pixels",
     "geometry",
+    "views",
     "host",
     "io",
     "nets",

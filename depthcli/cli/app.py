@@ -31,6 +31,11 @@ _COMMANDS = {
         "depthcli.cli.video:video",
         "Estimate the depth of clips: steady, with the clip's size, times and sound.",
     ),
+    "stereo": (
+        "depthcli.cli.stereo:stereo",
+        "Turn pictures and clips into 3D: two eyes, in the layout of your player.",
+    ),
+    "effect": ("depthcli.cli.effect:app", "Change pictures by their depth: blur, fog, cut, parallax."),
     "info": ("depthcli.cli.info:info", "Tell what a file is: kind and unit of depth, range, camera, model."),
     "compile": (
         "depthcli.cli.compile:compile_command",

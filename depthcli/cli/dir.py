@@ -3,6 +3,7 @@
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -50,12 +51,39 @@ def directory(
     Changed pictures are done again. Unreadable pictures are named, and the others are done.
     manifest.jsonl in the output folder records every result.
     """
+    do_folder(
+        name,
+        output,
+        options,
+        include=include or (),
+        exclude=exclude or (),
+        dry_run=dry_run,
+        processes=_processes(workers),
+        mix_models=mix_models,
+    )
+
+
+def do_folder(
+    name: str,
+    output: Optional[str],
+    options: PictureOptions,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    dry_run: bool = False,
+    processes: int = 1,
+    mix_models: bool = False,
+    ending: str = "_depth",
+) -> None:
+    """Do the pictures of a folder, report them, and leave with the exit code.
+
+    The parameters are those of the command. ending: of the folder for results beside it.
+    """
     from depthcli.cli.report import log
     from depthcli.jobs.find import Input, LeftOut, find_in_folder, is_chosen, refuse_address
     from depthcli.jobs.manifest import MANIFEST_NAME, Manifest
     from depthcli.jobs.targets import Target, plan_pictures
 
-    processes = _processes(workers)
     if not name:
         raise UsageError("the folder's name is empty", "is a variable of your script unset?")
     refuse_address(name)
@@ -64,7 +92,7 @@ def directory(
         if not os.path.lexists(folder):
             raise UsageError(f"{folder} does not exist", "check the path")
         raise UsageError(f"{folder} is not a folder", "for single files use: depth image")
-    target = Target.of(f"{_beside(folder)}/" if output is None else output)
+    target = Target.of(f"{_beside(folder, ending)}/" if output is None else output)
     if target.folder is None:
         raise UsageError(f"{target} is not a folder", "depth dir writes a folder; put / at its end if it is one")
     outputs = options.output_spec(target)
@@ -72,7 +100,7 @@ def directory(
     every = find_in_folder(folder, left=left, skip=target.folder)
     manifest = Manifest(target.folder / MANIFEST_NAME)
     template = options.output.name_template(outputs.formats)
-    chosen = [relative for relative in every if is_chosen(relative, include or (), exclude or ())]
+    chosen = [relative for relative in every if is_chosen(relative, include, exclude)]
     # Without --name all pictures get names, so that each keeps its own whatever the patterns are.
     pictures = [Input(folder / relative, relative) for relative in (chosen if template else every)]
     wanted = {relative.as_posix() for relative in chosen}
@@ -99,9 +127,9 @@ def _processes(workers: str) -> int:
     return int(workers)
 
 
-def _beside(folder: Path) -> Path:
-    """Return FOLDER_depth as the user wrote FOLDER, or resolved if that is `.` or `..`."""
+def _beside(folder: Path, ending: str) -> Path:
+    """Return FOLDER_depth, for that ending, as the user wrote FOLDER, or resolved if that is `.` or `..`."""
     named = folder.resolve() if folder.name in ("", "..") else folder
     if not named.name:
         raise UsageError(f"there is no place beside {folder}", "name the folder of the results with -o")
-    return named.with_name(f"{named.name}_depth")
+    return named.with_name(f"{named.name}{ending}")

@@ -58,7 +58,7 @@ def _argument(parameter: Any) -> Row:
 
 
 def _option(parameter: Any) -> Row:
-    long = ",".join(name for name in parameter.opts if name.startswith("--"))
+    long = ",".join(name for name in (*parameter.opts, *parameter.secondary_opts) if name.startswith("--"))
     short = ",".join(name for name in parameter.opts if not name.startswith("--"))
     metavar = "" if parameter.is_flag else parameter.metavar or parameter.name.upper()
     shown = parameter.show_default and not parameter.is_flag and parameter.default is not None

@@ -39,12 +39,13 @@ def image(
     Values are relative: larger is nearer, without a unit. With --metric they are metres.
     """
     with open_early(options, inputs) as early:  # before the imports below, which take as long
-        _estimate(inputs, output, options, early)
+        estimate(inputs, output, options, early)
 
 
-def _estimate(
+def estimate(
     inputs: list[str], output: Optional[str], options: PictureOptions, early: "Optional[EarlyBackend]"
 ) -> None:
+    """Do the pictures, report them, and leave with the exit code. early: see `open_early`."""
     from depthcli.cli.report import log
     from depthcli.io.codecs.outputs import OneStream
     from depthcli.io.names import STDIN

@@ -120,10 +120,11 @@ class NetworkOptions:
     detail: Annotated[
         str,
         option(
-            "For large pictures: edges (the photo's), tiles (finer, slower). Default: off.",
+            "For large pictures: off, edges (the photo's), tiles (finer, slower).",
             panel=MODEL,
             metavar="CHOICE",
             values=DETAILS,
+            show_default=True,
         ),
     ] = "off"
     batch: Annotated[

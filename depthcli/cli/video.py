@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
+from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +21,8 @@ from depthcli.io.codecs.formats import CLIPS, parse_formats
 
 if TYPE_CHECKING:
     from depthcli.io.video.clip import Selection
+    from depthcli.jobs.clip_job import ClipJob
+    from depthcli.jobs.find import LeftOut
     from depthcli.predict.clip_predictors import ClipPredictor
 
 
@@ -178,15 +181,10 @@ def video(
     The same command continues an interrupted run and ends with the same files.
     A damaged clip is done as far as it can be read; the message names it.
     """
-    from depthcli.cli.report import stop_signals
     from depthcli.io.codecs.encode import Look
-    from depthcli.jobs.clip import check_models, run_clip
-    from depthcli.jobs.clip_job import ClipJob, Progress
-    from depthcli.jobs.clip_stream import stream_clip
+    from depthcli.jobs.clip_job import ClipJob
     from depthcli.jobs.find import CLIP, LeftOut, find_inputs
-    from depthcli.jobs.manifest import FAILED, MANIFEST_NAME, Manifest, Result
     from depthcli.jobs.targets import STREAM, Target, plan_clips
-    from depthcli.predict.clip import open_clip_predictor
 
     wanted = files.check()
     choice, clip_choice, selection, raw = model.choice(), clip.choice(network, backend), clip.selection(), clip.raw()
@@ -211,6 +209,29 @@ def video(
         )
         for (source, _), outputs in zip(found, [[]] if streams else plan_clips(found, wanted, target))
     ]
+    do_clips(jobs, output, left, report, files.mix_models, files.pipe if streams else "")
+
+
+def do_clips(
+    jobs: "Sequence[ClipJob]",
+    output: Optional[str],
+    left: "LeftOut",
+    report: ReportOptions,
+    mix_models: bool = False,
+    pipe: str = "",
+) -> None:
+    """Do the clips with the model of the first, report them, and leave with the exit code.
+
+    output: as the user gave it. left: what was found and is not taken. mix_models: allow existing results of other
+    models. pipe: the form of a stream to `output`; "" for files.
+    """
+    from depthcli.cli.report import stop_signals
+    from depthcli.jobs.clip import check_models, run_clip
+    from depthcli.jobs.clip_job import Progress
+    from depthcli.jobs.clip_stream import stream_clip
+    from depthcli.jobs.manifest import FAILED, MANIFEST_NAME, Manifest, Result
+    from depthcli.predict.clip import open_clip_predictor
+
     manifest = Manifest(Path(output) / MANIFEST_NAME) if output and len(jobs) > 1 else None
     opened: list[ClipPredictor] = []
 
@@ -219,27 +240,27 @@ def video(
             if manifest is not None:
                 manifest.check()
             stop.at_once = True  # a download need not be finished first
-            opened.append(open_clip_predictor(choice, clip_choice, progress.warn))
+            opened.append(open_clip_predictor(jobs[0].model, jobs[0].clip, progress.warn))
             stop.at_once = False
-            if not (streams or files.mix_models):
+            if not (pipe or mix_models):
                 check_models(jobs, opened[0])
             if report.verbose:
                 row = opened[0].row
                 progress.log(f"model {row.title}, {row.licence}; {opened[0].description}")
         return opened[0]
 
-    progress = report.clip_report(len(jobs), streams)
+    progress = report.clip_report(len(jobs), bool(pipe))
     log = cache(progress.log)  # each line once
     with ExitStack() as stack, progress, stop_signals(report.quiet, "frame") as stop:
         for line in left.lines():
             log(line)
-        stream = stack.enter_context(open_stream(output)) if output and streams and not is_stdout(output) else None
+        stream = stack.enter_context(open_stream(output)) if output and pipe and not is_stdout(output) else None
         for job in jobs:
             if stop.asked:
                 break
             events = (
-                stream_clip(job, files.pipe, load, stream, lambda: stop.asked)
-                if streams
+                stream_clip(job, pipe, load, stream, lambda: stop.asked)
+                if pipe
                 else run_clip(job, load, lambda: stop.asked, log)
             )
             try:

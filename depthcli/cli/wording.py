@@ -20,7 +20,9 @@ def flags() -> dict[str, str]:
     from depthcli.cli.app import app
 
     found: dict[str, str] = {}
-    for command in typer.main.get_command(app).commands.values():  # type: ignore[attr-defined]
+    commands = list(typer.main.get_command(app).commands.values())  # type: ignore[attr-defined]
+    for command in commands:
+        commands += getattr(command, "commands", {}).values()  # of a group, behind all others
         for parameter in command.params:
             if parameter.param_type_name == "option" and parameter.name:
                 found.setdefault(parameter.name, parameter.opts[0])

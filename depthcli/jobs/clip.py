@@ -26,7 +26,7 @@ from depthcli.errors import (
 )
 from depthcli.host.atomic import remove_partials
 from depthcli.io.codecs.encode import in_millimetres, is_clamped
-from depthcli.io.codecs.formats import CLIPS
+from depthcli.io.codecs.formats import CLIP_ROWS
 from depthcli.io.names import STDIN
 from depthcli.io.video.reader import Clip, PatientPipe, open_clip
 from depthcli.io.video.spool import Spool, bytes_per_frame, check_disk, readable
@@ -229,7 +229,7 @@ class _Work:
     def _clamped(self, highest: float) -> tuple[str, ...]:
         """Return a warning if 16-bit millimetres cannot hold a metric clip."""
         kind = self._predictor.row.kind
-        names = [name for name, _ in self._job.outputs if in_millimetres(CLIPS[name].holds, kind)]
+        names = [name for name, _ in self._job.outputs if in_millimetres(CLIP_ROWS[name].holds, kind)]
         if not names or not is_clamped(highest):
             return ()
         return (f"depth beyond 65.535 m, up to {highest:.1f} m, was clamped in {names[0]}; exr and npz hold all",)

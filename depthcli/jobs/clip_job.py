@@ -11,11 +11,11 @@ from typing import Any, Optional, Union
 
 import numpy as np
 
-from depthcli.choices import ClipChoice, ModelChoice, shaping_settings
+from depthcli.choices import ClipChoice, ModelChoice, StereoChoice, shaping_settings
 from depthcli.errors import UsageError
 from depthcli.host.atomic import temporary_path
 from depthcli.io.codecs.encode import Look
-from depthcli.io.codecs.formats import CLIPS, Holds
+from depthcli.io.codecs.formats import CLIP_ROWS, Holds
 from depthcli.io.names import STDIN
 from depthcli.io.video.clip import Number, Selection
 from depthcli.jobs.clip_results import spool_of
@@ -44,6 +44,7 @@ class ClipJob:
     source: a video file, a folder of frames, or "-" for stdin. outputs: (format, path) of each file or folder to write.
     look: colours and range; without a range, that of the whole clip. rate: frames per second of a folder or of raw
     video. size: (width, height) of raw video. if_exists: skip, overwrite or error if all outputs are there.
+    stereo: the outputs show two eyes, one for each file of the layout; None for depth.
     """
 
     source: Union[Path, str]
@@ -55,13 +56,14 @@ class ClipJob:
     rate: Optional[Number] = None
     size: Optional[tuple[int, int]] = None
     if_exists: str = "skip"
+    stereo: Optional[StereoChoice] = None
 
     def __post_init__(self) -> None:
         if self.look.range is not None and not -np.inf < self.look.range[0] < self.look.range[1] < np.inf:
             low, high = self.look.range
             raise UsageError(f"`value_range` must be two numbers, the smaller first, got {low:g} and {high:g}")
         if self.source == STDIN and self.needs_source:
-            raise UsageError("the format side reads the clip twice, and stdin can be read once", "save it to a file")
+            raise UsageError("what shows the clip reads it twice, and stdin can be read once", "save it to a file")
         source = os.path.realpath(self.source)
         for _, path in self.outputs:
             if os.path.realpath(path) == source:
@@ -93,8 +95,9 @@ class ClipJob:
             **_described(self.selection),
             "rate": self.rate,
             "size": self.size,
-            "colormap": self.look.colormap,
+            "colormap": None if self.stereo else self.look.colormap,
             "range": self.look.range,
+            **(self.stereo.settings if self.stereo else {}),
             "scenes": None if clip.scenes else "off",
         }
         return " ".join(f"{name}={value}" for name, value in every.items() if value is not None)
@@ -107,12 +110,12 @@ class ClipJob:
     @property
     def exact(self) -> bool:
         """Whether a format holds the numbers of the maps, for which 16 bits are too few."""
-        return any(CLIPS[name].holds is Holds.VALUES for name, _ in self.outputs)
+        return any(CLIP_ROWS[name].holds is Holds.VALUES for name, _ in self.outputs)
 
     @property
     def needs_source(self) -> bool:
         """Whether a format shows the frames of the clip, which is then read twice."""
-        return any(CLIPS[name].beside for name, _ in self.outputs)
+        return any(CLIP_ROWS[name].beside for name, _ in self.outputs)
 
     @cached_property
     def spool_folder(self) -> Path:
@@ -120,7 +123,7 @@ class ClipJob:
         name, path = self.outputs[0]
         if self.source == STDIN:
             return temporary_path(path.parent)
-        ending = CLIPS[name].clip
+        ending = CLIP_ROWS[name].clip
         stem = path.name[: -len(ending)] if path.name.endswith(ending) else path.stem
         return spool_of(path.with_name(stem))
 

@@ -14,9 +14,7 @@ import numpy as np
 from depthcli.depthmap import Provenance
 from depthcli.errors import ClipError
 from depthcli.host.cores import usable_cores
-from depthcli.io.codecs.encode import Look, encode_frame, encoding_of
 from depthcli.io.codecs.facts import facts_of_clip
-from depthcli.io.codecs.formats import CLIPS
 from depthcli.io.names import STDIN
 from depthcli.io.video.animations import WEBP
 from depthcli.io.video.clip import ClipInfo, Frame
@@ -24,13 +22,13 @@ from depthcli.io.video.clip_output import ClipOutput, FrameWriter, Timing
 from depthcli.io.video.reader import open_clip
 from depthcli.io.video.spool import Spool, SpooledFrame
 from depthcli.io.video.writers import video_writer
+from depthcli.jobs.clip_frames import ClipFrames, clip_frames
 from depthcli.jobs.clip_job import WRITING, ClipJob, Progress
 from depthcli.jobs.clip_making import StoppedError
 from depthcli.jobs.pipeline import Lane
-from depthcli.pixels.postprocess import at_size
 from depthcli.zoo.rows import ModelRow
 
-_Encoded = tuple[SpooledFrame, dict[str, np.ndarray]]
+_Encoded = tuple[SpooledFrame, Mapping[Path, np.ndarray]]
 
 
 def write_outputs(
@@ -51,26 +49,21 @@ def write_outputs(
     extremes = float(np.float32(spool.ended["min"])), float(np.float32(spool.ended["max"]))
     damage = spool.ended["damage"]
     about = facts_of_clip(row.kind, extremes, info.size, provenance, row.max_depth, job.settings_text, damage)
-    look = Look(job.look.colormap, (low, high))
-    encodings = {name: encoding_of(CLIPS[name].holds, row.kind, (low, high), look.colormap) for name, _ in job.outputs}
-    facts = {name: {**about, **({"encoding": encoding} if encoding else {})} for name, encoding in encodings.items()}
+    shows = clip_frames(job, info, row, provenance, (low, high), about)
 
-    def encoded(names: Sequence[str], frame: SpooledFrame, source: Optional[Frame]) -> _Encoded:
-        if not names:
-            return frame, {}
-        depth = at_size(frame.values, info.size, row, provenance)
-        return frame, encode_frame(names, depth, look, source.rgb if source else None)
+    def encoded(paths: Sequence[Path], frame: SpooledFrame, source: Optional[Frame]) -> _Encoded:
+        return frame, shows.pixels(paths, frame, source) if paths else {}
 
     with ExitStack() as stack:
-        writers = _open_writers(stack, job, info, facts, spool, made_of)
+        writers = _open_writers(stack, job, info, shows, spool, made_of)
         sources: Iterator[Optional[Frame]] = iter(lambda: None, 0)
         if job.needs_source:
             sources = stack.enter_context(open_clip(job.source, job.rate, job.size)).frames(job.selection)
         done = 0
         for frame, pixels in _pictures(stack, encoded, writers, zip(spool.read(), sources)):
-            for name, writer in writers.items():
-                if name in pixels:
-                    writer.write(pixels[name], frame.time, frame.duration)
+            for path, writer in writers.items():
+                if path in pixels:
+                    writer.write(pixels[path], frame.time, frame.duration)
                 else:
                     writer.skip(frame.time, frame.duration)
             done += 1
@@ -87,11 +80,11 @@ def _open_writers(
     stack: ExitStack,
     job: ClipJob,
     info: ClipInfo,
-    facts: Mapping[str, Mapping[str, Any]],
+    shows: ClipFrames,
     spool: Spool,
     made_of: Mapping[str, Any],
-) -> dict[str, FrameWriter]:
-    """Return the writer of each output, closed by the stack. facts: of the files of each format."""
+) -> dict[Path, FrameWriter]:
+    """Return the writer of each output, closed by the stack. shows: their sizes and facts."""
     # Sound and subtitles: a folder, an animated WebP or stdin has none to take along, and a clip that has gone neither.
     along = job.source != STDIN and os.path.isfile(job.source) and info.codec != WEBP
     numbers = () if job.selection.fps is not None else info.numbers
@@ -105,26 +98,23 @@ def _open_writers(
         pixel_aspect=info.pixel_aspect,
         made_of=made_of,
         number_of=(lambda moment: numbers[round(moment * info.rate)]) if numbers else None,
-        keep=spool.was_writing({"files": [(name, path.name, facts[name]) for name, path in job.outputs]}),
     )
-    outputs = (
-        replace(common, format=name, path=path, size=CLIPS[name].frame_size(info.size), facts=facts[name])
-        for name, path in job.outputs
-    )
-    return {output.format: stack.enter_context(video_writer(output)) for output in outputs}
+    outputs = [shows.output(common, name, path) for name, path in job.outputs]
+    keep = spool.was_writing({"files": [(output.format, output.path.name, output.facts) for output in outputs]})
+    return {output.path: stack.enter_context(video_writer(replace(output, keep=keep))) for output in outputs}
 
 
 def _pictures(
     stack: ExitStack,
-    encode: Callable[[Sequence[str], SpooledFrame, Optional[Frame]], _Encoded],
-    writers: Mapping[str, FrameWriter],
+    encode: Callable[[Sequence[Path], SpooledFrame, Optional[Frame]], _Encoded],
+    writers: Mapping[Path, FrameWriter],
     pairs: Iterator[tuple[SpooledFrame, Optional[Frame]]],
 ) -> Iterator[_Encoded]:
     """Yield each frame with the pixels its writers do not have yet, made by several threads."""
     lane = stack.enter_context(Lane[_Encoded](max(1, usable_cores() - 1)))
     for index, (frame, source) in enumerate(pairs):
-        names = [name for name, writer in writers.items() if not writer.has(index, frame.time)]
-        lane.put(encode, names, frame, source)
+        paths = [path for path, writer in writers.items() if not writer.has(index, frame.time)]
+        lane.put(encode, paths, frame, source)
         if len(lane) > usable_cores():
             yield lane.take()
     while lane:

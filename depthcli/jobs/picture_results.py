@@ -29,6 +29,7 @@ _SHAPING = (
     *("max-depth", "input-size", "panorama", "detail", "precision", "shape-policy"),
     *("intrinsics", "focal", "fov", "f35", "keep-alpha", *_OF_SOME),
 )
+_VIEWS = ("layout", "strength", "screen", "view", "swap", "fill", "border")  # of stereo, see StereoChoice
 
 
 @dataclass(frozen=True)
@@ -182,12 +183,18 @@ def difference(made_by: MadeBy, wanted: MadeBy) -> str:
         return f"with `backend` auto by {was}, and this run would take {now}"
     if made_by.settings and wanted.settings:
         there, here = _shaping(made_by.settings), _shaping(wanted.settings)
-        for option in _SHAPING:
+        for option in (*_SHAPING, *(_VIEWS if _share_names(there, here) else ())):
             both = option in there and option in here
             if there.get(option) != here.get(option) and (both or option not in _OF_SOME):
                 was = f"with {_worded(option, there)}" if option in there else f"without {_worded(option)}"
                 return f"{was}, and this run has {_worded(option, here) if option in here else 'none'}"
     return ""
+
+
+def _share_names(there: Mapping[str, str], here: Mapping[str, str]) -> bool:
+    """Return whether stereo results with these settings have the same names; other layouts lie beside them."""
+    first, second = (settings.get("layout", "") for settings in (there, here))
+    return bool(first) and (first == second or (first.startswith("anaglyph") and second.startswith("anaglyph")))
 
 
 def _worded(option: str, settings: Mapping[str, str] | None = None) -> str:
@@ -196,4 +203,4 @@ def _worded(option: str, settings: Mapping[str, str] | None = None) -> str:
 
 
 def _shaping(settings: str) -> dict[str, str]:
-    return dict(re.findall(rf"(?:^| )({'|'.join(_SHAPING)})=(\S+)", settings))
+    return dict(re.findall(rf"(?:^| )({'|'.join((*_SHAPING, *_VIEWS))})=(\S+)", settings))

@@ -17,7 +17,7 @@ from typing import Optional, Union
 from depthcli.errors import UsageError
 from depthcli.io.codecs.files import read_facts
 from depthcli.io.codecs.formats import CLIPS, STILL_ENDINGS, STILLS
-from depthcli.io.names import STDIN
+from depthcli.io.names import STDIN, fitting_name
 from depthcli.io.pictures.images import PICTURE_SUFFIXES, printable
 from depthcli.jobs.find import CLIP_SUFFIXES, Input
 
@@ -340,15 +340,56 @@ def plan_clips(clips: Sequence[Input], formats: Sequence[str], target: Target) -
         check_name(target.path)
         planned = [[(formats[0], target.path)]]
     else:
-        stems = _clip_stems(clips, target.folder)
+        stems = clip_stems(clips, target.folder)
         refuse_meeting(clips, stems, CLIPS[formats[0]].clip, "give each its own `output`")
         planned = [[(name, result_path(stem, name)) for name in formats] for stem in stems]
-    results = ((str(source), [path for _, path in outputs]) for (source, _), outputs in zip(clips, planned))
-    refuse_replacing("clip", results, [source for source, _ in clips if isinstance(source, Path)])
+    _refuse_replacing_clips(clips, planned)
     return planned
 
 
-def _clip_stems(clips: Sequence[Input], folder: Path | None) -> list[Path]:
+def plan_stereo_clips(
+    clips: Sequence[Input], endings: Sequence[str], target: Target, exact_colors: bool
+) -> list[list[tuple[str, Path]]]:
+    """Return (format, path) of each clip's films of two eyes.
+
+    endings: of the films without suffix, see views.layouts.Layout. exact_colors: the films keep the colour of each
+    pixel. Raises UsageError as `plan_clips`.
+    """
+    from depthcli.jobs.clip_results import check_name
+
+    suffixes = (".mp4", ".mov", ".mkv")
+    suffix = target.path.suffix.lower() if target.place == FILE else suffixes[0]
+    format = f"stereo-{suffix[1:]}{'-444' if exact_colors else ''}"
+    if target.place == FILE:
+        if len(clips) != 1 or len(endings) != 1:
+            what = f"{len(clips)} clips" if len(clips) != 1 else "two films, one for each eye"
+            raise UsageError(f"{target} cannot hold {what}", "use a folder as `output`")
+        if suffix not in suffixes:
+            hint = f"use `output` {target.path.with_suffix('.mp4')}, or end it with / for a folder"
+            raise UsageError(f"views of a clip are written as .mp4, .mov or .mkv, not {suffix}", hint)
+        check_name(target.path)
+        planned = [[(format, target.path)]]
+    else:
+        stems = clip_stems(clips, target.folder)
+        refuse_meeting(clips, stems, endings[0] + suffix, "give each its own `output`")
+        planned = [
+            [
+                (format, stem.with_name(fitting_name(stem.parent, stem.name, ending + suffix, spare=len(".json"))))
+                for ending in endings
+            ]
+            for stem in stems
+        ]
+    _refuse_replacing_clips(clips, planned)
+    return planned
+
+
+def _refuse_replacing_clips(clips: Sequence[Input], planned: Sequence[Sequence[tuple[str, Path]]]) -> None:
+    results = ((str(source), [path for _, path in outputs]) for (source, _), outputs in zip(clips, planned))
+    refuse_replacing("clip", results, [source for source, _ in clips if isinstance(source, Path)])
+
+
+def clip_stems(clips: Sequence[Input], folder: Path | None) -> list[Path]:
+    """Return the stem of each clip's results. folder: for the results, None puts them beside the clips."""
     from depthcli.jobs.clip_results import is_result_of
 
     folders = [os.path.dirname(os.path.abspath(source)) for source, _ in clips if isinstance(source, Path)]

@@ -22,12 +22,27 @@ CAMERA = "--f35 --focal --fov --intrinsics "
 PICTURES = "--detail " + CAMERA + WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--keep-alpha --name --pred-only "
 PICTURES += "--axes --edges --farthest --mesh-size --points "
 
+PLAIN = WEIGHTS + SIZED + COMPILED + REPORT
+
 OPTIONS = {
     "": "--version",
     "image": PICTURES,
     "dir": PICTURES + "--dry-run --exclude --include --mix-models --workers -n",
     "video": WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--end --exact --fps --max-frames --mix-models"
     " --pipe --range --rate --scene --size --start --steady --stride",
+    "stereo": "--detail --batch -b " + WEIGHTS + SIZED + COMPILED + REPORT + "--border --depth --end --exact --fill"
+    " --fps --if-exists --layout --max-frames --mix-models --no-tags --output --panorama --rate --scene --screen --size"
+    " --start --steady --strength --stride --swap --tags --view -o",
+    "effect": "",
+    **{
+        f"effect {name}": f"--batch -b --detail --if-exists --output -o --panorama {PLAIN} {own}"
+        for name, own in {
+            "blur": "--focus --strength",
+            "fog": "--visibility",
+            "cut": "--farther-than --keep-nearest",
+            "parallax": "--seconds --strength",
+        }.items()
+    },
     "eval": "--detail " + WEIGHTS + SIZED + COMPILED + "--align --errors --json --prediction-kind --predictions --root",
     "bench": MODEL + SIZED + COMPILED + "--clip --cost-per-hour --duration --frames --images --json --peers --picture"
     " --profile --quality --remember --runs --size --video --warmup",
@@ -47,6 +62,8 @@ ARGUMENTS = {
     "image": ["FILE..."],
     "dir": ["FOLDER"],
     "video": ["CLIP..."],
+    "stereo": ["IN..."],
+    **{f"effect {name}": ["FILE..."] for name in ("blur", "fog", "cut", "parallax")},
     "info": ["FILE..."],
     "eval": ["LIST"],
     "models pull": ["MODEL..."],
@@ -124,6 +141,8 @@ def test_commands_stand_in_the_order_of_need():
         "image",
         "dir",
         "video",
+        "stereo",
+        "effect",
         "info",
         "compile",
         "bench",

@@ -21,10 +21,11 @@ from depthcli.choices import BackendChoice, ClipChoice, ModelChoice
 from depthcli.errors import DeviceLostError, DiskFullError, EngineError, UsageError
 from depthcli.io.codecs.encode import Look
 from depthcli.io.codecs.files import read_depth
+from depthcli.io.codecs.formats import CLIPS
 from depthcli.io.video.clip import Selection
 from depthcli.jobs import clip as module
 from depthcli.jobs.clip import check_models, run_clip
-from depthcli.jobs.clip_job import CLIPS, ClipJob, Progress
+from depthcli.jobs.clip_job import ClipJob, Progress
 from depthcli.jobs.clip_results import CHANGED, SAME, ClipFiles
 from depthcli.jobs.clip_results import _pieces as pieces
 from depthcli.jobs.clip_stream import stream_clip

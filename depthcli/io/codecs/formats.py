@@ -111,6 +111,13 @@ STILLS: Mapping[str, Format] = {row.name: row for row in FORMATS if row.still}
 CLIPS: Mapping[str, Format] = {
     row.old_name or row.name: row for row in sorted(FORMATS, key=lambda row: row.folder) if row.clip
 }
+# Films of two eyes; a layout gives each its name, and -444 keeps the colour of each pixel.
+STEREO_FILMS = tuple(
+    Format(f"stereo-{suffix}{chroma}", "two eyes as H.264", Holds.COLOR, "", f"_stereo.{suffix}", beside=True)
+    for suffix in ("mp4", "mov", "mkv")
+    for chroma in ("", "-444")
+)
+CLIP_ROWS: Mapping[str, Format] = {**CLIPS, **{row.name: row for row in STEREO_FILMS}}  # all that a clip can become
 STILL_ENDINGS = tuple(row.still for row in STILLS.values())
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from depthcli.errors import UsageError
 from depthcli.host.atomic import atomic_path
-from depthcli.io.codecs.formats import CLIPS, Format
+from depthcli.io.codecs.formats import CLIP_ROWS, CLIPS, Format
 from depthcli.io.names import sidecar_of
 from depthcli.io.video.clip import ClipInfo, Selection
 from depthcli.io.video.extras import Along
@@ -47,7 +47,8 @@ class ClipOutput:
     hold them; the notes name the rest. whole: all of the clip is shown at its speed, so sound and subtitles can be
     copied. pixel_aspect: width of a pixel by its height. made_of: facts for the sidecar only, to tell whether it is up
     to date. number_of: number in the file name of the frame at a time; None counts from 0. keep: files in the folder
-    are from an interrupted run that wrote the same, and are kept. Raises UsageError for an unknown format.
+    are from an interrupted run that wrote the same, and are kept. packing, half_sphere: how a film says that it shows
+    two eyes, see `boxes.tag_film`; None for a film that does not say so. Raises UsageError for an unknown format.
     """
 
     format: str
@@ -61,15 +62,17 @@ class ClipOutput:
     made_of: Mapping[str, Any] = field(default_factory=dict)
     number_of: Optional[Callable[[Fraction], int]] = None
     keep: bool = False
+    packing: Optional[int] = None
+    half_sphere: bool = False
 
     def __post_init__(self) -> None:
-        if self.format not in CLIPS:
+        if self.format not in CLIP_ROWS:
             raise UsageError(f"no video format is called {self.format!r}", f"choose from: {', '.join(CLIPS)}")
 
     @property
     def row(self) -> Format:
         """The format's row of the table."""
-        return CLIPS[self.format]
+        return CLIP_ROWS[self.format]
 
     @property
     def along(self) -> Optional[Along]:

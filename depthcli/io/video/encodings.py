@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Optional
 
@@ -107,7 +107,24 @@ PRORES = Encoding(
     muxer=_FASTSTART,
 )
 
-ENCODINGS = {"mp4": H264, "side": H264, "ffv1": FFV1, "hevc10": HEVC10, "prores": PRORES}  # by the names of the formats
+# Photographs have more detail than depth.
+_EYES = replace(H264, options=(("crf", "18"), ("preset", "veryfast"), ("x264-params", "mbtree=0:bframes=0")))
+_MUXERS = {"mp4": ("mp4", _FASTSTART), "mov": ("mov", _FASTSTART), "mkv": ("matroska", ())}
+# By the names of the formats.
+ENCODINGS = {
+    "mp4": H264,
+    "side": H264,
+    "ffv1": FFV1,
+    "hevc10": HEVC10,
+    "prores": PRORES,
+    **{
+        f"stereo-{suffix}{'-444' if whole else ''}": replace(
+            _EYES, container=container, muxer=muxer, pixel_format="yuv444p" if whole else "yuv420p"
+        )
+        for suffix, (container, muxer) in _MUXERS.items()
+        for whole in (False, True)
+    },
+}
 
 
 def padded(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Optional
 import numpy as np
 
 from depthcli.io.codecs.encode import check_pixels
+from depthcli.io.video.boxes import STEREO_MODES
 from depthcli.io.video.clip_output import ClipOutput
 from depthcli.io.video.encodings import Encoding, Stamps, padded
 
@@ -77,3 +78,15 @@ class FilmWriter(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release the files, also of a film that is not complete."""
+
+
+def stereo_mode(output: ClipOutput, encoding: Encoding, notes: list[str]) -> str:
+    """Return the name that Matroska has for the way a film shows two eyes, "" for none and for other containers.
+
+    notes: gets what is left out.
+    """
+    if output.packing is None or encoding.container != "matroska":
+        return ""
+    if output.half_sphere:
+        notes.append("Matroska is not told that the eyes are half a sphere: write a .mp4")
+    return STEREO_MODES[output.packing]

@@ -31,7 +31,7 @@ from depthcli.io.video.ffmpeg_program import (
     input_of,
     write_all,
 )
-from depthcli.io.video.film import FilmWriter
+from depthcli.io.video.film import FilmWriter, stereo_mode
 
 _NANOSECONDS = 1_000_000_000  # the unit in Matroska here, much finer than any tick
 # What raw video is called in Matroska: the fourcc that FFmpeg has for each layout.
@@ -99,6 +99,7 @@ class ProgramFilm(FilmWriter):
     def _arguments(self, source: list[str], maps: list[str]) -> list[str]:
         encoding, aspect = self._encoding, self._output.pixel_aspect
         span = "pc" if encoding.full else "tv"
+        mode = stereo_mode(self._output, encoding, self.notes)
         filters = [f"setparams=range={span}:colorspace=bt709:color_primaries=bt709:color_trc=bt709"]
         if encoding.lo is None:
             scale = f"scale=out_color_matrix=bt709:out_range={span}:flags=bilinear"
@@ -111,6 +112,7 @@ class ProgramFilm(FilmWriter):
             # Not all at once, as that would take the names of chapters.
             *("-map_metadata:g", "-1", "-map_metadata:s", "-1"),
             *("-metadata", f"comment={self._comment}"),
+            *(("-metadata:s:v:0", f"stereo_mode={mode}") if mode else ()),
             *("-vf", ",".join(filters), "-fps_mode", "passthrough", "-enc_time_base:v", f"1:{self._stamps.scale}"),
             *("-c:v", encoding.codec, "-threads:v", str(encoding.threads)),
             *(part for key, value in encoding.options for part in (f"-{key}:v", value)),

@@ -16,7 +16,7 @@ from depthcli.errors import OutputError
 from depthcli.io.video.clip_output import ClipOutput
 from depthcli.io.video.encodings import Encoding
 from depthcli.io.video.extras import Along, Extras
-from depthcli.io.video.film import FilmWriter
+from depthcli.io.video.film import FilmWriter, stereo_mode
 from depthcli.io.video.libav import BT709, FULL, LIMITED, load_av, reason_of
 
 _BITEXACT = 1 << 23  # AV_CODEC_FLAG_BITEXACT: no version of the encoder in what it writes
@@ -97,6 +97,8 @@ class LibavFilm(FilmWriter):
         context.color_range = FULL if encoding.full else LIMITED
         context.colorspace = context.color_primaries = context.color_trc = BT709  # all three are 1 in ITU-T H.273
         stream.disposition = _DEFAULT
+        if output_mode := stereo_mode(self._output, encoding, self.notes):
+            stream.metadata["stereo_mode"] = output_mode
         if encoding.tag:
             context.codec_tag = encoding.tag
         aspect = self._output.pixel_aspect

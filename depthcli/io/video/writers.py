@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from depthcli.errors import OutputError
 from depthcli.host.atomic import atomic_path
 from depthcli.io.names import sidecar_of
+from depthcli.io.video.boxes import TAGGED, tag_film
 from depthcli.io.video.clip_output import ClipOutput, FrameWriter, write_sidecar
 from depthcli.io.video.encodings import ENCODINGS
 from depthcli.io.video.ffmpeg_program import find_program
@@ -54,6 +55,8 @@ def _open_film(output: ClipOutput) -> Iterator[FrameWriter]:
                 raise OutputError(f"cannot write {path}: no frame came")
             writer.encode_held()
             writer.finish()
+            if output.packing is not None and encoding.container in TAGGED:
+                writer.notes.extend(filter(None, [tag_film(partial, output.packing, output.half_sphere)]))
         finally:
             writer.close()
     described = {**encoding.described(writer.shape), "duration": float(writer.length)}
