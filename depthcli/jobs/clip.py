@@ -27,6 +27,7 @@ from depthcli.errors import (
 from depthcli.host.atomic import remove_partials
 from depthcli.io.codecs.encode import in_millimetres, is_clamped
 from depthcli.io.codecs.formats import CLIP_ROWS
+from depthcli.io.codecs.stereo import ASSUMED
 from depthcli.io.names import STDIN
 from depthcli.io.video.reader import Clip, PatientPipe, open_clip
 from depthcli.io.video.spool import Spool, bytes_per_frame, check_disk, readable
@@ -38,6 +39,7 @@ from depthcli.jobs.manifest import DONE, FAILED, Result
 from depthcli.predict.clip import FrameLoop
 from depthcli.predict.clip_predictors import ClipPredictor
 from depthcli.version import __version__
+from depthcli.views.layouts import LAYOUTS
 
 NO_LOCKS = "the disk of the results has no file locks: do not start the same command twice at once"
 # Raise it when the arrays of a state change: unfinished work is not resumed from a state of another format.
@@ -171,7 +173,12 @@ class _Work:
             error=f"{damage}; the depth of what could be read is there" if damage else "",
             code=SOME_FAILED if damage else 0,
             notes=(*self._notes, *notes),
-            warnings=(*self._warnings, *self._provenance.warnings(self._info.size), *self._clamped(highest)),
+            warnings=(
+                *self._warnings,
+                *self._assumed(),
+                *self._provenance.warnings(self._info.size),
+                *self._clamped(highest),
+            ),
             model=self._predictor.row.name,
             weights=self._predictor.weights.sha256,
             settings=self._job.settings_text,
@@ -225,6 +232,11 @@ class _Work:
         if state == GROWN:
             hint = "the same command makes all of it"
             self._warnings.append(f"the clip has grown since it was opened; what came later may be missing: {hint}")
+
+    def _assumed(self) -> tuple[str, ...]:
+        """Return a warning if the outputs need the camera of the clip, which is never known."""
+        stereo = self._job.stereo
+        return (ASSUMED,) if stereo is not None and LAYOUTS[stereo.layout].spherical else ()
 
     def _clamped(self, highest: float) -> tuple[str, ...]:
         """Return a warning if 16-bit millimetres cannot hold a metric clip."""

@@ -264,6 +264,7 @@ class TestClips:
         ran = depth("stereo", "a.mp4", "-o", "out/", "--layout", layout, *QUICK)
         assert ran.code == 0
         assert ran.lines == [f"out/a{ending}.mp4" for ending in ROWS[layout].endings]
+        assert ("60 degrees" in ran.err) == (layout == "vr180")
         kind = {"half-sbs": 1, "vr180": 1, "ou": 2, "half-ou": 2}.get(layout)
         for path in ran.lines:
             film = Film(path)

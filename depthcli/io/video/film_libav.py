@@ -97,8 +97,8 @@ class LibavFilm(FilmWriter):
         context.color_range = FULL if encoding.full else LIMITED
         context.colorspace = context.color_primaries = context.color_trc = BT709  # all three are 1 in ITU-T H.273
         stream.disposition = _DEFAULT
-        if output_mode := stereo_mode(self._output, encoding, self.notes):
-            stream.metadata["stereo_mode"] = output_mode
+        if mode := stereo_mode(self._output, encoding, self.notes):
+            stream.metadata["stereo_mode"] = mode
         if encoding.tag:
             context.codec_tag = encoding.tag
         aspect = self._output.pixel_aspect
