@@ -91,7 +91,7 @@ class EffectOptions:
     def run(self, inputs: list[str], output: Optional[str], effect: Any) -> None:
         """Do the pictures, and leave with the exit code."""
         written = PictureOutput(if_exists=self.files.if_exists)
-        options = EffectPictures(written, self.report, self.model, self.network, self.backend, effect)
+        options = EffectPictures(written, self.report, self.model, self.network, self.backend, effect=effect)
         with open_early(options, inputs) as early:
             estimate(inputs, output, options, early)
 
