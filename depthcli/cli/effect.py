@@ -152,9 +152,11 @@ def cut(
     inputs: Inputs,
     output: Output = None,
     farther_than: Annotated[
-        Optional[float], option("Remove what is farther (metric models).", metavar="METRES")
+        Optional[str], option("Remove what is farther (metric models): 3m or 3.", metavar="METRES")
     ] = None,
-    keep_nearest: Annotated[Optional[float], option("Keep this percentage of the pixels.", metavar="PERCENT")] = None,
+    keep_nearest: Annotated[
+        Optional[str], option("Keep this percentage of the pixels: 30% or 30.", metavar="PERCENT")
+    ] = None,
     *,
     files: EffectFiles,
     report: ReportOptions,
@@ -169,7 +171,8 @@ def cut(
     """
     from depthcli.views.effects import Cut
 
-    EffectOptions(files, report, model, network, backend).run(inputs, output, Cut(farther_than, keep_nearest))
+    cut = Cut(_number("farther_than", farther_than, "m"), _number("keep_nearest", keep_nearest, "%"))
+    EffectOptions(files, report, model, network, backend).run(inputs, output, cut)
 
 
 @grouped()
@@ -199,3 +202,13 @@ def parallax(
 
 for _command in (blur, fog, cut, parallax):
     app.command(_command.__name__, cls=PlainCommand)(_command)
+
+
+def _number(name: str, text: Optional[str], unit: str) -> Optional[float]:
+    """Return the number of an option that may end in its unit. Raises UsageError for other texts."""
+    if text is None:
+        return None
+    try:
+        return float(text.strip().removesuffix(unit))
+    except ValueError:
+        raise UsageError(f"`{name}` must be a number, got {text!r}", f"such as 3{unit}") from None

@@ -17,7 +17,7 @@ from tests.conftest import TINY, broken, files, photo
     [
         (("blur", "--focus", "far"), "a_blur.png", "RGB"),
         (("fog",), "a_fog.png", "RGB"),
-        (("cut", "--keep-nearest", "30"), "a_cut.png", "RGBA"),
+        (("cut", "--keep-nearest", "30%"), "a_cut.png", "RGBA"),
     ],
 )
 def test_a_picture_gets_its_effect_beside_it(depth, arguments, name, mode):
@@ -59,6 +59,8 @@ def test_several_pictures_go_into_a_folder(depth):
         (("blur", "--focus", "3m"), "--focus 3m is in metres"),
         (("fog", "--visibility", "40"), "use range:0.7, or a metric model"),
         (("cut",), "a cut-out needs --farther-than or --keep-nearest"),
+        (("cut", "--keep-nearest", "most"), "--keep-nearest must be a number, got 'most'"),
+        (("cut", "--farther-than", "nanm"), "--farther-than must be above 0 metres"),
         (("cut", "--keep-nearest", "30", "-o", "x.jpg"), "written as .png, not .jpg"),
         (("parallax", "--seconds", "0"), "--seconds must be"),
         (("parallax", "-o", "x.png"), "written as .mp4 or .webp or .gif, not .png"),
