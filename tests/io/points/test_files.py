@@ -368,15 +368,34 @@ def test_trimesh_reads_the_same_points_and_mesh():
     assert np.array_equal(found.vertices, cloud().points)
 
 
-def test_plyfile_and_pygltflib_read_the_same():
-    plyfile, pygltflib = pytest.importorskip("plyfile"), pytest.importorskip("pygltflib")
-    found = plyfile.PlyData.read(written("x.ply"))
-    ours = cloud()
-    assert np.array_equal(np.stack([found["vertex"][axis] for axis in "xyz"], axis=1), ours.points)
-    assert np.array_equal(np.stack([found["vertex"][axis] for axis in ("nx", "ny", "nz")], axis=1), ours.normals)
-    assert found.comments[:3] == ["axes opengl", "unit m", "camera given"]
-    scene = pygltflib.GLTF2().load(str(written("points.glb")))
+def test_meshio_reads_the_same_points_and_triangles():
+    meshio = pytest.importorskip("meshio")
+    found, ours = meshio.read(written("x.ply")), cloud()
+    assert np.array_equal(found.points, ours.points)
+    for names, wanted in ((("red", "green", "blue"), ours.colors), (("nx", "ny", "nz"), ours.normals)):
+        read = np.stack([found.point_data[name] for name in names], axis=1)
+        assert np.array_equal(read.view(wanted.dtype), wanted)  # it takes uchar for a signed byte
+    found, ours = meshio.read(written("x.obj")), mesh()
+    assert np.abs(found.points - ours.vertices).max() < 1e-6
+    (triangles,) = found.cells
+    assert np.array_equal(triangles.data, ours.faces)
+
+
+def test_pygltflib_reads_the_same_bounds():
+    pygltflib = pytest.importorskip("pygltflib")
+    scene, ours = pygltflib.GLTF2().load(str(written("points.glb"))), cloud()
     assert scene.accessors[0].min == ours.points.min(axis=0).tolist() and scene.accessors[1].normalized
+    scene, ours = pygltflib.GLTF2().load(str(written("x.glb"))), mesh()
+    assert len(scene.cameras) == len(scene.images) == 1
+    assert [accessor.count for accessor in scene.accessors] == [len(ours.vertices), len(ours.uv), ours.faces.size]
+
+
+def test_pypcd4_reads_the_same_points():
+    pypcd4 = pytest.importorskip("pypcd4")
+    found, ours = pypcd4.PointCloud.from_path(written("x.pcd")), shape_for("x.pcd")
+    assert np.array_equal(found.numpy(("x", "y", "z")), ours.points)
+    assert np.array_equal(found.numpy(("normal_x", "normal_y", "normal_z")), ours.normals)
+    assert np.array_equal(found.decode_rgb(found.numpy(("rgb",))), ours.colors)
 
 
 def test_open3d_reads_the_same():
