@@ -287,7 +287,7 @@ class ShapeOptions:
     axes: Annotated[
         Optional[str],
         option(
-            "opengl (y up; ply, obj), opencv (y down; pcd) or zup.",
+            "opengl (y up; ply, obj), opencv (y down; pcd) or zup (laz).",
             panel=SPACE,
             metavar="NAME",
             values=AXES,

@@ -99,6 +99,7 @@ FORMATS = (
     ),
     Format("ply", "points with colours and normals, PLY", Holds.POINTS, "_depth.ply", ""),
     Format("pcd", "the same points, PCD", Holds.POINTS, "_depth.pcd", ""),
+    Format("laz", "the same points without normals, LAZ, by the extra [las]", Holds.POINTS, "_depth.laz", ""),
     Format("glb", "mesh with the picture on it, and a camera: glTF 2.0", Holds.MESH, "_depth.glb", ""),
     Format("obj", "the same mesh as OBJ, with its .mtl and .jpg beside it", Holds.MESH, "_depth.obj", ""),
     Format("normal", "directions of surfaces, 8-bit PNG", Holds.NORMALS, "_depth_normal.png", ""),

@@ -24,13 +24,19 @@ from depthcli.pixels.colormap import DEFAULT_COLORMAP
 class OutputSpec:
     """Formats of each picture, the colour map, and how points and meshes are made.
 
-    endings: replace the formats' endings behind a picture's stem.
+    endings: replace the formats' endings behind a picture's stem. Raises UsageError if an extra is missing.
     """
 
     formats: tuple[str, ...] = ("color",)
     colormap: str = DEFAULT_COLORMAP
     endings: tuple[str, ...] = ()
     shape: ShapeChoice = ShapeChoice()
+
+    def __post_init__(self) -> None:
+        if "laz" in self.formats:  # before a model runs for nothing
+            from depthcli.io.points.laz import load_laspy
+
+            load_laspy()
 
     def paths(self, stem: Path) -> tuple[Path, ...]:
         """Return the files for one picture, from its output path without any ending."""

@@ -8,27 +8,37 @@ from pathlib import Path
 from typing import IO, Any, Callable
 
 from depthcli.errors import DepthError, OutputError, UsageError
-from depthcli.geometry.solids import OPENCV, OPENGL, Mesh, PointCloud, Shape, with_axes
+from depthcli.geometry.solids import OPENCV, OPENGL, ZUP, Mesh, PointCloud, Shape, with_axes
 from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs.arrays import memory_errors
 from depthcli.io.codecs.facts import SCHEMA
-from depthcli.io.points import glb, obj, pcd, ply
+from depthcli.io.points import glb, laz, obj, pcd, ply
 from depthcli.version import __version__
 
-SUFFIXES = (".ply", ".glb", ".obj", ".pcd")
+SUFFIXES = (".ply", ".glb", ".obj", ".pcd", ".laz", ".las")
 FACTS: Mapping[str, Callable[[IO[bytes]], dict[str, Any]]] = {
     ".ply": ply.read_ply_facts,
     ".glb": glb.read_glb_facts,
     ".obj": obj.read_obj_facts,
     ".pcd": pcd.read_pcd_facts,
+    ".laz": laz.read_laz_facts,
+    ".las": laz.read_laz_facts,
     ".jpg": obj.read_texture_facts,
 }
+_AXES = {".pcd": OPENCV, ".laz": ZUP}
 _FIRST_BYTES = 1 << 20
-_READERS: Mapping[str, Callable[[bytes], Shape]] = {".ply": ply.read_ply, ".glb": glb.read_glb, ".pcd": pcd.read_pcd}
+_READERS: Mapping[str, Callable[[bytes], Shape]] = {
+    ".ply": ply.read_ply,
+    ".glb": glb.read_glb,
+    ".pcd": pcd.read_pcd,
+    ".laz": laz.read_laz,
+    ".las": laz.read_laz,
+}
+_POINT_WRITERS = {".ply": ply.write_ply, ".pcd": pcd.write_pcd, ".laz": laz.write_laz}
 
 
 def write_shape(shape: Shape, path: Path | str) -> None:
-    """Write points to .ply, .pcd or .glb, or a mesh to .glb or .obj, atomically.
+    """Write points to .ply, .pcd, .laz or .glb, or a mesh to .glb or .obj, atomically.
 
     Beside an OBJ file stand its material and its picture; all three are there before the OBJ file appears.
     Raises UsageError if the format cannot hold the shape, OutputError if the file cannot be written.
@@ -44,7 +54,7 @@ def write_shape(shape: Shape, path: Path | str) -> None:
 
 
 def write_to_stream(shape: Shape, suffix: str, stream: IO[bytes]) -> None:
-    """Write a shape in the format of a suffix that is one file: .ply, .pcd or .glb."""
+    """Write a shape in the format of a suffix that is one file: .ply, .pcd, .laz or .glb."""
     if suffix == ".glb" and shape.axes is not None:
         shape = with_axes(shape, OPENGL)
     facts = signed(shape.facts)
@@ -54,11 +64,11 @@ def write_to_stream(shape: Shape, suffix: str, stream: IO[bytes]) -> None:
         glb.write_glb(shape, stream, facts)
     else:
         assert isinstance(shape, PointCloud)
-        (ply.write_ply if suffix == ".ply" else pcd.write_pcd)(shape, stream, facts)
+        _POINT_WRITERS[suffix](shape, stream, facts)
 
 
 def read_shape(path: Path | str) -> Shape:
-    """Return the points in a PLY or binary PCD file of any program, or points or the mesh in a GLB or OBJ file of ours.
+    """Return the points in a PLY, binary PCD, LAS or LAZ file of any program, or the shape in our GLB or OBJ file.
 
     Raises OutputError for a file that is broken, cut short, or of another kind.
     """
@@ -84,10 +94,10 @@ def read_shape(path: Path | str) -> Shape:
 
 
 def axes_for(suffix: str, wanted: str | None = None) -> str:
-    """Return the axes of a format. glTF prescribes OpenGL's; by default PCD has OpenCV's, and the others OpenGL's."""
+    """Return the axes of a format: glTF prescribes OpenGL's; others have what their readers expect by default."""
     if suffix == ".glb":
         return OPENGL
-    return wanted or (OPENCV if suffix == ".pcd" else OPENGL)
+    return wanted or _AXES.get(suffix, OPENGL)
 
 
 def is_shape_cut_short(suffix: str, stream: IO[bytes]) -> bool:
@@ -102,6 +112,7 @@ def is_shape_cut_short(suffix: str, stream: IO[bytes]) -> bool:
         ".ply": (ply.MAGIC, ply.is_ply_cut_short),
         ".pcd": (pcd.MAGIC, pcd.is_pcd_cut_short),
         ".glb": (glb.MAGIC, glb.is_glb_cut_short),
+        ".laz": (laz.MAGIC, laz.is_laz_cut_short),
     }[suffix]
     return data.startswith(magic) and is_cut_short(data, size)
 
@@ -111,10 +122,10 @@ def check_holds(shape: Shape, path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise UsageError(f"no format of points is written as {suffix or 'a bare name'}", f"use {', '.join(SUFFIXES)}")
-    if isinstance(shape, Mesh) and suffix in (".ply", ".pcd"):
+    if isinstance(shape, Mesh) and suffix in _POINT_WRITERS:
         raise UsageError(f"{suffix} holds points, and this is a mesh", "use .glb or .obj")
     if isinstance(shape, PointCloud) and suffix == ".obj":
-        raise UsageError(f"{suffix} holds a mesh, and these are points", "use .ply, .pcd or .glb")
+        raise UsageError(f"{suffix} holds a mesh, and these are points", "use .ply, .pcd, .laz or .glb")
 
 
 def signed(facts: Mapping[str, Any]) -> dict[str, Any]:
