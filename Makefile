@@ -80,7 +80,7 @@ requirements: | $(UV) ## resolve anew, up to exclude-newer in pyproject.toml, an
 	  pyproject.toml requirements/inf1.in > requirements/inf1.all
 	$(call split,inf1)
 	$(RESOLVE) pip compile --quiet --resolution lowest-direct --python-version 3.10 --python-platform x86_64-manylinux_2_28 \
-	  --only-binary :all: --no-python-downloads --generate-hashes --no-annotate --no-header --extra heif --extra onnx \
+	  --only-binary :all: --no-python-downloads --generate-hashes --no-annotate --no-header --extra heif --extra las --extra onnx \
 	  --group test --group build pyproject.toml > requirements/lowest.all
 	$(call split,lowest)
 	{ echo '$(MADE)'; $(RESOLVE) pip compile --quiet --generate-hashes --no-annotate --no-header requirements/uv.in; } \
