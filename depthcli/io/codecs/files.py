@@ -53,7 +53,7 @@ KINDS = {
     ".exr": FileKind(exr.write_exr, exr.read_exr, exr.read_exr_facts),
 }
 # Files without a map: points, meshes, and the picture beside an OBJ.
-SHAPE_SUFFIXES = (".ply", ".pcd", ".glb", ".obj")
+SHAPE_SUFFIXES = (".ply", ".pcd", ".glb", ".obj", ".html")
 TEXTURE_ENDING = "_texture.jpg"
 
 
@@ -111,7 +111,7 @@ def write_still(
 def write_depth(depth: DepthMap, path: Path | str, format: str | None = None, colormap: str = DEFAULT_COLORMAP) -> None:
     """Write one depth map to one file, atomically.
 
-    format: color, gray, gray8, npz, exr, normal, ply, pcd, glb or obj; None: by the suffix, and gray (16 bit) for PNG.
+    format: color, gray, gray8, npz, exr, normal, ply, pcd, glb, obj or html; None: by the suffix, and gray (16 bit) for PNG.
     Points and meshes have the colours of depth; for the photo's use `points`, `mesh` and `write_shape`.
     Raises UsageError if the format does not match the path, OutputError if the file cannot be written.
     """

@@ -12,15 +12,17 @@ from depthcli.geometry.solids import OPENCV, OPENGL, Mesh, PointCloud, Shape, wi
 from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs.arrays import memory_errors
 from depthcli.io.codecs.facts import SCHEMA
-from depthcli.io.points import glb, obj, pcd, ply
+from depthcli.io.points import glb, obj, page, pcd, ply
 from depthcli.version import __version__
 
 SUFFIXES = (".ply", ".glb", ".obj", ".pcd")
+_WRITTEN = (*SUFFIXES, ".html")
 FACTS: Mapping[str, Callable[[IO[bytes]], dict[str, Any]]] = {
     ".ply": ply.read_ply_facts,
     ".glb": glb.read_glb_facts,
     ".obj": obj.read_obj_facts,
     ".pcd": pcd.read_pcd_facts,
+    ".html": page.read_page_facts,
     ".jpg": obj.read_texture_facts,
 }
 _FIRST_BYTES = 1 << 20
@@ -28,7 +30,7 @@ _READERS: Mapping[str, Callable[[bytes], Shape]] = {".ply": ply.read_ply, ".glb"
 
 
 def write_shape(shape: Shape, path: Path | str) -> None:
-    """Write points to .ply, .pcd or .glb, or a mesh to .glb or .obj, atomically.
+    """Write points to .ply, .pcd or .glb, or a mesh to .glb, .obj or .html, atomically.
 
     Beside an OBJ file stand its material and its picture; all three are there before the OBJ file appears.
     Raises UsageError if the format cannot hold the shape, OutputError if the file cannot be written.
@@ -44,13 +46,16 @@ def write_shape(shape: Shape, path: Path | str) -> None:
 
 
 def write_to_stream(shape: Shape, suffix: str, stream: IO[bytes]) -> None:
-    """Write a shape in the format of a suffix that is one file: .ply, .pcd or .glb."""
+    """Write a shape in the format of a suffix that is one file: .ply, .pcd, .glb or .html."""
     if suffix == ".glb" and shape.axes is not None:
         shape = with_axes(shape, OPENGL)
     facts = signed(shape.facts)
     if suffix == ".obj":
         raise UsageError("OBJ is three files, and no stream holds them", "use glb, or name a file")
-    if suffix == ".glb":
+    if suffix == ".html":
+        assert isinstance(shape, Mesh)
+        page.write_page(shape, stream, facts)
+    elif suffix == ".glb":
         glb.write_glb(shape, stream, facts)
     else:
         assert isinstance(shape, PointCloud)
@@ -64,6 +69,8 @@ def read_shape(path: Path | str) -> Shape:
     """
     path = Path(path)
     try:
+        if path.suffix.lower() == ".html":
+            raise OutputError(f"{path} is a page to look at, and is not read back", "write glb for other programs")
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             raise OutputError(f"{path} is not a file")
         with memory_errors(path):
@@ -98,6 +105,9 @@ def is_shape_cut_short(suffix: str, stream: IO[bytes]) -> bool:
     if suffix == ".obj":
         stream.seek(-min(len(obj.END), size), 2)
         return data.startswith(obj.MAGIC) and stream.read() != obj.END
+    if suffix == ".html":
+        stream.seek(-min(len(page.END), size), 2)
+        return data.startswith(page.MAGIC) and stream.read() != page.END
     magic, is_cut_short = {
         ".ply": (ply.MAGIC, ply.is_ply_cut_short),
         ".pcd": (pcd.MAGIC, pcd.is_pcd_cut_short),
@@ -109,11 +119,11 @@ def is_shape_cut_short(suffix: str, stream: IO[bytes]) -> bool:
 def check_holds(shape: Shape, path: Path) -> None:
     """Raise UsageError if the format of a path cannot hold a shape."""
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UsageError(f"no format of points is written as {suffix or 'a bare name'}", f"use {', '.join(SUFFIXES)}")
+    if suffix not in _WRITTEN:
+        raise UsageError(f"no format of points is written as {suffix or 'a bare name'}", f"use {', '.join(_WRITTEN)}")
     if isinstance(shape, Mesh) and suffix in (".ply", ".pcd"):
         raise UsageError(f"{suffix} holds points, and this is a mesh", "use .glb or .obj")
-    if isinstance(shape, PointCloud) and suffix == ".obj":
+    if isinstance(shape, PointCloud) and suffix in (".obj", ".html"):
         raise UsageError(f"{suffix} holds a mesh, and these are points", "use .ply, .pcd or .glb")
 
 
