@@ -307,7 +307,10 @@ class ShapeOptions:
         option("Most points in ply and pcd, or all.", panel=SPACE, metavar="N", show_default=True),
     ] = "1000000"
     mesh_size: Annotated[
-        int, option("Most vertices along the longer side in glb, obj and html.", panel=SPACE, metavar="N", show_default=True)
+        int,
+        option(
+            "Most vertices along the longer side in glb, obj and html.", panel=SPACE, metavar="N", show_default=True
+        ),
     ] = 512
     farthest: Annotated[
         Optional[float],

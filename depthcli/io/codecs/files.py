@@ -111,7 +111,8 @@ def write_still(
 def write_depth(depth: DepthMap, path: Path | str, format: str | None = None, colormap: str = DEFAULT_COLORMAP) -> None:
     """Write one depth map to one file, atomically.
 
-    format: color, gray, gray8, npz, exr, normal, ply, pcd, glb, obj or html; None: by the suffix, and gray (16 bit) for PNG.
+    format: color, gray, gray8, npz, exr, normal, ply, pcd, glb, obj or html; None: by the suffix, and gray (16 bit) for
+    PNG.
     Points and meshes have the colours of depth; for the photo's use `points`, `mesh` and `write_shape`.
     Raises UsageError if the format does not match the path, OutputError if the file cannot be written.
     """
@@ -135,7 +136,8 @@ def read_depth(path: Path | str) -> DepthMap:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             raise OutputError(f"{path} is not a file")
         if path.suffix.lower() in SHAPE_SUFFIXES:
-            raise OutputError(f"{path} holds points or a mesh, and no depth map", "depthcli.read_shape reads it")
+            way_out = "" if path.suffix.lower() == ".html" else "depthcli.read_shape reads it"
+            raise OutputError(f"{path} holds points or a mesh, and no depth map", way_out)
         with memory_errors(path), np.errstate(all="ignore"):
             values, facts, valid = _kind_of(path).read(path)
             masked = "invalid_pixels" in facts

@@ -1,7 +1,7 @@
 """Pages of HTML: one file with a mesh, its picture and a small viewer that browsers open without a server.
 
-The mesh is that of a map's pixels, so rays and triangles follow from the camera and the grid: what is stored are 16 bits
-of log depth for a vertex and 4 bits for a cell. Pages are for looking at, and are not read back.
+The mesh is that of a map's pixels, so rays and triangles follow from the camera and the grid: what is stored are 16
+bits of log depth for a vertex and 4 bits for a cell. Pages are for looking at, and are not read back.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from depthcli.pixels.colormap import DEFAULT_COLORMAP, color_table
 MAGIC = b"<!doctype html>\n<!-- depthcli: depth in three dimensions -->\n"
 END = b"</html>\n"
 MOST_BYTES = 5_000_000  # of a page, to be sent by mail; a very fine mesh alone may take more
-# The texture: as it is if it fits and graphics cards of phones take it, else JPEG of this quality, of the largest of these
-# longer sides that fits.
+# The texture: as it is if it fits and graphics cards of phones take it, else JPEG of this quality, of the largest of
+# these longer sides that fits.
 _QUALITY = 85
 _SIDES = (4096, 3072, 2048, 1536, 1024)
 _STEPS = 65535  # of log depth, from 1; 0 is no vertex
@@ -66,9 +66,10 @@ def page_data(mesh: Mesh, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the viewer draws, ready for JSON, without `texture`: the JPEG file in base64.
 
     Arrays are base64 of their little-endian bytes: `z` uint16 on the grid, 0 for no vertex, else
-    `near` * (`far` / `near`) ** ((z - 1) / 65534); `cells` two to a byte, see GridCodes; `rays` None, or float32 (x/z, y/z)
-    on the grid for a lens; `colors` (256, 3) uint8 from far to near. `inverse`: colours run with 1/z. `fill`: cells
-    without depth may be shown behind the mesh, because none was left out by a mask.
+    `near` * (`far` / `near`) ** ((z - 1) / 65534); `cells` two to a byte, see GridCodes; `rays` None, or for a lens
+    float32 (x/z, y/z) on the grid; `colors` (256, 3) uint8 from far to near. `step`: columns and rows of the grid, and
+    pixels between them. `inverse`: colours run with 1/z. `fill`: cells without depth may be shown behind the mesh,
+    because none was left out by a mask.
     """
     camera, size = mesh.camera, mesh.size
     if camera is None or size is None or mesh.axes is None or not len(mesh.faces):
@@ -128,11 +129,11 @@ def fitting_texture(jpeg: bytes, most: int) -> bytes:
     """Return a picture as a JPEG file of at most `most` bytes and 4096 pixels a side, or the smallest that is made."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(jpeg)) as picture:
-        longest = max(picture.size)
+    with Image.open(io.BytesIO(jpeg)) as file:
+        longest = max(file.size)
         if len(jpeg) <= most and longest <= _SIDES[0]:
             return jpeg
-        picture = picture.convert("RGB")
+        picture = file.convert("RGB")
     best = jpeg
     for side in (min(longest, _SIDES[0]), *(side for side in _SIDES if side < min(longest, _SIDES[0]))):
         smaller = picture.copy()
@@ -176,7 +177,7 @@ def _camera(camera: Camera) -> dict[str, Any]:
 
 
 def _page(data: Mapping[str, Any], facts: Mapping[str, Any]) -> bytes:
-    """Return the bytes of a page. Only the scripts and the style written here may run: their digests are in its policy."""
+    """Return the bytes of a page. Its policy has the digests of the scripts and the style: no other may run."""
     parts = {
         "policy": "default-src 'none'; img-src data:; "
         f"script-src {_digest('viewer.js')} {_digest('page.js')}; style-src {_digest('page.css')}",

@@ -37,7 +37,7 @@
   // The bar alone counts, not the scale above it: the photo must not jump when the scale appears.
   const padding = () => {
     const bar = footer.querySelector(".bar").getBoundingClientRect();
-    return [header.offsetHeight, 12, innerHeight - bar.top + 12, 12];
+    return [header.offsetTop + header.offsetHeight + 12, 12, innerHeight - bar.top + 12, 12];
   };
   const viewer = depthViewer(canvas, data, { padding, keys: document, onchange: update, onerror: say });
   if (!viewer) {

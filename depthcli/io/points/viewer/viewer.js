@@ -16,6 +16,8 @@ function depthViewer(canvas, data, options = {}) {
     fail("This browser offers no WebGL 2, which the view needs.");
     return null;
   }
+  gl.clearColor(22 / 255, 22 / 255, 23 / 255, 1);
+  gl.clear(gl.COLOR_BUFFER_BIT);
   const still = matchMedia("(prefers-reduced-motion: reduce)");
   const [width, height] = data.size;
   const camera = data.camera;
@@ -376,34 +378,40 @@ function depthViewer(canvas, data, options = {}) {
     return made;
   }
 
-  /** Return the cells that the mesh leaves open, at the depth behind them: of the farther side of an edge; large ones far away. */
+  /**
+   * Return the cells that the mesh leaves open, behind it: those along an edge at the depth of its farther side, larger
+   * ones, such as the sky, far away. In the first view the photo is whole; turned, nothing stretches from near to far.
+   */
   function makeGaps({ columns, rows, codes, depths, whole }, { far }) {
-    const NEAR_BY = 3; // vertices from an edge
-    const around = (i, visit) => {
+    const WIDE = 8; // vertices; what is wider is no edge
+    const open = [...codes.keys()].filter((i) => !codes[i]);
+    const largest = (from, i) => {
       const x = i % columns, y = (i / columns) | 0;
+      let z = 0;
       for (let v = Math.max(0, y - 1); v <= Math.min(rows - 1, y + 1); v++)
-        for (let u = Math.max(0, x - 1); u <= Math.min(columns - 1, x + 1); u++) visit(v * columns + u);
+        for (let u = Math.max(0, x - 1); u <= Math.min(columns - 1, x + 1); u++) z = Math.max(z, from[v * columns + u]);
+      return z;
     };
-    const grown = (start, times) => { // the largest depth near by, where there is none yet
-      let open = [...codes.keys()].filter((i) => !codes[i]), from = start;
+    const spread = (from, places, times) => {
       for (; times > 0; times--) {
-        const to = from.slice();
-        for (const i of open) if (!from[i]) around(i, (k) => { to[i] = Math.max(to[i], from[k]); });
-        from = to;
+        const found = places.map((i) => largest(from, i));
+        places.forEach((i, k) => { from[i] = found[k]; });
       }
       return from;
     };
-    let filledIn = grown(depths, NEAR_BY);
-    const large = grown(Float32Array.from(filledIn, (z) => (z ? 0 : far)), NEAR_BY + 1);
-    filledIn = filledIn.map((z, i) => (codes[i] ? z : Math.max(z, large[i])));
-    const behind = filledIn.slice(), triangles = [];
+    const behind = spread(depths.slice(), open, WIDE), wide = new Float32Array(codes.length);
+    for (const i of open) wide[i] = behind[i] ? 0 : far;
+    spread(wide, open, WIDE + 1);
+    for (const i of open) behind[i] = Math.max(behind[i], wide[i]);
+    const triangles = [], corners = new Set();
     for (let row = 0; row + 1 < rows; row++)
       for (let column = 0; column + 1 < columns; column++) {
         const a = row * columns + column, [b, c, d] = [a + 1, a + columns, a + columns + 1];
         if (whole[a]) continue;
-        for (const i of [a, b, c, d]) around(i, (k) => { behind[i] = Math.max(behind[i], filledIn[k]); });
         triangles.push(a, c, b, b, c, d);
+        for (const i of [a, b, c, d]) corners.add(i);
       }
+    spread(behind, [...corners], 2);
     return triangles.length ? { depths: behind, triangles: Uint32Array.from(triangles) } : null;
   }
 
