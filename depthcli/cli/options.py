@@ -255,7 +255,7 @@ class PictureOutput:
     formats: Annotated[
         Optional[list[str]],
         option(
-            "color (default), gray (16 bit), gray8, side, npz, exr, ply, pcd, glb, obj, normal.",
+            "color (default), gray (16 bit), gray8, side, npz, exr, ply, pcd, laz, glb, obj, usdz, html, normal.",
             "--format",
             "-f",
             metavar="A,B",
@@ -308,7 +308,13 @@ class ShapeOptions:
         option("Most points in ply and pcd, or all.", panel=SPACE, metavar="N", show_default=True),
     ] = "1000000"
     mesh_size: Annotated[
-        int, option("Most vertices along the longer side in glb and obj.", panel=SPACE, metavar="N", show_default=True)
+        int,
+        option(
+            "Most vertices along the longer side in glb, obj, usdz and html.",
+            panel=SPACE,
+            metavar="N",
+            show_default=True,
+        ),
     ] = 512
     farthest: Annotated[
         Optional[float],

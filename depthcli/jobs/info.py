@@ -98,6 +98,8 @@ def examine(path: Path) -> FileInfo:
             head = file.read(64)
         if path.suffix.lower() in SUFFIXES:
             return _shape(path)
+        if path.suffix.lower() == ".usdz":
+            return _usdz(path)
         for pattern, read in _READERS:
             if re.match(pattern, head, re.DOTALL):
                 return read(path)
@@ -244,6 +246,22 @@ def _exr(path: Path) -> FileInfo:
     return FileInfo(str(path), "OpenEXR, not by depthcli", size, notes=(f"channels {', '.join(channels)}",))
 
 
+def _page(path: Path) -> FileInfo:
+    facts = read_facts(path)
+    if not facts:
+        raise DepthError(f"{path} is a page, and not one by depthcli", "name a picture or a depth file")
+    cut = ", truncated" if is_cut_short(path) else ""
+    return _own(path, facts, f"page by depthcli that shows a mesh, and is not read back{cut}")
+
+
+def _usdz(path: Path) -> FileInfo:
+    facts = read_facts(path)
+    if not facts:
+        raise DepthError(f"{path} is USDZ, and not by depthcli or broken", "name a picture or a depth file")
+    cut = ", truncated" if is_cut_short(path) else ""
+    return _own(path, facts, f"mesh by depthcli, USDZ, which is not read back{cut}")
+
+
 def _tiff(path: Path) -> FileInfo:
     """Return the info of a TIFF: one gray channel of floats or 16 bits is depth, or may be; others are pictures."""
     with path.open("rb") as file:
@@ -370,6 +388,7 @@ _READERS: tuple[tuple[bytes, Callable[[Path], FileInfo]], ...] = (
     (rb"II[*+]\0|MM\0[*+]", _tiff),
     (rb"(\xef\xbb\xbf)?\s*\{", _json),
     (_FILM, _film),
+    (rb"(?i)<!doctype html", _page),
 )
 
 

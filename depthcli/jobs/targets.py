@@ -27,8 +27,8 @@ _FILE_SUFFIXES = (
     PICTURE_SUFFIXES
     | CLIP_SUFFIXES
     | frozenset(
-        ".bin .csv .dng .dpx .exr .glb .h5 .hdr .json .jsonl .jxl .mat .mp3 .npy .npz .nut .obj .pdf .pfm .ply .psd .pt"
-        " .pth .raw .rgb .svg .tar .tga .txt .wav .yuv .zip".split()
+        ".bin .csv .dng .dpx .exr .glb .h5 .hdr .htm .html .json .jsonl .jxl .mat .mp3 .npy .npz .nut .obj .pdf .pfm"
+        " .ply .psd .pt .pth .raw .rgb .svg .tar .tga .txt .wav .yuv .zip".split()
     )
 )
 _PICTURE_FIELDS = ("stem", "name", "parent")

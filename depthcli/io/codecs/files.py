@@ -53,7 +53,7 @@ KINDS = {
     ".exr": FileKind(exr.write_exr, exr.read_exr, exr.read_exr_facts),
 }
 # Files without a map: points, meshes, and the picture beside an OBJ.
-SHAPE_SUFFIXES = (".ply", ".pcd", ".laz", ".glb", ".obj")
+SHAPE_SUFFIXES = (".ply", ".pcd", ".laz", ".glb", ".obj", ".usdz", ".html")
 TEXTURE_ENDING = "_texture.jpg"
 
 
@@ -135,7 +135,8 @@ def read_depth(path: Path | str) -> DepthMap:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             raise OutputError(f"{path} is not a file")
         if path.suffix.lower() in SHAPE_SUFFIXES:
-            raise OutputError(f"{path} holds points or a mesh, and no depth map", "depthcli.read_shape reads it")
+            way_out = "" if path.suffix.lower() in (".html", ".usdz") else "depthcli.read_shape reads it"
+            raise OutputError(f"{path} holds points or a mesh, and no depth map", way_out)
         with memory_errors(path), np.errstate(all="ignore"):
             values, facts, valid = _kind_of(path).read(path)
             masked = "invalid_pixels" in facts

@@ -102,6 +102,8 @@ FORMATS = (
     Format("laz", "the same points without normals, LAZ, by the extra [las]", Holds.POINTS, "_depth.laz", ""),
     Format("glb", "mesh with the picture on it, and a camera: glTF 2.0", Holds.MESH, "_depth.glb", ""),
     Format("obj", "the same mesh as OBJ, with its .mtl and .jpg beside it", Holds.MESH, "_depth.obj", ""),
+    Format("usdz", "the same mesh for AR on phones, USDZ", Holds.MESH, "_depth.usdz", ""),
+    Format("html", "page that shows the mesh in any browser, in one file", Holds.MESH, "_depth.html", ""),
     Format("normal", "directions of surfaces, 8-bit PNG", Holds.NORMALS, "_depth_normal.png", ""),
     Format("ffv1", "16-bit gray without loss, FFV1 in Matroska", Holds.GRAY16, "", "_depth.mkv"),
     Format("hevc10", "10-bit gray as HEVC, small", Holds.SHADES, "", "_depth_hevc.mp4"),

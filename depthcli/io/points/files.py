@@ -12,10 +12,10 @@ from depthcli.geometry.solids import OPENCV, OPENGL, ZUP, Mesh, PointCloud, Shap
 from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs.arrays import memory_errors
 from depthcli.io.codecs.facts import SCHEMA
-from depthcli.io.points import glb, laz, obj, pcd, ply
+from depthcli.io.points import glb, laz, obj, page, pcd, ply, usdz
 from depthcli.version import __version__
 
-SUFFIXES = (".ply", ".glb", ".obj", ".pcd", ".laz", ".las")
+SUFFIXES = (".ply", ".glb", ".obj", ".pcd", ".laz", ".las")  # of shapes that are read
 FACTS: Mapping[str, Callable[[IO[bytes]], dict[str, Any]]] = {
     ".ply": ply.read_ply_facts,
     ".glb": glb.read_glb_facts,
@@ -23,8 +23,11 @@ FACTS: Mapping[str, Callable[[IO[bytes]], dict[str, Any]]] = {
     ".pcd": pcd.read_pcd_facts,
     ".laz": laz.read_laz_facts,
     ".las": laz.read_laz_facts,
+    ".usdz": usdz.read_usdz_facts,
+    ".html": page.read_page_facts,
     ".jpg": obj.read_texture_facts,
 }
+_OPENGL_ONLY = (".glb", ".usdz")
 _AXES = {".pcd": OPENCV, ".laz": ZUP}
 _FIRST_BYTES = 1 << 20
 _READERS: Mapping[str, Callable[[bytes], Shape]] = {
@@ -35,10 +38,12 @@ _READERS: Mapping[str, Callable[[bytes], Shape]] = {
     ".las": laz.read_laz,
 }
 _POINT_WRITERS = {".ply": ply.write_ply, ".pcd": pcd.write_pcd, ".laz": laz.write_laz}
+_MESH_WRITERS = {".usdz": usdz.write_usdz, ".html": page.write_page}
+_WRITTEN = (".ply", ".pcd", ".laz", ".glb", ".obj", *_MESH_WRITERS)
 
 
 def write_shape(shape: Shape, path: Path | str) -> None:
-    """Write points to .ply, .pcd, .laz or .glb, or a mesh to .glb or .obj, atomically.
+    """Write points to .ply, .pcd, .laz or .glb, or a mesh to .glb, .obj, .usdz or .html, atomically.
 
     Beside an OBJ file stand its material and its picture; all three are there before the OBJ file appears.
     Raises UsageError if the format cannot hold the shape, OutputError if the file cannot be written.
@@ -54,13 +59,16 @@ def write_shape(shape: Shape, path: Path | str) -> None:
 
 
 def write_to_stream(shape: Shape, suffix: str, stream: IO[bytes]) -> None:
-    """Write a shape in the format of a suffix that is one file: .ply, .pcd, .laz or .glb."""
-    if suffix == ".glb" and shape.axes is not None:
+    """Write a shape in the format of a suffix that is one file: all but .obj."""
+    if suffix in _OPENGL_ONLY and shape.axes is not None:
         shape = with_axes(shape, OPENGL)
     facts = signed(shape.facts)
     if suffix == ".obj":
         raise UsageError("OBJ is three files, and no stream holds them", "use glb, or name a file")
-    if suffix == ".glb":
+    if suffix in _MESH_WRITERS:
+        assert isinstance(shape, Mesh)
+        _MESH_WRITERS[suffix](shape, stream, facts)
+    elif suffix == ".glb":
         glb.write_glb(shape, stream, facts)
     else:
         assert isinstance(shape, PointCloud)
@@ -74,6 +82,8 @@ def read_shape(path: Path | str) -> Shape:
     """
     path = Path(path)
     try:
+        if path.suffix.lower() in _MESH_WRITERS:
+            raise OutputError(f"{path} is to look at, and is not read back", "write glb for other programs")
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             raise OutputError(f"{path} is not a file")
         with memory_errors(path):
@@ -94,8 +104,8 @@ def read_shape(path: Path | str) -> Shape:
 
 
 def axes_for(suffix: str, wanted: str | None = None) -> str:
-    """Return the axes of a format: glTF prescribes OpenGL's; others have what their readers expect by default."""
-    if suffix == ".glb":
+    """Return the axes of a format: some prescribe OpenGL's; others have what their readers expect by default."""
+    if suffix in _OPENGL_ONLY:
         return OPENGL
     return wanted or _AXES.get(suffix, OPENGL)
 
@@ -108,6 +118,12 @@ def is_shape_cut_short(suffix: str, stream: IO[bytes]) -> bool:
     if suffix == ".obj":
         stream.seek(-min(len(obj.END), size), 2)
         return data.startswith(obj.MAGIC) and stream.read() != obj.END
+    if suffix == ".html":
+        stream.seek(-min(len(page.END), size), 2)
+        return data.startswith(page.MAGIC) and stream.read() != page.END
+    if suffix == ".usdz":
+        stream.seek(-min(usdz.END_BYTES, size), 2)
+        return data.startswith(b"PK") and not stream.read().startswith(usdz.END)
     magic, is_cut_short = {
         ".ply": (ply.MAGIC, ply.is_ply_cut_short),
         ".pcd": (pcd.MAGIC, pcd.is_pcd_cut_short),
@@ -120,11 +136,11 @@ def is_shape_cut_short(suffix: str, stream: IO[bytes]) -> bool:
 def check_holds(shape: Shape, path: Path) -> None:
     """Raise UsageError if the format of a path cannot hold a shape."""
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UsageError(f"no format of points is written as {suffix or 'a bare name'}", f"use {', '.join(SUFFIXES)}")
+    if suffix not in _WRITTEN:
+        raise UsageError(f"no format of points is written as {suffix or 'a bare name'}", f"use {', '.join(_WRITTEN)}")
     if isinstance(shape, Mesh) and suffix in _POINT_WRITERS:
         raise UsageError(f"{suffix} holds points, and this is a mesh", "use .glb or .obj")
-    if isinstance(shape, PointCloud) and suffix == ".obj":
+    if isinstance(shape, PointCloud) and suffix in (".obj", *_MESH_WRITERS):
         raise UsageError(f"{suffix} holds a mesh, and these are points", "use .ply, .pcd, .laz or .glb")
 
 

@@ -6,10 +6,12 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +21,7 @@ import pytest
 from PIL import Image
 
 import depthcli
-from depthcli.camera import Distortion, LensModel
+from depthcli.camera import Camera, CameraSource, Distortion, LensModel
 from depthcli.choices import ShapeChoice
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import OutputError, UsageError
@@ -431,6 +433,58 @@ def test_laz_without_its_extra_is_one_line_before_a_model_runs(monkeypatch):
     monkeypatch.setitem(sys.modules, "lazrs", None)
     with pytest.raises(UsageError, match=r"LAZ needs laspy.*depthcli\[las\]"):
         OutputSpec(("laz",))
+
+
+def test_a_usdz_holds_its_scene_first_aligned_and_without_compression():
+    shape = mesh()
+    depthcli.write_shape(shape, "x.usdz")
+    with zipfile.ZipFile("x.usdz") as archive:
+        entries = archive.infolist()
+        assert [entry.filename for entry in entries] == ["depth.usda", "picture.jpg"]
+        for entry in entries:
+            start = entry.header_offset + 30 + len(entry.filename) + len(entry.extra)
+            assert start % 64 == 0 and entry.compress_type == zipfile.ZIP_STORED
+        scene, picture = (archive.read(entry).decode("latin-1") for entry in entries)
+    assert scene.startswith("#usda 1.0\n") and picture.encode("latin-1") == shape.texture
+    numbers = {name: re.search(rf"{name} = \[(.*?)\]", scene)[1] for name in ("points", "faceVertexIndices", "st")}
+    points, faces, places = (
+        np.array(re.findall(r"[-+.\de]+", text), np.float64).reshape(-1, width)
+        for text, width in zip(numbers.values(), (3, 3, 2))
+    )
+    assert np.array_equal(points.astype(np.float32), shape.vertices) and np.array_equal(faces, shape.faces)
+    assert np.abs(places - np.stack([shape.uv[:, 0], 1 - shape.uv[:, 1]], axis=1)).max() < 1e-7
+    assert 'upAxis = "Y"' in scene and "metersPerUnit = 1" in scene
+    assert read_facts(Path("x.usdz"))["source"] == "photo.jpg" and not is_cut_short(Path("x.usdz"))
+    Path("cut.usdz").write_bytes(Path("x.usdz").read_bytes()[:-1])
+    assert is_cut_short(Path("cut.usdz")) and read_facts(Path("cut.usdz")) == {}
+    with pytest.raises(OutputError, match="not read back"):
+        depthcli.read_shape("x.usdz")
+
+
+def test_the_camera_of_a_usdz_sees_the_picture_off_its_middle():
+    seen_by = Camera(np.array([[50.0, 0, 2.5], [0, 40.0, 2.25], [0, 0, 1]]), CameraSource.GIVEN)
+    depth, rgb = small()
+    depthcli.write_shape(depthcli.mesh(replace(depth, camera=seen_by), rgb, ALL), "x.usdz")
+    with zipfile.ZipFile("x.usdz") as archive:
+        scene = archive.read("depth.usda").decode()
+    said = {name: float(number) for name, number in re.findall(r"float (\w+) = ([-+.\de]+)", scene)}
+    # What is half an aperture from the middle, moved by the offset, is at the edge of the picture: x / z of -0.5 and 6.5.
+    for side, f, c, length in (("horizontal", 50.0, 2.5, 7), ("vertical", 40.0, 2.25, 5)):
+        half, offset = said[f"{side}Aperture"] / 2, said[f"{side}ApertureOffset"]
+        edges = sorted(((-0.5 - c) / f, (length - 0.5 - c) / f))
+        found = [(sign * half + offset) / said["focalLength"] for sign in (-1, 1)]
+        assert found == pytest.approx(edges if side == "horizontal" else [-edges[1], -edges[0]])
+
+
+def test_usd_reads_the_same():
+    usd = pytest.importorskip("pxr.Usd", reason="160 MB, so only where it is there")
+    from pxr import UsdGeom
+
+    depthcli.write_shape(mesh(), "x.usdz")
+    stage = usd.Stage.Open("x.usdz")
+    found, ours = UsdGeom.Mesh(stage.GetPrimAtPath("/depth/mesh")), mesh()
+    assert np.array_equal(np.array(found.GetPointsAttr().Get()), ours.vertices)
+    assert np.array_equal(np.array(found.GetFaceVertexIndicesAttr().Get()), ours.faces.ravel())
 
 
 def test_open3d_reads_the_same():

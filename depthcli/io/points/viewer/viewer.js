@@ -1,0 +1,423 @@
+
+"use strict";
+/*
+ * depthViewer(canvas, data, options) draws the mesh of a depth map and returns what a page needs to steer it:
+ *   show("mesh" | "points" | "depth"), reset(), sway(), fill(on), changed(), shown, filled.
+ * data: see page_data in depthcli/io/points/page.py. options: padding() gives [top, right, bottom, left] in CSS pixels
+ * around the photo in the first view; keys: the element whose keys steer, by default the canvas; onchange() is called if another thing is shown; onerror(text).
+ *
+ * Space is that of the photo's camera: x right, y down, z forward. The first view is the photo's own: a vertex lies on
+ * its pixel's ray. Turning is about a point on the axis, at the middle depth.
+ */
+function depthViewer(canvas, data, options = {}) {
+  const gl = canvas.getContext("webgl2", { antialias: true, alpha: false, powerPreference: "low-power" });
+  const fail = (text) => (options.onerror || console.error)(text);
+  if (!gl) {
+    fail("This browser offers no WebGL 2, which the view needs.");
+    return null;
+  }
+  gl.clearColor(22 / 255, 22 / 255, 23 / 255, 1);
+  gl.clear(gl.COLOR_BUFFER_BIT);
+  const still = matchMedia("(prefers-reduced-motion: reduce)");
+  const [width, height] = data.size;
+  const camera = data.camera;
+  const grid = makeGrid(data);
+  const middle = middleDepth(grid);
+  const HOME = { yaw: 0, pitch: 0, x: 0, y: 0, distance: 1 };
+  const PAUSE = 900, SWAY = 7000; // milliseconds
+  let goal = { ...HOME }, now = { ...HOME };
+  let shown = "mesh", filled = data.fill, swayFrom = null, asked = 0, last = 0, ready = null;
+
+  // --- The picture -----------------------------------------------------------------------------------------------
+
+  const VERTEX = `#version 300 es
+    precision highp float;
+    layout(location = 0) in vec2 ray;
+    layout(location = 1) in vec2 uv;
+    layout(location = 2) in float z;
+    uniform mat4 projection;
+    uniform mat3 turn;
+    uniform vec3 pivot, shift;
+    uniform float dot;
+    out vec2 place;
+    out float depth;
+    void main() {
+      vec3 seen = turn * (vec3(ray * z, z) - pivot) + shift;
+      gl_Position = projection * vec4(seen, 1.0);
+      gl_PointSize = clamp(dot * z / max(seen.z, 1e-6), 1.5, 48.0);
+      place = uv;
+      depth = z;
+    }`;
+  const FRAGMENT = `#version 300 es
+    precision highp float;
+    in vec2 place;
+    in float depth;
+    uniform sampler2D photo, colors;
+    uniform vec2 range;
+    uniform int look;
+    uniform bool inverse;
+    out vec4 color;
+    void main() {
+      if (look == 1 && length(gl_PointCoord - 0.5) > 0.5) discard;
+      if (look == 2) {
+        float t = inverse ? (1.0 / depth - 1.0 / range.y) / (1.0 / range.x - 1.0 / range.y)
+                          : (range.y - depth) / (range.y - range.x);
+        color = vec4(texture(colors, vec2(clamp(t, 0.0, 1.0) * 255.0 / 256.0 + 0.5 / 256.0, 0.5)).rgb, 1.0);
+      } else {
+        color = vec4(texture(photo, place).rgb, 1.0);
+      }
+      if (look != 1 && !gl_FrontFacing) color.rgb *= 0.4;
+    }`;
+
+  function setUp(image) {
+    const program = gl.createProgram();
+    for (const [kind, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
+      const shader = gl.createShader(kind);
+      gl.shaderSource(shader, source);
+      gl.compileShader(shader);
+      gl.attachShader(program, shader);
+    }
+    gl.linkProgram(program);
+    if (!gl.getProgramParameter(program, gl.LINK_STATUS)) {
+      if (!gl.isContextLost()) fail("The graphics driver refuses the view: " + gl.getProgramInfoLog(program));
+      return;
+    }
+    gl.useProgram(program);
+    const at = {};
+    for (const name of ["projection", "turn", "pivot", "shift", "dot", "photo", "colors", "range", "look", "inverse"])
+      at[name] = gl.getUniformLocation(program, name);
+    gl.uniform1i(at.photo, 0);
+    gl.uniform1i(at.colors, 1);
+    gl.uniform1i(at.inverse, data.inverse ? 1 : 0);
+    gl.uniform2f(at.range, data.near, Math.max(data.far, data.near * (1 + 1e-6)));
+    gl.uniform3f(at.pivot, ...middle);
+    setTexture(0, image);
+    setTexture(1, null);
+    const rays = buffer(gl.ARRAY_BUFFER, grid.rays), places = buffer(gl.ARRAY_BUFFER, grid.places);
+    const layer = (depths, indices) => {
+      const array = gl.createVertexArray();
+      gl.bindVertexArray(array);
+      [[rays, 2], [places, 2], [buffer(gl.ARRAY_BUFFER, depths), 1]].forEach(([from, size], location) => {
+        gl.bindBuffer(gl.ARRAY_BUFFER, from);
+        gl.enableVertexAttribArray(location);
+        gl.vertexAttribPointer(location, size, gl.FLOAT, false, 0, 0);
+      });
+      buffer(gl.ELEMENT_ARRAY_BUFFER, indices);
+      return { array, count: indices.length };
+    };
+    ready = { at, mesh: layer(grid.depths, grid.triangles), points: layer(grid.depths, grid.vertices) };
+    const gaps = data.fill ? makeGaps(grid, data) : null;
+    if (gaps) ready.gaps = layer(gaps.depths, gaps.triangles);
+    gl.enable(gl.DEPTH_TEST);
+    gl.depthFunc(gl.LEQUAL);
+    gl.clearColor(22 / 255, 22 / 255, 23 / 255, 1);
+    changed();
+  }
+
+  function buffer(target, content) {
+    const made = gl.createBuffer();
+    gl.bindBuffer(target, made);
+    gl.bufferData(target, content, gl.STATIC_DRAW);
+    return made;
+  }
+
+  function setTexture(unit, image) {
+    gl.activeTexture(gl.TEXTURE0 + unit);
+    gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
+    gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
+    for (const side of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, side, gl.CLAMP_TO_EDGE);
+    if (!image) {
+      gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR);
+      gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGB8, 256, 1, 0, gl.RGB, gl.UNSIGNED_BYTE, bytesOf(data.colors));
+      return;
+    }
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, gl.RGBA, gl.UNSIGNED_BYTE, fitting(image));
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR_MIPMAP_LINEAR);
+    const sharp = gl.getExtension("EXT_texture_filter_anisotropic");
+    if (sharp)
+      gl.texParameterf(gl.TEXTURE_2D, sharp.TEXTURE_MAX_ANISOTROPY_EXT,
+        Math.min(8, gl.getParameter(sharp.MAX_TEXTURE_MAX_ANISOTROPY_EXT)));
+    gl.generateMipmap(gl.TEXTURE_2D);
+  }
+
+  function fitting(image) {
+    const scale = gl.getParameter(gl.MAX_TEXTURE_SIZE) / Math.max(image.naturalWidth, image.naturalHeight);
+    if (scale >= 1) return image;
+    const smaller = document.createElement("canvas");
+    smaller.width = Math.floor(image.naturalWidth * scale);
+    smaller.height = Math.floor(image.naturalHeight * scale);
+    smaller.getContext("2d").drawImage(image, 0, 0, smaller.width, smaller.height);
+    return smaller;
+  }
+
+  // --- Views -----------------------------------------------------------------------------------------------------
+
+  /** Pixels of the screen for one of the photo, and where the photo's middle is. */
+  function frame() {
+    const ratio = Math.min(window.devicePixelRatio || 1, 3);
+    const wide = Math.max(1, Math.round(canvas.clientWidth * ratio)), high = Math.max(1, Math.round(canvas.clientHeight * ratio));
+    const [top, right, bottom, left] = (options.padding ? options.padding() : [0, 0, 0, 0]).map((side) => side * ratio);
+    const scale = Math.max(1e-6, Math.min((wide - left - right) / width, (high - top - bottom) / height));
+    return { wide, high, ratio, scale, x: (left + wide - right) / 2, y: (top + high - bottom) / 2 };
+  }
+
+  function draw(time) {
+    asked = 0;
+    const step = last ? Math.min(time - last, 100) : 16;
+    let moving = false;
+    const ease = still.matches ? 1 : 1 - Math.exp(-step / 70);
+    for (const key in goal) {
+      now[key] += (goal[key] - now[key]) * ease;
+      if (Math.abs(goal[key] - now[key]) > 1e-4) moving = true;
+      else now[key] = goal[key];
+    }
+    let yaw = now.yaw, pitch = now.pitch;
+    if (swayFrom !== null) {
+      const t = (time - swayFrom) / SWAY;
+      if (t >= 1) swayFrom = null;
+      else if (t >= 0) {
+        const strength = Math.sin(Math.PI * t);
+        yaw += 0.16 * strength * Math.sin(4 * Math.PI * t);
+        pitch += 0.05 * strength * Math.sin(2 * Math.PI * t);
+      }
+      moving = true;
+    }
+    if (ready && !gl.isContextLost()) paint(yaw, pitch);
+    last = moving ? time : 0;
+    if (moving) changed();
+  }
+
+  function paint(yaw, pitch) {
+    const { at } = ready, box = frame();
+    if (canvas.width !== box.wide || canvas.height !== box.high) [canvas.width, canvas.height] = [box.wide, box.high];
+    gl.viewport(0, 0, box.wide, box.high);
+    gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
+    const [fx, fy] = [camera.fx * box.scale, camera.fy * box.scale];
+    const cx = box.x + (camera.cx + 0.5 - width / 2) * box.scale, cy = box.y + (camera.cy + 0.5 - height / 2) * box.scale;
+    const distance = middle[2] * now.distance;
+    const near = Math.max(0.02 * data.near, 0.002 * distance), far = 2 * (data.far * 2 + distance);
+    gl.uniformMatrix4fv(at.projection, false, [
+      (2 * fx) / box.wide, 0, 0, 0,
+      (2 * camera.skew * box.scale) / box.wide, (-2 * fy) / box.high, 0, 0,
+      (2 * cx) / box.wide - 1, 1 - (2 * cy) / box.high, (far + near) / (far - near), 1,
+      0, 0, (-2 * far * near) / (far - near), 0,
+    ]);
+    const [cosY, sinY, cosX, sinX] = [Math.cos(yaw), Math.sin(yaw), Math.cos(pitch), Math.sin(pitch)];
+    gl.uniformMatrix3fv(at.turn, false, [cosY, sinX * sinY, -cosX * sinY, 0, cosX, sinX, sinY, -sinX * cosY, cosX * cosY]);
+    gl.uniform3f(at.shift, middle[0] + now.x * middle[2], middle[1] + now.y * middle[2], distance);
+    gl.uniform1f(at.dot, data.step[2] * box.scale);
+    gl.uniform1i(at.look, { mesh: 0, points: 1, depth: 2 }[shown]);
+    if (shown === "points") put(gl.POINTS, ready.points);
+    else put(gl.TRIANGLES, ready.mesh);
+    if (shown === "mesh" && filled && ready.gaps) put(gl.TRIANGLES, ready.gaps);
+  }
+
+  function put(kind, layer) {
+    gl.bindVertexArray(layer.array);
+    gl.drawElements(kind, layer.count, gl.UNSIGNED_INT, 0);
+  }
+
+  function changed() {
+    if (!asked) asked = requestAnimationFrame(draw);
+  }
+
+  function move(change) {
+    swayFrom = null;
+    goal = { ...goal, ...change };
+    goal.pitch = Math.max(-1.5, Math.min(1.5, goal.pitch));
+    goal.distance = Math.max(0.1, Math.min(6, goal.distance));
+    goal.x = Math.max(-3, Math.min(3, goal.x));
+    goal.y = Math.max(-3, Math.min(3, goal.y));
+    changed();
+  }
+
+  function turn(dx, dy) {
+    move({ yaw: goal.yaw - dx, pitch: goal.pitch + dy });
+  }
+
+  /** Move by pixels of the page, so that the middle stays under the hand. */
+  function slide(dx, dy) {
+    const { scale, ratio } = frame(), by = (ratio * goal.distance) / scale;
+    move({ x: goal.x + (dx * by) / camera.fx, y: goal.y + (dy * by) / camera.fy });
+  }
+
+  function reset() {
+    const turns = Math.round(now.yaw / (2 * Math.PI)) * 2 * Math.PI; // the short way home
+    now.yaw -= turns;
+    move({ ...HOME });
+  }
+
+  function show(name) {
+    shown = name;
+    if (options.onchange) options.onchange();
+    changed();
+  }
+
+  function fill(on) {
+    filled = on && data.fill;
+    if (options.onchange) options.onchange();
+    changed();
+  }
+
+  function sway(pause = 0) {
+    if (still.matches) return;
+    swayFrom = performance.now() + pause;
+    changed();
+  }
+
+  // --- Hands -----------------------------------------------------------------------------------------------------
+
+  const hands = new Map();
+  let tap = { time: 0, x: 0, y: 0 }, travelled = 0;
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    hands.set(event.pointerId, { x: event.clientX, y: event.clientY });
+    if (hands.size === 1) travelled = 0;
+    swayFrom = null;
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    const before = hands.get(event.pointerId);
+    if (!before) return;
+    const dx = event.clientX - before.x, dy = event.clientY - before.y;
+    travelled += Math.abs(dx) + Math.abs(dy);
+    if (hands.size > 1) {
+      const [other] = [...hands].filter(([id]) => id !== event.pointerId).map(([, place]) => place);
+      const apart = (x, y) => Math.max(20, Math.hypot(x - other.x, y - other.y));
+      move({ distance: (goal.distance * apart(before.x, before.y)) / apart(event.clientX, event.clientY) });
+      slide(dx / 2, dy / 2);
+    } else if (event.shiftKey || event.buttons & 6) slide(dx, dy);
+    else {
+      const quarter = Math.min(canvas.clientWidth, canvas.clientHeight);
+      turn((dx / quarter) * 1.5, (dy / quarter) * 1.5);
+    }
+    hands.set(event.pointerId, { x: event.clientX, y: event.clientY });
+  });
+  const lift = (event) => {
+    if (!hands.delete(event.pointerId) || event.type !== "pointerup" || event.pointerType === "mouse" || travelled > 12) return;
+    const close = Math.hypot(event.clientX - tap.x, event.clientY - tap.y) < 30;
+    if (close && event.timeStamp - tap.time < 350) reset();
+    tap = { time: event.timeStamp, x: event.clientX, y: event.clientY };
+  };
+  canvas.addEventListener("pointerup", lift);
+  canvas.addEventListener("pointercancel", lift);
+  canvas.addEventListener("dblclick", reset);
+  canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+  canvas.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    const lines = event.deltaMode === 1 ? 16 : event.deltaMode === 2 ? 400 : 1;
+    move({ distance: goal.distance * Math.exp(Math.max(-200, Math.min(200, event.deltaY * lines)) * 0.0015) });
+  }, { passive: false });
+  const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  (options.keys || canvas).addEventListener("keydown", (event) => {
+    if (event.target !== canvas && event.key === " ") return; // presses a button
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    const key = event.key, way = KEYS[key];
+    if (way && event.shiftKey) slide(way[0] * 24, way[1] * 24);
+    else if (way) turn(way[0] * 0.08, way[1] * 0.08);
+    else if (key === "+" || key === "=") move({ distance: goal.distance / 1.12 });
+    else if (key === "-" || key === "_") move({ distance: goal.distance * 1.12 });
+    else if (key === "r" || key === "R" || key === "Home" || key === "0") reset();
+    else if (key === "1" || key === "2" || key === "3") show(["mesh", "points", "depth"][key - 1]);
+    else if (key === "f" || key === "F") fill(!filled);
+    else if (key === " ") swayFrom === null ? sway() : (swayFrom = null);
+    else return;
+    event.preventDefault();
+  });
+
+  // --- Start -----------------------------------------------------------------------------------------------------
+
+  const image = new Image();
+  image.onload = () => {
+    setUp(image);
+    sway(PAUSE);
+  };
+  image.onerror = () => fail("The photo in this page cannot be read.");
+  image.src = "data:image/jpeg;base64," + data.texture;
+  canvas.addEventListener("webglcontextlost", (event) => {
+    event.preventDefault();
+    ready = null;
+  });
+  canvas.addEventListener("webglcontextrestored", () => setUp(image));
+  new ResizeObserver(changed).observe(canvas);
+  return { show, reset, sway, fill, changed, get shown() { return shown; }, get filled() { return filled; } };
+
+  // --- Data ------------------------------------------------------------------------------------------------------
+
+  function bytesOf(text) {
+    return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  }
+
+  /** Return rays, places in the photo and depths of the grid's vertices, and the triangles between them. */
+  function makeGrid({ step: [columns, rows, step], z, cells, rays, near, far }) {
+    const codes = new Uint16Array(bytesOf(z).buffer), packed = bytesOf(cells), count = columns * rows;
+    const bent = rays && new Float32Array(bytesOf(rays).buffer);
+    const made = { columns, rows, codes, rays: new Float32Array(2 * count), places: new Float32Array(2 * count) };
+    made.depths = Float32Array.from(codes, (code) => (code ? near * Math.pow(far / near, (code - 1) / 65534) : 0));
+    for (let row = 0, i = 0; row < rows; row++)
+      for (let column = 0; column < columns; column++, i++) {
+        const u = Math.min(column * step, width - 1), v = Math.min(row * step, height - 1), y = (v - camera.cy) / camera.fy;
+        made.rays[2 * i] = bent ? bent[2 * i] : (u - camera.cx - camera.skew * y) / camera.fx;
+        made.rays[2 * i + 1] = bent ? bent[2 * i + 1] : y;
+        made.places[2 * i] = (u + 0.5) / width;
+        made.places[2 * i + 1] = (v + 0.5) / height;
+      }
+    // The corners of a cell are 0 1 over 2 3; a triangle is known by the corner that it lacks.
+    const WITHOUT = [[1, 2, 3], [0, 2, 3], [0, 3, 1], [0, 2, 1]];
+    const triangles = [], whole = new Uint8Array(count);
+    for (let row = 0, cell = 0; row + 1 < rows; row++)
+      for (let column = 0; column + 1 < columns; column++, cell++) {
+        const code = (packed[cell >> 1] >> (4 * (cell & 1))) & 15, corner = row * columns + column;
+        for (let lacks = 0; lacks < 4; lacks++)
+          if ((code >> lacks) & 1)
+            for (const k of WITHOUT[lacks]) triangles.push(corner + (k & 1) + (k >> 1) * columns);
+        whole[corner] = code === 6 || code === 9;
+      }
+    made.whole = whole;
+    made.triangles = Uint32Array.from(triangles);
+    made.vertices = Uint32Array.from([...codes.keys()].filter((i) => codes[i]));
+    return made;
+  }
+
+  /**
+   * Return the cells that the mesh leaves open, behind it: those along an edge at the depth of its farther side, larger
+   * ones, such as the sky, far away. In the first view the photo is whole; turned, nothing stretches from near to far.
+   */
+  function makeGaps({ columns, rows, codes, depths, whole }, { far }) {
+    const WIDE = 8; // vertices; what is wider is no edge
+    const open = [...codes.keys()].filter((i) => !codes[i]);
+    const largest = (from, i) => {
+      const x = i % columns, y = (i / columns) | 0;
+      let z = 0;
+      for (let v = Math.max(0, y - 1); v <= Math.min(rows - 1, y + 1); v++)
+        for (let u = Math.max(0, x - 1); u <= Math.min(columns - 1, x + 1); u++) z = Math.max(z, from[v * columns + u]);
+      return z;
+    };
+    const spread = (from, places, times) => {
+      for (; times > 0; times--) {
+        const found = places.map((i) => largest(from, i));
+        places.forEach((i, k) => { from[i] = found[k]; });
+      }
+      return from;
+    };
+    const behind = spread(depths.slice(), open, WIDE), wide = new Float32Array(codes.length);
+    for (const i of open) wide[i] = behind[i] ? 0 : far;
+    spread(wide, open, WIDE + 1);
+    for (const i of open) behind[i] = Math.max(behind[i], wide[i]);
+    const triangles = [], corners = new Set();
+    for (let row = 0; row + 1 < rows; row++)
+      for (let column = 0; column + 1 < columns; column++) {
+        const a = row * columns + column, [b, c, d] = [a + 1, a + columns, a + columns + 1];
+        if (whole[a]) continue;
+        triangles.push(a, c, b, b, c, d);
+        for (const i of [a, b, c, d]) corners.add(i);
+      }
+    spread(behind, [...corners], 2);
+    return triangles.length ? { depths: behind, triangles: Uint32Array.from(triangles) } : null;
+  }
+
+  /** Return the point to turn about: on the ray through the photo's middle, at the median depth. */
+  function middleDepth({ depths, vertices }) {
+    const sorted = Float32Array.from(vertices, (i) => depths[i]).sort(), z = sorted[sorted.length >> 1];
+    return [((width - 1) / 2 - camera.cx) / camera.fx * z, ((height - 1) / 2 - camera.cy) / camera.fy * z, z];
+  }
+}
