@@ -310,7 +310,7 @@ class ShapeOptions:
     mesh_size: Annotated[
         int,
         option(
-            "Most vertices along the longer side in glb, obj, usdz and html.",
+            "Most vertices along the longer side of a mesh.",
             panel=SPACE,
             metavar="N",
             show_default=True,

@@ -63,9 +63,8 @@ def _scene(mesh: Mesh, facts: Mapping[str, Any]) -> bytes:
     line('    def Mesh "mesh" (\n        prepend apiSchemas = ["MaterialBindingAPI"]\n    )\n    {')
     line('        uniform bool doubleSided = 1\n        uniform token subdivisionScheme = "none"')
     line("        rel material:binding = </depth/material>")
-    corners = (
-        np.stack([mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)]) if len(mesh.vertices) else np.zeros((2, 3))
-    )
+    places = mesh.vertices if len(mesh.vertices) else np.zeros((1, 3), np.float32)
+    corners = np.stack([places.min(axis=0), places.max(axis=0)])
     uv = np.stack([mesh.uv[:, 0], 1 - mesh.uv[:, 1].astype(np.float64)], axis=1)
     for name, form, rows, more in (
         ("float3[] extent", "(%.9g, %.9g, %.9g)", corners, ""),
@@ -127,7 +126,7 @@ _MATERIAL = f"""    def Material "material"
 
 
 def _camera(camera: Camera, size: tuple[int, int]) -> str:
-    """Return the camera that sees the picture; unlike glTF's it can look past its middle. A lens stands in the facts."""
+    """Return the camera of the picture, which unlike glTF's can look past its middle. A lens stands in the facts."""
     (fx, fy), (cx, cy), (width, height) = camera.focal, camera.center, size
     return f"""    def Camera "camera"
     {{

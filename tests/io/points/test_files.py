@@ -468,7 +468,7 @@ def test_the_camera_of_a_usdz_sees_the_picture_off_its_middle():
     with zipfile.ZipFile("x.usdz") as archive:
         scene = archive.read("depth.usda").decode()
     said = {name: float(number) for name, number in re.findall(r"float (\w+) = ([-+.\de]+)", scene)}
-    # What is half an aperture from the middle, moved by the offset, is at the edge of the picture: x / z of -0.5 and 6.5.
+    # Half an aperture from the middle, moved by the offset, is the edge of the picture: pixel -0.5 or 6.5.
     for side, f, c, length in (("horizontal", 50.0, 2.5, 7), ("vertical", 40.0, 2.25, 5)):
         half, offset = said[f"{side}Aperture"] / 2, said[f"{side}ApertureOffset"]
         edges = sorted(((-0.5 - c) / f, (length - 0.5 - c) / f))
