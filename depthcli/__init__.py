@@ -18,7 +18,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from depthcli.choices import BackendChoice, CameraChoice, ClipChoice, ModelChoice, ShapeChoice
+    from depthcli.calibration import Calibration
+    from depthcli.choices import BackendChoice, CameraChoice, ClipChoice, MetresChoice, ModelChoice, ShapeChoice
     from depthcli.depthmap import DepthKind, DepthMap, Provenance
     from depthcli.errors import DepthError
     from depthcli.geometry.shapes import mesh, points
@@ -26,11 +27,13 @@ if TYPE_CHECKING:
     from depthcli.io.codecs.files import read_depth, write_depth
     from depthcli.io.points.files import read_shape, write_shape
     from depthcli.predict.clip import estimate_clip
+    from depthcli.predict.metres import calibrate
     from depthcli.predict.picture import DepthEstimator, estimate
     from depthcli.version import __version__
 
 _HOMES = {
     "BackendChoice": "depthcli.choices",
+    "Calibration": "depthcli.calibration",
     "CameraChoice": "depthcli.choices",
     "ClipChoice": "depthcli.choices",
     "DepthError": "depthcli.errors",
@@ -38,11 +41,13 @@ _HOMES = {
     "DepthKind": "depthcli.depthmap",
     "DepthMap": "depthcli.depthmap",
     "Mesh": "depthcli.geometry.solids",
+    "MetresChoice": "depthcli.choices",
     "ModelChoice": "depthcli.choices",
     "PointCloud": "depthcli.geometry.solids",
     "Provenance": "depthcli.depthmap",
     "ShapeChoice": "depthcli.choices",
     "__version__": "depthcli.version",
+    "calibrate": "depthcli.predict.metres",
     "estimate": "depthcli.predict.picture",
     "estimate_clip": "depthcli.predict.clip",
     "mesh": "depthcli.geometry.shapes",
@@ -55,6 +60,7 @@ _HOMES = {
 
 __all__ = [
     "BackendChoice",
+    "Calibration",
     "CameraChoice",
     "ClipChoice",
     "DepthError",
@@ -62,11 +68,13 @@ __all__ = [
     "DepthKind",
     "DepthMap",
     "Mesh",
+    "MetresChoice",
     "ModelChoice",
     "PointCloud",
     "Provenance",
     "ShapeChoice",
     "__version__",
+    "calibrate",
     "estimate",
     "estimate_clip",
     "mesh",

@@ -15,6 +15,8 @@ import numpy as np
 DISPARITY = "relative_disparity"
 KINDS = (DISPARITY, "relative_depth", "metric_depth")
 RULES = ("scale", "line", "isotonic", "ground", "range", "factor")
+METRES, COLMAP, GUESS = "m", "colmap", "guess"  # units of z
+_WORDS = {METRES: "metres", COLMAP: "depth in the unit of COLMAP, no metres", GUESS: "a guess, no metres"}
 _COUNTS = ("points", "inliers", "invalid")
 
 
@@ -37,7 +39,7 @@ class Calibration:
     left out of the fit, None for fewer than 10. sources: of the references, as the user gave them. camera: where the
     camera came from that they needed, empty if they needed none. model, weights: whose numbers it is for, the name and
     the sha256, empty if unknown. farthest: metres; what is farther gets no depth, as nothing near it was measured and
-    1 / z is all rounding there. invalid: pixels of the map that got no depth by this. notes: what a user should know.
+    1 / z is all rounding there. unit: of z, and of all lengths here: m, colmap (that of the model) or guess. invalid: pixels of the map that got no depth by this. notes: what a user should know.
 
     Raises ValueError for a scale that is not positive, and numbers that are not finite.
     """
@@ -56,13 +58,14 @@ class Calibration:
     model: str = ""
     weights: str = ""
     farthest: Optional[float] = None
+    unit: str = METRES
     invalid: int = 0
     notes: tuple[str, ...] = ()
     knots: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS or self.rule not in RULES:
-            raise ValueError(f"a calibration of {self.kind!r} by {self.rule!r} is unknown")
+        if self.kind not in KINDS or self.rule not in RULES or self.unit not in _WORDS:
+            raise ValueError(f"a calibration of {self.kind!r} by {self.rule!r} in {self.unit!r} is unknown")
         if not (0 < self.scale < math.inf and math.isfinite(self.shift)):
             raise ValueError(f"scale must be positive and shift finite, got {self.scale:g} and {self.shift:g}")
         if self.kind != DISPARITY and (self.shift or self.knots):
@@ -73,8 +76,18 @@ class Calibration:
 
     @property
     def is_metric(self) -> bool:
-        """Whether the result is metres; a guessed range gives only depth without a unit."""
-        return self.rule != "range"
+        """Whether the result is metres; a guess and COLMAP's unit give only relative depth."""
+        return self.unit == METRES
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is doubtful, one line each."""
+        if self.camera != "assumed":
+            return ()
+        return (
+            "no focal length is known, and the metres rest on an assumed view of 60 degrees"
+            " (give `intrinsics`, `focal`, `fov` or `f35`)",
+        )
 
     def metres(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return float64 depth of numbers of any shape, and a bool mask of those that have one; others get 0."""
@@ -110,14 +123,14 @@ class Calibration:
             parts.append(f"{self.inliers} of {self.points} points within 10 %")
         if self.nearest is not None and self.farthest_point is not None:
             ends = dict.fromkeys(f"{end:.3g}" for end in (self.nearest, self.farthest_point))
-            parts.append(f"{'measured at' if self.is_metric else 'from'} {' to '.join(ends)}{unit}")
-            parts[-1] += ", beyond it is extrapolation" if self.is_metric else ""
+            parts.append(f"{'from' if self.unit == GUESS else 'measured at'} {' to '.join(ends)}{unit}")
+            parts[-1] += "" if self.unit == GUESS else ", beyond it is extrapolation"
         if self.error is not None:
             parts.append(f"left-out error {100 * self.error:.1f} %")
         if self.invalid:
             limit = f" or beyond {self.farthest:.4g}{unit}" if self.farthest else ""
             parts.append(f"{self.invalid} pixels infinitely far{limit} have no depth")
-        return ", ".join((("metres: " if self.is_metric else "a guess, no metres: ") + parts[0], *parts[1:], *self.notes))
+        return ", ".join((f"{_WORDS[self.unit]}: {parts[0]}", *parts[1:], *self.notes))
 
     def _disparity(self, p: np.ndarray) -> np.ndarray:
         line = self.scale * p + self.shift

@@ -249,7 +249,7 @@ class MetresChoice:
     scale_from: references, as texts. fit: one of FITS. scale: one factor, for a metric model. calibration_from: a file
     of `depth calibrate`, or a depth file with a calibration. unit_of_colmap: metres in a unit of COLMAP's model.
     cloud_to_camera: file with the 12 or 16 numbers that take points of a LiDAR cloud to the camera's axes.
-    farthest: metres; what is farther gets no depth. None: 20 times the farthest reference, and at least 100.
+    max_depth: metres; what is farther gets no depth. None: 3 times the farthest reference, and at least 100.
     """
 
     scale_from: tuple[str, ...] = ()
@@ -258,14 +258,14 @@ class MetresChoice:
     calibration_from: Optional[Path] = None
     unit_of_colmap: Optional[float] = None
     cloud_to_camera: Optional[Path] = None
-    farthest: Optional[float] = None
+    max_depth: Optional[float] = None
 
     def __post_init__(self) -> None:
         require("fit", self.fit, FITS)
         given = [name for name in ("scale_from", "scale", "calibration_from") if getattr(self, name)]
         if len(given) > 1:
             raise UsageError(f"`{given[0]}` and `{given[1]}` contradict each other", "give one of them")
-        for name, what in (("scale", "factor"), ("unit_of_colmap", "length"), ("farthest", "depth")):
+        for name, what in (("scale", "factor"), ("unit_of_colmap", "length"), ("max_depth", "depth")):
             number = getattr(self, name)
             if number is not None and not 0 < number < math.inf:
                 raise UsageError(f"`{name}` must be a {what} above 0, got {number:g}")

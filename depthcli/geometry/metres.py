@@ -13,7 +13,7 @@ from typing import Optional
 
 import numpy as np
 
-from depthcli.calibration import Calibration
+from depthcli.calibration import GUESS, Calibration
 from depthcli.camera import Camera
 from depthcli.depthmap import DepthMap
 from depthcli.errors import UsageError
@@ -32,8 +32,8 @@ _FOLDS, _MOST_LEFT_OUT = 50, 1000  # fits of the left-out error, and points it i
 _BENDS = 100  # most knots of the monotone curve
 _BENT = 2.0  # times: points farther from the line than this do not bend the curve
 _GROUND_ROWS, _GROUND_COLUMNS = (0.62, 0.97), (0.30, 0.70)  # parts of the picture
-_GROUND_PIXELS, _GROUND_WITHIN = 20_000, 0.05  # most pixels of it; of the spread of its numbers: an inlier
-_LEAST_FARTHEST, _FARTHER = 100.0, 20.0  # metres, and times the farthest reference: beyond is no depth
+_GROUND_PIXELS, _GROUND_WITHIN = 20_000, 0.02  # most pixels of it; of the spread of its numbers: an inlier
+_LEAST_FARTHEST, _FARTHER = 100.0, 3.0  # metres, and times the farthest reference: beyond is no depth
 _CONTRADICTION = "check the pixels and the unit of each reference"
 
 
@@ -163,9 +163,9 @@ def fit_points(p: np.ndarray, z: np.ndarray, kind: str, fit: str = "auto") -> Ca
     )
 
 
-def far_end(farthest_point: float) -> float:
-    """Return the depth in metres beyond which a calibrated map has none."""
-    return max(_LEAST_FARTHEST, _FARTHER * farthest_point)
+def far_end(farthest_point: float, least: float = _LEAST_FARTHEST) -> float:
+    """Return the depth beyond which a calibrated map has none: 3 times the farthest reference, but 100 m at least."""
+    return max(least, _FARTHER * farthest_point)
 
 
 _Line = tuple[float, float, tuple[tuple[float, float], ...]]  # scale, shift, knots
@@ -366,7 +366,8 @@ def fit_range(depth: DepthMap, near: float, far: float, source: str) -> Calibrat
         sources=(source,),
         model=depth.provenance.model,
         weights=depth.provenance.sha256,
-        farthest=_FARTHER * far,
+        farthest=far_end(far, 0),
+        unit=GUESS,
     )
 
 
