@@ -32,6 +32,10 @@ _COMMANDS = {
         "Estimate the depth of clips: steady, with the clip's size, times and sound.",
     ),
     "info": ("depthcli.cli.info:info", "Tell what a file is: kind and unit of depth, range, camera, model."),
+    "calibrate": (
+        "depthcli.cli.calibrate:calibrate",
+        "Find the scale and shift that make metres of a model's depth, by what was measured.",
+    ),
     "compile": (
         "depthcli.cli.compile:compile_command",
         "Compile a model to a file for other programs, or for --backend torchscript and neuron.",
