@@ -2,8 +2,8 @@
 
     python benchmarks/metres.py FOLDER [--encoder tiny] [--draws 60]
 
-FOLDER holds gt-metric3d (NYU and KITTI) and gt-open3d. References are drawn from the truth of each picture; the error is
-|z - truth| / truth over all of it. Figures stand in docs/log.md.
+FOLDER holds gt-metric3d (NYU and KITTI) and gt-open3d. References are drawn from the truth of each picture; the error
+is |z - truth| / truth over all of it. Figures stand in docs/log.md.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ def tables(p: np.ndarray, z: np.ndarray, draws: int, seed: int) -> dict[str, str
             found.append(errors.mean())
             if count in said and calibration.error is not None:
                 said[count].append(calibration.error / np.median(errors))
-        cells[f"n={count}"] = (
-            f"{np.median(found):.3f} / {np.percentile(found, 90):.3f}" if found else "-"
-        ) + (f" ({refused} refused)" if refused else "")
+        cells[f"n={count}"] = (f"{np.median(found):.3f} / {np.percentile(found, 90):.3f}" if found else "-") + (
+            f" ({refused} refused)" if refused else ""
+        )
     everything = fit(p[:: 1 + len(p) // 5000], z[:: 1 + len(z) // 5000])
     share = 0.0 if everything is None else everything.inliers / everything.points
     cells["all"] = "-" if everything is None else f"{errors_of(everything, p, z).mean():.3f}, inliers {share:.2f}"
@@ -124,7 +124,9 @@ def main() -> None:
             depth, truth = estimator.estimate(picture), read_truth(measured, format).values
             known = np.zeros(truth.shape, bool)
             known[part] = np.isfinite(truth[part])
-            print(f"{name}: |z - truth| / truth, mean over the picture; median / 90th percentile of {options.draws} draws")
+            print(
+                f"{name}: |z - truth| / truth, mean over the picture; median / 90th percentile of {options.draws} draws"
+            )
             cells = tables(depth.values[known].astype(np.float64), truth[known], options.draws, seed)
             if format == "kitti":
                 cells["ground:1.65"] = ground_error(depth, truth, options.folder)

@@ -33,13 +33,14 @@ class Calibration:
     """From the numbers of one kind of map to metres.
 
     kind: of the numbers that it takes. scale, shift: see above. rule: how they were found, one of RULES.
-    knots: pairs (p, 1 / z) of a monotone curve that replaces the line, p rising, 1 / z never falling; mostly none.
     points, inliers: references, and those that lie within 10 % of disparity. nearest, farthest_point: of the inliers,
-    metres, None without points: beyond them all is extrapolation. error: median of |dz| / z of references that were
-    left out of the fit, None for fewer than 10. sources: of the references, as the user gave them. camera: where the
-    camera came from that they needed, empty if they needed none. model, weights: whose numbers it is for, the name and
-    the sha256, empty if unknown. farthest: metres; what is farther gets no depth, as nothing near it was measured and
-    1 / z is all rounding there. unit: of z, and of all lengths here: m, colmap (that of the model) or guess. invalid: pixels of the map that got no depth by this. notes: what a user should know.
+    in `unit`, None if unknown: beyond them all is extrapolation. error: median of |dz| / z of references that were left
+    out of the fit, None for fewer than 10. sources: of the references, as the user gave them. camera: where the camera
+    came from that they needed, empty if they needed none. model, weights: whose numbers it is for, the name and the
+    sha256, empty if unknown. farthest: what is farther gets no depth, as nothing near it was measured and 1 / z is all
+    rounding there; None for no limit. unit: of z and of all lengths here: m, colmap (that of the model) or guess.
+    invalid: pixels of the map that got no depth by this. notes: what a user should know. knots: pairs (p, 1 / z) of a
+    monotone curve that replaces the line, p rising, 1 / z never falling; mostly none.
 
     Raises ValueError for a scale that is not positive, and numbers that are not finite.
     """

@@ -199,6 +199,11 @@ class Reference:
     scale: float = 1000.0
 
     @property
+    def shown(self) -> str:
+        """The text for files, without the folders of an absolute path."""
+        return self.text if self.path is None or not self.path.is_absolute() else self.path.name
+
+    @property
     def stands_alone(self) -> bool:
         """Whether it gives the whole calibration, and not points for a fit."""
         return self.name in ("ground", "range")

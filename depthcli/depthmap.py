@@ -158,6 +158,8 @@ class DepthMap:
 
         Raises UsageError for a calibration of another kind or another model, and for a map that has one already.
         """
+        if self.calibration is not None:
+            raise UsageError("the map is calibrated already", "calibrate the map of the model")
         ours = self.provenance
         for what, mine, wanted in (
             ("numbers", self.kind.value, calibration.kind),
@@ -166,17 +168,16 @@ class DepthMap:
         ):
             if mine and wanted and mine != wanted:
                 raise UsageError(f"the calibration is for the {what} {wanted}, and this map has {mine}", "make another")
-        if self.calibration is not None:
-            raise UsageError("the map is calibrated already", "calibrate the map of the model")
-        z, valid = calibration.metres(self.values)
-        lost = ~valid if self.valid is None else self.valid & ~valid
+        z, known = calibration.metres(self.values)
+        valid = known if self.valid is None else self.valid & known
+        lost = valid.size - valid.sum() if self.valid is None else self.valid.sum() - valid.sum()
         return replace(
             self,
-            values=z.astype(np.float32),
+            values=np.where(valid, z, 0).astype(np.float32),
             kind=DepthKind.METRIC_DEPTH if calibration.is_metric else DepthKind.RELATIVE_DEPTH,
             max_depth=calibration.scale * self.max_depth if self.max_depth else None,
-            valid=valid if self.valid is None else self.valid & valid,
-            calibration=replace(calibration, invalid=int(lost.sum())),
+            valid=valid,
+            calibration=replace(calibration, invalid=int(lost)),
         )
 
 

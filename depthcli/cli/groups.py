@@ -24,7 +24,16 @@ from depthcli.cli.help import print_help
 
 CLIP, MODEL, CAMERA, METRES, SPACE = "Clip", "Model and speed", "Camera", "Metres", "3D"
 NEURON, ADVANCED = "AWS Inferentia", "Advanced"
-_PANELS = (None, CLIP, MODEL, CAMERA, METRES, SPACE, NEURON, ADVANCED)  # sections of the help, in the order a person needs them
+_PANELS = (
+    None,
+    CLIP,
+    MODEL,
+    CAMERA,
+    METRES,
+    SPACE,
+    NEURON,
+    ADVANCED,
+)  # sections of the help, in the order a person needs them
 
 
 def option(

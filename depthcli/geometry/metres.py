@@ -217,8 +217,8 @@ def _drawn(q: np.ndarray, t: np.ndarray, shift: bool) -> Optional[tuple[float, f
     if not good.any():
         return None
     scales, shifts = scales[good], shifts[good]
-    inliers = [(np.abs(scale * q + offset - t) <= _WITHIN * t).sum() for scale, offset in zip(scales, shifts)]
-    best = int(np.argmax(inliers))
+    apart = np.abs(scales[:, None] * q + (shifts[:, None] - t))
+    best = int(np.argmax(np.count_nonzero(apart <= _WITHIN * t, axis=1)))
     return float(scales[best]), float(shifts[best])
 
 
@@ -234,12 +234,14 @@ def _bends(q: np.ndarray, t: np.ndarray, scale: float, shift: float) -> tuple[tu
     ratio = (scale * q + shift) / t
     near = (ratio > 1 / _BENT) & (ratio < _BENT)
     order = np.argsort(q[near], kind="stable")
-    groups = np.array_split(order, min(_BENDS, max(2, len(order) // 5)))
+    if not len(order):
+        return ()
+    starts = np.linspace(0, len(order), min(_BENDS, 1 + len(order) // 5), endpoint=False).astype(np.intp)
+    counts = np.diff(starts, append=len(order))
+    sums = (np.add.reduceat(values[near][order], starts) for values in (q, t))
     blocks: list[list[float]] = []  # sum of q, sum of t, count
-    for group in groups:
-        if not len(group):
-            continue
-        blocks.append([float(q[near][group].sum()), float(t[near][group].sum()), float(len(group))])
+    for group in zip(*(column.tolist() for column in sums), counts.tolist()):
+        blocks.append(list(group))
         while len(blocks) > 1 and blocks[-2][1] / blocks[-2][2] >= blocks[-1][1] / blocks[-1][2]:
             last = blocks.pop()
             blocks[-1] = [mine + more for mine, more in zip(blocks[-1], last)]
@@ -278,10 +280,10 @@ def _backwards(q: np.ndarray, t: np.ndarray) -> str:
 def fit_ground(depth: DepthMap, camera: Camera, height: float, pitch: float, source: str) -> Calibration:
     """Return the calibration by the height of a camera above flat ground.
 
-    height: metres. pitch: degrees that the camera looks down. The ground is the plane p = A x + B y + C over rays (x, y)
-    of the lower middle of the picture. On ground, 1 / z = (cos(pitch) (sin(roll) x + cos(roll) y) + sin(pitch)) / height,
-    so that s = cos(pitch) / (height sqrt(A^2 + B^2)) and b = sin(pitch) / height - s C. One degree of unknown pitch is
-    about 11 % of depth at 3 to 16 m. Raises UsageError if no plane is found there that comes nearer downward.
+    height: metres. pitch: degrees that the camera looks down. The ground is the plane p = A x + B y + C over rays
+    (x, y) of the lower middle of the picture. There 1 / z = (cos(pitch) (sin(roll) x + cos(roll) y) + sin(pitch)) /
+    height, so that s = cos(pitch) / (height sqrt(A^2 + B^2)) and b = sin(pitch) / height - s C. One degree of unknown
+    pitch is about 11 % of depth at 3 to 16 m. Raises UsageError if no plane is found that comes nearer downward.
     """
     width, rows = depth.size
     top, bottom = (int(part * (rows - 1)) for part in _GROUND_ROWS)
@@ -295,9 +297,7 @@ def fit_ground(depth: DepthMap, camera: Camera, height: float, pitch: float, sou
     xy = rays_at(pixels[usable], camera)
     plane = _plane(xy, q)
     if plane is None or plane[0][1] <= 0:
-        raise UsageError(
-            f"{source} finds no ground in the lower middle of the picture", "use distances: at:u,v=METRES"
-        )
+        raise UsageError(f"{source} finds no ground in the lower middle of the picture", "use distances: at:u,v=METRES")
     (a, b, c), share = plane
     theta = math.radians(pitch)
     scale = math.cos(theta) / (height * math.hypot(a, b))
@@ -305,7 +305,7 @@ def fit_ground(depth: DepthMap, camera: Camera, height: float, pitch: float, sou
     level = q * scale + shift
     seen = level[level > 0]
     inside = (float(1 / seen.max()), float(1 / seen.min())) if len(seen) else (None, None)
-    roll = math.degrees(math.atan2(a, b))
+    roll = round(math.degrees(math.atan2(a, b)), 1) + 0.0  # never -0
     disparity = depth.kind.near_is_high
     return Calibration(
         kind=depth.kind.value,
@@ -319,7 +319,7 @@ def fit_ground(depth: DepthMap, camera: Camera, height: float, pitch: float, sou
         camera=camera.source.value,
         model=depth.provenance.model,
         weights=depth.provenance.sha256,
-        notes=(f"ground: {100 * share:.0f} % of the lower middle, roll {roll:.1f} degrees",),
+        notes=(f"ground: {100 * share:.0f} % of the lower middle, roll {roll:g} degrees",),
     )
 
 
@@ -378,4 +378,3 @@ def fit_factor(depth: DepthMap, factor: float) -> Calibration:
     return Calibration(
         depth.kind.value, factor, rule="factor", model=depth.provenance.model, weights=depth.provenance.sha256
     )
-

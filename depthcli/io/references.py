@@ -47,7 +47,7 @@ class ReferenceFile:
         self._kept: Optional[tuple[np.ndarray, np.ndarray, Optional[_Size]]] = None
         self._cloud: Optional[np.ndarray] = None
         self._by_stem: dict[str, Path] = {}
-        with _named(self._path):
+        with _Named(self._path):
             self._open()
 
     @property
@@ -76,7 +76,7 @@ class ReferenceFile:
     def points(self, picture: str, size: _Size, camera: Camera) -> Points:
         """Return the measured points of a picture. picture: its path. size: (width, height). Raises UsageError."""
         path = self._path
-        with _named(path):
+        with _Named(path):
             if self._colmap is not None:
                 pixels, z, own = self._of_colmap(self._colmap, picture)
             elif self._cloud is not None:
@@ -99,7 +99,7 @@ class ReferenceFile:
                 )
             pixels = (pixels + 0.5) * np.array(size) / own - 0.5
         source = camera.source.value if self.needs_camera else ""
-        return thinned(Points(pixels, z, self._reference.text, source))
+        return thinned(Points(pixels, z, self._reference.shown, source))
 
     def _open(self) -> None:
         path, suffix = self._path, self._path.suffix.lower()
@@ -107,13 +107,15 @@ class ReferenceFile:
             if find_model(path) is not None:
                 self._colmap = ColmapPoints(path)
                 return
-            self._by_stem = {each.stem: each for each in sorted(path.iterdir()) if each.suffix.lower() in _MAPS + _LISTS}
+            self._by_stem = {
+                each.stem: each for each in sorted(path.iterdir()) if each.suffix.lower() in _MAPS + _LISTS
+            }
             if not self._by_stem:
                 raise UsageError(f"{path} holds neither a COLMAP model nor depth files", f"`scale_from` takes {_KNOWN}")
         elif suffix == ".ply":
             if self._choice.cloud_to_camera is None:
                 raise UsageError(f"{path} is a cloud, whose place is unknown", "give `cloud_to_camera`")
-            with _named(self._choice.cloud_to_camera):
+            with _Named(self._choice.cloud_to_camera):
                 pose = _read_pose(self._choice.cloud_to_camera)
             cloud = np.asarray(read_shape(path).points, np.float64)  # type: ignore[union-attr]
             self._cloud = cloud @ pose[:, :3].T + pose[:, 3]
@@ -132,7 +134,7 @@ class ReferenceFile:
         return places - 0.5, z * (self._choice.unit_of_colmap or 1), stored.size
 
 
-class _named:
+class _Named:
     """Within this context what readers raise is a UsageError that names the file."""
 
     def __init__(self, path: Path) -> None:
@@ -172,7 +174,9 @@ def _read(path: Path, scale: float) -> tuple[np.ndarray, np.ndarray, Optional[_S
 def _read_list(path: Path) -> tuple[np.ndarray, np.ndarray, None]:
     """Read lines of u, v and z, separated by commas, semicolons or spaces; words are a title."""
     text = read_bytes(path).decode("utf-8-sig")
-    lines = [re.split(r"[,;\s]+", line.strip()) for line in text.splitlines() if line.strip() and line.strip()[0] != "#"]
+    lines = [
+        re.split(r"[,;\s]+", line.strip()) for line in text.splitlines() if line.strip() and line.strip()[0] != "#"
+    ]
     if lines and re.match(r"[A-Za-z]", lines[0][0]):
         lines = lines[1:]
     if not lines or any(len(line) != 3 for line in lines):

@@ -93,9 +93,11 @@ class Metres:
         camera = depth.camera or assumed_camera(depth.size)
         first = self._references[0]
         if first.name == "ground":
-            return fit_ground(depth, camera, *first.rows[0], source=first.text)
+            height, pitch = first.rows[0]
+            return fit_ground(depth, camera, height, pitch, first.text)
         if first.name == "range":
-            return fit_range(depth, *first.rows[0], source=first.text)
+            near, far = first.rows[0]
+            return fit_range(depth, near, far, first.text)
         points = [
             self._files[item.text].points(picture, depth.size, camera)
             if item.path
@@ -119,8 +121,9 @@ def calibrate(
 ) -> Calibration:
     """Return the scale and shift that make metres of a map; `Calibration.apply` makes them.
 
-    references: one or several of `depth image --scale-from` (at:812,540=2.35, ground:1.65, lidar.png, ...), or an (N, 3)
-    array of u, v and metres along the optical axis, pixels of the upright picture. fit: auto, scale, line or isotonic.
+    references: one or several of `depth image --scale-from` (at:812,540=2.35, ground:1.65, lidar.png, ...), or an
+    (N, 3) array of u, v and metres along the optical axis, pixels of the upright picture. fit: auto, scale, line or
+    isotonic.
     picture: its path in a COLMAP model, by default the name that the map has. unit_of_colmap, cloud_to_camera: as in
     MetresChoice. Raises UsageError for references that make no sense or contradict each other.
     """

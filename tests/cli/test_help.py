@@ -20,7 +20,17 @@ REPORT = "--json --quiet --verbose -q -v "
 RESULTS = "--batch --colormap --format --grayscale --if-exists --output --panorama -b -f -o "
 CAMERA = "--f35 --focal --fov --intrinsics "
 METRES = "--cloud-to-camera --fit --scale-from --unit-of-colmap "
-PICTURES = "--detail --calibration-from --scale " + METRES + CAMERA + WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--keep-alpha --name --pred-only "
+PICTURES = (
+    "--detail --calibration-from --scale "
+    + METRES
+    + CAMERA
+    + WEIGHTS
+    + SIZED
+    + COMPILED
+    + REPORT
+    + RESULTS
+    + "--keep-alpha --name --pred-only "
+)
 PICTURES += "--axes --edges --farthest --mesh-size --points "
 
 OPTIONS = {

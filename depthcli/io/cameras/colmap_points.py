@@ -1,4 +1,7 @@
-"""The points that a picture of a COLMAP model sees: images and points3D, .txt or .bin (colmap.github.io/format.html)."""
+"""The points that a picture of a COLMAP model sees: images and points3D, .txt or .bin.
+
+Formats: colmap.github.io/format.html.
+"""
 
 from __future__ import annotations
 
