@@ -18,6 +18,7 @@ from depthcli.calibration import Calibration, calibration_of, describe_calibrati
 from depthcli.camera import Camera, camera_of, describe_camera
 from depthcli.errors import UsageError
 
+_BAND_PIXELS = 1 << 17  # that are calibrated at a time, in float64
 _PANORAMA_SLACK = 0.1  # full panoramas are 2:1, but for a few rows or columns that a program cut off
 
 
@@ -168,16 +169,24 @@ class DepthMap:
         ):
             if mine and wanted and mine != wanted:
                 raise UsageError(f"the calibration is for the {what} {wanted}, and this map has {mine}", "make another")
-        z, known = calibration.metres(self.values)
-        valid = known if self.valid is None else self.valid & known
-        lost = valid.size - valid.sum() if self.valid is None else self.valid.sum() - valid.sum()
+        values, valid = np.empty_like(self.values), np.ones(self.values.shape, bool)
+        band = max(1, _BAND_PIXELS // self.size[0])
+        for top in range(0, len(values), band):
+            rows = slice(top, top + band)
+            values[rows], valid[rows] = calibration.metres(self.values[rows])
+        lost = valid.size - int(valid.sum())
+        if self.valid is not None:
+            valid &= self.valid
+            lost = int(self.valid.sum()) - int(valid.sum())
+        values[~valid] = 0
+        values.flags.writeable = False  # so that it is not copied
         return replace(
             self,
-            values=np.where(valid, z, 0).astype(np.float32),
+            values=values,
             kind=DepthKind.METRIC_DEPTH if calibration.is_metric else DepthKind.RELATIVE_DEPTH,
             max_depth=calibration.scale * self.max_depth if self.max_depth else None,
             valid=valid,
-            calibration=replace(calibration, invalid=int(lost)),
+            calibration=replace(calibration, invalid=lost),
         )
 
 

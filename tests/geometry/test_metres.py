@@ -274,3 +274,12 @@ def test_a_guessed_range_gives_no_metres_and_a_shape_keeps_it():
     cloud = depthcli.points(made, choice=depthcli.ShapeChoice(edges=None, axes="opencv"))
     assert cloud.unit == "arbitrary" and cloud.points[:, 2].max() == pytest.approx(made.values.max())
     assert cloud.facts["shape"]["rule"] == "z = value, as calibrated"
+
+
+@pytest.mark.parametrize("kind", [DepthKind.RELATIVE_DEPTH, DepthKind.METRIC_DEPTH])
+def test_maps_of_depth_are_multiplied(kind):
+    depth = DepthMap(RNG(4).uniform(1, 5, (20, 30)), kind, max_depth=20.0 if kind.is_metric else None)
+    found = depthcli.calibrate(depth, [f"z:{u},3={2 * depth.values[3, u]}" for u in range(0, 30, 3)])
+    made = found.apply(depth)
+    assert found.line().startswith("metres: z = 2 p (scale), 10 of 10") and made.kind is DepthKind.METRIC_DEPTH
+    assert np.allclose(made.values, 2 * depth.values) and made.max_depth == (40.0 if kind.is_metric else None)
