@@ -47,7 +47,10 @@ class Result:
 
     def to_json(self) -> str:
         """Return one line of JSON."""
-        line = json.dumps(asdict(self), ensure_ascii=False)
+        facts = asdict(self)
+        if self.calibration is None:  # as most are
+            del facts["calibration"]
+        line = json.dumps(facts, ensure_ascii=False)
         # A name that is not UTF-8 holds lone surrogates; spelled out they are JSON that can be written and read back.
         return line.encode("utf-8", "backslashreplace").decode()
 
