@@ -18,7 +18,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from depthcli.choices import BackendChoice, CameraChoice, ClipChoice, ModelChoice, ShapeChoice, StereoChoice
+    from depthcli.calibration import Calibration
+    from depthcli.choices import (
+        BackendChoice,
+        CameraChoice,
+        ClipChoice,
+        MetresChoice,
+        ModelChoice,
+        ShapeChoice,
+        StereoChoice,
+    )
     from depthcli.depthmap import DepthKind, DepthMap, Provenance
     from depthcli.errors import DepthError
     from depthcli.geometry.shapes import mesh, points
@@ -26,12 +35,14 @@ if TYPE_CHECKING:
     from depthcli.io.codecs.files import read_depth, write_depth
     from depthcli.io.points.files import read_shape, write_shape
     from depthcli.predict.clip import estimate_clip
+    from depthcli.predict.metres import calibrate
     from depthcli.predict.picture import DepthEstimator, estimate
     from depthcli.predict.stereo import stereo
     from depthcli.version import __version__
 
 _HOMES = {
     "BackendChoice": "depthcli.choices",
+    "Calibration": "depthcli.calibration",
     "CameraChoice": "depthcli.choices",
     "ClipChoice": "depthcli.choices",
     "DepthError": "depthcli.errors",
@@ -39,12 +50,14 @@ _HOMES = {
     "DepthKind": "depthcli.depthmap",
     "DepthMap": "depthcli.depthmap",
     "Mesh": "depthcli.geometry.solids",
+    "MetresChoice": "depthcli.choices",
     "ModelChoice": "depthcli.choices",
     "PointCloud": "depthcli.geometry.solids",
     "Provenance": "depthcli.depthmap",
     "ShapeChoice": "depthcli.choices",
     "StereoChoice": "depthcli.choices",
     "__version__": "depthcli.version",
+    "calibrate": "depthcli.predict.metres",
     "estimate": "depthcli.predict.picture",
     "estimate_clip": "depthcli.predict.clip",
     "mesh": "depthcli.geometry.shapes",
@@ -58,6 +71,7 @@ _HOMES = {
 
 __all__ = [
     "BackendChoice",
+    "Calibration",
     "CameraChoice",
     "ClipChoice",
     "DepthError",
@@ -65,12 +79,14 @@ __all__ = [
     "DepthKind",
     "DepthMap",
     "Mesh",
+    "MetresChoice",
     "ModelChoice",
     "PointCloud",
     "Provenance",
     "ShapeChoice",
     "StereoChoice",
     "__version__",
+    "calibrate",
     "estimate",
     "estimate_clip",
     "mesh",

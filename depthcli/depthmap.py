@@ -9,13 +9,16 @@ import copy
 import enum
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
 import numpy as np
 
+from depthcli.calibration import Calibration, calibration_of, describe_calibration
 from depthcli.camera import Camera, camera_of, describe_camera
+from depthcli.errors import UsageError
 
+_BAND_PIXELS = 1 << 17  # that are calibrated at a time, in float64
 _PANORAMA_SLACK = 0.1  # full panoramas are 2:1, but for a few rows or columns that a program cut off
 
 
@@ -95,6 +98,7 @@ class DepthMap:
     max_depth: largest depth in metres that a metric network can give; None otherwise.
     valid: (H, W) bool, False where there is no depth, as at transparent pixels; None if all pixels have one.
     confidence: (H, W) float32, larger is surer, or None. sky: (H, W) bool, or None. camera: of this view, or None.
+    calibration: what made metres of the model's numbers, or None.
     range: (smallest, largest) of the valid values; of all values if none is valid.
 
     Raises ValueError for values that are not (H, W), not finite at valid pixels, and for masks of another shape.
@@ -108,6 +112,7 @@ class DepthMap:
     confidence: Optional[np.ndarray] = None
     sky: Optional[np.ndarray] = None
     camera: Optional[Camera] = None
+    calibration: Optional[Calibration] = None
     range: tuple[float, float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -149,6 +154,41 @@ class DepthMap:
         object.__setattr__(other, "provenance", provenance)
         return other
 
+    def calibrated(self, calibration: Calibration) -> DepthMap:
+        """Return this map in metres, or in depth without a unit if the calibration is a guess; see `Calibration.apply`.
+
+        Raises UsageError for a calibration of another kind or another model, and for a map that has one already.
+        """
+        if self.calibration is not None:
+            raise UsageError("the map is calibrated already", "calibrate the map of the model")
+        ours = self.provenance
+        for what, mine, wanted in (
+            ("numbers", self.kind.value, calibration.kind),
+            ("model", ours.model, calibration.model),
+            ("weights", ours.sha256[:12], calibration.weights[:12]),
+        ):
+            if mine and wanted and mine != wanted:
+                raise UsageError(f"the calibration is for the {what} {wanted}, and this map has {mine}", "make another")
+        values, valid = np.empty_like(self.values), np.ones(self.values.shape, bool)
+        band = max(1, _BAND_PIXELS // self.size[0])
+        for top in range(0, len(values), band):
+            rows = slice(top, top + band)
+            values[rows], valid[rows] = calibration.metres(self.values[rows])
+        lost = valid.size - int(valid.sum())
+        if self.valid is not None:
+            valid &= self.valid
+            lost = int(self.valid.sum()) - int(valid.sum())
+        values[~valid] = 0
+        values.flags.writeable = False  # so that it is not copied
+        return replace(
+            self,
+            values=values,
+            kind=DepthKind.METRIC_DEPTH if calibration.is_metric else DepthKind.RELATIVE_DEPTH,
+            max_depth=calibration.scale * self.max_depth if self.max_depth else None,
+            valid=valid,
+            calibration=replace(calibration, invalid=lost),
+        )
+
 
 def _layer(name: str, given: Optional[np.ndarray], dtype: type, shape: tuple[int, ...]) -> Optional[np.ndarray]:
     """Return a read-only copy of a layer of a depth map. Raises ValueError if its shape is not the map's."""
@@ -165,7 +205,11 @@ def describe(depth: DepthMap) -> dict[str, Any]:
     """Return the facts about a depth map that every file carries, as a JSON-ready dictionary."""
     invalid = 0 if depth.valid is None else int(depth.valid.size - depth.valid.sum())
     facts = describe_values(depth.kind, depth.range, depth.size, depth.provenance, depth.max_depth, invalid)
-    return facts if depth.camera is None else {**facts, "camera": describe_camera(depth.camera, depth.size)}
+    if depth.camera is not None:
+        facts["camera"] = describe_camera(depth.camera, depth.size)
+    if depth.calibration is not None:
+        facts["calibration"] = describe_calibration(depth.calibration)
+    return facts
 
 
 def describe_values(
@@ -203,13 +247,14 @@ def describe_values(
 def from_description(values: np.ndarray, facts: Mapping[str, Any], valid: np.ndarray | None = None) -> DepthMap:
     """Return the depth map that `describe` described, with `values` as its numbers and `valid` as its mask."""
     width, height = facts.get("model_size") or (0, 0)
-    camera = facts.get("camera")
+    camera, calibration = facts.get("camera"), facts.get("calibration")
     return DepthMap(
         values=values,
         kind=DepthKind(facts["kind"]),
         max_depth=facts.get("max_depth"),
         valid=valid,
         camera=camera and camera_of(camera),
+        calibration=calibration and calibration_of(calibration),
         provenance=Provenance(
             model=facts.get("model", ""),
             model_title=facts.get("model_title", ""),

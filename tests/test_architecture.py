@@ -19,6 +19,7 @@ ROOMS = (
     "errors",
     "choices",
     "camera",
+    "calibration",
     "depthmap",
     "zoo",
     "pixels",

@@ -37,6 +37,10 @@ _COMMANDS = {
     ),
     "effect": ("depthcli.cli.effect:app", "Change pictures by their depth: blur, fog, cut, parallax."),
     "info": ("depthcli.cli.info:info", "Tell what a file is: kind and unit of depth, range, camera, model."),
+    "calibrate": (
+        "depthcli.cli.calibrate:calibrate",
+        "Find the scale and shift that make metres of a model's depth, by what was measured.",
+    ),
     "compile": (
         "depthcli.cli.compile:compile_command",
         "Compile a model to a file for other programs, or for --backend torchscript and neuron.",

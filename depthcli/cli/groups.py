@@ -22,8 +22,18 @@ from typer.core import TyperCommand, TyperGroup
 
 from depthcli.cli.help import print_help
 
-CLIP, MODEL, CAMERA, SPACE, NEURON, ADVANCED = "Clip", "Model and speed", "Camera", "3D", "AWS Inferentia", "Advanced"
-_PANELS = (None, CLIP, MODEL, CAMERA, SPACE, NEURON, ADVANCED)  # sections of the help, in the order a person needs them
+CLIP, MODEL, CAMERA, METRES, SPACE = "Clip", "Model and speed", "Camera", "Metres", "3D"
+NEURON, ADVANCED = "AWS Inferentia", "Advanced"
+_PANELS = (
+    None,
+    CLIP,
+    MODEL,
+    CAMERA,
+    METRES,
+    SPACE,
+    NEURON,
+    ADVANCED,
+)  # sections of the help, in the order a person needs them
 
 
 def option(

@@ -11,16 +11,18 @@ from depthcli.choices import (
     AXES,
     BACKENDS,
     DETAILS,
+    FITS,
     IF_EXISTS,
     PRECISIONS,
     SHAPE_POLICIES,
     BackendChoice,
     CameraChoice,
+    MetresChoice,
     ModelChoice,
     ShapeChoice,
     shaping_settings,
 )
-from depthcli.cli.groups import ADVANCED, CAMERA, MODEL, SPACE, flag, option
+from depthcli.cli.groups import ADVANCED, CAMERA, METRES, MODEL, SPACE, flag, option
 from depthcli.errors import UsageError
 from depthcli.io.codecs.formats import STILLS, implied_format, parse_formats
 
@@ -227,6 +229,47 @@ class CameraOptions:
 
 
 @dataclass(frozen=True)
+class MetresOptions:
+    """What makes metres of a relative map."""
+
+    scale_from: Annotated[
+        Optional[list[str]],
+        option(
+            "at:u,v=METRES, ground:HEIGHT, a depth file, ... (docs/metres.md). Repeatable.", panel=METRES, metavar="REF"
+        ),
+    ] = None
+    fit: Annotated[
+        str, option("auto, scale (no shift), line, or isotonic (a curve).", panel=METRES, metavar="CHOICE", values=FITS)
+    ] = "auto"
+    scale: Annotated[
+        Optional[float], option("Multiply the metres of a metric model.", panel=METRES, metavar="FACTOR")
+    ] = None
+    calibration_from: Annotated[
+        Optional[Path], option("Scale and shift of `depth calibrate`: a fixed camera.", panel=METRES, metavar="FILE")
+    ] = None
+    unit_of_colmap: Annotated[
+        Optional[float], option("Metres in a unit of the COLMAP model.", panel=METRES, metavar="METRES")
+    ] = None
+    cloud_to_camera: Annotated[
+        Optional[Path], option("For a PLY cloud: its 3x4 or 4x4 matrix to the camera.", panel=METRES, metavar="FILE")
+    ] = None
+
+    def choice(self) -> MetresChoice:
+        """Return the choice of the metres."""
+        return MetresChoice(**{**vars(self), "scale_from": tuple(self.scale_from or ())})
+
+    def settings(self, panorama: bool) -> dict[str, Any]:
+        """Return the choice as results note it. Raises UsageError for references that cannot be used."""
+        choice = self.choice()
+        if not choice.is_given:  # without loading NumPy
+            return {}
+        from depthcli.predict.picture import open_metres
+
+        metres = open_metres(choice, panorama)
+        return metres.settings if metres else {}
+
+
+@dataclass(frozen=True)
 class ReportOptions:
     """What is printed."""
 
@@ -364,6 +407,7 @@ class PictureOptions:
     network: NetworkOptions = field(default_factory=NetworkOptions)
     backend: BackendOptions = field(default_factory=BackendOptions)
     camera: CameraOptions = field(default_factory=CameraOptions)
+    metres: MetresOptions = field(default_factory=MetresOptions)
     shape: ShapeOptions = field(default_factory=ShapeOptions)
 
     def output_spec(self, target: "Target", pictures: int = 1) -> "OutputSpec":
@@ -407,6 +451,7 @@ class PictureOptions:
                 self.network.detail,
             ),
             **self.camera.settings(self.network.panorama),
+            **self.metres.settings(self.network.panorama),
             "keep-alpha": self.output.keep_alpha or None,
             "colormap": self.output.colormap if {"color", "side"} & set(formats) else None,
             **(self.shape.settings() if any(STILLS[name].shape for name in formats) else {}),

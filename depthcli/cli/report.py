@@ -93,6 +93,10 @@ class Report:
         if result.status == FAILED:
             self.failures.append(result)
             self._stderr(f"error: {result.error}" if name in result.error else f"error: {name}: {result.error}")
+        if result.calibration and not self._quiet:
+            from depthcli.calibration import calibration_of
+
+            self._stderr(f"{name}: {calibration_of(result.calibration).line()}")
         for warning in result.warnings:
             self._warned[warning] += 1
             if self._warned[warning] == 1:  # a folder of a thousand pictures without a camera is one thing to know

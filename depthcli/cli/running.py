@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Callable, Optional
 
 import typer
 
-from depthcli.choices import CameraChoice
+from depthcli.choices import CameraChoice, MetresChoice
 from depthcli.cli.options import BackendOptions, ModelOptions, NetworkOptions, PictureOptions
 from depthcli.cli.report import log, stop_signals
 from depthcli.errors import DepthError, ModelError, OutputError, UsageError
@@ -35,6 +35,7 @@ def open_model(
     preferred: str = "",
     early: Optional[EarlyBackend] = None,
     camera: CameraChoice = CameraChoice(),
+    metres: MetresChoice = MetresChoice(),
 ) -> DepthEstimator:
     """Return the estimator; may download. Notes about downloads and fallbacks are printed with --quiet too.
 
@@ -52,6 +53,7 @@ def open_model(
         panorama=network.panorama,
         detail=network.detail,
         camera=camera,
+        metres=metres,
         log=log,
         early=early,
     )
@@ -152,7 +154,13 @@ def _results(
             if model.is_automatic:
                 model = replace(model, model=estimator.row.name)
         return partial(
-            _open_quietly, model, estimator.chosen, estimator.remembered, options.network, options.camera.choice()
+            _open_quietly,
+            model,
+            estimator.chosen,
+            estimator.remembered,
+            options.network,
+            options.camera.choice(),
+            options.metres.choice(),
         )
 
     return run_in_workers(job, workers, check, stop)
@@ -164,6 +172,7 @@ def _open_quietly(
     remembered: Optional[str],
     network: NetworkOptions,
     camera: CameraChoice,
+    metres: MetresChoice,
 ) -> DepthEstimator:
     """Return the estimator of a worker; its notes were printed when the first process loaded the same.
 
@@ -178,6 +187,7 @@ def _open_quietly(
         panorama=network.panorama,
         detail=network.detail,
         camera=camera,
+        metres=metres,
         log=_ignore,
     )
     estimator.remembered = remembered
@@ -215,7 +225,13 @@ class _Existing:
         automatic = preferred and options.model.choice().is_automatic
         try:
             estimator = open_model(
-                options.model, options.backend, options.network, preferred, self._early, options.camera.choice()
+                options.model,
+                options.backend,
+                options.network,
+                preferred,
+                self._early,
+                options.camera.choice(),
+                options.metres.choice(),
             )
         except ModelError as error:
             if automatic:

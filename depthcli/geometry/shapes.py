@@ -16,7 +16,7 @@ from depthcli.geometry.grid import grid_mesh, grid_step, thin
 from depthcli.geometry.normals import normals_at
 from depthcli.geometry.rays import along_rays, chunks, rays_at
 from depthcli.geometry.solids import OPENCV, OPENGL, Mesh, PointCloud, with_axes
-from depthcli.geometry.space import FARTHEST, RULES, Space, space_of
+from depthcli.geometry.space import CALIBRATED, FARTHEST, RULES, Space, is_fixed, space_of
 
 _JPEG_QUALITY = 92
 _MOST_TEXTURE = 1 << 14  # pixels of a side: what graphics cards take
@@ -83,7 +83,7 @@ def remarks(depth: DepthMap, shape: bool = True) -> tuple[str, ...]:
             f"no camera is known: {ASSUMED_VIEW:g} degrees across the longer side are assumed, and if that is wrong "
             "the shape is stretched in depth; `focal`, `fov` or `intrinsics` mend it"
         )
-    if not depth.kind.is_metric and shape:
+    if shape and not is_fixed(depth):
         found.append(
             "depth is relative: the nearest percent is put at 1, the unit is arbitrary, and what is farther than "
             f"{FARTHEST:g} is left out unless `farthest` says otherwise"
@@ -98,10 +98,10 @@ def _facts(depth: DepthMap, space: Space, choice: ShapeChoice, counts: dict[str,
         "unit": space.unit,
         "axes": OPENCV,
         **counts,
-        "rule": RULES[depth.kind],
+        "rule": RULES[depth.kind] if depth.calibration is None else CALIBRATED,
         "camera": describe_camera(space.camera, depth.size),
         "edges": choice.edges,
-        "farthest": choice.farthest if depth.kind.is_metric or choice.farthest else FARTHEST,
+        "farthest": choice.farthest if is_fixed(depth) or choice.farthest else FARTHEST,
     }
     return {**describe(depth), "shape": shape}
 

@@ -2,7 +2,8 @@
 
 Relative maps have no scale. Disparity is known up to scale and shift as well: the shift is taken as 0, so that z is the
 inverse of the value, which leaves straight what is flat only as far as that is true. Both are scaled so that the
-nearest percent lies at 1, what is farther than 20 is left out, and the unit is "arbitrary".
+nearest percent lies at 1, what is farther than 20 is left out, and the unit is "arbitrary". Depth that was calibrated
+without metres, by a guess or in COLMAP's unit, stays as it is.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ RULES = {
     DepthKind.RELATIVE_DEPTH: "z = value, scaled so that the nearest percent lies at 1",
     DepthKind.METRIC_DEPTH: "z = value, in metres",
 }
+CALIBRATED = "z = value, as calibrated"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +62,9 @@ def space_of(depth: DepthMap, farthest: Optional[float] = None) -> Space:
             valid &= mask
     if not valid.any():
         raise OutputError("no pixel has a depth", "all of them are invalid, sky, or infinitely far")
-    near_is_high, metric = depth.kind.near_is_high, depth.kind.is_metric
+    near_is_high, fixed = depth.kind.near_is_high, is_fixed(depth)
     z = np.divide(1, values, out=np.zeros_like(values), where=valid) if near_is_high else np.where(valid, values, 0)
-    if not metric:
+    if not fixed:
         found = z[valid]
         z /= np.float32(np.percentile(found[:: 1 + found.size // _SAMPLES], _NEAREST_PERCENT))
         farthest = FARTHEST if farthest is None else farthest
@@ -71,8 +73,13 @@ def space_of(depth: DepthMap, farthest: Optional[float] = None) -> Space:
         if not valid.any():
             raise OutputError(f"no pixel is nearer than {farthest:g}", "raise `farthest`")
     z[~valid] = 0
-    known = metric and camera.source is not CameraSource.ASSUMED
+    known = depth.kind.is_metric and camera.source is not CameraSource.ASSUMED
     return Space(z, valid, camera, METRES if known else ARBITRARY, _cell(depth))
+
+
+def is_fixed(depth: DepthMap) -> bool:
+    """Return whether the scale of a map is known, in metres or by a calibration without them."""
+    return depth.kind.is_metric or depth.calibration is not None
 
 
 def _cell(depth: DepthMap) -> int:

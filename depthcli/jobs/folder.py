@@ -15,6 +15,7 @@ from typing import Any, Callable, Optional, TypeVar, Union
 
 import numpy as np
 
+from depthcli.calibration import describe_calibration
 from depthcli.choices import IF_EXISTS, check_batch, require
 from depthcli.errors import DepthError, DeviceLostError, DiskFullError, OutputError, PictureError, first_line
 from depthcli.host.atomic import remove_partials
@@ -328,7 +329,9 @@ class Stages:
             if self._finishing.closed:  # nobody waits for this any more
                 raise CancelledError
             job.outputs.write(depth, prepared.picture.rgb, job.paths(task))
-            warnings = (*prepared.picture.warnings, *job.outputs.warnings(depth))
+            calibration = depth.calibration
+            doubts = calibration.warnings if calibration else ()
+            warnings = (*prepared.picture.warnings, *doubts, *job.outputs.warnings(depth))
             files = tuple(file_facts(os.stat(path)) for path in job.paths(task))
         except (DiskFullError, CancelledError, BrokenPipeError):
             raise
@@ -346,6 +349,7 @@ class Stages:
             settings=made_settings(job.settings, estimator.remembered),
             source=facts,
             files=files,
+            calibration=describe_calibration(calibration) if calibration else None,
         )
 
 

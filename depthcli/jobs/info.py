@@ -13,6 +13,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from depthcli.calibration import calibration_of
 from depthcli.camera import LensModel, camera_of, describe_camera
 from depthcli.depthmap import DepthKind
 from depthcli.errors import DepthError, PictureError, UsageError
@@ -31,6 +32,7 @@ from depthcli.io.points.files import SUFFIXES, read_shape
 
 _MOST_JSON = 1 << 28  # bytes
 _MOST_COMMENTS = 5
+_MOST_CALIBRATION = 1 << 20
 _FILM = rb"....(ftyp|moov|mdat|free|wide)|RIFF....AVI |\x1aE\xdf\xa3"
 # (name, codes in a metre) of the 16-bit encodings in use: ROS, ScanNet and Open3D; KITTI; TUM
 _CODES = (("millimetres", 1000.0), ("KITTI", 256.0), ("TUM", 5000.0))
@@ -134,7 +136,7 @@ def _own(path: Path, facts: Mapping[str, Any], what: str) -> FileInfo:
         model=str(facts.get("model", "")),
         backend=str(facts.get("engine", "")),
         source=str(facts.get("source", "")),
-        notes=(*_kept(facts), *_clip_notes(facts)),
+        notes=(*_kept(facts), *_clip_notes(facts), *_metres(facts)),
     )
 
 
@@ -150,6 +152,12 @@ def _kept(facts: Mapping[str, Any]) -> list[str]:
     colours = encoding.get("colormap")
     steps = f"{encoding['scale']:g} steps" + (f" of the colours {colours}" if colours else "")
     return [f"held in {steps}, from {encoding['lo']:g} to {encoding['hi']:g}"]
+
+
+def _metres(facts: Mapping[str, Any]) -> list[str]:
+    """Return what made metres of a model's numbers."""
+    found = facts.get("calibration")
+    return [calibration_of(found).line()] if isinstance(found, Mapping) else []
 
 
 def _clip_notes(facts: Mapping[str, Any]) -> list[str]:
@@ -336,6 +344,9 @@ def _picture(path: Path) -> FileInfo:
 
 
 def _calibration(path: Path) -> FileInfo:
+    scale = _scale_and_shift(path)
+    if scale is not None:
+        return scale
     try:
         file = read_cameras(path)
     except UsageError as error:
@@ -348,6 +359,21 @@ def _calibration(path: Path) -> FileInfo:
     if first.view is not None:
         notes.append(f"{math.degrees(first.view):.4g} degrees across pictures of any size")
     return FileInfo(str(path), f"calibration, {file.title}", first.size, camera=_described(first), notes=tuple(notes))
+
+
+def _scale_and_shift(path: Path) -> Optional[FileInfo]:
+    """Return the info of a file of `depth calibrate`, None for any other."""
+    if path.suffix.lower() != ".json" or not path.is_file() or os.path.getsize(path) > _MOST_CALIBRATION:
+        return None
+    try:
+        facts = parse_facts(path.read_text(encoding="utf-8"))
+        if not facts.get("calibration") or "kind" in facts:
+            return None
+        found = calibration_of(facts["calibration"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    what = "scale and shift by depthcli, from a model's numbers to metres"
+    return FileInfo(str(path), what, model=found.model, notes=(f"for {found.kind}", found.line()))
 
 
 def _described(stored: StoredCamera) -> Optional[dict[str, Any]]:

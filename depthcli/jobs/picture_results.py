@@ -27,7 +27,8 @@ _OF_SOME = ("colormap", "axes", "edges", "points", "mesh-size", "farthest")
 # Options in `settings` that change a result; the model is told by its name and its weights.
 _SHAPING = (
     *("max-depth", "input-size", "panorama", "detail", "precision", "shape-policy"),
-    *("intrinsics", "focal", "fov", "f35", "keep-alpha", *_OF_SOME),
+    *("intrinsics", "focal", "fov", "f35"),
+    *("scale-from", "fit", "scale", "unit-of-colmap", "calibration-from", "keep-alpha", *_OF_SOME),
 )
 _VIEWS = ("layout", "strength", "screen", "view", "swap", "fill", "border")  # of stereo, see StereoChoice
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from depthcli.backends import Backend, open_backend, pick_backend, remembered_backend
 from depthcli.camera import CameraSource
-from depthcli.choices import DETAILS, BackendChoice, CameraChoice, ModelChoice, check_input_size, require
+from depthcli.choices import DETAILS, BackendChoice, CameraChoice, MetresChoice, ModelChoice, check_input_size, require
 from depthcli.depthmap import DepthMap
 from depthcli.errors import DeviceLostError, Log, PictureError, UsageError, warn
 from depthcli.host.memory import check_picture, free_memory
@@ -25,9 +25,11 @@ from depthcli.predict.detail import OFF, TILES, add_tiles
 from depthcli.predict.early import EarlyBackend
 from depthcli.predict.model import Model, resolve_model
 from depthcli.zoo.provenance import provenance_of
+from depthcli.zoo.rows import with_max_depth
 
 if TYPE_CHECKING:
     from depthcli.io.cameras.pictures import GivenCameras
+    from depthcli.predict.metres import Metres
 
 _CROPPED = (
     "was cropped after it was taken: its focal length is that of the whole picture, and the middle is a guess"
@@ -52,7 +54,8 @@ class DepthEstimator:
     backend: name of a backend or a choice. input_size: length of the network input's shorter side in pixels, None for
     the model's own. panorama: join the left and right edges of the pictures. detail: for pictures larger than the
     network's input: off, edges (depth edges where the photo has its own) or tiles (the network also sees tiles of the
-    picture; then edges). camera: of the pictures, in place of what their EXIF says.
+    picture; then edges). camera: of the pictures, in place of what their EXIF says. metres: how maps become metres;
+    with it, `max_depth` of a relative model is the depth beyond which pixels become invalid.
     log: receives lines about downloads and fallbacks; by default they are warnings of the logger "depthcli".
     early: a backend that is opening, taken if it is the one that is wanted.
     remembered: the backend that was taken because it was measured as the fastest here, see `remembered_backend`.
@@ -68,6 +71,7 @@ class DepthEstimator:
         panorama: bool = False,
         detail: str = OFF,
         camera: CameraChoice = CameraChoice(),
+        metres: MetresChoice = MetresChoice(),
         log: Log = warn,
         early: Optional[EarlyBackend] = None,
     ) -> None:
@@ -76,8 +80,9 @@ class DepthEstimator:
         check_input_size(input_size)
         require("detail", detail, DETAILS)
         self._cameras = open_cameras(camera, panorama)
+        self._metres = open_metres(metres, panorama)
         if not isinstance(model, Model):
-            model = resolve_model(ModelChoice.of(model), log, backend=backend)
+            model = self._resolved(ModelChoice.of(model), log, backend)
         self.row, self.weights = model.row.with_input_size(input_size), model.weights
         self._panorama, self.detail = panorama, detail
         self._running = threading.Lock()
@@ -89,6 +94,16 @@ class DepthEstimator:
         arguments = self.row, self.weights, self.chosen, model.trust
         opened = early.take(*arguments) if early else None
         self._backend: Backend = opened or open_backend(*arguments, log)
+
+    def _resolved(self, choice: ModelChoice, log: Log, backend: BackendChoice) -> Model:
+        """Return the model. `max_depth` belongs to a metric one; of a relative one it limits the metres made of it."""
+        if self._metres is None or choice.max_depth is None:
+            return resolve_model(choice, log, backend=backend)
+        model = resolve_model(replace(choice, max_depth=None), log, backend=backend)
+        if model.row.kind.is_metric:
+            return replace(model, row=with_max_depth(model.row, choice.max_depth))
+        self._metres = self._metres.up_to(choice.max_depth)
+        return model
 
     @property
     def input_size(self) -> int:
@@ -200,7 +215,7 @@ class DepthEstimator:
         return (f"{sum(level.tiles for level in levels)} tiles, up to {LEVELS[len(levels) - 1]} times finer",)
 
     def finish(self, prepared: Prepared, output: np.ndarray) -> DepthMap:
-        """Return the depth map at the picture's size for the network's (H, W) output."""
+        """Return the depth map at the picture's size for the network's (H, W) output. Raises UsageError for metres."""
         picture, plan = prepared.picture, prepared.plan
         source = Path(picture.name).name
         provenance = provenance_of(
@@ -210,8 +225,10 @@ class DepthEstimator:
             values = output if self.detail == TILES else picture_map(output, plan, self.row)
             values = follow_edges(values, picture.rgb, plan.wrapped > 0)
             provenance = replace(provenance, detail=self.detail)
-            return depth_map(values, self.row, provenance, picture.valid, picture.camera)
-        return to_depth_map(output, plan, self.row, provenance, picture.valid, picture.camera)
+            depth = depth_map(values, self.row, provenance, picture.valid, picture.camera)
+        else:
+            depth = to_depth_map(output, plan, self.row, provenance, picture.valid, picture.camera)
+        return depth if self._metres is None else self._metres.applied(depth, picture.name)
 
     def _run(self, images: Union[np.ndarray, list[np.ndarray]]) -> list[np.ndarray]:
         with self._running:
@@ -251,6 +268,17 @@ def open_cameras(camera: CameraChoice, panorama: bool) -> Optional[GivenCameras]
     return GivenCameras(camera)
 
 
+def open_metres(choice: MetresChoice, panorama: bool = False) -> Optional[Metres]:
+    """Return what makes metres of maps, None if they stay as they are. Raises UsageError for files without metres."""
+    if not choice.is_given:
+        return None
+    if panorama and choice.scale_from:
+        raise UsageError("a `panorama` has no optical axis to measure along", "leave out `scale_from`")
+    from depthcli.predict.metres import Metres
+
+    return Metres(choice)
+
+
 def open_picture(picture: AnyPicture) -> Picture:
     """Return a Picture for a path, the bytes of a file, or an array (H, W, 3) RGB or (H, W) gray, uint8."""
     if isinstance(picture, Picture):
@@ -270,10 +298,12 @@ def estimate(
     model: Union[str, ModelChoice] = "auto",
     detail: str = OFF,
     camera: CameraChoice = CameraChoice(),
+    metres: MetresChoice = MetresChoice(),
 ) -> DepthMap:
     """Return the depth map of one picture: load, run, free. For many pictures keep a DepthEstimator.
 
     detail: off, edges or tiles, for large pictures. camera: of the picture, in place of what its EXIF says.
+    metres: how a relative map becomes metres, by what was measured in the picture.
     """
-    with DepthEstimator(model, detail=detail, camera=camera) as estimator:
+    with DepthEstimator(model, detail=detail, camera=camera, metres=metres) as estimator:
         return estimator.estimate(picture)

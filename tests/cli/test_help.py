@@ -19,7 +19,18 @@ COMPILED = "--allow-standin --artifacts --shape-policy "
 REPORT = "--json --quiet --verbose -q -v "
 RESULTS = "--batch --colormap --format --grayscale --if-exists --output --panorama -b -f -o "
 CAMERA = "--f35 --focal --fov --intrinsics "
-PICTURES = "--detail " + CAMERA + WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--keep-alpha --name --pred-only "
+METRES = "--cloud-to-camera --fit --scale-from --unit-of-colmap "
+PICTURES = (
+    "--detail --calibration-from --scale "
+    + METRES
+    + CAMERA
+    + WEIGHTS
+    + SIZED
+    + COMPILED
+    + REPORT
+    + RESULTS
+    + "--keep-alpha --name --pred-only "
+)
 PICTURES += "--axes --edges --farthest --mesh-size --points "
 
 PLAIN = WEIGHTS + SIZED + COMPILED + REPORT
@@ -47,6 +58,7 @@ OPTIONS = {
     "bench": MODEL + SIZED + COMPILED + "--clip --cost-per-hour --duration --frames --images --json --peers --picture"
     " --profile --quality --remember --runs --size --video --warmup",
     "info": "--json",
+    "calibrate": "--detail --input-size --json --output --quiet -o -q " + METRES + CAMERA + WEIGHTS + RUN + COMPILED,
     "compile": WEIGHTS + "--allow-cpu-ops --analyze-only --batch --fast-math --from-dir --out --output --preset"
     " --self-test --size --target --timeout --workdir -b -o",
     "models": "",
@@ -65,6 +77,7 @@ ARGUMENTS = {
     "stereo": ["IN..."],
     **{f"effect {name}": ["FILE..."] for name in ("blur", "fog", "cut", "parallax")},
     "info": ["FILE..."],
+    "calibrate": ["FILE"],
     "eval": ["LIST"],
     "models pull": ["MODEL..."],
     "models verify": ["[MODEL...]"],
@@ -120,13 +133,14 @@ def test_the_help_of_image_is_two_screens_with_its_examples_first_and_rare_optio
     with pytest.raises(SystemExit):
         app.run()
     out = capsys.readouterr().out
-    assert len(out.splitlines()) <= 68
+    assert len(out.splitlines()) <= 76
     order = (
         "depth image photo.jpg ",
         "─ Arguments ─",
         "─ Options ─",
         "─ Model and speed ─",
         "─ Camera ─",
+        "─ Metres ─",
         "─ 3D ─",
         "─ Advanced ─",
     )
@@ -144,6 +158,7 @@ def test_commands_stand_in_the_order_of_need():
         "stereo",
         "effect",
         "info",
+        "calibrate",
         "compile",
         "bench",
         "eval",

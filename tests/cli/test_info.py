@@ -245,3 +245,12 @@ def test_what_a_file_says_cannot_steer_the_terminal(depth):
     provenance = Provenance("tiny", source="a\x1b[2J\nb.jpg")
     write_depth(DepthMap(np.ones((2, 3)), DepthKind.RELATIVE_DEPTH, provenance), "a.npz")
     assert "  source   a\\x1b[2J\\nb.jpg" in depth("info", "a.npz").lines
+
+
+def test_a_calibration_and_what_it_made_tell_their_scale_and_shift(depth):
+    photo("a.png")
+    assert depth("calibrate", "a.png", "-o", "c.json", "--scale-from", "z:1,1=3", *TINY).code == 0
+    assert depth("image", "a.png", "-o", "a.npz", "--calibration-from", "c.json", *TINY).code == 0
+    for name, what in (("c.json", "scale and shift by depthcli"), ("a.npz", "depth map by depthcli, NPZ")):
+        told = depth("info", name).out
+        assert told.startswith(f"{name}: {what}") and "metres: 1/z = " in told and "tiny" in told

@@ -147,13 +147,14 @@ def _binary_pictures(file: BinaryIO) -> Iterator[tuple[int, str]]:
     (count,) = struct.unpack("<Q", file.read(8))
     for _ in range(count):
         *_, number = struct.unpack("<i7di", file.read(64))
-        name = _name(file)
+        name = read_name(file)
         (points,) = struct.unpack("<Q", file.read(8))
         file.seek(points * _POINT_BYTES, 1)
         yield number, name.decode(errors="replace")
 
 
-def _name(file: BinaryIO) -> bytes:
+def read_name(file: BinaryIO) -> bytes:
+    """Return the bytes of a name up to its 0. Raises ValueError if it does not end."""
     name = bytearray()
     while (letter := file.read(1)) != b"\0":
         if not letter or len(name) > _LONGEST_NAME:
