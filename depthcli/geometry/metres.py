@@ -201,7 +201,8 @@ def _fit(q: np.ndarray, t: np.ndarray, rule: str) -> Optional[_Line]:
         inliers = _are_within((*drawn, ()), q, t)
     scale, offset = fit_robust(q[inliers], t[inliers], shift) if len(np.unique(q[inliers])) > 1 else (0.0, 0.0)
     if not shift and not scale > 0:
-        scale, offset = float(np.median(t[inliers]) / max(np.median(q[inliers]), 1e-300)), 0.0
+        middle = float(np.median(q[inliers]))
+        scale, offset = (float(np.median(t[inliers])) / middle if middle > 0 else 0.0), 0.0
     if not (0 < scale < math.inf and math.isfinite(offset)):
         return None
     return scale, offset, _bends(q, t, scale, offset) if rule == "isotonic" else ()
