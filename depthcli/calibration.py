@@ -93,6 +93,10 @@ class Calibration:
     def metres(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return float64 depth of numbers of any shape, and a bool mask of those that have one; others get 0."""
         p = np.asarray(values, np.float64)
+        with np.errstate(all="ignore"):  # what overflows has no depth
+            return self._metres(p)
+
+    def _metres(self, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self.kind != DISPARITY:
             z = self.scale * p
             valid = np.isfinite(z) & (z > 0)
@@ -100,6 +104,7 @@ class Calibration:
             disparity = self._disparity(p)
             valid = np.isfinite(disparity) & (disparity > 0)
             z = np.divide(1, disparity, out=np.zeros_like(p), where=valid)
+            valid &= np.isfinite(z)
         if self.farthest is not None:
             valid &= z <= self.farthest
         return np.where(valid, z, 0.0), valid

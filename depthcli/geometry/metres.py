@@ -35,6 +35,7 @@ _GROUND_ROWS, _GROUND_COLUMNS = (0.62, 0.97), (0.30, 0.70)  # parts of the pictu
 _GROUND_PIXELS, _GROUND_WITHIN = 20_000, 0.02  # most pixels of it; of the spread of its numbers: an inlier
 _SAMPLES = 1 << 20  # pixels that a percentile is taken of
 _LEAST_FARTHEST, _FARTHER = 100.0, 3.0  # metres, and times the farthest reference: beyond is no depth
+_LEAST, _MOST = 1e-6, 1e9  # metres; what is beyond was no depth
 _CONTRADICTION = "check the pixels and the unit of each reference"
 
 
@@ -102,7 +103,7 @@ def fit_references(depth: DepthMap, references: Sequence[Points], fit: str = "au
     """
     p = np.concatenate([numbers_at(depth, points.pixels) for points in references])
     z = np.concatenate([points.z for points in references])
-    usable = np.isfinite(p) & np.isfinite(z) & (z > 0)
+    usable = np.isfinite(p) & (z > _LEAST) & (z < _MOST)
     if not depth.kind.near_is_high:
         usable &= p > 0
     if not usable.any():
@@ -201,7 +202,8 @@ def _fit(q: np.ndarray, t: np.ndarray, rule: str) -> Optional[_Line]:
         inliers = _are_within((*drawn, ()), q, t)
     scale, offset = fit_robust(q[inliers], t[inliers], shift) if len(np.unique(q[inliers])) > 1 else (0.0, 0.0)
     if not shift and not scale > 0:
-        scale, offset = float(np.median(t[inliers]) / max(np.median(q[inliers]), 1e-300)), 0.0
+        middle = float(np.median(q[inliers]))
+        scale, offset = (float(np.median(t[inliers])) / middle if middle > 0 else 0.0), 0.0
     if not (0 < scale < math.inf and math.isfinite(offset)):
         return None
     return scale, offset, _bends(q, t, scale, offset) if rule == "isotonic" else ()

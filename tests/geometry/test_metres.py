@@ -96,6 +96,13 @@ def test_points_that_run_backwards_are_refused(count):
         fit_points(z, z, DISPARITY, "line")
 
 
+@pytest.mark.parametrize("p", [[0.0], [-1.0], [0.0, 0.0], [3.0, 3.0, 3.0]])
+def test_numbers_that_give_no_scale_are_refused(p):
+    fit = "line" if len(p) == 3 else "auto"
+    with pytest.raises(UsageError, match="contradict the map: it has one number at all of them, or 0"):
+        fit_points(p, np.full(len(p), 2.0), DISPARITY, fit)
+
+
 def test_two_groups_that_contradict_each_other_are_refused():
     z = depths(30)
     p = numbers(z)

@@ -187,6 +187,18 @@ def test_files_that_give_no_metres_are_one_line():
         assert reason in str(told.value) and "\n" not in str(told.value), text
 
 
+def test_a_model_that_is_cut_short_or_claims_too_much_is_one_line():
+    colmap(True)
+    path = Path("model/sparse/0/images.bin")
+    whole = path.read_bytes()
+    huge = bytearray(whole)
+    huge[8 + 64 + 8 : 8 + 64 + 16] = b"\xff" * 8  # the count of points of the first picture
+    for data in (whole[:-5], whole[:3], bytes(huge)):
+        path.write_bytes(data)
+        with pytest.raises(UsageError, match="cannot read"):
+            read("model", "b.jpg")
+
+
 @pytest.mark.parametrize(
     ("texts", "reason"),
     [

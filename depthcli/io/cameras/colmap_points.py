@@ -5,6 +5,7 @@ Formats: colmap.github.io/format.html.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from functools import cached_property
@@ -101,14 +102,15 @@ def _text_images(lines: Iterator[str]) -> Iterator[tuple[str, tuple[np.ndarray, 
 
 
 def _binary_images(file: BinaryIO) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
+    size = os.fstat(file.fileno()).st_size
     (count,) = struct.unpack("<Q", file.read(8))
     for _ in range(count):
         _, *numbers, _ = _FIXED.unpack(file.read(_FIXED.size))
         name = read_name(file).decode(errors="replace")
         (points,) = struct.unpack("<Q", file.read(8))
-        data = file.read(points * _POINT.itemsize)
-        if len(data) < points * _POINT.itemsize:
+        if points * _POINT.itemsize > size - file.tell():
             raise ValueError("its images.bin is cut short")
+        data = file.read(points * _POINT.itemsize)
         yield name, (_pose(tuple(numbers[:4]), tuple(numbers[4:])), np.frombuffer(data, _POINT))
 
 
