@@ -34,9 +34,11 @@
     for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.show === viewer.shown));
     find("scale").hidden = viewer.shown !== "depth";
   };
+  const beside = matchMedia("(max-height: 480px) and (orientation: landscape)");
   // The bar alone counts, not the scale above it: the photo must not jump when the scale appears.
   const padding = () => {
     const bar = footer.querySelector(".bar").getBoundingClientRect();
+    if (beside.matches) return [8, header.offsetLeft + header.offsetWidth + 8, innerHeight - bar.top + 8, header.offsetLeft + header.offsetWidth + 8];
     return [header.offsetTop + header.offsetHeight + 12, 12, innerHeight - bar.top + 12, 12];
   };
   const viewer = depthViewer(canvas, data, { padding, keys: document, onchange: update, onerror: say });

@@ -156,7 +156,8 @@ function depthViewer(canvas, data, options = {}) {
   function frame() {
     const ratio = Math.min(window.devicePixelRatio || 1, 3);
     const wide = Math.max(1, Math.round(canvas.clientWidth * ratio)), high = Math.max(1, Math.round(canvas.clientHeight * ratio));
-    const [top, right, bottom, left] = (options.padding ? options.padding() : [0, 0, 0, 0]).map((side) => side * ratio);
+    let [top, right, bottom, left] = (options.padding ? options.padding() : [0, 0, 0, 0]).map((side) => side * ratio);
+    if (left + right > 0.7 * wide || top + bottom > 0.7 * high) top = right = bottom = left = 0; // no room to spare
     const scale = Math.max(1e-6, Math.min((wide - left - right) / width, (high - top - bottom) / height));
     return { wide, high, ratio, scale, x: (left + wide - right) / 2, y: (top + high - bottom) / 2 };
   }
