@@ -13,8 +13,9 @@ from PIL import Image
 
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import DepthError, OutputError, PictureError
-from depthcli.eval.truth import FORMAT_NAMES, Truth, read_numbers, read_truth
+from depthcli.eval.truth import FORMAT_NAMES, Truth, read_truth
 from depthcli.io.codecs.files import write_depth
+from depthcli.io.codecs.numbers import read_numbers
 
 METRES, DISPARITY = DepthKind.METRIC_DEPTH, DepthKind.RELATIVE_DISPARITY
 NAN = float("nan")
