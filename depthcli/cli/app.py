@@ -31,6 +31,7 @@ _COMMANDS = {
         "depthcli.cli.video:video",
         "Estimate the depth of clips: steady, with the clip's size, times and sound.",
     ),
+    "convert": ("depthcli.cli.convert:convert", "Convert depth files between formats, without a model."),
     "info": ("depthcli.cli.info:info", "Tell what a file is: kind and unit of depth, range, camera, model."),
     "compile": (
         "depthcli.cli.compile:compile_command",

@@ -20,7 +20,8 @@ REPORT = "--json --quiet --verbose -q -v "
 RESULTS = "--batch --colormap --format --grayscale --if-exists --output --panorama -b -f -o "
 CAMERA = "--f35 --focal --fov --intrinsics "
 PICTURES = "--detail " + CAMERA + WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--keep-alpha --name --pred-only "
-PICTURES += "--axes --edges --farthest --mesh-size --points "
+SHAPE = "--axes --edges --farthest --mesh-size --points "
+PICTURES += SHAPE
 
 OPTIONS = {
     "": "--version",
@@ -31,6 +32,8 @@ OPTIONS = {
     "eval": "--detail " + WEIGHTS + SIZED + COMPILED + "--align --errors --json --prediction-kind --predictions --root",
     "bench": MODEL + SIZED + COMPILED + "--clip --cost-per-hour --duration --frames --images --json --peers --picture"
     " --profile --quality --remember --runs --size --video --warmup",
+    "convert": CAMERA + SHAPE + REPORT + "--colormap --depth-is --fill --format --from --if-exists --kind"
+    " --output --photo --preset --size -f -o",
     "info": "--json",
     "compile": WEIGHTS + "--allow-cpu-ops --analyze-only --batch --fast-math --from-dir --out --output --preset"
     " --self-test --size --target --timeout --workdir -b -o",
@@ -47,6 +50,7 @@ ARGUMENTS = {
     "image": ["FILE..."],
     "dir": ["FOLDER"],
     "video": ["CLIP..."],
+    "convert": ["FILE..."],
     "info": ["FILE..."],
     "eval": ["LIST"],
     "models pull": ["MODEL..."],
@@ -124,6 +128,7 @@ def test_commands_stand_in_the_order_of_need():
         "image",
         "dir",
         "video",
+        "convert",
         "info",
         "compile",
         "bench",

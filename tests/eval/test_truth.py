@@ -202,7 +202,7 @@ def saved(name: str, array: np.ndarray) -> Path:
     [
         (lambda: Path("no.png"), "nyu", "no.png does not exist"),
         (lambda: Path("no.npz"), "nyu", "no.npz is not 16-bit PNG"),
-        (lambda: Path("no.tif"), "depth", "no.tif is not PNG, NPZ, NPY, PFM"),
+        (lambda: Path("no.jpg"), "depth", "no.jpg is not PNG, NPZ, NPY, PFM"),
         (lambda: png([[1, 2]], 8), "kitti", "t.png: it has 8 bits"),
         (lambda: png([[1, 2, 3]], 8, colour=2), "disparity", "t.png: it is not gray"),
         (lambda: cut(png([[1] * 40] * 40)), "nyu", "t.png"),

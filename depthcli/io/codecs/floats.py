@@ -122,7 +122,7 @@ def is_tiff_cut_short(stream: IO[bytes]) -> bool:
     """Return whether a file with our facts ends before its last strip does."""
     size = stream.seek(0, os.SEEK_END)
     try:
-        page = tiff.read_page(stream)  # type: ignore[arg-type]
+        page = tiff.read_page(stream)
         ends = map(sum, zip(page.tags[Tag.STRIP_OFFSETS], page.tags[Tag.STRIP_COUNTS]))
         return bool(read_tiff_facts(stream)) and max(ends) > size
     except (OSError, ValueError, LookupError):

@@ -18,7 +18,9 @@ from depthcli.depthmap import DepthKind
 from depthcli.errors import DepthError, PictureError
 from depthcli.io.codecs.arrays import check_pixels, open_npz, read_bytes, read_npy
 from depthcli.io.codecs.encode import unrotated
+from depthcli.io.codecs.formats import suffix_of
 from depthcli.io.codecs.png import check_claim
+from depthcli.io.pictures import tiff
 
 METRES, DISPARITY = DepthKind.METRIC_DEPTH, DepthKind.RELATIVE_DISPARITY
 _INFINITY = np.float64(np.inf).view(np.int64)
@@ -49,8 +51,8 @@ ENCODINGS: dict[str, Encoding] = {
         Encoding("kitti", "16-bit PNG, metres x 256", METRES, 256, only_png16=True),
         Encoding("tum", "16-bit PNG, metres x 5000", METRES, 5000, only_png16=True),
         Encoding("sun", "16-bit PNG, millimetres, bits rotated", METRES, 1000, only_png16=True, rotated=True),
-        Encoding("depth", "PNG, NPZ, NPY or PFM, metres x scale", METRES),
-        Encoding("disparity", "PNG, NPZ, NPY or PFM, proportional to 1 / depth", DISPARITY),
+        Encoding("depth", "PNG, TIFF, NPZ, NPY, PFM or EXR, metres x scale", METRES),
+        Encoding("disparity", "PNG, TIFF, NPZ, NPY, PFM or EXR, proportional to 1 / depth", DISPARITY),
     )
 }
 
@@ -95,11 +97,11 @@ def is_invalid(stored: np.ndarray, invalid: Sequence[float]) -> np.ndarray:
 
 
 def read_numbers(path: Path, array: str = "depth", only_png16: bool = False) -> np.ndarray:
-    """Return the stored (H, W) numbers of a gray PNG, a PFM, an NPY or an NPZ, top row first.
+    """Return the stored (H, W) numbers of a gray PNG or TIFF, a PFM, an NPY, an NPZ or an EXR, top row first.
 
     array: name of the array if an NPZ holds several. only_png16: refuse all but 16-bit PNG. Raises PictureError.
     """
-    reader = _READERS.get(path.suffix.lower())
+    reader = _READERS.get(suffix_of(path))
     if reader is None or (only_png16 and reader is not _png):
         known = "16-bit PNG" if only_png16 else ", ".join(suffix[1:].upper() for suffix in _READERS)
         raise PictureError(f"{path} is not {known}", "another format may be meant")
@@ -158,4 +160,19 @@ def pfm_numbers(data: bytes, array: str = "") -> np.ndarray:
     return np.frombuffer(data, "<f4" if scale < 0 else ">f4", offset=head.end()).reshape(height, width)[::-1]
 
 
-_READERS = {".png": _png, ".npz": _npz, ".npy": npy_numbers, ".pfm": pfm_numbers}
+def _tiff(data: bytes, array: str) -> np.ndarray:
+    file = io.BytesIO(data)
+    page = tiff.read_page(file)
+    if page.samples != 1 or page.colours != 1 or page.bits not in (8, 16, 32, 64) or tiff.is_for_pillow(page):
+        raise ValueError("it is not gray with 8, 16, 32 or 64 bits")
+    check_pixels(*page.size)
+    return tiff.read_samples(file, page)[..., 0]
+
+
+def _exr(data: bytes, array: str) -> np.ndarray:
+    from depthcli.io.video.exr_frames import exr_numbers  # which needs the modules that need this one
+
+    return exr_numbers(data)
+
+
+_READERS = {".png": _png, ".npz": _npz, ".npy": npy_numbers, ".pfm": pfm_numbers, ".tiff": _tiff, ".exr": _exr}

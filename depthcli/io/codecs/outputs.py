@@ -46,30 +46,39 @@ class OutputSpec:
 
     def warnings(self, depth: DepthMap) -> tuple[str, ...]:
         """Return what is doubtful about a map, and what the formats cannot hold of it, one line each."""
+        return (*self.doubts(depth), *(loss_line(name, count) for name, count in self.losses(depth).items()))
+
+    def doubts(self, depth: DepthMap) -> tuple[str, ...]:
+        """Return what is doubtful about a map, one line each."""
         doubts = depth.provenance.warnings(depth.size)
         if any(STILLS[name].spatial for name in self.formats):
             from depthcli.geometry.shapes import remarks
 
             doubts += remarks(depth, shape=any(STILLS[name].shape for name in self.formats))
+        return doubts
+
+    def losses(self, depth: DepthMap) -> dict[str, int]:
+        """Return how many pixels of a map are too far for each format that has a limit."""
+        counts = {}
         for row in (STILLS[name] for name in self.formats):
-            lost = lost_pixels(row, depth)
-            if lost:
-                farthest = f"{MOST_CODE / row.scale:.6g} m that {row.name} can hold"
-                doubts = (
-                    *doubts,
-                    f"{lost} pixels are beyond the {farthest}, and have no depth there; npz and exr hold all",
-                )
-        millimetres = any(in_millimetres(STILLS[name].holds, depth.kind) for name in self.formats)
-        clamped = clamped_pixels(depth) if millimetres else 0
-        if not clamped:
-            return doubts
-        text = "are beyond the 65.535 m of a 16-bit PNG in millimetres and were clamped; npz and exr hold all"
-        return (*doubts, f"{clamped} pixels {text}")
+            clamped = clamped_pixels(depth) if in_millimetres(row.holds, depth.kind) else 0
+            counts[row.name] = clamped + lost_pixels(row, depth)
+        return {name: count for name, count in counts.items() if count}
 
     def write(self, depth: DepthMap, rgb: Optional[np.ndarray], paths: Sequence[Path]) -> None:
         """Write one file per format, each whole or not at all. rgb: the (H, W, 3) uint8 picture, if there is one."""
         for name, path in zip(self.formats, paths):
             write_file(STILLS[name], depth, path, self.colormap, rgb, self.shape, self.scene)
+
+
+def loss_line(name: str, count: int) -> str:
+    """Return what became of the pixels that are too far for a format."""
+    row = STILLS[name]
+    if not row.scale:
+        text = "are beyond the 65.535 m of a 16-bit PNG in millimetres and were clamped; npz and exr hold all"
+        return f"{count} pixels {text}"
+    farthest = f"{MOST_CODE / row.scale:.6g} m that {name} can hold"
+    return f"{count} pixels are beyond the {farthest}, and have no depth there; npz and exr hold all"
 
 
 @dataclass(frozen=True)
