@@ -112,7 +112,7 @@ def convert(
     from depthcli.jobs.targets import FILE, FOLDER, Target
 
     if not output:
-        raise UsageError("no `output` is given", "name a file or a folder with -o")
+        raise UsageError("there is no place for the results", "name a file or a folder with -o")
     if options.convert.preset and not (output.endswith("/") or Path(output).is_dir()):
         output += "/"
     target = Target.of(output)

@@ -94,8 +94,10 @@ class Tally:
 
     def holes_line(self, filled: bool) -> list[str]:
         """Return how many pixels had no depth; nothing if all had one."""
+        if not self.holes:
+            return []
         what = "had no depth and were filled" if filled else "have no depth"
-        return [f"{self.holes} of {self.pixels} pixels {what} ({self.holes / self.pixels:.2%})"] * bool(self.holes)
+        return [f"{self.holes} of {self.pixels} pixels {what} ({self.holes / self.pixels:.2%})"]
 
 
 class Photos:

@@ -5,6 +5,7 @@ What is written here, `read_cameras` reads back.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Optional
 
@@ -23,7 +24,7 @@ def camera_info(camera: Camera, size: tuple[int, int], name: str) -> str:
     coefficients = lens.coefficients if lens else (0.0,) * 5
     return "".join(
         (
-            f"image_width: {size[0]}\nimage_height: {size[1]}\ncamera_name: {name}\n",
+            f"image_width: {size[0]}\nimage_height: {size[1]}\ncamera_name: {json.dumps(name)}\n",
             _rows("camera_matrix", matrix),
             f"distortion_model: {_ROS_MODELS[lens.model if lens else LensModel.RADIAL]}\n",
             _rows("distortion_coefficients", np.array([coefficients])),

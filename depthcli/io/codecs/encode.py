@@ -106,6 +106,8 @@ def decode(pixels: np.ndarray, facts: Mapping[str, Any]) -> tuple[np.ndarray, np
     if encoding["code"] in ("millimetres", "metres"):
         codes = unrotated(pixels) if encoding.get("rotated") else pixels
         return codes.astype(np.float32) / np.float32(encoding["scale"]), codes > 0
+    if encoding.get("black"):
+        pixels = _FARTHEST - pixels
     valid = pixels > 0
     if encoding["colormap"]:
         pixels = pixels[:, encoding.get("left", 0) :]
@@ -114,7 +116,7 @@ def decode(pixels: np.ndarray, facts: Mapping[str, Any]) -> tuple[np.ndarray, np
         pixels = colors.codes_of_color(np.where(valid[..., None], pixels[..., :3], table[0]), encoding["colormap"])
     t = np.clip((pixels.astype(np.float64) + encoding["offset"]) / encoding["scale"], 0, 1)
     inverse = bool(encoding.get("inverse"))
-    if (facts["near_is"] == "low" and not inverse) != bool(encoding.get("black")):
+    if facts["near_is"] == "low" and not inverse:
         t = 1 - t
     lo, hi = encoding["lo"], encoding["hi"]
     values = lo + t * (hi - lo)

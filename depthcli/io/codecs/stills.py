@@ -130,8 +130,7 @@ def _shaded(
             ends = float(lo), float(hi)
     pixels = encode(shown, format.holds, Look(colormap, ends))
     if format.black:
-        last = np.int32(MOST_CODE + (shown.valid is not None))
-        pixels = np.where(pixels > 0, last - pixels, 0 if shown.valid is not None else MOST_CODE).astype(np.uint16)
+        pixels = MOST_CODE - pixels  # holes become white, which is far
     encoding = encoding_of(format.holds, shown.kind, ends, colormap, shown.valid is not None)
     if format.inverse and not depth.kind.near_is_high:
         encoding["inverse"] = True
