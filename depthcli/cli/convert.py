@@ -113,13 +113,12 @@ def convert(
 
     if not output:
         raise UsageError("there is no place for the results", "name a file or a folder with -o")
-    if options.convert.preset and not (output.endswith("/") or Path(output).is_dir()):
-        output += "/"
-    target = Target.of(output)
+    preset = preset_of(options.convert.preset)
+    several = preset is not None and (len(preset.formats) > 1 or preset.folder or preset.camera or preset.photo)
+    target = Target.of(f"{output}/" if several and not output.endswith("/") else output)
     if target.place not in (FILE, FOLDER):
         raise UsageError(f"{target} is not a file or folder", "use another `output`")
     conversion = _conversion(options)
-    preset = preset_of(options.convert.preset)
     left = LeftOut(DEPTH)
     found = find_inputs(inputs, DEPTH, left)
     outputs = _outputs(options, target, preset, len(found))
@@ -177,8 +176,8 @@ def _outputs(options: AllOptions, target: "Target", preset: Optional[Preset], in
 
     asked = options.convert
     implied = implied_format(target.path, "gray") if target.place == FILE else ""
-    named = asked.formats or (preset.formats if preset else None) or ((implied,) if implied else None)
-    if named is None:
+    named = asked.formats or (preset and preset.formats) or (implied and (implied,))
+    if not named:
         raise UsageError("no format is given", "choose some with `formats`, such as exr, or a `preset`")
     formats = parse_formats(named)
     color_table(asked.colormap)  # an unknown name is an error now, not after the first map

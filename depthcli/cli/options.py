@@ -254,7 +254,7 @@ class PictureOutput:
     formats: Annotated[
         Optional[list[str]],
         option(
-            "color (default), gray (16 bit), gray8, side, npz, exr, ply, pcd, glb, obj, normal.",
+            "color (default), gray (16 bit), gray8, side, npz, exr, tiff, mm, ply, glb, ... (docs/formats.md).",
             "--format",
             "-f",
             metavar="A,B",

@@ -188,7 +188,7 @@ def run_conversion(
     if job.manifest is not None:
         check_same_settings(job, job.manifest)
         job.manifest.check()
-    threads = usable_cores() if len(job.tasks) > 1 else 0
+    threads = 2 * usable_cores() if len(job.tasks) > 1 else 0  # half of them wait for the disk
     with Lane[_Done](threads) as lane:
         for task, file, known in look_up(job):
             file.close()

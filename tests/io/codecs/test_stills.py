@@ -227,7 +227,7 @@ GOLDEN: dict[str, str] = {
     "controlnet": "b8dffedfb640016f",
     "3dgs": "0c9af8b1cf540962",
     "white": "b34158dfbb9f3443",
-    "black": "6ec0442ca90ab979",
+    "black": "539e22c7129f0110",
     "rgbd": "16d29991c83f9b49",
     "side": "addc7732b2d285ad",
 }
