@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from depthcli.choices import DEPTH_IS, KINDS, SourceChoice
+from depthcli.choices import DEPTH_IS, IF_EXISTS, KINDS, SourceChoice
 from depthcli.cli.groups import flag, grouped, option
-from depthcli.cli.options import CameraOptions, Colormap, IfExists, ReportOptions, ShapeOptions
+from depthcli.cli.options import CameraOptions, Colormap, ReportOptions, ShapeOptions
 from depthcli.errors import SOME_FAILED, OutputError, UsageError
 from depthcli.io.codecs.formats import STILLS, implied_format, parse_formats
 from depthcli.io.codecs.presets import PRESETS, Preset, preset_of
 
 if TYPE_CHECKING:
     from depthcli.io.codecs.outputs import OutputSpec
-    from depthcli.jobs.convert import Conversion
+    from depthcli.jobs.convert import Conversion, Converted
     from depthcli.jobs.folder import FolderJob
     from depthcli.jobs.presets import View
-    from depthcli.jobs.targets import Target
+    from depthcli.jobs.targets import Target, Task
 
 # Written out because their own module loads NumPy.
 _SOURCES = ("mm", "scannet", "open3d", "nyu", "realsense", "zed", "kitti", "tum", "sun", "vda", "da3", "moge")
@@ -72,7 +72,14 @@ class ConvertOptions:
     ] = None
     fill: Annotated[bool, flag("Give holes the depth of the nearest pixel that has one.", "--fill")] = False
     colormap: Colormap = "Spectral_r"
-    if_exists: IfExists = "skip"
+    if_exists: Annotated[
+        Optional[str],
+        option(
+            "Existing results: skip (default in a folder), overwrite (of a file), error.",
+            metavar="CHOICE",
+            values=IF_EXISTS,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ def convert(
     from depthcli.jobs.find import DEPTH, LeftOut, find_inputs
     from depthcli.jobs.folder import FolderJob
     from depthcli.jobs.manifest import MANIFEST_NAME, Manifest
-    from depthcli.jobs.presets import scene_range, survey
+    from depthcli.jobs.presets import check_scene_file, scene_range, survey
     from depthcli.jobs.targets import FILE, FOLDER, Target
 
     if not output:
@@ -140,10 +147,10 @@ def convert(
     if "3dgs" in outputs.formats:
         outputs = replace(outputs, scene=scene_range(views))
     settings = settings_of(conversion, {"scene": outputs.scene and "{:.9g},{:.9g}".format(*outputs.scene)})
-    if_exists = options.convert.if_exists if target.folder is not None else "overwrite"
-    if target.place == FILE and options.convert.if_exists == "error":
-        if_exists = "error"
+    if_exists = options.convert.if_exists or ("overwrite" if target.place == FILE else "skip")
     job = FolderJob(tasks=tasks, outputs=outputs, if_exists=if_exists, settings=settings, manifest=manifest)
+    if preset is not None and manifest is not None:
+        check_scene_file(preset, target.path, manifest, conversion, if_exists == "overwrite")
     _run(job, conversion, preset, views, target, options)
 
 
@@ -209,11 +216,17 @@ def _run(
     """Convert, report, write the file about the scene, and leave with the exit code."""
     from depthcli.cli.report import log, stop_signals
     from depthcli.jobs.convert import Tally, run_conversion
+    from depthcli.jobs.manifest import DONE, Result
     from depthcli.jobs.presets import write_beside, write_scene
 
     tally, quiet = Tally(), options.report.quiet
     report = options.report.report(len(job.tasks))
-    beside = (lambda task, item: write_beside(preset, task, item)) if preset else (lambda task, item: None)
+    replaces = job.if_exists == "overwrite"
+
+    def beside(task: "Task", item: "Converted") -> None:
+        if preset is not None:
+            write_beside(preset, task, item, conversion, replaces)
+
     with report, stop_signals(quiet) as stop:
         try:
             with closing(run_conversion(job, conversion, tally, lambda: stop.asked, beside)) as results:
@@ -229,6 +242,8 @@ def _run(
         log(f"warning: {line}")
     if preset and preset.scene and not interrupted and target.folder is not None and views:
         path, remark = write_scene(preset, views, target.folder, conversion)
+        if path.name and job.manifest is not None:
+            job.manifest.add(Result(preset.scene, (str(path),), DONE, settings=job.settings))
         if path.name and not quiet:
             print(path)
         if remark:

@@ -14,12 +14,13 @@ from PIL import Image
 
 from depthcli.camera import Camera
 from depthcli.depthmap import DepthMap
-from depthcli.errors import UsageError
+from depthcli.errors import OutputError, UsageError
 from depthcli.host.atomic import atomic_path
 from depthcli.io.cameras.written import camera_info, kitti_calibration, nerf_frame, plain_matrix
-from depthcli.io.codecs.presets import Preset
+from depthcli.io.codecs.presets import PARAMS, TRANSFORMS, Preset
 from depthcli.io.codecs.stills import inverse_range
 from depthcli.jobs.convert import Conversion, Converted, open_map
+from depthcli.jobs.manifest import Manifest
 from depthcli.jobs.targets import Task
 
 _MILLIMETRE = 0.001
@@ -48,24 +49,41 @@ class View:
     inverse: tuple[float, float]
 
 
-def write_beside(preset: Preset, task: Task, item: Converted) -> list[Path]:
-    """Write the camera and the photo that a preset wants beside a map; return their paths.
+def write_beside(preset: Preset, task: Task, item: Converted, conversion: Conversion, replaces: bool) -> None:
+    """Write the camera and the photo that a preset wants beside a map. A camera that is unknown is left out.
 
-    Raises UsageError without a photo that it needs; a camera that is unknown is left out.
+    replaces: other files of these names may be replaced. Raises OutputError for one that may not, UsageError without a
+    photo that is needed.
     """
-    made = []
     if preset.camera and item.depth.camera is not None:
         ending, text = CAMERA_FILES[preset.camera]
-        made.append(task.stem.with_name(task.stem.name + ending))
-        _write(made[-1], text(item.depth.camera, item.depth.size, task.stem.name).encode())
-    if preset.photo:
-        if item.rgb is None:
-            raise UsageError(f"{preset.name} wants the photo beside its depth", "name it with `photo`")
-        made.append(task.stem.with_name(task.stem.name + preset.photo))
+        path = task.stem.with_name(task.stem.name + ending)
+        _write_new(path, text(item.depth.camera, item.depth.size, task.stem.name).encode(), replaces)
+    if not preset.photo:
+        return
+    if item.rgb is None or conversion.photos is None:
+        raise UsageError(f"{preset.name} wants the photo beside its depth", "name it with `photo`")
+    path = task.stem.with_name(task.stem.name + preset.photo)
+    photo = conversion.photos.of(task, item.depth.provenance.source)
+    if os.path.realpath(path) != os.path.realpath(photo):  # else it is where it should be
         whole = io.BytesIO()
         Image.fromarray(item.rgb).save(whole, "JPEG", quality=_JPEG_QUALITY)
-        _write(made[-1], whole.getvalue())
-    return made
+        _write_new(path, whole.getvalue(), replaces)
+
+
+def check_scene_file(preset: Preset, folder: Path, manifest: Manifest, conversion: Conversion, replaces: bool) -> None:
+    """Raise UsageError if the file about a scene would replace one that this command did not make."""
+    path = folder / preset.scene
+    if not preset.scene or not os.path.lexists(path):
+        return
+    given = conversion.cameras.path if conversion.cameras else None
+    if given is not None and os.path.realpath(given) == os.path.realpath(path):
+        raise UsageError(f"{path} would be replaced, and it is also `intrinsics`", "use another `output`")
+    if not replaces and str(path) not in manifest.outputs:
+        raise UsageError(
+            f"{path} is there and was not made by this command",
+            "`if_exists` overwrite replaces it, or use another `output`",
+        )
 
 
 def survey(tasks: Sequence[Task], conversion: Conversion, folder: Path, ending: str) -> list[View]:
@@ -94,7 +112,7 @@ def scene_range(views: Sequence[View]) -> Optional[tuple[float, float]]:
 
 def write_scene(preset: Preset, views: Sequence[View], folder: Path, conversion: Conversion) -> tuple[Path, str]:
     """Write the file about a scene; return its path and a remark for the user, or empty."""
-    return SCENE_FILES[preset.scene](views, folder, conversion)
+    return SCENE_FILES[preset.name](views, folder, conversion)
 
 
 def _view(task: Task, item: Converted, conversion: Conversion, folder: Path, ending: str) -> View:
@@ -115,7 +133,7 @@ def _view(task: Task, item: Converted, conversion: Conversion, folder: Path, end
 
 def _depth_params(views: Sequence[View], folder: Path, conversion: Conversion) -> tuple[Path, str]:
     """Write sparse/0/depth_params.json: {stem: {scale, offset}} with v / 65535 * scale + offset = 1 / metres."""
-    path = folder / "sparse/0/depth_params.json"
+    path = folder / PARAMS
     span = scene_range(views)
     if span is None or not views[0].metric:
         return Path(), "relative depth: make sparse/0/depth_params.json with make_depth_scale.py of 3DGS, which fits it"
@@ -137,7 +155,7 @@ def _transforms(
     key: str, more: Mapping[str, Any], views: Sequence[View], folder: Path, conversion: Conversion
 ) -> tuple[Path, str]:
     """Write transforms.json: the one given as `intrinsics` with a depth file for each frame, else one of cameras."""
-    path = folder / "transforms.json"
+    path = folder / TRANSFORMS
     given = conversion.cameras.json if conversion.cameras else None
     if given is not None and isinstance(given.get("frames"), list):
         by_stem = {PurePath(view.map).stem: view.map for view in views}
@@ -164,6 +182,15 @@ SCENE_FILES: Mapping[str, Callable[[Sequence[View], Path, Conversion], tuple[Pat
     "nerfstudio": _nerfstudio,
     "ngp": _ngp,
 }
+
+
+def _write_new(path: Path, data: bytes, replaces: bool) -> None:
+    """Write a file; one that is there must be the same, unless it may be replaced. Raises OutputError."""
+    if os.path.lexists(path) and not replaces:
+        if path.is_file() and path.read_bytes() == data:
+            return
+        raise OutputError(f"{path} is there and is another file", "`if_exists` overwrite replaces it")
+    _write(path, data)
 
 
 def _write_json(path: Path, content: Any) -> None:

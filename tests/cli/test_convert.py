@@ -345,3 +345,34 @@ class TestPresets:
         ours("a.npz")
         depth("convert", "a.npz", "--preset", "nuke", "-f", "tiff", "-o", "out")
         assert {path.name for path in Path("out").iterdir()} == {"a.tiff", "manifest.jsonl"}
+
+    def test_files_of_others_beside_the_maps_are_not_replaced(self, depth):
+        ours("a.npz", camera=True)
+        command = ["convert", "a.npz", "--preset", "kitti", "-o", "out"]
+        Path("out").mkdir()
+        Path("out/a_calib.txt").write_text("mine")
+        ran = depth(*command)
+        assert ran.code == 3 and "out/a_calib.txt is there and is another file" in ran.err
+        assert Path("out/a_calib.txt").read_text() == "mine" and not Path("out/a.png").exists()
+        assert depth(*command, "--if-exists", "overwrite").code == 0
+
+    def test_a_transforms_json_is_replaced_only_if_it_was_made_here(self, depth):
+        ours("a.npz", camera=True)
+        command = ["convert", "a.npz", "--preset", "nerfstudio"]
+        assert depth(*command, "-o", "out").code == depth(*command, "-o", "out").code == 0
+        shutil.copytree("out", "given")
+        given = Path("given/transforms.json").read_bytes()
+        Path("given/manifest.jsonl").unlink()
+        for more in ((), ("--intrinsics", "given/transforms.json", "--if-exists", "overwrite")):
+            ran = depth(*command, *more, "-o", "given")
+            assert ran.code == 2 and "given/transforms.json" in ran.err
+        assert Path("given/transforms.json").read_bytes() == given
+
+    def test_the_photo_itself_stays_where_it_is(self, depth):
+        ours("a.npz", holes=False)
+        Path("photos").mkdir()
+        cv2.imwrite("photos/a.jpg", np.zeros((60, 80, 3), np.uint8))
+        photo = Path("photos/a.jpg").read_bytes()
+        command = ["convert", "a.npz", "--preset", "facebook", "--photo", "photos", "-o", "photos"]
+        assert depth(*command, "--if-exists", "overwrite").code == 0
+        assert Path("photos/a.jpg").read_bytes() == photo and Path("photos/a_depth.png").exists()

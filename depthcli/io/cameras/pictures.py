@@ -38,10 +38,17 @@ class GivenCameras:
         }
 
     @property
+    def path(self) -> Optional[Path]:
+        """The calibration file, if there is one."""
+        return None if self._file is None else Path(str(self._choice.intrinsics))
+
+    @property
     def json(self) -> Optional[dict[str, Any]]:
         """The content of a calibration file in JSON, None for any other."""
+        if self.path is None:
+            return None
         try:
-            content = json.loads(Path(str(self._choice.intrinsics)).read_text(encoding="utf-8-sig"))
+            content = json.loads(self.path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError):
             return None
         return content if isinstance(content, dict) else None

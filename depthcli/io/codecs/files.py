@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -83,6 +84,10 @@ def _write_with_facts(format: Format, depth: DepthMap, path: Path) -> None:
     whole = io.BytesIO()
     KINDS[format.suffix].write(pixels, whole, facts)
     data = whole.getvalue()
+    if os.path.lexists(sidecar_of(path)) and not floats.is_about_depth(sidecar_of(path)):
+        raise OutputError(
+            f"{sidecar_of(path)} is there and is not of depthcli", "move it away, or use another `output`"
+        )
     with atomic_path(path) as partial:
         partial.write_bytes(data)
         with atomic_path(sidecar_of(path)) as about:

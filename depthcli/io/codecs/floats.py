@@ -149,6 +149,14 @@ def is_shorter_than_beside(path: Path) -> bool:
         return False
 
 
+def is_about_depth(beside: Path) -> bool:
+    """Return whether a file holds facts of ours about another one."""
+    try:
+        return beside.stat().st_size <= _MOST_FACTS and "file" in parse_facts(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+
+
 def _beside(path: Path) -> tuple[dict[str, Any], int]:
     """Return the facts beside a file, and how many bytes they say that it has; {} and 0 if there are none."""
     beside = sidecar_of(path)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from depthcli.errors import UsageError
 
+PARAMS, TRANSFORMS = "sparse/0/depth_params.json", "transforms.json"
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -14,7 +16,8 @@ class Preset:
 
     formats: of each map. endings: behind its stem, for formats that need another than their suffix. folder: below the
     output, for the maps. camera: the file with the camera beside each map, a key of CAMERA_FILES in jobs.presets.
-    scene: the file about all maps, a key of SCENE_FILES there. photo: ending of a JPEG copy of the photo beside a map.
+    scene: path of the file about all maps, which SCENE_FILES there writes. photo: ending of a JPEG copy of the photo
+    beside a map.
     """
 
     name: str
@@ -32,9 +35,9 @@ PRESETS: Mapping[str, Preset] = {
     for row in (
         Preset("nuke", "EXR with the camera in its attributes", ("exr",)),
         Preset("blender", "EXR, and a mesh with a camera (GLB)", ("exr", "glb")),
-        Preset("3dgs", "depths/*.png and depth_params.json", ("3dgs",), folder="depths", scene="3dgs"),
-        Preset("nerfstudio", "millimetres and transforms.json", ("mm",), folder="depths", scene="nerfstudio"),
-        Preset("ngp", "millimetres and transforms.json of instant-ngp", ("mm",), folder="depths", scene="ngp"),
+        Preset("3dgs", "depths/*.png and depth_params.json", ("3dgs",), folder="depths", scene=PARAMS),
+        Preset("nerfstudio", "millimetres and transforms.json", ("mm",), folder="depths", scene=TRANSFORMS),
+        Preset("ngp", "millimetres and transforms.json of instant-ngp", ("mm",), folder="depths", scene=TRANSFORMS),
         Preset("ros", "millimetres and camera_info", ("mm",), camera="ros"),
         Preset("controlnet", "8-bit gray, white is near", ("controlnet",)),
         Preset("kitti", "metres x 256 and calib.txt", ("kitti",), camera="kitti"),

@@ -155,6 +155,13 @@ def test_facts_beside_a_file_count_for_that_file_alone(name: str, tmp_path: Path
         read_depth(path)
 
 
+def test_facts_beside_never_replace_a_file_of_others(tmp_path: Path) -> None:
+    (tmp_path / "map.npy.json").write_text("mine")
+    with pytest.raises(OutputError, match=r"map\.npy\.json is there and is not of depthcli"):
+        written(tmp_path, small(), "npy")
+    assert [path.name for path in tmp_path.iterdir()] == ["map.npy.json"]
+
+
 def test_controlnet_is_inverse_depth_between_its_percentiles(tmp_path: Path) -> None:
     values = np.linspace(1, 20, 100 * 100, dtype=np.float32).reshape(100, 100)
     codes = cv2.imread(str(written(tmp_path, DepthMap(values, METRIC), "controlnet")), cv2.IMREAD_UNCHANGED)
