@@ -49,20 +49,20 @@ def scene(width: int, height: int, seed: int) -> np.ndarray:
     return codes
 
 
-def timed(command: list[str]) -> tuple[float, float]:
-    """Return the seconds and the peak memory in MB of a process."""
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    _, errors = process.communicate()
+def timed(command: list[str]) -> tuple[float, float, float]:
+    """Return the seconds of a process, those of the processor, and the peak memory of any process so far in MB."""
+    before, started = used(), time.perf_counter()
+    process = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     seconds = time.perf_counter() - started
     if process.returncode:
-        raise SystemExit(errors.decode())
-    return seconds, peak(command)
+        raise SystemExit(process.stderr.decode())
+    return seconds, used() - before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
-def peak(command: list[str]) -> float:
-    """Return the largest memory of a child process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+def used() -> float:
+    """Return the seconds of the processor that ended processes took."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 FORMATS = ("exr", "tiff", "pfm", "npy", "npz", "mm", "kitti", "tum", "sun", "scannet")
@@ -119,8 +119,8 @@ def main() -> None:
         large = place / "large.png"
         cv2.imwrite(str(large), scene(1920, 1080, 0))
         for target in ("a.exr", "a.tiff", "a.npz", "a.pfm"):
-            seconds, memory = timed([*depth, str(large), "--from", "mm", "-o", str(place / target)])
-            print(f"1920x1080 to {target[2:]}: {seconds:.2f} s, at most {memory:.0f} MB so far")
+            seconds, cpu, memory = timed([*depth, str(large), "--from", "mm", "-o", str(place / target)])
+            print(f"1920x1080 to {target[2:]}: {seconds:.2f} s, processor {cpu:.2f} s, at most {memory:.0f} MB so far")
         source = place / "source"
         source.mkdir()
         for number in range(asked.files):
@@ -129,20 +129,20 @@ def main() -> None:
         few.mkdir()
         for path in sorted(source.iterdir())[:50]:
             shutil.copy(path, few)
-        rows: dict[str, list[float]] = {"loop": [], "depth": []}
-        _, memory_few = timed([*depth, str(few), "--from", "mm", "-f", "exr", "-o", str(place / "few_out"), "-q"])
+        *_, memory_few = timed([*depth, str(few), "--from", "mm", "-f", "exr", "-o", str(place / "few_out"), "-q"])
+        rows: dict[str, list[tuple[float, float, float]]] = {"loop": [], "depth": []}
         for turn in range(asked.turns):
             target = str(place / f"out{turn}")
-            rows["loop"].append(timed([sys.executable, "-c", _LOOP, str(source), target + "_loop"])[0])
-            mine = timed([*depth, str(source), "--from", "mm", "-f", "exr", "-o", target, "-q"])
-            rows["depth"].append(mine[0])
+            rows["loop"].append(timed([sys.executable, "-c", _LOOP, str(source), target + "_loop"]))
+            rows["depth"].append(timed([*depth, str(source), "--from", "mm", "-f", "exr", "-o", target, "-q"]))
             shutil.rmtree(target)
             shutil.rmtree(target + "_loop")
-        medians = {name: statistics.median(seconds) for name, seconds in rows.items()}
-        for name, seconds in rows.items():
-            print(f"{name}: {' '.join(f'{each:.1f}' for each in seconds)} s for {asked.files} files")
-        print(f"depth has {medians['loop'] / medians['depth']:.0%} of the speed of the loop")
-        print(f"memory: at most {memory_few:.0f} MB for 50 files, {mine[1]:.0f} MB for {asked.files}")
+        for name, turns in rows.items():
+            listed = ", ".join(f"{seconds:.1f} s (processor {cpu:.1f} s)" for seconds, cpu, _ in turns)
+            print(f"{name}: {listed} for {asked.files} files")
+        loop, mine = (statistics.median(seconds for seconds, *_ in rows[name]) for name in ("loop", "depth"))
+        print(f"depth has {loop / mine:.0%} of the speed of the loop")
+        print(f"memory: at most {memory_few:.0f} MB for 50 files, {rows['depth'][-1][2]:.0f} MB for {asked.files}")
 
 
 if __name__ == "__main__":
