@@ -23,6 +23,8 @@ STEADY = ("auto", "on", "off")
 DETAILS = ("off", "edges", "tiles")
 IF_EXISTS = ("skip", "overwrite", "error")
 FITS = ("auto", "scale", "line", "isotonic")
+KINDS = ("relative_disparity", "relative_depth", "metric_depth")
+DEPTH_IS = ("z", "ray")
 AXES = ("opencv", "opengl", "zup")
 MOST_MESH_SIZE = 1 << 14  # vertices along a side: 268 million of them take 8 GB
 LAYOUTS = (
@@ -340,6 +342,30 @@ class ShapeChoice:
             raise UsageError(f"`mesh_size` must be 2 to {MOST_MESH_SIZE}, got {self.mesh_size}")
         if self.farthest is not None and not 0 < self.farthest < float("inf"):
             raise UsageError(f"`farthest` must be positive, got {self.farthest:g}")
+
+
+@dataclass(frozen=True)
+class SourceChoice:
+    """What depth files of other programs hold. Files of depthcli say it themselves.
+
+    source_format: one of SOURCES in io.codecs.foreign. kind: one of KINDS, for files that leave it open.
+    depth_is: z, depth along the optical axis, or ray, distance from the camera.
+    """
+
+    source_format: Optional[str] = None
+    kind: Optional[str] = None
+    depth_is: str = "z"
+
+    def __post_init__(self) -> None:
+        if self.kind is not None:
+            require("kind", self.kind, KINDS)
+        require("depth_is", self.depth_is, DEPTH_IS)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The choice by the names that results note."""
+        depth_is = None if self.depth_is == "z" else self.depth_is
+        return {"from": self.source_format, "kind": self.kind, "depth-is": depth_is}
 
 
 @dataclass(frozen=True)

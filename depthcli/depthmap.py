@@ -19,6 +19,7 @@ from depthcli.camera import Camera, camera_of, describe_camera
 from depthcli.errors import UsageError
 
 _BAND_PIXELS = 1 << 17  # that are calibrated at a time, in float64
+_CONVERTED = ("source", "source_sha256")
 _PANORAMA_SLACK = 0.1  # full panoramas are 2:1, but for a few rows or columns that a program cut off
 
 
@@ -66,6 +67,7 @@ class Provenance:
     model: the zoo row's name ("vits"); model_title: its full name; sha256: of the weights file, empty if unknown.
     licence: of the weights. backend: name, version, device and precision. input_size: (width, height) the network saw.
     source: name of the picture, never an absolute path. source_sha256: of the picture's file, empty if unknown.
+    converted: name and sha256 of the depth file that this one was converted from, if it was.
     panorama: its left and right edges were joined. detail: how it was made finer than the network's output: off, edges
     or tiles.
     """
@@ -80,6 +82,7 @@ class Provenance:
     source_sha256: str = ""
     panorama: bool = False
     detail: str = "off"
+    converted: Optional[tuple[str, str]] = None
 
     def warnings(self, size: tuple[int, int]) -> tuple[str, ...]:
         """Return a warning if edges were joined that need not belong together. size: (width, height) of the picture."""
@@ -241,6 +244,7 @@ def describe_values(
         "source_sha256": provenance.source_sha256,
         "panorama": provenance.panorama,
         **({"detail": provenance.detail} if provenance.detail != "off" else {}),
+        **({"converted": dict(zip(_CONVERTED, provenance.converted))} if provenance.converted else {}),
     }
 
 
@@ -248,6 +252,7 @@ def from_description(values: np.ndarray, facts: Mapping[str, Any], valid: np.nda
     """Return the depth map that `describe` described, with `values` as its numbers and `valid` as its mask."""
     width, height = facts.get("model_size") or (0, 0)
     camera, calibration = facts.get("camera"), facts.get("calibration")
+    converted = facts.get("converted")
     return DepthMap(
         values=values,
         kind=DepthKind(facts["kind"]),
@@ -266,5 +271,6 @@ def from_description(values: np.ndarray, facts: Mapping[str, Any], valid: np.nda
             source_sha256=facts.get("source_sha256", ""),
             panorama=bool(facts.get("panorama")),
             detail=facts.get("detail", "off"),
+            converted=(str(converted["source"]), str(converted["source_sha256"])) if converted else None,
         ),
     )

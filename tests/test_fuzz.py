@@ -19,8 +19,9 @@ from PIL.PngImagePlugin import PngImageFile
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import DepthError, OutputError, PictureError
 from depthcli.eval.lists import read_list
-from depthcli.eval.truth import read_numbers, read_truth
+from depthcli.eval.truth import read_truth
 from depthcli.io.codecs.files import read_depth
+from depthcli.io.codecs.numbers import read_numbers
 from depthcli.io.pictures.images import picture_size, read_picture
 from tests.conftest import ROOT
 

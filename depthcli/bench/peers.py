@@ -18,7 +18,7 @@ from depthcli.backends.torch_eager import pick_device
 from depthcli.errors import EngineError, UsageError
 from depthcli.graphs.official_form import OfficialForm
 from depthcli.host.memory import check_memory, free_memory
-from depthcli.io.codecs.encode import SIDE_GAP
+from depthcli.io.codecs.formats import SIDE_GAP
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import read_network
 from depthcli.nets.depth_anything_v2 import DepthAnythingV2

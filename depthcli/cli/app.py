@@ -36,6 +36,7 @@ _COMMANDS = {
         "Turn pictures and clips into 3D: two eyes, in the layout of your player.",
     ),
     "effect": ("depthcli.cli.effect:app", "Change pictures by their depth: blur, fog, cut, parallax."),
+    "convert": ("depthcli.cli.convert:convert", "Convert depth files between formats, without a model."),
     "info": ("depthcli.cli.info:info", "Tell what a file is: kind and unit of depth, range, camera, model."),
     "calibrate": (
         "depthcli.cli.calibrate:calibrate",

@@ -298,7 +298,7 @@ class PictureOutput:
     formats: Annotated[
         Optional[list[str]],
         option(
-            "color (default), gray (16 bit), gray8, side, npz, exr, ply, pcd, laz, glb, obj, usdz, html, normal.",
+            "color (default), gray (16 bit), npz, exr, tiff, mm, ply, glb, html, normal, ... (docs/formats.md).",
             "--format",
             "-f",
             metavar="A,B",

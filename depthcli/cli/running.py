@@ -109,6 +109,11 @@ def run(
     def load() -> DepthEstimator:
         stop.at_once = True  # a download need not be finished first
         estimator = there.load()
+        try:
+            outputs.check_kind(estimator.row.kind)
+        except UsageError:
+            estimator.close()
+            raise
         stop.at_once = False
         if options.report.verbose:
             report.log(f"model {estimator.row.title}, {estimator.row.licence}; {estimator.description}")

@@ -17,7 +17,8 @@ from typing import Any
 
 from depthcli.errors import UsageError
 from depthcli.eval.metrics import Pair
-from depthcli.eval.truth import DISPARITY, FORMAT_NAMES, FORMATS, OWN
+from depthcli.eval.truth import FORMAT_NAMES, OWN
+from depthcli.io.codecs.numbers import DISPARITY, ENCODINGS
 
 _TEXTS = ("picture", "truth", "format", "name")
 _FOR_TRUTH = ("format", "scale", "invalid", "crop", "min_depth", "max_depth")
@@ -176,7 +177,7 @@ def _format(row: dict[str, Any]) -> str:
         raise ValueError(f"no format is called {name!r}; choose from: {', '.join(FORMAT_NAMES)}")
     if name == OWN and "scale" in row:
         raise ValueError(f"scale does not go with {OWN}, whose files have their own")
-    if name in FORMATS and FORMATS[name].kind is DISPARITY and ("min_depth" in row or "max_depth" in row):
+    if name in ENCODINGS and ENCODINGS[name].kind is DISPARITY and ("min_depth" in row or "max_depth" in row):
         raise ValueError("min_depth and max_depth are metres, which disparity has not")
     return name
 

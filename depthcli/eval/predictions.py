@@ -11,8 +11,8 @@ from pathlib import Path, PurePath
 from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import OutputError, UsageError
 from depthcli.eval.lists import Entry
-from depthcli.eval.truth import read_numbers
-from depthcli.io.codecs.files import read_depth
+from depthcli.io.codecs.files import read_depth, read_facts
+from depthcli.io.codecs.numbers import read_numbers
 from depthcli.io.pictures.images import Picture
 
 # The most exact first: floats, 16 bits, 8 bits. A plain .png comes last, as it may be a photograph.
@@ -65,7 +65,7 @@ class SavedPredictions:
         return {name: picture for name, (_, picture) in best.items()}
 
     def _read(self, path: Path) -> DepthMap:
-        if path.suffix in (".npy", ".pfm"):
+        if path.suffix in (".npy", ".pfm") and not read_facts(path):
             return self._read_plain(path, f"{path} does not say what its numbers mean")
         try:
             depth = read_depth(path)

@@ -16,6 +16,7 @@ from typing import Callable, NamedTuple, Union
 
 from depthcli.errors import UsageError
 from depthcli.io.codecs.files import may_be_ours, read_facts
+from depthcli.io.codecs.foreign import DEPTH_SUFFIXES
 from depthcli.io.names import STDIN
 from depthcli.io.pictures.images import PICTURE_SUFFIXES, is_picture, may_be_listed
 from depthcli.jobs.manifest import MANIFEST_NAME
@@ -84,6 +85,12 @@ def _is_clip_result(path: Path) -> bool:
 
 
 PICTURE = InputKind("picture", is_picture, _is_map, _fetch_picture)
+DEPTH = InputKind(
+    "depth file",
+    lambda path: path.suffix.lower() in DEPTH_SUFFIXES and not path.name.startswith("."),
+    lambda path: False,  # results of ours are what is converted
+    _fetch_picture,
+)
 CLIP = InputKind(
     "clip",
     lambda path: path.suffix.lower() in CLIP_SUFFIXES,

@@ -257,7 +257,7 @@ class Stages:
                         facts = file.facts()
                 picture = file.read(self._job.keep_alpha)
         except Exception as error:  # whatever a decoder raises
-            return _failed(self._job, task, error)
+            return failed(self._job, task, error)
         prepared = None
         if self._loaded is not None:
             with suppress(Exception):  # tried again when less is at work
@@ -273,7 +273,7 @@ class Stages:
         try:
             prepared = self._with_room(lambda: estimator.prepare(item.picture))
         except Exception as error:
-            return _failed(self._job, item.task, error)
+            return failed(self._job, item.task, error)
         return replace(item, prepared=prepared, seconds=item.seconds + time.perf_counter() - started)
 
     def _with_room(self, call: Callable[[], T]) -> T:
@@ -305,7 +305,7 @@ class Stages:
             raise
         except Exception as error:  # whatever a backend raises
             if len(group) == 1:
-                self._finishing.put_done(_failed(self._job, group[0].task, error))
+                self._finishing.put_done(failed(self._job, group[0].task, error))
                 return
             outputs = None
         if outputs is None:
@@ -336,8 +336,8 @@ class Stages:
         except (DiskFullError, CancelledError, BrokenPipeError):
             raise
         except Exception as error:
-            return _failed(job, task, error)
-        return _result(
+            return failed(job, task, error)
+        return result_of(
             job,
             task,
             DONE,
@@ -360,7 +360,7 @@ def look_up(job: FolderJob) -> Iterator[tuple[Task, PictureFile, Union[Result, i
         try:
             existing = _existing_result(job, task, file)
         except Exception as error:
-            existing = _failed(job, task, error)
+            existing = failed(job, task, error)
         if existing is not None:
             file.close()
             yield task, file, existing
@@ -376,15 +376,15 @@ def _existing_result(job: FolderJob, task: Task, file: PictureFile) -> Result | 
         return None
     if job.if_exists == "error":
         there = [path for path in paths if os.path.lexists(path)]
-        return _failed(job, task, OutputError(f"{there[0]} is there already")) if there else None
+        return failed(job, task, OutputError(f"{there[0]} is there already")) if there else None
     try:
         found = find_results(file, paths, task.name, job.manifest)
         if found is None:
             return None
         if all(item.noted for item in found):
-            return _result(job, task, SKIPPED)
+            return result_of(job, task, SKIPPED)
         made_by = max((item.made_by for item in found), key=lambda made_by: len(made_by.settings))  # the fullest
-        return _result(
+        return result_of(
             job,
             task,
             SKIPPED,
@@ -403,11 +403,13 @@ def _input_size(item: _ReadPicture) -> tuple[int, int]:
     return item.prepared.plan.input_size
 
 
-def _result(job: FolderJob, task: Task, status: str, **facts: Any) -> Result:
+def result_of(job: FolderJob, task: Task, status: str, **facts: Any) -> Result:
+    """Return the result of a task with the files that it makes."""
     return Result(input=task.name, outputs=tuple(str(path) for path in job.paths(task)), status=status, **facts)
 
 
-def _failed(job: FolderJob, task: Task, error: Exception) -> Result:
+def failed(job: FolderJob, task: Task, error: Exception) -> Result:
+    """Return the result of a task that an error ended."""
     if isinstance(error, MemoryError):
         error = PictureError("not enough memory", "use a smaller `input_size`")
     if not isinstance(error, DepthError):  # a library's message may be empty, or make no sense alone

@@ -17,7 +17,6 @@ from depthcli.calibration import calibration_of
 from depthcli.camera import LensModel, camera_of, describe_camera
 from depthcli.depthmap import DepthKind
 from depthcli.errors import DepthError, PictureError, UsageError
-from depthcli.eval.truth import read_numbers
 from depthcli.geometry.solids import Mesh
 from depthcli.io.cameras.files import read_cameras
 from depthcli.io.cameras.stored import StoredCamera
@@ -25,6 +24,7 @@ from depthcli.io.codecs import exr
 from depthcli.io.codecs.arrays import check_pixels, open_npz
 from depthcli.io.codecs.facts import parse_facts
 from depthcli.io.codecs.files import is_cut_short, read_facts
+from depthcli.io.codecs.numbers import read_numbers
 from depthcli.io.names import sidecar_of
 from depthcli.io.pictures import tiff
 from depthcli.io.pictures.images import may_be_listed, picture_header, printable

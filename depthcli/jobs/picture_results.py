@@ -97,6 +97,7 @@ def _find_result(picture: PictureFile, path: Path, name: str, manifest: Optional
 
 def _is_of(picture: PictureFile, facts: Mapping[str, Any], there: os.stat_result, path: Path) -> bool:
     """Return whether a map is that of a picture, by its facts. Raises OutputError if it is that of another."""
+    facts = facts.get("converted") or facts  # of a depth file that was converted, that file is the picture
     same = facts.get("source_sha256") == picture.sha256 if facts.get("source_sha256") else None
     if not same and facts.get("source") != picture.name:
         raise OutputError(f"{path} is there and is a map of another picture, {facts.get('source')}", _REPLACE)

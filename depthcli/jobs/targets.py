@@ -16,7 +16,7 @@ from typing import Optional, Union
 
 from depthcli.errors import UsageError
 from depthcli.io.codecs.files import read_facts
-from depthcli.io.codecs.formats import CLIPS, STILL_ENDINGS, STILLS
+from depthcli.io.codecs.formats import CLIPS, STILL_ENDINGS, STILLS, suffix_of
 from depthcli.io.names import STDIN, fitting_name
 from depthcli.io.pictures.images import PICTURE_SUFFIXES, printable
 from depthcli.jobs.find import CLIP_SUFFIXES, Input
@@ -81,7 +81,7 @@ class Target:
             raise UsageError(f"{self} cannot hold {inputs} {noun}s", "use a folder as `output`")
         if len(formats) > 1:
             raise UsageError(f"{self} cannot hold several formats", "use a folder as `output`, or one of `formats`")
-        wanted, suffix = suffixes[formats[0]], self.path.suffix.lower()
+        wanted, suffix = suffixes[formats[0]], suffix_of(self.path)
         if self.place == STREAM or wanted == suffix:
             return
         able = [name for name, other in suffixes.items() if other == suffix]

@@ -44,7 +44,7 @@ CASES = (
     (["im"], ["image"]),
     (["image", "--for"], ["--format"]),
     (["image", "-f", "gr"], ["gray", "gray8"]),
-    (["image", "-f", "color,n"], ["color,npz", "color,normal"]),
+    (["image", "-f", "color,n"], ["color,npz", "color,npy", "color,normal"]),
     (["video", "a.mp4", "--format", "ff"], ["ffv1"]),
     (["image", "--colormap", "inf"], ["inferno", "inferno_r"]),
     (["dir", "--encoder", "t"], ["tiny"]),

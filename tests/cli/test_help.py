@@ -31,7 +31,8 @@ PICTURES = (
     + RESULTS
     + "--keep-alpha --name --pred-only "
 )
-PICTURES += "--axes --edges --farthest --mesh-size --points "
+SHAPE = "--axes --edges --farthest --mesh-size --points "
+PICTURES += SHAPE
 
 PLAIN = WEIGHTS + SIZED + COMPILED + REPORT
 
@@ -57,6 +58,8 @@ OPTIONS = {
     "eval": "--detail " + WEIGHTS + SIZED + COMPILED + "--align --errors --json --prediction-kind --predictions --root",
     "bench": MODEL + SIZED + COMPILED + "--clip --cost-per-hour --duration --frames --images --json --peers --picture"
     " --profile --quality --remember --runs --size --video --warmup",
+    "convert": CAMERA + SHAPE + REPORT + "--colormap --depth-is --fill --format --from --if-exists --kind"
+    " --output --photo --preset --size -f -o",
     "info": "--json",
     "calibrate": "--detail --input-size --json --output --quiet -o -q " + METRES + CAMERA + WEIGHTS + RUN + COMPILED,
     "compile": WEIGHTS + "--allow-cpu-ops --analyze-only --batch --fast-math --from-dir --out --output --preset"
@@ -76,6 +79,7 @@ ARGUMENTS = {
     "video": ["CLIP..."],
     "stereo": ["IN..."],
     **{f"effect {name}": ["FILE..."] for name in ("blur", "fog", "cut", "parallax")},
+    "convert": ["FILE..."],
     "info": ["FILE..."],
     "calibrate": ["FILE"],
     "eval": ["LIST"],
@@ -157,6 +161,7 @@ def test_commands_stand_in_the_order_of_need():
         "video",
         "stereo",
         "effect",
+        "convert",
         "info",
         "calibrate",
         "compile",

@@ -100,8 +100,8 @@ class TestWhereResultsGo:
             (("-o", "x.jpg"), "color is written as .png, not .jpg (depth is written as .png"),
             (("-o", "x.jpg"), ": use -o x.png, or end it with / for a folder)"),
             (
-                ("-o", "new/x.pfm"),
-                "color is written as .png, not .pfm (depth is written as .png, .npz, .exr, .ply, ",
+                ("-o", "new/x.hdr"),
+                "color is written as .png, not .hdr (depth is written as .png, .npz, .exr, .tiff, ",
             ),
             (("-f", "mp4"), "mp4 is a film, which only clips become (choose from: color, gray,"),
             (("-o", "x.TIFF", "-f", "npz"), "npz is written as .npz, not .tiff"),

@@ -13,8 +13,9 @@ from PIL import Image
 
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import DepthError, OutputError, PictureError
-from depthcli.eval.truth import FORMAT_NAMES, Truth, read_numbers, read_truth
+from depthcli.eval.truth import FORMAT_NAMES, Truth, read_truth
 from depthcli.io.codecs.files import write_depth
+from depthcli.io.codecs.numbers import read_numbers
 
 METRES, DISPARITY = DepthKind.METRIC_DEPTH, DepthKind.RELATIVE_DISPARITY
 NAN = float("nan")
@@ -201,7 +202,7 @@ def saved(name: str, array: np.ndarray) -> Path:
     [
         (lambda: Path("no.png"), "nyu", "no.png does not exist"),
         (lambda: Path("no.npz"), "nyu", "no.npz is not 16-bit PNG"),
-        (lambda: Path("no.tif"), "depth", "no.tif is not PNG, NPZ, NPY, PFM"),
+        (lambda: Path("no.jpg"), "depth", "no.jpg is not PNG, NPZ, NPY, PFM"),
         (lambda: png([[1, 2]], 8), "kitti", "t.png: it has 8 bits"),
         (lambda: png([[1, 2, 3]], 8, colour=2), "disparity", "t.png: it is not gray"),
         (lambda: cut(png([[1] * 40] * 40)), "nyu", "t.png"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,22 @@ class GivenCameras:
             "fov": choice.view and "{}:{:g}".format(*choice.view),
             "f35": choice.f35,
         }
+
+    @property
+    def path(self) -> Optional[Path]:
+        """The calibration file, if there is one."""
+        return None if self._file is None else Path(str(self._choice.intrinsics))
+
+    @property
+    def json(self) -> Optional[dict[str, Any]]:
+        """The content of a calibration file in JSON, None for any other."""
+        if self.path is None:
+            return None
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError):
+            return None
+        return content if isinstance(content, dict) else None
 
     def given_to(self, picture: Picture) -> Picture:
         """Return the picture with its camera. Raises UsageError if the file has none for it, or one of another size."""

@@ -115,6 +115,23 @@ class Npz:
         with self._archive.open(name + _ARRAY) as stream:
             return _header(stream)[0]
 
+    def plane(self, name: str, number: int) -> np.ndarray:
+        """Return one (H, W) plane of the (N, H, W) numbers of that name; no other is held in memory.
+
+        Raises ValueError if it is anything else, KeyError if it is not there.
+        """
+        with self._archive.open(name + _ARRAY) as stream:
+            shape, dtype, by_columns = _whole_header(stream)
+            if len(shape) != 3 or 0 in shape or dtype.kind not in "uif" or not 0 <= number < shape[0] or by_columns:
+                raise ValueError(f"its {name} is {dtype} {shape}, without a plane {number}")
+            check_pixels(shape[2], shape[1])
+            size = shape[1] * shape[2] * dtype.itemsize
+            stream.seek(stream.tell() + number * size)
+            data = stream.read(size)
+        if len(data) != size:
+            raise ValueError("it is cut short")
+        return np.frombuffer(data, dtype).reshape(shape[1:])
+
     def small(self, name: str) -> np.ndarray:
         """Return the numbers of that name, of any shape. Raises ValueError for too many, or anything else."""
         with self._archive.open(name + _ARRAY) as stream:
@@ -145,6 +162,12 @@ def memory_errors(path: Path) -> Iterator[None]:
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], Any]:
     """Return shape and dtype of an array; no more than its header is read."""
+    shape, dtype, _ = _whole_header(stream)
+    return shape, dtype
+
+
+def _whole_header(stream: IO[bytes]) -> tuple[tuple[int, ...], Any, bool]:
+    """Return shape and dtype of an array, and whether its columns come first; no more than its header is read."""
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):  # the third has names of columns that are not ASCII
         raise ValueError(f"it is an array of version {version}")
@@ -154,5 +177,5 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], Any]:
         raise ValueError(f"its header has {length} bytes")
     stream.seek(here)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
-    return shape, dtype
+    shape, by_columns, dtype = read(stream)
+    return shape, dtype, by_columns

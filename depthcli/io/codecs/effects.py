@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 from PIL import Image
@@ -47,8 +47,9 @@ class EffectSpec(OutputSpec):
         """Return what is doubtful about a map."""
         return depth.provenance.warnings(depth.size)
 
-    def write(self, depth: DepthMap, rgb: np.ndarray, paths: Sequence[Path]) -> None:
+    def write(self, depth: DepthMap, rgb: Optional[np.ndarray], paths: Sequence[Path]) -> None:
         """Write the file, whole or not at all. rgb: the (H, W, 3) uint8 picture. Raises UsageError as the effects."""
+        assert rgb is not None
         (path,) = paths
         effect = self.effect
         facts = {**facts_of(depth), "effect": {"name": type(effect).__name__.lower(), **asdict(effect)}}

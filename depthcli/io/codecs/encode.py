@@ -17,9 +17,9 @@ from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.io.codecs.formats import CLIPS, Holds
 from depthcli.pixels import colormap as colors
 
-SIDE_GAP = 50  # white pixels between photo and depth, as in the official scripts
 _MILLIMETRES = 1000.0
 _FARTHEST = 65535  # millimetres
+_ROTATED_BITS = 3
 # (scale, offset) of codes; of a masked map, whose code 0 is taken, the second
 _SCALES = {
     Holds.COLOR: ((255, 0.5), (255, 0.5)),
@@ -32,6 +32,7 @@ _LAYOUTS: dict[Holds, tuple[type, tuple[int, ...]]] = {
     Holds.GRAY8: (np.uint8, ()),
     Holds.GRAY16: (np.uint16, ()),
     Holds.SHADES: (np.uint16, ()),
+    Holds.METRES: (np.uint16, ()),
     Holds.VALUES: (np.float32, ()),
 }
 
@@ -102,8 +103,11 @@ def decode(pixels: np.ndarray, facts: Mapping[str, Any]) -> tuple[np.ndarray, np
     encoding = facts["encoding"]
     if encoding["code"] == "normals":
         raise ValueError("it holds directions of surfaces, and no depth")
-    if encoding["code"] == "millimetres":
-        return pixels.astype(np.float32) / np.float32(encoding["scale"]), pixels > 0
+    if encoding["code"] in ("millimetres", "metres"):
+        codes = unrotated(pixels) if encoding.get("rotated") else pixels
+        return codes.astype(np.float32) / np.float32(encoding["scale"]), codes > 0
+    if encoding.get("black"):
+        pixels = _FARTHEST - pixels
     valid = pixels > 0
     if encoding["colormap"]:
         pixels = pixels[:, encoding.get("left", 0) :]
@@ -111,10 +115,25 @@ def decode(pixels: np.ndarray, facts: Mapping[str, Any]) -> tuple[np.ndarray, np
         table = colors.color_table(encoding["colormap"])
         pixels = colors.codes_of_color(np.where(valid[..., None], pixels[..., :3], table[0]), encoding["colormap"])
     t = np.clip((pixels.astype(np.float64) + encoding["offset"]) / encoding["scale"], 0, 1)
-    if facts["near_is"] == "low":
+    inverse = bool(encoding.get("inverse"))
+    if facts["near_is"] == "low" and not inverse:
         t = 1 - t
     lo, hi = encoding["lo"], encoding["hi"]
-    return (lo + t * (hi - lo)).astype(np.float32), valid
+    values = lo + t * (hi - lo)
+    if inverse:  # the farthest code of a scene may stand for infinity: half a code is kept
+        values = 1 / np.maximum(values, (hi - lo) / encoding["scale"] / 2)
+    return values.astype(np.float32), valid
+
+
+def rotated(codes: np.ndarray) -> np.ndarray:
+    """Return (H, W) uint16 codes with their bits rotated by three places to the left, as SUN RGB-D has them."""
+    return (codes << _ROTATED_BITS) | (codes >> (16 - _ROTATED_BITS))
+
+
+def unrotated(codes: np.ndarray) -> np.ndarray:
+    """Return (H, W) uint16 codes whose bits were rotated by three places to the left."""
+    codes = codes.astype(np.uint16)
+    return (codes >> _ROTATED_BITS) | (codes << (16 - _ROTATED_BITS))
 
 
 def beside(rgb: np.ndarray, colored: np.ndarray, gap: int = 0) -> np.ndarray:

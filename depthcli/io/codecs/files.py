@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,20 +16,11 @@ from depthcli.choices import ShapeChoice
 from depthcli.depthmap import DepthMap, from_description
 from depthcli.errors import DepthError, OutputError, UsageError
 from depthcli.host.atomic import atomic_path
-from depthcli.io.codecs import exr, png
+from depthcli.io.codecs import exr, floats, png
 from depthcli.io.codecs.arrays import memory_errors, read_npz, read_npz_facts, write_npz
-from depthcli.io.codecs.encode import (
-    SIDE_GAP,
-    Look,
-    beside,
-    clamped_pixels,
-    encode,
-    encode_normals,
-    encoding_of,
-    in_millimetres,
-)
-from depthcli.io.codecs.facts import facts_of
-from depthcli.io.codecs.formats import STILLS, Format, Holds, implied_format, parse_formats
+from depthcli.io.codecs.formats import STILLS, Format, Holds, implied_format, parse_formats, suffix_of
+from depthcli.io.codecs.stills import pixels_of_still
+from depthcli.io.names import sidecar_of
 from depthcli.pixels.colormap import DEFAULT_COLORMAP, to_color
 
 if TYPE_CHECKING:
@@ -39,18 +32,21 @@ class FileKind:
     """One kind of file: its writer and its readers.
 
     write: takes pixels, the open file and the facts. read: returns (H, W) numbers, facts and (H, W) mask of a path.
-    read_facts: returns the facts of an open file.
+    read_facts: returns the facts of an open file; None if they stand in a file beside it.
     """
 
     write: Callable[[np.ndarray, IO[bytes], Mapping[str, Any]], None]
     read: Callable[[Path], tuple[np.ndarray, dict[str, Any], np.ndarray]]
-    read_facts: Callable[[IO[bytes]], dict[str, Any]]
+    read_facts: Optional[Callable[[IO[bytes]], dict[str, Any]]]
 
 
 KINDS = {
     ".png": FileKind(png.write_depth_png, png.read_depth_png, png.read_png_facts),
     ".npz": FileKind(write_npz, read_npz, read_npz_facts),
     ".exr": FileKind(exr.write_exr, exr.read_exr, exr.read_exr_facts),
+    ".tiff": FileKind(floats.write_tiff, floats.read_tiff, floats.read_tiff_facts),
+    ".pfm": FileKind(floats.write_pfm, floats.read_pfm, None),
+    ".npy": FileKind(floats.write_npy, floats.read_npy, None),
 }
 # Files without a map: points, meshes, and the picture beside an OBJ.
 SHAPE_SUFFIXES = (".ply", ".pcd", ".laz", ".glb", ".obj", ".usdz", ".html")
@@ -64,15 +60,38 @@ def write_file(
     colormap: str = DEFAULT_COLORMAP,
     rgb: Optional[np.ndarray] = None,
     shape: ShapeChoice = ShapeChoice(),
+    scene: Optional[tuple[float, float]] = None,
 ) -> None:
-    """Write a file whole or not at all; arguments as of `write_still`. Beside an OBJ stand its material and picture."""
+    """Write a file whole or not at all; arguments as of `write_still`.
+
+    Beside an OBJ stand its material and picture, and beside a file without a place for its facts these.
+    """
     if format.holds is Holds.MESH:
         from depthcli.io.points.files import write_shape
 
         write_shape(_shape_of(format, depth, colormap, rgb, shape), path)
         return
+    if not format.shape and KINDS[format.suffix].read_facts is None:
+        _write_with_facts(format, depth, path)
+        return
     with atomic_path(path) as partial, partial.open("wb") as stream:
-        write_still(format, depth, stream, colormap, rgb, shape)
+        write_still(format, depth, stream, colormap, rgb, shape, scene)
+
+
+def _write_with_facts(format: Format, depth: DepthMap, path: Path) -> None:
+    """Write a file and, before it appears, the facts beside it."""
+    pixels, facts = pixels_of_still(format, depth, DEFAULT_COLORMAP)
+    whole = io.BytesIO()
+    KINDS[format.suffix].write(pixels, whole, facts)
+    data = whole.getvalue()
+    if os.path.lexists(sidecar_of(path)) and not floats.is_about_depth(sidecar_of(path)):
+        raise OutputError(
+            f"{sidecar_of(path)} is there and is not of depthcli", "move it away, or use another `output`"
+        )
+    with atomic_path(path) as partial:
+        partial.write_bytes(data)
+        with atomic_path(sidecar_of(path)) as about:
+            about.write_bytes(floats.facts_beside(data, facts))
 
 
 def write_still(
@@ -82,43 +101,33 @@ def write_still(
     colormap: str = DEFAULT_COLORMAP,
     rgb: Optional[np.ndarray] = None,
     shape: ShapeChoice = ShapeChoice(),
+    scene: Optional[tuple[float, float]] = None,
 ) -> None:
     """Write the file of a picture. rgb: (H, W, 3) uint8, the picture, for formats that show it.
 
-    shape: how points and meshes are made; without `rgb` they have the colours of depth.
+    shape: how points and meshes are made; without `rgb` they have the colours of depth. scene: see `pixels_of_still`.
+    Raises UsageError for a map that the format cannot hold.
     """
     if format.shape:
         from depthcli.io.points.files import write_to_stream
 
         write_to_stream(_shape_of(format, depth, colormap, rgb, shape), format.suffix, target)
         return
-    if format.holds is Holds.NORMALS:
-        facts = {**facts_of(depth), "encoding": {"code": "normals", "axes": "opengl"}}
-        KINDS[format.suffix].write(encode_normals(depth), target, facts)
-        return
-    pixels, facts = encode(depth, format.holds, Look(colormap)), facts_of(depth)
-    encoding = encoding_of(format.holds, depth.kind, depth.range, colormap, depth.valid is not None)
-    if in_millimetres(format.holds, depth.kind):
-        encoding["clamped_pixels"] = clamped_pixels(depth)
-    if format.beside:
-        assert rgb is not None
-        pixels, encoding["left"] = beside(rgb, pixels, SIDE_GAP), rgb.shape[1] + SIDE_GAP
-    if encoding:
-        facts["encoding"] = encoding
+    pixels, facts = pixels_of_still(format, depth, colormap, rgb, scene)
     KINDS[format.suffix].write(pixels, target, facts)
 
 
 def write_depth(depth: DepthMap, path: Path | str, format: str | None = None, colormap: str = DEFAULT_COLORMAP) -> None:
     """Write one depth map to one file, atomically.
 
-    format: a name of STILLS but side; None: by the suffix, and gray (16 bit) for PNG.
+    format: one of STILLS but those beside the photo; None: by the suffix, and gray (16 bit) for PNG.
     Points and meshes have the colours of depth; for the photo's use `points`, `mesh` and `write_shape`.
     Raises UsageError if the format does not match the path, OutputError if the file cannot be written.
     """
     path = Path(path)
     (name,) = parse_formats([format or implied_format(path, "gray")])
     row = STILLS[name]
-    if row.suffix != path.suffix.lower():
+    if row.suffix != suffix_of(path):
         raise UsageError(f"{name} is written as {row.suffix}, not {path.suffix or 'a bare name'}")
     if row.beside:
         raise UsageError("a side-by-side picture needs the photo", "use write_still of depthcli.io.codecs.files")
@@ -167,16 +176,20 @@ def is_cut_short(path: Path) -> bool:
             return stream.read() != png.END
         if head.startswith(exr.MAGIC):
             return exr.is_exr_cut_short(stream)
+        if head[:4] in (b"II*\0", b"MM\0*"):
+            return floats.is_tiff_cut_short(stream)
         if path.suffix.lower() in SHAPE_SUFFIXES:
             from depthcli.io.points.files import is_shape_cut_short
 
             return is_shape_cut_short(path.suffix.lower(), stream)
+    if path.suffix.lower() in KINDS and _kind_of(path).read_facts is None:
+        return floats.is_shorter_than_beside(path)
     return head.startswith(b"PK") and b"depth.npy" in head and not zipfile.is_zipfile(path)
 
 
 def may_be_ours(path: Path) -> bool:
     """Return whether a file has a name that a file of ours can have. Not every JPEG is worth a look."""
-    suffix = path.suffix.lower()
+    suffix = suffix_of(path)
     return suffix in KINDS or suffix in SHAPE_SUFFIXES or path.name.endswith(TEXTURE_ENDING)
 
 
@@ -185,7 +198,7 @@ def _facts_reader(path: Path) -> Callable[[IO[bytes]], dict[str, Any]]:
         from depthcli.io.points.files import FACTS
 
         return FACTS[path.suffix.lower()]
-    return _kind_of(path).read_facts
+    return _kind_of(path).read_facts or (lambda _: floats.read_facts_beside(path))
 
 
 def _shape_of(format: Format, depth: DepthMap, colormap: str, rgb: Optional[np.ndarray], choice: ShapeChoice) -> Shape:
@@ -200,4 +213,4 @@ def _shape_of(format: Format, depth: DepthMap, colormap: str, rgb: Optional[np.n
 
 
 def _kind_of(path: Path) -> FileKind:
-    return KINDS.get(path.suffix.lower(), KINDS[".png"])
+    return KINDS.get(suffix_of(path), KINDS[".png"])

@@ -6,8 +6,11 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Optional
 
 from depthcli.errors import UsageError
+
+SIDE_GAP = 50  # white pixels between photo and depth, as in the official scripts
 
 
 class Holds(str, enum.Enum):
@@ -17,6 +20,7 @@ class Holds(str, enum.Enum):
     GRAY8: (H, W) uint8, white is near.
     GRAY16: (H, W) uint16, millimetres of metric depth; of other kinds white is near.
     SHADES: (H, W) uint16, white is near, also for metric depth: what 10 bits are made of.
+    METRES: (H, W) uint16, metres times the scale of the format; 0 if invalid, or beyond 65535. Metric depth alone.
     VALUES: (H, W) float32, the numbers of the model; NaN if invalid.
     NORMALS: (H, W, 3) uint8, directions of surfaces; (H, W, 4) with alpha if pixels are invalid.
     POINTS, MESH: no pixels, but points or triangles in space.
@@ -26,6 +30,7 @@ class Holds(str, enum.Enum):
     GRAY8 = "gray8"
     GRAY16 = "gray16"
     SHADES = "shades"
+    METRES = "metres"
     VALUES = "values"
     NORMALS = "normals"
     POINTS = "points"
@@ -39,7 +44,10 @@ class Format:
     still: ending behind a picture's stem; empty for a format of clips only. old_name: second name, in clips' sidecars.
     clip: ending behind a clip's stem; without a suffix it is a folder with one file per frame; empty for a format of
     pictures only.
-    beside: the picture, or the clip, stands left of the depth.
+    beside: the picture, or the clip, stands left of the depth, after `gap` white columns in a still.
+    scale: codes per metre, of METRES. rotated: their 16 bits are rotated by three places to the left.
+    inverse: depth is shown as its inverse, and metric depth from 1 / infinity on. percentiles: ends of the shades.
+    black: black is near. colormap: the only one it has. whole: it cannot mark invalid pixels, and has none.
     """
 
     name: str
@@ -49,6 +57,14 @@ class Format:
     clip: str
     old_name: str = ""
     beside: bool = False
+    gap: int = 0
+    scale: float = 0.0
+    rotated: bool = False
+    inverse: bool = False
+    percentiles: Optional[tuple[float, float]] = None
+    black: bool = False
+    colormap: str = ""
+    whole: bool = False
 
     @property
     def suffix(self) -> str:
@@ -88,6 +104,52 @@ FORMATS = (
     Format("gray8", "8-bit gray PNG, white is near", Holds.GRAY8, "_depth_gray8.png", "_depth_gray8"),
     Format("npz", "float32 numbers of the model", Holds.VALUES, "_depth.npz", "_depth_npz"),
     Format("exr", "float32 numbers of the model in Z and RGB of OpenEXR", Holds.VALUES, "_depth.exr", "_depth_exr"),
+    Format("tiff", "float32 numbers of the model, TIFF", Holds.VALUES, "_depth.tiff", ""),
+    Format("pfm", "float32 numbers of the model, PFM", Holds.VALUES, "_depth.pfm", ""),
+    Format("npy", "float32 numbers of the model, NPY", Holds.VALUES, "_depth.npy", ""),
+    Format("mm", "metric depth in millimetres, 16-bit PNG", Holds.METRES, "_depth_mm.png", "", scale=1000),
+    Format("scannet", "the same", Holds.METRES, "_depth_scannet.png", "", scale=1000),
+    Format("kitti", "metric depth, metres x 256, 16-bit PNG", Holds.METRES, "_depth_kitti.png", "", scale=256),
+    Format("tum", "metric depth, metres x 5000, 16-bit PNG", Holds.METRES, "_depth_tum.png", "", scale=5000),
+    Format(
+        "sun",
+        "metric depth in millimetres with rotated bits, 16-bit PNG",
+        Holds.METRES,
+        "_depth_sun.png",
+        "",
+        scale=1000,
+        rotated=True,
+    ),
+    Format(
+        "controlnet",
+        "8-bit gray PNG of inverse depth, white is near, from its 1st to its 99th percentile",
+        Holds.GRAY8,
+        "_depth_controlnet.png",
+        "",
+        inverse=True,
+        percentiles=(1, 99),
+    ),
+    Format(
+        "3dgs",
+        "16-bit PNG of inverse depth, one scale for all, as 3D Gaussian splatting reads it",
+        Holds.SHADES,
+        "_depth_3dgs.png",
+        "",
+        inverse=True,
+        whole=True,
+    ),
+    Format("white", "16-bit gray PNG, white is near, also for metric depth", Holds.SHADES, "_depth_white.png", ""),
+    Format("black", "the same, black is near", Holds.SHADES, "_depth_black.png", "", black=True),
+    Format(
+        "rgbd",
+        "picture and gray depth side by side, white is near",
+        Holds.COLOR,
+        "_depth_rgbd.png",
+        "",
+        beside=True,
+        gap=0,
+        colormap="gray",
+    ),
     Format("mp4", "coloured depth as H.264, which plays everywhere", Holds.COLOR, "", "_depth.mp4"),
     Format(
         "side",
@@ -96,6 +158,7 @@ FORMATS = (
         "_depth_side.png",
         "_depth_side.mp4",
         beside=True,
+        gap=SIDE_GAP,
     ),
     Format("ply", "points with colours and normals, PLY", Holds.POINTS, "_depth.ply", ""),
     Format("pcd", "the same points, PCD", Holds.POINTS, "_depth.pcd", ""),
@@ -145,7 +208,13 @@ def parse_formats(names: Sequence[str], known: Mapping[str, Format] = STILLS) ->
     return tuple(dict.fromkeys(keys[name] for name in wanted))
 
 
+def suffix_of(path: PurePath | str) -> str:
+    """Return the suffix of a file in lower case; .tiff for .tif."""
+    suffix = PurePath(path).suffix.lower()
+    return ".tiff" if suffix == ".tif" else suffix
+
+
 def implied_format(path: PurePath | str, default: str) -> str:
     """Return the format of a picture's file by its suffix; `default` for PNG, which several formats have."""
-    suffix = PurePath(path).suffix.lower()
+    suffix = suffix_of(path)
     return next((row.name for row in STILLS.values() if row.suffix == suffix != ".png"), default)

@@ -11,11 +11,12 @@ from typing import BinaryIO, Optional
 import numpy as np
 
 from depthcli.choices import ShapeChoice
-from depthcli.depthmap import DepthMap
+from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import OutputError
 from depthcli.io.codecs.encode import clamped_pixels, in_millimetres
 from depthcli.io.codecs.files import write_file, write_still
 from depthcli.io.codecs.formats import STILLS
+from depthcli.io.codecs.stills import MOST_CODE, check_kind, lost_pixels
 from depthcli.io.names import fitting_name
 from depthcli.pixels.colormap import DEFAULT_COLORMAP
 
@@ -24,13 +25,15 @@ from depthcli.pixels.colormap import DEFAULT_COLORMAP
 class OutputSpec:
     """Formats of each picture, the colour map, and how points and meshes are made.
 
-    endings: replace the formats' endings behind a picture's stem. Raises UsageError if an extra is missing.
+    endings: replace the formats' endings behind a picture's stem. scene: see `pixels_of_still`. Raises UsageError if an
+    extra is missing.
     """
 
     formats: tuple[str, ...] = ("color",)
     colormap: str = DEFAULT_COLORMAP
     endings: tuple[str, ...] = ()
     shape: ShapeChoice = ShapeChoice()
+    scene: Optional[tuple[float, float]] = None
 
     def __post_init__(self) -> None:
         if "laz" in self.formats:  # before a model runs for nothing
@@ -43,24 +46,46 @@ class OutputSpec:
         endings = self.endings or [STILLS[name].still for name in self.formats]
         return tuple(stem.with_name(fitting_name(stem.parent, stem.name, ending)) for ending in endings)
 
+    def check_kind(self, kind: DepthKind) -> None:
+        """Raise UsageError if one of the formats cannot hold this kind of depth."""
+        for name in self.formats:
+            check_kind(STILLS[name], kind)
+
     def warnings(self, depth: DepthMap) -> tuple[str, ...]:
         """Return what is doubtful about a map, and what the formats cannot hold of it, one line each."""
+        return (*self.doubts(depth), *(loss_line(name, count) for name, count in self.losses(depth).items()))
+
+    def doubts(self, depth: DepthMap) -> tuple[str, ...]:
+        """Return what is doubtful about a map, one line each."""
         doubts = depth.provenance.warnings(depth.size)
         if any(STILLS[name].spatial for name in self.formats):
             from depthcli.geometry.shapes import remarks
 
             doubts += remarks(depth, shape=any(STILLS[name].shape for name in self.formats))
-        millimetres = any(in_millimetres(STILLS[name].holds, depth.kind) for name in self.formats)
-        clamped = clamped_pixels(depth) if millimetres else 0
-        if not clamped:
-            return doubts
-        text = "are beyond the 65.535 m of a 16-bit PNG in millimetres and were clamped; npz and exr hold all"
-        return (*doubts, f"{clamped} pixels {text}")
+        return doubts
 
-    def write(self, depth: DepthMap, rgb: np.ndarray, paths: Sequence[Path]) -> None:
-        """Write one file per format, each whole or not at all. rgb: the (H, W, 3) uint8 picture."""
+    def losses(self, depth: DepthMap) -> dict[str, int]:
+        """Return how many pixels of a map are too far for each format that has a limit."""
+        counts = {}
+        for row in (STILLS[name] for name in self.formats):
+            clamped = clamped_pixels(depth) if in_millimetres(row.holds, depth.kind) else 0
+            counts[row.name] = clamped + lost_pixels(row, depth)
+        return {name: count for name, count in counts.items() if count}
+
+    def write(self, depth: DepthMap, rgb: Optional[np.ndarray], paths: Sequence[Path]) -> None:
+        """Write one file per format, each whole or not at all. rgb: the (H, W, 3) uint8 picture, if there is one."""
         for name, path in zip(self.formats, paths):
-            write_file(STILLS[name], depth, path, self.colormap, rgb, self.shape)
+            write_file(STILLS[name], depth, path, self.colormap, rgb, self.shape, self.scene)
+
+
+def loss_line(name: str, count: int) -> str:
+    """Return what became of the pixels that are too far for a format."""
+    row = STILLS[name]
+    if not row.scale:
+        text = "are beyond the 65.535 m of a 16-bit PNG in millimetres and were clamped; npz and exr hold all"
+        return f"{count} pixels {text}"
+    farthest = f"{MOST_CODE / row.scale:.6g} m that {name} can hold"
+    return f"{count} pixels are beyond the {farthest}, and have no depth there; npz and exr hold all"
 
 
 @dataclass(frozen=True)
@@ -83,11 +108,11 @@ class OneStream(OutputSpec):
         """Return nothing, as no file is written."""
         return ()
 
-    def write(self, depth: DepthMap, rgb: np.ndarray, paths: Sequence[Path]) -> None:
+    def write(self, depth: DepthMap, rgb: Optional[np.ndarray], paths: Sequence[Path]) -> None:
         """Write the result when it is whole. Raises OutputError, and BrokenPipeError if the reader has left."""
         assert self.stream is not None
         whole = BytesIO()
-        write_still(STILLS[self.formats[0]], depth, whole, self.colormap, rgb, self.shape)
+        write_still(STILLS[self.formats[0]], depth, whole, self.colormap, rgb, self.shape, self.scene)
         try:
             self.stream.write(whole.getvalue())
             self.stream.flush()

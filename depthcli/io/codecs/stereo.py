@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Optional
 
 import numpy as np
 from PIL import Image
@@ -45,8 +45,9 @@ class StereoSpec(OutputSpec):
         assumed = LAYOUTS[self.choice.layout].spherical and depth.camera is None
         return (*depth.provenance.warnings(depth.size), *([ASSUMED] if assumed else []))
 
-    def write(self, depth: DepthMap, rgb: np.ndarray, paths: Sequence[Path]) -> None:
+    def write(self, depth: DepthMap, rgb: Optional[np.ndarray], paths: Sequence[Path]) -> None:
         """Write the views, each file whole or not at all. rgb: the (H, W, 3) uint8 picture."""
+        assert rgb is not None
         near = nearness(fitted(depth, (rgb.shape[1], rgb.shape[0])))
         pictures = show(rgb, near, self.choice, coarseness(depth, rgb.shape[1]), depth.camera)
         facts = stereo_facts(facts_of(depth), self.choice)

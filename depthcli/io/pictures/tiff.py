@@ -14,7 +14,7 @@ import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
-from typing import Any, BinaryIO, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 from PIL.TiffImagePlugin import COMPRESSION_INFO, TiffImageFile
@@ -57,6 +57,7 @@ class Tag(enum.IntEnum):
     DNG = 50706
 
 
+DESCRIPTION = 270  # a text
 _WANTED = frozenset(Tag)
 # Type -> format of struct; two letters are a fraction.
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I"}
@@ -184,33 +185,39 @@ class Page:
         return np.dtype(f"{kind}{bits // 8}")
 
 
-def read_page(file: BinaryIO) -> Page:
+def read_page(file: IO[bytes]) -> Page:
     """Return the first page of a TIFF file. Raises ValueError if its directory is damaged."""
     return _Directory(file).page()
 
 
-def read_exif_numbers(file: BinaryIO, page: Page, wanted: Collection[int]) -> dict[int, float]:
+def read_exif_numbers(file: IO[bytes], page: Page, wanted: Collection[int]) -> dict[int, float]:
     """Return the first number of each wanted tag in a page's EXIF. Raises ValueError if that is damaged."""
     place = page.one(Tag.EXIF, 0)
     tags = _Directory(file).tags(place, wanted) if place else {}
     return {tag: numbers[0] for tag, numbers in tags.items()}
 
 
+def read_description(file: IO[bytes]) -> str:
+    """Return the ImageDescription of a TIFF's first page, empty without one. Raises ValueError if it is damaged."""
+    directory = _Directory(file)
+    return bytes(map(int, directory.tags(directory.first, {DESCRIPTION}).get(DESCRIPTION, ()))).rstrip(b"\0").decode()
+
+
 class _Directory:
     """Reads the directories of a file; no value is longer than the file."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._length = file.seek(0, os.SEEK_END)
         mark = self._bytes(0, 8)
         self._order: Literal["<", ">"] = "<" if mark[:2] == b"II" else ">"
         self._big = self._one(mark[2:4], "H") == 43
         self._word = "Q" if self._big else "I"
-        self._first = self._one(self._bytes(8, 8) if self._big else mark[4:], self._word)
+        self.first = self._one(self._bytes(8, 8) if self._big else mark[4:], self._word)
 
     def page(self) -> Page:
-        tags = self.tags(self._first, _WANTED)
-        seen, following = {self._first}, self._next(self._first)
+        tags = self.tags(self.first, _WANTED)
+        seen, following = {self.first}, self._next(self.first)
         while following and following not in seen:
             seen.add(following)
             try:
@@ -300,7 +307,7 @@ def is_for_pillow(page: Page) -> bool:
     return page.packing not in _BYTE_PACKINGS
 
 
-def read_samples(file: BinaryIO, page: Page) -> np.ndarray:
+def read_samples(file: IO[bytes], page: Page) -> np.ndarray:
     """Return the (H, W, C) samples of a page, of the type `Page.dtype`. C: colours, and alpha if there is one.
 
     YCbCr is not subsampled any more; a palette gives indices. Raises ValueError or OSError for a damaged page or an
@@ -324,7 +331,7 @@ def read_samples(file: BinaryIO, page: Page) -> np.ndarray:
     return samples
 
 
-def pillow_page(file: BinaryIO, page: Page) -> TiffImageFile:
+def pillow_page(file: IO[bytes], page: Page) -> TiffImageFile:
     """Return a page that is packed by a codec of pictures, for Pillow to decode. Only the tags that matter go along."""
     if page.packing == OLD_JPEG:  # its parts lie anywhere in the file
         file.seek(0)
@@ -339,7 +346,7 @@ def pillow_page(file: BinaryIO, page: Page) -> TiffImageFile:
     return TiffImageFile(_small_tiff(carried, [_read(file, *place) for place in zip(chunks.offsets, chunks.counts)]))
 
 
-def _chunks(file: BinaryIO, page: Page, together: int) -> _Chunks:
+def _chunks(file: IO[bytes], page: Page, together: int) -> _Chunks:
     """Return where the samples lie. together: samples of a pixel in one chunk. Raises ValueError for a short file."""
     width, height = page.size
     tiled = Tag.TILE_OFFSETS in page.tags
@@ -379,7 +386,7 @@ def _chunks(file: BinaryIO, page: Page, together: int) -> _Chunks:
     return replace(chunks, counts=counts)
 
 
-def _unpacked(file: BinaryIO, page: Page, chunks: _Chunks, number: int) -> Iterator[tuple[int, np.ndarray]]:
+def _unpacked(file: IO[bytes], page: Page, chunks: _Chunks, number: int) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the index and the (rows, row_bytes) uint8 of the first `number` chunks, unpacked."""
     at_once = max(1, _GROUP_BYTES // max(1, chunks.packed_rows * chunks.row_bytes))
     first = 0
@@ -436,7 +443,7 @@ def _values(data: np.ndarray, page: Page, columns: int, together: int) -> np.nda
     return values
 
 
-def _read(file: BinaryIO, offset: int, count: int) -> bytes:
+def _read(file: IO[bytes], offset: int, count: int) -> bytes:
     file.seek(offset)
     data = file.read(count)
     if len(data) < count:

@@ -18,6 +18,7 @@ from typing import Any, Optional
 import numpy as np
 
 from depthcli.errors import PictureError
+from depthcli.io.codecs.arrays import check_pixels
 from depthcli.io.codecs.exr import attributes_of, unpacked
 from depthcli.io.pictures.images import MAX_PIXELS, check_size, printable
 from depthcli.io.pictures.levels import srgb
@@ -70,6 +71,27 @@ def exr_channels(path: Path) -> tuple[tuple[int, int], list[str]]:
     with path.open("rb") as file:
         header = _header(file.read(_HEADER_BYTES))
     return header.size, list(map(printable, header.channels))
+
+
+def exr_numbers(data: bytes) -> np.ndarray:
+    """Return the (H, W) float32 of the channel that holds depth in an OpenEXR file of any program.
+
+    The channel is Z, one that ends in .Z (Blender's passes) or .depth, V, Y or R, the first of these that is there.
+    Raises ValueError for a file without one, or of a kind that cannot be read here.
+    """
+    if not data.startswith(MAGIC):
+        raise ValueError("it is not an OpenEXR file")
+    header = _header(data)
+    if header.compression not in _ROWS or header.flags & (_TILED | _DEEP | _PARTS) or header.sampled:
+        kind = _NAMES.get(header.compression, "tiles, parts or deep pixels")
+        raise ValueError(f"it has {kind}, which cannot be read here: write it with ZIP compression")
+    check_pixels(*header.size)
+    lower = {channel.lower(): channel for channel in header.channels}
+    layers = [channel for channel in lower if channel.endswith((".z", ".depth"))]
+    chosen = next((lower[name] for name in ("z", *layers, "depth", "v", "y", "r") if name in lower), None)
+    if chosen is None:
+        raise ValueError(f"it holds no depth, but the channels {', '.join(map(printable, list(header.channels)[:6]))}")
+    return _on_display(header, _planes(header, data, [chosen]))[..., 0]
 
 
 def is_our_exr(path: Path) -> bool:
@@ -147,10 +169,10 @@ def _colours(header: _Header, name: str) -> tuple[str, list[str]]:
 
 
 def _planes(header: _Header, data: bytes, colours: Sequence[str]) -> np.ndarray:
-    """Return (H, W, 3) float32 of the data window."""
+    """Return (H, W, C) float32 of the data window, C channels in this order."""
     left, top, right, bottom = header.data
     width, height = right - left + 1, bottom - top + 1
-    light = np.zeros((height, width, 3), np.float32)
+    light = np.zeros((height, width, len(colours)), np.float32)
     starts, row_bytes = {}, 0
     for channel, kind in header.channels.items():
         starts[channel] = row_bytes
@@ -180,7 +202,7 @@ def _on_display(header: _Header, light: np.ndarray) -> np.ndarray:
         return light
     (left, top, right, bottom), shown = header.data, header.display
     width, height = header.size
-    whole = np.zeros((height, width, 3), np.float32)
+    whole = np.zeros((height, width, light.shape[2]), np.float32)
     x0, y0, x1, y1 = max(left, shown[0]), max(top, shown[1]), min(right, shown[2]) + 1, min(bottom, shown[3]) + 1
     if x0 < x1 and y0 < y1:
         part = light[y0 - top : y1 - top, x0 - left : x1 - left]

@@ -20,10 +20,10 @@ import pytest
 
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import DepthError
-from depthcli.eval.truth import read_numbers
 from depthcli.host import memory
 from depthcli.io.codecs.exr import read_exr, write_exr
 from depthcli.io.codecs.files import read_depth, write_depth
+from depthcli.io.codecs.numbers import read_numbers
 
 HUGE = (60_000, 60_000)  # 14 GB of float32
 FEW_BYTES = 60_000_000

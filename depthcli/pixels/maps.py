@@ -1,0 +1,48 @@
+"""A depth map at another size, and without its holes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from depthcli.depthmap import DepthMap
+
+
+def resized(depth: DepthMap, size: tuple[int, int]) -> DepthMap:
+    """Return the map at (width, height), with its camera.
+
+    Metric depth, and any map with holes, takes the nearest pixel: a mean across an edge would lie where nothing is.
+    Other maps are interpolated.
+    """
+    if size == depth.size:
+        return depth
+    camera = depth.camera and depth.camera.resized(depth.size, size)
+    if depth.kind.is_metric or depth.valid is not None:
+        rows, columns = _nearest(depth.size[1], size[1]), _nearest(depth.size[0], size[0])
+        places = rows[:, None], columns
+        valid, confidence, sky = (
+            None if layer is None else layer[places] for layer in (depth.valid, depth.confidence, depth.sky)
+        )
+        values = depth.values[places]
+        return replace(depth, values=values, camera=camera, valid=valid, confidence=confidence, sky=sky)
+    smaller = size[0] * size[1] < depth.values.size
+    values = cv2.resize(depth.values, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+    return replace(depth, values=values, camera=camera, confidence=None, sky=None)
+
+
+def filled(depth: DepthMap) -> DepthMap:
+    """Return the map with each hole at the depth of the nearest pixel that has one; a map of holes alone as it is."""
+    if depth.valid is None or not depth.valid.any():
+        return depth
+    holes = (~depth.valid).astype(np.uint8)
+    _, labels = cv2.distanceTransformWithLabels(holes, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    table = np.zeros(int(labels.max()) + 1, np.float32)
+    table[labels[depth.valid]] = depth.values[depth.valid]
+    return replace(depth, values=np.where(depth.valid, depth.values, table[labels]), valid=None)
+
+
+def _nearest(length: int, to: int) -> np.ndarray:
+    """Return the number of the old pixel whose square holds the middle of each new one."""
+    return np.minimum(((np.arange(to) + 0.5) * length / to).astype(np.intp), length - 1)
