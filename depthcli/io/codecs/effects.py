@@ -11,7 +11,7 @@ from typing import Any, Optional, Union
 import numpy as np
 from PIL import Image
 
-from depthcli.depthmap import DepthMap
+from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs.facts import facts_of
 from depthcli.io.codecs.outputs import OutputSpec
@@ -42,6 +42,9 @@ class EffectSpec(OutputSpec):
         """Return the file for one picture, from its output path without any ending."""
         kind = type(self.effect)
         return (stem.with_name(fitting_name(stem.parent, stem.name, f"_{kind.__name__.lower()}{SUFFIXES[kind][0]}")),)
+
+    def check_kind(self, kind: DepthKind) -> None:
+        """Take every kind: effects that need metres say so with the map."""
 
     def warnings(self, depth: DepthMap) -> tuple[str, ...]:
         """Return what is doubtful about a map."""

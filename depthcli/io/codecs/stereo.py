@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from depthcli.choices import StereoChoice
-from depthcli.depthmap import DepthMap
+from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import OutputError, UsageError
 from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs.facts import TEXT_KEY, facts_of
@@ -39,6 +39,9 @@ class StereoSpec(OutputSpec):
         """Return the files for one picture, from its output path without any ending."""
         endings = (f"{ending}.png" for ending in LAYOUTS[self.choice.layout].endings)
         return tuple(stem.with_name(fitting_name(stem.parent, stem.name, ending)) for ending in endings)
+
+    def check_kind(self, kind: DepthKind) -> None:
+        """Take every kind: views need nearness alone."""
 
     def warnings(self, depth: DepthMap) -> tuple[str, ...]:
         """Return what is doubtful about a map and its views, one line each."""
