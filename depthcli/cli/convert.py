@@ -13,7 +13,7 @@ import typer
 
 from depthcli.choices import DEPTH_IS, IF_EXISTS, KINDS, SourceChoice
 from depthcli.cli.groups import flag, grouped, option
-from depthcli.cli.options import CameraOptions, Colormap, ReportOptions, ShapeOptions
+from depthcli.cli.options import CameraOptions, Colormap, MetresOptions, ReportOptions, ShapeOptions
 from depthcli.errors import SOME_FAILED, OutputError, UsageError
 from depthcli.io.codecs.formats import STILLS, implied_format, parse_formats
 from depthcli.io.codecs.presets import PRESETS, Preset, preset_of
@@ -89,6 +89,7 @@ class AllOptions:
     convert: ConvertOptions = field(default_factory=ConvertOptions)
     report: ReportOptions = field(default_factory=ReportOptions)
     camera: CameraOptions = field(default_factory=CameraOptions)
+    metres: MetresOptions = field(default_factory=MetresOptions)
     shape: ShapeOptions = field(default_factory=ShapeOptions)
 
 
@@ -107,7 +108,8 @@ def convert(
     depth convert scans --from mm -f exr,ply -o out       a folder of another program's files
     depth convert maps --preset 3dgs -o scene             what a program wants
 
-    Metric depth becomes any format; relative depth has no metres, and is refused for mm, kitti, tum, sun and scannet.
+    Metric depth becomes any format; relative depth has no metres, and is refused for mm, kitti, tum, sun and scannet
+    without --scale-from.
     Pixels without depth stay so, and are counted. The same command continues an interrupted run.
     """
     from depthcli.cli.report import log
@@ -157,11 +159,13 @@ def convert(
 def _conversion(options: AllOptions) -> "Conversion":
     from depthcli.io.cameras.pictures import GivenCameras
     from depthcli.jobs.convert import Conversion, Photos
+    from depthcli.predict.metres import Metres
 
-    asked, camera = options.convert, options.camera.choice()
+    asked, camera, metres = options.convert, options.camera.choice(), options.metres.choice()
     return Conversion(
         source=SourceChoice(asked.source_format, asked.kind, asked.depth_is),
         cameras=GivenCameras(camera) if camera.is_given else None,
+        metres=Metres(metres) if metres.is_given else None,
         photos=None if asked.photo is None else Photos(asked.photo),
         size=None if asked.size is None else _size(asked.size),
         fill=asked.fill,

@@ -110,7 +110,7 @@ def run(
         stop.at_once = True  # a download need not be finished first
         estimator = there.load()
         try:
-            outputs.check_kind(estimator.row.kind)
+            outputs.check_kind(estimator.kind)
         except UsageError:
             estimator.close()
             raise

@@ -33,6 +33,7 @@ from depthcli.jobs.picture_results import file_facts
 from depthcli.jobs.pipeline import Lane
 from depthcli.jobs.targets import Task, refuse_meeting
 from depthcli.pixels.maps import filled, resized
+from depthcli.predict.metres import Metres
 
 _PER_THREAD = 2  # files on their way: one at work, one that waits
 _Done = tuple[Result, Optional["Tally"]]
@@ -45,7 +46,7 @@ class Conversion:
 
     source: what files of other programs hold. cameras: given by the user, None for those that files and photos tell.
     photos: pictures by the names of their maps, None for none. size: (width, height), None for the map's own.
-    fill: holes take the depth of their nearest neighbours.
+    fill: holes take the depth of their nearest neighbours. metres: makes metres of relative depth, None for none.
     """
 
     source: SourceChoice = field(default_factory=SourceChoice)
@@ -53,6 +54,7 @@ class Conversion:
     photos: Optional[Photos] = None
     size: Optional[tuple[int, int]] = None
     fill: bool = False
+    metres: Optional[Metres] = None
 
     def __post_init__(self) -> None:
         check_source(self.source)
@@ -67,6 +69,7 @@ class Conversion:
             "size": self.size and "{}x{}".format(*self.size),
             "fill": self.fill or None,
             **(self.cameras.settings if self.cameras else {}),
+            **(self.metres.settings if self.metres else {}),
         }
 
 
@@ -233,6 +236,9 @@ def open_map(task: Task, conversion: Conversion) -> Converted:
     depth = replace(depth, camera=camera)
     if is_ray(task.source, conversion.source):
         depth = _along_axis(task, depth)
+    if conversion.metres is not None:
+        depth = conversion.metres.applied(depth, depth.provenance.source or task.name)
+        more = more if depth.calibration is None else (*more, depth.calibration.line())
     holes = 0 if depth.valid is None else int(depth.valid.size - depth.valid.sum())
     if conversion.size is not None:
         depth = resized(depth, conversion.size)

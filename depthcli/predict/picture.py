@@ -13,7 +13,7 @@ import numpy as np
 from depthcli.backends import Backend, open_backend, pick_backend, remembered_backend
 from depthcli.camera import CameraSource
 from depthcli.choices import DETAILS, BackendChoice, CameraChoice, MetresChoice, ModelChoice, check_input_size, require
-from depthcli.depthmap import DepthMap
+from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import DeviceLostError, Log, PictureError, UsageError, warn
 from depthcli.host.memory import check_picture, free_memory
 from depthcli.io.pictures.images import Picture, read_picture
@@ -104,6 +104,11 @@ class DepthEstimator:
             return replace(model, row=with_max_depth(model.row, choice.max_depth))
         self._metres = self._metres.up_to(choice.max_depth)
         return model
+
+    @property
+    def kind(self) -> DepthKind:
+        """Kind of the maps: metric if metres are made; references without a unit are told with the first map."""
+        return self.row.kind if self._metres is None else DepthKind.METRIC_DEPTH
 
     @property
     def input_size(self) -> int:

@@ -376,3 +376,24 @@ class TestPresets:
         command = ["convert", "a.npz", "--preset", "facebook", "--photo", "photos", "-o", "photos"]
         assert depth(*command, "--if-exists", "overwrite").code == 0
         assert Path("photos/a.jpg").read_bytes() == photo and Path("photos/a_depth.png").exists()
+
+
+def test_relative_depth_becomes_metres_by_what_was_measured(depth):
+    z = metres(holes=False)
+    stored("measured.png", holes=False)
+    p = (0.5 / z).astype(np.float32) - np.float32(0.02)  # 1 / z = 2 p + 0.04
+    write_depth(DepthMap(p, DISPARITY, Provenance("m", source="a.jpg")), "relative.npz")
+    ran = depth("convert", "relative.npz", "--scale-from", "measured.png", "-f", "mm", "-o", "out.png")
+    assert (ran.code, ran.lines) == (0, ["out.png"])
+    codes = cv2.imread("out.png", cv2.IMREAD_UNCHANGED)
+    assert np.abs(codes / 1000 - z).max() < 0.002
+    calibration = read_facts(Path("out.png"))["calibration"]
+    assert (calibration["scale"], calibration["shift"]) == pytest.approx((2, 0.04), rel=1e-2)
+
+
+def test_a_converted_folder_notes_the_references_of_its_metres(depth):
+    for name in ("a", "b"):
+        ours(f"maps/{name}.npz", DISPARITY, holes=False)
+    assert depth("convert", "maps", "-f", "npz", "-o", "out", "--scale-from", "z:5,3=2").code == 0
+    ran = depth("convert", "maps", "-f", "npz", "-o", "out", "--scale-from", "z:5,3=3")
+    assert ran.code == 2 and "was converted with other options" in ran.error and "scale-from=z:5,3=2" in ran.error

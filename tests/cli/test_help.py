@@ -58,7 +58,12 @@ OPTIONS = {
     "eval": "--detail " + WEIGHTS + SIZED + COMPILED + "--align --errors --json --prediction-kind --predictions --root",
     "bench": MODEL + SIZED + COMPILED + "--clip --cost-per-hour --duration --frames --images --json --peers --picture"
     " --profile --quality --remember --runs --size --video --warmup",
-    "convert": CAMERA + SHAPE + REPORT + "--colormap --depth-is --fill --format --from --if-exists --kind"
+    "convert": "--calibration-from --scale "
+    + METRES
+    + CAMERA
+    + SHAPE
+    + REPORT
+    + "--colormap --depth-is --fill --format --from --if-exists --kind"
     " --output --photo --preset --size -f -o",
     "info": "--json",
     "calibrate": "--detail --input-size --json --output --quiet -o -q " + METRES + CAMERA + WEIGHTS + RUN + COMPILED,
