@@ -31,7 +31,7 @@ def check_kind(format: Format, kind: DepthKind) -> None:
     if format.holds is Holds.METRES and not kind.is_metric:
         raise UsageError(
             f"{format.name} holds metres, and this depth is {kind.value}",
-            "take a model with `metric`, or `scale_from`, or a format for relative depth: npz, exr, tiff, pfm, npy, gray",
+            "use a model with `metric`, `scale_from`, or a format for relative depth: npz, exr, tiff, pfm, npy, gray",
         )
 
 
