@@ -149,6 +149,10 @@ def _kept(facts: Mapping[str, Any]) -> list[str]:
         return ["held as millimetres"]
     if encoding.get("code") == "normals":
         return []
+    if encoding.get("code") == "metres":
+        return [f"held as metres x {encoding['scale']:g}{', bits rotated' if encoding.get('rotated') else ''}"]
+    if encoding.get("inverse"):
+        return [f"held in {encoding['scale']:g} steps of 1 / m, from {encoding['lo']:g} to {encoding['hi']:g}"]
     colours = encoding.get("colormap")
     steps = f"{encoding['scale']:g} steps" + (f" of the colours {colours}" if colours else "")
     return [f"held in {steps}, from {encoding['lo']:g} to {encoding['hi']:g}"]
@@ -236,11 +240,17 @@ def _npz(path: Path) -> FileInfo:
 
 
 def _npy(path: Path) -> FileInfo:
+    facts = read_facts(path)
+    if facts:
+        return _own(path, facts, _ours_as(path, "NPY"))
     values = read_numbers(path)
     return _numbers(path, values, f"NPY of {values.dtype}")
 
 
 def _pfm(path: Path) -> FileInfo:
+    facts = read_facts(path)
+    if facts:
+        return _own(path, facts, _ours_as(path, "PFM"))
     return _numbers(path, read_numbers(path), "PFM")
 
 
@@ -272,6 +282,9 @@ def _usdz(path: Path) -> FileInfo:
 
 def _tiff(path: Path) -> FileInfo:
     """Return the info of a TIFF: one gray channel of floats or 16 bits is depth, or may be; others are pictures."""
+    facts = read_facts(path)
+    if facts:
+        return _own(path, facts, _ours_as(path, facts, "TIFF"))
     with path.open("rb") as file:
         page = tiff.read_page(file)
         deep = page.samples == 1 and page.bits in (16, 32, 64) and page.colours == 1

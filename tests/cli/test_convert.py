@@ -64,6 +64,16 @@ def test_a_strangers_codes_keep_their_metres_and_holes_in_every_format(depth, so
     assert np.abs(back.values - metres())[back.valid].max() <= bound * 1.001 + 1e-6
 
 
+@pytest.mark.parametrize("name", [*sorted(EXACT), *CODES, "white", "black", "controlnet"])
+def test_info_knows_what_was_written(depth, name):
+    ours("a.npz")
+    target = f"b{STILLS[name].suffix}"
+    depth("convert", "a.npz", "-f", name, "-o", target)
+    told = depth("info", target)
+    assert told.code == 0 and "depth map by depthcli" in told.out and "metric_depth" in told.out
+    assert "invalid  1.00%" in told.out
+
+
 @pytest.mark.parametrize("middle", sorted(EXACT))
 def test_the_way_there_and_back_gives_the_same_codes(depth, middle):
     stored("in.png")
