@@ -55,7 +55,7 @@ class Visit:
 
     def __init__(self, browser, path: Path, wait: bool = True, **context) -> None:
         self.context = browser.new_context(
-            **{"viewport": {"width": 480, "height": 400}, "reduced_motion": "reduce", **context}
+            **{"viewport": {"width": 480, "height": 500}, "reduced_motion": "reduce", **context}
         )
         self.page = self.context.new_page()
         self.requests: list[str] = []
@@ -89,9 +89,9 @@ class Visit:
         return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))
 
     def drag(self, dx: int, dy: int) -> None:
-        self.page.mouse.move(240, 200)
+        self.page.mouse.move(240, 250)
         self.page.mouse.down()
-        self.page.mouse.move(240 + dx, 200 + dy, steps=3)
+        self.page.mouse.move(240 + dx, 250 + dy, steps=3)
         self.page.mouse.up()
 
 
@@ -122,7 +122,7 @@ def difference(one: np.ndarray, other: np.ndarray) -> float:
 def test_the_first_view_is_the_photo(visit, ratio, off_axis):
     depth, rgb = scene(off_axis)
     seen = visit(page_of(depth, rgb), device_scale_factor=ratio).pixels()
-    assert seen.shape[:2] == (400 * ratio, 480 * ratio)
+    assert seen.shape[:2] == (500 * ratio, 480 * ratio)
     there = np.abs(seen.astype(int) - BACKGROUND).max(axis=2) > 20
     rows, columns = (np.flatnonzero(there.any(axis=axis)) for axis in (1, 0))
     box = seen[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -151,7 +151,7 @@ def test_hands_and_keys_turn_and_reset_brings_the_photo_back(visit):
     there.drag(80, 20)
     turned = there.pixels()
     assert difference(home, turned) > 5
-    there.page.mouse.dblclick(240, 200)
+    there.page.mouse.dblclick(240, 250)
     assert difference(home, there.pixels()) < 0.1
     there.page.mouse.wheel(0, 300)
     assert difference(home, there.pixels()) > 5
@@ -193,7 +193,7 @@ def test_a_finger_turns_and_two_taps_reset(visit):
     touch("touchEnd")
     assert difference(home, there.pixels()) > 5
     for _ in range(2):
-        there.page.touchscreen.tap(240, 200)
+        there.page.touchscreen.tap(240, 250)
     assert difference(home, there.pixels()) < 0.1
     two = {"type": "touchStart", "touchPoints": [{"x": 220, "y": 200, "id": 0}, {"x": 260, "y": 200, "id": 1}]}
     session.send("Input.dispatchTouchEvent", two)
@@ -210,7 +210,7 @@ def test_buttons_show_points_and_the_colours_of_depth(visit):
     there.page.get_by_role("button", name="Depth").click()
     colours = there.pixels()
     assert there.page.locator("#near").inner_text() == "near 2 m" and difference(home, colours) > 20
-    square, wall = colours[190, 235].astype(int), colours[250, 100].astype(int)
+    square, wall = colours[260, 235].astype(int), colours[350, 100].astype(int)
     assert square[0] > square[2] + 30 and wall[2] > square[2]  # red is near
     there.page.get_by_role("button", name="Points").click()
     points = there.pixels()
