@@ -20,6 +20,7 @@ ROOMS = (
     "choices",
     "camera",
     "depthmap",
+    "scene",
     "zoo",
     "pixels",
     "geometry",
