@@ -246,7 +246,7 @@ class SceneChoice:
 
     def __post_init__(self) -> None:
         if not 0 <= self.confidence < 100:
-            raise UsageError(f"`confidence` must be 0 to 99 percent, got {self.confidence:g}")
+            raise UsageError(f"confidence must be 0 to 99 percent, got {self.confidence:g}")
         ShapeChoice(edges=self.edges, points=self.points, mesh_size=self.mesh_size)
 
     @property

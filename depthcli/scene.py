@@ -38,7 +38,8 @@ class View:
     slashes. picture: (H, W, 3) uint8 RGB at the size of the map, or None. picture_size: (width, height) of the upright
     picture, by default the map's. area: what the map covers of it, by default all.
 
-    Raises ValueError for a map without a pose or with a lens, a pose that is no rotation, and a picture of another size.
+    Raises ValueError for a map without a pose or with a lens, for a pose that is no rotation, and for a picture of
+    another size.
     """
 
     depth: DepthMap

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Optional
 
 import numpy as np
@@ -76,7 +76,7 @@ def kept_masks(scene: Scene, choice: SceneChoice) -> list[np.ndarray]:
             mask &= view.depth.confidence >= floor
         found.append(mask)
     if not any(mask.any() for mask in found):
-        raise OutputError("no point of the scene is left", "lower `confidence`, or set `edges` to off")
+        raise OutputError("no point of the scene is left", "leave out fewer of the least sure pixels, or set `edges` to off")
     return found
 
 
@@ -86,12 +86,14 @@ def points_by_view(scene: Scene, choice: SceneChoice = SceneChoice()) -> list[Vi
     total = sum(int(mask.sum()) for mask in masks)
     found = []
     for view, mask in zip(scene.views, masks):
-        share = None
-        if choice.points is not None and total > choice.points:
-            share = max(1, int(choice.points * int(mask.sum()) / total))
-        rows, columns = thin(mask, share)
+        rows, columns = thin(mask, _share(mask, total, choice.points))
         found.append(ViewPoints(rows, columns, world_points(view, rows, columns)))
     return found
+
+
+def _share(mask: np.ndarray, total: int, most: Optional[int]) -> Optional[int]:
+    """Return how many points a view may have of the most that all may have; None if all fit."""
+    return None if most is None or total <= most else max(1, int(most * int(mask.sum()) / total))
 
 
 def world_points(view: View, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -160,15 +162,6 @@ class Tracks:
         return np.bincount(self.point, minlength=len(self.points))
 
 
-@dataclass
-class _Sights:
-    """Sights of the points of one view, as they are found."""
-
-    point: list[np.ndarray] = field(default_factory=list)
-    view: list[np.ndarray] = field(default_factory=list)
-    pixels: list[np.ndarray] = field(default_factory=list)
-
-
 def find_tracks(scene: Scene, choice: SceneChoice = SceneChoice()) -> Tracks:
     """Return points of a scene, each with all the views that see it.
 
@@ -180,38 +173,50 @@ def find_tracks(scene: Scene, choice: SceneChoice = SceneChoice()) -> Tracks:
     depths = [has_depth(view) for view in scene.views]
     total = sum(int(mask.sum()) for mask in masks)
     taken = [np.zeros(mask.shape, bool) for mask in masks]
-    all_points, all_colors, all_errors, sights = [], [], [], _Sights()
-    count = 0
-    for number, view in enumerate(scene.views):
-        share = None
-        if choice.points is not None and total > choice.points:
-            share = max(1, int(choice.points * int(masks[number].sum()) / total))
-        rows, columns = thin(masks[number] & ~taken[number], share)
-        points = world_points(view, rows, columns)
-        origin = np.stack([columns, rows], axis=1).astype(np.float64)
-        errors, hits = np.zeros(len(points)), np.zeros(len(points), int)
-        found = [(np.arange(len(points)), np.full(len(points), number), origin)]
-        for other, second in enumerate(scene.views):
-            if other == number:
-                continue
-            seen, pixels, error = _sees(points, origin, view, second, depths[other])
-            errors[seen] += error
-            hits[seen] += 1
-            found.append((seen, np.full(len(seen), other), pixels))
-            nearest = np.round(pixels).astype(int)
-            taken[other][nearest[:, 1], nearest[:, 0]] = True
-        owner, seer, places = (np.concatenate(parts) for parts in zip(*found))
-        order = np.argsort(owner, kind="stable")
-        sights.point.append(owner[order] + count)
-        sights.view.append(seer[order])
-        sights.pixels.append(places[order])
-        all_points.append(points)
-        all_colors.append(_colors(view, rows, columns))
-        all_errors.append(np.where(hits > 0, errors / np.maximum(hits, 1), -1.0))
-        count += len(points)
+    found: list[Tracks] = []
+    for number, mask in enumerate(masks):
+        rows, columns = thin(mask & ~taken[number], _share(mask, total, choice.points))
+        tracks = _tracks_from(scene, number, rows, columns, depths)
+        for other, hit in enumerate(taken):
+            nearest = np.round(tracks.pixels[tracks.view == other]).astype(int)
+            hit[nearest[:, 1], nearest[:, 0]] = True
+        found.append(tracks)
+    starts = np.cumsum([0, *(len(tracks.points) for tracks in found)])
     return Tracks(
-        *(np.concatenate(parts) for parts in (all_points, all_colors, sights.point, sights.view, sights.pixels)),
-        errors=np.concatenate(all_errors),
+        points=np.concatenate([tracks.points for tracks in found]),
+        colors=np.concatenate([tracks.colors for tracks in found]),
+        point=np.concatenate([tracks.point + start for tracks, start in zip(found, starts)]),
+        view=np.concatenate([tracks.view for tracks in found]),
+        pixels=np.concatenate([tracks.pixels for tracks in found]),
+        errors=np.concatenate([tracks.errors for tracks in found]),
+    )
+
+
+def _tracks_from(
+    scene: Scene, number: int, rows: np.ndarray, columns: np.ndarray, depths: Sequence[np.ndarray]
+) -> Tracks:
+    """Return the tracks of the points that some pixels of one view see. depths: (H, W) masks of all views."""
+    view = scene.views[number]
+    points = world_points(view, rows, columns)
+    origin = np.stack([columns, rows], axis=1).astype(np.float64)
+    errors, hits = np.zeros(len(points)), np.zeros(len(points), int)
+    found = [(np.arange(len(points)), np.full(len(points), number), origin)]
+    for other, second in enumerate(scene.views):
+        if other == number:
+            continue
+        seen, pixels, error = _sees(points, origin, view, second, depths[other])
+        errors[seen] += error
+        hits[seen] += 1
+        found.append((seen, np.full(len(seen), other), pixels))
+    owner, seer, places = (np.concatenate(parts) for parts in zip(*found))
+    order = np.argsort(owner, kind="stable")
+    return Tracks(
+        points=points,
+        colors=_colors(view, rows, columns),
+        point=owner[order],
+        view=seer[order],
+        pixels=places[order],
+        errors=np.where(hits > 0, errors / np.maximum(hits, 1), -1.0),
     )
 
 

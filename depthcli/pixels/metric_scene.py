@@ -57,7 +57,7 @@ def scene_scale(
 
 
 def metric_scene(depth: np.ndarray, confidence: np.ndarray, metric: np.ndarray, sky: np.ndarray) -> MetricScene:
-    """Return a scene in metres: scaled as `scene_scale` says, with sky at its 0.99 quantile or 200 m, whichever is nearer.
+    """Return a scene in metres: scaled as `scene_scale` says, with sky at its 0.99 quantile, 200 m at most.
 
     The places of the cameras are to be scaled by the same factor.
     """

@@ -117,7 +117,10 @@ def plan_scene(
 
 
 def prepare_view(rgb: np.ndarray, plan: ViewPlan) -> np.ndarray:
-    """Return the (H, W, 3) uint8 input of an upright (h, w, 3) uint8 RGB picture. Raises ValueError for another size."""
+    """Return the (H, W, 3) uint8 input of an upright (h, w, 3) uint8 RGB picture.
+
+    Raises ValueError for a picture of another size.
+    """
     if (rgb.shape[1], rgb.shape[0]) != plan.picture_size or rgb.dtype != np.uint8:
         raise ValueError(f"the picture is {rgb.dtype} {rgb.shape}, its plan for {plan.picture_size}")
     out = _resized(_resized(rgb, plan.bounded), plan.fitted)

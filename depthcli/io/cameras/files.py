@@ -92,6 +92,9 @@ def _read(path: Path) -> CameraFile:
 def _of_ours(path: Path, facts: dict[str, Any]) -> CameraFile:
     if not facts:
         raise ValueError("it is a picture, not a calibration")
+    if isinstance(facts.get("cameras"), list):  # of a scene
+        title, cameras = json_files.read_json(facts)
+        return CameraFile(str(path), title, tuple(cameras))
     if not facts.get("camera"):
         raise ValueError("it says nothing about its camera")
     width, height = facts["size"]

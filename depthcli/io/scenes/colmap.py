@@ -275,9 +275,7 @@ def _assembled(
 ) -> ColmapModel:
     of_point = {row[0]: index for index, row in enumerate(solid)}
     of_picture = {row[0]: index for index, row in enumerate(pictures)}
-    tracks = [
-        (index, of_picture[image], place) for index, row in enumerate(solid) for image, place in row[4].tolist()
-    ]
+    tracks = [(index, of_picture[image], place) for index, row in enumerate(solid) for image, place in row[4].tolist()]
     seen = [np.array([of_point.get(int(point), -1) for point in row[5]], np.int64) for row in pictures]
     return ColmapModel(
         names=tuple(row[3] for row in pictures),

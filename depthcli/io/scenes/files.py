@@ -121,9 +121,7 @@ def check_exports(formats: Sequence[str]) -> None:
             raise UsageError(f"{pair[0]} and {pair[1]} would be written to the same place", "choose one of them")
 
 
-def write_scene(
-    scene: Scene, folder: Path, formats: Sequence[str], choice: SceneChoice = SceneChoice()
-) -> list[Path]:
+def write_scene(scene: Scene, folder: Path, formats: Sequence[str], choice: SceneChoice = SceneChoice()) -> list[Path]:
     """Write a scene in several formats; return the files. Each file, or model of COLMAP, appears whole or not at all.
 
     Raises UsageError as `check_exports`, OutputError if something cannot be written or no point is left.

@@ -45,9 +45,7 @@ class SceneShape:
     lines: np.ndarray
 
 
-def write_scene_glb(
-    scene: Scene, target: IO[bytes], choice: SceneChoice = SceneChoice(), meshes: bool = False
-) -> None:
+def write_scene_glb(scene: Scene, target: IO[bytes], choice: SceneChoice = SceneChoice(), meshes: bool = False) -> None:
     """Write points, or meshes with pictures. Raises OutputError if nothing is left."""
     file = glb.Parts()
     document: dict[str, Any] = {"asset": {"version": "2.0", "generator": "depthcli"}, "scene": 0}

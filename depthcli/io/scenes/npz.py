@@ -56,7 +56,7 @@ def read_npz(path: Path) -> Scene:
     Its principal points are moved by half a pixel if they lie at exactly half of the sides. Raises OutputError.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files if name in _KEYS}
         return _scene(arrays)
     except FileNotFoundError as error:

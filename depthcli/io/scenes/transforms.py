@@ -37,6 +37,11 @@ def _frame(view: View, path: str) -> dict[str, Any]:
     back = square(inverted(view.extrinsics[None]))[0] @ _TO_OPENGL
     return {
         "file_path": path,
-        **{"w": width, "h": height, "fl_x": fx, "fl_y": fy, "cx": cx + 0.5, "cy": cy + 0.5},
+        "w": width,
+        "h": height,
+        "fl_x": fx,
+        "fl_y": fy,
+        "cx": cx + 0.5,
+        "cy": cy + 0.5,
         "transform_matrix": back.tolist(),
     }
