@@ -369,6 +369,31 @@ class SourceChoice:
 
 
 @dataclass(frozen=True)
+class SceneChoice:
+    """How the views of a scene become one cloud or meshes.
+
+    confidence: percent of the least sure pixels that are left out; 0 keeps all. edges, points, mesh_size: as of
+    ShapeChoice, with points for all views together. cameras: show where the views were taken.
+    """
+
+    confidence: float = 40.0
+    edges: Optional[float] = 0.04
+    points: Optional[int] = 1_000_000
+    mesh_size: int = 256
+    cameras: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.confidence < 100:
+            raise UsageError(f"confidence must be 0 to 99 percent, got {self.confidence:g}")
+        ShapeChoice(edges=self.edges, points=self.points, mesh_size=self.mesh_size)
+
+    @property
+    def shape(self) -> ShapeChoice:
+        """The same for the shape of a single view."""
+        return ShapeChoice(edges=self.edges, points=self.points, mesh_size=self.mesh_size)
+
+
+@dataclass(frozen=True)
 class CompilerChoice:
     """Options of the compilers for AWS's chips.
 

@@ -21,6 +21,7 @@ ROOMS = (
     "camera",
     "calibration",
     "depthmap",
+    "scene",
     "zoo",
     "pixels",
     "geometry",

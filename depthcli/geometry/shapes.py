@@ -64,7 +64,7 @@ def mesh(depth: DepthMap, rgb: np.ndarray, choice: ShapeChoice = ShapeChoice()) 
             vertices=_placed(space, grid.rows, grid.columns),
             uv=(np.stack([grid.columns, grid.rows], axis=1) + 0.5) / depth.size,
             faces=grid.faces,
-            texture=_jpeg(rgb),
+            texture=jpeg_of(rgb),
             axes=OPENCV,
             unit=space.unit,
             camera=space.camera,
@@ -130,7 +130,7 @@ def _check_size(depth: DepthMap, rgb: Optional[np.ndarray]) -> None:
         raise ValueError(f"the picture is {rgb.dtype} {rgb.shape}, the depth map {depth.values.shape}")
 
 
-def _jpeg(rgb: np.ndarray) -> bytes:
+def jpeg_of(rgb: np.ndarray) -> bytes:
     """Return the picture as a JPEG file with full colour resolution, smaller if graphics cards could not take it."""
     import cv2
     from PIL import Image

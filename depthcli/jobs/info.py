@@ -242,7 +242,7 @@ def _npz(path: Path) -> FileInfo:
 def _npy(path: Path) -> FileInfo:
     facts = read_facts(path)
     if facts:
-        return _own(path, facts, _ours_as(path, "NPY"))
+        return _own(path, facts, _ours_as(path, facts, "NPY"))
     values = read_numbers(path)
     return _numbers(path, values, f"NPY of {values.dtype}")
 
@@ -250,7 +250,7 @@ def _npy(path: Path) -> FileInfo:
 def _pfm(path: Path) -> FileInfo:
     facts = read_facts(path)
     if facts:
-        return _own(path, facts, _ours_as(path, "PFM"))
+        return _own(path, facts, _ours_as(path, facts, "PFM"))
     return _numbers(path, read_numbers(path), "PFM")
 
 

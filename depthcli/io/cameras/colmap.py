@@ -1,6 +1,6 @@
 """Read the cameras of a COLMAP model: cameras.txt or .bin, and the pictures they belong to from images.txt or .bin.
 
-Formats: colmap.github.io/format.html. COLMAP's pixel centres lie at half numbers.
+Formats: colmap.github.io/format.html. COLMAP's pixel centres lie at half numbers; poses are world to camera.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Optional
 
+import numpy as np
+
 from depthcli.camera import Camera
+from depthcli.geometry.poses import rotations_of
 from depthcli.io.cameras.stored import StoredCamera, camera_from, fisheye, radial
 
 TITLE = "COLMAP"
@@ -111,8 +114,8 @@ def _for_pictures(path: Path, found: dict[int, tuple[str, tuple[int, int], list[
     if not cameras:
         raise ValueError("it holds no camera")
     named = [
-        StoredCamera(cameras[number].camera, cameras[number].size, name)
-        for number, name in _pictures(path)
+        StoredCamera(cameras[number].camera, cameras[number].size, name, pose=pose)
+        for number, name, pose in _pictures(path)
         if number in cameras
     ]
     return named or list(cameras.values())
@@ -126,8 +129,8 @@ def _camera(model: str, size: tuple[int, int], parameters: Sequence[float]) -> C
     return _READERS[model](parameters)
 
 
-def _pictures(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (number of its camera, name) of each picture that images.* beside the cameras lists."""
+def _pictures(path: Path) -> Iterator[tuple[int, str, np.ndarray]]:
+    """Yield (number of its camera, name, pose) of each picture that images.* beside the cameras lists."""
     beside = path.with_name(f"images{path.suffix}")
     if not beside.is_file():
         return
@@ -139,18 +142,26 @@ def _pictures(path: Path) -> Iterator[tuple[int, str]]:
         for row in lines:
             if row.strip() and not row.startswith("#"):
                 words = row.rstrip("\r\n").split(maxsplit=9)
-                yield int(words[8]), words[9]
+                yield int(words[8]), words[9], pose_of([*map(float, words[1:8])])
                 next(lines, None)  # its points, which may be none
 
 
-def _binary_pictures(file: BinaryIO) -> Iterator[tuple[int, str]]:
+def _binary_pictures(file: BinaryIO) -> Iterator[tuple[int, str, np.ndarray]]:
     (count,) = struct.unpack("<Q", file.read(8))
     for _ in range(count):
-        *_, number = struct.unpack("<i7di", file.read(64))
+        _, *numbers, number = struct.unpack("<i7di", file.read(64))
         name = read_name(file)
         (points,) = struct.unpack("<Q", file.read(8))
         file.seek(points * _POINT_BYTES, 1)
-        yield number, name.decode(errors="replace")
+        yield number, name.decode(errors="replace"), pose_of(numbers)
+
+
+def pose_of(numbers: Sequence[float]) -> np.ndarray:
+    """Return (3, 4) world to camera of qw qx qy qz tx ty tz. A quaternion of zeros gives NaN."""
+    w, *xyz = numbers[:4]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rotation = rotations_of(np.array([[*xyz, w]]))[0]
+    return np.concatenate([rotation, np.array(numbers[4:7])[:, None]], axis=1)
 
 
 def read_name(file: BinaryIO) -> bytes:

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,9 @@ def _read(path: Path) -> CameraFile:
 def _of_ours(path: Path, facts: dict[str, Any]) -> CameraFile:
     if not facts:
         raise ValueError("it is a picture, not a calibration")
+    if isinstance(facts.get("cameras"), list):  # of a scene
+        title, cameras = json_files.read_json(facts)
+        return CameraFile(str(path), title, tuple(cameras))
     if not facts.get("camera"):
         raise ValueError("it says nothing about its camera")
     width, height = facts["size"]
@@ -107,10 +111,13 @@ def _of_npz(path: Path) -> CameraFile:
             raise ValueError("it has no array `intrinsics`")
         matrices = arrays.small("intrinsics")
         shape = arrays.shape("depth") if "depth" in arrays.names else ()
+        poses = arrays.small("extrinsics") if "extrinsics" in arrays.names else None
     if matrices.ndim not in (2, 3) or matrices.shape[-2:] != (3, 3):
         raise ValueError(f"its intrinsics are {matrices.shape}, not (3, 3)")
     size = (shape[-1], shape[-2]) if len(shape) >= 2 else None
     cameras = [_of_middle(matrix, size) for matrix in matrices.reshape(-1, 3, 3)]
+    if poses is not None and poses.shape in ((len(cameras), 3, 4), (len(cameras), 4, 4)):
+        cameras = [(replace(stored, pose=pose[:3].astype(float)), note) for (stored, note), pose in zip(cameras, poses)]
     return CameraFile(
         str(path), "NPZ", tuple(stored for stored, _ in cameras), tuple({note for _, note in cameras if note})
     )

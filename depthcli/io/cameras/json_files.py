@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Optional
 
 import numpy as np
@@ -21,6 +22,8 @@ def read_json(content: Any) -> tuple[str, list[StoredCamera]]:
     if isinstance(content, Mapping):
         if isinstance(content.get("frames"), list):
             return NERFSTUDIO, _transforms(content)
+        if isinstance(content.get("cameras"), list) and content["cameras"]:
+            return OURS, [_ours(facts) for facts in content["cameras"]]
         if isinstance(content.get("parameters"), list):
             return OPEN3D, [stored for item in content["parameters"] for stored in _open3d(item["intrinsic"])]
         if "intrinsic_matrix" in content or isinstance(content.get("intrinsic"), Mapping):
@@ -45,7 +48,20 @@ def _plain(content: Mapping[str, Any], name: str) -> StoredCamera:
 
 
 def _ours(facts: Mapping[str, Any]) -> StoredCamera:
-    return StoredCamera(camera_of({"source": "given", **facts}), _size(facts.get("size")))
+    camera = camera_of({"source": "given", **facts})
+    pose, camera = camera.extrinsics, replace(camera, extrinsics=None)
+    return StoredCamera(camera, _size(facts.get("size")), str(facts.get("name", "")), pose=pose)
+
+
+def _pose(facts: Mapping[str, Any]) -> Optional[np.ndarray]:
+    """Return world to camera of a frame, which has camera to world with OpenGL's axes."""
+    if "transform_matrix" not in facts:
+        return None
+    back = np.array(facts["transform_matrix"], np.float64)
+    if back.shape not in ((3, 4), (4, 4)):
+        raise ValueError(f"a transform_matrix of it is {back.shape}, not (4, 4)")
+    back = np.vstack([back[:3], [0, 0, 0, 1]]) @ np.diag([1.0, -1.0, -1.0, 1.0])
+    return np.linalg.inv(back)[:3] if np.linalg.det(back) else None
 
 
 def _size(sides: Any) -> Optional[tuple[int, int]]:
@@ -76,7 +92,7 @@ def _frame(facts: Mapping[str, Any], name: str) -> StoredCamera:
         raise ValueError("it has neither fl_x nor camera_angle_x")
     if not has_focal and size is None:  # as of synthetic scenes
         focal_of_angle(1, float(angle))  # type: ignore[arg-type]  # raises for no such angle
-        return StoredCamera(None, None, name, view=float(angle))  # type: ignore[arg-type]
+        return StoredCamera(None, None, name, view=float(angle), pose=_pose(facts))  # type: ignore[arg-type]
     if size is None and not {"cx", "cy"} <= set(facts):
         raise ValueError("it has neither cx and cy nor w and h")
     width, height = size or (0, 0)
@@ -87,7 +103,7 @@ def _frame(facts: Mapping[str, Any], name: str) -> StoredCamera:
         x = focal_of_angle(width, float(angle))  # type: ignore[arg-type]
         y = focal_of_angle(height, float(facts["camera_angle_y"])) if "camera_angle_y" in facts else x
     center = float(facts.get("cx", width / 2)), float(facts.get("cy", height / 2))
-    return StoredCamera(camera_from((x, y), center, lens, half=True), size, name)
+    return StoredCamera(camera_from((x, y), center, lens, half=True), size, name, pose=_pose(facts))
 
 
 def _lens(facts: Mapping[str, Any]) -> Optional[Distortion]:

@@ -27,6 +27,8 @@ class StoredCamera:
     size: (width, height) in pixels, None if the file does not tell.
     name: path of the picture that it belongs to, with or without suffix; empty for any.
     part: of a picture's path, as KITTI's image_02; empty for any. view: radians across a picture of any size.
+    pose: (3, 4) float64, world to camera with OpenCV's axes, not looked at; None if the file does not tell. The camera
+    has none: whoever asks for the intrinsics of one picture has no world.
     """
 
     camera: Optional[Camera]
@@ -34,6 +36,7 @@ class StoredCamera:
     name: str = ""
     part: str = ""
     view: Optional[float] = None
+    pose: Optional[np.ndarray] = None
 
     def for_size(self, size: tuple[int, int]) -> Camera:
         """Return the camera; if the file has only its angle of view, that of a picture of (width, height)."""

@@ -10,7 +10,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping
-from typing import IO, Any, Union
+from typing import IO, Any, Optional, Union
 
 import numpy as np
 
@@ -23,8 +23,9 @@ _JSON, _BIN = 0x4E4F534A, 0x004E4942
 _FLOAT, _UINT, _USHORT = 5126, 5125, 5123  # of components
 _DTYPES = {_FLOAT: "<f4", _UINT: "<u4", _USHORT: "<u2"}
 _ARRAY, _ELEMENTS = 34962, 34963  # targets of views
-_POINTS, _TRIANGLES = 0, 4
+POINTS, LINES, TRIANGLES = 0, 1, 4
 _LINEAR, _MIPMAPS, _CLAMP = 9729, 9987, 33071
+SAMPLER = {"magFilter": _LINEAR, "minFilter": _MIPMAPS, "wrapS": _CLAMP, "wrapT": _CLAMP}
 _NEAR = 0.01
 _UNLIT = "KHR_materials_unlit"
 _MOST_JSON = 1 << 24
@@ -45,19 +46,24 @@ def srgb_of_linear(light: np.ndarray) -> np.ndarray:
 
 def write_glb(shape: Shape, target: IO[bytes], facts: Mapping[str, Any]) -> None:
     """Write a mesh or points; the scene's `extras` hold the facts. Axes are to be OpenGL's."""
-    file = _Parts()
+    file = Parts()
     nodes: list[dict[str, Any]] = [{"mesh": 0, "name": "depth"}]
     document: dict[str, Any] = {"asset": {"version": "2.0", "generator": "depthcli"}, "scene": 0}
     if isinstance(shape, Mesh):
         document.update(_mesh(shape, file))
         if shape.camera is not None and shape.size is not None:
             nodes.append({"camera": 0, "name": "camera"})
-            document["cameras"] = [_camera(shape.camera, shape.size)]
+            document["cameras"] = [perspective(shape.camera, shape.size)]
     else:
         document.update(_points(shape, file))
     extras = {**({TEXT_KEY: facts} if facts else {}), "axes": shape.axes or "unknown", "unit": shape.unit or "unknown"}
     document["scenes"] = [{"nodes": list(range(len(nodes))), "extras": extras}]
     document["nodes"] = nodes
+    write_document(document, file, target)
+
+
+def write_document(document: dict[str, Any], file: Parts, target: IO[bytes]) -> None:
+    """Write a glTF document, which lacks only its accessors, views and buffer, and its binary part."""
     document["extensionsUsed"] = [_UNLIT]
     document["accessors"], document["bufferViews"] = file.accessors, file.views
     document["buffers"] = [{"byteLength": file.length}]
@@ -70,8 +76,8 @@ def write_glb(shape: Shape, target: IO[bytes], facts: Mapping[str, Any]) -> None
         target.write(part)
 
 
-class _Parts:
-    """The binary part as it grows; every view begins at a multiple of 4."""
+class Parts:
+    """The binary part of a file as it grows; every view begins at a multiple of 4."""
 
     def __init__(self) -> None:
         self.parts: list[Union[bytes, memoryview]] = []
@@ -110,40 +116,50 @@ class _Parts:
         return len(self.accessors) - 1
 
 
-def _mesh(mesh: Mesh, file: _Parts) -> dict[str, Any]:
+def _mesh(mesh: Mesh, file: Parts) -> dict[str, Any]:
+    return {
+        "meshes": [{"primitives": [triangles(mesh, file)], "name": "depth"}],
+        "materials": [material(baseColorTexture={"index": 0})],
+        "textures": [{"source": 0, "sampler": 0}],
+        "samplers": [SAMPLER],
+        "images": [{"bufferView": file.view(mesh.texture), "mimeType": "image/jpeg", "name": "picture"}],
+    }
+
+
+def triangles(mesh: Mesh, file: Parts, number: int = 0) -> dict[str, Any]:
+    """Add a mesh; return its primitive, with so many as its material."""
     attributes = {
         "POSITION": file.accessor(mesh.vertices, _FLOAT, bounds=True),
         "TEXCOORD_0": file.accessor(mesh.uv, _FLOAT),
     }
     faces = file.accessor(mesh.faces.ravel(), _UINT, _ELEMENTS)
-    primitive = {"attributes": attributes, "indices": faces, "material": 0, "mode": _TRIANGLES}
-    return {
-        "meshes": [{"primitives": [primitive], "name": "depth"}],
-        "materials": [_material(baseColorTexture={"index": 0})],
-        "textures": [{"source": 0, "sampler": 0}],
-        "samplers": [{"magFilter": _LINEAR, "minFilter": _MIPMAPS, "wrapS": _CLAMP, "wrapT": _CLAMP}],
-        "images": [{"bufferView": file.view(mesh.texture), "mimeType": "image/jpeg", "name": "picture"}],
-    }
+    return {"attributes": attributes, "indices": faces, "material": number, "mode": TRIANGLES}
 
 
-def _points(cloud: PointCloud, file: _Parts) -> dict[str, Any]:
-    if not len(cloud.points):
+def _points(cloud: PointCloud, file: Parts) -> dict[str, Any]:
+    primitive = vertices(cloud.points, cloud.colors, file, POINTS)
+    return {"meshes": [{"primitives": [primitive], "name": "depth"}], "materials": [material()]}
+
+
+def vertices(points: np.ndarray, colors: Optional[np.ndarray], file: Parts, mode: int) -> dict[str, Any]:
+    """Add (N, 3) points and their (N, 3) uint8 sRGB colours; return their primitive: points, or ends of lines."""
+    if not len(points):
         raise ValueError("GLB cannot hold no points")
-    attributes = {"POSITION": file.accessor(cloud.points, _FLOAT, bounds=True)}
-    if cloud.colors is not None:
-        light = np.full((len(cloud.points), 4), 65535, np.uint16)  # with alpha, as the length must be a multiple of 4
-        light[:, :3] = linear_of_srgb()[cloud.colors]
+    attributes = {"POSITION": file.accessor(points, _FLOAT, bounds=True)}
+    if colors is not None:
+        light = np.full((len(points), 4), 65535, np.uint16)  # with alpha, as the length must be a multiple of 4
+        light[:, :3] = linear_of_srgb()[colors]
         attributes["COLOR_0"] = file.accessor(light, _USHORT, normalized=True)
-    primitive = {"attributes": attributes, "material": 0, "mode": _POINTS}
-    return {"meshes": [{"primitives": [primitive], "name": "depth"}], "materials": [_material()]}
+    return {"attributes": attributes, "material": 0, "mode": mode}
 
 
-def _material(**base: Any) -> dict[str, Any]:
+def material(**base: Any) -> dict[str, Any]:
+    """Return a material that shows colours as they are."""
     plain = {**base, "metallicFactor": 0.0, "roughnessFactor": 1.0}
     return {"name": "picture", "pbrMetallicRoughness": plain, "doubleSided": True, "extensions": {_UNLIT: {}}}
 
 
-def _camera(camera: Camera, size: tuple[int, int]) -> dict[str, Any]:
+def perspective(camera: Camera, size: tuple[int, int]) -> dict[str, Any]:
     """Return the glTF camera, in whose middle the axis is: what lies off it, and the lens, stand in the facts."""
     fx, fy = camera.intrinsics[0, 0], camera.intrinsics[1, 1]
     yfov, ratio = 2 * math.atan(size[1] / (2 * fy)), (size[0] / fx) / (size[1] / fy)
@@ -156,32 +172,23 @@ def _camera(camera: Camera, size: tuple[int, int]) -> dict[str, Any]:
 
 def read_glb(data: bytes) -> Shape:
     """Return the mesh or the points in a GLB file of depthcli. Raises ValueError, or LookupError, for any other."""
-    document, binary = _chunks(data)
+    document, binary = read_document(data)
     extras = document["scenes"][0].get("extras", {})
     (primitive,) = document["meshes"][0]["primitives"]
     if document["asset"].get("generator") != "depthcli" or any("matrix" in node for node in document["nodes"]):
         raise ValueError("it was not written by depthcli")
 
-    def numbers(accessor: int) -> np.ndarray:
-        about = document["accessors"][accessor]
-        width = 1 if about["type"] == "SCALAR" else int(about["type"][-1])
-        part = _part(document, binary, about["bufferView"])
-        rows = np.frombuffer(part, _DTYPES[about["componentType"]])
-        if rows.size != about["count"] * width:
-            raise ValueError("a view is not as long as its numbers")
-        return rows if width == 1 else rows.reshape(-1, width)
-
-    attributes = {name: numbers(accessor) for name, accessor in primitive["attributes"].items()}
+    attributes = {name: numbers(document, binary, accessor) for name, accessor in primitive["attributes"].items()}
     unit = extras.get("unit") if extras.get("unit") != "unknown" else None
     facts = extras.get(TEXT_KEY, {})
-    if primitive["mode"] == _POINTS:
+    if primitive["mode"] == POINTS:
         colors = srgb_of_linear(attributes["COLOR_0"][:, :3]) if "COLOR_0" in attributes else None
         return PointCloud(attributes["POSITION"], colors, axes=OPENGL, unit=unit, facts=facts)
     said = facts.get("shape", {}).get("camera")
     return Mesh(
         vertices=attributes["POSITION"],
         uv=attributes["TEXCOORD_0"],
-        faces=numbers(primitive["indices"]).reshape(-1, 3),
+        faces=numbers(document, binary, primitive["indices"]).reshape(-1, 3),
         texture=bytes(_part(document, binary, document["images"][0]["bufferView"])),
         axes=OPENGL,
         unit=unit,
@@ -205,7 +212,19 @@ def is_glb_cut_short(data: bytes, size: int) -> bool:
     return len(data) < 12 or int(struct.unpack_from("<I", data, 8)[0]) > size
 
 
-def _chunks(data: bytes) -> tuple[dict[str, Any], memoryview]:
+def numbers(document: Mapping[str, Any], binary: memoryview, accessor: int) -> np.ndarray:
+    """Return the (N, K) or (N,) numbers of an accessor. Raises ValueError and LookupError for a broken file."""
+    about = document["accessors"][accessor]
+    width = 1 if about["type"] == "SCALAR" else int(about["type"][-1])
+    part = _part(document, binary, about["bufferView"])
+    rows = np.frombuffer(part, _DTYPES[about["componentType"]])
+    if rows.size != about["count"] * width:
+        raise ValueError("a view is not as long as its numbers")
+    return rows if width == 1 else rows.reshape(-1, width)
+
+
+def read_document(data: bytes) -> tuple[dict[str, Any], memoryview]:
+    """Return the document of a GLB file and its binary part. Raises ValueError for a broken file."""
     if len(data) < 28 or data[:4] != MAGIC:
         raise ValueError("it is no GLB file")
     version, whole, length, kind = struct.unpack_from("<4I", data, 4)

@@ -1,0 +1,1 @@
+"""Scenes to files and back: each format's writer beside its reader."""

@@ -1,0 +1,142 @@
+"""The files of a scene in its folder, by format. Paths of npz, mini_npz, glb and depth_vis are those of DA3.
+
+    npz         exports/npz/results.npz         glb, glb-mesh  scene.glb, scene.jpg
+    mini_npz    exports/mini_npz/results.npz    ply            scene.ply, in the world of the cameras
+    colmap      sparse/0/*.bin                  transforms     transforms.json
+    colmap-txt  sparse/0/*.txt                  depth_vis      depth_vis/0000.jpg ...
+    cameras     cameras.json
+
+Other files in the folder stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Callable
+
+from depthcli.choices import SceneChoice
+from depthcli.errors import OutputError, UsageError
+from depthcli.geometry.scene_points import scene_cloud
+from depthcli.host.atomic import atomic_path
+from depthcli.io.points.files import write_shape
+from depthcli.io.scenes import colmap, vis
+from depthcli.io.scenes.cameras import write_cameras
+from depthcli.io.scenes.glb import SceneShape, read_scene_glb, write_scene_glb
+from depthcli.io.scenes.npz import write_npz
+from depthcli.io.scenes.transforms import write_transforms
+from depthcli.scene import Scene
+
+NPZ, MINI_NPZ = Path("exports/npz/results.npz"), Path("exports/mini_npz/results.npz")
+GLB, THUMBNAIL, PLY = Path("scene.glb"), Path("scene.jpg"), Path("scene.ply")
+MODEL = Path("sparse/0")
+TRANSFORMS, CAMERAS, VIS = Path("transforms.json"), Path("cameras.json"), Path("depth_vis")
+
+_Export = Callable[[Scene, Path, SceneChoice], "list[Path]"]
+
+
+def _one(path: Path, write: Callable[[IO[bytes]], None]) -> list[Path]:
+    with atomic_path(path) as partial, partial.open("wb") as stream:
+        write(stream)
+    return [path]
+
+
+def _npz(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
+    return _one(folder / NPZ, lambda stream: write_npz(scene, stream))
+
+
+def _mini_npz(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
+    return _one(folder / MINI_NPZ, lambda stream: write_npz(scene, stream, mini=True))
+
+
+def _glb(scene: Scene, folder: Path, choice: SceneChoice, meshes: bool = False) -> list[Path]:
+    written = _one(folder / GLB, lambda stream: write_scene_glb(scene, stream, choice, meshes))
+    picture = scene.views[0].picture
+    if picture is not None:
+        written += _one(folder / THUMBNAIL, lambda stream: _put(stream, vis.jpeg(picture)))
+    return written
+
+
+def _glb_mesh(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
+    return _glb(scene, folder, choice, meshes=True)
+
+
+def _ply(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
+    cloud = scene_cloud(scene, choice)
+    write_shape(cloud, folder / PLY)
+    return [folder / PLY]
+
+
+def _colmap(scene: Scene, folder: Path, choice: SceneChoice, suffix: str = ".bin") -> list[Path]:
+    return colmap.write_colmap(colmap.colmap_model(scene, choice), folder / MODEL, suffix)
+
+
+def _colmap_txt(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
+    return _colmap(scene, folder, choice, ".txt")
+
+
+def _transforms(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
+    cloud = PLY.as_posix() if (folder / PLY).is_file() else ""
+    return _one(folder / TRANSFORMS, lambda stream: write_transforms(scene, stream, cloud=cloud))
+
+
+def _cameras(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
+    return _one(folder / CAMERAS, lambda stream: write_cameras(scene, stream))
+
+
+def _depth_vis(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
+    written = []
+    for number, view in enumerate(scene.views):
+        pixels = vis.jpeg(vis.beside_picture(view))
+        written += _one(folder / VIS / f"{number:04d}.jpg", lambda stream, pixels=pixels: _put(stream, pixels))  # type: ignore[misc]
+    return written
+
+
+def _put(stream: IO[bytes], content: bytes) -> None:
+    stream.write(content)
+
+
+EXPORTS: dict[str, _Export] = {
+    "npz": _npz,
+    "mini_npz": _mini_npz,
+    "glb": _glb,
+    "glb-mesh": _glb_mesh,
+    "ply": _ply,
+    "colmap": _colmap,
+    "colmap-txt": _colmap_txt,
+    "transforms": _transforms,
+    "cameras": _cameras,
+    "depth_vis": _depth_vis,
+}
+_SAME_FILES = (("glb", "glb-mesh"), ("colmap", "colmap-txt"))
+
+
+def check_exports(formats: Sequence[str]) -> None:
+    """Raise UsageError for a format that is none, and for two that are written to the same place."""
+    unknown = [name for name in formats if name not in EXPORTS]
+    if unknown:
+        raise UsageError(f"a scene is not written as {', '.join(unknown)}", f"choose from: {', '.join(EXPORTS)}")
+    for pair in _SAME_FILES:
+        if set(pair) <= set(formats):
+            raise UsageError(f"{pair[0]} and {pair[1]} would be written to the same place", "choose one of them")
+
+
+def write_scene(scene: Scene, folder: Path, formats: Sequence[str], choice: SceneChoice = SceneChoice()) -> list[Path]:
+    """Write a scene in several formats; return the files. Each file, or model of COLMAP, appears whole or not at all.
+
+    Raises UsageError as `check_exports`, OutputError if something cannot be written or no point is left.
+    """
+    check_exports(formats)
+    # PLY first: transforms.json names it.
+    ordered = sorted(dict.fromkeys(formats), key=lambda name: (name != "ply", list(EXPORTS).index(name)))
+    return [path for name in ordered for path in EXPORTS[name](scene, folder, choice)]
+
+
+def read_scene_shape(path: Path) -> SceneShape:
+    """Return what a GLB file of a scene holds. Raises OutputError for any other file."""
+    try:
+        return read_scene_glb(path.read_bytes())
+    except FileNotFoundError as error:
+        raise OutputError(f"{path} does not exist") from error
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise OutputError(f"cannot read {path} as a scene: {' '.join(str(error).split()) or 'it is broken'}") from error

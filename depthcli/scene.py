@@ -1,0 +1,175 @@
+"""Several views of one place whose depths and cameras belong together.
+
+Numpy only. A Scene is a value: exports read it, and none of them changes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import Any, Optional
+
+import numpy as np
+
+from depthcli.camera import Camera
+from depthcli.depthmap import DepthKind, DepthMap
+
+_ROTATION_SLACK = 1e-3  # of R'R from the identity; float32 poses are within 1e-6
+
+
+@dataclass(frozen=True)
+class Area:
+    """The part of a picture that a map covers, in pixels of the picture counted from its outer corner."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One view of a scene.
+
+    depth: its map, with a pinhole camera whose extrinsics are known. name: of its picture, a relative path with
+    slashes. picture: (H, W, 3) uint8 RGB at the size of the map, or None. picture_size: (width, height) of the upright
+    picture, by default the map's. area: what the map covers of it, by default all.
+
+    Raises ValueError for a map without a pose or with a lens, for a pose that is no rotation, and for a picture of
+    another size.
+    """
+
+    depth: DepthMap
+    name: str
+    picture: Optional[np.ndarray] = None
+    picture_size: tuple[int, int] = (0, 0)
+    area: Area = Area(0, 0, 0, 0)
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        camera = self.depth.camera
+        if camera is None or camera.extrinsics is None:
+            raise ValueError(f"{self.name}: a view of a scene needs a camera with a pose")
+        if camera.distortion is not None:
+            raise ValueError(f"{self.name}: a view of a scene is a pinhole's, without distortion")
+        if self.depth.kind is DepthKind.RELATIVE_DISPARITY:
+            raise ValueError(f"{self.name}: a view of a scene holds depth along the axis, not disparity")
+        check_pose(camera.extrinsics, self.name)
+        if self.picture is not None:
+            _set(self, "picture", _pixels(self.picture, self.depth.size))
+        if not all(self.picture_size):
+            _set(self, "picture_size", self.depth.size)
+        if not self.area.width:
+            _set(self, "area", Area(0, 0, *self.picture_size))
+
+    @property
+    def camera(self) -> Camera:
+        """The camera of the map."""
+        assert self.depth.camera is not None
+        return self.depth.camera
+
+    @property
+    def extrinsics(self) -> np.ndarray:
+        """(3, 4) float64, world to camera."""
+        assert self.camera.extrinsics is not None
+        return self.camera.extrinsics
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Pixels of the picture for one of the map, along x and y."""
+        return self.area.width / self.depth.size[0], self.area.height / self.depth.size[1]
+
+    @property
+    def picture_camera(self) -> Camera:
+        """The same camera for the picture at its own size."""
+        whole = (self.area.width, self.area.height)
+        resized = self.camera.resized(self.depth.size, whole)  # type: ignore[arg-type]
+        return resized.cropped(-self.area.left, -self.area.top)
+
+    def to_picture(self, pixels: np.ndarray) -> np.ndarray:
+        """Return (N, 2) pixels (u, v) of the map as pixels of the picture; centres are integers in both."""
+        return (pixels + 0.5) * self.scale - 0.5 + (self.area.left, self.area.top)
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Ordered views of one place in one world.
+
+    views: at least one, with names of their own and depth of one kind, which is also the unit of the cameras' places.
+    facts: how it was made, ready for JSON: the model, the reference view, the scale and what it rests on.
+
+    Raises ValueError for no view, a name that two views have, and views of several kinds.
+    """
+
+    views: tuple[View, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _set(self, "views", tuple(self.views))
+        _set(self, "facts", MappingProxyType(dict(self.facts)))
+        if not self.views:
+            raise ValueError("a scene needs at least one view")
+        names = [view.name for view in self.views]
+        doubled = next((name for name in names if names.count(name) > 1), None)
+        if doubled is not None:
+            raise ValueError(f"two views of a scene are called {doubled}")
+        if len({view.depth.kind for view in self.views}) > 1:
+            raise ValueError("the views of a scene hold depth of several kinds")
+
+    @property
+    def kind(self) -> DepthKind:
+        """What the numbers of all maps mean."""
+        return self.views[0].depth.kind
+
+    @property
+    def unit(self) -> str:
+        """Of depths and places: "m", or "arbitrary"."""
+        return self.kind.unit or "arbitrary"
+
+    @property
+    def size(self) -> Optional[tuple[int, int]]:
+        """(width, height) of all maps, None if they differ."""
+        sizes = {view.depth.size for view in self.views}
+        return sizes.pop() if len(sizes) == 1 else None
+
+    @property
+    def extrinsics(self) -> np.ndarray:
+        """(N, 3, 4) float64, world to camera."""
+        return np.stack([view.extrinsics for view in self.views])
+
+    @property
+    def intrinsics(self) -> np.ndarray:
+        """(N, 3, 3) float64, in pixels of the maps."""
+        return np.stack([view.camera.intrinsics for view in self.views])
+
+
+def check_pose(extrinsics: np.ndarray, name: str = "pose") -> None:
+    """Raise ValueError if the left part of a (3, 4) or (4, 4) matrix is no rotation, as of a mirrored or scaled one."""
+    rotation = np.asarray(extrinsics)[:3, :3]
+    error = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
+    if not math.isfinite(error) or error > _ROTATION_SLACK:
+        raise ValueError(f"{name}: its pose is no rotation: R R' differs from the identity by {error:.2g}")
+    if np.linalg.det(rotation) < 0:
+        raise ValueError(f"{name}: its pose is mirrored: the determinant of its rotation is -1")
+
+
+def _check_name(name: str) -> None:
+    path = PurePosixPath(name)
+    if not path.name or path.is_absolute() or ".." in path.parts or "\\" in name or "\n" in name:
+        raise ValueError(f"a view is named by a relative path with slashes, not {name!r}")
+
+
+def _pixels(given: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    width, height = size
+    pixels: np.ndarray = np.array(given)
+    if pixels.shape != (height, width, 3) or pixels.dtype != np.uint8:
+        raise ValueError(f"the picture is {pixels.dtype} {pixels.shape}, its depth map {(height, width)}")
+    pixels.flags.writeable = False
+    return pixels
+
+
+def _set(value: Any, name: str, content: Any) -> None:
+    object.__setattr__(value, name, content)

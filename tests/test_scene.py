@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from depthcli.camera import Camera, Distortion
+from depthcli.depthmap import DepthKind, DepthMap
+from depthcli.scene import Area, Scene, View
+from tests.geometry.rooms import PICTURE, SIZE, camera, room
+
+
+def view(**changes: object) -> View:
+    one = room().views[0]
+    return View(**{"depth": one.depth, "name": "a.png", **changes})  # type: ignore[arg-type]
+
+
+def with_camera(seen_by: Camera | None) -> DepthMap:
+    return DepthMap(np.ones((56, 84)), DepthKind.METRIC_DEPTH, camera=seen_by)
+
+
+def test_a_view_needs_a_rigid_pose() -> None:
+    good = camera((0, 0, 0))
+    assert good.extrinsics is not None
+    mirrored, larger = good.extrinsics * [[1], [1], [-1]], good.extrinsics * 1.1
+    for depth, reason in (
+        (with_camera(None), "needs a camera with a pose"),
+        (with_camera(replace(good, extrinsics=None)), "needs a camera with a pose"),
+        (with_camera(replace(good, extrinsics=mirrored)), "mirrored"),
+        (with_camera(replace(good, extrinsics=larger)), "no rotation"),
+        (with_camera(replace(good, distortion=Distortion("radial", (0.1, 0, 0, 0, 0)))), "distortion"),  # type: ignore[arg-type]
+        (DepthMap(np.ones((56, 84)), DepthKind.RELATIVE_DISPARITY, camera=good), "disparity"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            view(depth=depth)
+
+
+@pytest.mark.parametrize("name", ["", "/etc/a.png", "../a.png", "a\\b.png", "a\nb.png"])
+def test_a_view_is_named_by_a_relative_path(name: str) -> None:
+    with pytest.raises(ValueError, match="relative path"):
+        view(name=name)
+
+
+def test_a_picture_has_the_size_of_its_map() -> None:
+    with pytest.raises(ValueError, match="the picture is uint8"):
+        view(picture=np.zeros((84, 56, 3), np.uint8))
+
+
+def test_a_scene_holds_views_of_one_kind_with_names_of_their_own() -> None:
+    one = view()
+    with pytest.raises(ValueError, match="at least one view"):
+        Scene(())
+    with pytest.raises(ValueError, match=r"two views of a scene are called a\.png"):
+        Scene((one, one))
+    other = replace(one, name="b.png", depth=DepthMap(one.depth.values, DepthKind.RELATIVE_DEPTH, camera=one.camera))
+    with pytest.raises(ValueError, match="several kinds"):
+        Scene((one, other))
+
+
+def test_nothing_in_a_scene_can_be_written_to() -> None:
+    scene = room()
+    picture = scene.views[0].picture
+    assert picture is not None
+    for array in (picture, scene.views[0].extrinsics, scene.views[0].camera.intrinsics, scene.views[0].depth.values):
+        assert not array.flags.writeable
+    with pytest.raises(TypeError):
+        scene.facts["model"] = "other"  # type: ignore[index]
+
+
+def test_the_camera_of_the_picture_sees_what_the_map_sees() -> None:
+    """A map that covers a part of a picture: edges meet edges, so the outer corner of a pixel is where both say."""
+    part = view(picture_size=(400, 300), area=Area(40, 30, 168, 112))
+    corners = np.array([[-0.5, -0.5], [83.5, 55.5]])
+    assert np.allclose(part.to_picture(corners), [[39.5, 29.5], [207.5, 141.5]])
+    middle = np.array([part.camera.center])
+    assert np.allclose(part.to_picture(middle), [part.picture_camera.center])
+    assert np.allclose(np.divide(part.picture_camera.focal, part.camera.focal), 2)
+    whole = room().views[0]
+    assert whole.scale == (PICTURE[0] / SIZE[0], PICTURE[1] / SIZE[1])
