@@ -11,12 +11,13 @@ from torch.overrides import TorchFunctionMode
 
 from depthcli.errors import CheckpointError
 from depthcli.nets.checkpoint import read_state
+from depthcli.nets.depth_anything_3 import DepthAnything3, DepthAnything3Nested, DepthAnything3Views
 from depthcli.nets.depth_anything_v2 import DepthAnythingV2
 from depthcli.nets.lite_depth import LiteDepth
 from depthcli.nets.video_depth_anything import VideoDepthAnything
 from depthcli.nets.vit import VisionTransformer
 from depthcli.zoo.locate import WeightsFile
-from depthcli.zoo.rows import NETWORKS, AnyConfig, LiteConfig, ModelRow, ModelTask, NetworkConfig
+from depthcli.zoo.rows import NETWORKS, AnyConfig, LiteConfig, ModelRow, ModelTask, NestedConfig, NetworkConfig, SkyConfig, ViewsConfig
 
 _MOTION = "head.motion_modules."  # keys that only checkpoints of Video-Depth-Anything have
 
@@ -25,6 +26,12 @@ def build_network(config: AnyConfig, metric: bool = False, temporal: bool = Fals
     """Return a network of these sizes with torch's default initialisation."""
     if isinstance(config, LiteConfig):
         return LiteDepth(config)
+    if isinstance(config, SkyConfig):
+        return DepthAnything3(config)
+    if isinstance(config, ViewsConfig):
+        return DepthAnything3Views(config)
+    if isinstance(config, NestedConfig):
+        return DepthAnything3Nested(config)
     return VideoDepthAnything(config) if temporal else DepthAnythingV2(config, metric)
 
 

@@ -77,6 +77,8 @@ class NetworkConfig:
     features: channels of the fusion stages; out_channels: channels of the four reassembled maps.
     taps: the four blocks (0-based) whose output the head reads.
     position_grid: side of the square grid of trained positions (37 for 518 / 14).
+    norm_eps: epsilon of the encoder's last norm. unused: the files hold a mask token and the coarsest stage's
+    resConfUnit1, which nothing reads.
     """
 
     embed_dim: int
@@ -87,6 +89,48 @@ class NetworkConfig:
     taps: tuple[int, int, int, int]
     swiglu: bool = False
     position_grid: int = 37
+    norm_eps: float = 1e-6
+    unused: bool = True
+
+    @property
+    def map_channels(self) -> int:
+        """Channels of the four maps that the head reads."""
+        return self.embed_dim
+
+
+@dataclass(frozen=True)
+class SkyConfig(NetworkConfig):
+    """Sizes of Depth Anything 3 for one picture: the encoder of Depth Anything V2, and a head that also finds sky."""
+
+    norm_eps: float = 1e-5
+    unused: bool = False
+
+
+@dataclass(frozen=True)
+class ViewsConfig(NetworkConfig):
+    """Sizes of Depth Anything 3 for the views of a scene.
+
+    views_from: first block (0-based) with rotary positions; from it on, odd blocks attend across all views.
+    gaussians: the files hold a head for Gaussian splats.
+    """
+
+    norm_eps: float = 1e-5
+    unused: bool = False
+    views_from: int = 4
+    gaussians: bool = False
+
+    @property
+    def map_channels(self) -> int:
+        """Channels of the four maps: those of the last block within a view, and of the tapped one."""
+        return 2 * self.embed_dim
+
+
+@dataclass(frozen=True)
+class NestedConfig:
+    """Two networks of Depth Anything 3: one for the views of a scene, one for the metres of each view."""
+
+    views: ViewsConfig
+    metric: SkyConfig
 
 
 @dataclass(frozen=True)
@@ -96,7 +140,7 @@ class LiteConfig:
     features: int
 
 
-AnyConfig = Union[NetworkConfig, LiteConfig]
+AnyConfig = Union[NetworkConfig, LiteConfig, NestedConfig]
 
 
 @dataclass(frozen=True)
