@@ -68,8 +68,8 @@ def to_numbers(extrinsics: torch.Tensor, intrinsics: torch.Tensor, size: tuple[i
     rotation = extrinsics[:, :3, :3].transpose(1, 2)
     translation = -(rotation @ extrinsics[:, :3, 3:])[..., 0]
     height, width = size
-    views = [2 * torch.atan(length / 2 / focal) for length, focal in ((height, intrinsics[:, 1, 1]), (width, intrinsics[:, 0, 0]))]
-    return torch.cat([translation, quaternions(rotation), torch.stack(views, dim=-1)], dim=-1)
+    tangents = torch.stack([height / 2 / intrinsics[:, 1, 1], width / 2 / intrinsics[:, 0, 0]], dim=-1)
+    return torch.cat([translation, quaternions(rotation), 2 * torch.atan(tangents)], dim=-1)
 
 
 def to_matrices(numbers: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -104,7 +104,8 @@ def quaternions(rotation: torch.Tensor) -> torch.Tensor:
     """
     m = rotation
     diagonal = (m[:, 0, 0], m[:, 1, 1], m[:, 2, 2])
-    squares = [1 + 2 * value - sum(diagonal) for value in diagonal] + [1 + sum(diagonal)]
+    trace = diagonal[0] + diagonal[1] + diagonal[2]
+    squares = [*(1 + 2 * value - trace for value in diagonal), 1 + trace]
     xy, xz, yz = m[:, 1, 0] + m[:, 0, 1], m[:, 0, 2] + m[:, 2, 0], m[:, 2, 1] + m[:, 1, 2]
     xw, yw, zw = m[:, 2, 1] - m[:, 1, 2], m[:, 0, 2] - m[:, 2, 0], m[:, 1, 0] - m[:, 0, 1]
     x2, y2, z2, w2 = squares

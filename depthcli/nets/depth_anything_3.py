@@ -41,7 +41,11 @@ class DepthAnything3(nn.Module):
         return encoder
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        depth, sky = self.head(self.pretrained(x))
+        return self.activate(self.head(self.pretrained(x)))
+
+    def activate(self, found: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the answer for what the head gives."""
+        depth, sky = found
         return torch.exp(depth), torch.relu(sky)
 
 
@@ -141,6 +145,7 @@ class DepthAnything3Nested(nn.Module):
     ) -> Named:
         """See DepthAnything3Views.forward."""
         answers = self.da3(views, extrinsics, intrinsics, reference, rays, gaussians)
-        parts = [self.da3_metric(part) for part in views.split(_VIEWS_AT_ONCE)]
+        starts = range(0, len(views), _VIEWS_AT_ONCE)
+        parts = [self.da3_metric(views[start : start + _VIEWS_AT_ONCE]) for start in starts]
         depth, sky = (torch.cat(part) for part in zip(*parts))
         return {**answers, "metric_depth": depth, "sky": sky}

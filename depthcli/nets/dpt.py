@@ -162,4 +162,6 @@ class SkyHead(DPTHead):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return depth and sky from the finest map."""
         x = self.enlarge(x, grid, resize)
-        return self.scratch.output_conv2(x).squeeze(1), self.scratch.sky_output_conv2(x).squeeze(1)
+        sky = self.scratch.sky_output_conv2
+        assert isinstance(sky, nn.Module)
+        return self.scratch.output_conv2(x).squeeze(1), sky(x).squeeze(1)

@@ -12,7 +12,7 @@ from typing import Optional
 import torch
 from torch import nn
 
-from depthcli.nets.dpt import DPTHead, FusionStage, Resize, bilinear, conv3x3, last_layers, size_of
+from depthcli.nets.dpt import DPTHead, FusionStage, Resize, bilinear, conv3x3, size_of
 from depthcli.nets.vit import SizeCache
 from depthcli.zoo.rows import NetworkConfig
 
@@ -21,6 +21,7 @@ PLACE_SHARE = 0.1  # of the codes, added to a map
 RAYS = 6  # direction and origin
 GAUSSIAN = 38  # raw numbers of a Gaussian: 37, and its opacity
 _LEVELS = 4
+_FIRST, _NORM, _LAST = 0, 2, 5  # places in the layers of rays
 Depth = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -74,10 +75,9 @@ class DualHead(DPTHead):
         for level in range(1, _LEVELS):
             scratch.add_module(f"refinenet{level}_aux", FusionStage(features))
         scratch.add_module(f"refinenet{_LEVELS}_aux", FusionStage(features, adds=False))
-        # Only the last of the four levels is read; the files hold all, with one norm for them.
-        norm = nn.LayerNorm(32)
+        # Only the last of the four levels is read, but the files hold all. They share one norm, stored in the first.
         scratch.output_conv1_aux = nn.ModuleList(_ray_neck(features) for _ in range(_LEVELS))
-        scratch.output_conv2_aux = nn.ModuleList(_ray_layers(features // 2, norm) for _ in range(_LEVELS))
+        scratch.output_conv2_aux = nn.ModuleList(_ray_layers(features // 2, level == 0) for level in range(_LEVELS))
         self.places = Places()
 
     def forward(  # type: ignore[override]
@@ -105,13 +105,15 @@ class DualHead(DPTHead):
     def rays(self, levels: Sequence[torch.Tensor], grid: tuple[int, int], resize: Resize = bilinear) -> torch.Tensor:
         """Return (V, 7, 8 rows, 8 cols): direction, origin, and the logit of the confidence."""
         x = self._chain(levels, grid, resize, "_aux")
-        x = self.scratch.output_conv1_aux[-1](x)
-        rays: torch.Tensor = self.scratch.output_conv2_aux[-1](self.places(x, grid[1] / grid[0]))
+        necks, layers = self.scratch.output_conv1_aux, self.scratch.output_conv2_aux
+        assert isinstance(necks, nn.ModuleList) and isinstance(layers, nn.ModuleList)
+        shared, last = list(layers[0].children()), list(layers[-1].children())
+        x = last[_FIRST](self.places(necks[-1](x), grid[1] / grid[0]))
+        x = shared[_NORM](x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        rays: torch.Tensor = last[_LAST](torch.relu(x))
         return rays
 
-    def _chain(
-        self, levels: Sequence[torch.Tensor], grid: tuple[int, int], resize: Resize, name: str
-    ) -> torch.Tensor:
+    def _chain(self, levels: Sequence[torch.Tensor], grid: tuple[int, int], resize: Resize, name: str) -> torch.Tensor:
         rows, cols = grid
         stages = [getattr(self.scratch, f"refinenet{level}{name}") for level in range(1, _LEVELS + 1)]
         x = stages[3](levels[3], None, (rows, cols), resize)
@@ -122,31 +124,17 @@ class DualHead(DPTHead):
 
 def _ray_neck(features: int) -> nn.Sequential:
     half = features // 2
-    return nn.Sequential(*(conv3x3(*sides) for sides in ((features, half), (half, features)) * 2), conv3x3(features, half))
+    sides = [(features, half), (half, features)] * 2 + [(features, half)]
+    return nn.Sequential(*(conv3x3(*pair) for pair in sides))
 
 
-class _AcrossChannels(nn.Module):
-    """Runs a norm over the channels of a map (B, C, H, W); the parameter names are those of the norm."""
-
-    def __init__(self, norm: nn.LayerNorm) -> None:
-        super().__init__()
-        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x.permute(0, 2, 3, 1)
-        return nn.functional.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
-
-
-def _ray_layers(inputs: int, norm: nn.LayerNorm) -> nn.Sequential:
-    # The positions 1, 3 and 4 hold no weights; the official code has permutations and a ReLU there.
-    return nn.Sequential(
-        conv3x3(inputs, 32),
-        nn.Identity(),
-        _AcrossChannels(norm),
-        nn.Identity(),
-        nn.ReLU(),
-        nn.Conv2d(32, RAYS + 1, kernel_size=1),
-    )
+def _ray_layers(inputs: int, with_norm: bool) -> nn.Sequential:
+    # Only the places of layers with weights count, for their names.
+    layers: list[nn.Module] = [nn.Identity() for _ in range(6)]
+    layers[_FIRST], layers[_LAST] = conv3x3(inputs, 32), nn.Conv2d(32, RAYS + 1, kernel_size=1)
+    if with_norm:
+        layers[_NORM] = nn.LayerNorm(32)
+    return nn.Sequential(*layers)
 
 
 class GaussianHead(DPTHead):

@@ -79,7 +79,7 @@ class ViewsTransformer(VisionTransformer):
                 back = [order.index(view) for view in range(views)]
                 both = torch.cat([within, self.norm(x)], dim=-1)[back]
                 pose = torch.cat([within[:, 0], x[:, 0]], dim=-1)[back]
-                maps.append(both[:, 1:].transpose(1, 2).unflatten(2, (rows, cols)))
+                maps.append(both[:, 1:].transpose(1, 2).reshape(views, -1, rows, cols))
         return Encoded(maps, pose, order[0])
 
     def _first_tokens(self, views: int) -> torch.Tensor:

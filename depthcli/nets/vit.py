@@ -1,7 +1,7 @@
 """The DINOv2 vision transformer of Depth Anything V2 and 3: a picture in, four maps of tokens out.
 
-nets/views.py adds the attention across the views of a scene. Parameter names are those of the official checkpoints. Shape letters: B batch, N tokens with the class token,
-D width of a token, H and W pixels, rows and cols patches.
+nets/views.py adds the attention across the views of a scene. Parameter names are those of the official checkpoints.
+Shape letters: B batch, N tokens with the class token, D width of a token, H and W pixels, rows and cols patches.
 """
 
 from __future__ import annotations
