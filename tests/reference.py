@@ -2,7 +2,8 @@
 
 No official checkpoint can be shipped with tests, so both sides of a parity test fill their networks by this rule: the
 arrays in data/ were computed by the official code of Depth Anything V2 (revision a561b849) and of Video-Depth-Anything
-(4f5ae23) filled with it. NumPy's legacy RandomState stream is frozen, so the same name, shape and salt give the same
+(4f5ae23) filled with it; those of Depth Anything 3 by the network here, after it gave what the official one (2c21ea8)
+gives at full size. NumPy's legacy RandomState stream is frozen, so the same name, shape and salt give the same
 bits everywhere. The scales keep the activations healthy and hide nothing: LayerScale is of order one, norms are not the
 identity, no projection is zero.
 """
@@ -16,8 +17,15 @@ from collections.abc import Mapping
 import numpy as np
 
 SALT = "dev"
-# The last layers of a Depth Anything network and of the packaged one, and the gains that make their answers vary.
-_LAST = {"scratch.output_conv2.2": 0.4, "depth_head.predict.3": 2.0}
+# The last layers of networks: the gains that make their answers vary, and the biases that keep them off a ReLU's floor.
+_GAINS = {"scratch.output_conv2.2": 0.4, "depth_head.predict.3": 2.0, "cam_dec.fc_fov.0": 0.1}
+_BIASES = {
+    "scratch.output_conv2.2": 2.0,
+    "depth_head.predict.3": 2.0,
+    "cam_dec.fc_fov.0": 1.5,
+    "scratch.sky_output_conv2.2": 0.5,
+}
+_SKY = "scratch.sky_output_conv2.2.weight"  # without a mean, so that there are sky and no sky in every picture
 
 
 def _stream(name: str) -> np.random.RandomState:
@@ -30,19 +38,25 @@ def reference_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
     leaf = name.rsplit(".", 1)[-1]
     if leaf == "gamma":
         values = 0.5 + 0.1 * values
-    elif leaf in ("pos_embed", "cls_token", "mask_token"):
+    elif leaf in ("pos_embed", "cls_token", "mask_token", "camera_token"):
         values = 0.2 * values
     elif leaf == "bias":
-        last = name.endswith(tuple(f"{layer}.bias" for layer in _LAST))
-        values = (2.0 if last else 0.0) + 0.05 * values  # keeps the depth off the floor of its last ReLU
+        offset = 0.0 if name.startswith("gs_head.") or ".gs_head." in name else _of_layer(name, _BIASES, 0.0)
+        values = offset + 0.05 * values
     elif len(shape) == 1:  # a norm's scale
         values = 1.0 + 0.1 * values
     else:
         transposed = name.endswith(("resize_layers.0.weight", "resize_layers.1.weight"))
         fan_in = shape[0] if transposed else math.prod(shape[1:])
-        gain = next((gain for layer, gain in _LAST.items() if name.endswith(f"{layer}.weight")), 1.0)
-        values = gain * values / math.sqrt(fan_in)
+        if name.endswith(_SKY):
+            values = values - values.mean()
+        values = _of_layer(name, _GAINS, 1.0) * values / math.sqrt(fan_in)
     return values.astype(np.float32)
+
+
+def _of_layer(name: str, numbers: Mapping[str, float], otherwise: float) -> float:
+    layer = name.rpartition(".")[0]
+    return next((number for ending, number in numbers.items() if layer.endswith(ending)), otherwise)
 
 
 def reference_state(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
@@ -50,9 +64,9 @@ def reference_state(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarr
     return {name: reference_tensor(name, tuple(shape)) for name, shape in shapes.items() if not name.endswith(".pe")}
 
 
-def reference_image(height: int, width: int) -> np.ndarray:
-    """Return a uint8 RGB picture (height, width, 3) with smooth structure, edges and texture."""
-    stream = _stream(f"image:{height}x{width}")
+def reference_image(height: int, width: int, view: int | None = None) -> np.ndarray:
+    """Return a uint8 RGB picture (height, width, 3) with smooth structure, edges and texture; another for each view."""
+    stream = _stream(f"{'' if view is None else f'view{view}:'}image:{height}x{width}")
     y, x = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
     planes = []
     for _ in range(3):

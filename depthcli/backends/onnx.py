@@ -113,7 +113,7 @@ class _Converter:
 
     def convert(self, graph: AnySizeGraph) -> tuple[Any, Write]:
         part = graph.parts["depth"]
-        content = to_onnx(part.trace, part.examples, any_size=True)
+        content = to_onnx(part.trace, part.examples, any_size=True, outputs=part.outputs)
 
         def write(folder: Path) -> None:
             (folder / _FILE).write_bytes(content)
@@ -194,10 +194,11 @@ def export(
     return Export(facts, compare(network, shape, run_file(path), "onnxruntime"))
 
 
-def to_onnx(trace: Any, examples: Mapping[str, Any], any_size: bool) -> bytes:
+def to_onnx(trace: Any, examples: Mapping[str, Any], any_size: bool, outputs: Sequence[str] = (_OUTPUT,)) -> bytes:
     """Return a trace as the content of an ONNX file.
 
-    examples: input tensors (B, C, H, W) by name, in order. any_size: leave H and W of inputs and output open.
+    examples: input tensors (B, C, H, W) by name, in order. any_size: leave H and W of inputs and outputs open.
+    outputs: names of the outputs (B, H, W), in order.
     Raises EngineError if the package `onnx` is missing or the network cannot be exported.
     """
     if importlib.util.find_spec("onnx") is None:  # which torch needs for it
@@ -217,8 +218,8 @@ def to_onnx(trace: Any, examples: Mapping[str, Any], any_size: bool) -> bytes:
                 tuple(examples.values()),
                 content,
                 input_names=list(examples),
-                output_names=[_OUTPUT],
-                dynamic_axes={**axes, _OUTPUT: {1: "height", 2: "width"}} if any_size else None,
+                output_names=list(outputs),
+                dynamic_axes={**axes, **{name: {1: "height", 2: "width"} for name in outputs}} if any_size else None,
                 opset_version=OPSET,
                 **traces,
             )

@@ -30,7 +30,7 @@ from depthcli.host.cores import compute_threads
 from depthcli.host.memory import check_clip_memory, check_memory, free_memory
 from depthcli.pixels.preprocess import InputPlan
 from depthcli.zoo.locate import WeightsFile
-from depthcli.zoo.rows import LiteConfig, ModelRow, ModelTask
+from depthcli.zoo.rows import LiteConfig, ModelRow, ModelTask, SkyConfig
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +68,8 @@ class OpenVino:
         if precision == "int8":
             if row.task is ModelTask.CLIP:
                 raise EngineError("video models do not run in int8", "use `precision` bf16 or fp32")
+            if isinstance(row.network, SkyConfig):
+                raise EngineError(f"{row.name} was not calibrated for int8", "use `precision` bf16 or fp32")
             from depthcli.backends.quantize import Calibration
 
             calibration = Calibration(row, choice.calibration, log)
@@ -288,7 +290,8 @@ def to_openvino(trace: Any, examples: Mapping[str, Any], any_size: bool) -> Any:
         node.set_element_type(ov.Type.f32)
         batch, channels, height, width = example.shape
         node.set_partial_shape(ov.PartialShape([batch, channels, *((-1, -1) if any_size else (height, width))]))
-    model.outputs[0].get_tensor().set_names({"depth"})
+    for port, name in zip(model.outputs, ("depth", "sky")):
+        port.get_tensor().set_names({name})
     model.validate_nodes_and_infer_types()
     return model
 
@@ -367,8 +370,9 @@ def _pick_precision(wanted: str, capabilities: list[str], row: ModelRow) -> str:
     if wanted == "exact":
         raise EngineError("only torch computes exactly as the reference", "use `backend` torch, or `precision` fp32")
     if wanted == "auto":
-        # The narrow layers of the packaged network lose half a percent in bf16, a transformer a third of that.
-        coarse = isinstance(row.network, LiteConfig)
+        # The narrow layers of the packaged network lose half a percent in bf16, a transformer a third of that. The exp
+        # behind the head of Depth Anything 3 turns an error in its last layer into a share of the depth.
+        coarse = isinstance(row.network, (LiteConfig, SkyConfig))
         return "bf16" if _CAPABILITIES["bf16"] in capabilities and not coarse else "fp32"
     if wanted not in ("fp32", "int8") and _CAPABILITIES[wanted] not in capabilities:
         raise EngineError(f"this CPU does not compute in {wanted}", "use `precision` fp32")

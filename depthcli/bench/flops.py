@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from depthcli.zoo.rows import PATCH, AnyConfig, LiteConfig, NetworkConfig
+from depthcli.zoo.rows import PATCH, AnyConfig, LiteConfig, NestedConfig, NetworkConfig
 
 
 def network_flops(config: AnyConfig, width: int, height: int) -> int:
@@ -13,6 +13,8 @@ def network_flops(config: AnyConfig, width: int, height: int) -> int:
     """
     if isinstance(config, LiteConfig):
         return _lite(config, width, height)
+    if isinstance(config, NestedConfig):
+        return network_flops(config.views, width, height) + network_flops(config.metric, width, height)
     return encoder_flops(config, width, height) + head_flops(config, width, height)
 
 
@@ -37,7 +39,7 @@ def head_flops(config: NetworkConfig, width: int, height: int) -> int:
     rows, cols = height // PATCH, width // PATCH
     features, (c0, c1, _, c3) = config.features, config.out_channels
     sizes = (16 * rows * cols, 4 * rows * cols, rows * cols, _half(rows) * _half(cols))  # of the maps, fine to coarse
-    total = sum(_conv(rows * cols, config.embed_dim, channels, 1) for channels in config.out_channels)
+    total = sum(_conv(rows * cols, config.map_channels, channels, 1) for channels in config.out_channels)
     # A transposed convolution without overlap computes all of its outputs from each pixel.
     total += _conv(rows * cols, c0, 16 * c0, 1) + _conv(rows * cols, c1, 4 * c1, 1) + _conv(sizes[3], c3, c3, 3)
     for pixels, channels in zip(sizes, config.out_channels):

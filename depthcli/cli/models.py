@@ -73,12 +73,16 @@ def list_models(as_json: Annotated[bool, flag("Print one JSON object per model."
 def _purpose(row: "ModelRow") -> str:
     from depthcli.zoo.rows import ModelTask
 
-    return {ModelTask.PICTURE: "pictures", ModelTask.CLIP: "video"}[row.task]
+    return {ModelTask.PICTURE: "pictures", ModelTask.CLIP: "video", ModelTask.SCENE: "scenes"}[row.task]
 
 
 def _kind(row: "ModelRow") -> str:
+    from depthcli.depthmap import DepthKind
+
     if not row.kind.is_metric:
-        return "disparity, relative"
+        return "disparity, relative" if row.kind is DepthKind.RELATIVE_DISPARITY else "depth, relative"
+    if row.canonical_focal is not None:
+        return "metres, with a camera"
     return "metres" if row.max_depth is None else f"metres, to {row.max_depth:.0f} m"
 
 

@@ -7,8 +7,8 @@ does not run well everywhere, so positions are the second input of a transformer
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Optional
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import nn
 from depthcli.graphs.folded import FoldedBlock, normed, plain_norm
 from depthcli.graphs.jit import quiet_jit
 from depthcli.nets.attention import HAS_FUSED
+from depthcli.nets.depth_anything_3 import DepthAnything3
 from depthcli.nets.depth_anything_v2 import DepthAnythingV2
 from depthcli.nets.lite_depth import LiteDepth
 from depthcli.nets.video_depth_anything import VideoDepthAnything
@@ -29,10 +30,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A traced part of a network, float32. examples: its inputs by name, in order, of sizes that go together."""
+    """A traced part of a network, float32.
+
+    examples: its inputs by name, in order, of sizes that go together. outputs: names of its outputs, in order.
+    """
 
     trace: TracedFunction
     examples: dict[str, torch.Tensor]
+    outputs: tuple[str, ...] = ("depth",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +45,8 @@ class AnySizeGraph:
     """A traced network for input of any size.
 
     parts, for pictures:
-        depth: image (1, 3, H, W), and for a transformer positions (1, D, rows, cols) -> (1, H, W)
+        depth: image (1, 3, H, W), and for a transformer positions (1, D, rows, cols) -> depth (1, H, W), for Depth
+        Anything 3 also sky (1, H, W)
     parts, for clips:
         encode: image (1, 3, H, W) and positions (1, D, rows, cols) -> four maps (1, D, rows, cols)
         mix: the last two maps of a window's 32 frames -> (32, F, 2 rows, 2 cols)
@@ -59,12 +65,15 @@ def trace_any_size(network: nn.Module) -> AnySizeGraph:
     image = torch.zeros(1, 3, rows * PATCH, cols * PATCH)
     if isinstance(network, LiteDepth):
         return AnySizeGraph({"depth": _trace(_AnySizeLite(network), image=image)}, None)
-    assert isinstance(network, (DepthAnythingV2, VideoDepthAnything)), type(network)
+    assert isinstance(network, (DepthAnythingV2, DepthAnything3, VideoDepthAnything)), type(network)
     trained = _trained_positions(network.pretrained)
     width = len(trained)
     examples = {"image": image, "positions": torch.zeros(1, width, rows, cols)}
     if isinstance(network, DepthAnythingV2):
         return AnySizeGraph({"depth": _trace(_AnySizeDepthAnything(network), **examples)}, trained)
+    if isinstance(network, DepthAnything3):
+        part = replace(_trace(_AnySizeDepthAnything(network), **examples), outputs=("depth", "sky"))
+        return AnySizeGraph({"depth": part}, trained)
     features = network.head.scratch.output_conv1.in_channels
     coarse = {name: torch.zeros(WINDOW, width, rows, cols) for name in ("map3", "map4")}
     fine = {name: torch.zeros(1, width, rows, cols) for name in ("map2", "map1")}
@@ -170,20 +179,20 @@ class _AnySizeEncoder(nn.Module):
 
 
 class _AnySizeDepthAnything(nn.Module):
-    def __init__(self, network: DepthAnythingV2) -> None:
+    def __init__(self, network: Union[DepthAnythingV2, DepthAnything3]) -> None:
         super().__init__()
         self.transformer = _AnySizeTransformer(network.pretrained)
-        norm, self.head = network.pretrained.norm, network.depth_head
+        self.head = network.head if isinstance(network, DepthAnything3) else network.depth_head
+        norm = network.pretrained.norm
+        self.activate: Any = network.activate
         # The head's first layers work on tokens, narrow those that have to be transposed, and take the last norm in.
         layers = [layer for layer in self.head.projects if isinstance(layer, nn.Conv2d)]
         self.projects = nn.ModuleList(normed(layer.weight.flatten(1), layer.bias, norm) for layer in layers)
-        self.metric = network.metric
 
-    def forward(self, image: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    def forward(self, image: torch.Tensor, positions: torch.Tensor) -> Any:
         rows, cols = positions.shape[2], positions.shape[3]
         levels = []
         for x, project, up in zip(self.transformer(image, positions), self.projects, self.head.resize_layers):
             x = project(x)[:, 1:]
             levels.append(up(x.reshape(1, rows, cols, -1).permute(0, 3, 1, 2)))
-        x = self.head.fuse(levels, (rows, cols))
-        return torch.sigmoid(x) if self.metric else torch.relu(x)
+        return self.activate(self.head.fuse(levels, (rows, cols)))

@@ -13,6 +13,7 @@ from depthcli.errors import UsageError
 from depthcli.graphs.folded import FoldedBlock
 from depthcli.graphs.jit import quiet_jit, quiet_trace
 from depthcli.nets.attention import HAS_FUSED
+from depthcli.nets.depth_anything_3 import DepthAnything3, DepthAnything3Nested, DepthAnything3Views
 from depthcli.nets.depth_anything_v2 import DepthAnythingV2
 from depthcli.nets.dpt import Resize, bilinear
 from depthcli.nets.vit import Block, VisionTransformer
@@ -26,8 +27,11 @@ def static_network(
 
     It raises ValueError for an input of any other size, and shares unchanged weights with `network`. fused: use torch's
     fused attention, which some exporters know; else two products and a softmax. resize: how the head enlarges its maps.
-    Raises UsageError for a size that is not a multiple of 14.
+    Raises UsageError for a size that is not a multiple of 14, and for Depth Anything 3, whose second output no file
+    of a compiled network has a place for.
     """
+    if isinstance(network, (DepthAnything3, DepthAnything3Views, DepthAnything3Nested)):
+        raise UsageError("networks of Depth Anything 3 cannot be compiled ahead", "use `backend` openvino or torch")
     if batch < 1 or height < PATCH or width < PATCH or height % PATCH or width % PATCH:
         raise UsageError(f"the input must have sides of multiples of {PATCH}, got {batch}x{height}x{width}")
     if isinstance(network, DepthAnythingV2):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from depthcli.errors import EngineError, PictureError
 from depthcli.host.control_groups import group_folders, read_number
 from depthcli.pixels.preprocess import InputPlan
-from depthcli.zoo.rows import PATCH, WINDOW, AnyConfig, LiteConfig, NetworkConfig
+from depthcli.zoo.rows import PATCH, WINDOW, AnyConfig, LiteConfig, NestedConfig, NetworkConfig
 
 _FLOAT = 4
 # Address space of a backend that is loaded and runs the smallest network, measured with one thread.
@@ -25,6 +25,8 @@ def predict_bytes(config: AnyConfig, plan: InputPlan, batch: int = 1, plain_atte
 
     plain_attention: the backend makes the full table of attention scores, as torch before 2.0 does.
     """
+    if isinstance(config, NestedConfig):
+        config = config.views  # the larger; both run one after the other
     floats = _lite_floats(plan) if isinstance(config, LiteConfig) else _vit_floats(config, plan, plain_attention)
     return int(_MARGIN * batch * _FLOAT * floats)
 

@@ -28,6 +28,7 @@ from depthcli.jobs.picture_file import PictureFile
 from depthcli.jobs.picture_results import file_facts, find_results, made_settings
 from depthcli.jobs.pipeline import Lane, wait_for_oldest
 from depthcli.jobs.targets import Task, refuse_replacing
+from depthcli.pixels.postprocess import Answer
 from depthcli.predict.picture import DepthEstimator, Prepared
 
 # Part of the free memory for pictures on their way; the network needs the rest, most of it at large inputs.
@@ -317,9 +318,7 @@ class Stages:
             without_input = replace(prepared, image=_NOTHING)
             self._finishing.put(self._finish, item.task, item.facts, without_input, output, item.seconds + share)
 
-    def _finish(
-        self, task: Task, facts: dict[str, Any], prepared: Prepared, output: np.ndarray, seconds: float
-    ) -> Result:
+    def _finish(self, task: Task, facts: dict[str, Any], prepared: Prepared, output: Answer, seconds: float) -> Result:
         """Make the depth map from the network's answer and write it."""
         job, estimator = self._job, self._estimator()
         started = time.perf_counter()

@@ -11,13 +11,26 @@ from torch.overrides import TorchFunctionMode
 
 from depthcli.errors import CheckpointError
 from depthcli.nets.checkpoint import read_state
+from depthcli.nets.depth_anything_3 import DepthAnything3, DepthAnything3Nested, DepthAnything3Views
 from depthcli.nets.depth_anything_v2 import DepthAnythingV2
 from depthcli.nets.lite_depth import LiteDepth
 from depthcli.nets.video_depth_anything import VideoDepthAnything
 from depthcli.nets.vit import VisionTransformer
 from depthcli.zoo.locate import WeightsFile
-from depthcli.zoo.rows import NETWORKS, AnyConfig, LiteConfig, ModelRow, ModelTask, NetworkConfig
+from depthcli.zoo.rows import (
+    DEPTH_ANYTHING_3,
+    NETWORKS,
+    AnyConfig,
+    LiteConfig,
+    ModelRow,
+    ModelTask,
+    NestedConfig,
+    NetworkConfig,
+    SkyConfig,
+    ViewsConfig,
+)
 
+_DA3 = ("backbone.pretrained.", "da3.")
 _MOTION = "head.motion_modules."  # keys that only checkpoints of Video-Depth-Anything have
 
 
@@ -25,6 +38,12 @@ def build_network(config: AnyConfig, metric: bool = False, temporal: bool = Fals
     """Return a network of these sizes with torch's default initialisation."""
     if isinstance(config, LiteConfig):
         return LiteDepth(config)
+    if isinstance(config, SkyConfig):
+        return DepthAnything3(config)
+    if isinstance(config, ViewsConfig):
+        return DepthAnything3Views(config)
+    if isinstance(config, NestedConfig):
+        return DepthAnything3Nested(config)
     return VideoDepthAnything(config) if temporal else DepthAnythingV2(config, metric)
 
 
@@ -67,7 +86,11 @@ def channels_last(network: nn.Module) -> nn.Module:
     The transformer keeps its layout, and with it its last bits.
     """
     for part in network.children():
-        if not isinstance(part, VisionTransformer):
+        if isinstance(part, VisionTransformer):
+            continue
+        if any(isinstance(module, VisionTransformer) for module in part.modules()):
+            channels_last(part)
+        else:
             part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 
@@ -94,6 +117,8 @@ def is_temporal(state: Mapping[str, torch.Tensor]) -> bool:
 def _check_fit(row: ModelRow, wanted: Mapping[str, torch.Size], state: Mapping[str, torch.Tensor], name: str) -> None:
     if is_temporal(state) and row.task is ModelTask.PICTURE:
         raise CheckpointError(f"{name} is of Video-Depth-Anything, a video model", "use: depth video")
+    if row.family != DEPTH_ANYTHING_3 and any(key.startswith(_DA3) for key in state):
+        raise CheckpointError(f"{name} is of Depth Anything 3", "set `model` to da3-mono, da3-metric or another of it")
     found = infer_encoder(state)
     if found and found != row.encoder:
         hint = (

@@ -57,6 +57,8 @@ def read_state(path: Path, sha256: str = "", trust: bool = False) -> State:
     for key, tensor in state.items():
         if not _is_finite(tensor):
             raise CheckpointError(f"{path} holds NaN or infinity in {key}", "train or export it again")
+    if any(key.startswith(_DA3_BACKBONES) for key in state):
+        state = remap_da3(state, str(path))
     if any(key.startswith("backbone.embeddings.") for key in state):
         state = remap_transformers(state, str(path))
     return state
@@ -215,6 +217,25 @@ def _unwrap(state: Any, path: Path) -> State:
             raise CheckpointError(f"{path} is damaged: {key} is larger than the file", "fetch it again")
     prefix = re.compile(r"^module\.")
     return {prefix.sub("", key): tensor.detach() for key, tensor in state.items()}
+
+
+# Files of Depth Anything 3 have every name behind "model.".
+_DA3_BACKBONES = ("model.backbone.pretrained.", "model.da3.", "backbone.pretrained.", "da3.")
+# The four levels of the ray head share one norm; files of safetensors hold it once, those of torch.save four times.
+_SHARED = re.compile(r"(head\.scratch\.output_conv2_aux\.)[123](\.2\.(?:weight|bias))$")
+
+
+def remap_da3(state: Mapping[str, torch.Tensor], name: str = "the checkpoint") -> State:
+    """Return a state dict of Depth Anything 3 without the leading "model." and with its shared norm once.
+
+    Raises CheckpointError if copies of the shared norm differ.
+    """
+    official = {key[len("model.") :] if key.startswith("model.") else key: value for key, value in state.items()}
+    for key in [key for key in official if _SHARED.search(key)]:
+        first = official.get(_SHARED.sub(r"\g<1>0\2", key))
+        if first is None or not torch.equal(first, official.pop(key)):
+            raise CheckpointError(f"{name} holds a norm of its own in {key}, which its network shares with level 0")
+    return official
 
 
 # From the names of transformers to the official ones, applied in order. transformers numbers fusion stages from coarse

@@ -23,5 +23,8 @@ class DepthAnythingV2(nn.Module):
         self.depth_head = DPTHead(config)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.depth_head(self.pretrained(x))
+        return self.activate(self.depth_head(self.pretrained(x)))
+
+    def activate(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the answer for what the head gives."""
         return torch.sigmoid(x) if self.metric else torch.relu(x)

@@ -65,10 +65,15 @@ class FusionStage(nn.Module):
         return resize(self.out_conv(self.resConfUnit2(x)), size)
 
 
-class Scratch(nn.Module):
-    """The part of the head that was not pretrained; the name is that of the checkpoints."""
+def last_layers(inputs: int, outputs: int) -> nn.Sequential:
+    """Return the layers that predict from the finest map."""
+    return nn.Sequential(conv3x3(inputs, 32), nn.ReLU(), nn.Conv2d(32, outputs, kernel_size=1))
 
-    def __init__(self, config: NetworkConfig) -> None:
+
+class Scratch(nn.Module):
+    """The part of the head that was not pretrained; the name is that of the checkpoints. outputs: of the last layer."""
+
+    def __init__(self, config: NetworkConfig, outputs: int = 1) -> None:
         super().__init__()
         features = config.features
         self.layer1_rn, self.layer2_rn, self.layer3_rn, self.layer4_rn = (
@@ -77,22 +82,23 @@ class Scratch(nn.Module):
         self.refinenet1 = FusionStage(features)
         self.refinenet2 = FusionStage(features)
         self.refinenet3 = FusionStage(features)
-        # The coarsest stage adds nothing, but every checkpoint has its unused resConfUnit1.
-        self.refinenet4 = FusionStage(features)
+        # The coarsest stage adds nothing, but checkpoints of Depth Anything V2 have its unused resConfUnit1.
+        self.refinenet4 = FusionStage(features, adds=config.unused)
         self.output_conv1 = conv3x3(features, features // 2)
-        self.output_conv2 = nn.Sequential(conv3x3(features // 2, 32), nn.ReLU(), nn.Conv2d(32, 1, kernel_size=1))
+        self.output_conv2 = last_layers(features // 2, outputs)
 
 
 class DPTHead(nn.Module):
     """Four maps (B, D, rows, cols) -> (B, 14 rows, 14 cols), before the last activation.
 
-    grid: (rows, cols) as tensors, for a trace of any size. resize: for compilers without a bilinear resize.
+    outputs: of the last layer. grid: (rows, cols) as tensors, for a trace of any size. resize: for compilers without a
+    bilinear resize.
     """
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: NetworkConfig, outputs: int = 1) -> None:
         super().__init__()
         c0, c1, _, c3 = config.out_channels
-        self.projects = nn.ModuleList(nn.Conv2d(config.embed_dim, c, kernel_size=1) for c in config.out_channels)
+        self.projects = nn.ModuleList(nn.Conv2d(config.map_channels, c, kernel_size=1) for c in config.out_channels)
         self.resize_layers = nn.ModuleList(
             [
                 nn.ConvTranspose2d(c0, c0, kernel_size=4, stride=4),
@@ -101,7 +107,7 @@ class DPTHead(nn.Module):
                 conv3x3(c3, c3, stride=2),
             ]
         )
-        self.scratch = Scratch(config)
+        self.scratch = Scratch(config, outputs)
 
     def forward(
         self, maps: Sequence[torch.Tensor], grid: Optional[tuple[int, int]] = None, resize: Resize = bilinear
@@ -133,6 +139,29 @@ class DPTHead(nn.Module):
 
     def predict(self, x: torch.Tensor, grid: tuple[int, int], resize: Resize = bilinear) -> torch.Tensor:
         """Return (B, 14 rows, 14 cols) from the finest map."""
+        return self.scratch.output_conv2(self.enlarge(x, grid, resize)).squeeze(1)
+
+    def enlarge(self, x: torch.Tensor, grid: tuple[int, int], resize: Resize = bilinear) -> torch.Tensor:
+        """Return the finest map (B, features / 2, 14 rows, 14 cols), from which the last layers predict."""
         rows, cols = grid
-        x = resize(self.scratch.output_conv1(x), (PATCH * rows, PATCH * cols))
-        return self.scratch.output_conv2(x).squeeze(1)
+        return resize(self.scratch.output_conv1(x), (PATCH * rows, PATCH * cols))
+
+
+class SkyHead(DPTHead):
+    """The head of Depth Anything 3 for one picture: two maps (B, 14 rows, 14 cols), of depth and of sky.
+
+    Both are before the last activation: exp for depth, ReLU for sky, which is at least 0.3 where there is sky.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config)
+        self.scratch.sky_output_conv2 = last_layers(config.features // 2, 1)
+
+    def predict(  # type: ignore[override]
+        self, x: torch.Tensor, grid: tuple[int, int], resize: Resize = bilinear
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return depth and sky from the finest map."""
+        x = self.enlarge(x, grid, resize)
+        sky = self.scratch.sky_output_conv2
+        assert isinstance(sky, nn.Module)
+        return self.scratch.output_conv2(x).squeeze(1), sky(x).squeeze(1)

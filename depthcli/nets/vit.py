@@ -1,13 +1,15 @@
-"""The DINOv2 vision transformer of Depth Anything V2: a picture in, four maps of tokens out.
+"""The DINOv2 vision transformer of Depth Anything V2 and 3: a picture in, four maps of tokens out.
 
-Parameter names are those of the official checkpoints. Shape letters: B batch, N tokens with the class token,
-D width of a token, H and W pixels, rows and cols patches.
+nets/views.py adds the attention across the views of a scene. Parameter names are those of the official checkpoints.
+Shape letters: B batch, N tokens with the class token, D width of a token, H and W pixels, rows and cols patches.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Callable, Optional, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +24,8 @@ NORM_EPS = 1e-6  # DINOv2's epsilon, not PyTorch's 1e-5; the difference shows in
 POSITION_OFFSET = 0.1
 _CACHED_SHAPES = 8
 
+T = TypeVar("T")
+
 
 class PatchEmbed(nn.Module):
     """Cut the picture into patches and project each: (B, 3, H, W) -> (B, rows * cols, D)."""
@@ -34,18 +38,40 @@ class PatchEmbed(nn.Module):
         return self.proj(x).flatten(2).transpose(1, 2)
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention: (B, N, D) -> (B, N, D)."""
+@dataclass(frozen=True, eq=False)
+class Rotation:
+    """Rotary positions of tokens: cosines and sines (N, D / heads) of the angles that turn pairs of channels.
 
-    def __init__(self, dim: int, heads: int) -> None:
+    The channels fall into two halves, one turned by the row and one by the column; in a half, channel k is paired with
+    the one a quarter of all channels further on.
+    """
+
+    cos: torch.Tensor
+    sin: torch.Tensor
+
+    def turned(self, x: torch.Tensor) -> torch.Tensor:
+        """Return queries or keys (B, heads, N, D / heads), turned."""
+        a, b, c, d = x.chunk(4, dim=-1)
+        return x * self.cos + torch.cat([-b, a, -d, c], dim=-1) * self.sin
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention: (B, N, D) -> (B, N, D). normed: queries and keys pass a norm per head first."""
+
+    def __init__(self, dim: int, heads: int, normed: bool = False) -> None:
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
+        self.q_norm = nn.LayerNorm(dim // heads) if normed else nn.Identity()
+        self.k_norm = nn.LayerNorm(dim // heads) if normed else nn.Identity()
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, rotation: Optional[Rotation] = None) -> torch.Tensor:
         B, N, D = x.shape
         q, k, v = self.qkv(x).reshape(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k = self.q_norm(q), self.k_norm(k)
+        if rotation is not None:
+            q, k = rotation.turned(q), rotation.turned(k)
         x = attention(q, k, v)  # B, heads, N, D / heads
         return self.proj(x.transpose(1, 2).reshape(B, N, D))
 
@@ -88,19 +114,22 @@ class LayerScale(nn.Module):
 
 
 class Block(nn.Module):
-    """A transformer block: attention, then feed-forward, each with a norm before and LayerScale after."""
+    """A transformer block: attention, then feed-forward, each with a norm before and LayerScale after.
 
-    def __init__(self, dim: int, heads: int, swiglu: bool) -> None:
+    eps: of these norms. normed: see Attention.
+    """
+
+    def __init__(self, dim: int, heads: int, swiglu: bool, eps: float = NORM_EPS, normed: bool = False) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.attn = Attention(dim, heads)
+        self.norm1 = nn.LayerNorm(dim, eps=eps)
+        self.attn = Attention(dim, heads, normed)
         self.ls1 = LayerScale(dim)
-        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.norm2 = nn.LayerNorm(dim, eps=eps)
         self.mlp = SwiGlu(dim) if swiglu else Mlp(dim)
         self.ls2 = LayerScale(dim)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.ls1(self.attn(self.norm1(x)))
+    def forward(self, x: torch.Tensor, rotation: Optional[Rotation] = None) -> torch.Tensor:
+        x = x + self.ls1(self.attn(self.norm1(x), rotation))
         return x + self.ls2(self.mlp(self.norm2(x)))
 
 
@@ -121,6 +150,29 @@ def interpolate_positions(pos_embed: torch.Tensor, rows: int, cols: int) -> torc
     return torch.cat([class_position.float(), grid.flatten(2).transpose(1, 2)], dim=1)
 
 
+class SizeCache:
+    """Values that depend on the size of the input: computed once per size and device, the last few kept."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[Hashable, torch.device], Any] = {}
+
+    def get(self, key: Hashable, device: torch.device, compute: Callable[[], T]) -> T:
+        """Return the value of a key, computed if it is not kept."""
+        if (key, device) not in self._kept:
+            if len(self._kept) >= _CACHED_SHAPES:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[key, device] = compute()
+        found: T = self._kept[key, device]
+        return found
+
+    def clear(self) -> None:
+        """Forget all values."""
+        self._kept.clear()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
 class VisionTransformer(nn.Module):
     """The encoder: (B, 3, H, W) -> four maps (B, D, rows, cols), one per tapped block, without the class token."""
 
@@ -131,16 +183,19 @@ class VisionTransformer(nn.Module):
         self.patch_embed = PatchEmbed(dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + config.position_grid**2, dim))
-        self.mask_token = nn.Parameter(torch.zeros(1, dim))  # unused, but in every checkpoint
-        self.blocks = nn.ModuleList(Block(dim, config.heads, config.swiglu) for _ in range(config.depth))
-        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
-        self._positions: dict[tuple[int, int, torch.device], torch.Tensor] = {}
+        if config.unused:
+            self.mask_token = nn.Parameter(torch.zeros(1, dim))
+        self.blocks = nn.ModuleList(self.make_block(config, index) for index in range(config.depth))
+        self.norm = nn.LayerNorm(dim, eps=config.norm_eps)
+        self._positions = SizeCache()
+
+    def make_block(self, config: NetworkConfig, index: int) -> Block:
+        """Return a block with initial weights. index: from 0."""
+        return Block(config.embed_dim, config.heads, config.swiglu)
 
     def forward(self, x: torch.Tensor) -> Sequence[torch.Tensor]:
         rows, cols = x.shape[-2] // PATCH, x.shape[-1] // PATCH
-        x = self.patch_embed(x)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1).to(x.dtype), x], dim=1)
-        x = x + self.positions(rows, cols).to(x.dtype)
+        x = self.embed(x)
         maps = []
         for index, block in enumerate(self.blocks):
             x = block(x)
@@ -148,6 +203,13 @@ class VisionTransformer(nn.Module):
                 tokens = self.norm(x)[:, 1:]
                 maps.append(tokens.transpose(1, 2).unflatten(2, (rows, cols)))
         return maps
+
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the tokens (B, 1 + rows * cols, D) of pictures (B, 3, H, W) before the first block."""
+        rows, cols = x.shape[-2] // PATCH, x.shape[-1] // PATCH
+        x = self.patch_embed(x)
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1).to(x.dtype), x], dim=1)
+        return x + self.positions(rows, cols).to(x.dtype)
 
     def positions(self, rows: int, cols: int) -> torch.Tensor:
         """Return positions (1, 1 + rows * cols, D); outside training, computed once per shape and on the CPU.
@@ -157,12 +219,11 @@ class VisionTransformer(nn.Module):
         if self.training:
             return interpolate_positions(self.pos_embed, rows, cols)
         device = self.pos_embed.device
-        key = (rows, cols, device)
-        if key not in self._positions:
-            if len(self._positions) >= _CACHED_SHAPES:
-                self._positions.pop(next(iter(self._positions)))
-            self._positions[key] = interpolate_positions(self.pos_embed.detach().cpu(), rows, cols).to(device)
-        return self._positions[key]
+
+        def compute() -> torch.Tensor:
+            return interpolate_positions(self.pos_embed.detach().cpu(), rows, cols).to(device)
+
+        return self._positions.get((rows, cols), device, compute)
 
     def train(self, mode: bool = True) -> VisionTransformer:
         """Switch between training and inference, and forget cached positions, as the weights may have changed."""

@@ -2,15 +2,57 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import Optional
+
 import numpy as np
 
 from depthcli.camera import Camera
 from depthcli.depthmap import DepthMap, Provenance
 from depthcli.errors import EngineError
 from depthcli.pixels.preprocess import InputPlan
+from depthcli.pixels.sky import fill_sky, is_sky
 from depthcli.zoo.rows import ModelRow
 
 _BAND_PIXELS = 1 << 17  # of a map, made at a time: half a megabyte stays in the processor's cache
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a network answers for one picture. depth: (H, W) float32. sky: (H, W) float32, None if it finds none."""
+
+    depth: np.ndarray
+    sky: Optional[np.ndarray] = None
+
+
+def answer_of(row: ModelRow, depth: np.ndarray, sky: Optional[np.ndarray] = None) -> Answer:
+    """Return the outputs (H, W) of a network as an Answer, the depth of the sky replaced. EngineError for NaN."""
+    if sky is None:
+        return Answer(depth)
+    for output in (depth, sky):
+        check_finite(output, row)
+    return Answer(fill_sky(depth.astype(np.float32, copy=False), sky), sky)
+
+
+def in_metres(answer: Answer, row: ModelRow, plan: InputPlan, camera: Camera | None) -> tuple[Answer, ModelRow]:
+    """Return an answer in metres if the camera says how, and the row with the kind of its numbers.
+
+    Networks with a canonical focal length see things of one size at one distance: metres = depth * focal / canonical,
+    with the mean of both focal lengths, in pixels of the network input.
+    """
+    if row.canonical_focal is None:
+        return answer, row
+    if camera is None:
+        return answer, row.without_focal()
+    focal = sum(camera.resized(plan.picture_size, plan.input_size).focal) / 2
+    return replace(answer, depth=answer.depth * np.float32(focal / row.canonical_focal)), row
+
+
+def sky_mask(answer: Answer, plan: InputPlan) -> np.ndarray | None:
+    """Return the sky (H, W) bool at the picture's size, or None."""
+    if answer.sky is None:
+        return None
+    return is_sky(resize_bilinear(unwrap(answer.sky, plan, plan.picture_size[0]), plan.picture_size))
 
 
 def to_depth_map(
@@ -20,22 +62,28 @@ def to_depth_map(
     provenance: Provenance | None = None,
     valid: np.ndarray | None = None,
     camera: Camera | None = None,
+    sky: np.ndarray | None = None,
 ) -> DepthMap:
     """Return the depth map of one picture from the network's (H, W) output. Raises as `network_values`.
 
-    valid, camera: of the picture, or None.
+    valid, camera, sky: of the picture, or None.
     """
     values = unwrap(network_values(output, plan, row), plan, plan.picture_size[0])
     values = resize_bilinear(values, plan.picture_size)
-    return depth_map(values, row, provenance or Provenance(), valid, camera)
+    return depth_map(values, row, provenance or Provenance(), valid, camera, sky)
 
 
 def depth_map(
-    values: np.ndarray, row: ModelRow, provenance: Provenance, valid: np.ndarray | None, camera: Camera | None
+    values: np.ndarray,
+    row: ModelRow,
+    provenance: Provenance,
+    valid: np.ndarray | None,
+    camera: Camera | None,
+    sky: np.ndarray | None = None,
 ) -> DepthMap:
     """Return the depth map of values at the picture's size, which nobody else may write to."""
     values.flags.writeable = False  # so that DepthMap does not copy it
-    return DepthMap(values, row.kind, provenance, row.max_depth, valid, camera=camera)
+    return DepthMap(values, row.kind, provenance, row.max_depth, valid, camera=camera, sky=sky)
 
 
 def at_size(values: np.ndarray, size: tuple[int, int], row: ModelRow, provenance: Provenance) -> DepthMap:
@@ -57,13 +105,18 @@ def network_values(output: np.ndarray, plan: InputPlan, row: ModelRow) -> np.nda
 def in_unit(output: np.ndarray, row: ModelRow) -> np.ndarray:
     """Return a network's (H, W) output of any size in the row's kind and unit, float32.
 
-    Relative models answer disparity; metric ones metres or a fraction of max_depth, converted to metres.
+    Relative models answer disparity or depth; metric ones metres or a fraction of max_depth, converted to metres.
     Raises EngineError if the output holds NaN or infinity, as in half precision.
     """
     output = output.astype(np.float32, copy=False)
+    check_finite(output, row)
+    return output if row.max_depth is None else output * np.float32(row.max_depth)
+
+
+def check_finite(output: np.ndarray, row: ModelRow) -> None:
+    """Raise EngineError if a network's output holds NaN or infinity, as in half precision."""
     if not np.isfinite(output).all():
         raise EngineError(f"the output of {row.name} holds NaN or infinity", "use `precision` fp32, or other weights")
-    return output if row.max_depth is None else output * np.float32(row.max_depth)
 
 
 def unwrap(values: np.ndarray, plan: InputPlan, width: int) -> np.ndarray:

@@ -9,12 +9,11 @@ from typing import Optional
 import cv2
 import numpy as np
 
-from depthcli.zoo.rows import Bound, InputPolicy
+from depthcli.zoo.rows import Bound, InputPolicy, Resize
 
 _DEFAULT = InputPolicy()
 _SHARES = np.arange(256) / 255.0  # of a uint8: the same bits as dividing, in a quarter of the time
 _BAND_PIXELS = 1 << 17  # of a picture, held in float64 at a time: 3 MB, which stay in the processor's cache
-_INTERPOLATIONS = {"bicubic": cv2.INTER_CUBIC}
 # Largest ratio of the sides of a network input; longer pictures are squeezed to it. Their depth then agrees better with
 # that of the whole photograph than the depth of a long strip does. Up to it the size is the reference's.
 MAX_RATIO = 4
@@ -64,7 +63,7 @@ class InputPlan:
         """What a user should know: that the picture is squeezed, or stretched to a size that the backend can run."""
         notes = []
         width, height = self.picture_size
-        if max(width, height) > MAX_RATIO * min(width, height):
+        if self.policy.bound is not Bound.LONGER_SIDE and max(width, height) > MAX_RATIO * min(width, height):
             sides = f"{round(width / height, 1):.9g}:1" if width > height else f"1:{round(height / width, 1):.9g}"
             notes.append(f"network input bounded to {by_height(self.input_size)}: the picture is {sides}")
         if self.fitted_from is not None:
@@ -78,10 +77,14 @@ class InputPlan:
 
 
 def plan_input(width: int, height: int, policy: InputPolicy, wrap: bool = False) -> InputPlan:
-    """Return the plan of a picture: the reference's input size, for a ratio of at most 4:1.
+    """Return the plan of a picture: the reference's input size; where the shorter side is bounded, for at most 4:1.
 
     wrap: add columns at the left and right, as for a panorama.
     """
+    if policy.bound is Bound.LONGER_SIDE:
+        columns, rows = (_nearest_multiple(side, policy.multiple) for side in _longer_side(width, height, policy.size))
+        plan = InputPlan((width, height), (columns, rows), policy=policy)
+        return _wrapped(plan) if wrap else plan
     shorter_side = _BOUNDS[policy.bound](width, height, policy)
     longest = MAX_RATIO * min(width, height)
     scale = max(shorter_side / height, shorter_side / width)
@@ -103,6 +106,17 @@ def _shorter_side_16_9(width: int, height: int, policy: InputPolicy) -> int:
         return policy.size
     multiple = policy.multiple
     return max(multiple, round(int(policy.size * 1.777 / ratio) / multiple) * multiple)
+
+
+def _longer_side(width: int, height: int, size: int) -> tuple[int, int]:
+    """Return (width, height) of a picture whose longer side is `size`."""
+    scale = size / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _nearest_multiple(length: int, multiple: int) -> int:
+    """Return the nearest multiple, at least one; of two as near the larger."""
+    return max(1, (2 * length + multiple) // (2 * multiple)) * multiple
 
 
 _BOUNDS = {Bound.SHORTER_SIDE: _shorter_side, Bound.SHORTER_SIDE_16_9: _shorter_side_16_9}
@@ -131,10 +145,13 @@ def wrap_columns(pixels: np.ndarray, columns: int) -> np.ndarray:
 def to_network_input(rgb: np.ndarray, plan: InputPlan) -> np.ndarray:
     """Return (3, H, W) float32, normalised, for an upright (h, w, 3) uint8 RGB picture.
 
-    As in the reference, the resize works on float64, without antialiasing, and keeps its overshoot.
+    As in the reference, a bicubic resize works on float64, without antialiasing, and keeps its overshoot. A resize in
+    steps works on uint8, and the rest on float32.
     """
     policy = plan.policy
-    x = _resize(rgb, plan.input_size, plan.wrapped, _INTERPOLATIONS[policy.interpolation])
+    if policy.resize is Resize.STEPS:
+        return _normalised(_resize_in_steps(rgb, plan), policy)
+    x = _resize(rgb, plan.input_size, plan.wrapped, cv2.INTER_CUBIC)
     out = np.empty((3, *x.shape[:2]), np.float32)
     for channel in range(3):  # numpy is slow over rows of three
         out[channel] = (x[..., channel] - policy.mean[channel]) / policy.std[channel]
@@ -162,6 +179,29 @@ def _resize(rgb: np.ndarray, size: tuple[int, int], wrapped: int, interpolation:
         shares = cv2.LUT(wrap_columns(rgb[rows], wrapped), _SHARES)
         narrow[rows] = cv2.resize(shares, (size[0], len(rows)), interpolation=interpolation)
     return cv2.resize(narrow, size, interpolation=interpolation)
+
+
+def _resize_in_steps(rgb: np.ndarray, plan: InputPlan) -> np.ndarray:
+    """Return (H, W, 3) uint8 at the input's size, first resized to the bounded side; a panorama in one step."""
+    x = wrap_columns(rgb, plan.wrapped)
+    if not plan.wrapped:
+        x = _resize_once(x, _longer_side(x.shape[1], x.shape[0], plan.policy.size))
+    return _resize_once(x, plan.input_size)
+
+
+def _resize_once(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    if (width, height) == size:
+        return pixels
+    grows = size[0] > width or size[1] > height
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC if grows else cv2.INTER_AREA)
+
+
+def _normalised(pixels: np.ndarray, policy: InputPolicy) -> np.ndarray:
+    """Return (3, H, W) float32 for (H, W, 3) uint8."""
+    x = pixels.transpose(2, 0, 1).astype(np.float32, order="C") / np.float32(255)
+    mean, std = (np.array(values, np.float32)[:, None, None] for values in (policy.mean, policy.std))
+    return (x - mean) / std
 
 
 def _rows_used(source: int, target: int) -> np.ndarray:

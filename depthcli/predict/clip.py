@@ -294,5 +294,7 @@ def open_clip_predictor(
         return WindowByWindow(row, model.weights, backend, clip.exact, clip.panorama)
     if clip.exact:
         raise UsageError("`exact` needs a video model", "leave it out with a picture model")
+    if model.row.canonical_focal is not None:
+        log(f"{model.row.name}: the focal length of a clip is not known, so depth is relative")
     estimator = DepthEstimator(model, clip.backend, input_size=clip.input_size, panorama=clip.panorama, log=log)
     return FrameByFrame(estimator, clip.steady != "off", clip.batch)

@@ -14,7 +14,7 @@ import numpy as np
 from depthcli.backends import Backend
 from depthcli.host.memory import check_picture, free_memory
 from depthcli.io.pictures.images import Picture
-from depthcli.pixels.postprocess import in_unit, network_values, resize_bilinear, unwrap
+from depthcli.pixels.postprocess import Answer, in_unit, network_values, resize_bilinear, unwrap
 from depthcli.pixels.preprocess import InputPlan, plan_input, to_network_input, wrap_columns
 from depthcli.predict.picture import DepthEstimator, Prepared
 from depthcli.temporal.state import State, join_states, part_of
@@ -80,7 +80,11 @@ class FrameByFrame:
     def __init__(self, estimator: DepthEstimator, steady: bool, batch: int = 1) -> None:
         self._estimator, self._steady = estimator, steady
         self._batch = max(batch, estimator.best_batch)
-        self.row, self.weights, self.description = estimator.row, estimator.weights, estimator.description
+        self.row, self.weights, self.description = (
+            estimator.row.without_focal(),
+            estimator.weights,
+            estimator.description,
+        )
 
     def begin(self, size: tuple[int, int]) -> InputPlan:
         """See ClipPredictor."""
@@ -105,11 +109,11 @@ class FrameByFrame:
         outputs = self._estimator.run([prepared for prepared, _ in group], recheck=True) if group else ()
         return [(prepared, output, cut) for (prepared, cut), output in zip(group, outputs)]
 
-    def postprocess(self, answer: tuple[Prepared, np.ndarray, bool]) -> np.ndarray:
+    def postprocess(self, answer: tuple[Prepared, Answer, bool]) -> np.ndarray:
         """See ClipPredictor."""
         prepared, output, cut = answer
         plan = prepared.plan
-        values = network_values(output, plan, self.row)
+        values = network_values(output.depth, plan, self.row)
         if cut:
             self._filter = SteadyFilter(metric=self.row.kind.is_metric)
         if self._steady:

@@ -84,7 +84,7 @@ def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, log: Log = lambda 
             return Model(row, obtain(row, offline=choice.offline, log=log), choice.trust)
         except ModelError as error:
             log(f"no weights of {row.name}: {error.message}; using a picture model and the filter instead")
-    model = resolve_model(choice, log, tasks=tuple(ModelTask))
+    model = resolve_model(choice, log, tasks=(ModelTask.PICTURE, ModelTask.CLIP))
     _check_steady(model.row, clip)
     return model
 
@@ -136,6 +136,8 @@ def _row_by_tensors(checkpoint: Path, trust: bool, log: Log) -> ModelRow:
 def _check_task(row: ModelRow | None, checkpoint: Path | None, tasks: Sequence[ModelTask]) -> None:
     if row is not None and row.task not in tasks:
         name = row.name if checkpoint is None else f"{checkpoint}, {row.title},"
+        if row.task is ModelTask.SCENE:
+            raise UsageError(f"{name} is a model for the views of a scene", "set `model` to da3-mono or da3-metric")
         raise UsageError(f"{name} is a video model", "use: depth video")
 
 

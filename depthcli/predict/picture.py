@@ -18,7 +18,16 @@ from depthcli.errors import DeviceLostError, Log, PictureError, UsageError, warn
 from depthcli.host.memory import check_picture, free_memory
 from depthcli.io.pictures.images import Picture, read_picture
 from depthcli.pixels.edges import follow_edges
-from depthcli.pixels.postprocess import depth_map, in_unit, picture_map, to_depth_map
+from depthcli.pixels.postprocess import (
+    Answer,
+    answer_of,
+    depth_map,
+    in_metres,
+    in_unit,
+    picture_map,
+    sky_mask,
+    to_depth_map,
+)
 from depthcli.pixels.preprocess import InputPlan, plan_input, to_network_input
 from depthcli.pixels.tiles import LEVELS, plan_levels
 from depthcli.predict.detail import OFF, TILES, add_tiles
@@ -35,6 +44,7 @@ _CROPPED = (
     "was cropped after it was taken: its focal length is that of the whole picture, and the middle is a guess"
     " (`intrinsics` gives both)"
 )
+NO_FOCAL = "no focal length is known, so depth is relative (`focal`, `fov`, `f35` or `intrinsics` gives metres)"
 AnyPicture = Union[str, Path, bytes, np.ndarray, Picture]
 
 
@@ -166,6 +176,8 @@ class DepthEstimator:
         """Return the picture with its camera, and the network's input. Raises as `plan`, and UsageError."""
         plan = self.plan((picture.rgb.shape[1], picture.rgb.shape[0]))
         picture = self._with_camera(picture)
+        if self.row.canonical_focal is not None and picture.camera is None:
+            picture = replace(picture, warnings=(*picture.warnings, NO_FOCAL))
         picture = replace(picture, notes=(*picture.notes, *plan.notes, *self._tile_notes(plan)))
         return Prepared(picture, plan, to_network_input(picture.rgb, plan))
 
@@ -178,8 +190,8 @@ class DepthEstimator:
             return replace(picture, warnings=(*picture.warnings, _CROPPED))
         return picture
 
-    def run(self, batch: Sequence[Prepared], recheck: bool = False) -> Sequence[np.ndarray]:
-        """Return the network's outputs, (H, W) float32 each, for pictures of one input size; but see `mixes_sizes`.
+    def run(self, batch: Sequence[Prepared], recheck: bool = False) -> Sequence[Answer]:
+        """Return the network's answers for pictures of one input size; but see `mixes_sizes`.
 
         With tiles, they are the maps of the pictures that the outputs of all tiles make.
         recheck: check the free memory for a single picture too; `prepare` did it, perhaps some time ago.
@@ -195,20 +207,21 @@ class DepthEstimator:
                 self._backend.check(batch[0].plan, len(batch))
             outputs = self._run(np.stack([item.image for item in batch]))
         if not self._proven:
-            self._prove(batch[0].image, outputs[0])
+            self._prove(batch[0].image, outputs[0].depth)
         if self.detail == TILES:
-            return [self._add_tiles(item, output) for item, output in zip(batch, outputs)]
+            return [self._add_tiles(item, answer) for item, answer in zip(batch, outputs)]
         return outputs
 
-    def _add_tiles(self, prepared: Prepared, output: np.ndarray) -> np.ndarray:
+    def _add_tiles(self, prepared: Prepared, answer: Answer) -> Answer:
         """Return the picture's map with the detail of its tiles."""
         plan, row = prepared.plan, self.row
 
         def run(images: Sequence[np.ndarray]) -> list[np.ndarray]:
-            return [in_unit(found, row) for found in self._run(np.stack(images))]
+            return [in_unit(found.depth, row) for found in self._run(np.stack(images))]
 
-        base = picture_map(output, plan, row)
-        return add_tiles(base, prepared.picture.rgb, plan, run, self.best_batch, shift=not row.kind.is_metric)
+        base = picture_map(answer.depth, plan, row)
+        shift = row.kind is DepthKind.RELATIVE_DISPARITY
+        return replace(answer, depth=add_tiles(base, prepared.picture.rgb, plan, run, self.best_batch, shift=shift))
 
     def _tile_notes(self, plan: InputPlan) -> tuple[str, ...]:
         """Return what a user should know about the tiles of a picture."""
@@ -219,32 +232,35 @@ class DepthEstimator:
             return ("too small for tiles: edges only",)
         return (f"{sum(level.tiles for level in levels)} tiles, up to {LEVELS[len(levels) - 1]} times finer",)
 
-    def finish(self, prepared: Prepared, output: np.ndarray) -> DepthMap:
-        """Return the depth map at the picture's size for the network's (H, W) output. Raises UsageError for metres."""
+    def finish(self, prepared: Prepared, answer: Answer) -> DepthMap:
+        """Return the depth map at the picture's size for the network's answer. Raises UsageError for metres."""
         picture, plan = prepared.picture, prepared.plan
+        answer, row = in_metres(answer, self.row, plan, picture.camera)
         source = Path(picture.name).name
         provenance = provenance_of(
-            self.row, self.weights, self.description, plan.input_size, source, panorama=plan.wrapped > 0
+            row, self.weights, self.description, plan.input_size, source, panorama=plan.wrapped > 0
         )
+        sky = sky_mask(answer, plan)
         if self.detail != OFF:
-            values = output if self.detail == TILES else picture_map(output, plan, self.row)
+            values = answer.depth if self.detail == TILES else picture_map(answer.depth, plan, row)
             values = follow_edges(values, picture.rgb, plan.wrapped > 0)
             provenance = replace(provenance, detail=self.detail)
-            depth = depth_map(values, self.row, provenance, picture.valid, picture.camera)
+            depth = depth_map(values, row, provenance, picture.valid, picture.camera, sky)
         else:
-            depth = to_depth_map(output, plan, self.row, provenance, picture.valid, picture.camera)
+            depth = to_depth_map(answer.depth, plan, row, provenance, picture.valid, picture.camera, sky)
         return depth if self._metres is None else self._metres.applied(depth, picture.name)
 
-    def _run(self, images: Union[np.ndarray, list[np.ndarray]]) -> list[np.ndarray]:
+    def _run(self, images: Union[np.ndarray, list[np.ndarray]]) -> list[Answer]:
         with self._running:
-            return list(self._backend.run({"image": images})["depth"])
+            outputs = self._backend.run({"image": images})
+        return [answer_of(self.row, *arrays) for arrays in zip(*(outputs[name] for name in self.row.outputs))]
 
     def _prove(self, image: np.ndarray, output: np.ndarray) -> None:
         """Raise DeviceLostError if this output and that of a picture full of detail are flat; a wall may be."""
         if output.size > 1 and np.ptp(output) == 0:
             probe = np.random.default_rng(0).standard_normal(image.shape).astype(np.float32)
             probe += np.linspace(-2, 2, image.shape[1], dtype=np.float32)[:, None]
-            if not np.ptp(self._run(probe[None])[0]):
+            if not np.ptp(self._run(probe[None])[0].depth):
                 raise DeviceLostError(
                     f"{self.row.name} gives the same value for every pixel of every picture, on {self.description}",
                     "download the weights again, or try another `backend`",

@@ -11,6 +11,8 @@ from typing import Optional
 from depthcli.errors import CheckpointError
 from depthcli.zoo.locate import PACKAGE, AnyPath, WeightsFile, how_to_place, named_file
 from depthcli.zoo.rows import (
+    DA3_NETWORKS,
+    DEPTH_ANYTHING_3,
     DEPTH_ANYTHING_V2,
     NETWORKS,
     ROWS,
@@ -22,14 +24,21 @@ from depthcli.zoo.rows import (
 )
 from depthcli.zoo.verify import digest
 
-_TITLES = {DEPTH_ANYTHING_V2: "Depth Anything V2", VIDEO_DEPTH_ANYTHING: "Video-Depth-Anything", TINY: "depthcli tiny"}
-_V1, _V3 = "Depth Anything V1", "Depth Anything 3"  # families without a row
+_TITLES = {
+    DEPTH_ANYTHING_V2: "Depth Anything V2",
+    VIDEO_DEPTH_ANYTHING: "Video-Depth-Anything",
+    DEPTH_ANYTHING_3: "Depth Anything 3",
+    TINY: "depthcli tiny",
+}
+_V1 = "Depth Anything V1"  # a family without a row
 # These patterns are searched in names in lower case with "-" for "_".
 _FOREIGN = (
-    (re.compile(r"depth-?anything-?v?3|(^|-)da3"), _V3),
+    (re.compile(r"depth-?anything-?v?3|(^|-)da3"), DEPTH_ANYTHING_3),
     (re.compile(r"^liheyoung|depth-?anything-(v1|vit[sbl]14|metric-depth|(small|base|large)(-hf)?$)"), _V1),
 )
 _ENCODER = re.compile(r"(?:^|-)(?:vit([sblg])|(small|base|large|giant))(?=-|$)")
+# Names of files, folders and repositories of Depth Anything 3, as "DA3MONO-LARGE" or "da3-large-1.1".
+_DA3 = re.compile(r"(?:.*--)?da3-?(mono|metric|nested)?-?(?:(small|base|large|giant)(?:-large)?)?(?:-1\.1)?")
 _CLIPS = re.compile(r"(metric-)?video-?depth-?anything")
 _METRIC = re.compile(r"metric-(hypersim|indoor|vkitti|outdoor)")
 _SCENES = {"hypersim": "indoor", "indoor": "indoor", "vkitti": "outdoor", "outdoor": "outdoor"}
@@ -75,7 +84,7 @@ def check_identity(row: ModelRow, file: WeightsFile) -> None:
             "delete it and fetch it again, or give it another name if it is your own",
         )
     claim = _read_config(file.path) or _read_name(file.path)
-    if claim.row is not None and claim.row.task is row.task:
+    if claim.row is not None and (claim.row.task is row.task or claim.family == row.family == DEPTH_ANYTHING_3):
         _demand_same(file.path, claim.row, row)
     if claim.family not in ("", row.family):
         hint = "use: depth video" if claim.family == VIDEO_DEPTH_ANYTHING else how_to_place(row)
@@ -95,6 +104,8 @@ def is_published(row: ModelRow, file: WeightsFile) -> bool:
     """Return whether a file holds the row's published weights, and so has its title and licence."""
     weights = row.weights
     if weights.channel is Channel.PACKAGE or weights.sha256 is None:
+        if row.family == DEPTH_ANYTHING_3:  # all of its files have one name
+            return file.from_hub or file.path.parent.name == weights.repo.rpartition("/")[2]
         return file.from_hub or file.where == PACKAGE or file.path.name == weights.file
     return file.from_hub or file.sha256 == weights.sha256
 
@@ -122,6 +133,10 @@ def _read_name(path: Path) -> _Claim:
         if clips:
             scene = "metric" if clips.group(1) else "" if _RELATIVE.fullmatch(name) else None
             return _Claim(VIDEO_DEPTH_ANYTHING, encoder, scene)
+        da3 = _DA3.fullmatch(name)
+        if da3:
+            network = _da3_network(*da3.groups())
+            return _Claim(DEPTH_ANYTHING_3, network, None if network is None else _scene_of(network))
         for pattern, family in _FOREIGN:
             if pattern.search(name):
                 return _Claim(family)
@@ -138,6 +153,9 @@ def _read_config(path: Path) -> _Claim | None:
         return None
     try:
         config = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))
+        named = config.get("model_name")
+        if named in DA3_NETWORKS:
+            return _Claim(DEPTH_ANYTHING_3, named, _scene_of(named))
         taps, width = config["backbone_config"]["out_indices"], config["backbone_config"]["hidden_size"]
         scene = ""
         if config.get("depth_estimation_type") == "metric":
@@ -150,10 +168,21 @@ def _read_config(path: Path) -> _Claim | None:
     return _Claim(_V1 if last_four else DEPTH_ANYTHING_V2, encoder, scene)
 
 
+def _da3_network(kind: Optional[str], size: Optional[str]) -> Optional[str]:
+    """Return the network that parts of a name of Depth Anything 3 stand for, None if that is not certain."""
+    if kind in ("mono", "metric"):
+        return f"da3{kind}-large"
+    return "da3nested-giant-large" if kind == "nested" else f"da3-{size}" if size else None
+
+
+def _scene_of(network: str) -> Optional[str]:
+    return next((row.scene for row in ROWS if row.family == DEPTH_ANYTHING_3 and row.encoder == network), None)
+
+
 def _demand_same(path: Path, found: ModelRow, asked: ModelRow) -> None:
     if found.name == asked.name:
         return
-    if found.task is ModelTask.CLIP:
+    if found.task is not ModelTask.PICTURE or DEPTH_ANYTHING_3 in (found.family, asked.family):
         way = f"set `model` to {found.name}"
     elif found.kind.is_metric:
         way = f"set `encoder` to {found.encoder} and `metric` to {found.scene}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 from depthcli.errors import CheckpointError
-from depthcli.zoo.rows import ROWS, Channel, ModelRow, ModelTask
+from depthcli.zoo.rows import DEPTH_ANYTHING_3, ROWS, Channel, ModelRow, ModelTask
 from depthcli.zoo.verify import digest
 
 # Places of files, as printed.
@@ -58,7 +58,7 @@ class InventoryItem(NamedTuple):
 def find(row: ModelRow, checkpoint: AnyPath | None = None, folder: Path = CHECKPOINTS) -> WeightsFile | None:
     """Return the row's weights if they are on this machine, else None. Does not use the network.
 
-    checkpoint: this file and no other, or a folder in the layout of transformers.
+    checkpoint: this file and no other, or a folder in the layout of transformers or of Depth Anything 3.
     Raises CheckpointError if the named file does not exist or a file in the cache is not the published one.
     """
     located = _locate(row, checkpoint, folder)
@@ -96,6 +96,9 @@ def named_file(checkpoint: AnyPath) -> Path:
 
 def how_to_place(row: ModelRow) -> str:
     """Return, as a hint, how to put the row's weights on this machine by hand."""
+    if row.family == DEPTH_ANYTHING_3:
+        name = row.weights.repo.rpartition("/")[2]
+        return f"put the files of {HUB}/{row.weights.repo} into {CHECKPOINTS}/{name}/"
     if row.weights.channel is Channel.HUB:
         return f"put {row.weights.file} from {HUB}/{row.weights.repo} into {CHECKPOINTS}/"
     return f"put your own {row.weights.file} into {CHECKPOINTS}/"
@@ -123,6 +126,11 @@ def _locate(row: ModelRow, checkpoint: AnyPath | None, folder: Path) -> tuple[Pa
 
 def _places(row: ModelRow, folder: Path) -> Iterator[tuple[Path, str]]:
     weights = row.weights
+    if row.family == DEPTH_ANYTHING_3:  # whose files all have one name, so the folder's or their own tells them apart
+        yield folder / weights.repo.rpartition("/")[2] / weights.file, FOLDER
+        yield folder / f"{row.name}.safetensors", FOLDER
+        yield from ((path, CACHE) for path in _cached(weights.repo, weights.revision, weights.file))
+        return
     official = Path(weights.file)
     yield folder / official, FOLDER
     yield folder / official.with_suffix(".safetensors"), FOLDER

@@ -21,14 +21,16 @@ WINDOW = 32  # frames that a video model sees at once
 # Families: the networks that share a checkpoint layout.
 DEPTH_ANYTHING_V2 = "depth-anything-v2"
 VIDEO_DEPTH_ANYTHING = "video-depth-anything"
+DEPTH_ANYTHING_3 = "depth-anything-3"
 TINY = "tiny"
 
 
 class ModelTask(str, enum.Enum):
-    """What a model takes at once: a picture, or a window of WINDOW frames of a clip."""
+    """What a model takes at once: a picture, a window of WINDOW frames of a clip, or the views of a scene."""
 
     PICTURE = "picture"
     CLIP = "clip"
+    SCENE = "scene"
 
 
 class Bound(str, enum.Enum):
@@ -36,6 +38,18 @@ class Bound(str, enum.Enum):
 
     SHORTER_SIDE = "shorter side >= size"
     SHORTER_SIDE_16_9 = "shorter side >= size, less for pictures longer than 16:9"
+    LONGER_SIDE = "longer side about size"
+
+
+class Resize(str, enum.Enum):
+    """How a picture is resized to the network input.
+
+    BICUBIC: in float64. STEPS: in uint8, to the bounded side and then to multiples, each bicubic to enlarge and by area
+    to shrink.
+    """
+
+    BICUBIC = "bicubic"
+    STEPS = "steps"
 
 
 class Channel(str, enum.Enum):
@@ -50,14 +64,14 @@ class Channel(str, enum.Enum):
 class InputPolicy:
     """How a picture becomes a network input. Raises UsageError for a size smaller than one patch.
 
-    size: length of the bounded side in pixels. multiple: both sides are multiples of it. interpolation: of the resize.
+    size: length of the bounded side in pixels. multiple: both sides are multiples of it. resize: to the input's size.
     mean, std: of RGB in 0..1; ImageNet's, as DINOv2 was trained with.
     """
 
     size: int = 518
     bound: Bound = Bound.SHORTER_SIDE
     multiple: int = PATCH
-    interpolation: str = "bicubic"
+    resize: Resize = Resize.BICUBIC
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -77,6 +91,8 @@ class NetworkConfig:
     features: channels of the fusion stages; out_channels: channels of the four reassembled maps.
     taps: the four blocks (0-based) whose output the head reads.
     position_grid: side of the square grid of trained positions (37 for 518 / 14).
+    norm_eps: epsilon of the encoder's last norm. unused: the files hold a mask token and the coarsest stage's
+    resConfUnit1, which nothing reads.
     """
 
     embed_dim: int
@@ -87,6 +103,48 @@ class NetworkConfig:
     taps: tuple[int, int, int, int]
     swiglu: bool = False
     position_grid: int = 37
+    norm_eps: float = 1e-6
+    unused: bool = True
+
+    @property
+    def map_channels(self) -> int:
+        """Channels of the four maps that the head reads."""
+        return self.embed_dim
+
+
+@dataclass(frozen=True)
+class SkyConfig(NetworkConfig):
+    """Sizes of Depth Anything 3 for one picture: the encoder of Depth Anything V2, and a head that also finds sky."""
+
+    norm_eps: float = 1e-5
+    unused: bool = False
+
+
+@dataclass(frozen=True)
+class ViewsConfig(NetworkConfig):
+    """Sizes of Depth Anything 3 for the views of a scene.
+
+    views_from: first block (0-based) with rotary positions; from it on, odd blocks attend across all views.
+    gaussians: the files hold a head for Gaussian splats.
+    """
+
+    norm_eps: float = 1e-5
+    unused: bool = False
+    views_from: int = 4
+    gaussians: bool = False
+
+    @property
+    def map_channels(self) -> int:
+        """Channels of the four maps: those of the last block within a view, and of the tapped one."""
+        return 2 * self.embed_dim
+
+
+@dataclass(frozen=True)
+class NestedConfig:
+    """Two networks of Depth Anything 3: one for the views of a scene, one for the metres of each view."""
+
+    views: ViewsConfig
+    metric: SkyConfig
 
 
 @dataclass(frozen=True)
@@ -96,7 +154,7 @@ class LiteConfig:
     features: int
 
 
-AnyConfig = Union[NetworkConfig, LiteConfig]
+AnyConfig = Union[NetworkConfig, LiteConfig, NestedConfig]
 
 
 @dataclass(frozen=True)
@@ -123,7 +181,8 @@ class ModelRow:
     kind: of its numbers. files: its weights, the network's own file first. input: how a picture becomes its input.
     scene: of a metric model: indoor, outdoor, or metric for any; "" for a relative model.
     max_depth: metres at the top of a metric model's range, None if the network answers in metres itself.
-    outputs: names of the network's outputs.
+    outputs: names of the network's outputs. canonical_focal: focal length in pixels of the network input for which the
+    network answers in metres; for others, metres are in proportion. None if they need no focal length.
     """
 
     name: str
@@ -139,6 +198,7 @@ class ModelRow:
     task: ModelTask = ModelTask.PICTURE
     input: InputPolicy = InputPolicy()
     outputs: tuple[str, ...] = ("depth",)
+    canonical_focal: Optional[float] = None
 
     @property
     def weights(self) -> Weights:
@@ -154,6 +214,12 @@ class ModelRow:
         """Return the row for another input size, or itself if `size` is None."""
         return replace(self, input=self.input.with_size(size))
 
+    def without_focal(self) -> ModelRow:
+        """Return the row for pictures of unknown focal length: its metres are then depth up to scale."""
+        if self.canonical_focal is None:
+            return self
+        return replace(self, kind=DepthKind.RELATIVE_DEPTH, scene="", canonical_focal=None)
+
 
 NETWORKS: dict[str, AnyConfig] = {
     "vits": NetworkConfig(384, 12, 6, 64, (48, 96, 192, 384), (2, 5, 8, 11)),
@@ -161,6 +227,29 @@ NETWORKS: dict[str, AnyConfig] = {
     "vitl": NetworkConfig(1024, 24, 16, 256, (256, 512, 1024, 1024), (4, 11, 17, 23)),
     "vitg": NetworkConfig(1536, 40, 24, 384, (1536, 1536, 1536, 1536), (9, 19, 29, 39), swiglu=True),
     "tiny": LiteConfig(64),
+}
+
+# The networks of Depth Anything 3, by the `model_name` of their config.json.
+_DA3_LARGE = SkyConfig(1024, 24, 16, 256, (256, 512, 1024, 1024), (4, 11, 17, 23))
+_DA3_GIANT = ViewsConfig(
+    1536,
+    40,
+    24,
+    256,
+    (256, 512, 1024, 1024),
+    (19, 27, 33, 39),
+    swiglu=True,
+    views_from=13,
+    gaussians=True,
+)
+DA3_NETWORKS: dict[str, AnyConfig] = {
+    "da3-small": ViewsConfig(384, 12, 6, 64, (48, 96, 192, 384), (5, 7, 9, 11)),
+    "da3-base": ViewsConfig(768, 12, 12, 128, (96, 192, 384, 768), (5, 7, 9, 11)),
+    "da3-large": ViewsConfig(1024, 24, 16, 256, (256, 512, 1024, 1024), (11, 15, 19, 23), views_from=8),
+    "da3-giant": _DA3_GIANT,
+    "da3nested-giant-large": NestedConfig(_DA3_GIANT, _DA3_LARGE),
+    "da3mono-large": _DA3_LARGE,
+    "da3metric-large": _DA3_LARGE,
 }
 
 APACHE = "Apache-2.0"
@@ -218,6 +307,41 @@ def _video(scene: str, encoder: str, revision: str, sha256: str, size: int) -> M
         licence=APACHE if encoder == "vits" else NON_COMMERCIAL,
         task=ModelTask.CLIP,
         input=InputPolicy(bound=Bound.SHORTER_SIDE_16_9),
+    )
+
+
+_DA3_INPUT = InputPolicy(504, Bound.LONGER_SIDE, resize=Resize.STEPS)
+_DA3_FOCAL = 300.0
+
+
+def _da3(name: str, title: str, network: str, repo: str, licence: str) -> ModelRow:
+    """Return the row of a network for scenes; of its files neither digest nor exact size is known."""
+    nested = network == "da3nested-giant-large"
+    return ModelRow(
+        name=name,
+        title=f"Depth Anything 3 {title}",
+        family=DEPTH_ANYTHING_3,
+        encoder=network,
+        network=DA3_NETWORKS[network],
+        kind=DepthKind.METRIC_DEPTH if nested else DepthKind.RELATIVE_DEPTH,
+        scene="metric" if nested else "",
+        files=(Weights(f"depth-anything/{repo}", "model.safetensors"),),
+        licence=licence,
+        task=ModelTask.SCENE,
+        input=_DA3_INPUT,
+        outputs=("depth", "confidence", "extrinsics", "intrinsics"),
+    )
+
+
+def _da3_picture(name: str, title: str, network: str, repo: str) -> ModelRow:
+    metric = network == "da3metric-large"
+    return replace(
+        _da3(name, title, network, repo, APACHE),
+        kind=DepthKind.METRIC_DEPTH if metric else DepthKind.RELATIVE_DEPTH,
+        scene="metric" if metric else "",
+        task=ModelTask.PICTURE,
+        outputs=("depth", "sky"),
+        canonical_focal=_DA3_FOCAL if metric else None,
     )
 
 
@@ -327,6 +451,16 @@ ROWS: tuple[ModelRow, ...] = (
         "24eba25342e7ee0f054be25da6a852ebd7cfa40cd6bf41a353ecb6abfe24e620",
         1_538_348_216,
     ),
+    _da3_picture("da3-mono", "Mono Large", "da3mono-large", "DA3MONO-LARGE"),
+    _da3_picture("da3-metric", "Metric Large", "da3metric-large", "DA3METRIC-LARGE"),
+    # The licence of the data behind the small model was questioned in its repository.
+    _da3("da3-small", "Small", "da3-small", "DA3-SMALL", APACHE),
+    _da3("da3-base", "Base", "da3-base", "DA3-BASE", APACHE),
+    # The repository's README says CC-BY-NC-4.0, the hub's page of version 1.1 said Apache-2.0. Version 1.1 was trained
+    # again after an error.
+    _da3("da3-large", "Large 1.1", "da3-large", "DA3-LARGE-1.1", UNCLEAR),
+    _da3("da3-giant", "Giant 1.1", "da3-giant", "DA3-GIANT-1.1", NON_COMMERCIAL),
+    _da3("da3-nested", "Nested 1.1", "da3nested-giant-large", "DA3NESTED-GIANT-LARGE-1.1", NON_COMMERCIAL),
 )
 
 _BY_NAME = {row.name: row for row in ROWS}

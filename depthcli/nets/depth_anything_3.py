@@ -1,0 +1,151 @@
+"""Depth Anything 3 (Lin et al., 2025): for one picture, for the views of a scene, and both nested.
+
+Parameter names are those of the official checkpoints, without their leading "model.".
+"""
+
+from __future__ import annotations
+
+from typing import Optional, Union
+
+import torch
+from torch import nn
+
+from depthcli.nets.cameras import CameraDecoder, CameraEncoder, to_matrices, to_numbers
+from depthcli.nets.dpt import SkyHead, size_of
+from depthcli.nets.dual_dpt import RAYS, DualHead, GaussianHead
+from depthcli.nets.views import ViewsTransformer
+from depthcli.nets.vit import VisionTransformer
+from depthcli.zoo.rows import NestedConfig, SkyConfig, ViewsConfig
+
+_VIEWS_AT_ONCE = 8  # in a head, whose maps are large
+Named = dict[str, Union[torch.Tensor, int]]
+
+
+class DepthAnything3(nn.Module):
+    """One picture: normalised (B, 3, H, W), H and W multiples of 14 -> depth and sky, (B, H, W) each.
+
+    depth: > 0, up to scale, large is far; with the weights of da3-metric, metres = depth * focal / 300 for a focal
+    length in pixels of the input. sky: >= 0; at least 0.3 is sky.
+    """
+
+    def __init__(self, config: SkyConfig) -> None:
+        super().__init__()
+        self.backbone = nn.ModuleDict({"pretrained": VisionTransformer(config)})
+        self.head = SkyHead(config)
+
+    @property
+    def pretrained(self) -> VisionTransformer:
+        """The encoder."""
+        encoder = self.backbone["pretrained"]
+        assert isinstance(encoder, VisionTransformer)
+        return encoder
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.activate(self.head(self.pretrained(x)))
+
+    def activate(self, found: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the answer for what the head gives."""
+        depth, sky = found
+        return torch.exp(depth), torch.relu(sky)
+
+
+class DepthAnything3Views(nn.Module):
+    """The views of one scene: normalised (V, 3, H, W), H and W multiples of 14 -> named tensors, see `forward`."""
+
+    def __init__(self, config: ViewsConfig) -> None:
+        super().__init__()
+        self.backbone = nn.ModuleDict({"pretrained": ViewsTransformer(config)})
+        self.head = DualHead(config)
+        self.cam_enc = CameraEncoder(config.embed_dim)
+        self.cam_dec = CameraDecoder(config.map_channels)
+        self.gs_head = GaussianHead(config) if config.gaussians else None
+
+    @property
+    def pretrained(self) -> ViewsTransformer:
+        """The encoder."""
+        encoder = self.backbone["pretrained"]
+        assert isinstance(encoder, ViewsTransformer)
+        return encoder
+
+    def forward(
+        self,
+        views: torch.Tensor,
+        extrinsics: Optional[torch.Tensor] = None,
+        intrinsics: Optional[torch.Tensor] = None,
+        reference: str = "saddle_balanced",
+        rays: bool = False,
+        gaussians: bool = False,
+    ) -> Named:
+        """Return for V views, float32, in their order:
+
+        depth: (V, H, W), > 0 along the optical axis, up to one scale for the scene. confidence: (V, H, W), > 1.
+        extrinsics: (V, 3, 4) world to camera, in that scale. intrinsics: (V, 3, 3) in pixels of the views.
+        cameras: (V, 9), see nets/cameras.py. reference: index of the reference view.
+        With `rays`: rays (V, 8 rows, 8 cols, 6), directions and origins, and ray_confidence (V, 8 rows, 8 cols), > 1.
+        With `gaussians`: gaussians (V, H, W, 38), before activations.
+
+        extrinsics: (V, 3 or 4, 4) world to camera, relative to the first view and of normal scale, with intrinsics
+        (V, 3, 3) in pixels of the views; or both None. reference: strategy, of nets.views.REFERENCES.
+        """
+        size = size_of(views)
+        known = None
+        if extrinsics is not None and intrinsics is not None:
+            known = self.cam_enc(to_numbers(extrinsics, intrinsics, size))
+        encoded = self.pretrained(views, known, reference)
+        cameras = self.cam_dec(encoded.pose)
+        found_extrinsics, found_intrinsics = to_matrices(cameras, size)
+        parts = [
+            self._answers([x[start : start + _VIEWS_AT_ONCE] for x in (views, *encoded.maps)], rays, gaussians)
+            for start in range(0, len(views), _VIEWS_AT_ONCE)
+        ]
+        answers: Named = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return {
+            **answers,
+            "extrinsics": found_extrinsics,
+            "intrinsics": found_intrinsics,
+            "cameras": cameras,
+            "reference": encoded.reference,
+        }
+
+    def _answers(self, inputs: list[torch.Tensor], rays: bool, gaussians: bool) -> dict[str, torch.Tensor]:
+        views, *maps = inputs
+        grid = size_of(maps[0])
+        levels = self.head.levels(maps)
+        depth, confidence = self.head.depth(levels, grid)
+        answers = {"depth": torch.exp(depth), "confidence": torch.exp(confidence) + 1}
+        if rays:
+            found = self.head.rays(levels, grid)
+            answers["rays"] = found[:, :RAYS].permute(0, 2, 3, 1)
+            answers["ray_confidence"] = torch.exp(found[:, RAYS]) + 1
+        if gaussians and self.gs_head is not None:
+            answers["gaussians"] = self.gs_head(maps, views).permute(0, 2, 3, 1)
+        return answers
+
+
+class DepthAnything3Nested(nn.Module):
+    """The views of one scene in metres: a network for the views, and the metric one for each view by itself.
+
+    The answer is that of the first, with metric_depth and sky (V, H, W) of the second; how one scale follows from them
+    is not part of the network.
+    """
+
+    def __init__(self, config: NestedConfig) -> None:
+        super().__init__()
+        self.da3 = DepthAnything3Views(config.views)
+        self.da3_metric = DepthAnything3(config.metric)
+
+    def forward(
+        self,
+        views: torch.Tensor,
+        extrinsics: Optional[torch.Tensor] = None,
+        intrinsics: Optional[torch.Tensor] = None,
+        reference: str = "saddle_balanced",
+        rays: bool = False,
+        gaussians: bool = False,
+    ) -> Named:
+        """See DepthAnything3Views.forward."""
+        answers = self.da3(views, extrinsics, intrinsics, reference, rays, gaussians)
+        starts = range(0, len(views), _VIEWS_AT_ONCE)
+        parts = [self.da3_metric(views[start : start + _VIEWS_AT_ONCE]) for start in starts]
+        depth, sky = (torch.cat(part) for part in zip(*parts))
+        return {**answers, "metric_depth": depth, "sky": sky}
