@@ -76,7 +76,9 @@ def kept_masks(scene: Scene, choice: SceneChoice) -> list[np.ndarray]:
             mask &= view.depth.confidence >= floor
         found.append(mask)
     if not any(mask.any() for mask in found):
-        raise OutputError("no point of the scene is left", "leave out fewer of the least sure pixels, or set `edges` to off")
+        raise OutputError(
+            "no point of the scene is left", "leave out fewer of the least sure pixels, or set `edges` to off"
+        )
     return found
 
 
