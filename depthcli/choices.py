@@ -373,24 +373,22 @@ class SceneChoice:
     """How the views of a scene become one cloud or meshes.
 
     confidence: percent of the least sure pixels that are left out; 0 keeps all. edges, points, mesh_size: as of
-    ShapeChoice, with points for all views together. cameras: show where the views were taken.
+    ShapeChoice, with points for all views together. sparse_points: the same for a COLMAP model, in which each point
+    also has a place in every view that sees it. cameras: show where the views were taken.
     """
 
     confidence: float = 40.0
     edges: Optional[float] = 0.04
     points: Optional[int] = 1_000_000
+    sparse_points: Optional[int] = 100_000
     mesh_size: int = 256
     cameras: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.confidence < 100:
             raise UsageError(f"confidence must be 0 to 99 percent, got {self.confidence:g}")
-        ShapeChoice(edges=self.edges, points=self.points, mesh_size=self.mesh_size)
-
-    @property
-    def shape(self) -> ShapeChoice:
-        """The same for the shape of a single view."""
-        return ShapeChoice(edges=self.edges, points=self.points, mesh_size=self.mesh_size)
+        for points in (self.points, self.sparse_points):
+            ShapeChoice(edges=self.edges, points=points, mesh_size=self.mesh_size)  # which checks the same numbers
 
 
 @dataclass(frozen=True)

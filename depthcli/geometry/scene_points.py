@@ -76,7 +76,9 @@ def kept_masks(scene: Scene, choice: SceneChoice) -> list[np.ndarray]:
             mask &= view.depth.confidence >= floor
         found.append(mask)
     if not any(mask.any() for mask in found):
-        raise OutputError("no point of the scene is left", "leave out fewer unsure pixels, or set `edges` to off")
+        raise OutputError(
+            "no point of the scene is left", "leave out fewer of the least sure pixels, or set `edges` to off"
+        )
     return found
 
 
@@ -167,7 +169,7 @@ def find_tracks(scene: Scene, choice: SceneChoice = SceneChoice()) -> Tracks:
 
     View after view gives its pixels that no point of an earlier view has hit. Another view sees a point if it has depth
     where the point falls, at most 2 % from the point's, and if that depth leads back to within one pixel of where the
-    point came from. Raises OutputError if no point is left.
+    point came from. The most points are `choice.sparse_points`. Raises OutputError if no point is left.
     """
     masks = kept_masks(scene, choice)
     depths = [has_depth(view) for view in scene.views]
@@ -175,7 +177,7 @@ def find_tracks(scene: Scene, choice: SceneChoice = SceneChoice()) -> Tracks:
     taken = [np.zeros(mask.shape, bool) for mask in masks]
     found: list[Tracks] = []
     for number, mask in enumerate(masks):
-        rows, columns = thin(mask & ~taken[number], _share(mask, total, choice.points))
+        rows, columns = thin(mask & ~taken[number], _share(mask, total, choice.sparse_points))
         tracks = _tracks_from(scene, number, rows, columns, depths)
         for other, hit in enumerate(taken):
             nearest = np.round(tracks.pixels[tracks.view == other]).astype(int)

@@ -24,7 +24,7 @@ from depthcli.geometry.scene_points import (
 from depthcli.scene import Scene, View
 from tests.geometry.rooms import BALL_COLOUR, CENTRE, RADIUS, SIZE, room, surface_errors
 
-ALL = SceneChoice(confidence=0, edges=None, points=None)
+ALL = SceneChoice(confidence=0, edges=None, points=None, sparse_points=None)
 
 
 def changed(view: View, **changes: object) -> View:
@@ -66,6 +66,7 @@ def test_never_more_than_nine_of_ten_pixels_are_left_out() -> None:
 
 def test_so_many_points_at_most() -> None:
     assert 500 < len(scene_cloud(room(), SceneChoice(points=1000)).points) <= 1000
+    assert 200 < len(find_tracks(room(), SceneChoice(sparse_points=1000)).points) <= 1000
 
 
 def test_no_point_left_is_an_error() -> None:
@@ -88,7 +89,7 @@ def test_a_pixel_is_found_in_the_other_view_at_its_depth() -> None:
 
 def test_tracks_join_pixels_of_the_same_point() -> None:
     scene = room()
-    tracks = find_tracks(scene, SceneChoice(edges=None, confidence=0, points=None))
+    tracks = find_tracks(scene, ALL)
     assert surface_errors(tracks.points, tracks.colors).max() < 2e-6
     assert (tracks.lengths == 3).mean() > 0.4  # most of the room is seen by all three
     for number, view in enumerate(scene.views):
@@ -153,6 +154,13 @@ def test_meshes_need_pictures() -> None:
 
 
 def test_choices_are_checked() -> None:
-    for wrong in ({"confidence": 100}, {"confidence": -1}, {"edges": 2}, {"points": 0}, {"mesh_size": 1}):
+    for wrong in (
+        {"confidence": 100},
+        {"confidence": -1},
+        {"edges": 2},
+        {"points": 0},
+        {"sparse_points": 0},
+        {"mesh_size": 1},
+    ):
         with pytest.raises(UsageError):
             SceneChoice(**wrong)
