@@ -82,7 +82,7 @@ def _kind(row: "ModelRow") -> str:
     if not row.kind.is_metric:
         return "disparity, relative" if row.kind is DepthKind.RELATIVE_DISPARITY else "depth, relative"
     if row.canonical_focal is not None:
-        return "metres, with a camera"
+        return "metres, with focal"
     return "metres" if row.max_depth is None else f"metres, to {row.max_depth:.0f} m"
 
 

@@ -114,10 +114,15 @@ def is_temporal(state: Mapping[str, torch.Tensor]) -> bool:
     return any(key.startswith(_MOTION) for key in state)
 
 
+def is_da3(state: Mapping[str, torch.Tensor]) -> bool:
+    """Return whether a checkpoint is one of Depth Anything 3."""
+    return any(key.startswith(_DA3) for key in state)
+
+
 def _check_fit(row: ModelRow, wanted: Mapping[str, torch.Size], state: Mapping[str, torch.Tensor], name: str) -> None:
     if is_temporal(state) and row.task is ModelTask.PICTURE:
         raise CheckpointError(f"{name} is of Video-Depth-Anything, a video model", "use: depth video")
-    if row.family != DEPTH_ANYTHING_3 and any(key.startswith(_DA3) for key in state):
+    if row.family != DEPTH_ANYTHING_3 and is_da3(state):
         raise CheckpointError(f"{name} is of Depth Anything 3", "set `model` to da3-mono, da3-metric or another of it")
     found = infer_encoder(state)
     if found and found != row.encoder:

@@ -118,11 +118,13 @@ def _named(choice: ModelChoice) -> tuple[ModelRow | None, Path | None]:
 
 def _row_by_tensors(checkpoint: Path, trust: bool, log: Log) -> ModelRow:
     """Return the relative row that a checkpoint of unknown name fits; metric checkpoints have the same tensors."""
-    from depthcli.nets.build import infer_encoder, is_temporal
+    from depthcli.nets.build import infer_encoder, is_da3, is_temporal
     from depthcli.nets.checkpoint import read_state
 
     state = read_state(checkpoint, digest(checkpoint), trust)
     encoder = infer_encoder(state)
+    if is_da3(state):
+        raise CheckpointError(f"{checkpoint} is of Depth Anything 3", "name it too: `model` da3-mono or da3-metric")
     if encoder is None:
         raise CheckpointError(f"{checkpoint} is not a Depth Anything V2 checkpoint")
     if is_temporal(state):

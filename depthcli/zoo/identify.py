@@ -154,7 +154,7 @@ def _read_config(path: Path) -> _Claim | None:
     try:
         config = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))
         named = config.get("model_name")
-        if named in DA3_NETWORKS:
+        if isinstance(named, str) and named in DA3_NETWORKS:
             return _Claim(DEPTH_ANYTHING_3, named, _scene_of(named))
         taps, width = config["backbone_config"]["out_indices"], config["backbone_config"]["hidden_size"]
         scene = ""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from depthcli.depthmap import DepthKind
 from depthcli.host import fastest
 from depthcli.host.fastest import Fastest
 from depthcli.zoo.locate import ASSETS
@@ -20,8 +21,13 @@ def test_list_shows_every_model_with_its_meaning_licence_and_place(depth):
     ran = depth("models", "list")
     assert (ran.code, ran.err) == (0, "")
     assert [line.split()[0] for line in ran.lines] == ["MODEL", *(row.name for row in ROWS)]
+    said = {
+        DepthKind.METRIC_DEPTH: "metres",
+        DepthKind.RELATIVE_DISPARITY: "disparity, relative",
+        DepthKind.RELATIVE_DEPTH: "depth, relative",
+    }
     for row, line in zip(ROWS, ran.lines[1:]):
-        assert row.licence in line and ("metres" if row.kind.is_metric else "disparity") in line
+        assert row.licence in line and said[row.kind] in line
         assert line.split()[1] == ("video" if row.task is ModelTask.CLIP else "pictures")
     assert ran.lines[1].endswith("checkpoints/") and ran.lines[2].endswith("no")
 

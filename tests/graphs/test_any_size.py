@@ -8,6 +8,7 @@ import torch
 from depthcli.graphs.any_size import trace_any_size
 from depthcli.graphs.positions import resize_positions
 from tests.graphs.test_static import NETWORKS, network
+from tests.nets import da3
 
 
 @pytest.mark.parametrize("metric", [False, True])
@@ -26,3 +27,16 @@ def test_it_says_what_the_readable_network_says_at_every_size(name: str, metric:
             wanted = source(image)
             assert (part.trace(*inputs) - wanted).abs().max() <= 1e-5 * wanted.abs().max(), (height, width)
     assert wanted.std() > 0
+
+
+def test_depth_anything_3_gives_its_sky_too() -> None:
+    source = da3.network("mono")
+    graph = trace_any_size(source)
+    part = graph.parts["depth"]
+    assert part.outputs == ("depth", "sky")
+    for height, width in ((42, 70), (70, 42), (14, 140)):
+        image = torch.randn(1, 3, height, width)
+        positions = torch.from_numpy(resize_positions(graph.positions, height // 14, width // 14))
+        with torch.no_grad():
+            for found, wanted in zip(part.trace(image, positions), source(image)):
+                assert (found - wanted).abs().max() <= 1e-5 * wanted.abs().max(), (height, width)

@@ -10,6 +10,7 @@ from depthcli.graphs.static import static_network, trace
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import build_network
 from depthcli.zoo.rows import AnyConfig, LiteConfig, NetworkConfig
+from tests.nets import da3
 from tests.reference import reference_state
 
 NETWORKS: dict[str, AnyConfig] = {
@@ -79,3 +80,8 @@ def test_the_readable_network_is_left_as_it_was() -> None:
     before = {key: value.clone() for key, value in source.state_dict().items()}
     static_network(source, 1, 56, 56)
     assert all(torch.equal(before[key], value) for key, value in source.state_dict().items())
+
+
+def test_networks_with_a_second_output_are_refused() -> None:
+    with pytest.raises(UsageError, match="Depth Anything 3 cannot be compiled"):
+        static_network(da3.network("mono"), 1, 28, 42)

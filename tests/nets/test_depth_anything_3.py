@@ -32,8 +32,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 MORE = Path(os.environ["DEPTHCLI_PARITY"]) if "DEPTHCLI_PARITY" in os.environ else None
 OFFICIAL = sorted(MORE.glob("da3_net_*.npz")) if MORE else []
 NAME = re.compile(r"da3_net_(\w+?)_n(\d)_(\d+)x(\d+)(_posed)?_?(\w*)")
-# Rounding alone: of da3_net_mono_n2, the official arrays are 2.2e-6 of their maximum away from what the network is in
-# float64, and those here 3.7e-6; the most measured between both was 5.1e-6, of raw sky.
+# Rounding alone: of da3_net_mono_n2, the official arrays are 2.2e-6 of their maximum away from what the network gives
+# in float64, and those here 3.7e-6; the most measured between both was 5.1e-6, of raw sky.
 TOLERANCE = 6e-6
 
 

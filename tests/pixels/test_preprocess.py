@@ -11,7 +11,7 @@ from depthcli.pixels.preprocess import (
     to_network_input,
     wrap_columns,
 )
-from depthcli.zoo.rows import Bound, InputPolicy
+from depthcli.zoo.rows import Bound, InputPolicy, find_row
 from tests.reference import reference_image
 
 MEAN, STD = np.array(InputPolicy().mean), np.array(InputPolicy().std)
@@ -78,7 +78,7 @@ def test_the_picture_of_a_strip_is_squeezed_whole() -> None:
 
 
 @pytest.mark.parametrize("picture", [(2000, 1000), (4096, 2048), (640, 480), (8, 4), (3, 40), (5000, 10)])
-@pytest.mark.parametrize("bound", Bound)
+@pytest.mark.parametrize("bound", [Bound.SHORTER_SIDE, Bound.SHORTER_SIDE_16_9])
 def test_a_panorama_is_seen_with_columns_of_the_other_edge(picture: tuple[int, int], bound: Bound) -> None:
     plain, plan = (plan_input(*picture, InputPolicy(140, bound), wrap) for wrap in (False, True))
     added = plan.input_size[0] - plain.input_size[0]
@@ -161,3 +161,57 @@ def test_overshoot_of_an_edge_is_kept() -> None:
 )
 def test_the_frames_of_a_wide_clip_get_a_smaller_input(picture, size, wanted) -> None:
     assert plan_input(*picture, InputPolicy(size, Bound.SHORTER_SIDE_16_9)).input_size == wanted
+
+
+# --- In steps, to a longer side: Depth Anything 3 ---------------------------------------------------------------------
+
+STEPS = find_row("da3-mono").input
+
+
+@pytest.mark.parametrize(
+    ("picture", "size", "wanted"),
+    [
+        ((1920, 1080), 504, (504, 280)),
+        ((640, 480), 504, (504, 378)),
+        ((1242, 375), 504, (504, 154)),
+        ((481, 640), 504, (378, 504)),
+        ((187, 131), 98, (98, 70)),
+        ((497, 301), 252, (252, 154)),
+        ((100, 35), 100, (98, 42)),  # of two multiples as near the larger
+        ((3000, 10), 504, (504, 14)),
+        ((1, 1), 504, (504, 504)),
+    ],
+)
+def test_the_longer_side_is_bounded_and_both_go_to_the_nearest_multiple(picture, size, wanted) -> None:
+    plan = plan_input(*picture, STEPS.with_size(size))
+    assert plan.input_size == wanted
+    assert not plan.notes
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size", "steps"),
+    [
+        (131, 187, 98, [((98, 69), cv2.INTER_AREA), ((98, 70), cv2.INTER_CUBIC)]),
+        (98, 140, 210, [((210, 147), cv2.INTER_CUBIC), ((210, 154), cv2.INTER_CUBIC)]),
+        (60, 100, 100, [((98, 56), cv2.INTER_AREA)]),  # as long as bounded: only to multiples
+        (70, 98, 98, []),
+    ],
+)
+def test_a_resize_in_steps_works_on_bytes(height: int, width: int, size: int, steps: list) -> None:
+    picture = reference_image(height, width)
+    wanted = picture
+    for target, interpolation in steps:
+        wanted = cv2.resize(wanted, target, interpolation=interpolation)
+    found = to_network_input(picture, plan_input(width, height, STEPS.with_size(size)))
+    assert found.dtype == np.float32 and found.flags.c_contiguous
+    x = wanted.astype(np.float32) / np.float32(255)
+    assert np.array_equal(found, ((x - MEAN.astype(np.float32)) / STD.astype(np.float32)).transpose(2, 0, 1))
+
+
+def test_a_panorama_is_wrapped_before_its_one_step() -> None:
+    picture = reference_image(50, 100)
+    plan = plan_input(100, 50, STEPS.with_size(56), wrap=True)
+    assert plan.input_size == (84, 28) and plan.wrapped
+    wide = cv2.resize(wrap_columns(picture, plan.wrapped), plan.input_size, interpolation=cv2.INTER_AREA)
+    wanted = (wide.transpose(2, 0, 1) / 255.0 - MEAN[:, None, None]) / STD[:, None, None]
+    assert np.allclose(to_network_input(picture, plan), wanted, atol=1e-5)

@@ -24,6 +24,10 @@ class TestIdentity:
             ("metric-indoor-vitl", "depth_anything_metric_depth_indoor.pt", "Depth Anything V1"),
             ("vits", "hub/models--depth-anything--DA3-SMALL/snapshots/1/model.safetensors", "Depth Anything 3"),
             ("vits", "DA3-BASE/model.safetensors", "Depth Anything 3"),
+            ("da3-mono", "DA3METRIC-LARGE/model.safetensors", "holds da3-metric, but da3-mono"),
+            ("da3-metric", "da3-mono.safetensors", "holds da3-mono, but da3-metric"),
+            ("da3-small", "hub/models--depth-anything--DA3-BASE/snapshots/1/model.safetensors", "holds da3-base"),
+            ("da3-mono", "depth_anything_v2_vitl.pth", "holds vitl, but da3-mono was asked for"),
             ("vits", "video_depth_anything_vits.pth", "Video-Depth-Anything"),
             ("vits", "metric_video_depth_anything_vits.pth", "Video-Depth-Anything"),
             ("vits", "depth_anything_v2_metric_hypersim_vits.pth", "holds metric-indoor-vits"),
@@ -108,6 +112,17 @@ class TestIdentity:
         else:
             with pytest.raises(CheckpointError, match=message):
                 check_identity(find_row(model), file)
+
+    @pytest.mark.parametrize(("named", "message"), [("da3mono-large", None), ("da3-base", "holds da3-base"), (7, None)])
+    def test_the_config_of_depth_anything_3(self, named, message):
+        file = file_of("some/model.safetensors")
+        put("some/config.json", json.dumps({"model_name": named, "config": {}}).encode())
+        if message is None:
+            check_identity(find_row("da3-mono"), file)
+        else:
+            with pytest.raises(CheckpointError, match=message):
+                check_identity(find_row("da3-mono"), file)
+            assert row_for_checkpoint(file.path).name == named
 
     def test_a_file_of_the_inventory_is_hashed_first(self):
         check_identity(ROW, WeightsFile(put("some_model.pth"), "", FOLDER))

@@ -40,6 +40,14 @@ class TestFind:
         path = put(Path("checkpoints") / name)
         assert find(VITS) == WeightsFile(path, sha256(CONTENT), "checkpoints/")
 
+    @pytest.mark.parametrize("name", ["DA3MONO-LARGE/model.safetensors", "da3-mono.safetensors"])
+    def test_the_folder_of_depth_anything_3(self, name):
+        """Whose files all have one name."""
+        path = put(Path("checkpoints") / name)
+        put("checkpoints/model.safetensors")
+        assert find(find_row("da3-mono")).path == path
+        assert find(find_row("da3-metric")) is None
+
     def test_the_folder_of_transformers_can_be_named(self):
         put("some/model.safetensors")
         assert find(VITS, "some").path == Path("some/model.safetensors")

@@ -5,7 +5,7 @@ import pytest
 from depthcli.depthmap import DepthKind
 from depthcli.errors import UsageError
 from depthcli.nets.build import _MetaDevice, build_network
-from depthcli.zoo.rows import NETWORKS, ROWS, Channel, ModelTask, find_row, select_row, with_max_depth
+from depthcli.zoo.rows import DA3_NETWORKS, NETWORKS, ROWS, Channel, ModelTask, find_row, select_row, with_max_depth
 
 # Parameters of the official networks, from their papers' code; the sizes of the published files agree.
 PARAMETERS = {"vits": 24_785_089, "vitb": 97_470_785, "vitl": 335_315_649, "vitg": 1_258_132_225}
@@ -13,6 +13,16 @@ PARAMETERS = {"vits": 24_785_089, "vitb": 97_470_785, "vitl": 335_315_649, "vitg
 KEYS = {"vits": 239, "vitb": 239, "vitl": 407, "vitg": 631}
 # The same of Video-Depth-Anything. Its files also hold codes of a frame's place, which are no parameters.
 VIDEO_PARAMETERS = {"vits": 29_035_137, "vitb": 114_441_409, "vitl": 384_390_337}
+# Depth Anything 3, by the model_name of its config.json: parameters in 0.1 millions, and keys of the file.
+DA3_PARAMETERS = {
+    "da3-small": (343, 437),
+    "da3-base": (1354, 437),
+    "da3-large": (4109, 637),
+    "da3-giant": (13557, 971),
+    "da3nested-giant-large": (16898, 1377),
+    "da3mono-large": (3342, 406),
+    "da3metric-large": (3342, 406),
+}
 VIDEO_KEYS = {"vits": 351, "vitb": 351, "vitl": 519}
 
 
@@ -37,6 +47,20 @@ def test_networks_for_video_have_the_official_size(encoder: str) -> None:
         assert 100_000 < around < 200_000
 
 
+@pytest.mark.parametrize("name", DA3_PARAMETERS)
+def test_networks_of_depth_anything_3_have_the_official_size(name: str) -> None:
+    with _MetaDevice():
+        state = build_network(DA3_NETWORKS[name]).state_dict()
+    assert (round(sum(tensor.numel() for tensor in state.values()) / 1e5), len(state)) == DA3_PARAMETERS[name]
+
+
+def test_metres_need_a_focal_length_where_the_row_says_so() -> None:
+    row = find_row("da3-metric")
+    assert row.kind is DepthKind.METRIC_DEPTH and row.without_focal().kind is DepthKind.RELATIVE_DEPTH
+    assert row.without_focal().canonical_focal is None
+    assert find_row("da3-mono").without_focal() is find_row("da3-mono")
+
+
 def test_names_are_unique_and_found() -> None:
     assert len({row.name for row in ROWS}) == len(ROWS)
     for row in ROWS:
@@ -47,7 +71,8 @@ def test_every_row_says_what_it_gives_and_under_which_licence() -> None:
     for row in ROWS:
         assert row.licence and row.title
         assert row.kind.is_metric == (row.kind is DepthKind.METRIC_DEPTH) == bool(row.scene)
-        assert (row.max_depth is not None) == (row.kind.is_metric and row.task is ModelTask.PICTURE)
+        by_range = row.kind.is_metric and row.task is ModelTask.PICTURE and row.canonical_focal is None
+        assert (row.max_depth is not None) == by_range
 
 
 def test_the_packaged_model_fits_into_the_wheel() -> None:

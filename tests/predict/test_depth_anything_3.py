@@ -1,0 +1,102 @@
+"""One picture through Depth Anything 3: relative depth, sky, and metres where a focal length is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from depthcli import DepthEstimator, DepthKind
+from depthcli.choices import BackendChoice, CameraChoice, ClipChoice, ModelChoice
+from depthcli.errors import EngineError, UsageError
+from depthcli.predict.clip import estimate_clip
+from depthcli.predict.model import Model, resolve_model
+from depthcli.predict.picture import open_picture
+from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.rows import find_row
+from depthcli.zoo.verify import digest
+from tests.nets import da3
+from tests.reference import reference_image
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+BACKENDS = [name for name in ("torch", "openvino", "onnx") if find_spec({"onnx": "onnxruntime"}.get(name, name))]
+PICTURE = reference_image(90, 120)
+
+
+def model(name: str) -> Model:
+    """A small network in the place of a row's own, in a file like the official ones."""
+    path = Path(f"{name}/model.safetensors")
+    path.parent.mkdir(exist_ok=True)
+    save_file({f"model.{key}": value for key, value in da3.network("mono").state_dict().items()}, str(path))
+    return Model(replace(find_row(name), network=da3.SKY), WeightsFile(path, digest(path), "test"))
+
+
+def estimator(name: str, backend: str = "torch", **options: object) -> DepthEstimator:
+    return DepthEstimator(model(name), BackendChoice(backend), input_size=56, **options)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_depth_is_relative_larger_is_farther_and_sky_is_kept(backend: str) -> None:
+    with estimator("da3-mono", backend) as mono:
+        depth = mono.estimate(PICTURE)
+    assert depth.kind is DepthKind.RELATIVE_DEPTH and not depth.kind.near_is_high
+    assert depth.size == (120, 90) and depth.range[0] > 0
+    assert depth.provenance.input_size == (56, 42)
+    assert depth.sky is not None and 0 < depth.sky.mean() < 1
+    # Far from its border, the sky has one depth.
+    inside = np.lib.stride_tricks.sliding_window_view(np.pad(depth.sky, 4), (9, 9)).all(axis=(2, 3))
+    assert np.ptp(depth.values[inside]) <= 1e-5 * depth.range[1]
+
+
+def test_metres_need_a_camera_and_follow_its_focal_length() -> None:
+    with estimator("da3-metric") as plain, estimator("da3-metric", camera=CameraChoice(focal=100)) as near:
+        relative, metres = plain.estimate(PICTURE), near.estimate(PICTURE)
+        note = plain.prepare(open_picture(PICTURE)).picture.warnings
+    assert relative.kind is DepthKind.RELATIVE_DEPTH
+    assert metres.kind is DepthKind.METRIC_DEPTH and metres.camera is not None
+    # 100 pixels in a picture of 120x90 are 100 * (56 / 120 + 42 / 90) / 2 in an input of 56x42.
+    assert np.allclose(metres.values, relative.values * (100 * 56 / 120 / 300), rtol=1e-5)
+    assert note == (NO_FOCAL,)
+
+
+def test_a_panorama_has_no_metres() -> None:
+    with estimator("da3-metric", panorama=True) as wide:
+        depth = wide.estimate(reference_image(60, 120))
+    assert depth.kind is DepthKind.RELATIVE_DEPTH and depth.sky is not None and depth.sky.shape == (60, 120)
+
+
+@pytest.mark.parametrize("detail", ["edges", "tiles"])
+def test_finer_maps_keep_the_sky(detail: str) -> None:
+    with estimator("da3-mono", detail=detail) as fine:
+        depth = fine.estimate(reference_image(150, 200))
+    assert depth.size == (200, 150) and depth.sky is not None and depth.sky.any()
+
+
+def test_a_clip_is_relative_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = model("da3-metric")
+    monkeypatch.setattr("depthcli.predict.clip.resolve_clip_model", lambda *_: found)
+    lines: list[str] = []
+    frames = [reference_image(60, 80, view=0)] * 3
+    clip = ClipChoice(backend=BackendChoice("torch"), input_size=56)
+    maps = list(estimate_clip(iter(frames), "da3-metric", clip, log=lines.append))
+    assert [depth.kind for depth in maps] == [DepthKind.RELATIVE_DEPTH] * 3
+    assert lines == ["da3-metric: the focal length of a clip is not known, so depth is relative"]
+
+
+def test_a_network_for_scenes_takes_no_single_picture() -> None:
+    with pytest.raises(UsageError, match="da3-base is a model for the views of a scene"):
+        resolve_model(ModelChoice(model="da3-base"))
+
+
+def test_numbers_that_are_none_are_refused() -> None:
+    found = model("da3-mono")
+    state = {f"model.{key}": value for key, value in da3.network("mono").state_dict().items()}
+    state["model.head.scratch.output_conv2.2.bias"] = torch.tensor([1000.0])  # exp of it is infinite
+    save_file(state, str(found.weights.path))
+    found = replace(found, weights=WeightsFile(found.weights.path, digest(found.weights.path), "test"))
+    with DepthEstimator(found, "torch", input_size=56) as broken, pytest.raises(EngineError, match="NaN or infinity"):
+        broken.estimate(PICTURE)
