@@ -31,9 +31,11 @@ BACKENDS = {
     "neuron": "depthcli.backends.neuron.backend:Neuron",
 }
 CLIP_BACKENDS = ("torch", "openvino")  # those that run video models too
-# The graphs of a network for pictures, and those of one for clips.
+SCENE_BACKENDS = ("torch",)  # those that run networks for the views of a scene
+# The graphs of a network for pictures, those of one for clips, and those of one for scenes.
 PICTURE_GRAPHS = ("depth",)
 CLIP_GRAPHS = ("encode", "decode")
+SCENE_GRAPHS = ("views",)
 CPU_BACKENDS = ("openvino", "onnx", "torch")  # those that run checkpoints on a CPU
 # What `auto` takes on a CPU, if no other was measured as the fastest: the first that is installed and computes in the
 # precision, else torch.
@@ -51,7 +53,8 @@ class Traits:
     """The properties of a backend.
 
     name, version: of the package that computes. device: cpu, cuda:0, inf1:4 and the like. precision: fp32, bf16, fp16,
-    int8 or mixed. note: a warning to print behind the name. graphs: that `run` takes, PICTURE_GRAPHS or CLIP_GRAPHS.
+    int8 or mixed. note: a warning to print behind the name. graphs: that `run` takes, PICTURE_GRAPHS, CLIP_GRAPHS or
+    SCENE_GRAPHS.
     best_batch: images per run that keep the device busy. mixes_sizes: a run may hold images of different sizes.
     replicas: copies of the network on the device. workers: threads that keep one copy busy.
     compiled: the compiled network for each input size (width, height); empty if the backend takes any size.
@@ -96,6 +99,10 @@ class Backend(Protocol):
         backend that mixes sizes also takes, and returns, a list of single images.
         encode: {"image": (B, 3, H, W) float32} -> {"features": one opaque value per image, possibly on the device}.
         decode: {"features": those of a window's 32 frames, in order} -> {"depth": (32, H, W) float32}.
+        views: {"image": (V, 3, H, W) float32, all views of one scene} -> the outputs that
+        nets.depth_anything_3.DepthAnything3Views.forward names, as arrays. Further inputs, all optional: "extrinsics"
+        (V, 3 or 4, 4), world to camera, relative to the first view and of normal scale, with "intrinsics" (V, 3, 3) in
+        pixels of the image; "reference", a name of nets.views.REFERENCES; "rays" and "gaussians", True to have these.
         replica: run on this copy of the network, in the calling thread. None spreads the images over all copies.
         """
 
@@ -118,6 +125,10 @@ def open_backend(
     if row.task is ModelTask.CLIP and name not in CLIP_BACKENDS:
         if choice.backend != "auto":
             raise UsageError(f"{name} does not run video models", f"choose from: {', '.join(('auto', *CLIP_BACKENDS))}")
+        name = "torch"
+    if row.task is ModelTask.SCENE and name not in SCENE_BACKENDS:
+        if choice.backend != "auto":
+            raise UsageError(f"{name} does not run networks for scenes", "use `backend` auto or torch")
         name = "torch"
     module, _, attribute = BACKENDS[name].partition(":")
     with _loading(name):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from depthcli.backends import CLIP_GRAPHS, PICTURE_GRAPHS, Arrays, Traits
+from depthcli.backends import CLIP_GRAPHS, PICTURE_GRAPHS, SCENE_GRAPHS, Arrays, Traits
 from depthcli.choices import BackendChoice
 from depthcli.errors import EngineError, Log, first_line
 from depthcli.host.memory import check_clip_memory, check_memory, free_memory
@@ -25,6 +25,7 @@ _TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.fl
 # with: every call then has the same size, and a frame that is encoded again after an interruption gets the same bits.
 _FRAMES = {"cpu": 1}
 _FRAMES_ON_DEVICES = 2
+_GRAPHS = {ModelTask.PICTURE: PICTURE_GRAPHS, ModelTask.CLIP: CLIP_GRAPHS, ModelTask.SCENE: SCENE_GRAPHS}
 
 
 class TorchEager:
@@ -46,7 +47,7 @@ class TorchEager:
             version=torch.__version__,
             device=str(self._device),
             precision=self._precision,
-            graphs=CLIP_GRAPHS if row.task is ModelTask.CLIP else PICTURE_GRAPHS,
+            graphs=_GRAPHS[row.task],
             best_batch=frames if row.task is ModelTask.CLIP else 1,
         )
 
@@ -67,12 +68,27 @@ class TorchEager:
         with torch.inference_mode(), torch_errors(), self._autocast():
             if graph == "decode":
                 return {"depth": network.decode(inputs["features"]).float().cpu().numpy()}
+            if graph == "views":
+                return self._run_views(network, inputs)
             image = torch.from_numpy(np.ascontiguousarray(inputs["image"])).to(self._device)
             if graph == "encode":
                 return {"features": network.encode(image)}
             answers = network(image)
             named = zip(self._row.outputs, answers if isinstance(answers, tuple) else (answers,))
             return {name: answer.float().cpu().numpy() for name, answer in named}
+
+    def _run_views(self, network: Any, inputs: Arrays) -> Arrays:
+        tensors = {
+            name: torch.from_numpy(np.ascontiguousarray(value, np.float32)).to(self._device)
+            for name, value in inputs.items()
+            if isinstance(value, np.ndarray)
+        }
+        settings = {name: value for name, value in inputs.items() if name not in tensors}
+        answers = network(tensors.pop("image"), **tensors, **settings)
+        return {
+            name: value.float().cpu().numpy() if isinstance(value, torch.Tensor) else np.array(value)
+            for name, value in answers.items()
+        }
 
     def close(self) -> None:
         """Free the network; closing twice is allowed."""

@@ -21,6 +21,7 @@ def test_list_shows_every_model_with_its_meaning_licence_and_place(depth):
     ran = depth("models", "list")
     assert (ran.code, ran.err) == (0, "")
     assert [line.split()[0] for line in ran.lines] == ["MODEL", *(row.name for row in ROWS)]
+    purposes = {ModelTask.PICTURE: "pictures", ModelTask.CLIP: "video", ModelTask.SCENE: "scenes"}
     said = {
         DepthKind.METRIC_DEPTH: "metres",
         DepthKind.RELATIVE_DISPARITY: "disparity, relative",
@@ -28,7 +29,7 @@ def test_list_shows_every_model_with_its_meaning_licence_and_place(depth):
     }
     for row, line in zip(ROWS, ran.lines[1:]):
         assert row.licence in line and said[row.kind] in line
-        assert line.split()[1] == ("video" if row.task is ModelTask.CLIP else "pictures")
+        assert line.split()[1] == purposes[row.task]
     assert ran.lines[1].endswith("checkpoints/") and ran.lines[2].endswith("no")
 
 

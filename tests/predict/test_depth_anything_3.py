@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ import torch
 from safetensors.torch import save_file
 
 from depthcli import DepthEstimator, DepthKind
+from depthcli.backends import Backend, open_backend
 from depthcli.choices import BackendChoice, CameraChoice, ClipChoice, ModelChoice
 from depthcli.errors import EngineError, UsageError
 from depthcli.predict.clip import estimate_clip
 from depthcli.predict.model import Model, resolve_model
-from depthcli.predict.picture import open_picture
+from depthcli.predict.picture import NO_FOCAL, open_picture
 from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import find_row
 from depthcli.zoo.verify import digest
@@ -100,3 +102,34 @@ def test_numbers_that_are_none_are_refused() -> None:
     found = replace(found, weights=WeightsFile(found.weights.path, digest(found.weights.path), "test"))
     with DepthEstimator(found, "torch", input_size=56) as broken, pytest.raises(EngineError, match="NaN or infinity"):
         broken.estimate(PICTURE)
+
+
+class TestViews:
+    """The backend's side of a scene: views in, named arrays out."""
+
+    def open(self, backend: str = "auto") -> Backend:
+        path = Path("da3-small.safetensors")
+        save_file({f"model.{key}": value for key, value in da3.network("views").state_dict().items()}, str(path))
+        row = replace(find_row("da3-small"), network=da3.VIEWS)
+        return open_backend(row, WeightsFile(path, digest(path), "test"), BackendChoice(backend))
+
+    def test_the_views_of_a_scene_run_together(self) -> None:
+        backend = self.open()
+        assert backend.traits.name == "torch" and backend.traits.graphs == ("views",)
+        found = backend.run({"image": da3.views(3).numpy(), "rays": True}, "views")
+        with torch.inference_mode():
+            wanted = da3.network("views")(da3.views(3), rays=True)
+        assert set(found) == set(wanted) and int(found["reference"]) == wanted["reference"]
+        for name in ("depth", "confidence", "rays", "extrinsics", "intrinsics"):
+            assert found[name].dtype == np.float32
+            assert np.allclose(found[name], wanted[name], rtol=1e-4, atol=1e-4), name
+
+    def test_known_cameras_and_the_way_to_choose_a_reference_are_passed_on(self) -> None:
+        backend, views = self.open(), da3.views(3).numpy()
+        cameras = {name: value.numpy().astype(np.float64) for name, value in da3.cameras(3).items()}
+        assert not np.allclose(*(backend.run({"image": views, **more}, "views")["depth"] for more in ({}, cameras)))
+        assert int(backend.run({"image": views, "reference": "middle"}, "views")["reference"]) == 1
+
+    def test_other_backends_are_refused(self) -> None:
+        with pytest.raises(UsageError, match="openvino does not run networks for scenes"):
+            self.open("openvino")
