@@ -18,16 +18,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from depthcli.choices import BackendChoice, CameraChoice, ClipChoice, ModelChoice, ShapeChoice, StereoChoice
+    from depthcli.choices import (
+        BackendChoice,
+        CameraChoice,
+        ClipChoice,
+        ModelChoice,
+        SceneChoice,
+        ShapeChoice,
+        StereoChoice,
+    )
     from depthcli.depthmap import DepthKind, DepthMap, Provenance
     from depthcli.errors import DepthError
     from depthcli.geometry.shapes import mesh, points
     from depthcli.geometry.solids import Mesh, PointCloud
     from depthcli.io.codecs.files import read_depth, write_depth
     from depthcli.io.points.files import read_shape, write_shape
+    from depthcli.io.scenes.files import read_scene, write_scene
     from depthcli.predict.clip import estimate_clip
     from depthcli.predict.picture import DepthEstimator, estimate
     from depthcli.predict.stereo import stereo
+    from depthcli.scene import Scene, View
     from depthcli.version import __version__
 
 _HOMES = {
@@ -42,17 +52,22 @@ _HOMES = {
     "ModelChoice": "depthcli.choices",
     "PointCloud": "depthcli.geometry.solids",
     "Provenance": "depthcli.depthmap",
+    "Scene": "depthcli.scene",
+    "SceneChoice": "depthcli.choices",
     "ShapeChoice": "depthcli.choices",
     "StereoChoice": "depthcli.choices",
+    "View": "depthcli.scene",
     "__version__": "depthcli.version",
     "estimate": "depthcli.predict.picture",
     "estimate_clip": "depthcli.predict.clip",
     "mesh": "depthcli.geometry.shapes",
     "points": "depthcli.geometry.shapes",
     "read_depth": "depthcli.io.codecs.files",
+    "read_scene": "depthcli.io.scenes.files",
     "read_shape": "depthcli.io.points.files",
     "stereo": "depthcli.predict.stereo",
     "write_depth": "depthcli.io.codecs.files",
+    "write_scene": "depthcli.io.scenes.files",
     "write_shape": "depthcli.io.points.files",
 }
 
@@ -68,17 +83,22 @@ __all__ = [
     "ModelChoice",
     "PointCloud",
     "Provenance",
+    "Scene",
+    "SceneChoice",
     "ShapeChoice",
     "StereoChoice",
+    "View",
     "__version__",
     "estimate",
     "estimate_clip",
     "mesh",
     "points",
     "read_depth",
+    "read_scene",
     "read_shape",
     "stereo",
     "write_depth",
+    "write_scene",
     "write_shape",
 ]
 
