@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ClipChoice,
         MetresChoice,
         ModelChoice,
+        SceneChoice,
         ShapeChoice,
         StereoChoice,
     )
@@ -34,10 +35,12 @@ if TYPE_CHECKING:
     from depthcli.geometry.solids import Mesh, PointCloud
     from depthcli.io.codecs.files import read_depth, write_depth
     from depthcli.io.points.files import read_shape, write_shape
+    from depthcli.io.scenes.files import read_scene, write_scene
     from depthcli.predict.clip import estimate_clip
     from depthcli.predict.metres import calibrate
     from depthcli.predict.picture import DepthEstimator, estimate
     from depthcli.predict.stereo import stereo
+    from depthcli.scene import Scene, View
     from depthcli.version import __version__
 
 _HOMES = {
@@ -54,8 +57,11 @@ _HOMES = {
     "ModelChoice": "depthcli.choices",
     "PointCloud": "depthcli.geometry.solids",
     "Provenance": "depthcli.depthmap",
+    "Scene": "depthcli.scene",
+    "SceneChoice": "depthcli.choices",
     "ShapeChoice": "depthcli.choices",
     "StereoChoice": "depthcli.choices",
+    "View": "depthcli.scene",
     "__version__": "depthcli.version",
     "calibrate": "depthcli.predict.metres",
     "estimate": "depthcli.predict.picture",
@@ -63,9 +69,11 @@ _HOMES = {
     "mesh": "depthcli.geometry.shapes",
     "points": "depthcli.geometry.shapes",
     "read_depth": "depthcli.io.codecs.files",
+    "read_scene": "depthcli.io.scenes.files",
     "read_shape": "depthcli.io.points.files",
     "stereo": "depthcli.predict.stereo",
     "write_depth": "depthcli.io.codecs.files",
+    "write_scene": "depthcli.io.scenes.files",
     "write_shape": "depthcli.io.points.files",
 }
 
@@ -83,8 +91,11 @@ __all__ = [
     "ModelChoice",
     "PointCloud",
     "Provenance",
+    "Scene",
+    "SceneChoice",
     "ShapeChoice",
     "StereoChoice",
+    "View",
     "__version__",
     "calibrate",
     "estimate",
@@ -92,9 +103,11 @@ __all__ = [
     "mesh",
     "points",
     "read_depth",
+    "read_scene",
     "read_shape",
     "stereo",
     "write_depth",
+    "write_scene",
     "write_shape",
 ]
 

@@ -205,7 +205,7 @@ def read_colmap(folder: Path) -> ColmapModel:
         return read(*(folder / f"{name}{suffix}" for name in _FILES))
     except FileNotFoundError as error:
         raise OutputError(f"{folder} lacks {Path(str(error.filename)).name}") from error
-    except (OSError, ValueError, LookupError, struct.error) as error:
+    except (OSError, ValueError, LookupError, OverflowError, struct.error) as error:
         raise OutputError(f"cannot read the COLMAP model in {folder}: {' '.join(str(error).split())}") from error
 
 

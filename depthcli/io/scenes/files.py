@@ -23,7 +23,7 @@ from depthcli.io.points.files import write_shape
 from depthcli.io.scenes import colmap, vis
 from depthcli.io.scenes.cameras import write_cameras
 from depthcli.io.scenes.glb import SceneShape, read_scene_glb, write_scene_glb
-from depthcli.io.scenes.npz import write_npz
+from depthcli.io.scenes.npz import read_npz, write_npz
 from depthcli.io.scenes.transforms import write_transforms
 from depthcli.scene import Scene
 
@@ -121,7 +121,9 @@ def check_exports(formats: Sequence[str]) -> None:
             raise UsageError(f"{pair[0]} and {pair[1]} would be written to the same place", "choose one of them")
 
 
-def write_scene(scene: Scene, folder: Path, formats: Sequence[str], choice: SceneChoice = SceneChoice()) -> list[Path]:
+def write_scene(
+    scene: Scene, folder: Path | str, formats: Sequence[str], choice: SceneChoice = SceneChoice()
+) -> list[Path]:
     """Write a scene in several formats; return the files. Each file, or model of COLMAP, appears whole or not at all.
 
     Raises UsageError as `check_exports`, OutputError if something cannot be written or no point is left.
@@ -129,7 +131,12 @@ def write_scene(scene: Scene, folder: Path, formats: Sequence[str], choice: Scen
     check_exports(formats)
     # PLY first: transforms.json names it.
     ordered = sorted(dict.fromkeys(formats), key=lambda name: (name != "ply", list(EXPORTS).index(name)))
-    return [path for name in ordered for path in EXPORTS[name](scene, folder, choice)]
+    return [path for name in ordered for path in EXPORTS[name](scene, Path(folder), choice)]
+
+
+def read_scene(path: Path | str) -> Scene:
+    """Return the scene in an NPZ file of ours or of Depth Anything 3. Raises OutputError for any other file."""
+    return read_npz(Path(path))
 
 
 def read_scene_shape(path: Path) -> SceneShape:

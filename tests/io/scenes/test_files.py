@@ -238,6 +238,10 @@ def test_broken_models_are_refused(tmp_path: Path) -> None:
     images.write_bytes(images.read_bytes()[:1000])
     with pytest.raises(OutputError, match="cannot read the COLMAP model"):
         read_colmap(tmp_path)
+    whole = (tmp_path / "points3D.bin").read_bytes()
+    (tmp_path / "points3D.bin").write_bytes(whole[:51] + b"\xff" * 8 + whole[59:])  # the length of a track
+    with pytest.raises(OutputError, match="cannot read the COLMAP model"):
+        read_colmap(tmp_path)
     images.unlink()
     with pytest.raises(OutputError, match=r"lacks images\.bin"):
         read_colmap(tmp_path)
