@@ -1,43 +1,36 @@
-"""Sky in the answers of Depth Anything 3: which pixels it is, and the depth they get.
+"""Sky as the networks of Depth Anything 3 see it: where it is, and how far it is put.
 
-A network knows no depth of the sky; the map gets there one that is as far as its farthest things.
+The official code takes one quantile of all pictures of a call, of a random part of their pixels. Here it is exact, and
+of the arrays that it is given: one picture's depth does not depend on others.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-# The depth of pixels from FILLED on is replaced; the mask holds those from SKY on. Both are those of the reference.
-FILLED = 0.3
-SKY = 0.5
-_FEWEST = 10  # pixels: with no more sky or no more else, the depth stays
-_FAR = 0.99  # quantile of the depth elsewhere
+SKY = 0.5  # from which on the network's answer counts as sky in the mask
+_FILLED = 0.3  # from which on depth is replaced
+_FEW = 10  # pixels of sky, or of anything else, that are not enough for the rule
+_QUANTILE = 0.99
 
 
-def fill_sky(depth: np.ndarray, sky: np.ndarray) -> np.ndarray:
-    """Return depth (H, W) float32 whose sky is as far as the 0.99 quantile of the rest of this picture.
+def sky_mask(answer: np.ndarray) -> np.ndarray:
+    """Return where a network's answer, of any shape, is sky."""
+    return np.asarray(answer >= SKY)
 
-    sky: (H, W), as the network gives it. The quantile is exact; the reference takes it from a sample of all pictures
-    of a call, which is the same for one picture of at most 100,000 pixels.
+
+def fill_sky(depth: np.ndarray, answer: np.ndarray) -> np.ndarray:
+    """Return float32 depth whose sky lies at the 0.99 quantile of everything else; both of any shape, larger is far.
+
+    With ten pixels of sky or fewer, or of anything else, depth stays as it is. An answer from 0.3 on is sky here.
     """
-    found = sky >= FILLED
-    rest = depth[~found]
-    if min(rest.size, depth.size - rest.size) <= _FEWEST:
-        return depth
-    filled: np.ndarray = np.where(found, _quantile(rest, _FAR), depth)
-    return filled
+    sky = answer >= _FILLED
+    if min(int(sky.sum()), int(sky.size - sky.sum())) <= _FEW:
+        return np.asarray(depth, np.float32)
+    far = quantile(depth[~sky], _QUANTILE)
+    return np.where(sky, far, depth).astype(np.float32)
 
 
-def is_sky(sky: np.ndarray) -> np.ndarray:
-    """Return the mask (H, W) bool of a network's sky, of any size."""
-    found: np.ndarray = sky >= SKY
-    return found
-
-
-def _quantile(values: np.ndarray, share: float) -> np.float32:
-    """Return a quantile of values (N,), interpolated between neighbours, without sorting all."""
-    place = np.float32(share) * np.float32(values.size - 1)
-    first = int(place)
-    last = min(first + 1, values.size - 1)
-    low, high = np.partition(values, (first, last))[[first, last]]
-    return np.float32(low + (high - low) * (place - np.float32(first)))
+def quantile(values: np.ndarray, share: float) -> np.float32:
+    """Return a quantile of float32 numbers, linear between two of them."""
+    return np.float32(np.quantile(np.asarray(values, np.float64), share))
