@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from depthcli.errors import CheckpointError
+from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import build_network, load_network
 from depthcli.nets.cameras import quaternions, rotations, to_matrices, to_numbers
 from depthcli.nets.checkpoint import remap_da3
@@ -115,6 +116,18 @@ def test_nested_answers_hold_those_of_the_metric_network(found: dict[str, np.nda
     with torch.inference_mode():
         alone = network("nested").da3_metric(views(2))
     assert np.array_equal(found["nested/metric_depth"], alone[0].numpy())
+
+
+@pytest.mark.skipif(not HAS_FUSED, reason="bf16 on the CPU needs torch 2.0")
+@pytest.mark.parametrize("kind", ["mono", "views"])
+def test_heads_compute_in_float32_inside_an_autocast(kind: str) -> None:
+    net = network(kind)
+    seen = []
+    net.head.scratch.output_conv2.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    net.head.projects[0].register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        net(views(1))
+    assert seen == [torch.float32] * 2
 
 
 # --- Cameras ----------------------------------------------------------------------------------------------------------
