@@ -5,6 +5,8 @@ Parameter names are those of the official checkpoints, without their leading "mo
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Optional, Union
 
 import torch
@@ -18,7 +20,18 @@ from depthcli.nets.vit import VisionTransformer
 from depthcli.zoo.rows import NestedConfig, SkyConfig, ViewsConfig
 
 _VIEWS_AT_ONCE = 8  # in a head, whose maps are large
+_AUTOCAST = ("cpu", "cuda")  # devices that have it with every torch
 Named = dict[str, Union[torch.Tensor, int]]
+
+
+@contextlib.contextmanager
+def _full_precision(x: torch.Tensor) -> Iterator[None]:
+    """Compute in float32, also inside an autocast, as heads do in the official code. x: tells the device."""
+    if x.device.type not in _AUTOCAST:
+        yield
+        return
+    with torch.autocast(x.device.type, enabled=False):
+        yield
 
 
 class DepthAnything3(nn.Module):
@@ -41,7 +54,9 @@ class DepthAnything3(nn.Module):
         return encoder
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.activate(self.head(self.pretrained(x)))
+        maps = self.pretrained(x)
+        with _full_precision(x):
+            return self.activate(self.head([each.float() for each in maps]))
 
     def activate(self, found: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the answer for what the head gives."""
@@ -92,12 +107,14 @@ class DepthAnything3Views(nn.Module):
         if extrinsics is not None and intrinsics is not None:
             known = self.cam_enc(to_numbers(extrinsics, intrinsics, size))
         encoded = self.pretrained(views, known, reference)
-        cameras = self.cam_dec(encoded.pose)
-        found_extrinsics, found_intrinsics = to_matrices(cameras, size)
-        parts = [
-            self._answers([x[start : start + _VIEWS_AT_ONCE] for x in (views, *encoded.maps)], rays, gaussians)
-            for start in range(0, len(views), _VIEWS_AT_ONCE)
-        ]
+        with _full_precision(views):
+            cameras = self.cam_dec(encoded.pose.float())
+            found_extrinsics, found_intrinsics = to_matrices(cameras, size)
+            inputs = [x.float() for x in (views, *encoded.maps)]
+            parts = [
+                self._answers([x[start : start + _VIEWS_AT_ONCE] for x in inputs], rays, gaussians)
+                for start in range(0, len(views), _VIEWS_AT_ONCE)
+            ]
         answers: Named = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return {
             **answers,

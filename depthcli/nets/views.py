@@ -123,11 +123,16 @@ def reference_first(reference: int, views: int) -> list[int]:
 def _similarities(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return class tokens (V, D) at length 1, and their cosine similarities (V, V) with 0 for each with itself."""
     unit = tokens / tokens.norm(dim=-1, keepdim=True)
-    return unit, unit @ unit.T - torch.eye(len(unit), device=unit.device, dtype=unit.dtype)
+    others = 1 - torch.eye(len(unit), device=unit.device, dtype=unit.dtype)
+    return unit, (unit @ unit.T) * others
 
 
 def most_varied(tokens: torch.Tensor) -> int:
-    """Return the view whose similarities to the others have the largest range."""
+    """Return the view whose similarities to the others have the largest range.
+
+    If all views are alike, the two that are most alike have one range: the first is taken. In the official code
+    rounding decides between them.
+    """
     similar = _similarities(tokens)[1]
     return int((similar.max(dim=-1).values - similar.min(dim=-1).values).argmax())
 

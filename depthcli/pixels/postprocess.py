@@ -11,7 +11,7 @@ from depthcli.camera import Camera
 from depthcli.depthmap import DepthMap, Provenance
 from depthcli.errors import EngineError
 from depthcli.pixels.preprocess import InputPlan
-from depthcli.pixels.sky import fill_sky, is_sky
+from depthcli.pixels.sky import fill_sky, sky_mask
 from depthcli.zoo.rows import ModelRow
 
 _BAND_PIXELS = 1 << 17  # of a map, made at a time: half a megabyte stays in the processor's cache
@@ -31,7 +31,7 @@ def answer_of(row: ModelRow, depth: np.ndarray, sky: Optional[np.ndarray] = None
         return Answer(depth)
     for output in (depth, sky):
         check_finite(output, row)
-    return Answer(fill_sky(depth.astype(np.float32, copy=False), sky), sky)
+    return Answer(fill_sky(depth, sky), sky)
 
 
 def in_metres(answer: Answer, row: ModelRow, plan: InputPlan, camera: Camera | None) -> tuple[Answer, ModelRow]:
@@ -48,11 +48,11 @@ def in_metres(answer: Answer, row: ModelRow, plan: InputPlan, camera: Camera | N
     return replace(answer, depth=answer.depth * np.float32(focal / row.canonical_focal)), row
 
 
-def sky_mask(answer: Answer, plan: InputPlan) -> np.ndarray | None:
+def picture_sky(answer: Answer, plan: InputPlan) -> np.ndarray | None:
     """Return the sky (H, W) bool at the picture's size, or None."""
     if answer.sky is None:
         return None
-    return is_sky(resize_bilinear(unwrap(answer.sky, plan, plan.picture_size[0]), plan.picture_size))
+    return sky_mask(resize_bilinear(unwrap(answer.sky, plan, plan.picture_size[0]), plan.picture_size))
 
 
 def to_depth_map(

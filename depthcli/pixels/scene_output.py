@@ -16,7 +16,7 @@ from depthcli.camera import Camera, CameraSource
 from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import EngineError
 from depthcli.pixels.scene_input import ViewPlan
-from depthcli.pixels.sky import is_sky
+from depthcli.pixels.sky import sky_mask
 from depthcli.scene import Scene, View
 
 
@@ -49,7 +49,7 @@ def scene_of(
         raise EngineError(f"the network answered {depth.shape} for views of {expected}")
     sky = answers.get("sky")
     if sky is not None and sky.dtype != bool:
-        sky = is_sky(sky)
+        sky = sky_mask(sky)
     conf = answers.get("conf")
     views = []
     for number, plan in enumerate(plans):

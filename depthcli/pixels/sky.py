@@ -14,7 +14,7 @@ _FEW = 10  # pixels of sky, or of anything else, that are not enough for the rul
 _QUANTILE = 0.99
 
 
-def is_sky(answer: np.ndarray) -> np.ndarray:
+def sky_mask(answer: np.ndarray) -> np.ndarray:
     """Return where a network's answer, of any shape, is sky."""
     return np.asarray(answer >= SKY)
 

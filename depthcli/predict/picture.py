@@ -25,7 +25,7 @@ from depthcli.pixels.postprocess import (
     in_metres,
     in_unit,
     picture_map,
-    sky_mask,
+    picture_sky,
     to_depth_map,
 )
 from depthcli.pixels.preprocess import InputPlan, plan_input, to_network_input
@@ -240,7 +240,7 @@ class DepthEstimator:
         provenance = provenance_of(
             row, self.weights, self.description, plan.input_size, source, panorama=plan.wrapped > 0
         )
-        sky = sky_mask(answer, plan)
+        sky = picture_sky(answer, plan)
         if self.detail != OFF:
             values = answer.depth if self.detail == TILES else picture_map(answer.depth, plan, row)
             values = follow_edges(values, picture.rgb, plan.wrapped > 0)

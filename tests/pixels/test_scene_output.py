@@ -16,7 +16,7 @@ from depthcli.geometry.sim3 import align_cameras
 from depthcli.pixels.metric_scene import metres_of, metric_scene, scene_scale
 from depthcli.pixels.scene_input import plan_scene
 from depthcli.pixels.scene_output import scene_of
-from depthcli.pixels.sky import fill_sky, is_sky
+from depthcli.pixels.sky import fill_sky, sky_mask
 
 GOLDEN = np.load(Path(__file__).parents[1] / "data/da3_scene.npz")
 
@@ -40,7 +40,7 @@ def test_sky_of_one_picture_does_not_depend_on_another() -> None:
     sky[:, :2] = 1
     assert fill_sky(depth[0], sky[0]).max() < 1.5 < fill_sky(depth[1], sky[1]).max()
     assert (fill_sky(depth[0], np.ones((10, 10))) == depth[0]).all()  # nothing but sky: nothing to go by
-    assert is_sky(np.array([0.4, 0.5])).tolist() == [False, True]
+    assert sky_mask(np.array([0.4, 0.5])).tolist() == [False, True]
 
 
 def test_nothing_but_sky_has_no_scale() -> None:
