@@ -11,7 +11,6 @@ from depthcli.depthmap import DepthKind
 from depthcli.errors import EngineError
 from depthcli.geometry.poses import decode_cameras, normalised, square
 from depthcli.geometry.ray_pose import cameras_of_rays
-from depthcli.geometry.reference_view import Reference, choose_reference
 from depthcli.geometry.sim3 import align_cameras
 from depthcli.pixels.metric_scene import metres_of, metric_scene, scene_scale
 from depthcli.pixels.scene_input import plan_scene
@@ -69,22 +68,6 @@ def test_cameras_of_noisy_rays_are_within_what_the_official_seeds_differ_by() ->
     poses = np.abs(found.extrinsics - GOLDEN["rays_noisy_extrinsics"]).max(axis=(1, 2, 3))
     focals = np.abs((found.intrinsics - GOLDEN["rays_noisy_intrinsics"])[:, :, [0, 1], [0, 1]]).max(axis=(1, 2))
     assert poses.min() < 2e-3 and focals.min() < 0.11
-
-
-@pytest.mark.parametrize("rule", list(Reference))
-def test_few_views_have_the_first_as_reference(rule: Reference) -> None:
-    assert choose_reference(np.random.default_rng(0).normal(size=(2, 8)), rule) == 0
-
-
-def test_the_reference_is_the_view_in_the_middle_of_all_measures() -> None:
-    tokens = np.random.default_rng(0).normal(size=(5, 64))
-    assert choose_reference(tokens, Reference.FIRST) == 0
-    assert choose_reference(tokens, Reference.MIDDLE) == 2
-    # Three directions along an arc: the one between is the most alike to both others, the ends have the widest range.
-    arc = np.stack([[np.cos(a), np.sin(a), 0, 0] for a in (0.0, 0.2, 1.4)])
-    assert choose_reference(arc, Reference.SADDLE_SIM_RANGE) in (0, 1)
-    # Norms 1, 2 and 5, all else the same: 2 is nearest to the middle of the range.
-    assert choose_reference(np.outer([1, 2.9, 5, 1.1], [1, 0, 0, 0.0])) == 1
 
 
 def answers(count: int = 2) -> dict[str, np.ndarray]:
