@@ -71,7 +71,8 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).reshape(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
         q, k = self.q_norm(q), self.k_norm(k)
         if rotation is not None:
-            q, k = rotation.turned(q), rotation.turned(k)
+            # Inside an autocast, norms and angles give float32, and attention takes one type.
+            q, k = rotation.turned(q).to(v.dtype), rotation.turned(k).to(v.dtype)
         x = attention(q, k, v)  # B, heads, N, D / heads
         return self.proj(x.transpose(1, 2).reshape(B, N, D))
 

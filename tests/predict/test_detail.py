@@ -52,7 +52,7 @@ def test_tiles_show_what_the_whole_picture_hides(monkeypatch) -> None:
     picture = wavy()
     instance = estimator(monkeypatch)
     prepared = instance.prepare(open_picture(picture))
-    found = instance.run([prepared])[0]
+    found = instance.run([prepared])[0].depth
     plain = cv2.resize(brightness(prepared.image[None])[0], found.shape[::-1])
     wanted = brightness(to_network_input(picture, replace(prepared.plan, input_size=found.shape[::-1]))[None])[0]
     assert found.shape == (224, 299)  # four times 56 rows
@@ -102,7 +102,7 @@ def test_the_borders_of_tiles_do_not_show(monkeypatch) -> None:
 
     instance = estimator(monkeypatch, leaning)
     picture = instance.prepare(open_picture(wavy(450, 338)))
-    found = instance.run([picture])[0]
+    found = instance.run([picture])[0].depth
     (*_, level) = plan_levels(picture.plan)
     slopes = np.abs(np.diff(found, axis=1)).mean(axis=0)
     borders = sorted(
