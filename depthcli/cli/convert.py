@@ -181,7 +181,7 @@ def _size(text: str) -> tuple[int, int]:
 
 def _outputs(options: AllOptions, target: "Target", preset: Optional[Preset], inputs: int) -> "OutputSpec":
     """Return what is written for each map. Options that are given win over those of a preset."""
-    from depthcli.io.codecs.outputs import OneFile, OutputSpec
+    from depthcli.io.codecs.outputs import OneFile, OutputSpec, check_extras
     from depthcli.jobs.targets import FILE
     from depthcli.pixels.colormap import color_table
 
@@ -192,6 +192,7 @@ def _outputs(options: AllOptions, target: "Target", preset: Optional[Preset], in
         raise UsageError("no format is given", "choose some with `formats`, such as exr, or a `preset`")
     formats = parse_formats(named)
     color_table(asked.colormap)  # an unknown name is an error now, not after the first map
+    check_extras(formats)
     shape = options.shape.choice()
     if target.place == FILE:
         target.check_one(inputs, "file", formats, {name: row.suffix for name, row in STILLS.items()})

@@ -413,7 +413,7 @@ class PictureOptions:
 
     def output_spec(self, target: "Target", pictures: int = 1) -> "OutputSpec":
         """Return what is written for each picture. pictures: how many there are."""
-        from depthcli.io.codecs.outputs import OneFile, OneStream, OutputSpec
+        from depthcli.io.codecs.outputs import OneFile, OneStream, OutputSpec, check_extras
         from depthcli.jobs.targets import FILE, STREAM
         from depthcli.pixels.colormap import color_table
 
@@ -427,6 +427,7 @@ class PictureOptions:
         if self.network.panorama and spatial:
             raise UsageError(f"{spatial[0]} cannot be made of a panorama", "leave out --panorama")
         color_table(output.colormap)  # an unknown name is an error now, not after the first picture
+        check_extras(formats)
         if target.place not in (FILE, STREAM):
             template = output.name_template(formats)
             return OutputSpec(formats, output.colormap, template.endings if template else (), shape)

@@ -21,12 +21,19 @@ from depthcli.io.names import fitting_name
 from depthcli.pixels.colormap import DEFAULT_COLORMAP
 
 
+def check_extras(formats: Sequence[str]) -> None:
+    """Raise UsageError if one of these formats needs a package that is not installed."""
+    if "laz" in formats:
+        from depthcli.io.points.laz import load_laspy
+
+        load_laspy()
+
+
 @dataclass(frozen=True)
 class OutputSpec:
     """Formats of each picture, the colour map, and how points and meshes are made.
 
-    endings: replace the formats' endings behind a picture's stem. scene: see `pixels_of_still`. Raises UsageError if an
-    extra is missing.
+    endings: replace the formats' endings behind a picture's stem. scene: see `pixels_of_still`.
     """
 
     formats: tuple[str, ...] = ("color",)
@@ -34,12 +41,6 @@ class OutputSpec:
     endings: tuple[str, ...] = ()
     shape: ShapeChoice = ShapeChoice()
     scene: Optional[tuple[float, float]] = None
-
-    def __post_init__(self) -> None:
-        if "laz" in self.formats:  # before a model runs for nothing
-            from depthcli.io.points.laz import load_laspy
-
-            load_laspy()
 
     def paths(self, stem: Path) -> tuple[Path, ...]:
         """Return the files for one picture, from its output path without any ending."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,7 @@ from depthcli.pixels.colormap import COLORMAPS, to_color, to_gray8, to_gray16
 PROVENANCE = Provenance(
     "vits", "Depth Anything V2 Small", "ab" * 32, "Apache-2.0", "torch 2 cpu fp32", (28, 14), "fjörd.jpg"
 )
+WRITABLE = [name for name in STILLS if name != "laz" or find_spec("lazrs")]  # the extra has no wheel for Python 3.9
 RGB = np.random.default_rng(1).integers(0, 255, (23, 31, 3), np.uint8)
 
 
@@ -108,7 +110,8 @@ def test_side_is_photo_gap_and_depth(tmp_path: Path) -> None:
 
 
 def test_the_same_map_gives_the_same_bytes(tmp_path: Path) -> None:
-    for name, row in STILLS.items():
+    for name in WRITABLE:
+        row = STILLS[name]
         depth = ramp(DepthKind.METRIC_DEPTH if row.scale else DepthKind.RELATIVE_DISPARITY)
         first = written(tmp_path / "a", depth, name).read_bytes()
         assert written(tmp_path / "b", depth, name).read_bytes() == first, name
@@ -273,7 +276,7 @@ def test_the_suffix_of_a_file_implies_its_format() -> None:
 
 
 def test_a_file_that_ends_early_is_known_as_such(tmp_path: Path) -> None:
-    for name in STILLS:
+    for name in WRITABLE:
         path = written(tmp_path, ramp(DepthKind.METRIC_DEPTH), name)
         assert not is_cut_short(path)
         path.write_bytes(path.read_bytes()[:-30])

@@ -27,7 +27,7 @@ from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import OutputError, UsageError
 from depthcli.geometry.solids import Mesh, PointCloud
 from depthcli.io.codecs.files import is_cut_short, may_be_ours, read_facts, write_depth
-from depthcli.io.codecs.outputs import OutputSpec
+from depthcli.io.codecs.outputs import check_extras
 from depthcli.io.points import glb, obj, pcd, ply
 from tests.geometry.scenes import camera, metric, small
 
@@ -432,7 +432,8 @@ def test_what_laz_cannot_hold_is_refused():
 def test_laz_without_its_extra_is_one_line_before_a_model_runs(monkeypatch):
     monkeypatch.setitem(sys.modules, "lazrs", None)
     with pytest.raises(UsageError, match=r"LAZ needs laspy.*depthcli\[las\]"):
-        OutputSpec(("laz",))
+        check_extras(("ply", "laz"))
+    check_extras(("ply",))
 
 
 def test_a_usdz_holds_its_scene_first_aligned_and_without_compression():
