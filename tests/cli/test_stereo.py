@@ -22,7 +22,7 @@ from depthcli.io.codecs.files import read_facts
 from depthcli.views.layouts import LAYOUTS as ROWS
 from tests.conftest import TINY, broken, ended, environment, files, photo, tree
 from tests.io.video.clips import SIZE as CLIP_SIZE
-from tests.io.video.clips import make_clip, number
+from tests.io.video.clips import make_clip, number, side_data
 
 SIZE = (80, 60)
 
@@ -227,7 +227,7 @@ class Film:
             frames = list(container.decode(stream))
         self.times = [float(frame.time) for frame in frames]
         self.frames = [frame.to_ndarray(format="rgb24") for frame in frames]
-        self.tags = {data.type.name: bytes(data) for data in frames[0].side_data}
+        self.tags = side_data(frames[0])
         self.sound = [packet for packet in packets(path) if packet[0] == "audio"]
 
 

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -128,3 +129,10 @@ def turn_header(path: Path, matrix: tuple[int, int, int, int]) -> Path:
     data[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(bytes(data))
     return path
+
+
+def side_data(frame: Any) -> dict[str, bytes]:
+    """Return what FFmpeg tells beside the pixels of a frame, by the names of its types."""
+    found = frame.side_data  # which PyAV 18 walks by its entries, and PyAV 19 by their types
+    entries = [item if hasattr(item, "type") else found[item] for item in found]
+    return {entry.type.name: bytes(entry) for entry in entries}

@@ -16,7 +16,7 @@ from depthcli.io.video.clip_output import ClipOutput, Timing
 from depthcli.io.video.ffmpeg_program import find_program
 from depthcli.io.video.film_ffmpeg import ProgramFilm
 from depthcli.io.video.writers import video_writer
-from tests.io.video.clips import make_clip, number
+from tests.io.video.clips import make_clip, number, side_data
 
 TIMING = Timing(Fraction(24), Fraction(1, 24))
 READ_BACK = {1: 2, 2: 1, 4: None}  # our packings as FFmpeg's AV_STEREO3D_*; it does not know right-left
@@ -28,10 +28,9 @@ def packets(path: Path) -> list[tuple[str, int | None, bytes]]:
         return [(packet.stream.type, packet.pts, bytes(packet)) for packet in container.demux() if packet.size]
 
 
-def side_data(path: Path) -> dict[str, bytes]:
+def first_side_data(path: Path) -> dict[str, bytes]:
     with av.open(str(path)) as container:
-        frame = next(container.decode(video=0))
-        return {data.type.name: bytes(data) for data in frame.side_data}
+        return side_data(next(container.decode(video=0)))
 
 
 def kinds(data: bytes) -> list[bytes]:
@@ -54,7 +53,7 @@ def test_every_packet_is_found_again_and_the_packing_is_read_back(tmp_path, name
     assert tag_film(path, packing, half_sphere=False) == ""
     assert packets(path) == before and kinds(path.read_bytes()) == boxes
     assert boxes.index(b"moov") < boxes.index(b"mdat") if layout else boxes.index(b"moov") > boxes.index(b"mdat")
-    found = side_data(path)
+    found = first_side_data(path)
     read = struct.unpack("<i", found["STEREO3D"][:4])[0] if "STEREO3D" in found else None
     assert read == READ_BACK[packing]
     assert path.read_bytes().count(b"st3d\0\0\0\0" + bytes([packing])) == 1
@@ -65,7 +64,9 @@ def test_every_packet_is_found_again_and_the_packing_is_read_back(tmp_path, name
 def test_half_a_sphere_is_read_back(tmp_path) -> None:
     path = make_clip(tmp_path / "a.mp4", frames=3)
     assert tag_film(path, 2, half_sphere=True) == ""
-    mapping, yaw, pitch, roll, left, top, right, bottom = struct.unpack("<4i4I", side_data(path)["SPHERICAL"][:32])
+    mapping, yaw, pitch, roll, left, top, right, bottom = struct.unpack(
+        "<4i4I", first_side_data(path)["SPHERICAL"][:32]
+    )
     assert (yaw, pitch, roll, top, bottom) == (0, 0, 0, 0, 0)
     assert (left, right) == (0x40000000, 0x40000000)
     assert mapping in (1, 2)  # equirectangular, or a tile of it
@@ -124,7 +125,7 @@ def test_the_writers_of_films_tag_them(tmp_path, monkeypatch, suffix, program) -
         with av.open(str(path)) as container:
             assert container.streams.video[0].metadata["stereo_mode"] == "left_right"
     else:
-        assert side_data(path)["STEREO3D"][:4] == struct.pack("<i", 1)
+        assert first_side_data(path)["STEREO3D"][:4] == struct.pack("<i", 1)
     with av.open(str(path)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert [number(frame) for frame in frames] == [0, 1, 2, 3]
@@ -132,7 +133,7 @@ def test_the_writers_of_films_tag_them(tmp_path, monkeypatch, suffix, program) -
 
 def test_a_film_without_a_packing_says_nothing(tmp_path) -> None:
     write_film(tmp_path / "a.mp4", "stereo-mp4")
-    assert "STEREO3D" not in side_data(tmp_path / "a.mp4")
+    assert "STEREO3D" not in first_side_data(tmp_path / "a.mp4")
 
 
 def test_matroska_is_not_told_of_half_a_sphere_and_a_note_says_so(tmp_path) -> None:
