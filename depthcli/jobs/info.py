@@ -265,19 +265,20 @@ def _exr(path: Path) -> FileInfo:
 
 
 def _page(path: Path) -> FileInfo:
-    facts = read_facts(path)
-    if not facts:
-        raise DepthError(f"{path} is a page, and not one by depthcli", "name a picture or a depth file")
-    cut = ", truncated" if is_cut_short(path) else ""
-    return _own(path, facts, f"page by depthcli that shows a mesh, and is not read back{cut}")
+    return _to_look_at(path, "page")
 
 
 def _usdz(path: Path) -> FileInfo:
+    return _to_look_at(path, "USDZ")
+
+
+def _to_look_at(path: Path, form: str) -> FileInfo:
+    """Return the info of a mesh that is written for viewers and not read back, by its facts alone."""
     facts = read_facts(path)
     if not facts:
-        raise DepthError(f"{path} is USDZ, and not by depthcli or broken", "name a picture or a depth file")
+        raise DepthError(f"{path} is no {form} by depthcli, or is broken", "name a picture or a depth file")
     cut = ", truncated" if is_cut_short(path) else ""
-    return _own(path, facts, f"mesh by depthcli, USDZ, which is not read back{cut}")
+    return _own(path, facts, f"mesh by depthcli, {form}, which is not read back{cut}")
 
 
 def _tiff(path: Path) -> FileInfo:

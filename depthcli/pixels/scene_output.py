@@ -37,20 +37,22 @@ def scene_of(
 ) -> Scene:
     """Return the scene of a network's answers, at the size of its input.
 
-    answers: depth (N, H, W), extrinsics (N, 3, 4) or (N, 4, 4), intrinsics (N, 3, 3) of the input, and if known conf
-    and sky, both (N, H, W); sky as the network gives it, or bool. plans, names: of the pictures. pictures: (H, W, 3)
+    answers: depth (N, H, W), extrinsics (N, 3, 4) or (N, 4, 4), intrinsics (N, 3, 3) of the input, and if known
+    confidence and sky, both (N, H, W); sky as the network gives it, or bool. plans, names: of the pictures. pictures: (H, W, 3)
     uint8 each, prepared by the plans. Depth of 0 or less, or infinite, is invalid.
 
     Raises EngineError for shapes that do not fit, and for a view without any depth.
     """
     depth = np.asarray(answers["depth"], np.float32)
     expected = (len(plans), plans[0].size[1], plans[0].size[0])
-    if depth.shape != expected or any(name in answers and answers[name].shape != expected for name in ("conf", "sky")):
+    if depth.shape != expected or any(
+        name in answers and answers[name].shape != expected for name in ("confidence", "sky")
+    ):
         raise EngineError(f"the network answered {depth.shape} for views of {expected}")
     sky = answers.get("sky")
     if sky is not None and sky.dtype != bool:
         sky = sky_mask(sky)
-    conf = answers.get("conf")
+    confidence = answers.get("confidence")
     views = []
     for number, plan in enumerate(plans):
         valid = np.isfinite(depth[number]) & (depth[number] > 0)
@@ -65,7 +67,7 @@ def scene_of(
                     kind,
                     replace(provenance, source=names[number], input_size=plan.size),
                     valid=valid,
-                    confidence=None if conf is None else conf[number],
+                    confidence=None if confidence is None else confidence[number],
                     sky=None if sky is None else sky[number],
                     camera=camera,
                 ),

@@ -75,7 +75,7 @@ def answers(count: int = 2) -> dict[str, np.ndarray]:
     depth[0, 0, 0], depth[0, 0, 1] = np.inf, 0
     return {
         "depth": depth,
-        "conf": np.full(depth.shape, 1.5, np.float32),
+        "confidence": np.full(depth.shape, 1.5, np.float32),
         "sky": np.where(depth == 2, 0.1, 0.9),
         "extrinsics": np.repeat(np.eye(4)[None], count, axis=0),
         "intrinsics": np.repeat(np.array([[80, 0, 49], [0, 80, 35], [0, 0, 1.0]])[None], count, axis=0),
