@@ -38,8 +38,8 @@ def scene_of(
     """Return the scene of a network's answers, at the size of its input.
 
     answers: depth (N, H, W), extrinsics (N, 3, 4) or (N, 4, 4), intrinsics (N, 3, 3) of the input, and if known
-    confidence and sky, both (N, H, W); sky as the network gives it, or bool. plans, names: of the pictures. pictures: (H, W, 3)
-    uint8 each, prepared by the plans. Depth of 0 or less, or infinite, is invalid.
+    confidence and sky, both (N, H, W); sky as the network gives it, or bool. plans, names: of the pictures.
+    pictures: (H, W, 3) uint8 each, prepared by the plans. Depth of 0 or less, or infinite, is invalid.
 
     Raises EngineError for shapes that do not fit, and for a view without any depth.
     """
