@@ -37,6 +37,14 @@ def directory(
             metavar="N",
         ),
     ] = "1",
+    files_from: Annotated[
+        Optional[str],
+        option(
+            "Only the pictures in a list of paths below FOLDER: text, .jsonl, or - for stdin.",
+            panel=ADVANCED,
+            metavar="FILE",
+        ),
+    ] = None,
     shard: Annotated[
         Optional[str],
         option(
@@ -80,6 +88,7 @@ def directory(
         dry_run=dry_run,
         processes=_processes(workers),
         mix_models=mix_models,
+        files_from=files_from,
         shard=_shard(shard, shard_offset, shard_count),
         failures=parse_failures(max_failures),
     )
@@ -95,6 +104,7 @@ def do_folder(
     dry_run: bool = False,
     processes: int = 1,
     mix_models: bool = False,
+    files_from: Optional[str] = None,
     shard: Shard = WHOLE,
     failures: FailureLimit = NO_LIMIT,
     ending: str = "_depth",
@@ -107,6 +117,7 @@ def do_folder(
     from depthcli.jobs.find import refuse_address
     from depthcli.jobs.folder_tasks import FolderSearch, FolderTasks
     from depthcli.jobs.manifests import open_manifest
+    from depthcli.jobs.name_list import open_list
     from depthcli.jobs.targets import Target
 
     if not name:
@@ -122,8 +133,9 @@ def do_folder(
         raise UsageError(f"{target} is not a folder", "depth dir writes a folder; put / at its end if it is one")
     outputs = options.output_spec(target)
     manifest = open_manifest(target.folder, shard)
+    listed = None if files_from is None else open_list(files_from)
     template = options.output.name_template(outputs.formats)
-    search = FolderSearch(folder, target.folder, tuple(include), tuple(exclude), template, shard)
+    search = FolderSearch(folder, target.folder, tuple(include), tuple(exclude), template, shard, listed)
     tasks = FolderTasks(search, manifest.rows, outputs.paths)
     tasks.check()
     if dry_run:

@@ -111,6 +111,7 @@ def run(
         settings=options.settings(outputs.formats),
         manifest=manifest,
         keep_alpha=output.keep_alpha,
+        digests=manifest is not None,
     )
     report = options.report.report(job.total)
     there = _Existing(job, options, mix_models, early)

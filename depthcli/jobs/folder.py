@@ -20,6 +20,7 @@ from depthcli.choices import IF_EXISTS, check_batch, require
 from depthcli.errors import DepthError, DeviceLostError, DiskFullError, OutputError, PictureError, first_line
 from depthcli.host.atomic import remove_partials
 from depthcli.host.cores import usable_cores
+from depthcli.host.digest import file_digest
 from depthcli.host.memory import BYTES_PER_PIXEL, free_memory
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.pictures.images import Picture
@@ -47,7 +48,7 @@ class FolderJob:
     overwrite or error for a picture whose files exist and are its maps. batch: pictures of equal input size that share
     one run of the network.
     settings: the options that shape a result, as one line. manifest: of the results, or None. keep_alpha: transparent
-    pixels are invalid in the results.
+    pixels are invalid in the results. digests: note the sha256 of the files.
     """
 
     tasks: Iterable[Task]
@@ -57,6 +58,7 @@ class FolderJob:
     settings: str = ""
     manifest: Optional[Manifest] = None
     keep_alpha: bool = False
+    digests: bool = False
 
     def __post_init__(self) -> None:
         require("if_exists", self.if_exists, IF_EXISTS)
@@ -344,6 +346,7 @@ class Stages:
             doubts = calibration.warnings if calibration else ()
             warnings = (*prepared.picture.warnings, *doubts, *job.outputs.warnings(depth))
             files = tuple(file_facts(os.stat(path)) for path in job.paths(task))
+            digests = tuple(map(file_digest, job.paths(task))) if job.digests else ()
         except (DiskFullError, CancelledError, BrokenPipeError):
             raise
         except Exception as error:
@@ -360,6 +363,7 @@ class Stages:
             settings=made_settings(job.settings, estimator.remembered),
             source=facts,
             files=files,
+            digests=digests,
             calibration=describe_calibration(calibration) if calibration else None,
         )
 

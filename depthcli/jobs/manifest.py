@@ -35,7 +35,8 @@ class Result:
     input: its name. outputs: paths of the files. status: DONE, SKIPPED or FAILED. ms: milliseconds of work on it.
     error: one line; code: its exit code. notes: how the picture was read. warnings: what the files cannot hold.
     model, weights: the row and the sha256 of its weights. settings: the options that shaped it. source: facts about its
-    file, see PictureFile. files: size in bytes and time of change in ns of each output. calibration: to metres.
+    file, see PictureFile. files: size in bytes and time of change in ns of each output; digests: their sha256.
+    calibration: to metres.
     """
 
     input: str
@@ -51,13 +52,15 @@ class Result:
     settings: str = ""
     source: Optional[dict[str, Any]] = None
     files: tuple[tuple[int, int], ...] = ()
+    digests: tuple[str, ...] = ()
     calibration: Optional[dict[str, Any]] = None
 
     def to_json(self) -> str:
         """Return one line of JSON."""
         facts = asdict(self)
-        if self.calibration is None:  # as most are
-            del facts["calibration"]
+        for name in ("calibration", "digests"):  # which most lack
+            if not facts[name]:
+                del facts[name]
         line = json.dumps(facts, ensure_ascii=False)
         # A name that is not UTF-8 holds lone surrogates; spelled out they are JSON that can be written and read back.
         return line.encode("utf-8", "backslashreplace").decode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Optional, Union
 
 from depthcli.errors import PictureError
+from depthcli.host.digest import stream_digest
 from depthcli.io.pictures.images import Picture, open_picture_file, picture_size, printable, read_picture
 
 
@@ -53,12 +53,9 @@ class PictureFile:
     def sha256(self) -> str:
         """Digest of the whole content."""
         _ = self.file_size  # raises for a device
-        digest = hashlib.sha256()
         stream = self._open()
         stream.seek(0)
-        while block := stream.read(1 << 20):
-            digest.update(block)
-        return digest.hexdigest()
+        return stream_digest(stream)
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest notes, ready for JSON."""
