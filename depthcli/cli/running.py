@@ -17,13 +17,13 @@ from depthcli.choices import CameraChoice, MetresChoice
 from depthcli.cli.options import BackendOptions, ModelOptions, NetworkOptions, PictureOptions
 from depthcli.cli.report import log, stop_signals
 from depthcli.errors import DepthError, ModelError, OutputError, UsageError
-from depthcli.jobs.failures import NO_LIMIT, FailureLimit
 from depthcli.version import __version__
 
 if TYPE_CHECKING:
     from depthcli.choices import BackendChoice, ModelChoice
     from depthcli.cli.report import Report
     from depthcli.io.codecs.outputs import OutputSpec
+    from depthcli.jobs.failures import FailureLimit
     from depthcli.jobs.folder import FolderJob
     from depthcli.jobs.folder_tasks import FolderTasks
     from depthcli.jobs.manifest import Manifest, Result
@@ -89,7 +89,7 @@ def run(
     mix_models: bool = False,
     workers: int = 1,
     early: Optional[EarlyBackend] = None,
-    failures: FailureLimit = NO_LIMIT,
+    failures: Optional[FailureLimit] = None,
 ) -> None:
     """Run the job, report it, and leave with its exit code.
 
@@ -97,12 +97,10 @@ def run(
     failures: that end the job.
     """
     from depthcli.jobs.folder import FolderJob
-    from depthcli.jobs.folder_tasks import FolderTasks
     from depthcli.jobs.manifest import FAILED
-    from depthcli.jobs.run_file import RunFile, write_run
 
     output, quiet = options.output, options.report.quiet
-    folder = tasks if isinstance(tasks, FolderTasks) else None
+    folder = None if isinstance(tasks, Sequence) else tasks
     job = FolderJob(
         tasks=tasks,
         outputs=outputs,
@@ -114,7 +112,7 @@ def run(
         digests=manifest is not None,
     )
     report = options.report.report(job.total)
-    there = _Existing(job, options, mix_models, early)
+    there = _Existing(job, options, mix_models, early, folder)
 
     def load() -> DepthEstimator:
         stop.at_once = True  # a download need not be finished first
@@ -126,10 +124,7 @@ def run(
             raise
         stop.at_once = False
         if folder is not None:
-            made_by = there.made_by(estimator)
-            template = output.template or ""
-            noted = RunFile(str(folder.search.folder), outputs.formats, template, *made_by, __version__)
-            write_run(folder.search.target, noted, replaces=not folder.search.is_part or job.if_exists == "overwrite")
+            _note_run(folder, job, output.template or "", there.made_by(estimator))
         if options.report.verbose:
             report.log(f"model {estimator.row.title}, {estimator.row.licence}; {estimator.description}")
         return estimator
@@ -142,7 +137,7 @@ def run(
             with closing(_results(job, load, options, workers, lambda: stop.asked)) as results:
                 for result in results:
                     report.add(result)
-                    if failures.exceeded(report.counts[FAILED], report.done):
+                    if failures is not None and failures.exceeded(report.counts[FAILED], report.done):
                         raise OutputError(f"{report.counts[FAILED]} pictures failed, more than `max_failures` allows")
         except OutputError as error:  # a full disk, or a manifest that cannot be written: the rest would fail too
             report.fail(error)
@@ -160,6 +155,14 @@ def _count(folder: FolderTasks, report: Report) -> None:
     """Tell a report how many pictures there are, for the time that is left."""
     with suppress(OSError, DepthError):
         report.total = folder.count() if folder.total is None else folder.total
+
+
+def _note_run(folder: FolderTasks, job: FolderJob, template: str, made_by: tuple[str, str, str]) -> None:
+    """Write run.json; a part leaves that of another."""
+    from depthcli.jobs.run_file import RunFile, write_run
+
+    run = RunFile(str(folder.search.folder), job.outputs.formats, template, *made_by, __version__)
+    write_run(folder.search.target, run, replaces=not folder.search.is_part or job.if_exists == "overwrite")
 
 
 def _told_last(job: FolderJob, folder: Optional[FolderTasks]) -> list[str]:
@@ -241,14 +244,13 @@ def _ignore(line: str) -> None:
     pass
 
 
-def _first_run(job: FolderJob) -> Optional[tuple[RunFile, str]]:
-    """Return the run that began a folder of which this job does a part, and what to call it."""
-    from depthcli.jobs.folder_tasks import FolderTasks
+def _first_run(folder: Optional[FolderTasks]) -> Optional[tuple[RunFile, str]]:
+    """Return the run that began a folder of which a part is done, and what to call it."""
+    if folder is None or not folder.search.is_part:
+        return None
     from depthcli.jobs.run_file import read_run
 
-    if not isinstance(job.tasks, FolderTasks) or not job.tasks.search.is_part:
-        return None
-    target = job.tasks.search.target
+    target = folder.search.target
     found = read_run(target)
     return None if found is None else (found, f"{target} (by its run.json)")
 
@@ -260,14 +262,19 @@ class _Existing:
     """
 
     def __init__(
-        self, job: FolderJob, options: PictureOptions, mix_models: bool, early: Optional[EarlyBackend]
+        self,
+        job: FolderJob,
+        options: PictureOptions,
+        mix_models: bool,
+        early: Optional[EarlyBackend],
+        folder: Optional[FolderTasks],
     ) -> None:
         from depthcli.jobs.picture_results import ExistingResults, MadeBy
         from depthcli.predict.model import known_model
 
         self._options, self._mix, self._settings, self._early = options, mix_models, job.settings, early
         replaces = job.if_exists == "overwrite"
-        self._there = ExistingResults(job.every_path(), job.manifest, replaces, _first_run(job))
+        self._there = ExistingResults(job.every_path(), job.manifest, replaces, _first_run(folder))
         self.warning = ""
         if self._there.made_by:
             self._check(MadeBy(*known_model(options.model.choice()), job.settings))

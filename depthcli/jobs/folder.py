@@ -20,13 +20,11 @@ from depthcli.choices import IF_EXISTS, check_batch, require
 from depthcli.errors import DepthError, DeviceLostError, DiskFullError, OutputError, PictureError, first_line
 from depthcli.host.atomic import remove_partials
 from depthcli.host.cores import usable_cores
-from depthcli.host.digest import file_digest
 from depthcli.host.memory import BYTES_PER_PIXEL, free_memory
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.pictures.images import Picture
-from depthcli.jobs.folder_tasks import FolderTasks
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Manifest, Result
-from depthcli.jobs.picture_file import PictureFile
+from depthcli.jobs.picture_file import PictureFile, file_digest
 from depthcli.jobs.picture_results import file_facts, find_results, made_settings
 from depthcli.jobs.pipeline import Lane, wait_for_oldest
 from depthcli.jobs.targets import Task, refuse_replacing
@@ -70,9 +68,7 @@ class FolderJob:
     @property
     def total(self) -> Optional[int]:
         """Number of tasks; None if it is not known yet."""
-        if isinstance(self.tasks, Sequence):
-            return len(self.tasks)
-        return self.tasks.total if isinstance(self.tasks, FolderTasks) else None
+        return len(self.tasks) if isinstance(self.tasks, Sequence) else getattr(self.tasks, "total", None)
 
     @property
     def is_single(self) -> bool:

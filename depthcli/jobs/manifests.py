@@ -15,11 +15,11 @@ from typing import Any, Optional
 
 from depthcli.errors import DepthError, UsageError
 from depthcli.host.atomic import atomic_path
-from depthcli.host.digest import file_digest
 from depthcli.io.codecs.files import is_cut_short, read_depth, read_facts
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.jobs.folder_tasks import FolderSearch, FolderTasks
 from depthcli.jobs.manifest import DONE, FAILED, MANIFEST_NAME, RUN_NAME, SKIPPED, Manifest, read_rows
+from depthcli.jobs.picture_file import file_digest
 from depthcli.jobs.run_file import read_run
 from depthcli.jobs.shards import WHOLE, Shard
 from depthcli.jobs.targets import parse_template

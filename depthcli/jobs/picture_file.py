@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Mapping
@@ -13,8 +14,20 @@ from pathlib import Path
 from typing import Any, BinaryIO, Optional, Union
 
 from depthcli.errors import PictureError
-from depthcli.host.digest import stream_digest
 from depthcli.io.pictures.images import Picture, open_picture_file, picture_size, printable, read_picture
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file as hexadecimal digits. Raises OSError."""
+    with path.open("rb") as stream:
+        return _digest(stream)
+
+
+def _digest(stream: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while piece := stream.read(1 << 20):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 class PictureFile:
@@ -55,7 +68,7 @@ class PictureFile:
         _ = self.file_size  # raises for a device
         stream = self._open()
         stream.seek(0)
-        return stream_digest(stream)
+        return _digest(stream)
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest notes, ready for JSON."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
@@ -22,7 +22,9 @@ from depthcli.io.codecs.files import is_cut_short, read_facts
 from depthcli.io.codecs.formats import STILLS
 from depthcli.jobs.manifest import Manifest
 from depthcli.jobs.picture_file import PictureFile
-from depthcli.jobs.run_file import RunFile
+
+if TYPE_CHECKING:
+    from depthcli.jobs.run_file import RunFile
 
 _SUFFIXES = tuple({row.suffix for row in STILLS.values()})  # a clip's results have others
 _MOST_ASKED = 1000  # files
