@@ -45,14 +45,13 @@ class Visit:
 
     def pixels(self) -> np.ndarray:
         """The (H, W, 3) view without what lies above it. Without motion, it is drawn in the next frame."""
-        self.page.evaluate(
-            """() => new Promise((done) => {
-              for (const one of document.querySelectorAll("header, footer, #views")) one.style.opacity = 0;
-              requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 30)));
-            })"""
-        )
+        show = """(opacity) => new Promise((done) => {
+          for (const one of document.querySelectorAll("header, footer, #views")) one.style.opacity = opacity;
+          requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 30)));
+        })"""
+        self.page.evaluate(show, 0)
         shot = self.page.screenshot()
-        self.page.evaluate("for (const one of document.querySelectorAll('header, footer, #views')) one.style.opacity = 1")
+        self.page.evaluate(show, 1)
         return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))
 
     def drag(self, dx: int, dy: int) -> None:
