@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from depthcli.depthmap import DepthMap
+from depthcli.pixels.sampling import nearest_cells
 
 
 def resized(depth: DepthMap, size: tuple[int, int]) -> DepthMap:
@@ -19,7 +20,7 @@ def resized(depth: DepthMap, size: tuple[int, int]) -> DepthMap:
     if size == depth.size:
         return depth
     camera = depth.camera and depth.camera.resized(depth.size, size)
-    rows, columns = _nearest(depth.size[1], size[1]), _nearest(depth.size[0], size[0])
+    rows, columns = nearest_cells(depth.size[1], size[1]), nearest_cells(depth.size[0], size[0])
     places = rows[:, None], columns
     sky = None if depth.sky is None else depth.sky[places]
     if depth.kind.is_metric or depth.valid is not None:
@@ -42,8 +43,3 @@ def filled(depth: DepthMap) -> DepthMap:
     table = np.zeros(int(labels.max()) + 1, np.float32)
     table[labels[depth.valid]] = depth.values[depth.valid]
     return replace(depth, values=np.where(depth.valid, depth.values, table[labels]), valid=None)
-
-
-def _nearest(length: int, to: int) -> np.ndarray:
-    """Return the number of the old pixel whose square holds the middle of each new one."""
-    return np.minimum(((np.arange(to) + 0.5) * length / to).astype(np.intp), length - 1)

@@ -71,7 +71,7 @@ def test_a_panorama_has_no_metres() -> None:
     assert depth.kind is DepthKind.RELATIVE_DEPTH and depth.sky is not None and depth.sky.shape == (60, 120)
 
 
-@pytest.mark.parametrize("detail", ["edges", "tiles"])
+@pytest.mark.parametrize("detail", ["edges", "tiles", "nearest"])
 def test_finer_maps_keep_the_sky(detail: str) -> None:
     with estimator("da3-mono", detail=detail) as fine:
         depth = fine.estimate(reference_image(150, 200))
