@@ -124,6 +124,11 @@ class TestViews:
             assert found[name].dtype == np.float32
             assert np.allclose(found[name], wanted[name], rtol=1e-4, atol=1e-4), name
 
+    def test_features_come_if_asked_for(self) -> None:
+        found = self.open().run({"image": da3.views(3).numpy(), "features": (1, 5)}, "views")
+        assert {name for name in found if name.startswith("features")} == {"features_1", "features_5"}
+        assert found["features_5"].shape == (3, 2, 3, 128) and found["features_5"].dtype == np.float32
+
     def test_known_cameras_and_the_way_to_choose_a_reference_are_passed_on(self) -> None:
         backend, views = self.open(), da3.views(3).numpy()
         cameras = {name: value.numpy().astype(np.float64) for name, value in da3.cameras(3).items()}
