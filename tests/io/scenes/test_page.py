@@ -95,6 +95,12 @@ def test_a_page_is_one_file_that_names_no_host(tmp_path: Path):
     assert facts["kind"] == "metric_depth" and facts["views"] == 3 and not is_cut_short(path)
 
 
+def test_depth_info_tells_what_it_is(depth):
+    write_scene(room(), Path("out"), ["html"])
+    ran = depth("info", "out/scene.html")
+    assert ran.code == 0 and ran.lines[0].endswith("scene of 3 views by depthcli, page, which is not read back")
+
+
 def test_the_same_scene_gives_the_same_page(tmp_path: Path):
     pages = [write_scene(room(), tmp_path / name, ["html"])[0].read_bytes() for name in "ab"]
     assert pages[0] == pages[1]
