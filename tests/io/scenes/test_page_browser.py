@@ -157,3 +157,14 @@ def test_it_fits_a_phone(visit, page):
     assert header["y"] + header["height"] <= box["y"] and box["y"] + box["height"] <= bar["y"]
     there.page.get_by_role("button", name="left/1.png").tap()
     assert there.page.locator("#views [aria-pressed=true]").inner_text() == "left/1.png"
+
+
+def test_on_a_wide_screen_the_list_hides_nothing(visit, page):
+    there = visit(page, viewport={"width": 1200, "height": 700})
+    for key in ("n", "c", "o"):
+        there.page.keyboard.press(key)
+    list_at = there.page.locator("#views").bounding_box()["x"]
+    columns = np.flatnonzero(drawn(there.pixels()).any(axis=0))
+    assert columns[-1] < list_at
+    there.page.keyboard.press("v")
+    assert np.flatnonzero(drawn(there.pixels()).any(axis=0)).mean() > columns.mean() + 50

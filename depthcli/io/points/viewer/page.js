@@ -55,7 +55,9 @@
   const padding = () => {
     const bar = footer.querySelector(".bar").getBoundingClientRect();
     if (beside.matches) return [8, header.offsetLeft + header.offsetWidth + 8, innerHeight - bar.top + 8, header.offsetLeft + header.offsetWidth + 8];
-    return [header.offsetTop + header.offsetHeight + 12, 12, innerHeight - bar.top + 12, 12];
+    // On a wide screen the list of the views stands beside the scene, on others above it.
+    const list = find("views").hidden || innerWidth <= 720 ? 0 : find("views").offsetWidth + 12;
+    return [header.offsetTop + header.offsetHeight + 12, 12 + list, innerHeight - bar.top + 12, 12];
   };
   const viewer = depthViewer(canvas, data, { padding, keys: document, onchange: update, onerror: say });
   if (!viewer) {
@@ -72,6 +74,7 @@
   const list = (open) => {
     find("views").hidden = !open;
     find("list").setAttribute("aria-expanded", String(open));
+    viewer.changed();
   };
   addEventListener("keydown", (event) => {
     if (event.key === "Escape") help(false);
