@@ -13,7 +13,7 @@ from torch import nn
 from depthcli.backends import CLIP_GRAPHS, PICTURE_GRAPHS, SCENE_GRAPHS, Arrays, Traits
 from depthcli.choices import BackendChoice
 from depthcli.errors import EngineError, Log, first_line
-from depthcli.host.memory import check_clip_memory, check_memory, free_memory
+from depthcli.host.memory import check_clip_memory, check_memory, check_scene_memory, free_memory
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import channels_last, read_network
 from depthcli.pixels.preprocess import InputPlan
@@ -57,6 +57,10 @@ class TorchEager:
 
     def check(self, plan: InputPlan, batch: int) -> None:
         """See Backend."""
+        if self._row.task is ModelTask.SCENE:
+            config, free = self._row.network, self._free_memory()
+            check_scene_memory(config, plan.input_size, batch, free, plain_attention=not HAS_FUSED)
+            return
         check = check_clip_memory if self._row.task is ModelTask.CLIP else check_memory
         check(self._row.network, plan, batch, self._free_memory(), plain_attention=not HAS_FUSED)
 

@@ -29,7 +29,7 @@ def scene_meshes(scene: Scene, choice: SceneChoice = SceneChoice()) -> list[Mesh
     meshes = [mesh for mesh in found if mesh is not None]
     if not meshes:
         raise OutputError(
-            "no triangle is left of the scene", "leave out fewer of the least sure pixels, or set `edges` to off"
+            "no triangle is left of the scene", "use a smaller `confidence`, or set `edges` to off"
         )
     return meshes
 

@@ -15,6 +15,7 @@ _FLOAT = 4
 _BACKEND_BYTES = {"torch": 650_000_000, "openvino": 500_000_000, "onnx": 200_000_000}
 # Peaks measured on the CPU, tiny to vitl, were 0.9 to 1.2 times the sums below.
 _MARGIN = 1.25
+VIEWS_AT_ONCE = 8  # of a scene, in the head
 FINE_FRAMES = 4  # frames whose fine maps a video model makes at once
 BYTES_PER_PIXEL = 27  # picture, depth map and arrays of the formats; measured for color, gray and npz at 60 MP;
 # `detail` takes 22 before the formats are made, measured with a map as fine as the picture
@@ -83,6 +84,55 @@ def predict_clip_bytes(
     fine = WINDOW * grid * 4 * config.features + FINE_FRAMES * _head_floats(config, plan)
     answers = 2 * WINDOW * width * height
     return int(_MARGIN * _FLOAT * (taps + max(encoder, level, stage, fine + answers)))
+
+
+def predict_scene_bytes(
+    config: AnyConfig, size: tuple[int, int], views: int, gaussians: bool = False, plain_attention: bool = False
+) -> int:
+    """Return the peak bytes of all views of a scene in one pass, in float32, without weights.
+
+    size: (width, height) of the network's input. Blocks across the views hold the tokens of all of them; the head works
+    on VIEWS_AT_ONCE of them. gaussians: the network is asked for these too.
+    """
+    nested = isinstance(config, NestedConfig)
+    network = config.views if isinstance(config, NestedConfig) else config
+    assert isinstance(network, NetworkConfig)
+    width, height = size
+    pixels = width * height
+    tokens = views * ((width // PATCH) * (height // PATCH) + 1)
+    encoder = tokens * network.embed_dim * (24 if network.swiglu else 16)
+    if plain_attention:
+        encoder += 2 * network.heads * tokens * tokens
+    maps = 4 * tokens * network.map_channels
+    head = min(views, VIEWS_AT_ONCE) * _head_floats(network, InputPlan(size, size))
+    # The input, and what the network and its results keep: maps, their copies, and what a run may ask for.
+    kept = views * pixels * (3 + (6 if not nested else 8) + (3 * 38 if gaussians else 0))
+    return int(_MARGIN * _FLOAT * (max(encoder + maps, maps + head) + kept))
+
+
+def check_scene_memory(
+    config: AnyConfig,
+    size: tuple[int, int],
+    views: int,
+    free: int | None,
+    gaussians: bool = False,
+    plain_attention: bool = False,
+) -> None:
+    """Raise PictureError, with the most views that would fit, if those of a scene need more than `free` bytes."""
+    need = predict_scene_bytes(config, size, views, gaussians, plain_attention)
+    if free is None or need <= free:
+        return
+    fits, most = 0, views - 1
+    while fits < most:
+        middle = (fits + most + 1) // 2
+        if predict_scene_bytes(config, size, middle, gaussians, plain_attention) <= free:
+            fits = middle
+        else:
+            most = middle - 1
+    hint = f"`max_views` {fits} would fit, or a smaller `input_size`" if fits > 1 else "use a smaller `input_size`"
+    raise PictureError(
+        f"{views} views of {size[0]}x{size[1]} need about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free", hint
+    )
 
 
 def free_memory() -> int | None:
