@@ -377,8 +377,8 @@ class ViewsChoice:
 
     input_size: length in pixels of the side of the network's input that `resize` bounds, None for the model's own.
     resize: one of RESIZES, named as in Depth Anything 3. mixed: what becomes of pictures of several sizes: "pad" all to
-    the largest input, or "cut" all to the smallest, as Depth Anything 3 does. reference: how the view is chosen that the
-    others are seen from, one of REFERENCES. ray_pose: find cameras from the network's rays, more accurate and slower
+    the largest input, or "cut" all to the smallest, as Depth Anything 3 does. reference: how the reference view is
+    chosen, one of REFERENCES. ray_pose: find cameras from the network's rays, more accurate and slower
     than its own answer. seed: of the samples that `ray_pose` draws. metres: depth and places in metres, by a second
     network, da3-metric. align_to_input_scale: whether a scene with given cameras has their scale and world, or the
     network's; None for theirs, unless `metres` makes the scale.
@@ -414,6 +414,50 @@ class ViewsChoice:
 
 
 @dataclass(frozen=True)
+class FramesChoice:
+    """Which frames of a clip become the views of a scene; at most one of the first four, by default `fps` 1.
+
+    fps: so many of each second, by the frames' own times. stride: every so manieth. frames: so many in all, evenly.
+    motion: whenever the picture has moved by this part of its diagonal. sharp: of the frames around each place that
+    `frames` or `motion` gives, the sharpest.
+    """
+
+    fps: Optional[float] = None
+    stride: Optional[int] = None
+    frames: Optional[int] = None
+    motion: Optional[float] = None
+    sharp: bool = False
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("fps", "stride", "frames", "motion") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise UsageError(f"`{given[0]}` and `{given[1]}` contradict each other", "give one of them")
+        for name in given:
+            if not 0 < getattr(self, name) < math.inf:
+                raise UsageError(f"`{name}` must be more than 0, got {getattr(self, name):g}")
+        if self.sharp and not (self.frames or self.motion):
+            raise UsageError("`sharp` chooses among frames", "give `frames` or `motion` too")
+
+    @property
+    def words(self) -> str:
+        """The rule, for people."""
+        if self.stride is not None:
+            return f"every {self.stride}. frame"
+        if self.frames is not None:
+            return f"the sharpest frames of {self.frames} stretches" if self.sharp else f"{self.frames} frames, evenly"
+        if self.motion is not None:
+            return (
+                f"a{' sharp' if self.sharp else ''} frame whenever the picture moved by {self.motion:g} of its diagonal"
+            )
+        return f"{self.fps or 1:g} frame{'s' if (self.fps or 1) > 1 else ''} a second"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The choice by the names that results note; None for what was left open."""
+        return {**vars(self), "sharp": self.sharp or None}
+
+
+@dataclass(frozen=True)
 class SceneChoice:
     """How the views of a scene become one cloud or meshes.
 
@@ -434,6 +478,18 @@ class SceneChoice:
             raise UsageError(f"`confidence` must be 0 to 99 percent, got {self.confidence:g}")
         for points in (self.points, self.sparse_points):
             ShapeChoice(edges=self.edges, points=points, mesh_size=self.mesh_size)  # which checks the same numbers
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All of it by the names that results note, as defaults may change."""
+        return {
+            "confidence": self.confidence,
+            "edges": self.edges or "off",
+            "points": self.points or "all",
+            "sparse-points": self.sparse_points or "all",
+            "mesh-size": self.mesh_size,
+            "show-cameras": self.cameras,
+        }
 
 
 @dataclass(frozen=True)

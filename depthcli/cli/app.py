@@ -31,6 +31,11 @@ _COMMANDS = {
         "depthcli.cli.video:video",
         "Estimate the depth of clips: steady, with the clip's size, times and sound.",
     ),
+    "scene": (
+        "depthcli.cli.scene:scene",
+        "Estimate depth and cameras of the pictures of one place: clouds, meshes, COLMAP.",
+    ),
+    "auto": ("depthcli.cli.auto:auto", "Take what is named for a picture or a scene, and say which."),
     "stereo": (
         "depthcli.cli.stereo:stereo",
         "Turn pictures and clips into 3D: two eyes, in the layout of your player.",

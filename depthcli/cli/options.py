@@ -373,8 +373,8 @@ class ShapeOptions:
         """Return the choice of the shape."""
         return ShapeChoice(
             axes=self.axes,
-            edges=None if self.edges == "off" else _number(self.edges, "edges", "off or a part such as 0.04"),
-            points=None if self.points == "all" else int(_number(self.points, "points", "a number or all")),
+            edges=None if self.edges == "off" else number(self.edges, "edges", "off or a part such as 0.04"),
+            points=None if self.points == "all" else int(number(self.points, "points", "a number or all")),
             mesh_size=self.mesh_size,
             farthest=self.farthest,
         )
@@ -391,7 +391,8 @@ class ShapeOptions:
         }
 
 
-def _number(text: str, setting: str, wanted: str) -> float:
+def number(text: str, setting: str, wanted: str) -> float:
+    """Return the number in a text. Raises UsageError. wanted: what else may stand there."""
     try:
         return float(text)
     except ValueError:

@@ -77,9 +77,7 @@ def kept_masks(scene: Scene, choice: SceneChoice) -> list[np.ndarray]:
             mask &= view.depth.confidence >= floor
         found.append(mask)
     if not any(mask.any() for mask in found):
-        raise OutputError(
-            "no point of the scene is left", "use a smaller `confidence`, or set `edges` to off"
-        )
+        raise OutputError("no point of the scene is left", "use a smaller `confidence`, or set `edges` to off")
     return found
 
 

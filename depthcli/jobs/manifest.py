@@ -69,6 +69,11 @@ class Manifest:
         for row in _read(path):
             self._take(row)
 
+    @property
+    def folder(self) -> Path:
+        """The folder that the outputs of rows are relative to."""
+        return self._path.parent
+
     def add(self, result: Result) -> None:
         """Append one row, its outputs relative to the manifest's folder."""
         outputs = tuple(os.path.relpath(path, self._path.parent) for path in result.outputs)

@@ -19,6 +19,7 @@ from depthcli.geometry.given_poses import settle_given_poses
 from depthcli.geometry.poses import normalised, square
 from depthcli.geometry.ray_pose import cameras_of_rays
 from depthcli.geometry.sim3 import IDENTITY, Sim3
+from depthcli.host.memory import predict_scene_bytes
 from depthcli.io.cameras.files import read_cameras
 from depthcli.io.cameras.posed import posed_camera
 from depthcli.io.cameras.stored import StoredCamera
@@ -153,6 +154,10 @@ class SceneEstimator:
         plans, note = plan_scene(sizes, self.row.input_size, Method(self.views.resize), self.views.mixed == "pad")
         self._backend.check(InputPlan(plans[0].size, plans[0].size, policy=self.row.input), len(plans))
         return ScenePlan(plans, note)
+
+    def memory(self, plan: ScenePlan) -> int:
+        """Return the bytes that the network is predicted to take beside its weights."""
+        return predict_scene_bytes(self.row.network, plan.size, len(plan.views), self._gaussians)
 
     def run(self, views: Sequence[ReadView], cameras: Optional[Cameras] = None) -> Scene:
         """Return the scene of views that were read; see `estimate`."""
@@ -325,13 +330,13 @@ def given_cameras(cameras: Cameras, views: Sequence[ReadView]) -> list[Camera]:
         cameras = [one for one in found if one is not None]
     if len(cameras) != len(views):
         raise UsageError(f"{len(cameras)} cameras were given for {len(views)} pictures", "each view needs one")
-    stored = [
-        StoredCamera(replace(one, extrinsics=None), view.size, view.name, pose=one.extrinsics)
-        if isinstance(one, Camera)
-        else one
-        for one, view in zip(cameras, views)
-    ]
-    return [posed_camera(one, view.size) for one, view in zip(stored, views)]
+    return [posed_camera(_stored(one, view), view.size) for one, view in zip(cameras, views)]
+
+
+def _stored(camera: Union[Camera, StoredCamera], view: ReadView) -> StoredCamera:
+    if isinstance(camera, StoredCamera):
+        return camera
+    return StoredCamera(replace(camera, extrinsics=None), view.size, view.name, pose=camera.extrinsics)
 
 
 def _pose(camera: Camera) -> np.ndarray:
