@@ -30,7 +30,7 @@ from depthcli.jobs.scene_inputs import SceneInput, SceneSource
 from depthcli.jobs.scene_views import IMAGES, ViewSource, clip_views, picture_views
 from depthcli.pixels.scene_size import at_picture_size
 from depthcli.predict.model import known_model
-from depthcli.predict.scene import Cameras, ReadView, SceneEstimator, check_count
+from depthcli.predict.scene import Cameras, ReadView, SceneEstimator, check_count, given_cameras
 from depthcli.scene import Scene, View
 
 DEPTH = "depth-"  # before the name of a format of single maps: a file per view
@@ -252,9 +252,12 @@ def _estimate(
     """Read the views and run the network; yield what cannot be read and, at last, the scene."""
     started = time.perf_counter()
     sizes = [picture_size(source.path) if source.path else None for source in sources]
-    known = [size for size in sizes if size is not None]
+    known = [(source, size) for source, size in zip(sources, sizes) if size is not None]
     if len(known) > 1:  # before the pictures are read, which may take minutes
-        estimator.plan(known)
+        estimator.plan([size for _, size in known])
+        cameras = _cameras(job, [source for source, _ in known])
+        if cameras is not None:
+            given_cameras(cameras, [(source.name, size) for source, size in known])
     views: list[ReadView] = []
     there: list[ViewSource] = []
     for source, picture in _pictures(job, sources, keep_images):
@@ -405,7 +408,10 @@ def _refuse_foreign(job: SceneJob, manifest: Manifest, wanted: Sequence[str], na
 def _check_kinds(formats: Sequence[str], kind: DepthKind) -> None:
     for name in formats:
         if name.startswith(DEPTH):
-            check_kind(STILLS[name[len(DEPTH) :]], kind)
+            try:
+                check_kind(STILLS[name[len(DEPTH) :]], kind)
+            except UsageError as error:
+                raise UsageError(error.message, "`metres` makes metres; or use another format") from error
 
 
 def _from_npz(job: SceneJob, manifest: Manifest, digest: str) -> Optional[Scene]:

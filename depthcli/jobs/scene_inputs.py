@@ -117,7 +117,8 @@ def _folder(folder: Path, model_folder: str) -> SceneInput:
             "; pictures in folders below are other scenes" if any(path.is_dir() for path in folder.iterdir()) else ""
         )
         raise UsageError(f"{folder} has no picture directly in it{below}", "name the folder with the pictures")
-    rule = f"{folder} has {len(names)} pictures: views of one scene, sorted by name"
+    counted = "1 picture" if len(names) == 1 else f"{len(names)} pictures"
+    rule = f"{folder} has {counted}: views of one scene, sorted by name"
     return SceneInput(SceneSource.FOLDER, rule, tuple(folder / name for name in names), tuple(names))
 
 

@@ -35,7 +35,7 @@ from depthcli.zoo.rows import ModelTask, NestedConfig, ViewsConfig
 
 DEFAULT_MODEL, METRIC_MODEL = "da3-base", "da3-metric"
 FEWEST_VIEWS = 2
-Cameras = Union[str, Path, Sequence[Camera], Sequence[StoredCamera]]
+Cameras = Union[str, Path, Sequence[Union[Camera, StoredCamera]]]
 _PADDED_RAY = 1e-6  # confidence of rays outside a picture
 
 
@@ -164,7 +164,7 @@ class SceneEstimator:
         plan = self.plan([view.size for view in views])
         if plan.note:
             self._log(plan.note)
-        given = None if cameras is None else given_cameras(cameras, views)
+        given = None if cameras is None else given_cameras(cameras, [(view.name, view.size) for view in views])
         pixels = [cut_view(view.fitted, one) for view, one in zip(views, plan.views)]
         images = np.stack([normalise(view) for view in pixels])
         answers = dict(self._backend.run(self._inputs(images, plan, given), "views"))
@@ -319,24 +319,27 @@ def names_of(pictures: Sequence[AnyPicture]) -> list[str]:
     return names
 
 
-def given_cameras(cameras: Cameras, views: Sequence[ReadView]) -> list[Camera]:
-    """Return the given camera of each picture, at its size and with its pose. Raises UsageError."""
+def given_cameras(cameras: Cameras, pictures: Sequence[tuple[str, tuple[int, int]]]) -> list[Camera]:
+    """Return the given camera of each picture, at its size and with its pose.
+
+    pictures: name and (width, height) of each. Raises UsageError as `posed_camera`, and if one has no camera.
+    """
     if isinstance(cameras, (str, Path)):
         file = read_cameras(Path(cameras))
-        found = [file.of_picture(view.name) for view in views]
-        missing = next((view.name for view, one in zip(views, found) if one is None or not one.name), None)
+        found = [file.of_picture(name) for name, _ in pictures]
+        missing = next((name for (name, _), one in zip(pictures, found) if one is None or not one.name), None)
         if missing is not None:
             raise UsageError(f"{cameras} has no camera of {missing}", "each view needs one")
         cameras = [one for one in found if one is not None]
-    if len(cameras) != len(views):
-        raise UsageError(f"{len(cameras)} cameras were given for {len(views)} pictures", "each view needs one")
-    return [posed_camera(_stored(one, view), view.size) for one, view in zip(cameras, views)]
+    if len(cameras) != len(pictures):
+        raise UsageError(f"{len(cameras)} cameras were given for {len(pictures)} pictures", "each view needs one")
+    return [posed_camera(_stored(one, name, size), size) for one, (name, size) in zip(cameras, pictures)]
 
 
-def _stored(camera: Union[Camera, StoredCamera], view: ReadView) -> StoredCamera:
+def _stored(camera: Union[Camera, StoredCamera], name: str, size: tuple[int, int]) -> StoredCamera:
     if isinstance(camera, StoredCamera):
         return camera
-    return StoredCamera(replace(camera, extrinsics=None), view.size, view.name, pose=camera.extrinsics)
+    return StoredCamera(replace(camera, extrinsics=None), size, name, pose=camera.extrinsics)
 
 
 def _pose(camera: Camera) -> np.ndarray:
