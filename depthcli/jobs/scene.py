@@ -171,7 +171,7 @@ def run_scene(job: SceneJob, load: Callable[[], SceneEstimator]) -> Generator[Ev
     manifest.check()
     digest = _digest(job)
     _check_made_by(job, manifest, MadeBy(*_known(job), job.settings()))
-    wanted = [name for name in job.ordered if job.if_exists == "overwrite" or not _is_there(manifest, name, digest)]
+    wanted = [name for name in job.ordered if job.if_exists != "skip" or not _is_there(manifest, name, digest)]
     for name in job.ordered:
         if name not in wanted:
             outputs = tuple(str(path) for path in _noted(manifest, name))

@@ -70,7 +70,7 @@ def scene_of(
                     replace(provenance, source=names[number], input_size=plan.size),
                     valid=valid,
                     confidence=None if confidence is None else confidence[number],
-                    sky=None if sky is None else sky[number] & valid,
+                    sky=None if sky is None else sky[number] & shows_picture(plan),
                     camera=camera,
                 ),
                 names[number],

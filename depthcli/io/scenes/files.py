@@ -107,7 +107,9 @@ def _gs_ply(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
     found = scene.gaussians
     splats = Splats(found.means, found.scales, found.rotations, found.opacities, found.harmonics[:, :, 0])
     kept = kept_splats(np.stack([view.depth.values for view in scene.views]))
-    kept &= np.stack([view.depth.valid if view.depth.valid is not None else True for view in scene.views])
+    for mask, view in zip(kept, scene.views):
+        if view.depth.valid is not None:
+            mask &= view.depth.valid
     return _one(folder / GAUSSIANS, lambda stream: write_splats(splats, stream, kept))
 
 
