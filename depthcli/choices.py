@@ -442,14 +442,18 @@ class FramesChoice:
     def words(self) -> str:
         """The rule, for people."""
         if self.stride is not None:
-            return f"every {self.stride}. frame"
+            return f"every frame of {self.stride}"
         if self.frames is not None:
-            return f"the sharpest frames of {self.frames} stretches" if self.sharp else f"{self.frames} frames, evenly"
+            return (
+                f"the sharpest frames of {self.frames} stretches"
+                if self.sharp
+                else f"{self.frames} of its frames, evenly"
+            )
         if self.motion is not None:
             return (
                 f"a{' sharp' if self.sharp else ''} frame whenever the picture moved by {self.motion:g} of its diagonal"
             )
-        return f"{self.fps or 1:g} frame{'s' if (self.fps or 1) > 1 else ''} a second"
+        return f"{self.fps or 1:g} frames a second"
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from depthcli.errors import EngineError
 from depthcli.geometry.poses import square
 from depthcli.geometry.rays import rays
 from depthcli.geometry.sim3 import Sim3
@@ -43,7 +44,8 @@ def pictures(folder: Path, count: int = 3) -> list[Path]:
 def answers(inputs: dict[str, Any]) -> dict[str, Any]:
     """Answer as a network for views: those of the room, in their order."""
     count, _, height, width = inputs["image"].shape
-    assert (width, height) == SIZE
+    if (width, height) != SIZE:
+        raise EngineError(f"the room has views of {SIZE}, not {(width, height)}")
     scene = room()
     views = scene.views[:count]
     poses = NETWORK.extrinsics(np.stack([view.extrinsics for view in views]))
