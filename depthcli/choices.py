@@ -442,7 +442,7 @@ class FramesChoice:
     def words(self) -> str:
         """The rule, for people."""
         if self.stride is not None:
-            return f"every frame of {self.stride}"
+            return f"frames {self.stride} apart"
         if self.frames is not None:
             return (
                 f"the sharpest frames of {self.frames} stretches"
@@ -453,7 +453,7 @@ class FramesChoice:
             return (
                 f"a{' sharp' if self.sharp else ''} frame whenever the picture moved by {self.motion:g} of its diagonal"
             )
-        return f"{self.fps or 1:g} frames a second"
+        return f"frames at {self.fps or 1:g} a second"
 
     @property
     def settings(self) -> dict[str, Any]:

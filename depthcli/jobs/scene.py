@@ -38,6 +38,7 @@ _OF_PICTURES = ("colmap", "colmap-txt", "transforms")  # which name the pictures
 _WITH_SHAPE = ("glb", "glb-mesh", "ply", "colmap", "colmap-txt")
 _BEGUN = "begun"  # in the manifest: files that an interrupted run may have left
 _FOLDER = "depth"
+_PATIENCE = 10.0  # seconds between two lines of progress
 
 
 @dataclass(frozen=True)
@@ -260,12 +261,16 @@ def _estimate(
             given_cameras(cameras, [(source.name, size) for source, size in known])
     views: list[ReadView] = []
     there: list[ViewSource] = []
+    told = time.perf_counter()
     for source, picture in _pictures(job, sources, keep_images):
         if isinstance(picture, PictureError):
             yield Unread(Result(source.name, (), FAILED, error=str(picture), code=picture.exit_code))
             continue
         views.append(estimator.read(picture, source.name))
         there.append(source)
+        if time.perf_counter() - told > _PATIENCE:
+            told = time.perf_counter()
+            yield Note(f"{len(views)} of {len(sources)} pictures are read")
     check_count(len(views))
     plan = estimator.plan([view.size for view in views])
     memory = estimator.memory(plan)

@@ -47,7 +47,10 @@ def clip_views(path: Path, choice: FramesChoice, max_views: Optional[int]) -> li
     with open_clip(path) as clip:
         indices = _chosen(clip.frames(), choice)
     if len(indices) < 2:
-        raise UsageError(f"{choice.words} gives {len(indices)} view of {path}", "`fps` or `frames` takes more")
+        raise UsageError(
+            f"{choice.words} gives {len(indices)} view{'s' * (len(indices) != 1)} of {path}",
+            "`fps` or `frames` takes more",
+        )
     return _at_most([ViewSource(f"{index:06d}.png", None, index) for index in indices], max_views)
 
 

@@ -296,7 +296,7 @@ def test_rules_for_frames(choice: FramesChoice, names: object) -> None:
 
 
 def test_a_clip_of_one_frame_is_no_scene() -> None:
-    with pytest.raises(UsageError, match=r"0\.1 frames a second gives 1 view of clip\.mp4"):
+    with pytest.raises(UsageError, match=r"frames at 0\.1 a second gives 1 view of clip\.mp4"):
         run(clip_job("npz", frames=FramesChoice(fps=0.1)))
 
 
