@@ -56,8 +56,6 @@ def print_error(error: DepthError) -> None:
 class Report:
     """Shows a job result by result: paths or JSON on stdout, progress on stderr, counts at the end."""
 
-    _UNIT: ClassVar = "pictures"
-
     def __init__(self, total: int, *, as_json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
         self.counts = {DONE: 0, SKIPPED: 0, FAILED: 0}
         self.failures: list[Result] = []
@@ -172,7 +170,7 @@ class Report:
         self._last_plain = now
         done = sum(self.counts.values())
         left = (now - self._started) / done * (self._total - done)
-        log(f"{done}/{self._total} {self._UNIT}, {self.counts[FAILED]} failed, about {_duration(left)} left")
+        log(f"{done}/{self._total} pictures, {self.counts[FAILED]} failed, about {_duration(left)} left")
 
     def _stdout(self, line: str) -> None:
         if self._bar is not None and sys.stdout.isatty():
@@ -195,7 +193,10 @@ class Report:
 class SceneReport(Report):
     """Shows a scene: a result for each format, and one line about the scene at the end."""
 
-    _UNIT: ClassVar = "formats"
+    def _show_progress(self) -> None:
+        """Move the bar; without a terminal the notes tell enough."""
+        if self._bar is not None:
+            super()._show_progress()
 
     def unread(self, result: Result) -> None:
         """Count and name a picture that is left out of the scene."""

@@ -16,7 +16,7 @@ from depthcli.depthmap import DepthKind
 from depthcli.errors import EngineError, Log, PictureError, UsageError, warn
 from depthcli.geometry.gaussians import to_gaussians
 from depthcli.geometry.given_poses import settle_given_poses
-from depthcli.geometry.poses import normalised, square
+from depthcli.geometry.poses import normalised, rigid, square
 from depthcli.geometry.ray_pose import cameras_of_rays
 from depthcli.geometry.sim3 import IDENTITY, Sim3
 from depthcli.host.memory import predict_scene_bytes
@@ -174,6 +174,7 @@ class SceneEstimator:
         raw = (answers["depth"], answers["extrinsics"], answers["intrinsics"])
         if self.views.ray_pose:
             self._from_rays(answers, inside, plan.size)
+        answers["extrinsics"] = rigid(answers["extrinsics"])
         facts = self._facts(answers, views, given)
         moved = self._in_metres(answers, images, inside, facts)
         if given is not None:
@@ -233,8 +234,7 @@ class SceneEstimator:
             way_out = "leave out `metres`" if self._metric else "use `model` da3-giant"
             raise PictureError(f"the scene has no scale in metres: {error}", way_out) from error
         answers["depth"], answers["confidence"] = scaled.depth, scaled.confidence
-        answers["extrinsics"] = np.array(answers["extrinsics"], np.float64)
-        answers["extrinsics"][:, :3, 3] *= scaled.scale
+        answers["extrinsics"][:, :, 3] *= scaled.scale
         second = {"model": self._metric.row.name, "weights_sha256": self._metric.weights.sha256} if self._metric else {}
         facts["metres"] = {**second, "scale": scaled.scale}
         return Sim3(scaled.scale, np.eye(3), np.zeros(3))
@@ -246,7 +246,7 @@ class SceneEstimator:
         poses = np.stack([_pose(camera) for camera in given])
         theirs = self.views.align_to_input_scale
         keep = not self.is_metric if theirs is None else theirs
-        settled = settle_given_poses(answers["depth"], answers["extrinsics"][:, :3], poses, keep)
+        settled = settle_given_poses(answers["depth"], answers["extrinsics"], poses, keep)
         answers["depth"], answers["extrinsics"] = settled.depth, settled.extrinsics
         answers["intrinsics"] = np.stack([network_intrinsics(one, view) for one, view in zip(given, plan.views)])
         facts["world"] = "given" if keep else "network"

@@ -72,6 +72,8 @@ def test_answers_become_views_with_their_cameras(opened: list[str]) -> None:
     assert (facts["model"], facts["cameras"], facts["reference"]) == ("da3-base", "predicted", "0.png")
     moved = rooms.NETWORK.inverse().extrinsics(scene.extrinsics)
     assert np.allclose(moved, room().extrinsics, atol=1e-5)
+    turns = scene.extrinsics[:, :, :3]  # those of the network are rotations to float32 only
+    assert np.allclose(turns @ turns.transpose(0, 2, 1), np.eye(3), rtol=0, atol=1e-14)
 
 
 def test_given_cameras_keep_their_world_and_depth_fits_it(opened: list[str]) -> None:
