@@ -301,7 +301,7 @@ def test_pictures_of_several_sizes_are_padded_and_the_line_says_so() -> None:
 
 @pytest.mark.skipif(not OFFICIAL, reason="set DEPTHCLI_PARITY to a folder of reference outputs")
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("path", OFFICIAL, ids=lambda path: path.stem[13:])
+@pytest.mark.parametrize("path", OFFICIAL, ids=[path.stem[13:] for path in OFFICIAL])
 def test_official_runs_are_reproduced(path: Path, full_weights: Path) -> None:
     data = np.load(path)
     sizes = [(int(height), int(width)) for height, width in data["input_shapes"]]
