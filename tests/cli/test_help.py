@@ -45,7 +45,8 @@ SCENE = (
 OPTIONS = {
     "": "--version",
     "image": PICTURES,
-    "dir": PICTURES + "--dry-run --exclude --include --mix-models --workers -n",
+    "dir": PICTURES + "--dry-run --exclude --files-from --include --max-failures --mix-models --shard --shard-count"
+    " --shard-offset --workers -n",
     "video": WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--end --exact --fps --max-frames --mix-models"
     " --pipe --range --rate --scene --size --start --steady --stride",
     "scene": SCENE
@@ -86,6 +87,10 @@ OPTIONS = {
     "models verify": "--checkpoint",
     "models path": "",
     "models cache": "--clear --forget --json",
+    "manifest": "",
+    "manifest merge": "",
+    "manifest missing": "",
+    "manifest verify": "--deep",
     "neuron": "",
     "neuron doctor": "",
 }
@@ -101,6 +106,9 @@ ARGUMENTS = {
     "info": ["FILE..."],
     "calibrate": ["FILE"],
     "eval": ["LIST"],
+    "manifest merge": ["OUT"],
+    "manifest missing": ["OUT", "[FOLDER]"],
+    "manifest verify": ["OUT"],
     "models pull": ["MODEL..."],
     "models verify": ["[MODEL...]"],
     "models path": ["MODEL..."],
@@ -187,6 +195,7 @@ def test_commands_stand_in_the_order_of_need():
         "compile",
         "bench",
         "eval",
+        "manifest",
         "models",
         "neuron",
     ]
