@@ -219,10 +219,10 @@ class SceneReport(Report):
 
     def unread(self, result: Result) -> None:
         """Count and name a picture that is left out of the scene."""
-        self._total += 1
+        self.total = (self.total or 0) + 1
         self.add(replace(result, error=f"{result.error}; the scene is made without it"))
 
-    def done(self, line: str) -> None:
+    def summary(self, line: str) -> None:
         """Print what became of the scene, in one line."""
         if not self._json:
             self.log(line)

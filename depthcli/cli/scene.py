@@ -18,7 +18,7 @@ from depthcli.choices import (
     ViewsChoice,
 )
 from depthcli.cli.groups import ADVANCED, CLIP, MODEL, SPACE, VIEWS, flag, grouped, option
-from depthcli.cli.options import BackendOptions, IfExists, ModelOptions, ReportOptions, number
+from depthcli.cli.options import BackendOptions, Edges, IfExists, ModelOptions, ReportOptions, edges_of, points_of
 from depthcli.cli.parsing import parse_list
 from depthcli.errors import UsageError
 from depthcli.io.codecs.formats import STILLS
@@ -136,16 +136,7 @@ class SceneShapeOptions:
     confidence: Annotated[
         float, option("Leave out the least sure pixels, in percent.", panel=SPACE, metavar="PERCENT", show_default=True)
     ] = 40.0
-    edges: Annotated[
-        str,
-        option(
-            "Cut where depth jumps by this part of itself; off: never.",
-            panel=SPACE,
-            metavar="PART",
-            values=("off", "0.04"),
-            show_default=True,
-        ),
-    ] = "0.04"
+    edges: Edges = "0.04"
     points: Annotated[
         str, option("Most points in glb and ply, or all.", panel=SPACE, metavar="N", show_default=True)
     ] = "1000000"
@@ -162,12 +153,8 @@ class SceneShapeOptions:
 
     def choice(self) -> SceneChoice:
         """Return the choice."""
-        points, sparse = (
-            None if text == "all" else int(number(text, name, "a number or all"))
-            for name, text in (("points", self.points), ("sparse_points", self.sparse_points))
-        )
-        edges = None if self.edges == "off" else number(self.edges, "edges", "off or a part such as 0.04")
-        return SceneChoice(self.confidence, edges, points, sparse, self.mesh_size, self.show_cameras)
+        points, sparse = points_of(self.points), points_of(self.sparse_points, "sparse_points")
+        return SceneChoice(self.confidence, edges_of(self.edges), points, sparse, self.mesh_size, self.show_cameras)
 
 
 @dataclass(frozen=True)
@@ -259,7 +246,7 @@ def do_scene(found: "SceneInput", inputs: list[str], output: Optional[str], opti
                 elif isinstance(event, Result):
                     report.add(event)
         if made is not None and report.counts[DONE]:
-            report.done(_summary(made, job))
+            report.summary(_summary(made, job))
         report.finish()
     raise typer.Exit(report.exit_code())
 

@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator
 from depthcli.errors import EngineError, PictureError
 from depthcli.host.control_groups import group_folders, read_number
 from depthcli.pixels.preprocess import InputPlan
-from depthcli.zoo.rows import PATCH, WINDOW, AnyConfig, LiteConfig, NestedConfig, NetworkConfig
+from depthcli.zoo.rows import PATCH, VIEWS_AT_ONCE, WINDOW, AnyConfig, LiteConfig, NestedConfig, NetworkConfig
 
 _FLOAT = 4
 # Address space of a backend that is loaded and runs the smallest network, measured with one thread.
 _BACKEND_BYTES = {"torch": 650_000_000, "openvino": 500_000_000, "onnx": 200_000_000}
 # Peaks measured on the CPU, tiny to vitl, were 0.9 to 1.2 times the sums below.
 _MARGIN = 1.25
-VIEWS_AT_ONCE = 8  # of a scene, in the head
 FINE_FRAMES = 4  # frames whose fine maps a video model makes at once
 BYTES_PER_PIXEL = 27  # picture, depth map and arrays of the formats; measured for color, gray and npz at 60 MP;
 # `detail` takes 22 before the formats are made, measured with a map as fine as the picture

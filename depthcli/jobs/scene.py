@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Callable, Optional, Union
@@ -178,7 +178,7 @@ def run_scene(job: SceneJob, load: Callable[[], SceneEstimator]) -> Generator[Ev
             outputs = tuple(str(path) for path in _noted(manifest, name))
             yield Result(name, outputs, SKIPPED)
     if not wanted:
-        yield from _unread_before(job, manifest)
+        yield from _unread_before(job, manifest, digest)
         return
     yield from _make(job, load, manifest, wanted, digest)
 
@@ -207,12 +207,12 @@ def _make(
                 if isinstance(event, Made):
                     made = event
                 if isinstance(event, Unread):
-                    manifest.add(event.result)
+                    manifest.add(replace(event.result, source={"sha256": digest}))
                 yield event
         assert made is not None
     else:
         yield Note(f"the scene of {job.folder / NPZ} is written in further formats")
-        yield from _unread_before(job, manifest)
+        yield from _unread_before(job, manifest, digest)
         _check_kinds(job.formats, made.scene.kind)
         yield made
     paths = {source.name: source.path or job.folder / IMAGES / source.name for source in sources}
@@ -356,11 +356,11 @@ def _known(job: SceneJob) -> tuple[str, str]:
     return model or ("" if job.model.checkpoint else DEFAULT_MODEL), weights
 
 
-def _unread_before(job: SceneJob, manifest: Manifest) -> Iterator[Event]:
+def _unread_before(job: SceneJob, manifest: Manifest, digest: str) -> Iterator[Event]:
     """Yield the pictures that the scene was made without."""
     for name in job.found.names:
         row = manifest.rows.get(name, {})
-        if row.get("status") == FAILED:
+        if row.get("status") == FAILED and _source(row) == digest:
             yield Unread(Result(name, (), FAILED, error=str(row.get("error")), code=int(row.get("code") or 1)))
 
 
@@ -372,9 +372,13 @@ def _noted(manifest: Manifest, format: str) -> list[Path]:
 def _is_there(manifest: Manifest, format: str, digest: str) -> bool:
     """Return whether a format was made of these inputs, and its files are as they were then."""
     row = manifest.rows.get(format, {})
-    if row.get("status") != DONE or (row.get("source") or {}).get("sha256") != digest:
+    if row.get("status") != DONE or _source(row) != digest:
         return False
     return all(_is_as_noted(path, facts) for path, facts in zip(_noted(manifest, format), row.get("files", ())))
+
+
+def _source(row: Mapping[str, Any]) -> str:
+    return str((row.get("source") or {}).get("sha256", ""))
 
 
 def _is_as_noted(path: Path, facts: Sequence[int]) -> bool:

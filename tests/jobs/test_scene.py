@@ -155,6 +155,9 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_done() -> Non
     again = run(work)
     assert statuses(again) == {"npz": SKIPPED, "cameras": SKIPPED, "2.png": FAILED}
     assert again["2.png"].error == found["2.png"].error
+    rooms.pictures(Path("room"))
+    assert set(run(work)) == set(run(work)) == {"npz", "cameras"}
+    Path("room/2.png").write_bytes(b"")
     Path("room/1.png").write_bytes(b"")
     with pytest.raises(UsageError, match="one picture has no pose"):
         run(work)
