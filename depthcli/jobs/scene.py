@@ -28,6 +28,7 @@ from depthcli.jobs.manifest import DONE, FAILED, MANIFEST_NAME, SKIPPED, Manifes
 from depthcli.jobs.picture_results import MadeBy, difference, file_facts
 from depthcli.jobs.scene_inputs import SceneInput, SceneSource
 from depthcli.jobs.scene_views import IMAGES, ViewSource, clip_views, picture_views
+from depthcli.jobs.targets import refuse_replacing
 from depthcli.pixels.scene_size import at_picture_size
 from depthcli.predict.model import known_model
 from depthcli.predict.scene import Cameras, ReadView, SceneEstimator, check_count, given_cameras
@@ -71,6 +72,10 @@ class SceneJob:
             raise UsageError(f"`max_views` must be at least 2, got {self.max_views}")
         if self.found.source is SceneSource.PICTURE:
             check_count(1)
+        if self.found.source is SceneSource.FOLDER and _same_place(self.folder, self.found.paths[0].parent):
+            raise UsageError(f"scene.jpg would be taken for a picture of {self.folder}", "use another `output`")
+        results = [(name, self.files(name, self.found.names)) for name in self.ordered]
+        refuse_replacing("picture", results, self.found.paths)
         if self.frames != FramesChoice() and self.found.source is not SceneSource.CLIP:
             name = next(name for name, value in vars(self.frames).items() if value)
             raise UsageError(f"`{name}` chooses frames of a clip, and {self.found.rule}", "leave it out")
@@ -109,6 +114,10 @@ class SceneJob:
         if format in EXPORTS:
             return [self.folder / path for path in EXPORTS[format].files(len(names))]
         return [path for paths in depth_paths(self.folder, format, names) for path in paths]
+
+
+def _same_place(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 @dataclass(frozen=True)

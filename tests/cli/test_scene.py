@@ -121,6 +121,19 @@ def test_mistakes_are_one_line(depth, arguments, message) -> None:  # type: igno
     assert not Path("room_scene").exists()
 
 
+def test_files_of_a_scene_tell_what_they_are(depth) -> None:  # type: ignore[no-untyped-def]
+    rooms.pictures(Path("room"))
+    depth("scene", "room", *SIZED, "-f", "npz,glb,ply,cameras", "-o", "out")
+    for name, words in (
+        ("exports/npz/results.npz", ("scene of 3 views by depthcli, NPZ", "predicted cameras", "da3-base")),
+        ("cameras.json", ("scene of 3 views by depthcli, JSON", "reference 0.png")),
+        ("scene.glb", ("scene of 3 views by depthcli, GLB", "3 cameras")),
+        ("scene.ply", ("points of a scene of 3 views by depthcli, PLY", "axes opencv")),
+    ):
+        ran = depth("info", f"out/{name}")
+        assert ran.code == 0 and all(word in ran.out for word in words), ran.out
+
+
 def test_an_interrupt_leaves_whole_files_only(depth, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     rooms.pictures(Path("room"))
 

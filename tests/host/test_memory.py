@@ -10,9 +10,15 @@ import pytest
 
 from depthcli.errors import PictureError
 from depthcli.host import memory
-from depthcli.host.memory import check_memory, free_memory, predict_bytes
+from depthcli.host.memory import (
+    check_memory,
+    check_scene_memory,
+    free_memory,
+    predict_bytes,
+    predict_scene_bytes,
+)
 from depthcli.pixels.preprocess import InputPlan, plan_input
-from depthcli.zoo.rows import NETWORKS, InputPolicy
+from depthcli.zoo.rows import DA3_NETWORKS, NETWORKS, InputPolicy
 from tests.conftest import TINY, ended, photo
 
 VITS = NETWORKS["vits"]
@@ -192,3 +198,17 @@ def test_the_size_that_fits_is_found_at_once_however_large_the_input() -> None:
         memory._largest_fit(plan, 140 * 140, need_of) == 140 and memory._largest_fit(plan, 14 * 14 - 1, need_of) is None
     )
     assert len(tries) < 60
+
+
+@pytest.mark.parametrize("name", ["da3-small", "da3-giant", "da3nested-giant-large"])
+def test_the_views_that_would_fit_fit_and_one_more_does_not(name: str) -> None:
+    config, size, free = DA3_NETWORKS[name], (504, 378), 20_000_000_000
+    with pytest.raises(PictureError, match=r"3000 views of 504x378 need about .* GB and 20\.0 GB are free") as refused:
+        check_scene_memory(config, size, 3000, free)
+    fits = int(refused.value.hint.split()[1])
+    check_scene_memory(config, size, fits, free)
+    with pytest.raises(PictureError):
+        check_scene_memory(config, size, fits + 1, free)
+    assert predict_scene_bytes(config, size, 9, gaussians=True) > predict_scene_bytes(config, size, 9)
+    with pytest.raises(PictureError, match="use a smaller `input_size`"):
+        check_scene_memory(config, size, 2, 1_000_000)

@@ -138,6 +138,17 @@ def test_files_of_others_stay() -> None:
         run(job("glb", "npz", if_exists="error"))
 
 
+def test_pictures_are_never_replaced() -> None:
+    rooms.pictures(Path("room"))
+    with pytest.raises(UsageError, match=r"scene\.jpg would be taken for a picture of room"):
+        job("npz", folder=Path("room"))
+    Path("room/0.png").rename("room/scene.jpg")
+    names = ("room/scene.jpg", "room/1.png")
+    with pytest.raises(UsageError, match=r"the result of glb would replace the picture room/scene\.jpg"):
+        job("glb", inputs=names, folder=Path("room"), if_exists="overwrite")
+    assert statuses(run(job("npz", inputs=names, folder=Path("room")))) == {"npz": DONE}
+
+
 def test_a_file_that_was_changed_is_made_again() -> None:
     run(job("npz", "cameras"))
     whole = Path("out/cameras.json").read_bytes()
