@@ -1,4 +1,4 @@
-"""Depth maps of pictures and clips, with Depth Anything V2 and Video-Depth-Anything.
+"""Depth maps of pictures and clips, with Depth Anything V2 and 3 and Video-Depth-Anything.
 
     import depthcli
 

@@ -201,6 +201,7 @@ def scene(
     depth scene walk.mp4 --fps 2 -f colmap,ply     frames of a clip, for 3D reconstruction
     depth scene garden -f depth-exr --metres       a COLMAP folder: its cameras are used; depth in metres
 
+    The model is da3-base, unless --model names another one for scenes.
     Depth and places have one scale, which is arbitrary unless cameras are given, or --metres.
     The same command continues an interrupted run; what is there is skipped.
     """

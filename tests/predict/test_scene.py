@@ -25,7 +25,7 @@ from depthcli.zoo.verify import digest
 from tests.conftest import broken, photo
 from tests.geometry.rooms import PICTURE, SIZE, room, surface_errors
 from tests.predict import rooms
-from tests.reference import reference_image, reference_state
+from tests.reference import filled_weights, reference_image
 
 MORE = Path(os.environ["DEPTHCLI_PARITY"]) if "DEPTHCLI_PARITY" in os.environ else None
 OFFICIAL = sorted(MORE.glob("da3_pipeline_small_*.npz")) if MORE else []
@@ -338,13 +338,4 @@ def test_official_runs_are_reproduced(path: Path, full_weights: Path) -> None:
 
 @pytest.fixture(scope="module")
 def full_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import torch
-    from safetensors.torch import save_file
-
-    from depthcli.nets.build import build_network
-
-    network = build_network(find_row("da3-small").network)
-    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    path = tmp_path_factory.mktemp("weights") / "da3-small.safetensors"
-    save_file({f"model.{name}": torch.from_numpy(value) for name, value in reference_state(shapes).items()}, str(path))
-    return path
+    return filled_weights(tmp_path_factory.mktemp("weights"), "da3-small")
