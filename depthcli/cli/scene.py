@@ -215,6 +215,7 @@ def do_scene(found: "SceneInput", inputs: list[str], output: Optional[str], opti
     from depthcli.cli.report import SceneReport, stop_signals
     from depthcli.jobs.manifest import DONE, Result
     from depthcli.jobs.scene import Made, Note, SceneJob, Unread, run_scene
+    from depthcli.jobs.scene_inputs import SceneSource
 
     frames = options.frames.choice()
     job = SceneJob(
@@ -235,7 +236,7 @@ def do_scene(found: "SceneInput", inputs: list[str], output: Optional[str], opti
     made: Optional[Made] = None
     with report, stop_signals(show.quiet) as stop:
         stop.at_once = True  # nothing is lost: files appear whole, and what is done stays
-        report.log(f"{found.rule}{f': {frames.words}' if found.source.value == 'clip' else ''}")
+        report.log(f"{found.rule}: {frames.words}" if found.source is SceneSource.CLIP else found.rule)
         with closing(run_scene(job, lambda: _load(job))) as events:
             for event in events:
                 if isinstance(event, Note):

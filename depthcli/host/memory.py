@@ -16,6 +16,8 @@ _BACKEND_BYTES = {"torch": 650_000_000, "openvino": 500_000_000, "onnx": 200_000
 # Peaks measured on the CPU, tiny to vitl, were 0.9 to 1.2 times the sums below.
 _MARGIN = 1.25
 FINE_FRAMES = 4  # frames whose fine maps a video model makes at once
+# What a scene takes however few views it has, such as weights in other orders: measured with da3-base and two views.
+_SCENE_BYTES = 100_000_000
 BYTES_PER_PIXEL = 27  # picture, depth map and arrays of the formats; measured for color, gray and npz at 60 MP;
 # `detail` takes 22 before the formats are made, measured with a map as fine as the picture
 
@@ -106,7 +108,7 @@ def predict_scene_bytes(
     head = min(views, VIEWS_AT_ONCE) * _head_floats(network, InputPlan(size, size))
     # The input, and what the network and its results keep: maps, their copies, and what a run may ask for.
     kept = views * pixels * (3 + (6 if not nested else 8) + (3 * 38 if gaussians else 0))
-    return int(_MARGIN * _FLOAT * (max(encoder + maps, maps + head) + kept))
+    return _SCENE_BYTES + int(_MARGIN * _FLOAT * (max(encoder + maps, maps + head) + kept))
 
 
 def check_scene_memory(

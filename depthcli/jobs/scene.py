@@ -136,10 +136,9 @@ class Unread:
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """The scene, as it is about to be written. memory: bytes that the network was predicted to take, 0 without it."""
+    """The scene, as it is about to be written. seconds: that reading and the network took; 0 if it was there."""
 
     scene: Scene
-    memory: int = 0
     seconds: float = 0.0
 
 
@@ -175,8 +174,9 @@ def run_scene(job: SceneJob, load: Callable[[], SceneEstimator]) -> Generator[Ev
     load: makes the estimator; called if the network has to run. A format that fails does not stop the others. Raises
     UsageError for existing results of other options, PictureError for too many views, and as `SceneEstimator`.
     """
-    for below in ("", "exports/npz", "exports/mini_npz", "sparse", "sparse/0", "depth_vis", _FOLDER, IMAGES):
-        remove_partials(job.folder / below)
+    written = {path.parent for name in job.ordered for path in job.files(name, job.found.names)}
+    for folder in {*written, *(folder.parent for folder in written)}:
+        remove_partials(folder)
     manifest = Manifest(job.folder / MANIFEST_NAME)
     manifest.check()
     digest = _digest(job)
@@ -282,16 +282,16 @@ def _estimate(
             yield Note(f"{len(views)} of {len(sources)} pictures are read")
     check_count(len(views))
     plan = estimator.plan([view.size for view in views])
-    memory = estimator.memory(plan)
+    width, height = plan.size
     yield Note(
-        f"{len(views)} views of {plan.size[0]}x{plan.size[1]} at once, about {memory / 1e9:.1f} GB of memory;"
+        f"{len(views)} views of {width}x{height} at once, about {estimator.memory(plan) / 1e9:.1f} GB of memory;"
         f" {estimator.row.title}, {estimator.row.licence}; {estimator.description}"
     )
     scene = estimator.run(views, _cameras(job, there))
     if len(there) < len(sources):
         names = [source.name for source in sources if source not in there]
         scene = replace(scene, facts={**scene.facts, "left_out": names})
-    yield Made(scene, memory, time.perf_counter() - started)
+    yield Made(scene, time.perf_counter() - started)
 
 
 def _pictures(job: SceneJob, sources: Sequence[ViewSource], keep_images: bool) -> Iterator[tuple[ViewSource, Any]]:

@@ -19,7 +19,7 @@ from depthcli.geometry.given_poses import settle_given_poses
 from depthcli.geometry.poses import normalised, rigid, square
 from depthcli.geometry.ray_pose import cameras_of_rays
 from depthcli.geometry.sim3 import IDENTITY, Sim3
-from depthcli.host.memory import predict_scene_bytes
+from depthcli.host.memory import check_scene_memory, free_memory, predict_scene_bytes
 from depthcli.io.cameras.files import read_cameras
 from depthcli.io.cameras.posed import posed_camera
 from depthcli.io.cameras.stored import StoredCamera
@@ -153,6 +153,8 @@ class SceneEstimator:
         check_count(len(sizes))
         plans, note = plan_scene(sizes, self.row.input_size, Method(self.views.resize), self.views.mixed == "pad")
         self._backend.check(InputPlan(plans[0].size, plans[0].size, policy=self.row.input), len(plans))
+        if self._gaussians and self._backend.traits.device == "cpu":  # which take more than all maps
+            check_scene_memory(self.row.network, plans[0].size, len(plans), free_memory(), gaussians=True)
         return ScenePlan(plans, note)
 
     def memory(self, plan: ScenePlan) -> int:
