@@ -9,8 +9,10 @@ from typing import Annotated, Optional
 
 import typer
 
+from depthcli.choices import BackendChoice
 from depthcli.cli.groups import ADVANCED, flag, grouped, option
 from depthcli.cli.options import PictureOptions
+from depthcli.cli.parsing import parse_list
 from depthcli.cli.running import run, show_plan
 from depthcli.errors import UsageError
 from depthcli.jobs.failures import NO_LIMIT, FailureLimit, parse_failures
@@ -37,6 +39,10 @@ def directory(
             metavar="N",
         ),
     ] = "1",
+    devices: Annotated[
+        Optional[str],
+        option("A process on each of these devices, such as cuda:0,cuda:1.", panel=ADVANCED, metavar="A,B"),
+    ] = None,
     files_from: Annotated[
         Optional[str],
         option(
@@ -87,6 +93,7 @@ def directory(
         exclude=exclude or (),
         dry_run=dry_run,
         processes=_processes(workers),
+        devices=_devices(devices, workers, options.backend.device),
         mix_models=mix_models,
         files_from=files_from,
         shard=_shard(shard, shard_offset, shard_count),
@@ -103,6 +110,7 @@ def do_folder(
     exclude: Sequence[str] = (),
     dry_run: bool = False,
     processes: int = 1,
+    devices: Sequence[str] = (),
     mix_models: bool = False,
     files_from: Optional[str] = None,
     shard: Shard = WHOLE,
@@ -143,7 +151,7 @@ def do_folder(
         for line in [] if options.report.quiet else tasks.left.lines():
             log(line)
         return
-    run(options, tasks, outputs, manifest, mix_models, processes, failures=failures)
+    run(options, tasks, outputs, manifest, mix_models, processes, devices, failures=failures)
 
 
 def _shard(text: Optional[str], offset: int, count: Optional[int]) -> Shard:
@@ -152,6 +160,20 @@ def _shard(text: Optional[str], offset: int, count: Optional[int]) -> Shard:
     if offset or count is not None:
         raise UsageError("`shard_offset` and `shard_count` belong to `shard` auto", "add it")
     return WHOLE
+
+
+def _devices(text: Optional[str], workers: str, device: str) -> tuple[str, ...]:
+    """Return the devices that have a process each. Raises UsageError."""
+    if text is None:
+        return ()
+    if workers != "1" or device != "auto":
+        raise UsageError("`devices` says how many processes there are, and where", "leave out `workers` and `device`")
+    names = parse_list([text])
+    for name in names:
+        BackendChoice(device=name)  # an unknown one is an error now
+        if name == "auto":
+            raise UsageError("`devices` names the devices themselves", "such as cuda:0,cuda:1")
+    return names
 
 
 def _processes(workers: str) -> int:

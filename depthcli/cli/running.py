@@ -88,13 +88,14 @@ def run(
     manifest: Optional[Manifest] = None,
     mix_models: bool = False,
     workers: int = 1,
+    devices: Sequence[str] = (),
     early: Optional[EarlyBackend] = None,
     failures: Optional[FailureLimit] = None,
 ) -> None:
     """Run the job, report it, and leave with its exit code.
 
-    mix_models: allow existing results of other models. workers: processes; 1 is this one. early: see `open_early`.
-    failures: that end the job.
+    mix_models: allow existing results of other models. workers: processes; 1 is this one. devices: one
+    process for each, in place of `workers`. early: see `open_early`. failures: that end the job.
     """
     from depthcli.jobs.folder import FolderJob
     from depthcli.jobs.manifest import FAILED
@@ -134,7 +135,7 @@ def run(
     with report, stop_signals(quiet) as stop:
         try:
             # Closed at once if a second Ctrl-C or a broken pipe ends the loop: what waits to be written is dropped.
-            with closing(_results(job, load, options, workers, lambda: stop.asked)) as results:
+            with closing(_results(job, load, options, workers, devices, lambda: stop.asked)) as results:
                 for result in results:
                     report.add(result)
                     if failures is not None and failures.exceeded(report.counts[FAILED], report.done):
@@ -180,18 +181,19 @@ def _results(
     load: Callable[[], DepthEstimator],
     options: PictureOptions,
     workers: int,
+    devices: Sequence[str],
     stop: Callable[[], bool],
 ) -> Generator[Result, None, None]:
     """Return the results of a job, done in this process or in several."""
     from depthcli.jobs.folder import run_folder
 
-    if workers == 1:
+    if workers == 1 and not devices:
         return run_folder(job, load, stop)
     from depthcli.jobs.workers import run_in_workers
 
-    def check() -> Callable[[], DepthEstimator]:
+    def check() -> list[Callable[[], DepthEstimator]]:
         with load() as estimator:
-            if not estimator.runs_on_cpu:
+            if not estimator.runs_on_cpu and not devices:
                 raise UsageError(
                     f"`workers` share a CPU, and this model runs on {estimator.description}", "use `device` cpu"
                 )
@@ -199,17 +201,11 @@ def _results(
             model = options.model.choice()
             if model.is_automatic:
                 model = replace(model, model=estimator.row.name)
-        return partial(
-            _open_quietly,
-            model,
-            estimator.chosen,
-            estimator.remembered,
-            options.network,
-            options.camera.choice(),
-            options.metres.choice(),
-        )
+        more = estimator.remembered, options.network, options.camera.choice(), options.metres.choice()
+        places = [replace(estimator.chosen, device=name) for name in devices] or [estimator.chosen] * workers
+        return [partial(_open_quietly, model, place, *more) for place in places]
 
-    return run_in_workers(job, workers, check, stop)
+    return run_in_workers(job, len(devices) or workers, check, stop)
 
 
 def _open_quietly(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -30,13 +30,13 @@ _MORE = "more"  # what a worker sends for its next task
 def run_in_workers(
     job: FolderJob,
     workers: int,
-    check: Callable[[], Callable[[], DepthEstimator]],
+    check: Callable[[], Sequence[Callable[[], DepthEstimator]]],
     stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Result, None, None]:
     """Do the job as `run_folder` does; each worker takes the next picture when it has room for one.
 
     check: called in this process, once there is work; loads the model, so that it is converted and refused only once,
-    and returns what makes the estimator of a worker, which is pickled.
+    and returns what makes the estimator of each worker, which is pickled.
     Raises as `run_folder`, and EngineError if a worker dies.
     """
     with closing(_Crew(job, workers, check)) as crew:
@@ -56,7 +56,9 @@ class _Entry:
 class _Crew:
     """The workers, the tasks that wait for one, and the results in the order of the tasks."""
 
-    def __init__(self, job: FolderJob, workers: int, check: Callable[[], Callable[[], DepthEstimator]]) -> None:
+    def __init__(
+        self, job: FolderJob, workers: int, check: Callable[[], Sequence[Callable[[], DepthEstimator]]]
+    ) -> None:
         self._job, self._workers, self._check = job, workers, check
         self._to_come = look_up(job)
         self._exhausted = self._stopped = False
@@ -124,9 +126,9 @@ class _Crew:
         """Start the workers: no more than there are tasks, if these are few."""
         if self._job.manifest is not None:
             self._job.manifest.check()
-        load = self._check()
+        loads = self._check()
         count = min(self._workers, len(self._waiting)) if self._exhausted else self._workers
-        self._team = [_Worker(self._job, load, cores, count) for cores in share_cores(count)]
+        self._team = [_Worker(self._job, load, cores, count) for load, cores in zip(loads, share_cores(count))]
 
     def _serve(self) -> None:
         """Hear the workers that have a result or want a task."""

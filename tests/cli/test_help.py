@@ -45,8 +45,8 @@ SCENE = (
 OPTIONS = {
     "": "--version",
     "image": PICTURES,
-    "dir": PICTURES + "--dry-run --exclude --files-from --include --max-failures --mix-models --shard --shard-count"
-    " --shard-offset --workers -n",
+    "dir": PICTURES + "--devices --dry-run --exclude --files-from --include --max-failures --mix-models --shard"
+    " --shard-count --shard-offset --workers -n",
     "video": WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--end --exact --fps --max-frames --mix-models"
     " --pipe --range --rate --scene --size --start --steady --stride",
     "scene": SCENE

@@ -85,6 +85,26 @@ class TestShards:
             assert all(json.loads(line).get("status") in ("skipped", "failed", None) for line in ran.lines)
         assert tree("out") == done
 
+    @pytest.mark.slow
+    def test_processes_on_devices_make_the_same_files(self, done, depth):
+        ran = depth("dir", "in", "-o", "both", *TINY, "--devices", "cpu,cpu")
+        assert ran.code == 3 and tree("both") == done
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (("--devices", "cpu", "--workers", "2"), "leave out --workers and --device"),
+            (("--devices", "gpu"), "unknown --device 'gpu'"),
+            (("--devices", "auto"), "names the devices themselves"),
+            (("--shard-count", "4"), "belong to --shard auto"),
+            (("--shard", "4/3"), "is part 4 of 3, which is not there"),
+        ],
+    )
+    def test_parts_that_are_not_there_are_refused(self, depth, options, message):
+        photo("in/a.jpg")
+        ran = depth("dir", "in", *options)
+        assert ran.code == 2 and message in ran.error
+
 
 class TestMissing:
     def test_only_what_has_no_result_is_named_and_can_be_done_from_the_list(self, done, depth):
