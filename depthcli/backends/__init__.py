@@ -90,9 +90,7 @@ class Backend(Protocol):
         """Return the plan with an input size that the backend takes; raises EngineError if there is none."""
 
     def check(self, plan: InputPlan, batch: int) -> None:
-        """Raise PictureError if `batch` images, or a window encoded `batch` frames at once, or a scene of `batch` views
-        exceed the memory.
-        """
+        """Raise PictureError if `batch` images, or a window encoded `batch` frames at once, exceed the memory."""
 
     def run(self, inputs: Arrays, graph: str = "depth", replica: Optional[int] = None) -> Arrays:
         """Return the outputs of one of the network's graphs by name; raises EngineError.

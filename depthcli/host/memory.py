@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterator
 from depthcli.errors import EngineError, PictureError
 from depthcli.host.control_groups import group_folders, read_number
 from depthcli.pixels.preprocess import InputPlan
-from depthcli.zoo.rows import PATCH, VIEWS_AT_ONCE, WINDOW, AnyConfig, LiteConfig, NestedConfig, NetworkConfig
+from depthcli.zoo.rows import PATCH, WINDOW, AnyConfig, LiteConfig, NestedConfig, NetworkConfig
 
 _FLOAT = 4
 # Address space of a backend that is loaded and runs the smallest network, measured with one thread.
 _BACKEND_BYTES = {"torch": 650_000_000, "openvino": 500_000_000, "onnx": 200_000_000}
 # Peaks measured on the CPU, tiny to vitl, were 0.9 to 1.2 times the sums below.
 _MARGIN = 1.25
+_GAUSSIAN = 38  # numbers of a Gaussian, one for each pixel
+# Peaks of scenes of da3-small and da3-base of 1 to 16 views were 0.9 to 1.5 times the sums below.
+_SCENE_MARGIN = 1.4
 FINE_FRAMES = 4  # frames whose fine maps a video model makes at once
-# What a scene takes however few views it has, such as weights in other orders: measured with da3-base and two views.
-_SCENE_BYTES = 100_000_000
 BYTES_PER_PIXEL = 27  # picture, depth map and arrays of the formats; measured for color, gray and npz at 60 MP;
 # `detail` takes 22 before the formats are made, measured with a map as fine as the picture
 
@@ -61,6 +62,41 @@ def _head_floats(config: NetworkConfig, plan: InputPlan) -> int:
     return reassembled + max(fused, predicted)
 
 
+def scene_bytes(
+    config: AnyConfig,
+    plan: InputPlan,
+    views: int,
+    plain_attention: bool = False,
+    rays: bool = False,
+    gaussians: bool = False,
+) -> int:
+    """Return the peak bytes of a forward pass over the views of a scene in float32 on a CPU, without weights.
+
+    plan: of one view, whose size all have. The four maps of all views and the answers stay; added to them is the larger
+    of the encoder, which holds all views at once, and the heads, which take one view after the other.
+    plain_attention: as for predict_bytes; the scores are those of all views' tokens with each other.
+    """
+    views_config = config.views if isinstance(config, NestedConfig) else config
+    assert isinstance(views_config, NetworkConfig)
+    width, height = plan.input_size
+    dim, tokens = views_config.embed_dim, plan.tokens * views
+    grid = (width // PATCH) * (height // PATCH)
+    # As for one picture, with the norms and the turns of queries and keys.
+    encoder = tokens * dim * 18
+    if plain_attention:
+        encoder += 2 * views_config.heads * tokens * tokens
+    # The views themselves and their copy on the device, and the four maps.
+    kept = 2 * 3 * width * height * views + 4 * tokens * views_config.map_channels
+    head = _head_floats(views_config, plan) + grid * 22 * views_config.features
+    # Those of each view, and all of them joined.
+    answers = 2 * (4 if isinstance(config, NestedConfig) else 2) * width * height * views
+    if rays:
+        answers += 2 * 7 * grid * 64 * views
+    if gaussians:
+        answers += 2 * _GAUSSIAN * width * height * views
+    return int(_SCENE_MARGIN * _FLOAT * (kept + max(encoder, head + answers)))
+
+
 def predict_clip_bytes(
     config: AnyConfig, plan: InputPlan, batch: int = 1, plain_attention: bool = False, whole_maps: bool = False
 ) -> int:
@@ -85,55 +121,6 @@ def predict_clip_bytes(
     fine = WINDOW * grid * 4 * config.features + FINE_FRAMES * _head_floats(config, plan)
     answers = 2 * WINDOW * width * height
     return int(_MARGIN * _FLOAT * (taps + max(encoder, level, stage, fine + answers)))
-
-
-def predict_scene_bytes(
-    config: AnyConfig, size: tuple[int, int], views: int, gaussians: bool = False, plain_attention: bool = False
-) -> int:
-    """Return the peak bytes of all views of a scene in one pass, in float32, without weights.
-
-    size: (width, height) of the network's input. Blocks across the views hold the tokens of all of them; the head works
-    on VIEWS_AT_ONCE of them. gaussians: the network is asked for these too.
-    """
-    nested = isinstance(config, NestedConfig)
-    network = config.views if isinstance(config, NestedConfig) else config
-    assert isinstance(network, NetworkConfig)
-    width, height = size
-    pixels = width * height
-    tokens = views * ((width // PATCH) * (height // PATCH) + 1)
-    encoder = tokens * network.embed_dim * (24 if network.swiglu else 16)
-    if plain_attention:
-        encoder += 2 * network.heads * tokens * tokens
-    maps = 4 * tokens * network.map_channels
-    head = min(views, VIEWS_AT_ONCE) * _head_floats(network, InputPlan(size, size))
-    # The input, and what the network and its results keep: maps, their copies, and what a run may ask for.
-    kept = views * pixels * (3 + (6 if not nested else 8) + (3 * 38 if gaussians else 0))
-    return _SCENE_BYTES + int(_MARGIN * _FLOAT * (max(encoder + maps, maps + head) + kept))
-
-
-def check_scene_memory(
-    config: AnyConfig,
-    size: tuple[int, int],
-    views: int,
-    free: int | None,
-    gaussians: bool = False,
-    plain_attention: bool = False,
-) -> None:
-    """Raise PictureError, with the most views that would fit, if those of a scene need more than `free` bytes."""
-    need = predict_scene_bytes(config, size, views, gaussians, plain_attention)
-    if free is None or need <= free:
-        return
-    fits, most = 0, views - 1
-    while fits < most:
-        middle = (fits + most + 1) // 2
-        if predict_scene_bytes(config, size, middle, gaussians, plain_attention) <= free:
-            fits = middle
-        else:
-            most = middle - 1
-    hint = f"`max_views` {fits} would fit, or a smaller `input_size`" if fits > 1 else "use a smaller `input_size`"
-    raise PictureError(
-        f"{views} views of {size[0]}x{size[1]} need about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free", hint
-    )
 
 
 def free_memory() -> int | None:
@@ -213,6 +200,37 @@ def check_clip_memory(
         "are free",
         hint,
     )
+
+
+def check_scene_memory(
+    config: AnyConfig, plan: InputPlan, views: int, free: int | None, plain_attention: bool = False
+) -> None:
+    """Raise PictureError, with the number of views that would fit, if a scene needs more than `free` bytes."""
+    need = scene_bytes(config, plan, views, plain_attention)
+    if free is None or need <= free:
+        return
+    width, height = plan.input_size
+    most = most_views(config, plan, free, plain_attention)
+    hint = f"`max_views` {most} would fit, or a smaller `input_size`" if most else "use a smaller `input_size`"
+    raise PictureError(
+        f"{views} views of {width}x{height} as network input need about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB "
+        "are free",
+        hint,
+    )
+
+
+def most_views(config: AnyConfig, plan: InputPlan, free: int, plain_attention: bool = False) -> int:
+    """Return the largest number of views whose scene needs no more than `free` bytes; 0 if not even one fits."""
+    fits, beyond = 0, 1
+    while scene_bytes(config, plan, beyond, plain_attention) <= free:
+        fits, beyond = beyond, 2 * beyond
+    while beyond - fits > 1:
+        middle = (fits + beyond) // 2
+        if scene_bytes(config, plan, middle, plain_attention) <= free:
+            fits = middle
+        else:
+            beyond = middle
+    return fits
 
 
 def _largest_fit(plan: InputPlan, free: int, need_of: Callable[[int], int]) -> int | None:

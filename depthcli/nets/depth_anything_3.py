@@ -17,8 +17,9 @@ from depthcli.nets.dpt import SkyHead, size_of
 from depthcli.nets.dual_dpt import RAYS, DualHead, GaussianHead
 from depthcli.nets.views import ViewsTransformer
 from depthcli.nets.vit import VisionTransformer
-from depthcli.zoo.rows import VIEWS_AT_ONCE, NestedConfig, SkyConfig, ViewsConfig
+from depthcli.zoo.rows import NestedConfig, SkyConfig, ViewsConfig
 
+_VIEWS_AT_ONCE = 8  # in a head, whose maps are large
 _AUTOCAST = ("cpu", "cuda")  # devices that have it with every torch
 Named = dict[str, Union[torch.Tensor, int]]
 
@@ -111,8 +112,8 @@ class DepthAnything3Views(nn.Module):
             found_extrinsics, found_intrinsics = to_matrices(cameras, size)
             inputs = [x.float() for x in (views, *encoded.maps)]
             parts = [
-                self._answers([x[start : start + VIEWS_AT_ONCE] for x in inputs], rays, gaussians)
-                for start in range(0, len(views), VIEWS_AT_ONCE)
+                self._answers([x[start : start + _VIEWS_AT_ONCE] for x in inputs], rays, gaussians)
+                for start in range(0, len(views), _VIEWS_AT_ONCE)
             ]
         answers: Named = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return {
@@ -161,7 +162,7 @@ class DepthAnything3Nested(nn.Module):
     ) -> Named:
         """See DepthAnything3Views.forward."""
         answers = self.da3(views, extrinsics, intrinsics, reference, rays, gaussians)
-        starts = range(0, len(views), VIEWS_AT_ONCE)
-        parts = [self.da3_metric(views[start : start + VIEWS_AT_ONCE]) for start in starts]
+        starts = range(0, len(views), _VIEWS_AT_ONCE)
+        parts = [self.da3_metric(views[start : start + _VIEWS_AT_ONCE]) for start in starts]
         depth, sky = (torch.cat(part) for part in zip(*parts))
         return {**answers, "metric_depth": depth, "sky": sky}

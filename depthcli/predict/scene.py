@@ -19,7 +19,7 @@ from depthcli.geometry.given_poses import settle_given_poses
 from depthcli.geometry.poses import normalised, rigid, square
 from depthcli.geometry.ray_pose import cameras_of_rays
 from depthcli.geometry.sim3 import IDENTITY, Sim3
-from depthcli.host.memory import check_scene_memory, free_memory, predict_scene_bytes
+from depthcli.host.memory import scene_bytes
 from depthcli.io.cameras.files import read_cameras
 from depthcli.io.cameras.posed import posed_camera
 from depthcli.io.cameras.stored import StoredCamera
@@ -152,14 +152,21 @@ class SceneEstimator:
         """Return the plan for pictures of (width, height). Raises UsageError for one, PictureError for too many."""
         check_count(len(sizes))
         plans, note = plan_scene(sizes, self.row.input_size, Method(self.views.resize), self.views.mixed == "pad")
-        self._backend.check(InputPlan(plans[0].size, plans[0].size, policy=self.row.input), len(plans))
-        if self._gaussians and self._backend.traits.device == "cpu":  # which take more than all maps
-            check_scene_memory(self.row.network, plans[0].size, len(plans), free_memory(), gaussians=True)
+        self._backend.check(self._input_plan(plans[0].size), len(plans))
         return ScenePlan(plans, note)
 
     def memory(self, plan: ScenePlan) -> int:
         """Return the bytes that the network is predicted to take beside its weights."""
-        return predict_scene_bytes(self.row.network, plan.size, len(plan.views), self._gaussians)
+        return scene_bytes(
+            self.row.network,
+            self._input_plan(plan.size),
+            len(plan.views),
+            rays=self.views.ray_pose,
+            gaussians=self._gaussians,
+        )
+
+    def _input_plan(self, size: tuple[int, int]) -> InputPlan:
+        return InputPlan(size, size, policy=self.row.input)
 
     def run(self, views: Sequence[ReadView], cameras: Optional[Cameras] = None) -> Scene:
         """Return the scene of views that were read; see `estimate`."""

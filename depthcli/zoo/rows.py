@@ -17,7 +17,6 @@ from depthcli.errors import UsageError
 
 PATCH = 14
 WINDOW = 32  # frames that a video model sees at once
-VIEWS_AT_ONCE = 8  # of a scene, in the head of its network, whose maps are large
 
 # Families: the networks that share a checkpoint layout.
 DEPTH_ANYTHING_V2 = "depth-anything-v2"

@@ -46,7 +46,7 @@ def test_a_folder_becomes_a_scene_beside_it(depth, opened) -> None:  # type: ign
     ]
     rule, views, summary, counts = ran.err.splitlines()
     assert rule == "room has 3 pictures: views of one scene, sorted by name"
-    assert views.startswith("3 views of 84x56 at once, about 0.1 GB of memory; Depth Anything 3 Base, Apache-2.0; ")
+    assert views.startswith("3 views of 84x56 at once, about 0.0 GB of memory; Depth Anything 3 Base, Apache-2.0; ")
     assert summary.startswith("scene of 3 views of 84x56: depth ") and summary.endswith(" s, in room_scene")
     assert "in an arbitrary unit, predicted cameras, model da3-base" in summary
     assert counts.startswith("3 done in ")

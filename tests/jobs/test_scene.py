@@ -254,17 +254,20 @@ def test_a_lens_in_a_colmap_folder_is_refused_before_pictures_are_read() -> None
 
 def test_too_many_views_are_refused_with_how_many_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     from depthcli.host.memory import check_scene_memory
+    from depthcli.pixels.preprocess import InputPlan
     from depthcli.zoo.rows import find_row
     from tests.fake_backend import FakeBackend
 
     def check(self: object, plan: object, batch: int) -> None:
-        check_scene_memory(find_row("da3-base").network, (504, 378), batch, 16_000_000_000)
+        check_scene_memory(find_row("da3-base").network, InputPlan((504, 378), (504, 378)), batch, 16_000_000_000)
 
     monkeypatch.setattr(FakeBackend, "check", check)
     work = job("npz")
     for number_ in range(3, 300):
         Path(f"room/{number_}.png").symlink_to("0.png")
-    with pytest.raises(PictureError, match=r"300 views of 504x378 need about \d+\.\d GB.*`max_views` \d+ would fit"):
+    with pytest.raises(
+        PictureError, match=r"300 views of 504x378 as network input need about \d+\.\d GB.*`max_views` \d+ would fit"
+    ):
         run(job("npz"))
     assert statuses(run(replace(work, max_views=3, found=recognise(["room"])))) == {"npz": DONE}
     names = [view.name for view in read_scene("out/exports/npz/results.npz").views]
