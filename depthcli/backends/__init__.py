@@ -90,7 +90,10 @@ class Backend(Protocol):
         """Return the plan with an input size that the backend takes; raises EngineError if there is none."""
 
     def check(self, plan: InputPlan, batch: int) -> None:
-        """Raise PictureError if `batch` images, or a window encoded `batch` frames at once, exceed the memory."""
+        """Raise PictureError if a run exceeds the memory.
+
+        batch: images, or views of a scene; or frames of a window that are encoded at once.
+        """
 
     def run(self, inputs: Arrays, graph: str = "depth", replica: Optional[int] = None) -> Arrays:
         """Return the outputs of one of the network's graphs by name; raises EngineError.

@@ -26,7 +26,7 @@ Depth = tuple[torch.Tensor, torch.Tensor]
 
 
 class Places(nn.Module):
-    """Adds to a map (B, C, H, W) the codes of its places, kept per size."""
+    """Adds to a map (B, C, H, W), in place, the codes of its places, kept per size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,9 +41,11 @@ class Places(nn.Module):
             return columns.to(x.device)[:, None, :], rows.to(x.device)[:, :, None]
 
         columns, rows = self._codes.get((channels, height, width, aspect), x.device, compute)
-        # Half the channels tell the column and half the row, so the whole code is never made.
+        # Half the channels tell the column and half the row, so the whole code is never made. Nothing else holds x.
         half = channels // 2
-        return torch.cat([x[:, :half] + columns.to(x.dtype), x[:, half:] + rows.to(x.dtype)], dim=1)
+        x[:, :half] += columns
+        x[:, half:] += rows
+        return x
 
 
 def place_codes(channels: int, height: int, width: int, aspect: float) -> tuple[torch.Tensor, torch.Tensor]:
