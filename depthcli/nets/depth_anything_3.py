@@ -107,7 +107,7 @@ class DepthAnything3Views(nn.Module):
         With `gaussians`: gaussians (V, H, W, 38), before activations.
 
         extrinsics: (V, 3 or 4, 4) world to camera, relative to the first view and of normal scale, with intrinsics
-        (V, 3, 3) in pixels of the views; or both None. reference: strategy, of nets.views.REFERENCES.
+        (V, 3, 3) in pixels of the views; or both None. reference: strategy, of geometry.reference_views.REFERENCES.
         """
         size = size_of(views)
         known = None

@@ -5,7 +5,6 @@ Both tell each place where it lies in the picture, by sines and cosines of its c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Optional
 
@@ -14,10 +13,9 @@ from torch import nn
 
 from depthcli.nets.dpt import DPTHead, FusionStage, Resize, bilinear, conv3x3, size_of
 from depthcli.nets.vit import SizeCache
+from depthcli.pixels.codes import place_codes
 from depthcli.zoo.rows import NetworkConfig
 
-PLACE_BASE = 100.0
-PLACE_SHARE = 0.1  # of the codes, added to a map
 RAYS = 6  # direction and origin
 GAUSSIAN = 38  # raw numbers of a Gaussian: 37, and its opacity
 _LEVELS = 4
@@ -37,7 +35,7 @@ class Places(nn.Module):
         channels, height, width = (int(side) for side in x.shape[1:])
 
         def compute() -> tuple[torch.Tensor, torch.Tensor]:
-            columns, rows = place_codes(channels, height, width, aspect)
+            columns, rows = map(torch.from_numpy, place_codes(channels, height, width, aspect))
             return columns.to(x.device)[:, None, :], rows.to(x.device)[:, :, None]
 
         columns, rows = self._codes.get((channels, height, width, aspect), x.device, compute)
@@ -46,22 +44,6 @@ class Places(nn.Module):
         x[:, :half] += columns
         x[:, half:] += rows
         return x
-
-
-def place_codes(channels: int, height: int, width: int, aspect: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the codes of columns (C / 2, W) and of rows (C / 2, H), float32, times PLACE_SHARE.
-
-    Coordinates are 0 in the middle and 1 at the distance of half a diagonal; the outermost are half a cell further in.
-    """
-    diagonal = math.hypot(aspect, 1)
-    spans = (aspect / diagonal * (width - 1) / width, 1 / diagonal * (height - 1) / height)
-    count = channels // 4
-    frequencies = PLACE_BASE ** (-torch.arange(count, dtype=torch.float64) / count)
-    codes = []
-    for span, length in zip(spans, (width, height)):
-        angles = frequencies[:, None] * torch.linspace(-span, span, length).double()
-        codes.append((PLACE_SHARE * torch.cat([angles.sin(), angles.cos()])).float())
-    return codes[0], codes[1]
 
 
 class DualHead(DPTHead):

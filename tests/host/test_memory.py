@@ -71,7 +71,8 @@ PLAN_3_2 = InputPlan((504, 336), (504, 336))
 
 
 @pytest.mark.parametrize(
-    ("model", "peaks"), [("da3-small", {1: 125, 2: 184, 4: 247, 8: 375}), ("da3-base", {1: 225, 2: 292, 4: 378, 8: 768, 16: 1097})]
+    ("model", "peaks"),
+    [("da3-small", {1: 125, 2: 184, 4: 247, 8: 375}), ("da3-base", {1: 225, 2: 292, 4: 378, 8: 768, 16: 1097})],
 )
 def test_scenes_need_what_was_measured(model: str, peaks: dict[int, float]) -> None:
     """In megabytes, with torch 2.13."""
