@@ -6,7 +6,7 @@ Both tell each place where it lies in the picture, by sines and cosines of its c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Optional
+from typing import Callable, Optional
 
 import torch
 from torch import nn
@@ -81,23 +81,34 @@ class DualHead(DPTHead):
 
     def depth(self, levels: Sequence[torch.Tensor], grid: tuple[int, int], resize: Resize = bilinear) -> Depth:
         """Return the logits of depth and confidence."""
-        x = self._chain(levels, grid, resize, "")
+        x = self.chain(levels, grid, resize, "")
         x = self.places(self.enlarge(x, grid, resize), grid[1] / grid[0])
         depth, confidence = self.scratch.output_conv2(x).unbind(1)
         return depth, confidence
 
-    def rays(self, levels: Sequence[torch.Tensor], grid: tuple[int, int], resize: Resize = bilinear) -> torch.Tensor:
-        """Return (V, 7, 8 rows, 8 cols): direction, origin, and the logit of the confidence."""
-        x = self._chain(levels, grid, resize, "_aux")
+    def rays(
+        self,
+        levels: Sequence[torch.Tensor],
+        grid: tuple[int, int],
+        resize: Resize = bilinear,
+        add_places: Optional[Callable[[torch.Tensor], torch.Tensor]] = None,
+    ) -> torch.Tensor:
+        """Return (V, 7, 8 rows, 8 cols): direction, origin, and the logit of the confidence.
+
+        add_places: adds the codes of places, for a trace of any size.
+        """
+        x = self.chain(levels, grid, resize, "_aux")
         necks, layers = self.scratch.output_conv1_aux, self.scratch.output_conv2_aux
         assert isinstance(necks, nn.ModuleList) and isinstance(layers, nn.ModuleList)
         shared, last = list(layers[0].children()), list(layers[-1].children())
-        x = last[_FIRST](self.places(necks[-1](x), grid[1] / grid[0]))
+        x = necks[-1](x)
+        x = last[_FIRST](add_places(x) if add_places else self.places(x, grid[1] / grid[0]))
         x = shared[_NORM](x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         rays: torch.Tensor = last[_LAST](torch.relu(x))
         return rays
 
-    def _chain(self, levels: Sequence[torch.Tensor], grid: tuple[int, int], resize: Resize, name: str) -> torch.Tensor:
+    def chain(self, levels: Sequence[torch.Tensor], grid: tuple[int, int], resize: Resize, name: str) -> torch.Tensor:
+        """Run a chain of fusion stages: that of depth, or "_aux", that of rays."""
         rows, cols = grid
         stages = [getattr(self.scratch, f"refinenet{level}{name}") for level in range(1, _LEVELS + 1)]
         x = stages[3](levels[3], None, (rows, cols), resize)
