@@ -283,6 +283,7 @@ def export(
 
     batch, height, width = shape
     model = to_openvino(trace(network, *shape), {"image": torch.zeros(batch, 3, height, width)}, any_size=False)
+    model.outputs[0].get_tensor().set_names({facts["output"]["name"]})
     model.set_rt_info(json.dumps(facts), ["depthcli", "depthcli"])
     ov.save_model(model, path, compress_to_fp16=False)
     return Export(facts, compare(network, shape, run_file(path), "openvino"))
