@@ -36,14 +36,15 @@ class Places(nn.Module):
 
         def compute() -> tuple[torch.Tensor, torch.Tensor]:
             columns, rows = map(torch.from_numpy, place_codes(channels, height, width, aspect))
-            return columns.to(x.device)[:, None, :], rows.to(x.device)[:, :, None]
+            # Half the channels tell the column and half the row. With 1 in the others the code is their product.
+            columns, rows = columns[:, None, :], rows[:, :, None]
+            whole = torch.cat([columns, torch.ones_like(columns)]), torch.cat([torch.ones_like(rows), rows])
+            last = [each.permute(1, 2, 0).contiguous().permute(2, 0, 1).to(x.device) for each in whole]
+            return last[0], last[1]
 
         columns, rows = self._codes.get((channels, height, width, aspect), x.device, compute)
-        # Half the channels tell the column and half the row, so the whole code is never made. Nothing else holds x.
-        half = channels // 2
-        x[:, :half] += columns
-        x[:, half:] += rows
-        return x
+        # The whole code, as large as the map, is never made. Nothing else holds x.
+        return x.addcmul_(columns.to(x.dtype), rows.to(x.dtype))
 
 
 class DualHead(DPTHead):
