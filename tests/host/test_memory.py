@@ -83,7 +83,7 @@ def test_scenes_need_what_was_measured(model: str, peaks: dict[int, float]) -> N
 def test_the_number_of_views_that_fits_is_told() -> None:
     with pytest.raises(PictureError, match=r"2000 views of 504x336 .* need about \d+\.\d GB and 4\.0 GB") as error:
         check_scene_memory(DA3_BASE, PLAN_3_2, 2000, free=4 * 10**9)
-    most = int(error.value.hint.split()[1])
+    most = int(error.value.hint.split()[0])
     assert most == most_views(DA3_BASE, PLAN_3_2, 4 * 10**9) > 1
     check_scene_memory(DA3_BASE, PLAN_3_2, most, free=4 * 10**9)
     with pytest.raises(PictureError):
