@@ -16,7 +16,7 @@ from depthcli.camera import Camera
 from depthcli.depthmap import DepthMap
 from depthcli.errors import OutputError, UsageError
 from depthcli.host.atomic import atomic_path
-from depthcli.io.cameras.written import camera_info, kitti_calibration, nerf_frame, plain_matrix
+from depthcli.io.cameras.written import camera_info, kitti_calibration, nerf_frame, nerf_model, plain_matrix
 from depthcli.io.codecs.presets import PARAMS, TRANSFORMS, Preset
 from depthcli.io.codecs.stills import inverse_range
 from depthcli.jobs.convert import Conversion, Converted, open_map
@@ -168,7 +168,8 @@ def _transforms(
         return path, "" if found == len(views) else f"{len(views) - found} maps have no frame in it"
     known = [(view, view.camera) for view in views if view.camera is not None]
     frames = [{"file_path": view.picture, key: view.map, **nerf_frame(camera, view.size)} for view, camera in known]
-    _write_json(path, {**more, "frames": frames})
+    model = nerf_model([camera for _, camera in known])
+    _write_json(path, {"camera_model": model, **more, "frames": frames})
     if len(known) < len(views):
         return path, f"{len(views) - len(known)} maps have no camera, and are not in it: give `intrinsics`"
     poses = sum("transform_matrix" in frame for frame in frames)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from depthcli.camera import CameraSource, pinhole
+from depthcli.camera import CameraSource, Distortion, LensModel, pinhole
 from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.io.cameras.files import read_cameras
 from depthcli.io.codecs.files import read_depth, read_facts, write_depth
@@ -350,6 +351,17 @@ class TestPresets:
         assert made["integer_depth_scale"] == 0.001 and made["enable_depth_loading"] is True
         assert made["frames"][0] == {**frame, "depth_path": "depths/a.png"} and "depth_path" not in made["frames"][1]
         assert made["fl_x"] == 35
+
+    def test_a_fisheye_is_named_above_the_frames_where_nerfstudio_looks_for_it(self, depth):
+        lens = Distortion(LensModel.FISHEYE, (0.1, 0.0, 0.0, 0.0))
+        for name, camera in (("a", CAMERA), ("b", replace(CAMERA, distortion=lens))):
+            write_depth(DepthMap(metres(False), METRIC, camera=camera), f"{name}.npz")
+        assert depth("convert", "b.npz", "--preset", "nerfstudio", "-o", "out").code == 0
+        made = json.loads(Path("out/transforms.json").read_text())
+        assert made["camera_model"] == "OPENCV_FISHEYE" and made["frames"][0]["k1"] == 0.1
+        assert read_cameras(Path("out/transforms.json")).cameras[0].camera.distortion == lens
+        ran = depth("convert", "a.npz", "b.npz", "--preset", "nerfstudio", "-o", "both")
+        assert ran.code == 2 and "one model of cameras, and some of these are fisheyes" in ran.err
 
     def test_options_that_are_given_win(self, depth):
         ours("a.npz")
