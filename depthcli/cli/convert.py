@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from depthcli.jobs.targets import Target, Task
 
 # Written out because their own module loads NumPy.
-_SOURCES = ("mm", "scannet", "open3d", "nyu", "realsense", "zed", "kitti", "tum", "sun", "vda", "da3", "moge")
+_SOURCES = ("mm", "scannet", "open3d", "nyu", "realsense", "zed", "kitti", "tum", "sun", "vda", "da3", "moge", "gdepth")
 _SHADES = ("white", "black")
 
 
@@ -114,7 +114,7 @@ def convert(
     """
     from depthcli.cli.report import log
     from depthcli.jobs.convert import expand, plan_maps, settings_of
-    from depthcli.jobs.find import DEPTH, LeftOut, find_inputs
+    from depthcli.jobs.find import LeftOut, depth_kind, find_inputs
     from depthcli.jobs.folder import FolderJob
     from depthcli.jobs.manifest import MANIFEST_NAME, Manifest
     from depthcli.jobs.presets import check_scene_file, scene_range, survey
@@ -128,14 +128,15 @@ def convert(
     if target.place not in (FILE, FOLDER):
         raise UsageError(f"{target} is not a file or folder", "use another `output`")
     conversion = _conversion(options)
-    left = LeftOut(DEPTH)
-    found = find_inputs(inputs, DEPTH, left)
+    kind = depth_kind(conversion.source)
+    left = LeftOut(kind)
+    found = find_inputs(inputs, kind, left)
     outputs = _outputs(options, target, preset, len(found))
     manifest = None if target.folder is None else Manifest(target.folder / MANIFEST_NAME)
     below = target.folder
     if below is not None and preset is not None:
         below = below / preset.folder
-    tasks = expand(plan_maps(found, below), conversion.source)
+    tasks = expand(plan_maps(found, below), conversion.source, preset.sequence if preset else "_")
     if target.place == FILE and len(tasks) > 1:
         raise UsageError(f"{target} cannot hold {len(tasks)} maps", "use a folder as `output`")
     if target.place == FILE:

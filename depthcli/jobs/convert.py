@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any, Callable, Optional
@@ -25,6 +25,8 @@ from depthcli.io.codecs.foreign import check_source, count_maps, is_ray, read_ma
 from depthcli.io.codecs.formats import STILL_ENDINGS
 from depthcli.io.codecs.outputs import loss_line
 from depthcli.io.pictures.images import Picture, read_picture
+from depthcli.io.video.depth_film import SUFFIXES as FILM_SUFFIXES
+from depthcli.io.video.depth_film import DepthFilm
 from depthcli.jobs.find import Input, find_in_folder
 from depthcli.jobs.folder import FolderJob, failed, look_up, note, result_of
 from depthcli.jobs.manifest import DONE, Manifest, Result
@@ -36,6 +38,7 @@ from depthcli.pixels.maps import filled, resized
 from depthcli.predict.metres import Metres
 
 _PER_THREAD = 2  # files on their way: one at work, one that waits
+_DIGITS = 4  # of the numbers of maps, at least
 _Done = tuple[Result, Optional["Tally"]]
 _MARK = "convert="  # begins the settings of conversions in a manifest
 
@@ -153,25 +156,31 @@ def plan_maps(files: Sequence[Input], folder: Optional[Path]) -> list[Task]:
     return tasks
 
 
-def expand(tasks: Sequence[Task], source: SourceChoice) -> list[MapTask]:
-    """Return a task for each map: a file that holds several gives numbered results."""
+def expand(tasks: Sequence[Task], source: SourceChoice, separator: str = "_") -> list[MapTask]:
+    """Return a task for each map: a file that holds several gives numbered results.
+
+    separator: before the numbers. Raises PictureError for a film without numbers.
+    """
     found = []
     for task in tasks:
         assert isinstance(task.source, Path)
-        count = count_maps(task.source, source)
+        film = DepthFilm(task.source) if task.source.suffix.lower() in FILM_SUFFIXES else None
+        count = film.count if film else count_maps(task.source, source)
         if count == 1:
-            found.append(MapTask(task.source, task.name, task.stem))
+            found.append(MapTask(task.source, task.name, task.stem, film=film))
+        digits = max(_DIGITS, len(str(count - 1)))
         for number in range(count if count > 1 else 0):
-            stem = task.stem.with_name(f"{task.stem.name}_{number:04d}")
-            found.append(MapTask(task.source, f"{task.name}#{number}", stem, number))
+            stem = task.stem.with_name(f"{task.stem.name}{separator}{number:0{digits}d}")
+            found.append(MapTask(task.source, f"{task.name}#{number}", stem, number, film))
     return found
 
 
 @dataclass(frozen=True)
 class MapTask(Task):
-    """One map to convert. number: its place in a file that holds several."""
+    """One map to convert. number: its place in a file that holds several. film: that file, if it is one."""
 
     number: int = 0
+    film: Optional[DepthFilm] = None
 
 
 def run_conversion(
@@ -192,7 +201,10 @@ def run_conversion(
         check_same_settings(job, job.manifest)
         job.manifest.check()
     threads = 2 * usable_cores() if len(job.tasks) > 1 else 0  # half of them wait for the disk
-    with Lane[_Done](threads) as lane:
+    films = {task.film for task in job.tasks if isinstance(task, MapTask) and task.film}
+    with ExitStack() as stack, Lane[_Done](threads) as lane:
+        for film in films:
+            stack.callback(film.close)
         for task, file, known in look_up(job):
             file.close()
             if stop() or lane.failed():
@@ -230,11 +242,12 @@ def settings_of(conversion: Conversion, more: Mapping[str, Any]) -> str:
 def open_map(task: Task, conversion: Conversion) -> Converted:
     """Return the map of a task as it will be written. Raises DepthError."""
     assert isinstance(task.source, Path)
-    depth = read_map(task.source, conversion.source, getattr(task, "number", 0))
+    number, film = (task.number, task.film) if isinstance(task, MapTask) else (0, None)
+    depth = film.map(number) if film else read_map(task.source, conversion.source, number)
     photo, notes = _photo(task, depth, conversion)
     camera, more = _camera(task, depth, photo, conversion)
     depth = replace(depth, camera=camera)
-    if is_ray(task.source, conversion.source):
+    if film is None and is_ray(task.source, conversion.source):
         depth = _along_axis(task, depth)
     if conversion.metres is not None:
         depth = conversion.metres.applied(depth, depth.provenance.source or task.name)

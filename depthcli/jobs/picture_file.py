@@ -16,6 +16,9 @@ from typing import Any, BinaryIO, Optional, Union
 from depthcli.errors import PictureError
 from depthcli.io.pictures.images import Picture, open_picture_file, picture_size, printable, read_picture
 
+# The file whose digest was taken last: a film or an archive has one for each of its maps.
+_last: tuple[tuple[Any, ...], str] = (), ""
+
 
 class PictureFile:
     """A picture's file, or its bytes. For one thread at a time; `close` it when it has been read.
@@ -52,13 +55,17 @@ class PictureFile:
     @cached_property
     def sha256(self) -> str:
         """Digest of the whole content."""
-        _ = self.file_size  # raises for a device
+        global _last
+        key = (str(self._source), self.file_size, *self.times) if isinstance(self._source, Path) else ()
+        if key and _last[0] == key:
+            return _last[1]
         digest = hashlib.sha256()
         stream = self._open()
         stream.seek(0)
         while block := stream.read(1 << 20):
             digest.update(block)
-        return digest.hexdigest()
+        _last = key, digest.hexdigest()
+        return _last[1]
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest notes, ready for JSON."""

@@ -10,6 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from depthcli.camera import CameraSource, Distortion, LensModel, pinhole
 from depthcli.depthmap import DepthKind, DepthMap, Provenance
@@ -264,6 +266,25 @@ class TestStrangers:
             back = read_depth(Path("a.npz"))
             assert np.array_equal(back.valid, metres() > 0)
             assert np.array_equal(back.values[back.valid], z[back.valid])
+
+    @pytest.mark.parametrize("unit", [None, "0.001"])
+    def test_moge_writes_logarithms(self, depth, unit):
+        z = np.where(metres() > 0, metres(), np.nan)
+        z[0, 0] = np.inf
+        near, far = np.nanmin(z), z[np.isfinite(z)].max()
+        shares = np.log(np.nan_to_num(z, nan=1, posinf=1) / near) / np.log(far / near)
+        codes = np.where(np.isfinite(z), 1 + np.round(shares * 65533), np.where(np.isinf(z), 65535, 0))
+        texts = PngInfo()
+        for key, text in (("near", str(near)), ("far", str(far)), *([("unit", unit)] if unit else [])):
+            texts.add_text(key, text)
+        Image.fromarray(codes.astype(np.uint16)).save("in.png", pnginfo=texts)
+        command = ["convert", "in.png", "--from", "moge", "--kind", "metric_depth", "-o", "a.npz"]
+        assert depth(*command).code == 0
+        back = read_depth(Path("a.npz"))
+        assert np.array_equal(back.valid, np.isfinite(z))
+        assert np.abs(back.values / (z * float(unit or 1)) - 1)[back.valid].max() < 1e-4
+        stored("in.png")
+        assert "lacks the texts near and far" in depth(*command).err
 
     def test_shades_are_disparity(self, depth):
         cv2.imwrite("in.png", np.array([[0, 255]], np.uint8))

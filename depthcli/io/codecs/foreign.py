@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Optional
 
 import numpy as np
+from PIL.PngImagePlugin import PngImageFile
 
 from depthcli.camera import Camera
 from depthcli.choices import SourceChoice, require
 from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import DepthError, OutputError, PictureError, UsageError
+from depthcli.io.codecs import embedded
 from depthcli.io.codecs.arrays import memory_errors, open_npz
 from depthcli.io.codecs.encode import unrotated
 from depthcli.io.codecs.files import read_depth, read_facts
@@ -28,7 +30,7 @@ class Source:
     """What a program writes. encoding: None for plain numbers. kind: None if the user has to say it.
 
     arrays: names of the depth in its NPZ, the likeliest first. shades: white is near, from 0 to the largest code, and
-    every pixel has depth. black: black is near.
+    every pixel has depth. black: black is near. logarithmic: its 16-bit PNG are logarithms. photos: maps in JPEG.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Source:
     arrays: tuple[str, ...] = ("depth", "depths")
     shades: bool = False
     black: bool = False
+    logarithmic: bool = False
+    photos: bool = False
 
 
 def _millimetres(name: str, who: str) -> Source:
@@ -53,7 +57,8 @@ SOURCES: dict[str, Source] = {
         *(Source(name, ENCODINGS[name].what, METRES, ENCODINGS[name]) for name in ("kitti", "tum", "sun")),
         Source("vda", "Video-Depth-Anything, NPZ or EXR", arrays=("depths", "depth")),
         Source("da3", "Depth Anything 3, NPZ"),
-        Source("moge", "MoGe, EXR"),
+        Source("moge", "MoGe, EXR or its 16-bit PNG", logarithmic=True),
+        Source("gdepth", "JPEG of a camera, with GDepth or Dynamic Depth", photos=True),
         Source("white", "gray PNG, white is near", _NEAR, shades=True),
         Source("black", "gray PNG, black is near", _NEAR, shades=True, black=True),
     )
@@ -93,6 +98,8 @@ def read_map(path: Path, choice: SourceChoice = _UNSAID, number: int = 0) -> Dep
     if read_facts(path):
         return read_depth(path)
     row = SOURCES[choice.source_format] if choice.source_format else None
+    if suffix_of(path) in embedded.SUFFIXES:
+        return _of_photo(path, choice)
     kind = _kind(path, row, choice)
     try:
         with memory_errors(path):
@@ -108,8 +115,16 @@ def read_map(path: Path, choice: SourceChoice = _UNSAID, number: int = 0) -> Dep
 
 
 def is_ray(path: Path, choice: SourceChoice) -> bool:
-    """Return whether the numbers of a file are distances from the camera. Ours never are."""
+    """Return whether the numbers of a file are distances from the camera. Ours never are; photos say it."""
+    if suffix_of(path) in embedded.SUFFIXES:
+        return embedded.read_embedded(path).ray
     return choice.depth_is == "ray" and not read_facts(path)
+
+
+def suffixes_of(choice: SourceChoice) -> frozenset[str]:
+    """Return the suffixes of files that are taken from a folder: photos only if they were asked for."""
+    row = SOURCES.get(choice.source_format or "")
+    return frozenset(embedded.SUFFIXES) if row and row.photos else DEPTH_SUFFIXES
 
 
 def _kind(path: Path, row: Optional[Source], choice: SourceChoice) -> DepthKind:
@@ -119,6 +134,8 @@ def _kind(path: Path, row: Optional[Source], choice: SourceChoice) -> DepthKind:
     unsaid = f"{path} does not say what its numbers mean"
     if row is None and suffix_of(path) == ".png":
         raise OutputError(unsaid, "if another program wrote it, give `source_format`, such as mm")
+    if row is not None and row.photos:
+        raise OutputError(f"{path} is no JPEG", "leave out `source_format`")
     if row is not None and row.kind is not None:
         return row.kind
     if choice.kind is None:
@@ -126,11 +143,23 @@ def _kind(path: Path, row: Optional[Source], choice: SourceChoice) -> DepthKind:
     return DepthKind(choice.kind)
 
 
+def _of_photo(path: Path, choice: SourceChoice) -> DepthMap:
+    """Return the map inside of a JPEG; one that names no unit has none, unless the user says metres."""
+    found = embedded.read_embedded(path)
+    kind = METRES if found.metric else DepthKind(choice.kind or DepthKind.RELATIVE_DEPTH.value)
+    if kind.near_is_high:
+        raise UsageError(f"the numbers in {path} grow with the distance", "leave out `kind`")
+    valid = np.isfinite(found.values) & (found.values > 0)
+    return DepthMap(found.values, kind, Provenance(source=path.name), valid=valid, camera=found.camera)
+
+
 def _numbers(
     path: Path, row: Optional[Source], kind: DepthKind, choice: SourceChoice, number: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the (H, W) float32 numbers and the mask of a stranger's file."""
     encoding = row.encoding if row else None
+    if row and row.logarithmic and suffix_of(path) == ".png":
+        return _logarithms(path)
     stored = _plane(path, choice, number)
     if stored is None:
         stored = read_numbers(path, "depth", bool(encoding and encoding.only_png16))
@@ -146,6 +175,21 @@ def _numbers(
         if encoding:
             values /= np.float32(encoding.scale)
     return values, valid
+
+
+def _logarithms(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers and the mask of MoGe's PNG: logarithms from `near` to `far`; 0 is unknown, 65535 infinity."""
+    stored = read_numbers(path, only_png16=True)
+    with PngImageFile(path) as image:
+        texts = {name: image.info.get(name) for name in ("near", "far", "unit")}
+    if not texts["near"] or not texts["far"]:
+        raise PictureError(f"{path} lacks the texts near and far of MoGe's PNG", "leave out `source_format`")
+    near, far, unit = float(texts["near"]), float(texts["far"]), float(texts["unit"] or 1)
+    if not 0 < near < far < np.inf or not 0 < unit < np.inf:
+        raise PictureError(f"{path} reaches from {near:g} to {far:g} in units of {unit:g}, which no depth does")
+    share = (np.clip(stored, 1, 65534).astype(np.float64) - 1) / 65533
+    values = unit * np.exp((1 - share) * np.log(near) + share * np.log(far))
+    return values.astype(np.float32), (stored > 0) & (stored < 65535)
 
 
 def _shades(path: Path, row: Source) -> tuple[np.ndarray, None]:

@@ -17,7 +17,7 @@ class Preset:
     formats: of each map. endings: behind its stem, for formats that need another than their suffix. folder: below the
     output, for the maps. camera: the file with the camera beside each map, a key of CAMERA_FILES in jobs.presets.
     scene: path of the file about all maps, which SCENE_FILES there writes. photo: ending of a JPEG copy of the photo
-    beside a map.
+    beside a map. sequence: before the numbers of maps that one file holds.
     """
 
     name: str
@@ -28,12 +28,13 @@ class Preset:
     camera: str = ""
     scene: str = ""
     photo: str = ""
+    sequence: str = "_"
 
 
 PRESETS: Mapping[str, Preset] = {
     row.name: row
     for row in (
-        Preset("nuke", "EXR with the camera in its attributes", ("exr",)),
+        Preset("nuke", "EXR with the camera in its attributes", ("exr",), sequence="."),
         Preset("blender", "EXR, and a mesh with a camera (GLB)", ("exr", "glb")),
         Preset("3dgs", "depths/*.png and depth_params.json", ("3dgs",), folder="depths", scene=PARAMS),
         Preset("nerfstudio", "millimetres and transforms.json", ("mm",), folder="depths", scene=TRANSFORMS),
