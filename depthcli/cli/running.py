@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Optional
 
 import typer
@@ -90,6 +91,7 @@ def run(
     """
     from depthcli.jobs.folder import FolderJob
 
+    outputs = outputs.keeping(task.source for task in tasks if isinstance(task.source, Path))
     output, quiet = options.output, options.report.quiet
     job = FolderJob(
         tasks=tasks,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -122,6 +122,14 @@ class Photos:
             for key in (relative.with_suffix("").as_posix(), relative.stem):
                 self._files.setdefault(key, []).append(relative)
 
+    @property
+    def files(self) -> Iterator[Path]:
+        """The files of all pictures."""
+        if self._one is not None:
+            yield self._one
+        for names in self._files.values():
+            yield from (self._place / name for name in names)
+
     def of(self, task: Task, source: str) -> Path:
         """Return the photo of a depth file. source: the picture that it was made of, by its facts, or empty.
 
@@ -188,11 +196,10 @@ def run_conversion(
     conversion: Conversion,
     tally: Tally,
     stop: Callable[[], bool] = lambda: False,
-    beside: Callable[[Task, Converted], object] = lambda task, item: None,
 ) -> Generator[Result, None, None]:
     """Do the job; yield one Result per task, in their order. Close the iterator to stop early.
 
-    tally: counts what was converted. beside: writes further files for a map; called in any thread.
+    tally: counts what was converted.
     Raises DiskFullError if nothing more can be written, UsageError if the manifest has results with other options.
     """
     for folder in {path.parent for path in job.every_path()}:
@@ -212,7 +219,7 @@ def run_conversion(
             if isinstance(known, Result):
                 lane.put_done((known, None))
             else:
-                lane.put(_convert, job, conversion, task, beside, lane)
+                lane.put(_convert, job, conversion, task, lane)
             while len(lane) > _PER_THREAD * threads or lane.ready():
                 yield _noted(job, lane.take(), tally)
         while lane:
@@ -264,7 +271,6 @@ def _convert(
     job: FolderJob,
     conversion: Conversion,
     task: Task,
-    beside: Callable[[Task, Converted], object],
     lane: Lane[_Done],
 ) -> _Done:
     started = time.perf_counter()
@@ -278,7 +284,6 @@ def _convert(
         depth = item.depth.with_provenance(made_of)
         if lane.closed:  # nobody waits for this any more
             raise CancelledError
-        beside(task, item)
         job.outputs.write(depth, item.rgb, job.paths(task))
         files = tuple(file_facts(os.stat(path)) for path in job.paths(task))
         warnings, losses = job.outputs.doubts(depth), job.outputs.losses(depth)

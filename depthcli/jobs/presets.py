@@ -1,8 +1,7 @@
-"""The files that a preset adds: the camera beside each map, and one file about all maps of a scene."""
+"""The files of presets about all maps of a scene."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -10,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Callable, Optional
 
-from PIL import Image
-
 from depthcli.camera import Camera
 from depthcli.depthmap import DepthMap
-from depthcli.errors import OutputError, UsageError
+from depthcli.errors import UsageError
 from depthcli.host.atomic import atomic_path
-from depthcli.io.cameras.written import camera_info, kitti_calibration, nerf_frame, nerf_model, plain_matrix
+from depthcli.io.cameras.written import nerf_frame, nerf_model
 from depthcli.io.codecs.presets import PARAMS, TRANSFORMS, Preset
 from depthcli.io.codecs.stills import inverse_range
 from depthcli.jobs.convert import Conversion, Converted, open_map
@@ -24,13 +21,6 @@ from depthcli.jobs.manifest import Manifest
 from depthcli.jobs.targets import Task
 
 _MILLIMETRE = 0.001
-_JPEG_QUALITY = 95
-# (ending behind the stem of a map, its text) of the file with a camera
-CAMERA_FILES: Mapping[str, tuple[str, Callable[[Camera, tuple[int, int], str], str]]] = {
-    "ros": ("_camera_info.yaml", camera_info),
-    "kitti": ("_calib.txt", lambda camera, size, name: kitti_calibration(camera)),
-    "matrix": ("_camera.txt", lambda camera, size, name: plain_matrix(camera)),
-}
 
 
 @dataclass(frozen=True)
@@ -47,28 +37,6 @@ class View:
     camera: Optional[Camera]
     metric: bool
     inverse: tuple[float, float]
-
-
-def write_beside(preset: Preset, task: Task, item: Converted, conversion: Conversion, replaces: bool) -> None:
-    """Write the camera and the photo that a preset wants beside a map. A camera that is unknown is left out.
-
-    replaces: other files of these names may be replaced. Raises OutputError for one that may not, UsageError without a
-    photo that is needed.
-    """
-    if preset.camera and item.depth.camera is not None:
-        ending, text = CAMERA_FILES[preset.camera]
-        path = task.stem.with_name(task.stem.name + ending)
-        _write_new(path, text(item.depth.camera, item.depth.size, task.stem.name).encode(), replaces)
-    if not preset.photo:
-        return
-    if item.rgb is None or conversion.photos is None:
-        raise UsageError(f"{preset.name} wants the photo beside its depth", "name it with `photo`")
-    path = task.stem.with_name(task.stem.name + preset.photo)
-    photo = conversion.photos.of(task, item.depth.provenance.source)
-    if os.path.realpath(path) != os.path.realpath(photo):  # else it is where it should be
-        whole = io.BytesIO()
-        Image.fromarray(item.rgb).save(whole, "JPEG", quality=_JPEG_QUALITY)
-        _write_new(path, whole.getvalue(), replaces)
 
 
 def check_scene_file(preset: Preset, folder: Path, manifest: Manifest, conversion: Conversion, replaces: bool) -> None:
@@ -185,19 +153,6 @@ SCENE_FILES: Mapping[str, Callable[[Sequence[View], Path, Conversion], tuple[Pat
 }
 
 
-def _write_new(path: Path, data: bytes, replaces: bool) -> None:
-    """Write a file; one that is there must be the same, unless it may be replaced. Raises OutputError."""
-    if os.path.lexists(path) and not replaces:
-        if path.is_file() and path.read_bytes() == data:
-            return
-        raise OutputError(f"{path} is there and is another file", "`if_exists` overwrite replaces it")
-    _write(path, data)
-
-
 def _write_json(path: Path, content: Any) -> None:
-    _write(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
-
-
-def _write(path: Path, data: bytes) -> None:
     with atomic_path(path) as partial:
-        partial.write_bytes(data)
+        partial.write_bytes((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())

@@ -314,6 +314,9 @@ class TestPresets:
             "tum": {"a.png", "a_camera.txt"},
             "scannet": {"a.png", "a_camera.txt"},
             "facebook": {"a.jpg", "a_depth.png"},
+            "nuke-far0": {"a.exr"},
+            "lookingglass": {"a.png", "a_qs8x6a1.33.png"},
+            "vr": {"a_LRF_Full_SBS.png"},
         }.get(name, {"a.png"})
 
     @pytest.mark.parametrize(
@@ -383,6 +386,22 @@ class TestPresets:
         assert read_cameras(Path("out/transforms.json")).cameras[0].camera.distortion == lens
         ran = depth("convert", "a.npz", "b.npz", "--preset", "nerfstudio", "-o", "both")
         assert ran.code == 2 and "one model of cameras, and some of these are fisheyes" in ran.err
+
+    def test_nuke_may_have_its_depth_inverted(self, depth):
+        ours("a.npz", camera=True)
+        assert depth("convert", "a.npz", "--preset", "nuke-far0", "-o", "out").code == 0
+        back = read_depth(Path("out/a.exr"))
+        z = metres().astype(np.float32)
+        assert back.kind is DISPARITY and back.valid is None and back.camera.focal == CAMERA.focal
+        assert np.array_equal(back.values == 0, z == 0)
+        assert np.allclose(back.values[z > 0], 1 / z[z > 0], rtol=1e-6)
+
+    @pytest.mark.parametrize("name", ["facebook", "lookingglass", "vr"])
+    def test_what_shows_the_photo_asks_for_it(self, depth, name):
+        ours("a.npz")
+        ran = depth("convert", "a.npz", "--preset", name, "-o", "out")
+        assert ran.code == 2 and f"{name} wants the photo beside its depth (name it with --photo)" in ran.err
+        assert not Path("out").exists()
 
     def test_options_that_are_given_win(self, depth):
         ours("a.npz")
