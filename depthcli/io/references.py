@@ -21,7 +21,6 @@ from depthcli.io.cameras.colmap_points import ColmapPoints
 from depthcli.io.cameras.files import read_cameras
 from depthcli.io.codecs.arrays import read_bytes
 from depthcli.io.codecs.files import read_depth, read_facts
-from depthcli.io.codecs.numbers import read_numbers
 from depthcli.io.points.files import read_shape
 
 _CELL = 4  # pixels of a side, of which the nearest point of a cloud counts: those behind it shine through
@@ -166,6 +165,8 @@ def _read(path: Path, scale: float) -> tuple[np.ndarray, np.ndarray, Optional[_S
             raise UsageError(f"{path} holds {depth.kind.value}, and no metres", "give measured depth")
         values = np.where(depth.valid, depth.values, 0) if depth.valid is not None else depth.values
     else:
+        from depthcli.io.codecs.numbers import read_numbers  # most runs have no reference
+
         is_png = suffix == ".png"
         values = read_numbers(path, "depth", only_png16=is_png).astype(np.float64) / (scale if is_png else 1)
     with np.errstate(invalid="ignore"):

@@ -17,7 +17,6 @@ from typing import Callable, NamedTuple, Union
 from depthcli.choices import SourceChoice
 from depthcli.errors import UsageError
 from depthcli.io.codecs.files import may_be_ours, read_facts
-from depthcli.io.codecs.foreign import suffixes_of
 from depthcli.io.names import STDIN
 from depthcli.io.pictures.images import PICTURE_SUFFIXES, is_picture, may_be_listed
 from depthcli.jobs.manifest import MANIFEST_NAME
@@ -90,6 +89,8 @@ PICTURE = InputKind("picture", is_picture, _is_map, _fetch_picture)
 
 def depth_kind(source: SourceChoice) -> InputKind:
     """Return the kind of depth files to convert: maps, and films that hold numbers. source: what wrote them."""
+    from depthcli.io.codecs.foreign import suffixes_of  # which photos do not need
+
     suffixes = suffixes_of(source)
 
     def takes(path: Path) -> bool:
