@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from depthcli.jobs.targets import Target
 
 # Written out because their own module loads NumPy.
-_SOURCES = ("mm", "scannet", "open3d", "nyu", "realsense", "zed", "kitti", "tum", "sun", "vda", "da3", "moge", "gdepth")
+_SOURCES = (
+    *("mm", "scannet", "open3d", "nyu", "realsense", "zed", "kitti", "tum", "sun"),
+    *("vda", "da3", "moge", "gdepth", "3dgs"),
+)
 _SHADES = ("white", "black")
 
 
@@ -117,7 +120,7 @@ def convert(
     from depthcli.jobs.find import LeftOut, depth_kind, find_inputs
     from depthcli.jobs.folder import FolderJob
     from depthcli.jobs.manifest import MANIFEST_NAME, Manifest
-    from depthcli.jobs.presets import check_scene_file, scene_range, survey
+    from depthcli.jobs.presets import check_scene_file, scene_range, survey, without_endings
     from depthcli.jobs.targets import FILE, FOLDER, Target
 
     if not output:
@@ -136,6 +139,8 @@ def convert(
     if below is not None and preset is not None:
         below = below / preset.folder
     tasks = expand(plan_maps(found, below), conversion.source, preset.sequence if preset else "_")
+    if preset is not None and preset.scene:
+        tasks = without_endings(tasks)
     if target.place == FILE and len(tasks) > 1:
         raise UsageError(f"{target} cannot hold {len(tasks)} maps", "use a folder as `output`")
     if target.place == FILE:

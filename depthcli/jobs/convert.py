@@ -331,11 +331,17 @@ def _camera(
     """Return the camera of a map: the user's, then the file's, then that of the photo's EXIF."""
     if conversion.cameras is not None:
         blank = np.broadcast_to(np.uint8(0), (*depth.values.shape, 3))
-        given = conversion.cameras.given_to(Picture(blank, photo.name if photo else str(task.source)))
+        given = conversion.cameras.given_to(Picture(blank, photo.name if photo else _picture_of(task, depth)))
         return given.camera, given.notes
     if depth.camera is not None or photo is None or photo.camera is None:
         return depth.camera, ()
     return photo.camera.resized(photo.size, depth.size), (f"camera from the EXIF of {photo.name}",)
+
+
+def _picture_of(task: Task, depth: DepthMap) -> str:
+    """Return the path of the picture that a map was made of, as far as its facts know it."""
+    assert isinstance(task.source, Path)
+    return str(task.source.with_name(depth.provenance.source or task.source.name))
 
 
 def _along_axis(task: Task, depth: DepthMap) -> DepthMap:

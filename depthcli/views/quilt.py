@@ -13,9 +13,9 @@ from depthcli.views.warp import right_view
 
 COLUMNS, ROWS = 8, 6
 _MOST = 4096  # pixels of a side, as in the vendor's own quilts
-# Percent of the width by which near and far move against each other from the first view to the last. The views span
-# about 40 degrees; more than a tenth shows the stretched surroundings of near things.
-_PARALLAX = 10.0
+# Percent of the width by which near and far move against each other from the first view to the last: with more, the
+# stretched surroundings of near things are seen in the outer views.
+_PARALLAX = 6.0
 
 
 def quilt(rgb: np.ndarray, near: np.ndarray, coarseness: float = 1.0) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -16,9 +17,10 @@ from depthcli.errors import DepthError, OutputError, PictureError, UsageError
 from depthcli.io.codecs import embedded
 from depthcli.io.codecs.arrays import memory_errors, open_npz
 from depthcli.io.codecs.encode import unrotated
-from depthcli.io.codecs.files import read_depth, read_facts
+from depthcli.io.codecs.files import SHAPE_SUFFIXES, read_depth, read_facts
 from depthcli.io.codecs.formats import suffix_of
 from depthcli.io.codecs.numbers import ENCODINGS, METRES, Encoding, read_numbers
+from depthcli.io.codecs.presets import PARAMS
 
 DEPTH_SUFFIXES = frozenset((".png", ".npz", ".npy", ".exr", ".pfm", ".tif", ".tiff"))
 _UNSAID = SourceChoice()
@@ -31,6 +33,7 @@ class Source:
 
     arrays: names of the depth in its NPZ, the likeliest first. shades: white is near, from 0 to the largest code, and
     every pixel has depth. black: black is near. logarithmic: its 16-bit PNG are logarithms. photos: maps in JPEG.
+    scene: inverse depth, in the unit of a scene by a file about all of its maps.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Source:
     black: bool = False
     logarithmic: bool = False
     photos: bool = False
+    scene: bool = False
 
 
 def _millimetres(name: str, who: str) -> Source:
@@ -59,6 +63,7 @@ SOURCES: dict[str, Source] = {
         Source("da3", "Depth Anything 3, NPZ"),
         Source("moge", "MoGe, EXR or its 16-bit PNG", logarithmic=True),
         Source("gdepth", "JPEG of a camera, with GDepth or Dynamic Depth", photos=True),
+        Source("3dgs", "16-bit PNG of 3D Gaussian Splatting, with depth_params.json", scene=True),
         Source("white", "gray PNG, white is near", _NEAR, shades=True),
         Source("black", "gray PNG, black is near", _NEAR, shades=True, black=True),
     )
@@ -100,6 +105,8 @@ def read_map(path: Path, choice: SourceChoice = _UNSAID, number: int = 0) -> Dep
     row = SOURCES[choice.source_format] if choice.source_format else None
     if suffix_of(path) in embedded.SUFFIXES:
         return _of_photo(path, choice)
+    if row is not None and row.scene:
+        return _of_scene(path, choice)
     kind = _kind(path, row, choice)
     try:
         with memory_errors(path):
@@ -131,6 +138,8 @@ def _kind(path: Path, row: Optional[Source], choice: SourceChoice) -> DepthKind:
     """Return the kind of a stranger's file. Raises OutputError if nobody says it."""
     if not path.exists():
         raise OutputError(f"{path} does not exist", "check the path")
+    if suffix_of(path) in SHAPE_SUFFIXES:
+        raise OutputError(f"{path} holds points or a mesh, and no depth map", "depthcli.read_shape reads it")
     unsaid = f"{path} does not say what its numbers mean"
     if row is None and suffix_of(path) == ".png":
         raise OutputError(unsaid, "if another program wrote it, give `source_format`, such as mm")
@@ -151,6 +160,45 @@ def _of_photo(path: Path, choice: SourceChoice) -> DepthMap:
         raise UsageError(f"the numbers in {path} grow with the distance", "leave out `kind`")
     valid = np.isfinite(found.values) & (found.values > 0)
     return DepthMap(found.values, kind, Provenance(source=path.name), valid=valid, camera=found.camera)
+
+
+def _of_scene(path: Path, choice: SourceChoice) -> DepthMap:
+    """Return the map in a PNG of 3DGS: depth in the unit of its scene by depth_params.json, else disparity.
+
+    As make_depth_scale.py has it: code / 65535 x scale + offset is 1 / z; a scale of 0 is one that was not found.
+    """
+    shares = read_numbers(path, only_png16=True).astype(np.float64) / 65535
+    scale, offset = _scale_of(path)
+    if not scale > 0:
+        return DepthMap(shares, DepthKind.RELATIVE_DISPARITY, Provenance(source=path.name))
+    kind = DepthKind(choice.kind or DepthKind.RELATIVE_DEPTH.value)
+    if kind.near_is_high:
+        raise UsageError(f"{path} holds depth by its depth_params.json", "leave out `kind`")
+    inverse = shares * scale + offset
+    z = np.zeros_like(inverse)
+    np.divide(1, inverse, out=z, where=inverse > 0)
+    return DepthMap(z, kind, Provenance(source=path.name), valid=z > 0)
+
+
+def _scale_of(path: Path) -> tuple[float, float]:
+    """Return scale and offset of a map: below its scene lie sparse/0 and, in a folder of its own, the map."""
+    for scene in list(path.absolute().parents)[1:]:
+        if not (scene / PARAMS).is_file():
+            continue
+        key = Path(*path.absolute().relative_to(scene).parts[1:]).with_suffix("").as_posix()
+        try:
+            found = json.loads((scene / PARAMS).read_text(encoding="utf-8"))[key]
+            scale, offset = float(found["scale"]), float(found["offset"])
+        except KeyError:
+            raise OutputError(f"{scene / PARAMS} has no scale and offset of {key}", "make it anew") from None
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise OutputError(
+                f"cannot read {scene / PARAMS}: {' '.join(str(error).split())}", "make it anew"
+            ) from error
+        if not np.isfinite((scale, offset)).all():
+            raise OutputError(f"{scene / PARAMS} has no finite scale and offset of {key}", "make it anew")
+        return scale, offset
+    return 0.0, 0.0
 
 
 def _numbers(
