@@ -267,6 +267,16 @@ class TestStrangers:
             assert np.array_equal(back.valid, metres() > 0)
             assert np.array_equal(back.values[back.valid], z[back.valid])
 
+    def test_an_exr_in_colours_is_no_depth(self, depth):
+        """As points.exr of MoGe, whose R is x."""
+        openexr = pytest.importorskip("OpenEXR")
+        z = metres(False).astype(np.float32)
+        header = {"compression": openexr.ZIP_COMPRESSION, "type": openexr.scanlineimage}
+        for blue, code in ((z, 0), (z + 1, 3)):
+            openexr.File(header, {"R": z, "G": z, "B": blue}).write("in.exr")
+            ran = depth("convert", "in.exr", "--from", "moge", "--kind", "metric_depth", "-o", "a.npz")
+            assert ran.code == code and ("its R, G and B differ" in ran.err) == bool(code)
+
     @pytest.mark.parametrize("unit", [None, "0.001"])
     def test_moge_writes_logarithms(self, depth, unit):
         z = np.where(metres() > 0, metres(), np.nan)
