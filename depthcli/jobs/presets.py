@@ -35,6 +35,9 @@ _MILLIMETRE = 0.001
 _FEWEST, _LEAST_SPREAD, _APART = 10, 1e-3, (0.2, 5.0)
 
 
+_NEAREST = 1e-9  # of a point, in any unit: what is nearer has no 1 / z
+
+
 @dataclass(frozen=True)
 class View:
     """What a file about a scene needs to know of one map.
@@ -66,7 +69,8 @@ class ColmapScene:
         try:
             self._points = ColmapPoints(folder)
             self._names = {PurePosixPath(name).with_suffix("").as_posix(): name for name in self._points.names}
-        except (OSError, ValueError, LookupError, struct.error) as error:
+            self._points.seen_by(next(iter(self._points.names), ""))  # reads the points too
+        except (OSError, ValueError, LookupError, OverflowError, struct.error) as error:
             reason = " ".join(str(error).split())
             raise UsageError(f"cannot read the COLMAP model {folder}: {reason}", "give one with points") from error
         self._cameras = read_cameras(self._points.cameras)
@@ -76,11 +80,12 @@ class ColmapScene:
         name = self._names.get(key)
         stored = None if name is None else self._cameras.of_picture(name)
         seen = None if name is None else self._points.seen_by(name)
-        if stored is None or stored.size is None or seen is None:
+        if stored is None or stored.size is None or min(stored.size) < 1 or seen is None:
             return (0.0, 0.0), False
         places, z = seen
-        pixels = places * np.array(depth.size) / stored.size - 0.5
-        ahead = z > 0
+        with np.errstate(all="ignore"):
+            pixels = places * np.array(depth.size) / stored.size - 0.5
+        ahead = (z > _NEAREST) & np.isfinite(z) & np.isfinite(pixels).all(axis=1)
         if ahead.sum() <= _FEWEST or np.ptp(1 / z[ahead]) <= _LEAST_SPREAD:
             return (0.0, 0.0), True
         try:

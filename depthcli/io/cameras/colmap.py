@@ -170,9 +170,9 @@ def _binary_pictures(file: BinaryIO) -> Iterator[tuple[int, str, np.ndarray]]:
 
 
 def pose_of(numbers: Sequence[float]) -> np.ndarray:
-    """Return (3, 4) world to camera of qw qx qy qz tx ty tz. A quaternion of zeros gives NaN."""
+    """Return (3, 4) world to camera of qw qx qy qz tx ty tz. A quaternion of zeros, or of huge numbers, gives NaN."""
     w, *xyz = numbers[:4]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         rotation = rotations_of(np.array([[*xyz, w]]))[0]
     return np.concatenate([rotation, np.array(numbers[4:7])[:, None]], axis=1)
 

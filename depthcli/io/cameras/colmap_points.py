@@ -94,7 +94,8 @@ class ColmapPoints:
         known = np.isin(rows["point"], self._points[0])
         rows = rows[known]
         world = self._points[1][np.searchsorted(self._points[0], rows["point"])]
-        return rows["xy"].astype(np.float64), world @ pose[2, :3] + pose[2, 3]
+        with np.errstate(all="ignore"):  # of a broken pose all are infinite, or NaN
+            return rows["xy"].astype(np.float64), world @ pose[2, :3] + pose[2, 3]
 
     @cached_property
     def names(self) -> tuple[str, ...]:
