@@ -20,6 +20,19 @@ from depthcli.io.pictures.images import Picture, open_picture_file, picture_size
 _last: tuple[tuple[Any, ...], str] = (), ""
 
 
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file as hexadecimal digits. Raises OSError."""
+    with path.open("rb") as stream:
+        return _digest(stream)
+
+
+def _digest(stream: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while piece := stream.read(1 << 20):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
 class PictureFile:
     """A picture's file, or its bytes. For one thread at a time; `close` it when it has been read.
 
@@ -56,15 +69,13 @@ class PictureFile:
     def sha256(self) -> str:
         """Digest of the whole content."""
         global _last
+        _ = self.file_size  # raises for a device
         key = (str(self._source), self.file_size, *self.times) if isinstance(self._source, Path) else ()
         if key and _last[0] == key:
             return _last[1]
-        digest = hashlib.sha256()
         stream = self._open()
         stream.seek(0)
-        while block := stream.read(1 << 20):
-            digest.update(block)
-        _last = key, digest.hexdigest()
+        _last = key, _digest(stream)
         return _last[1]
 
     def facts(self) -> dict[str, Any]:

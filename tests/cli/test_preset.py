@@ -40,7 +40,7 @@ def test_a_folder_becomes_what_the_program_wants(depth, name):
     photo("in/a.jpg")
     ran = depth("dir", "in", "--preset", name, "-o", "out", *TINY)
     assert ran.code == 0, ran.err
-    assert {path.name for path in Path("out").iterdir()} - {"manifest.jsonl"} == OF_ANY_DEPTH[name]
+    assert {path.name for path in Path("out").iterdir()} - {"manifest.jsonl", "run.json"} == OF_ANY_DEPTH[name]
     again = depth("dir", "in", "--preset", name, "-o", "out", *TINY[:-1])
     assert again.code == 0 and "1 skipped" in again.err
 
