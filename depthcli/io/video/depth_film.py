@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 
@@ -45,7 +45,9 @@ class DepthFilm:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.facts = _facts(path)
+        if not path.exists():
+            raise PictureError(f"{path} does not exist", "check the path")
+        self.facts = facts_of_film(path)
         video: dict[str, Any] = self.facts.get("video") or {}
         gray = video.get("gray")
         if not isinstance(gray, dict) or video.get("pixel_format") not in _HALF:
@@ -55,7 +57,7 @@ class DepthFilm:
             )
         self._video, self._offset, self._scale = video, float(gray["offset"]), float(gray["scale"])
         self._lock, self._stack = Lock(), ExitStack()
-        self._frames: Iterator[np.ndarray] = iter(())
+        self._frames: Optional[Generator[np.ndarray, None, None]] = None
         self._next = -1  # number of the frame that comes next, -1 if the film is closed
         self._waiting: dict[int, np.ndarray] = {}
         self._most = 4 * usable_cores() + 1  # as many as may be asked for out of their order
@@ -89,6 +91,7 @@ class DepthFilm:
                 while number not in self._waiting:
                     if self._next < 0 or number < self._next:
                         self._open()
+                    assert self._frames is not None
                     self._waiting[self._next] = next(self._frames)
                     self._next += 1
                     for old in [n for n in self._waiting if n < self._next - self._most]:
@@ -119,8 +122,10 @@ class DepthFilm:
         self._next = 0
 
     def _close(self) -> None:
+        if self._frames is not None:
+            self._frames.close()  # first: it holds frames of the container
         self._stack.close()
-        self._frames, self._next, self._waiting = iter(()), -1, {}
+        self._frames, self._next, self._waiting = None, -1, {}
 
 
 def has_numbers(path: Path) -> bool:
@@ -130,10 +135,8 @@ def has_numbers(path: Path) -> bool:
     return False
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    """Return the facts of a film, of its sidecar if that is there, which tells more than its comment."""
-    if not path.exists():
-        raise PictureError(f"{path} does not exist", "check the path")
+def facts_of_film(path: Path) -> dict[str, Any]:
+    """Return the facts of a film; of its sidecar if that is there, which tells more than its comment. Empty if none."""
     sidecar = sidecar_of(path)
     if sidecar.is_file() and sidecar.stat().st_size <= _MOST_SIDECAR:
         with suppress(OSError, ValueError, RecursionError):
@@ -143,7 +146,7 @@ def _facts(path: Path) -> dict[str, Any]:
     return film_facts(path)
 
 
-def _by_av(path: Path, size: tuple[int, int], pixels: str, stack: ExitStack) -> Iterator[np.ndarray]:
+def _by_av(path: Path, size: tuple[int, int], pixels: str, stack: ExitStack) -> Generator[np.ndarray, None, None]:
     """Yield (H, W) uint16 codes of luma."""
     container = stack.enter_context(open_container(load_av(), stack.enter_context(path.open("rb"))))
     stream = container.streams.video[0]
@@ -177,7 +180,7 @@ def _check_slices(frame: bytes) -> None:
         raise ValueError("its check sums do not fit")
 
 
-def _by_program(path: Path, size: tuple[int, int], pixels: str, stack: ExitStack) -> Iterator[np.ndarray]:
+def _by_program(path: Path, size: tuple[int, int], pixels: str, stack: ExitStack) -> Generator[np.ndarray, None, None]:
     """See `_by_av`. The messages about a frame come before that of the filter showinfo, and this before its pixels."""
     raw = ("-map", "0:v:0", "-vf", "showinfo", "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", pixels)
     program = Program(["-err_detect", "explode", *input_of(path), *raw, "pipe:1"], stdout=True)
