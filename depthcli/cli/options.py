@@ -25,6 +25,7 @@ from depthcli.choices import (
 from depthcli.cli.groups import ADVANCED, CAMERA, METRES, MODEL, SPACE, flag, option
 from depthcli.errors import UsageError
 from depthcli.io.codecs.formats import STILLS, implied_format, parse_formats
+from depthcli.io.codecs.presets import PRESETS, Preset, preset_of
 
 if TYPE_CHECKING:
     from depthcli.cli.report import ClipReport, Report
@@ -316,6 +317,12 @@ class PictureOutput:
             values=tuple(STILLS),
         ),
     ] = None
+    preset: Annotated[
+        Optional[str],
+        option(
+            "Files for a program: nuke, kitti, ros, vr, ... (docs/formats.md).", metavar="NAME", values=tuple(PRESETS)
+        ),
+    ] = None
     colormap: Colormap = "Spectral_r"
     template: Annotated[
         Optional[str], option("File name: {stem}, {name}, {parent}, {format} are filled in.", "--name", metavar="TEXT")
@@ -432,6 +439,9 @@ class PictureOptions:
         if output.grayscale and output.formats:
             raise UsageError("--grayscale and --format contradict each other", "--grayscale means --format gray8")
         implied = implied_format(target.path, "color") if target.place == FILE else "color"
+        preset = preset_of(output.preset)
+        if preset is not None:
+            return self._preset_outputs(preset, target, pictures)
         formats = ("gray8",) if output.grayscale else parse_formats(output.formats or (implied,))
         shape = self.shape.choice()
         spatial = [name for name in formats if STILLS[name].spatial]
@@ -452,6 +462,34 @@ class PictureOptions:
         if "obj" in formats:
             raise UsageError(f"{target} cannot hold an OBJ, which is three files", "use -f glb, or give -o FILE")
         return OneStream(formats, output.colormap, shape=shape, name=str(target))
+
+    def _preset_outputs(self, preset: "Preset", target: "Target", pictures: int) -> "OutputSpec":
+        """Return what a preset writes for each picture; formats that are given win over its own."""
+        from depthcli.io.codecs.outputs import OneFile, check_extras
+        from depthcli.io.codecs.preset_outputs import outputs_of
+        from depthcli.jobs.targets import FILE, STREAM
+        from depthcli.pixels.colormap import color_table
+
+        output = self.output
+        if preset.scene:
+            raise UsageError(
+                f"{preset.name} wants one file about all maps, which comes after them",
+                "write `formats` npz, and make it of these with depth convert",
+            )
+        if output.template is not None or output.grayscale:
+            raise UsageError("`preset` has names and formats of its own", "leave out --name and --grayscale")
+        formats = parse_formats(output.formats or preset.formats) if output.formats or preset.formats else ()
+        if self.network.panorama and any(STILLS[name].spatial for name in formats):
+            raise UsageError(f"{preset.name} cannot be made of a panorama", "leave out --panorama")
+        color_table(output.colormap)  # an unknown name is an error now, not after the first picture
+        check_extras(formats)
+        if target.place == STREAM or (target.place == FILE and preset.several):
+            raise UsageError(f"{target} cannot hold the files of {preset.name}", "name a folder, and end it with /")
+        shape = self.shape.choice()
+        if target.place == FILE:
+            target.check_one(pictures, "picture", formats, {name: row.suffix for name, row in STILLS.items()})
+            return OneFile(formats, output.colormap, shape=shape)
+        return outputs_of(preset, formats, output.colormap, shape)
 
     def settings(self, formats: Sequence[str]) -> str:
         """Return the options that shape results of these formats as one line, for the manifest."""

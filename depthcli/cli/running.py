@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Optional, Union
 
 import typer
@@ -103,6 +104,8 @@ def run(
     from depthcli.jobs.folder import FolderJob
     from depthcli.jobs.manifest import FAILED
 
+    if isinstance(tasks, Sequence):
+        outputs = outputs.keeping(task.source for task in tasks if isinstance(task.source, Path))
     output, quiet = options.output, options.report.quiet
     folder = None if isinstance(tasks, Sequence) else tasks
     job = FolderJob(

@@ -334,26 +334,15 @@ def _tiff(path: Path) -> FileInfo:
 
 
 def _film(path: Path) -> FileInfo:
-    from depthcli.io.video.film_comment import film_facts
+    from depthcli.io.video.depth_film import facts_of_film
 
-    facts = _beside(path) or film_facts(path)
+    facts = facts_of_film(path)
     if facts:
         return _own(path, facts, "depth film by depthcli")
     try:
         return _picture(path)  # HEIC and AVIF begin as films do
     except PictureError:
         raise DepthError(f"{path} is a video, and no depth film of depthcli", "depth video makes depth of it") from None
-
-
-def _beside(path: Path) -> dict[str, Any]:
-    """Return the facts in the sidecar of a film, which tells more than its comment."""
-    sidecar = sidecar_of(path)
-    if not sidecar.is_file() or sidecar.stat().st_size > _MOST_JSON:
-        return {}
-    try:
-        return parse_facts(sidecar.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
 
 
 def _json(path: Path) -> FileInfo:

@@ -29,7 +29,7 @@ PICTURES = (
     + COMPILED
     + REPORT
     + RESULTS
-    + "--keep-alpha --name --pred-only "
+    + "--keep-alpha --name --pred-only --preset "
 )
 SHAPE = "--axes --edges --farthest --mesh-size --points "
 PICTURES += SHAPE

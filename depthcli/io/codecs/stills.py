@@ -89,6 +89,8 @@ def pixels_of_still(
     if format.holds is Holds.METRES:
         codes = metres_to_codes(depth, format.scale)
         return rotated(codes) if format.rotated else codes, {**facts_of(depth), "encoding": _metres_of(format)}
+    if format.holds is Holds.VALUES and format.inverse:
+        depth = _to_infinity(_inverse(depth))
     pixels, encoding = _shaded(format, depth, format.colormap or colormap, scene)
     if in_millimetres(format.holds, depth.kind):
         encoding["clamped_pixels"] = clamped_pixels(depth)
@@ -146,6 +148,13 @@ def _inverse(depth: DepthMap) -> DepthMap:
     values = np.zeros_like(depth.values)
     np.divide(1, depth.values, out=values, where=depth.values > 0)
     return replace(depth, values=values, kind=DepthKind.RELATIVE_DISPARITY)
+
+
+def _to_infinity(depth: DepthMap) -> DepthMap:
+    """Return inverse depth whose pixels without depth are at infinity, at 0."""
+    if depth.valid is None:
+        return depth
+    return replace(depth, values=np.where(depth.valid, depth.values, np.float32(0)), valid=None)
 
 
 def _without(depth: DepthMap, lost: np.ndarray) -> DepthMap:
