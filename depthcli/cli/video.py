@@ -13,7 +13,15 @@ import typer
 
 from depthcli.choices import IF_EXISTS, STEADY, ClipChoice, require
 from depthcli.cli.groups import ADVANCED, CLIP, flag, grouped, option
-from depthcli.cli.options import BackendOptions, Colormap, IfExists, ModelOptions, NetworkOptions, ReportOptions
+from depthcli.cli.options import (
+    BackendOptions,
+    CameraOptions,
+    Colormap,
+    IfExists,
+    ModelOptions,
+    NetworkOptions,
+    ReportOptions,
+)
 from depthcli.cli.parsing import parse_range, parse_rate, parse_seconds, parse_size
 from depthcli.cli.streams import is_stdout, open_stream
 from depthcli.errors import DiskFullError, OutputError, UsageError
@@ -170,6 +178,7 @@ def video(
     model: ModelOptions,
     network: NetworkOptions,
     backend: BackendOptions,
+    camera: CameraOptions,
 ) -> None:
     """Estimate the depth of clips: steady, with the clip's size, times and sound.
 
@@ -185,11 +194,13 @@ def video(
     from depthcli.jobs.clip_job import ClipJob
     from depthcli.jobs.find import CLIP, LeftOut, find_inputs
     from depthcli.jobs.targets import STREAM, Target, plan_clips
+    from depthcli.predict.picture import open_cameras
 
     wanted = files.check()
     choice, clip_choice, selection, raw = model.choice(), clip.choice(network, backend), clip.selection(), clip.raw()
     target = Target.of(output)
     streams = target.place == STREAM
+    cameras = open_cameras(camera.choice(), network.panorama)
     left = LeftOut(CLIP)
     found = find_inputs(clips, CLIP, left)
     if streams and files.formats:
@@ -205,6 +216,7 @@ def video(
             look=Look(files.colors, files.limits),
             selection=selection,
             if_exists=files.if_exists,
+            cameras=cameras,
             **raw,
         )
         for (source, _), outputs in zip(found, [[]] if streams else plan_clips(found, wanted, target))

@@ -31,12 +31,13 @@ from depthcli.io.codecs.stereo import ASSUMED
 from depthcli.io.names import STDIN
 from depthcli.io.video.reader import Clip, PatientPipe, open_clip
 from depthcli.io.video.spool import Spool, bytes_per_frame, check_disk, readable
+from depthcli.jobs.clip_frames import ShownClip
 from depthcli.jobs.clip_job import ClipJob, Events, Progress
 from depthcli.jobs.clip_making import StoppedError, make_depth
 from depthcli.jobs.clip_results import CHANGED, GONE, GROWN, ClipFiles, already_there, check_one_model
 from depthcli.jobs.clip_writing import write_outputs
 from depthcli.jobs.manifest import DONE, FAILED, Result
-from depthcli.predict.clip import FrameLoop
+from depthcli.predict.clip import FrameLoop, camera_of_clip
 from depthcli.predict.clip_predictors import ClipPredictor
 from depthcli.version import __version__
 from depthcli.views.layouts import LAYOUTS
@@ -139,11 +140,12 @@ class _Work:
         self._stop, self._log, self._started = stop, log, started
         self._info = clip.info
         self._total = job.selection.count(clip.info)
-        self._loop = FrameLoop(predictor, clip.info.size, find_cuts=job.clip.scenes)
+        self._seen_by = camera_of_clip(clip.info, job.cameras, job.clip.panorama)
+        self._loop = FrameLoop(predictor, clip.info.size, self._seen_by.camera, find_cuts=job.clip.scenes)
         self._provenance = self._loop.provenance(Path(clip.info.name).name)
-        self._notes = (*clip.info.notes, *self._loop.plan.notes)
+        self._notes = (*clip.info.notes, *self._seen_by.notes, *self._loop.plan.notes)
         self._files = ClipFiles.of(job.source)
-        self._warnings: list[str] = []
+        self._warnings: list[str] = [*self._seen_by.warnings, *self._loop.warnings]
 
     def events(self) -> Events:
         """Make the depth, unless it is in the spool, and write it."""
@@ -212,8 +214,8 @@ class _Work:
 
     def _write(self, spool: Spool) -> Generator[Progress, None, tuple[str, ...]]:
         made_of = self._files.made_of(self._job.spool_folder.parent)
-        row = self._predictor.row
-        return write_outputs(self._job, self._info, row, self._provenance, spool, made_of, self._stop)
+        shown = ShownClip(self._info, self._predictor.row, self._provenance, self._seen_by.camera)
+        return write_outputs(self._job, shown, spool, made_of, self._stop)
 
     def _check_clip(self, spool: Spool) -> None:
         """Note changes of the clip while it was read. Raises ClipError if its frames have changed.
@@ -256,6 +258,7 @@ class _Work:
                 "raw": [str(job.rate), list(job.size or ())],
                 "scenes": job.clip.scenes,
                 "input": list(self._loop.plan.input_size),
+                "focal": list(self._seen_by.camera.focal) if self._seen_by.camera and row.canonical_focal else None,
                 **job.shape,
             },
             "model": {"name": row.name, "weights": self._predictor.weights.sha256, "max_depth": row.max_depth},

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Optional, Protocol
 
 import numpy as np
 
+from depthcli.camera import Camera
 from depthcli.choices import StereoChoice
-from depthcli.depthmap import Provenance
+from depthcli.depthmap import DepthMap, Provenance
 from depthcli.io.codecs.encode import Look, encode_frame, encoding_of
 from depthcli.io.codecs.formats import CLIP_ROWS
 from depthcli.io.codecs.stereo import stereo_facts
@@ -28,6 +29,20 @@ from depthcli.zoo.rows import ModelRow
 _EVEN = (2, 2)  # pixels of an eye in a film, so that no two eyes share a sample of colour
 
 
+@dataclass(frozen=True, eq=False)
+class ShownClip:
+    """A clip whose maps are made. row: of the model, with the kind of the maps. camera: of the clip, or None."""
+
+    info: ClipInfo
+    row: ModelRow
+    provenance: Provenance
+    camera: Optional[Camera] = None
+
+    def depth_map(self, frame: SpooledFrame) -> DepthMap:
+        """Return the map of a frame at the size of the clip, in the numbers of the model."""
+        return at_size(frame.values, self.info.size, self.row, self.provenance, self.camera)
+
+
 class ClipFrames(Protocol):
     """Makes what the outputs of a clip show; `pixels` is called from several threads."""
 
@@ -40,47 +55,34 @@ class ClipFrames(Protocol):
         """Return the pixels of a frame for these outputs. source: the clip's frame, if the job needs it."""
 
 
-def clip_frames(
-    job: ClipJob,
-    info: ClipInfo,
-    row: ModelRow,
-    provenance: Provenance,
-    shown: tuple[float, float],
-    about: Mapping[str, Any],
-) -> ClipFrames:
+def clip_frames(job: ClipJob, clip: ShownClip, shown: tuple[float, float], about: Mapping[str, Any]) -> ClipFrames:
     """Return what makes the frames of a job. shown: the range of the clip. about: facts about all of its maps."""
     kind = DepthFrames if job.stereo is None else StereoFrames
-    return kind(job, info, row, provenance, shown, about)
+    return kind(job, clip, shown, about)
 
 
 class DepthFrames:
     """Shows depth."""
 
-    def __init__(
-        self,
-        job: ClipJob,
-        info: ClipInfo,
-        row: ModelRow,
-        provenance: Provenance,
-        shown: tuple[float, float],
-        about: Mapping[str, Any],
-    ) -> None:
-        self._info, self._row, self._provenance = info, row, provenance
+    def __init__(self, job: ClipJob, clip: ShownClip, shown: tuple[float, float], about: Mapping[str, Any]) -> None:
+        self._clip = clip
         self._look, self._about = Look(job.look.colormap, shown), about
         self._names = {path: name for name, path in job.outputs}
         self._shown = shown
 
     def output(self, common: ClipOutput, name: str, path: Path) -> ClipOutput:
         """See ClipFrames."""
-        encoding = encoding_of(CLIP_ROWS[name].holds, self._row.kind, self._shown, self._look.colormap)
+        encoding = encoding_of(CLIP_ROWS[name].holds, self._clip.row.kind, self._shown, self._look.colormap)
         facts = {**self._about, **({"encoding": encoding} if encoding else {})}
-        return replace(common, format=name, path=path, size=CLIP_ROWS[name].frame_size(self._info.size), facts=facts)
+        return replace(
+            common, format=name, path=path, size=CLIP_ROWS[name].frame_size(self._clip.info.size), facts=facts
+        )
 
     def pixels(
         self, paths: Collection[Path], frame: SpooledFrame, source: Optional[Frame]
     ) -> Mapping[Path, np.ndarray]:
         """See ClipFrames."""
-        depth = at_size(frame.values, self._info.size, self._row, self._provenance)
+        depth = self._clip.depth_map(frame)
         names = [self._names[path] for path in paths]
         made = encode_frame(names, depth, self._look, source.rgb if source else None)
         return {path: made[self._names[path]] for path in paths}
@@ -89,17 +91,9 @@ class DepthFrames:
 class StereoFrames:
     """Shows two eyes, in one film or in two. The range is that of the clip, so the screen stays where it is."""
 
-    def __init__(
-        self,
-        job: ClipJob,
-        info: ClipInfo,
-        row: ModelRow,
-        provenance: Provenance,
-        shown: tuple[float, float],
-        about: Mapping[str, Any],
-    ) -> None:
+    def __init__(self, job: ClipJob, clip: ShownClip, shown: tuple[float, float], about: Mapping[str, Any]) -> None:
         assert job.stereo is not None
-        self._info, self._row, self._provenance, self._shown = info, row, provenance, shown
+        self._clip, self._shown = clip, shown
         self._choice: StereoChoice = job.stereo
         self._layout = LAYOUTS[self._choice.layout]
         self._facts = stereo_facts(dict(about), self._choice)
@@ -107,7 +101,7 @@ class StereoFrames:
 
     def output(self, common: ClipOutput, name: str, path: Path) -> ClipOutput:
         """See ClipFrames."""
-        width, height = (-(-length // even) * even for length, even in zip(self._info.size, _EVEN))
+        width, height = (-(-length // even) * even for length, even in zip(self._clip.info.size, _EVEN))
         return replace(
             common,
             format=name,
@@ -124,9 +118,9 @@ class StereoFrames:
     ) -> Mapping[Path, np.ndarray]:
         """See ClipFrames."""
         assert source is not None
-        depth = at_size(frame.values, self._info.size, self._row, self._provenance)
+        depth = self._clip.depth_map(frame)
         near = nearness(depth, self._shown)
-        width, height = self._info.size
+        width, height = self._clip.info.size
         shape = height + height % 2, width + width % 2
         coarseness = max(1.0, width / frame.values.shape[1])
         pictures = show(padded(source.rgb, shape), padded(near, shape), self._choice, coarseness)

@@ -14,6 +14,7 @@ import numpy as np
 from depthcli.choices import ClipChoice, ModelChoice, StereoChoice, shaping_settings
 from depthcli.errors import UsageError
 from depthcli.host.atomic import temporary_path
+from depthcli.io.cameras.pictures import GivenCameras
 from depthcli.io.codecs.encode import Look
 from depthcli.io.codecs.formats import CLIP_ROWS, Holds
 from depthcli.io.names import STDIN
@@ -44,7 +45,8 @@ class ClipJob:
     source: a video file, a folder of frames, or "-" for stdin. outputs: (format, path) of each file or folder to write.
     look: colours and range; without a range, that of the whole clip. rate: frames per second of a folder or of raw
     video. size: (width, height) of raw video. if_exists: skip, overwrite or error if all outputs are there.
-    stereo: the outputs show two eyes, one for each file of the layout; None for depth.
+    stereo: the outputs show two eyes, one for each file of the layout; None for depth. cameras: what the user gave as
+    the camera of the clip, None for what the clip itself tells.
     """
 
     source: Union[Path, str]
@@ -57,6 +59,7 @@ class ClipJob:
     size: Optional[tuple[int, int]] = None
     if_exists: str = "skip"
     stereo: Optional[StereoChoice] = None
+    cameras: Optional[GivenCameras] = None
 
     def __post_init__(self) -> None:
         if self.look.range is not None and not -np.inf < self.look.range[0] < self.look.range[1] < np.inf:
@@ -98,6 +101,7 @@ class ClipJob:
             "colormap": None if self.stereo else self.look.colormap,
             "range": self.look.range,
             **(self.stereo.settings if self.stereo else {}),
+            **(self.cameras.settings if self.cameras else {}),
             "scenes": None if clip.scenes else "off",
         }
         return " ".join(f"{name}={value}" for name, value in every.items() if value is not None)

@@ -11,7 +11,6 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
-from depthcli.depthmap import Provenance
 from depthcli.errors import ClipError
 from depthcli.host.cores import usable_cores
 from depthcli.io.codecs.facts import facts_of_clip
@@ -22,20 +21,17 @@ from depthcli.io.video.clip_output import ClipOutput, FrameWriter, Timing
 from depthcli.io.video.reader import open_clip
 from depthcli.io.video.spool import Spool, SpooledFrame
 from depthcli.io.video.writers import video_writer
-from depthcli.jobs.clip_frames import ClipFrames, clip_frames
+from depthcli.jobs.clip_frames import ClipFrames, ShownClip, clip_frames
 from depthcli.jobs.clip_job import WRITING, ClipJob, Progress
 from depthcli.jobs.clip_making import StoppedError
 from depthcli.jobs.pipeline import Lane
-from depthcli.zoo.rows import ModelRow
 
 _Encoded = tuple[SpooledFrame, Mapping[Path, np.ndarray]]
 
 
 def write_outputs(
     job: ClipJob,
-    info: ClipInfo,
-    row: ModelRow,
-    provenance: Provenance,
+    clip: ShownClip,
     spool: Spool,
     made_of: Mapping[str, Any],
     stop: Callable[[], bool],
@@ -45,11 +41,21 @@ def write_outputs(
     Raises StoppedError if it was asked to stop; unfinished outputs do not appear.
     """
     assert spool.ended is not None
+    info = clip.info
     low, high = job.look.range or spool.ended["range"]
     extremes = float(np.float32(spool.ended["min"])), float(np.float32(spool.ended["max"]))
     damage = spool.ended["damage"]
-    about = facts_of_clip(row.kind, extremes, info.size, provenance, row.max_depth, job.settings_text, damage)
-    shows = clip_frames(job, info, row, provenance, (low, high), about)
+    about = facts_of_clip(
+        clip.row.kind,
+        extremes,
+        info.size,
+        clip.provenance,
+        clip.row.max_depth,
+        job.settings_text,
+        damage,
+        clip.camera,
+    )
+    shows = clip_frames(job, clip, (low, high), about)
 
     def encoded(paths: Sequence[Path], frame: SpooledFrame, source: Optional[Frame]) -> _Encoded:
         return frame, shows.pixels(paths, frame, source) if paths else {}

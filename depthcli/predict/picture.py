@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from depthcli.io.cameras.pictures import GivenCameras
     from depthcli.predict.metres import Metres
 
-_CROPPED = (
+CROPPED = (
     "was cropped after it was taken: its focal length is that of the whole picture, and the middle is a guess"
     " (`intrinsics` gives both)"
 )
@@ -187,7 +187,7 @@ class DepthEstimator:
         if self._cameras is not None:
             return self._cameras.given_to(picture)
         if picture.camera is not None and picture.camera.source is CameraSource.EXIF_CROPPED:
-            return replace(picture, warnings=(*picture.warnings, _CROPPED))
+            return replace(picture, warnings=(*picture.warnings, CROPPED))
         return picture
 
     def run(self, batch: Sequence[Prepared], recheck: bool = False) -> Sequence[Answer]:

@@ -21,6 +21,7 @@ from typing import Any, Callable, Optional, Union
 
 import numpy as np
 
+from depthcli.camera import Camera
 from depthcli.errors import ClipError, DepthError, PictureError, first_line
 from depthcli.io.codecs.files import read_facts
 from depthcli.io.names import STDIN
@@ -259,6 +260,7 @@ class FolderSource:
             notes.append("EXR taken for linear light: 1.0 is white, with the curve of sRGB")
         rate = rate or FOLDER_RATE
         count = len(self._paths)
+        camera, orientation = _camera_of_frame(self._paths[0], max_pixels)
         self.info = ClipInfo(
             name,
             size,
@@ -268,6 +270,9 @@ class FolderSource:
             duration=float(count / rate),
             codec="pictures",
             numbers=_numbers(self._paths),
+            paths=tuple(self._paths),
+            camera=camera,
+            orientation=orientation,
             notes=tuple(notes),
         )
 
@@ -293,6 +298,17 @@ class FolderSource:
 
     def close(self) -> None:
         """Nothing is open between two pictures."""
+
+
+def _camera_of_frame(path: Path, max_pixels: int) -> tuple[Optional[Camera], int]:
+    """Return the camera that the EXIF of a frame tells, None without one, and its orientation."""
+    if is_exr(path):
+        return None, 1
+    try:
+        picture = read_picture(path, max_pixels=max_pixels)
+    except PictureError:  # told when it is its turn
+        return None, 1
+    return picture.camera, picture.orientation
 
 
 def natural_order(path: Path) -> list[tuple[int, int, str]]:
