@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -29,7 +29,7 @@ from depthcli.predict.picture import CROPPED, DepthEstimator, open_cameras, open
 from depthcli.temporal.cuts import CutDetector
 from depthcli.temporal.state import State, join_states, part_of
 from depthcli.zoo.provenance import provenance_of
-from depthcli.zoo.rows import ModelTask
+from depthcli.zoo.rows import ModelTask, with_max_depth
 
 T = TypeVar("T")
 _RECORDED = "the focal length is the clip's own, which stabilisation may have shortened the view of by 10 %"
@@ -315,13 +315,16 @@ def _frames_of(arrays: Iterable[np.ndarray]) -> Iterator[Frame]:
 
 
 def open_clip_predictor(
-    choice: ModelChoice, clip: ClipChoice = ClipChoice(), log: Log = lambda line: None
+    choice: ModelChoice, clip: ClipChoice = ClipChoice(), log: Log = lambda line: None, metres: bool = False
 ) -> ClipPredictor:
     """Return the chosen predictor, loaded; may download. Raises UsageError, ModelError or EngineError.
 
-    log: receives lines about downloads and fallbacks.
+    log: receives lines about downloads and fallbacks. metres: they are made of the maps, and `max_depth` of a relative
+    model limits them.
     """
-    model = resolve_clip_model(choice, clip, log)
+    model = resolve_clip_model(replace(choice, max_depth=None) if metres else choice, clip, log)
+    if metres and choice.max_depth is not None and model.row.kind.is_metric:
+        model = replace(model, row=with_max_depth(model.row, choice.max_depth))
     if model.row.task is ModelTask.CLIP:
         row = model.row.with_input_size(clip.input_size)
         backend = open_backend(row, model.weights, clip.backend, model.trust, log)

@@ -38,6 +38,7 @@ from depthcli.zoo.rows import with_max_depth
 
 if TYPE_CHECKING:
     from depthcli.io.cameras.pictures import GivenCameras
+    from depthcli.predict.clip_metres import ClipMetres
     from depthcli.predict.metres import Metres
 
 CROPPED = (
@@ -293,11 +294,25 @@ def open_metres(choice: MetresChoice, panorama: bool = False) -> Optional[Metres
     """Return what makes metres of maps, None if they stay as they are. Raises UsageError for files without metres."""
     if not choice.is_given:
         return None
-    if panorama and choice.scale_from:
-        raise UsageError("a `panorama` has no optical axis to measure along", "leave out `scale_from`")
+    _check_flat(choice, panorama)
     from depthcli.predict.metres import Metres
 
     return Metres(choice)
+
+
+def open_clip_metres(choice: MetresChoice, panorama: bool = False) -> Optional[ClipMetres]:
+    """Return what makes metres of clips; as `open_metres`."""
+    if not choice.is_given:
+        return None
+    _check_flat(choice, panorama)
+    from depthcli.predict.clip_metres import ClipMetres
+
+    return ClipMetres(choice)
+
+
+def _check_flat(choice: MetresChoice, panorama: bool) -> None:
+    if panorama and choice.scale_from:
+        raise UsageError("a `panorama` has no optical axis to measure along", "leave out `scale_from`")
 
 
 def open_picture(picture: AnyPicture) -> Picture:

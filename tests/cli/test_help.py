@@ -40,8 +40,13 @@ OPTIONS = {
     "": "--version",
     "image": PICTURES,
     "dir": PICTURES + "--dry-run --exclude --include --mix-models --workers -n",
-    "video": CAMERA + WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--end --exact --fps --max-frames --mix-models"
-    " --pipe --range --rate --scene --size --start --steady --stride",
+    "video": "--calibration-from --scale "
+    + METRES
+    + CAMERA
+    + SHAPE
+    + PLAIN
+    + RESULTS
+    + +"--end --exact --fps --max-frames --mix-models --pipe --range --rate --scene --size --start --steady --stride",
     "stereo": "--detail --batch -b " + WEIGHTS + SIZED + COMPILED + REPORT + "--border --depth --end --exact --fill"
     " --fps --if-exists --layout --max-frames --mix-models --no-tags --output --panorama --rate --scene --screen --size"
     " --start --steady --strength --stride --swap --tags --view -o",

@@ -23,7 +23,7 @@ import numpy as np
 
 from depthcli.camera import Camera
 from depthcli.errors import ClipError, DepthError, PictureError, first_line
-from depthcli.io.codecs.files import read_facts
+from depthcli.io.codecs.files import may_be_ours, read_facts
 from depthcli.io.names import STDIN
 from depthcli.io.pictures.images import MAX_PIXELS, is_picture, may_be_listed, picture_size, printable, read_picture
 from depthcli.io.video.animations import WEBP, WebPSource, animation_in
@@ -239,7 +239,7 @@ def _without_others(paths: Iterable[Path]) -> list[Path]:
     of the same frames.
     """
     files = [path for path in paths if (is_picture(path) or is_exr(path)) and path.is_file()]
-    pictures = [path for path in files if not is_exr(path) and not (path.suffix.lower() == ".png" and read_facts(path))]
+    pictures = [path for path in files if not is_exr(path) and not (may_be_ours(path) and read_facts(path))]
     renders = [] if pictures else [path for path in files if is_exr(path) and not is_our_exr(path)]
     return sorted(pictures or renders, key=natural_order)
 
