@@ -146,12 +146,12 @@ class _RefusedError(Exception):
 
 
 @contextmanager
-def _refusing(name: str) -> Iterator[None]:
-    """Within this context a UsageError refuses the clip of this name alone."""
+def _refusing(name: str = "") -> Iterator[None]:
+    """Within this context a UsageError refuses this clip alone. name: to begin the message with."""
     try:
         yield
     except UsageError as error:
-        error.message = error.message if name in error.message else f"{name}: {error.message}"
+        error.message = f"{name}: {error.message}" if name else error.message
         raise _RefusedError(error) from error
 
 
@@ -165,7 +165,7 @@ class _Work:
         self._stop, self._log, self._started = stop, log, started
         self._info = clip.info
         self._total = job.selection.count(clip.info)
-        with _refusing(clip.info.name):
+        with _refusing():  # whose messages have the name
             self._seen_by = camera_of_clip(clip.info, job.cameras, job.clip.panorama)
         self._loop = FrameLoop(predictor, clip.info.size, self._seen_by.camera, find_cuts=job.clip.scenes)
         self._provenance = self._loop.provenance(Path(clip.info.name).name)

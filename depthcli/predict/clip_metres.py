@@ -81,7 +81,7 @@ class ClipMetres(Metres):
                 raise UsageError(
                     f"the shot of the frames {name} has no reference",
                     f"name one of its frames, such as at:812,540=2.35@{numbers[shot[0]]}, or take it for no shot of its"
-                    " own with `scene` off",
+                    " own with `scenes` off",
                 )
             fits.append(_Fit(self, places, name))
         for index, depth in maps({index for places in chosen for index in places}):

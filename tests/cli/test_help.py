@@ -40,13 +40,8 @@ OPTIONS = {
     "": "--version",
     "image": PICTURES,
     "dir": PICTURES + "--dry-run --exclude --include --mix-models --workers -n",
-    "video": "--calibration-from --scale "
-    + METRES
-    + CAMERA
-    + SHAPE
-    + PLAIN
-    + RESULTS
-    + +"--end --exact --fps --max-frames --mix-models --pipe --range --rate --scene --size --start --steady --stride",
+    "video": PLAIN + RESULTS + METRES + CAMERA + SHAPE + "--calibration-from --end --exact --fps --max-frames"
+    " --mix-models --pipe --range --rate --scale --scene --size --start --steady --stride",
     "stereo": "--detail --batch -b " + WEIGHTS + SIZED + COMPILED + REPORT + "--border --depth --end --exact --fill"
     " --fps --if-exists --layout --max-frames --mix-models --no-tags --output --panorama --rate --scene --screen --size"
     " --start --steady --strength --stride --swap --tags --view -o",

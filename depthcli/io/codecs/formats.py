@@ -209,8 +209,6 @@ def parse_formats(names: Sequence[str], known: Mapping[str, Format] = STILLS) ->
     for name in wanted:
         if name in CLIPS and name not in keys:
             raise UsageError(f"{name} is a film, which only clips become", choices)
-        if name in STILLS and name not in keys:
-            raise UsageError(f"{name} is a format of pictures, and of no clips", choices)
         if name not in keys:
             raise UsageError(f"no {kind} format is called {name!r}", choices)
     return tuple(dict.fromkeys(keys[name] for name in wanted))
