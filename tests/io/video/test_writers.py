@@ -435,7 +435,8 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
 def digests(folder: Path) -> dict[str, str]:
     source = make_clip(folder / "sound.mp4", 24, sound="aac")
     return {
-        name: hashlib.sha256(content(write(name, folder, 24, (320, 180), source=source))).hexdigest() for name in CLIPS
+        name: hashlib.sha256(content(write(name, folder, 24, (320, 180), source=source))).hexdigest()
+        for name in (*FILES, *FOLDERS)
     }
 
 
