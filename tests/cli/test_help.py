@@ -39,7 +39,8 @@ PLAIN = WEIGHTS + SIZED + COMPILED + REPORT
 OPTIONS = {
     "": "--version",
     "image": PICTURES,
-    "dir": PICTURES + "--dry-run --exclude --include --mix-models --workers -n",
+    "dir": PICTURES + "--devices --dry-run --exclude --files-from --include --max-failures --mix-models --shard"
+    " --shard-count --shard-offset --workers -n",
     "video": PLAIN + RESULTS + METRES + CAMERA + SHAPE + "--calibration-from --end --exact --fps --max-frames"
     " --mix-models --pipe --range --rate --scale --scene --size --start --steady --stride",
     "stereo": "--detail --batch -b " + WEIGHTS + SIZED + COMPILED + REPORT + "--border --depth --end --exact --fill"
@@ -75,6 +76,10 @@ OPTIONS = {
     "models verify": "--checkpoint",
     "models path": "",
     "models cache": "--clear --forget --json",
+    "manifest": "",
+    "manifest merge": "",
+    "manifest missing": "",
+    "manifest verify": "--deep",
     "neuron": "",
     "neuron doctor": "",
 }
@@ -88,6 +93,9 @@ ARGUMENTS = {
     "info": ["FILE..."],
     "calibrate": ["FILE"],
     "eval": ["LIST"],
+    "manifest merge": ["OUT"],
+    "manifest missing": ["OUT", "[FOLDER]"],
+    "manifest verify": ["OUT"],
     "models pull": ["MODEL..."],
     "models verify": ["[MODEL...]"],
     "models path": ["MODEL..."],
@@ -172,6 +180,7 @@ def test_commands_stand_in_the_order_of_need():
         "compile",
         "bench",
         "eval",
+        "manifest",
         "models",
         "neuron",
     ]
