@@ -47,8 +47,8 @@ OPTIONS = {
     "image": PICTURES,
     "dir": PICTURES + "--devices --dry-run --exclude --files-from --include --max-failures --mix-models --shard"
     " --shard-count --shard-offset --workers -n",
-    "video": WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--end --exact --fps --max-frames --mix-models"
-    " --pipe --range --rate --scene --size --start --steady --stride",
+    "video": PLAIN + RESULTS + METRES + CAMERA + SHAPE + "--calibration-from --end --exact --fps --max-frames"
+    " --mix-models --pipe --range --rate --scale --scene --size --start --steady --stride",
     "scene": SCENE
     + "--format -f --if-exists --input-size --align-to-input-scale --no-align-to-input-scale --confidence"
     " --edges --max-views --mesh-size --metres --mixed --model-folder --no-show-cameras --points --poses --ray-pose"
