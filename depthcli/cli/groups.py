@@ -22,11 +22,12 @@ from typer.core import TyperCommand, TyperGroup
 
 from depthcli.cli.help import print_help
 
-CLIP, MODEL, CAMERA, METRES, SPACE = "Clip", "Model and speed", "Camera", "Metres", "3D"
+CLIP, TRAINING, MODEL, CAMERA, METRES, SPACE = "Clip", "Training", "Model and speed", "Camera", "Metres", "3D"
 NEURON, ADVANCED = "AWS Inferentia", "Advanced"
 _PANELS = (
     None,
     CLIP,
+    TRAINING,
     MODEL,
     CAMERA,
     METRES,
