@@ -35,7 +35,7 @@ _READERS = 4  # threads that read pictures; decoding and resizing release Python
 
 @dataclass(frozen=True)
 class Step:
-    """What one step did. loss: mean over its pictures. norm: of the gradients, before clipping. rate: of the encoder."""
+    """What one step did. loss: mean over its pictures. norm: of the gradients, unclipped. rate: of the encoder."""
 
     number: int
     loss: float
@@ -58,7 +58,8 @@ class Trainer:
         processes: Processes = Processes(),
     ) -> None:
         self.row, self.choice, self.total, self.processes = row, choice, total, processes
-        self.device = next(network.parameters()).device
+        weights = next(network.parameters())
+        self.device, self._dtype = weights.device, weights.dtype
         self.precision = pick_precision(choice.precision, self.device)
         freeze(network, choice.freeze)
         self.network = network.train()
@@ -97,20 +98,21 @@ class Trainer:
 
     def _backward(self, samples: Sequence[Sample], count: float) -> float:
         """Add the gradients of a run of the network; return its share of the step's loss. count: pictures of a step."""
-        image = torch.from_numpy(np.stack([sample.image for sample in samples])).to(self.device)
+        image = self._tensor([sample.image for sample in samples], self._dtype)
         with torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32"):
             answers = self._parallel(image)
-        losses, weight = self._losses(answers.float() * (self.row.max_depth or 1.0), samples)
+        answers = answers.to(self._dtype)  # logarithms and sums in half precision would be wrong
+        losses, weight = self._losses(answers * (self.row.max_depth or 1.0), samples)
         loss = losses * weight / count
         # Processes average their gradients; those that count nothing take part with zeros.
-        scaled = loss * self.processes.count + 0 * answers.float().sum()
+        scaled = loss * self.processes.count + 0 * answers.sum()
         (self._scaler.scale(scaled) if self._scaler else scaled).backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
     def _losses(self, answers: torch.Tensor, samples: Sequence[Sample]) -> tuple[torch.Tensor, float]:
         """Return the mean loss of the samples that count, and how many they are."""
-        target = torch.from_numpy(np.stack([sample.target for sample in samples])).to(self.device)
-        known = torch.from_numpy(np.stack([sample.known for sample in samples])).to(self.device)
+        target = self._tensor([sample.target for sample in samples], self._dtype)
+        known = self._tensor([sample.known for sample in samples], torch.bool)
         places = [place for place, sample in enumerate(samples) if sample.known.sum() >= LEAST_KNOWN]
         if not places:
             return answers.new_zeros(()), 0.0
@@ -126,6 +128,9 @@ class Trainer:
                 hint = "use a smaller `lr`, or `precision` fp32"
                 raise PictureError(f"the loss of {names} is not finite at step {self.step_number + 1}", hint)
         return losses.mean(), float(len(places))
+
+    def _tensor(self, arrays: Sequence[np.ndarray], dtype: torch.dtype) -> torch.Tensor:
+        return torch.from_numpy(np.stack(arrays)).to(self.device, dtype)
 
     def _update(self) -> float:
         """Let the optimiser step; return the norm of the gradients. fp16 skips a step whose gradients overflow."""

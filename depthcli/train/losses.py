@@ -3,9 +3,9 @@
 silog: sqrt(mean(g^2) - LAMBDA mean(g)^2), g = ln t - ln p (Eigen et al. 2014), LAMBDA = 0.5 as in the official training
 of Depth Anything V2: a common factor of all depths costs half of what it would cost in full.
 
-ssi: mean |d| + GRADIENT sum over SCALES of the mean |slope of d|, d = n(p) - n(t), of disparities, n(x) = (x - median x)
-/ mean |x - median x| (Ranftl et al. 2020): neither scale nor shift counts. Slopes are taken between known neighbours
-at steps of 1, 2, 4 and 8 pixels, and keep edges where they are.
+ssi: mean |d| + GRADIENT sum over SCALES of the mean |slope of d|, d = n(p) - n(t), of disparities, with
+n(x) = (x - median x) / mean |x - median x| (Ranftl et al. 2020): neither scale nor shift counts. Slopes are taken
+between known neighbours in every, every 2nd, 4th and 8th row and column, and keep edges where they are.
 """
 
 from __future__ import annotations
