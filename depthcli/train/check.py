@@ -196,10 +196,11 @@ def _coloured(truth: Truth, size: tuple[int, int]) -> np.ndarray:
         return np.zeros((size[1], size[0], 3), np.uint8)
     nearness = np.where(known, truth.disparity, 0)
     height, width = nearness.shape
-    largest = np.zeros((size[1], size[0]))
-    y, x = np.nonzero(known)
-    np.maximum.at(largest, (y * size[1] // height, x * size[0] // width), nearness[known])
     if width < size[0] or height < size[1]:
-        largest = cv2.resize(nearness, size, interpolation=cv2.INTER_NEAREST)
+        largest = np.asarray(cv2.resize(nearness, size, interpolation=cv2.INTER_NEAREST))
+    else:
+        largest = np.zeros((size[1], size[0]))
+        y, x = np.nonzero(known)
+        np.maximum.at(largest, (y * size[1] // height, x * size[0] // width), nearness[known])
     span = tuple(float(value) for value in np.percentile(nearness[known], (2, 98)))
     return panels.coloured(largest, DEFAULT_COLORMAP, (span[0], span[1])) * (largest > 0)[..., None]

@@ -91,8 +91,11 @@ def read_data(
             raise UsageError(f"{entry.place} has no truth to train on", "give its `truth` and `format` in the list")
     if not train:
         raise UsageError(f"{', '.join(map(str, sources))} holds no pictures to train on", "check the folder")
-    numbered = (tuple(replace(entry, number=n) for n, entry in enumerate(part, 1)) for part in (train, own))
-    return DataSet(*numbered, notes=tuple(notes))
+    return DataSet(_numbered(train), _numbered(own), tuple(notes))
+
+
+def _numbered(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    return tuple(replace(entry, number=number) for number, entry in enumerate(entries, 1))
 
 
 def _encoding(name: str) -> Optional[str]:

@@ -106,7 +106,7 @@ class Trainer:
         loss = losses * weight / count
         # Processes average their gradients; those that count nothing take part with zeros.
         scaled = loss * self.processes.count + 0 * answers.sum()
-        (self._scaler.scale(scaled) if self._scaler else scaled).backward()  # type: ignore[no-untyped-call]
+        (self._scaler.scale(scaled) if self._scaler else scaled).backward()
         return float(loss.detach())
 
     def _losses(self, answers: torch.Tensor, samples: Sequence[Sample]) -> tuple[torch.Tensor, float]:
@@ -137,7 +137,7 @@ class Trainer:
         if self._scaler:
             self._scaler.unscale_(self._optimiser)
         most = self.choice.clip or math.inf
-        norm = nn.utils.clip_grad_norm_([p for p in self.network.parameters() if p.requires_grad], most)
+        norm = nn.utils.clip_grad_norm_([each for each in self.network.parameters() if each.requires_grad], most)
         if self._scaler:
             self._scaler.step(self._optimiser)
             self._scaler.update()
@@ -154,8 +154,8 @@ class Trainer:
         for kept, now in zip(self.average.parameters(), self.network.parameters()):
             if now.requires_grad:
                 kept.lerp_(now, 1 - decay)
-        for kept, now in zip(self.average.buffers(), self.network.buffers()):
-            kept.copy_(now)
+        for held, given in zip(self.average.buffers(), self.network.buffers()):
+            held.copy_(given)
 
     @contextmanager
     def _synchronised(self, last: bool) -> Iterator[None]:

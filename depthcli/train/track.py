@@ -35,7 +35,7 @@ def tensorboard(folder: Path) -> Iterator[Callable[[Event], None]]:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UsageError(f"`tensorboard` needs its package: {error}", 'pip install "depthcli[train]"') from None
-    writer: Any = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+    writer: Any = SummaryWriter(str(folder))
 
     def tell(event: Event) -> None:
         for name, value in numbers_of(event).items():

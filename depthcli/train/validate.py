@@ -15,7 +15,7 @@ from torch import nn
 from depthcli.depthmap import DepthMap
 from depthcli.errors import PictureError
 from depthcli.eval import panels
-from depthcli.eval.evaluate import Compared, Score, evaluate, mean
+from depthcli.eval.evaluate import Compared, evaluate, mean
 from depthcli.eval.lists import Entry
 from depthcli.eval.metrics import Figures
 from depthcli.io.pictures.images import Picture
@@ -74,7 +74,6 @@ class Validation:
     pictures: int
     ranges: tuple[Group, ...] = ()
     classes: tuple[Group, ...] = ()
-    scores: tuple[Score, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def abs_rel(self) -> float:
@@ -99,17 +98,18 @@ def validate(
     watch = _Watch(masks, {entry.number for entry in _spread(entries)} if sheet else set())
     mine = entries[processes.rank :: processes.count]
     scores = list(evaluate(mine, lambda entry, picture: predict(network, row, picture), watch=watch))
-    gathered = processes.gathered((scores, watch.ranges, watch.classes, watch.panels, watch.metres))
-    scores = sorted((score for part in gathered for score in part[0]), key=lambda score: score.entry.number)
+    gathered = processes.gathered((scores, watch.seen))
+    scores = sorted((score for found, _ in gathered for score in found), key=lambda score: score.entry.number)
+    every = [seen for _, seen in gathered]
     for score in scores:
         if score.error:
             raise PictureError(f"{score.entry.place} cannot be validated: {score.error}")
-    metres = all(part[4] for part in gathered)
-    groups = [_groups([part[index] for part in gathered], metres) for index in (1, 2)]
+    metres = all(seen.metres for seen in every)
     if sheet is not None and processes.is_first:
-        write_sheet([panel for part in gathered for panel in part[3]], sheet)
-    ranges = tuple(groups[0]) if metres else ()
-    return Validation(mean(scores), len(scores), ranges, tuple(groups[1]), tuple(scores))
+        write_sheet([strip for seen in every for strip in seen.strips], sheet)
+    ranges = _groups([seen.ranges for seen in every], metres) if metres else []
+    classes = _groups([seen.classes for seen in every], metres)
+    return Validation(mean(scores), len(scores), tuple(ranges), tuple(classes))
 
 
 def predict(network: nn.Module, row: ModelRow, picture: Picture) -> DepthMap:
@@ -121,36 +121,46 @@ def predict(network: nn.Module, row: ModelRow, picture: Picture) -> DepthMap:
     return to_depth_map(answer[0].float().cpu().numpy(), plan, row)
 
 
+@dataclass
+class _Seen:
+    """What was collected of some pictures: sums by range and by class, strips of the sheet with their numbers.
+
+    metres: whether every truth is in metres.
+    """
+
+    ranges: dict[str, Sums] = field(default_factory=dict)
+    classes: dict[str, Sums] = field(default_factory=dict)
+    strips: list[tuple[int, np.ndarray]] = field(default_factory=list)
+    metres: bool = True
+
+
 class _Watch:
-    """Collects the errors of pixels, and panels for the sheet, as pictures are scored."""
+    """Collects the errors of pixels, and strips for the sheet, as pictures are scored."""
 
     def __init__(self, masks: Optional[Masks], shown: set[int]) -> None:
-        self.ranges: dict[str, Sums] = {}
-        self.classes: dict[str, Sums] = {}
-        self.panels: list[tuple[int, np.ndarray]] = []
-        self.metres = True
+        self.seen = _Seen()
         self._masks, self._shown = masks, shown
 
     def __call__(self, compared: Compared) -> None:
         """Take a prediction and its truth."""
         truth = compared.truth
-        self.metres &= truth.metres
+        self.seen.metres &= truth.metres
         known = truth.known
         p, t = compared.aligned[known], truth.depth[known]
         for low, high in zip(RANGES, RANGES[1:]):
             inside = (t >= low) & (t < high)
             if inside.any():
-                self.ranges.setdefault(_range_name(low, high), Sums()).add(p[inside], t[inside])
+                self.seen.ranges.setdefault(_range_name(low, high), Sums()).add(p[inside], t[inside])
         if self._masks is not None:
             labels = compared.inside(self._masks.read(compared.entry, compared.size))[known]
             for number in np.unique(labels):
                 name = self._masks.name(int(number))
-                self.classes.setdefault(name, Sums()).add(p[labels == number], t[labels == number])
+                self.seen.classes.setdefault(name, Sums()).add(p[labels == number], t[labels == number])
         if compared.entry.number in self._shown:
             width, height = truth.size
             size = 4 * _WIDE, max(1, round(_WIDE * height / width))
             strip = cv2.resize(compared.panels(), size, interpolation=cv2.INTER_AREA)
-            self.panels.append((compared.entry.number, strip))
+            self.seen.strips.append((compared.entry.number, strip))
 
 
 def write_sheet(strips: Sequence[tuple[int, np.ndarray]], path: Path) -> None:

@@ -14,10 +14,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Optional
 
+from depthcli.choices import MIN_INPUT_SIZE
 from depthcli.zoo.rows import ROWS, ModelRow
 
 KEY = "depthcli"
 SCHEMA = "depthcli-checkpoint/1"
+_BY_NAME = {row.name: row for row in ROWS}
 _MOST_HEADER = 1 << 24  # bytes; that of vitg has 0.1 MB
 
 
@@ -42,14 +44,14 @@ class Trained:
     @property
     def row(self) -> ModelRow | None:
         """The row of the model with this range and size, None if this version has no such model."""
-        row = next((row for row in ROWS if row.name == self.model), None)
+        row = _BY_NAME.get(self.model)
         if row is None:
             return None
         return replace(row, max_depth=self.max_depth, licence=self.licence).with_input_size(self.input_size)
 
     def metadata(self) -> dict[str, str]:
-        """Return the metadata of a safetensors file."""
-        return {"format": "pt", KEY: json.dumps({"schema": SCHEMA, **asdict(self)}, sort_keys=True)}
+        """Return the metadata of a safetensors file: one key, as their order would differ from run to run."""
+        return {KEY: json.dumps({"schema": SCHEMA, **asdict(self)}, sort_keys=True)}
 
 
 def read_trained(path: Path) -> Trained | None:
@@ -74,11 +76,11 @@ def _read(path: Path, size: int, mtime_ns: int) -> Trained | None:
         if facts.pop("schema") != SCHEMA:
             return None
         found = Trained(**facts)
-        largest, size = found.max_depth, found.input_size
-        texts = (found.model, found.licence, found.origin, found.origin_sha256)
-        right = all(isinstance(text, str) for text in texts) and isinstance(size, int) and size >= 14
-        right &= largest is None or (math.isfinite(largest) and largest > 0)
-        right &= found.row is not None and (largest is None) == (found.row.max_depth is None)
+        row = _BY_NAME[found.model]
+        right = all(isinstance(text, str) for text in (found.licence, found.origin, found.origin_sha256))
+        right &= isinstance(found.input_size, int) and found.input_size >= MIN_INPUT_SIZE
+        right &= (found.max_depth is None) == (row.max_depth is None)
+        right &= found.max_depth is None or 0 < found.max_depth < math.inf
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     return found if right else None

@@ -158,7 +158,7 @@ class TestGoingOn:
 class TestProcesses:
     def test_accumulated_pictures_are_one_batch(self):
         write_holed_list()
-        assert apart(weights(4), weights(1, accumulate=4)) <= 1e-6
+        assert apart(weights(4, steps=4), weights(1, accumulate=4, steps=4)) <= 1e-6
 
     def test_two_processes_give_the_weights_of_one(self):
         """Two processes of torchrun with gloo, as nothing less shows that they see the pictures that one sees."""

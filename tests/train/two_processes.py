@@ -1,7 +1,7 @@
 """Twenty steps in float64, alone or as one of several processes: python -m tests.train.two_processes OUT BATCH.
 
-In float32 two runs whose sums are rounded differently drift apart, as AdamW makes steps of one size out of gradients that
-are almost 0: a wrong share of a process would not be seen.
+In float32 two runs whose sums are rounded differently drift apart, as AdamW makes steps of one size out of gradients
+that are almost 0: a wrong share of a process would not be seen.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from depthcli.zoo.rows import find_row
 STEPS = 20
 
 
-def weights(batch: int, accumulate: int = 1) -> dict[str, torch.Tensor]:
+def weights(batch: int, accumulate: int = 1, steps: int = STEPS) -> dict[str, torch.Tensor]:
     """Return the weights after the training; only those of the first process count."""
     torch.manual_seed(0)
     row = find_row("tiny").with_input_size(28)
     choice = TrainChoice(batch=batch, accumulate=accumulate, lr=1e-4, ema=0, input_size=28)
     with joined(torch.device("cpu")) as processes:
         network = build_network(row.network).double()
-        trainer = Trainer(network, row, choice, STEPS, processes)
+        trainer = Trainer(network, row, choice, steps, processes)
         sampler = Sampler(read_list(Path("list.json")), row, (28, 42), True, 0)
         with Feed(sampler, choice, processes) as feed:
-            for step in range(STEPS):
-                trainer.step(feed.samples(step, step + 1 == STEPS))
+            for step in range(steps):
+                trainer.step(feed.samples(step, step + 1 == steps))
         return {name: tensor.detach().clone() for name, tensor in trainer.network.state_dict().items()}
 
 
