@@ -125,16 +125,16 @@ def _judge(facts: Sequence[PictureFacts], entries: Sequence[Entry], row: ModelRo
     empty = [entry.place for entry, fact in zip(entries, facts) if fact.usable < LEAST_KNOWN]
     some = [fact for fact in facts if fact.known]
     if not some:
-        raise UsageError("no picture has a known depth", "check the `format` and `invalid` of the list")
+        raise UsageError("no picture has a known depth", "check format and invalid")
     low, middle, high = (float(np.median([getattr(fact, name) for fact in some])) for name in ("low", "middle", "high"))
     if unit and not _NEAREST <= middle <= _FARTHEST:
         guess = "millimetres read as metres" if middle > _FARTHEST else "metres read as millimetres"
-        raise UsageError(f"the median depth is {middle:.4g} m, which looks like {guess}", "check `format` and `scale`")
+        raise UsageError(f"the median depth is {middle:.4g} m, which looks like {guess}", "check format and scale")
     beyond = float(np.mean([fact.beyond for fact in some]))
     if beyond > 0.5:
         raise UsageError(
             f"{beyond:.0%} of the depth lies beyond {row.max_depth:g} m, the largest of {row.name}",
-            f"set `max_depth` to {_round_up(high):g}, or check `format` and `scale`",
+            f"set `max_depth` to {_round_up(high):g}, or check format and scale",
         )
     if len(empty) == len(entries):
         raise UsageError(f"no picture has {LEAST_KNOWN} known elements in the range of {row.name}", "check the truths")

@@ -88,7 +88,7 @@ def read_data(
         train, own = _spread(train, limit - count), _spread(own, count)
     for entry in (*train, *own):
         if entry.truth is None:
-            raise UsageError(f"{entry.place} has no truth to train on", "give its `truth` and `format` in the list")
+            raise UsageError(f"{entry.place} has no truth to train on", "name it in the list, and its format")
     if not train:
         raise UsageError(f"{', '.join(map(str, sources))} holds no pictures to train on", "check the folder")
     return DataSet(_numbered(train), _numbered(own), tuple(notes))

@@ -85,7 +85,7 @@ class Trainer:
         useful = [[sample for sample in part if sample.known.sum() >= LEAST_KNOWN] for part in parts]
         (count,) = self.processes.total(sum(map(len, useful)))
         if not count:
-            raise PictureError("no picture of a step has known pixels", "check `crop`, `max_depth` and the truths")
+            raise PictureError("no picture of a step has known pixels", "check `max_depth`, and the crop of the list")
         loss = 0.0
         for number, part in enumerate(parts):
             with self._synchronised(number + 1 == len(parts)):

@@ -69,6 +69,10 @@ OPTIONS = {
     "calibrate": "--detail --input-size --json --output --quiet -o -q " + METRES + CAMERA + WEIGHTS + RUN + COMPILED,
     "compile": WEIGHTS + "--allow-cpu-ops --analyze-only --batch --fast-math --from-dir --out --output --preset"
     " --self-test --size --target --timeout --workdir -b -o",
+    "train": WEIGHTS
+    + "--accumulate --augment --batch --check --clip --device --ema --epochs --every --freeze --head-lr"
+    " --input-size --limit --loss --lr --masks --no-augment --output --patience --precision --quiet --root --schedule"
+    " --seed --tensorboard --truth-format --truth-scale --val --wandb --warmup --weight-decay -b -d -o -q",
     "models": "",
     "models list": "--json",
     "models pull": "",
@@ -88,6 +92,7 @@ ARGUMENTS = {
     "info": ["FILE..."],
     "calibrate": ["FILE"],
     "eval": ["LIST"],
+    "train": ["DATA..."],
     "models pull": ["MODEL..."],
     "models verify": ["[MODEL...]"],
     "models path": ["MODEL..."],
@@ -172,6 +177,7 @@ def test_commands_stand_in_the_order_of_need():
         "compile",
         "bench",
         "eval",
+        "train",
         "models",
         "neuron",
     ]
