@@ -64,8 +64,8 @@ def print_outcome(outcome: Outcome, quiet: bool) -> None:
         ):
             if after:
                 _print_groups(heading, before, after)
-    elif not quiet:
-        log("no picture was kept to validate: the last weights are the result")
+        if outcome.best.abs_rel > outcome.before.abs_rel:
+            log(f"warning: the weights it started from are better, by AbsRel over {outcome.best.pictures} pictures")
     print(outcome.path)
     if quiet:
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ from depthcli.zoo.rows import ModelRow
 
 _BETAS = (0.9, 0.999)
 _POWER = 0.9  # of the poly schedule
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # Parameters that official files have and no forward pass reads; see NetworkConfig.unused.
 _UNREAD = ("pretrained.mask_token", "depth_head.scratch.refinenet4.resConfUnit1.")
 _ENCODERS = ("pretrained.", "encoder.")
@@ -99,7 +100,7 @@ class Trainer:
     def _backward(self, samples: Sequence[Sample], count: float) -> float:
         """Add the gradients of a run of the network; return its share of the step's loss. count: pictures of a step."""
         image = self._tensor([sample.image for sample in samples], self._dtype)
-        with torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32"):
+        with self._autocast():
             answers = self._parallel(image)
         answers = answers.to(self._dtype)  # logarithms and sums in half precision would be wrong
         losses, weight = self._losses(answers * (self.row.max_depth or 1.0), samples)
@@ -128,6 +129,11 @@ class Trainer:
                 hint = "use a smaller `lr`, or `precision` fp32"
                 raise PictureError(f"the loss of {names} is not finite at step {self.step_number + 1}", hint)
         return losses.mean(), float(len(places))
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, _DTYPES[self.precision])
 
     def _tensor(self, arrays: Sequence[np.ndarray], dtype: torch.dtype) -> torch.Tensor:
         return torch.from_numpy(np.stack(arrays)).to(self.device, dtype)
@@ -167,23 +173,24 @@ class Trainer:
                 yield
 
     def state(self) -> dict[str, Any]:
-        """Return all that a stopped training needs."""
+        """Return all that a stopped training needs: tensors, whole numbers and texts, which torch 1.13 reads safely."""
         return {
             "step": self.step_number,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
-            "scaler": self._scaler.state_dict() if self._scaler else {},
+            "optimiser": self._optimiser.state_dict()["state"],
+            "scaler": json.dumps(self._scaler.state_dict() if self._scaler else {}),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Go on from a state. The settings of the optimiser are those that this was made with."""
         self.step_number = state["step"]
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        groups = self._optimiser.state_dict()["param_groups"]
+        self._optimiser.load_state_dict({"state": state["optimiser"], "param_groups": groups})
         if self._scaler:
-            self._scaler.load_state_dict(state["scaler"])
+            self._scaler.load_state_dict(json.loads(state["scaler"]))
 
 
 def rate_share(choice: TrainChoice, step: int, total: int) -> float:

@@ -19,7 +19,7 @@ from typing import Any, Optional
 import torch
 from torch import nn
 
-from depthcli.errors import UsageError
+from depthcli.errors import CheckpointError, UsageError, first_line
 from depthcli.eval.metrics import Figures
 from depthcli.host.atomic import atomic_path, remove_partials
 from depthcli.train.data import DataSet
@@ -217,9 +217,12 @@ class Run:
         if self.processes.is_first:
             remove_partials(self.folder)
         if path.exists():
-            state = torch.load(str(path), map_location="cpu", weights_only=True)
-            self.trainer.restore(state["trainer"])
-            self.progress = _progress_of(state["progress"])
+            try:
+                state = torch.load(str(path), map_location="cpu", weights_only=True)
+                self.trainer.restore(state["trainer"])
+                self.progress = _progress_of(json.loads(state["progress"]))
+            except Exception as error:  # a damaged file can raise anything in the unpickler
+                raise CheckpointError(f"{path} cannot be read: {first_line(error)}", "use another `output`") from error
         if self.processes.is_first:
             for name, column in ((LOG, "step"), (SCORES, "step"), (GROUPS, "step")):
                 _cut(self.folder / name, column, self.trainer.step_number, path.exists())
@@ -227,7 +230,7 @@ class Run:
     def _save(self) -> None:
         if not self.processes.is_first:
             return
-        state = {"trainer": self.trainer.state(), "progress": _plain(self.progress)}
+        state = {"trainer": self.trainer.state(), "progress": json.dumps(_plain(self.progress))}
         with atomic_path(self.folder / LAST) as partial:
             torch.save(state, str(partial))
 
@@ -289,7 +292,7 @@ def _cut(path: Path, column: str, last: int, going_on: bool) -> None:
 
 
 def _plain(progress: _Progress) -> dict[str, Any]:
-    """Return a progress as numbers and texts, which torch reads back safely."""
+    """Return a progress, JSON-ready."""
     facts = dict(vars(progress))
     for name in ("before", "best"):
         found = facts[name]

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from depthcli.choices import ModelChoice
-from depthcli.errors import PictureError, UsageError
+from depthcli.errors import CheckpointError, PictureError, UsageError
 from depthcli.jobs.train import TrainJob, train
 from depthcli.nets.build import build_network
 from depthcli.train.loop import Trainer, freeze, rate_share
@@ -136,6 +136,13 @@ class TestGoingOn:
         process = start(*command)
         assert process.wait(timeout=100) == 0
         assert results("parts") == results("whole")
+
+    def test_a_damaged_state_is_refused(self):
+        write_list(4)
+        run(choice=replace(CHOICE, epochs=1))
+        Path("run/last.pt").write_bytes(Path("run/last.pt").read_bytes()[:5000])
+        with pytest.raises(CheckpointError, match=r"last\.pt cannot be read"):
+            run(choice=replace(CHOICE, epochs=1))
 
     def test_a_finished_training_is_only_reported(self):
         write_list(4)
