@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from depthcli.depthmap import Provenance
-from depthcli.zoo.identify import is_published
+from depthcli.zoo.identify import is_published, trained_facts
 from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow
-from depthcli.zoo.trained import read_trained
 
 
 def provenance_of(
@@ -26,7 +25,7 @@ def provenance_of(
     network: name of the network in the title of other weights; the row's encoder by default.
     """
     published = is_published(row, weights)
-    trained = read_trained(weights.path)
+    trained = trained_facts(weights)
     own = f"fine-tuned from {trained.origin}" if trained else f"a {network or row.encoder} of its own"
     return Provenance(
         model=row.name,
