@@ -6,10 +6,10 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from depthcli.errors import CheckpointError
-from depthcli.zoo.locate import PACKAGE, AnyPath, WeightsFile, how_to_place, named_file
+from depthcli.zoo.locate import ASSETS, PACKAGE, AnyPath, WeightsFile, how_to_place, named_file
 from depthcli.zoo.rows import (
     DA3_NETWORKS,
     DEPTH_ANYTHING_3,
@@ -22,8 +22,10 @@ from depthcli.zoo.rows import (
     ModelRow,
     ModelTask,
 )
-from depthcli.zoo.trained import read_trained
 from depthcli.zoo.verify import digest
+
+if TYPE_CHECKING:
+    from depthcli.zoo.trained import Trained
 
 _TITLES = {
     DEPTH_ANYTHING_V2: "Depth Anything V2",
@@ -104,7 +106,7 @@ def check_identity(row: ModelRow, file: WeightsFile) -> None:
 def is_published(row: ModelRow, file: WeightsFile) -> bool:
     """Return whether a file holds the row's published weights, and so has its title and licence."""
     weights = row.weights
-    if read_trained(file.path) is not None:
+    if trained_facts(file.path) is not None:
         return False
     if weights.channel is Channel.PACKAGE or weights.sha256 is None:
         if row.family == DEPTH_ANYTHING_3:  # all of its files have one name
@@ -124,13 +126,22 @@ def row_for_checkpoint(path: AnyPath) -> ModelRow | None:
 
 def as_trained(row: ModelRow, path: Path) -> ModelRow:
     """Return the row with range, input size and licence of a checkpoint of `depth train`; itself for other files."""
-    trained = read_trained(path)
+    trained = trained_facts(path)
     found = trained and trained.row
     return found if found and found.name == row.name else row
 
 
+def trained_facts(path: Path) -> Trained | None:
+    """Return what a checkpoint of `depth train` says about itself, None for other files."""
+    if path.parent == ASSETS:  # and a start with the packaged model loads a module less
+        return None
+    from depthcli.zoo.trained import read_trained
+
+    return read_trained(path)
+
+
 def _claim_of(path: Path) -> _Claim:
-    trained = read_trained(path)
+    trained = trained_facts(path)
     row = trained and trained.row
     if row:
         return _Claim(row.family, row.encoder, row.scene)

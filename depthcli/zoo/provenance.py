@@ -25,7 +25,7 @@ def provenance_of(
     network: name of the network in the title of other weights; the row's encoder by default.
     """
     published = is_published(row, weights)
-    trained = trained_facts(weights)
+    trained = trained_facts(weights.path)
     own = f"fine-tuned from {trained.origin}" if trained else f"a {network or row.encoder} of its own"
     return Provenance(
         model=row.name,
