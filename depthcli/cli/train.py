@@ -102,15 +102,16 @@ class TrainOptions:
         option("Decay of the average of the weights; 0: none.", panel=ADVANCED, metavar="SHARE", show_default=True),
     ] = 0.999
     every: Annotated[int, option("Epochs between validations.", panel=ADVANCED, metavar="N", show_default=True)] = 1
-    augment: Annotated[
-        bool, typer.Option("--augment/--no-augment", help="Crop, flip and recolour pictures.", rich_help_panel=ADVANCED)
-    ] = True
+    no_augment: Annotated[
+        bool, flag("Train on the pictures as they are: no crop, flip or other colours.", "--no-augment", panel=ADVANCED)
+    ] = False
 
     def choice(self) -> "TrainChoice":
         """Return the choice."""
         from depthcli.train.settings import TrainChoice
 
-        return TrainChoice(**vars(self))
+        settings = dict(vars(self))
+        return TrainChoice(augment=not settings.pop("no_augment"), **settings)
 
 
 @grouped()

@@ -7,16 +7,17 @@ import copy
 import json
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from depthcli.errors import EngineError, PictureError
+from depthcli.host.cores import usable_cores
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.train.losses import scale_and_shift_invariant, silog
 from depthcli.train.parallel import Processes
@@ -31,7 +32,8 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _UNREAD = ("pretrained.mask_token", "depth_head.scratch.refinenet4.resConfUnit1.")
 _ENCODERS = ("pretrained.", "encoder.")
 _BLOCKS = ("pretrained.blocks.", "encoder.stages.")
-_READERS = 4  # threads that read pictures; decoding and resizing release Python's lock
+_LEAST_READERS = 4  # threads that read pictures; decoding and resizing release Python's lock
+_AHEAD = 2  # steps
 
 
 @dataclass(frozen=True)
@@ -241,37 +243,32 @@ def pick_precision(wanted: str, device: torch.device) -> str:
 
 
 class Feed:
-    """Gives the samples of one step after the other, read ahead in threads."""
+    """Gives the samples of one step after the other, read ahead in threads. steps: of the whole training."""
 
-    def __init__(self, sampler: Sampler, choice: TrainChoice, processes: Processes = Processes()) -> None:
-        self._sampler, self._choice, self._processes = sampler, choice, processes
-        self._pool = ThreadPoolExecutor(_READERS)
-        self._ahead: Optional[tuple[int, Any]] = None
+    def __init__(self, sampler: Sampler, choice: TrainChoice, steps: int, processes: Processes = Processes()) -> None:
+        self._sampler, self._choice, self._steps, self._processes = sampler, choice, steps, processes
+        self._pool = ThreadPoolExecutor(max(_LEAST_READERS, usable_cores() // processes.count))
+        self._ahead: dict[int, list[Future[Sample]]] = {}
 
-    @property
-    def pictures(self) -> int:
-        """Pictures of a step, over all processes."""
-        return self._choice.batch * self._choice.accumulate * self._processes.count
-
-    def samples(self, step: int, last: bool) -> list[list[Sample]]:
-        """Return the samples of a step, from 0, a list for each run. last: no step follows. Raises PictureError."""
-        waiting = self._ahead[1] if self._ahead and self._ahead[0] == step else self._begin(step)
-        self._ahead = None if last else (step + 1, self._begin(step + 1))
-        found = [future.result() for future in waiting]
+    def samples(self, step: int) -> list[list[Sample]]:
+        """Return the samples of a step, from 0, a list for each run of the network. Raises PictureError."""
+        for coming in range(step, min(step + 1 + _AHEAD, self._steps)):
+            if coming not in self._ahead:
+                self._ahead[coming] = self._begin(coming)
+        found = [future.result() for future in self._ahead.pop(step)]
         size = self._choice.batch
         return [found[start : start + size] for start in range(0, len(found), size)]
 
-    def _begin(self, step: int) -> list[Any]:
+    def _begin(self, step: int) -> list[Future[Sample]]:
         shape = self._sampler.shape_of(step)
-        first = step * self.pictures
-        mine = range(first + self._processes.rank, first + self.pictures, self._processes.count)
+        pictures = self._choice.pictures * self._processes.count
+        mine = range(step * pictures + self._processes.rank, (step + 1) * pictures, self._processes.count)
         return [self._pool.submit(self._sampler.sample, position, shape) for position in mine]
 
     def close(self) -> None:
         """End the threads."""
-        if self._ahead:
-            for future in self._ahead[1]:
-                future.cancel()
+        for future in (each for waiting in self._ahead.values() for each in waiting):
+            future.cancel()
         self._pool.shutdown()
 
     def __enter__(self) -> Feed:

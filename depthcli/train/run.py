@@ -110,9 +110,9 @@ class Run:
         self.folder, self.row, self.choice, self.data = folder, row, choice, data
         self.trained, self.masks, self.processes = trained, masks, processes
         sampler = Sampler(data.train, row, common_shape(sizes, row), choice.augment, choice.seed)
-        self.feed = Feed(sampler, choice, processes)
-        epochs = 1 if choice.limit else choice.epochs
-        self.steps = math.ceil(epochs * len(data.train) / self.feed.pictures)
+        self.pictures = choice.pictures * processes.count
+        self.steps = math.ceil((1 if choice.limit else choice.epochs) * len(data.train) / self.pictures)
+        self.feed = Feed(sampler, choice, self.steps, processes)
         self.trainer = Trainer(network, row, choice, self.steps, processes)
         self.progress = _Progress()
         self._settings()
@@ -121,7 +121,7 @@ class Run:
     @property
     def epoch(self) -> float:
         """Passes over the training pictures so far."""
-        return self.trainer.step_number * self.feed.pictures / len(self.data.train)
+        return self.trainer.step_number * self.pictures / len(self.data.train)
 
     def go(self, stop: Callable[[], bool], tell: Callable[[Event], None]) -> Outcome:
         """Train to the end, or until `stop`; tell each step and each validation."""
@@ -134,7 +134,7 @@ class Run:
         with self.feed:
             while not progress.ended:
                 began, number = time.monotonic(), trainer.step_number
-                step = trainer.step(self.feed.samples(number, number + 1 == self.steps))
+                step = trainer.step(self.feed.samples(number))
                 self._write_step(step)
                 tell(Event(self.epoch, step.number, self.steps, done=step, seconds=time.monotonic() - began))
                 due = self._is_due(number)
@@ -160,7 +160,7 @@ class Run:
 
     def _is_due(self, before: int) -> bool:
         """Return whether a validation follows the step after `before` steps: an epoch, or several, ended in it."""
-        pictures, each = self.feed.pictures, len(self.data.train) * self.choice.every
+        pictures, each = self.pictures, len(self.data.train) * self.choice.every
         done = before + 1
         return done == self.steps or done * pictures // each > before * pictures // each
 

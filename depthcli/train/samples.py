@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -60,10 +61,7 @@ class Sampler:
     def entry_at(self, position: int) -> Entry:
         """Return the entry at a place of the stream: all entries in a new order for each epoch."""
         epoch, index = divmod(position, len(self.entries))
-        if not self.augment and len(self.entries) == 1:
-            return self.entries[0]
-        order = np.random.default_rng((self.seed, 1, epoch)).permutation(len(self.entries))
-        return self.entries[int(order[index])]
+        return self.entries[_order(self.seed, epoch, len(self.entries))[index]]
 
     def shape_of(self, step: int) -> Shape:
         """Return the shape of a step's samples: the whole one, or in half of the steps a smaller crop."""
@@ -93,6 +91,11 @@ class Sampler:
         if self.augment and draw.random() < 0.5:
             image, target, known = image[..., ::-1], target[..., ::-1], known[..., ::-1]
         return Sample(entry, *(np.ascontiguousarray(part) for part in (image, target, known)))
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> list[int]:
+    return [int(index) for index in np.random.default_rng((seed, 1, epoch)).permutation(count)]
 
 
 def common_shape(sizes: Sequence[tuple[int, int]], row: ModelRow) -> Shape:

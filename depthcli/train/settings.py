@@ -73,6 +73,11 @@ class TrainChoice:
         if not re.fullmatch(r"none|encoder|\d{1,3}", self.freeze):
             raise UsageError(f"`freeze` is {self.freeze!r}", "give none, encoder, or a number of blocks")
 
+    @property
+    def pictures(self) -> int:
+        """Pictures of a step in one process."""
+        return self.batch * self.accumulate
+
     def rates(self, row: ModelRow) -> tuple[float, float]:
         """Return the peak rates of encoder and head for a model."""
         encoder = _RATES[row.family] if self.lr is None else self.lr

@@ -70,8 +70,7 @@ OPTIONS = {
     "calibrate": "--detail --input-size --json --output --quiet -o -q " + METRES + CAMERA + WEIGHTS + RUN + COMPILED,
     "compile": WEIGHTS + "--allow-cpu-ops --analyze-only --batch --fast-math --from-dir --out --output --preset"
     " --self-test --size --target --timeout --workdir -b -o",
-    "train": WEIGHTS
-    + "--accumulate --augment --batch --check --clip --device --ema --epochs --every --freeze --head-lr"
+    "train": WEIGHTS + "--accumulate --batch --check --clip --device --ema --epochs --every --freeze --head-lr"
     " --input-size --limit --loss --lr --masks --no-augment --output --patience --precision --quiet --root --schedule"
     " --seed --tensorboard --truth-format --truth-scale --val --wandb --warmup --weight-decay -b -d -o -q",
     "models": "",

@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
-from tests.reference import reference_image
+from depthcli.nets.build import build_network, load_network
+from depthcli.zoo.rows import ModelRow
+from tests.reference import reference_image, reference_state
 
 SIZE = (84, 56)  # width, height
 
@@ -38,3 +41,9 @@ def write_list(count: int, path: Path | str = "list.json", size: tuple[int, int]
         rows.append({"picture": f"rgb/{number}.png", "truth": f"depth/{number}.png", "format": "nyu"})
     Path(path).write_text(json.dumps(rows))
     return Path(path)
+
+
+def network(row: ModelRow) -> torch.nn.Module:
+    """Return the row's network with weights by rule; with torch's own its last ReLU may give 0 everywhere."""
+    shapes = {name: value.shape for name, value in build_network(row.network, row.kind.is_metric).state_dict().items()}
+    return load_network(row, {name: torch.from_numpy(value) for name, value in reference_state(shapes).items()})

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from depthcli.eval.lists import Entry
-from depthcli.nets.build import build_network, load_network
 from depthcli.pixels.preprocess import plan_input, to_network_input
 from depthcli.train.loop import Trainer
 from depthcli.train.samples import MIN_DEPTH, Sample
 from depthcli.train.settings import TrainChoice
 from depthcli.zoo.rows import find_row
 from tests import reference
+from tests.train.rgbd import network
 
 GOLDEN = np.load(Path(__file__).parents[1] / "data/train_dav2_metric_vits_s98.npz")
 CONFIG = json.loads(str(GOLDEN["config"]))
@@ -39,12 +39,6 @@ def sample(monkeypatch: pytest.MonkeyPatch, number: int, flipped: bool) -> Sampl
     return Sample(Entry(number, "", "", Path()), *(part[..., ::-1].copy() if flipped else part for part in parts))
 
 
-def network() -> torch.nn.Module:
-    shapes = {name: value.shape for name, value in build_network(ROW.network, metric=True).state_dict().items()}
-    state = {name: torch.from_numpy(value) for name, value in reference.reference_state(shapes).items()}
-    return load_network(ROW, state)
-
-
 def test_four_steps_are_the_official_ones(monkeypatch, one_thread):
     choice = TrainChoice(
         batch=2,
@@ -56,7 +50,7 @@ def test_four_steps_are_the_official_ones(monkeypatch, one_thread):
         ema=0,
         loss="silog-batch",
     )
-    trainer = Trainer(network(), ROW, choice, CONFIG["steps"])
+    trainer = Trainer(network(ROW), ROW, choice, CONFIG["steps"])
     unread = [name for name, parameter in trainer.network.named_parameters() if not parameter.requires_grad]
     assert sorted(unread) == sorted(GOLDEN["no_gradient"])
     for number, flipped in enumerate(CONFIG["flips"]):

@@ -18,15 +18,18 @@ from safetensors.torch import load_file
 
 from depthcli.choices import ModelChoice
 from depthcli.errors import CheckpointError, PictureError, UsageError
+from depthcli.eval.lists import read_list
 from depthcli.jobs.train import TrainJob, train
+from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import build_network
 from depthcli.train.loop import Trainer, freeze, rate_share
 from depthcli.train.run import Outcome
+from depthcli.train.samples import Sampler
 from depthcli.train.settings import TrainChoice
 from depthcli.zoo.rows import find_row
 from depthcli.zoo.trained import read_trained
 from tests.conftest import environment
-from tests.train.rgbd import write_list
+from tests.train.rgbd import network, write_list
 from tests.train.two_processes import weights
 
 CHOICE = TrainChoice(epochs=3, batch=4, input_size=56, lr=1e-4, patience=0)
@@ -165,7 +168,9 @@ class TestGoingOn:
 class TestProcesses:
     def test_accumulated_pictures_are_one_batch(self):
         write_holed_list()
-        assert apart(weights(4, steps=4), weights(1, accumulate=4, steps=4)) <= 1e-6
+        at_once = weights(4, steps=4)
+        assert apart(at_once, weights(1, accumulate=4, steps=4)) <= 1e-6
+        assert apart(at_once, weights(4, steps=1)) > 1e-4  # they do move
 
     def test_two_processes_give_the_weights_of_one(self):
         """Two processes of torchrun with gloo, as nothing less shows that they see the pictures that one sees."""
@@ -229,22 +234,33 @@ class TestRules:
         ],
     )
     def test_freezing(self, rule, moving, kept):
-        network = build_network(find_row("vits").network)
-        freeze(network, rule)
-        found = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
+        vits = build_network(find_row("vits").network)
+        freeze(vits, rule)
+        found = {name: parameter.requires_grad for name, parameter in vits.named_parameters()}
         assert found[moving] and not found[kept]
 
-    def test_the_average_follows_the_weights(self):
-        from depthcli.eval.lists import read_list
-        from depthcli.train.samples import Sampler
+    @pytest.mark.skipif(not HAS_FUSED, reason="autocast of torch 1.13 on the CPU leaves layer norms with two types")
+    def test_half_precision_gives_the_loss_of_float32_roughly(self):
+        row = find_row("tiny").with_input_size(56)
+        sampler = Sampler(read_list(write_list(2)), row, (56, 84), False, 0)
+        samples = [sampler.sample(position, (56, 84)) for position in range(2)]
+        losses = []
+        for precision in ("fp32", "bf16"):
+            trainer = Trainer(network(row), row, replace(CHOICE, precision=precision), 2)
+            losses.append(trainer.step([samples]).loss)
+            assert all(parameter.dtype is torch.float32 for parameter in trainer.network.parameters())
+        assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=0.05)
 
+    def test_the_average_follows_the_weights(self):
         row = find_row("tiny").with_input_size(56)
         choice = replace(CHOICE, ema=0.5, batch=2)
-        trainer = Trainer(build_network(row.network), row, choice, 2)
+        trainer = Trainer(network(row), row, choice, 2)
         kept = [parameter.clone() for parameter in trainer.average.parameters()]
         sampler = Sampler(read_list(write_list(2)), row, (56, 84), False, 0)
         trainer.step([[sampler.sample(position, (56, 84)) for position in range(2)]])
         decay = 1 / 10  # (1 + n) / (10 + n) after no step
+        moved = [(a - b).abs().max().item() for a, b in zip(kept, trainer.network.parameters())]
+        assert np.mean(np.array(moved) > 0) > 0.9
         for before, average, now in zip(kept, trainer.average.parameters(), trainer.network.parameters()):
             assert torch.allclose(average, decay * before + (1 - decay) * now, atol=1e-7)
 

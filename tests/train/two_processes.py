@@ -13,28 +13,26 @@ import torch
 from safetensors.torch import save_file
 
 from depthcli.eval.lists import read_list
-from depthcli.nets.build import build_network
 from depthcli.train.loop import Feed, Trainer
 from depthcli.train.parallel import joined
 from depthcli.train.samples import Sampler
 from depthcli.train.settings import TrainChoice
 from depthcli.zoo.rows import find_row
+from tests.train.rgbd import network
 
 STEPS = 20
 
 
 def weights(batch: int, accumulate: int = 1, steps: int = STEPS) -> dict[str, torch.Tensor]:
     """Return the weights after the training; only those of the first process count."""
-    torch.manual_seed(0)
     row = find_row("tiny").with_input_size(28)
     choice = TrainChoice(batch=batch, accumulate=accumulate, lr=1e-4, ema=0, input_size=28)
     with joined(torch.device("cpu")) as processes:
-        network = build_network(row.network).double()
-        trainer = Trainer(network, row, choice, steps, processes)
+        trainer = Trainer(network(row).double(), row, choice, steps, processes)
         sampler = Sampler(read_list(Path("list.json")), row, (28, 42), True, 0)
-        with Feed(sampler, choice, processes) as feed:
+        with Feed(sampler, choice, steps, processes) as feed:
             for step in range(steps):
-                trainer.step(feed.samples(step, step + 1 == steps))
+                trainer.step(feed.samples(step))
         return {name: tensor.detach().clone() for name, tensor in trainer.network.state_dict().items()}
 
 
