@@ -27,7 +27,7 @@ MEASURED = [ROOT / "docs/log.md"]  # names options of other times and of other p
 EXECUTED = ("README.md", "docs/stereo.md", "docs/effects.md", "docs/pictures.md", "docs/outputs.md", "docs/models.md")
 # Options of other programs that the documents name.
 FOREIGN = {
-    "--nproc_per_node",
+    "--nproc",
     "--torch-backend",
     "--index-url",
     "--prefer-binary",
