@@ -31,6 +31,7 @@ class PictureFacts:
     """Facts of one entry. size: (width, height) of the picture. known: share of the truth's elements inside the crop.
 
     usable: known elements in the model's range. low, middle, high: percentiles 1, 50 and 99 of the known depth.
+    beyond: share of the known depth beyond the model's range. constant: all of it is one number. metres: its unit.
     """
 
     size: tuple[int, int]
@@ -39,13 +40,14 @@ class PictureFacts:
     low: float
     middle: float
     high: float
-    beyond: float
-    constant: bool
+    beyond: float = 0.0
+    constant: bool = False
+    metres: bool = True
 
 
 @dataclass(frozen=True)
 class DataFacts:
-    """Facts of all pictures. unit: "m", or "" for disparity. known: mean share of known elements.
+    """Facts of all pictures. unit: "m", or "" if a truth is disparity. known: mean share of known elements.
 
     low, middle, high: medians over pictures of the percentiles 1, 50 and 99 of the depth. sizes: of the pictures.
     warnings: what looks wrong, and may be right.
@@ -63,7 +65,7 @@ class DataFacts:
     @property
     def line(self) -> str:
         """One line for the user."""
-        depth = f"{self.low:.3g} to {self.high:.3g} m, median {self.middle:.3g} m" if self.unit else "disparity"
+        depth = f"{self.low:.3g} to {self.high:.3g} m, median {self.middle:.3g} m" if self.unit else "without one unit"
         return f"{self.pictures} pictures, {self.known:.0%} of the depth known, {depth}"
 
 
@@ -101,7 +103,7 @@ def _look(entry: Entry, row: ModelRow) -> PictureFacts:
     top, left, bottom, right = entry.crop or (0, 0, truth.size[1], truth.size[0])
     elements = (bottom - top) * (right - left)
     if not known.any():
-        return PictureFacts(picture.size, 0.0, 0, np.nan, np.nan, np.nan, 0.0, False)
+        return PictureFacts(picture.size, 0.0, 0, np.nan, np.nan, np.nan, metres=truth.metres)
     depth = truth.depth[known]
     low, middle, high = (float(value) for value in np.percentile(depth, (1, 50, 99)))
     limit = row.max_depth or np.inf
@@ -117,11 +119,12 @@ def _look(entry: Entry, row: ModelRow) -> PictureFacts:
         high,
         float((depth > limit).mean()),
         bool(depth.min() == depth.max()),
+        truth.metres,
     )
 
 
 def _judge(facts: Sequence[PictureFacts], entries: Sequence[Entry], row: ModelRow) -> DataFacts:
-    unit = "m" if all(_has_metres(entry) for entry in entries) else ""
+    unit = "m" if all(fact.metres for fact in facts) else ""
     empty = [entry.place for entry, fact in zip(entries, facts) if fact.usable < LEAST_KNOWN]
     some = [fact for fact in facts if fact.known]
     if not some:
@@ -153,11 +156,6 @@ def _judge(facts: Sequence[PictureFacts], entries: Sequence[Entry], row: ModelRo
     known = float(np.mean([fact.known for fact in facts]))
     sizes = tuple(dict.fromkeys(fact.size for fact in facts))
     return DataFacts(len(facts), unit, known, low, middle, high, sizes, tuple(warnings))
-
-
-def _has_metres(entry: Entry) -> bool:
-    truth = entry.format
-    return truth != "disparity"
 
 
 def _some(places: Sequence[str]) -> str:

@@ -16,8 +16,8 @@ from depthcli.io.codecs.files import read_facts
 from depthcli.io.codecs.foreign import DEPTH_SUFFIXES, SOURCES
 from depthcli.io.pictures.images import is_picture
 
-_TRAIN, _VAL = ("train",), ("val", "valid", "test")
-_PICTURES, _DEPTHS = "images", ("depth", "depths", "labels")
+_TRAIN, _VAL = ("train",), ("val", "valid")
+_PICTURES, _DEPTHS = "images", ("depth", "depths")
 _TUM_APART = 0.02  # seconds between a picture and its depth, as TUM's own tool allows
 _TUM_PAIRS = ("associations.txt", "associate.txt", "associated.txt")
 
@@ -75,10 +75,10 @@ def read_data(
     own: list[Entry] = []
     notes: list[str] = []
     for source in sources:
-        for part, found in ((train, _part(source, _TRAIN)), (own, _part(source, _VAL))):
+        for part, found in zip((train, own), _parts(source)):
             part += _read(source, found, truth_format, root, notes)
     if isinstance(val, Path):
-        own = [entry for found in (_VAL, _TRAIN) for entry in _read(val, _part(val, found), truth_format, root, notes)]
+        own = [entry for found in _parts(val) for entry in _read(val, found, truth_format, root, notes)]
     elif val is not None or not own:
         train, kept = _split([*train, *own], 0.1 if val is None else val)
         own = kept
@@ -107,17 +107,27 @@ def _encoding(name: str) -> Optional[str]:
 # --- Sources ----------------------------------------------------------------------------------------------------------
 
 _LIST, _TUM = "list", "tum"
+_Part = Union[str, list[tuple[Path, Path]]]  # _LIST, _TUM, or folders of pictures with their folders of depth
 
 
-def _part(source: Path, names: Sequence[str]) -> Union[str, list[tuple[Path, Path]]]:
-    """Return what holds a part of a source: _LIST, _TUM, or (pictures, depth) folders. names: of the part."""
-    first = names is _TRAIN
+def _parts(source: Path) -> tuple[_Part, _Part]:
+    """Return what holds the parts of a source to train and to validate on. Raises UsageError if there is nothing."""
     if source.suffix.lower() in (".json", ".csv"):
-        return _LIST if first else []
+        return _LIST, []
     if not source.is_dir():
         raise UsageError(f"{source} is neither a list (.json, .csv) nor a folder", "see docs/train.md for the layouts")
     if any((source / name).is_file() for name in (*_TUM_PAIRS, "rgb.txt")):
-        return _TUM if first else []
+        return _TUM, []
+    train, val = (_folders(source, names) for names in (_TRAIN, _VAL))
+    if not train and not val and (source / _PICTURES).is_dir():
+        train = [(source / _PICTURES, _depths(source, ""))]
+    if not train and not val:
+        raise UsageError(f"{source} has no images/train, train/images, images or rgb.txt", "see docs/train.md")
+    return train, val
+
+
+def _folders(source: Path, names: Sequence[str]) -> list[tuple[Path, Path]]:
+    """Return the folders of pictures of a part, each with its folder of depth. names: of the part."""
     found = []
     for name in names:
         for pictures, above, below in (
@@ -126,15 +136,7 @@ def _part(source: Path, names: Sequence[str]) -> Union[str, list[tuple[Path, Pat
         ):
             if pictures.is_dir():
                 found.append((pictures, _depths(above, below)))
-    if first and not found and (source / _PICTURES).is_dir() and not _part_exists(source):
-        found = [(source / _PICTURES, _depths(source, ""))]
-    if first and not found:
-        raise UsageError(f"{source} has no images/train, train/images, images or rgb.txt", "see docs/train.md")
     return found
-
-
-def _part_exists(source: Path) -> bool:
-    return any((source / _PICTURES / name).is_dir() for name in (*_TRAIN, *_VAL))
 
 
 def _depths(above: Path, below: str) -> Path:
@@ -146,7 +148,7 @@ def _depths(above: Path, below: str) -> Path:
 
 def _read(
     source: Path,
-    part: Union[str, list[tuple[Path, Path]]],
+    part: _Part,
     truth_format: TruthFormat,
     root: Optional[Path],
     notes: list[str],

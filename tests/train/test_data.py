@@ -44,6 +44,18 @@ class TestSources:
         assert names(found.train) == ["0", "1", "2"] and names(found.val) == ["7", "8"]
         assert {entry.format for entry in found.train} == {"scannet"}
 
+    def test_a_folder_to_validate_on_may_have_that_part_alone(self):
+        split("one", 0, 3)
+        split("two", 7, 2)
+        found = read("one", val=Path("two"))
+        assert len(found.train) == 3 and names(found.val) == ["7", "8"]
+
+    def test_labels_without_depth_are_refused(self):
+        split("set", 0, 2)
+        Path("set/train/depth").rename("set/train/labels")
+        with pytest.raises(UsageError, match="has no folder depth"):
+            read("set")
+
     def test_a_folder_of_images_and_depth_is_divided_here(self):
         for number in range(10):
             write_pair(Path(f"set/images/{number}.png"), Path(f"set/depth/{number}.png"), number)
