@@ -38,7 +38,10 @@ _AHEAD = 2  # steps
 
 @dataclass(frozen=True)
 class Step:
-    """What one step did. loss: mean over its pictures. norm: of the gradients, unclipped. rate: of the encoder."""
+    """What one step did.
+
+    loss: mean over its pictures that count, NaN if none does. norm: of the gradients, unclipped. rate: of the encoder.
+    """
 
     number: int
     loss: float
@@ -80,7 +83,8 @@ class Trainer:
         """Do one step. parts: the samples of this process, one sequence for each run of the network.
 
         Every picture of the step counts alike, on whichever process it is, except those with fewer than LEAST_KNOWN
-        known pixels, which do not count. Raises PictureError with the name of a picture whose loss is not finite.
+        known pixels, which do not count; if none does, nothing changes. Raises PictureError with the name of a picture
+        whose loss is not finite.
         """
         share = rate_share(self.choice, self.step_number, self.total)
         for group, peak in zip(self._optimiser.param_groups, self._peaks):
@@ -88,7 +92,8 @@ class Trainer:
         useful = [[sample for sample in part if sample.known.sum() >= LEAST_KNOWN] for part in parts]
         (count,) = self.processes.total(sum(map(len, useful)))
         if not count:
-            raise PictureError("no picture of a step has known pixels", "check `max_depth`, and the crop of the list")
+            self.step_number += 1
+            return Step(self.step_number, math.nan, 0.0, self._peaks[0] * share)
         loss = 0.0
         for number, part in enumerate(parts):
             with self._synchronised(number + 1 == len(parts)):

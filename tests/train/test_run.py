@@ -103,6 +103,15 @@ class TestLearning:
         moved = {name for name in start if not torch.equal(start[name].float(), end[name])}
         assert moved and not any(name.startswith("encoder.") for name in moved)
 
+    def test_a_picture_without_known_pixels_stops_nothing_and_changes_nothing(self):
+        from PIL import Image
+
+        write_list(3)
+        Image.fromarray(np.zeros((56, 84), np.uint16)).save("depth/1.png")
+        run(choice=replace(CHOICE, epochs=2, batch=1), val=0.0)
+        losses = [row["loss"] for row in rows("run/log.csv")]
+        assert len(losses) == 6 and losses.count("nan") == 2
+
     def test_without_progress_it_ends_early(self):
         write_list(6)
         outcome = run(choice=replace(CHOICE, epochs=9, patience=2, lr=0.0, head_lr=0.0))
