@@ -34,6 +34,7 @@ ROOMS = (
     "temporal",
     "predict",
     "eval",
+    "train",
     "jobs",
     "bench",
     "cli",
@@ -42,6 +43,7 @@ LEVEL = {room: level for level, room in enumerate(ROOMS)}
 MAY_IMPORT_TORCH = (
     "nets/",
     "graphs/",
+    "train/",
     "backends/torch_eager.py",
     "backends/torchscript.py",
     "backends/onnx.py",

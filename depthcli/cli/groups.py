@@ -22,13 +22,14 @@ from typer.core import TyperCommand, TyperGroup
 
 from depthcli.cli.help import print_help
 
-CLIP, MODEL, CAMERA, METRES, SPACE = "Clip", "Model and speed", "Camera", "Metres", "3D"
-VIEWS = "Views"
+VIEWS, CLIP, TRAINING, MODEL = "Views", "Clip", "Training", "Model and speed"
+CAMERA, METRES, SPACE = "Camera", "Metres", "3D"
 NEURON, ADVANCED = "AWS Inferentia", "Advanced"
 _PANELS = (
     None,
     VIEWS,
     CLIP,
+    TRAINING,
     MODEL,
     CAMERA,
     METRES,

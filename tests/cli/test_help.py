@@ -81,6 +81,9 @@ OPTIONS = {
     "calibrate": "--detail --input-size --json --output --quiet -o -q " + METRES + CAMERA + WEIGHTS + RUN + COMPILED,
     "compile": WEIGHTS + "--allow-cpu-ops --analyze-only --batch --fast-math --from-dir --out --output --preset"
     " --self-test --size --target --timeout --workdir -b -o",
+    "train": WEIGHTS + "--accumulate --batch --check --clip --device --ema --epochs --every --freeze --head-lr"
+    " --input-size --limit --loss --lr --masks --no-augment --output --patience --precision --quiet --root --schedule"
+    " --seed --tensorboard --truth-format --truth-scale --val --wandb --warmup --weight-decay -b -d -o -q",
     "models": "",
     "models list": "--json",
     "models pull": "",
@@ -106,6 +109,7 @@ ARGUMENTS = {
     "info": ["FILE..."],
     "calibrate": ["FILE"],
     "eval": ["LIST"],
+    "train": ["DATA..."],
     "manifest merge": ["OUT"],
     "manifest missing": ["OUT", "[FOLDER]"],
     "manifest verify": ["OUT"],
@@ -195,6 +199,7 @@ def test_commands_stand_in_the_order_of_need():
         "compile",
         "bench",
         "eval",
+        "train",
         "manifest",
         "models",
         "neuron",
