@@ -92,7 +92,7 @@ def do_folder(
         if not os.path.lexists(folder):
             raise UsageError(f"{folder} does not exist", "check the path")
         raise UsageError(f"{folder} is not a folder", "for single files use: depth image")
-    target = Target.of(f"{_beside(folder, ending)}/" if output is None else output)
+    target = Target.of(f"{beside(folder, ending)}/" if output is None else output)
     if target.folder is None:
         raise UsageError(f"{target} is not a folder", "depth dir writes a folder; put / at its end if it is one")
     outputs = options.output_spec(target)
@@ -127,7 +127,7 @@ def _processes(workers: str) -> int:
     return int(workers)
 
 
-def _beside(folder: Path, ending: str) -> Path:
+def beside(folder: Path, ending: str) -> Path:
     """Return FOLDER_depth, for that ending, as the user wrote FOLDER, or resolved if that is `.` or `..`."""
     named = folder.resolve() if folder.name in ("", "..") else folder
     if not named.name:

@@ -45,6 +45,9 @@ OPTIONS = {
     "stereo": "--detail --batch -b " + WEIGHTS + SIZED + COMPILED + REPORT + "--border --depth --end --exact --fill"
     " --fps --if-exists --layout --max-frames --mix-models --no-tags --output --panorama --rate --scene --screen --size"
     " --start --steady --strength --stride --swap --tags --view -o",
+    "objects": WEIGHTS + SIZED + COMPILED + REPORT + CAMERA + METRES + "--calibration-from --classes --coco --colormap"
+    " --csv --depth --depth-is --detail --detector --format --from --if-exists --kind --masks --max-objects --output"
+    " --overlap --require-metric --scale --sort --threshold --trim-px -f -o",
     "effect": "",
     **{
         f"effect {name}": f"--batch -b --detail --if-exists --output -o --panorama {PLAIN} {own}"
@@ -83,6 +86,7 @@ ARGUMENTS = {
     "dir": ["FOLDER"],
     "video": ["CLIP..."],
     "stereo": ["IN..."],
+    "objects": ["IN..."],
     **{f"effect {name}": ["FILE..."] for name in ("blur", "fog", "cut", "parallax")},
     "convert": ["FILE..."],
     "info": ["FILE..."],
@@ -165,6 +169,7 @@ def test_commands_stand_in_the_order_of_need():
         "dir",
         "video",
         "stereo",
+        "objects",
         "effect",
         "convert",
         "info",

@@ -11,9 +11,9 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Optional
 
 import numpy as np
 
@@ -22,7 +22,9 @@ from depthcli.io.codecs.arrays import check_pixels, memory_errors, read_bytes
 from depthcli.io.codecs.facts import TEXT_KEY, parse_facts
 
 CHANNELS = ("B", "G", "R", "Z")  # the format wants them in the order of the alphabet
+ID_CHANNEL = "id"  # behind them: the number of the object that a pixel shows, 0 for none
 MAGIC = struct.pack("<2i", 20000630, 2)
+_LAYOUTS = (CHANNELS, (*CHANNELS, ID_CHANNEL))
 _FLOAT, _ZIP, _INCREASING_Y = 2, 3, 0
 _BLOCK_ROWS = 16  # of ZIP
 _LEVEL = 4
@@ -30,14 +32,21 @@ _FACTS = TEXT_KEY.encode()
 _MOST_HEADER = 1 << 20
 
 
-def write_exr(values: np.ndarray, target: IO[bytes], facts: Mapping[str, Any]) -> None:
-    """Write (H, W) float32 as they are: no scale, no gamma; facts become a text attribute named `depthcli`."""
+def write_exr(
+    values: np.ndarray, target: IO[bytes], facts: Mapping[str, Any], ids: Optional[np.ndarray] = None
+) -> None:
+    """Write (H, W) float32 as they are: no scale, no gamma; facts become a text attribute named `depthcli`.
+
+    ids: (H, W) whole numbers below 2**24 for a further channel `id`, float32 as compositors expect; None for none.
+    """
     height, width = values.shape
-    header = MAGIC + _header(width, height, facts)
+    channels = CHANNELS if ids is None else (*CHANNELS, ID_CHANNEL)
+    header = MAGIC + _header(width, height, facts, channels)
     blocks = []
     for top in range(0, height, _BLOCK_ROWS):
         rows = np.ascontiguousarray(values[top : top + _BLOCK_ROWS], "<f4")
-        data = _packed(np.stack([rows] * len(CHANNELS), axis=1).tobytes())
+        planes = [rows] * len(CHANNELS) + ([] if ids is None else [ids[top : top + _BLOCK_ROWS].astype("<f4")])
+        data = _packed(np.stack(planes, axis=1).tobytes())
         blocks.append(struct.pack("<2i", top, len(data)) + data)
     offsets = len(header) + 8 * len(blocks) + np.cumsum([0, *map(len, blocks[:-1])])
     target.write(header + offsets.astype("<u8").tobytes() + b"".join(blocks))
@@ -83,7 +92,8 @@ def _read(data: bytes) -> tuple[np.ndarray, dict[str, Any]]:
         raise ValueError("it is not one of ours")
     attributes, position = attributes_of(data)
     width, height = _size(attributes)
-    if attributes[b"channels"] != _channel_list() or attributes[b"compression"] != bytes([_ZIP]):
+    count = next((len(names) for names in _LAYOUTS if attributes[b"channels"] == _channel_list(names)), 0)
+    if not count or attributes[b"compression"] != bytes([_ZIP]):
         raise ValueError("its channels are others than ours")
     check_pixels(width, height)
     if 8 * -(-height // _BLOCK_ROWS) > len(data) - position:
@@ -95,9 +105,8 @@ def _read(data: bytes) -> tuple[np.ndarray, dict[str, Any]]:
         if row != block * _BLOCK_ROWS or length < 0:
             raise ValueError("its blocks are not where they should be")
         rows = values[row : row + _BLOCK_ROWS]
-        size = rows.nbytes * len(CHANNELS)
-        planes = np.frombuffer(unpacked(data[offset + 8 : offset + 8 + length], size), "<f4")
-        rows[:] = planes.reshape(len(rows), len(CHANNELS), width)[:, 0]
+        planes = np.frombuffer(unpacked(data[offset + 8 : offset + 8 + length], rows.nbytes * count), "<f4")
+        rows[:] = planes.reshape(len(rows), count, width)[:, 0]
     return values, json.loads(attributes[_FACTS])
 
 
@@ -106,10 +115,10 @@ def _size(attributes: Mapping[bytes, bytes]) -> tuple[int, int]:
     return right - left + 1, bottom - top + 1
 
 
-def _header(width: int, height: int, facts: Mapping[str, Any]) -> bytes:
+def _header(width: int, height: int, facts: Mapping[str, Any], channels: Sequence[str]) -> bytes:
     window = struct.pack("<4i", 0, 0, width - 1, height - 1)
     attributes = (
-        (b"channels", b"chlist", _channel_list()),
+        (b"channels", b"chlist", _channel_list(channels)),
         (b"compression", b"compression", bytes([_ZIP])),
         (b"dataWindow", b"box2i", window),
         (_FACTS, b"string", json.dumps(facts).encode()),
@@ -122,9 +131,9 @@ def _header(width: int, height: int, facts: Mapping[str, Any]) -> bytes:
     return b"".join(b"%s\0%s\0%s%s" % (n, kind, struct.pack("<i", len(v)), v) for n, kind, v in attributes) + b"\0"
 
 
-def _channel_list() -> bytes:
+def _channel_list(channels: Sequence[str]) -> bytes:
     layout = struct.pack("<i4B2i", _FLOAT, 0, 0, 0, 0, 1, 1)  # not perceptual; every pixel of every row
-    return b"".join(name.encode() + b"\0" + layout for name in CHANNELS) + b"\0"
+    return b"".join(name.encode() + b"\0" + layout for name in channels) + b"\0"
 
 
 def attributes_of(data: bytes) -> tuple[dict[bytes, bytes], int]:

@@ -1,0 +1,298 @@
+"""`depth objects`: how far each object of pictures and clips is."""
+
+# No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from depthcli.choices import IF_EXISTS, OBJECT_FILES, OBJECT_ORDERS, ObjectsChoice, require, shaping_settings
+from depthcli.cli.dir import beside
+from depthcli.cli.groups import ADVANCED, flag, grouped, option
+from depthcli.cli.options import (
+    BackendOptions,
+    CameraOptions,
+    Colormap,
+    MetresOptions,
+    ModelOptions,
+    NetworkOptions,
+    ReportOptions,
+    SourceOptions,
+)
+from depthcli.cli.running import kind_of, open_model
+from depthcli.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from depthcli.jobs.objects import DepthSource, MaskSource
+    from depthcli.jobs.targets import Target
+
+_DETECTORS = ("seg-nano", "seg-small", "seg-medium", "seg-large")
+
+
+@dataclass(frozen=True)
+class ObjectsOptions:
+    """Where masks and depth come from, and which objects are measured."""
+
+    masks: Annotated[
+        Optional[Path],
+        option("COCO JSON, our JSON, a label PNG, or a folder of these: no detector runs.", metavar="PATH"),
+    ] = None
+    detector: Annotated[
+        Optional[str],
+        option(
+            f"{', '.join(_DETECTORS)}, a hub folder, or a .pth of RF-DETR. Default: seg-small.",
+            metavar="NAME",
+            values=_DETECTORS,
+        ),
+    ] = None
+    depth: Annotated[
+        Optional[Path], option("Depth files (any of `depth convert`), or a folder: no model runs.", metavar="PATH")
+    ] = None
+    source: SourceOptions = field(default_factory=SourceOptions)
+    classes: Annotated[Optional[str], option("Only these: person,car, or their numbers.", metavar="A,B")] = None
+    threshold: Annotated[float, option("Least score of a detection.", metavar="0..1", show_default=True)] = 0.5
+    max_objects: Annotated[Optional[int], option("At most so many, the surest.", metavar="N")] = None
+    trim_px: Annotated[
+        Optional[float],
+        option("Leave out so much along the edge of a mask. Default: 1; by the detector.", metavar="PIXELS"),
+    ] = None
+    overlap: Annotated[
+        float,
+        option("Drop a detection that covers a better one by this.", metavar="0..1", panel=ADVANCED, show_default=True),
+    ] = 0.8
+    sort: Annotated[
+        str,
+        option(f"{', '.join(OBJECT_ORDERS)}.", metavar="ORDER", values=OBJECT_ORDERS, show_default=True),
+    ] = "distance"
+    require_metric: Annotated[bool, flag("Refuse depth that has no metres.", "--require-metric")] = False
+
+    def choice(self) -> ObjectsChoice:
+        """Return the choice of the objects."""
+        return ObjectsChoice(
+            tuple(name.strip() for name in (self.classes or "").split(",") if name.strip()),
+            self.threshold,
+            self.max_objects,
+            self.trim_px,
+            self.overlap,
+            self.sort,
+            self.require_metric,
+        )
+
+
+@dataclass(frozen=True)
+class ObjectsOutput:
+    """What is written."""
+
+    formats: Annotated[
+        Optional[list[str]],
+        option(
+            "overlay (default), masks (16-bit labels), mattes, exr (Z and id), json. JSON is always written.",
+            "--format",
+            "-f",
+            metavar="A,B",
+            values=OBJECT_FILES,
+        ),
+    ] = None
+    table: Annotated[Optional[Path], option("Also a table with a row for each object.", "--csv", metavar="FILE")] = None
+    coco: Annotated[Optional[Path], option("Also all of it as COCO JSON.", metavar="FILE")] = None
+    colormap: Colormap = "Spectral_r"
+    if_exists: Annotated[
+        Optional[str],
+        option(
+            "Existing results: skip, overwrite, error. Default: overwrite for pictures, else skip.",
+            metavar="CHOICE",
+            values=IF_EXISTS,
+        ),
+    ] = None
+
+    def chosen(self) -> tuple[str, ...]:
+        """Return the formats. Raises UsageError for unknown names before any work is done."""
+        from depthcli.pixels.colormap import color_table
+
+        color_table(self.colormap)
+        if self.if_exists is not None:
+            require("if_exists", self.if_exists, IF_EXISTS)
+        for path in filter(None, (self.table, self.coco)):
+            if path.is_dir():
+                raise UsageError(f"{path} is a folder, not a file", "name a file with --csv and --coco")
+        asked = [name.strip() for item in self.formats or ("overlay",) for name in item.split(",") if name.strip()]
+        for name in asked:
+            require("formats", name, OBJECT_FILES)
+        return tuple(name for name in OBJECT_FILES if name in {"json", *asked})
+
+
+@dataclass(frozen=True)
+class AllOptions:
+    """The groups of options."""
+
+    objects: ObjectsOptions = field(default_factory=ObjectsOptions)
+    output: ObjectsOutput = field(default_factory=ObjectsOutput)
+    report: ReportOptions = field(default_factory=ReportOptions)
+    model: ModelOptions = field(default_factory=ModelOptions)
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    backend: BackendOptions = field(default_factory=BackendOptions)
+    camera: CameraOptions = field(default_factory=CameraOptions)
+    metres: MetresOptions = field(default_factory=MetresOptions)
+
+    def settings(self) -> str:
+        """Return the options that shape results as one line."""
+        asked = self.objects
+        panorama = self.network.panorama
+        shaping: dict[str, Any] = {
+            **asked.choice().settings,
+            "masks": asked.masks and asked.masks.name,
+            "detector": asked.detector,
+            "depth": asked.depth and asked.depth.name,
+            **asked.source.choice().settings,
+            **(
+                {}
+                if asked.depth
+                else shaping_settings(
+                    self.model.choice(), self.backend.choice(), self.network.input_size, panorama, self.network.detail
+                )
+            ),
+            **self.camera.settings(panorama),
+            **self.metres.settings(panorama),
+        }
+        return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)
+
+
+@grouped(without=("batch", "panorama"))
+def objects(
+    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Pictures, or a folder of them.")],
+    output: Annotated[
+        Optional[str],
+        option("Folder, or - for JSON on stdout. Default: beside each input.", "-o", "--output", metavar="PATH"),
+    ] = None,
+    *,
+    options: AllOptions,
+) -> None:
+    """Tell how far each object is: masks joined with depth.
+
+    depth objects photo.jpg --metric indoor                    objects that RF-DETR finds, metres of a metric model
+    depth objects a.jpg --masks coco.json --depth a.npz        masks and depth from files: no network runs
+    depth objects photos --masks labels --depth scans --from mm --csv all.csv
+
+    Writes photo_objects.json and photo_objects.png. Relative depth gives the order of objects, and no metres.
+    """
+    from depthcli.jobs.targets import STREAM, Target
+
+    asked = options.objects
+    choice, formats = asked.choice(), options.output.chosen()
+    if asked.masks is not None and asked.detector is not None:
+        raise UsageError("`masks` are made already, no `detector` runs", "leave out one of them")
+    if asked.depth is not None and (options.model, options.network) != (ModelOptions(), NetworkOptions()):
+        raise UsageError("`depth` is made already, no model runs", "leave out the options of the model")
+    if asked.source != SourceOptions() and asked.depth is None:
+        raise UsageError("`source_format`, `kind` and `depth_is` describe the files of `depth`", "give `depth`")
+    kind = kind_of(inputs)
+    folder = f"{beside(Path(inputs[0]), '_objects')}/" if kind == "dir" and output is None else output
+    target = Target.of(folder)
+    if target.place == STREAM and str(target.path) == "-":
+        formats = ()
+    elif target.place not in ("beside", "folder"):
+        raise UsageError(f"{target} is not a folder", "`output` is a folder, or - for JSON on stdout")
+    _pictures(inputs, target, options, choice, formats, kind)
+
+
+def _pictures(
+    inputs: Sequence[str],
+    target: "Target",
+    options: AllOptions,
+    choice: ObjectsChoice,
+    formats: tuple[str, ...],
+    kind: str,
+) -> None:
+    """Do the pictures, report them, and leave with the exit code."""
+    from depthcli.cli.report import log, stop_signals
+    from depthcli.jobs.find import LeftOut, find_inputs
+    from depthcli.jobs.objects import ObjectsJob, run_objects
+    from depthcli.jobs.targets import plan_pictures
+
+    left = LeftOut()
+    found = find_inputs(inputs, left=left)
+    tasks = plan_pictures(found, target.folder, rows={})
+    quiet = options.report.quiet or not formats
+    for line in [] if quiet else left.lines():
+        log(line)
+    documents: list[dict[str, Any]] = []
+    keeps = bool(options.output.table or options.output.coco)
+
+    def keep(document: dict[str, Any]) -> None:
+        if not formats:
+            print(json.dumps(document, ensure_ascii=False), flush=True)
+        if keeps:
+            documents.append(document)
+
+    job = ObjectsJob(
+        tasks=tasks,
+        formats=formats,
+        choice=choice,
+        colormap=options.output.colormap,
+        if_exists=options.output.if_exists or ("skip" if kind == "dir" else "overwrite"),
+        settings=options.settings(),
+        keep=keep,
+    )
+    report = replace(options.report, as_json=options.report.as_json and bool(formats), quiet=quiet).report(len(tasks))
+    with ExitStack() as stack, report, stop_signals(quiet) as stop:
+        try:
+            results = run_objects(
+                job, lambda: _open_masks(options), lambda: _open_depth(options, stack), lambda: stop.asked
+            )
+            with closing(results):
+                for result in results:
+                    report.add(result)
+        except OutputError as error:
+            report.fail(error)
+        interrupted = stop.asked and sum(report.counts.values()) < len(tasks)
+        report.finish(interrupted)
+    _write_tables(documents, options, quiet)
+    raise typer.Exit(report.exit_code(interrupted))
+
+
+def _write_tables(documents: Sequence[dict[str, Any]], options: AllOptions, quiet: bool) -> None:
+    from depthcli.objects.files import write_coco, write_table
+
+    for path, write in ((options.output.table, write_table), (options.output.coco, write_coco)):
+        if path is not None:
+            write(documents, path)
+            if not quiet:
+                print(path)
+
+
+def _open_masks(options: AllOptions) -> "MaskSource":
+    from depthcli.jobs.objects import MasksFromFiles
+
+    if options.objects.masks is not None:
+        return MasksFromFiles(options.objects.masks)
+    raise UsageError("no detector is built in yet", "give `masks`")
+
+
+def _open_depth(options: AllOptions, stack: ExitStack) -> "DepthSource":
+    """Return where depth comes from. stack: frees a model when it is closed."""
+    from depthcli.jobs.objects import DepthFromFiles, DepthFromModel
+    from depthcli.predict.picture import open_cameras, open_metres
+
+    asked = options.objects
+    if asked.depth is not None:
+        return DepthFromFiles(
+            asked.depth,
+            asked.source.choice(),
+            open_cameras(options.camera.choice(), False),
+            open_metres(options.metres.choice()),
+        )
+    estimator = stack.enter_context(
+        open_model(
+            options.model,
+            options.backend,
+            options.network,
+            camera=options.camera.choice(),
+            metres=options.metres.choice(),
+        )
+    )
+    return DepthFromModel(estimator)
