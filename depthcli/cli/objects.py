@@ -28,9 +28,11 @@ from depthcli.cli.running import kind_of, open_model
 from depthcli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from depthcli.jobs.objects import DepthSource, MaskSource
+    from depthcli.jobs.objects import DepthSource
     from depthcli.jobs.targets import Target
+    from depthcli.objects.sources import MaskSource
 
+DEFAULT_DETECTOR = "seg-small"
 _DETECTORS = ("seg-nano", "seg-small", "seg-medium", "seg-large")
 
 
@@ -146,7 +148,7 @@ class AllOptions:
         shaping: dict[str, Any] = {
             **asked.choice().settings,
             "masks": asked.masks and asked.masks.name,
-            "detector": asked.detector,
+            "detector": None if asked.masks else asked.detector or DEFAULT_DETECTOR,
             "depth": asked.depth and asked.depth.name,
             **asked.source.choice().settings,
             **(
@@ -266,11 +268,20 @@ def _write_tables(documents: Sequence[dict[str, Any]], options: AllOptions, quie
 
 
 def _open_masks(options: AllOptions) -> "MaskSource":
-    from depthcli.jobs.objects import MasksFromFiles
+    from depthcli.cli.report import log
+    from depthcli.objects.sources import Detector, MasksFromFiles
 
-    if options.objects.masks is not None:
-        return MasksFromFiles(options.objects.masks)
-    raise UsageError("no detector is built in yet", "give `masks`")
+    asked, model = options.objects, options.model
+    if asked.masks is not None:
+        return MasksFromFiles(asked.masks)
+    return Detector(
+        asked.detector or DEFAULT_DETECTOR,
+        choice=asked.choice(),
+        device=options.backend.device,
+        offline=model.offline,
+        trust=model.trust,
+        log=log,
+    )
 
 
 def _open_depth(options: AllOptions, stack: ExitStack) -> "DepthSource":

@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, Callable, Optional, Protocol
 
-import numpy as np
-
 from depthcli.camera import same_ratio
 from depthcli.choices import IF_EXISTS, OBJECT_FILES, ObjectsChoice, SourceChoice, require
 from depthcli.depthmap import DepthMap
@@ -22,8 +20,7 @@ from depthcli.host.atomic import remove_partials
 from depthcli.io.cameras.pictures import GivenCameras
 from depthcli.io.codecs.foreign import check_source, is_ray, read_map
 from depthcli.io.codecs.formats import STILL_ENDINGS
-from depthcli.io.masks.files import SCHEMA, MaskFiles
-from depthcli.io.masks.found import ObjectMask
+from depthcli.io.masks.files import SCHEMA
 from depthcli.io.pictures.images import Picture
 from depthcli.jobs.find import DEPTH, find_in_folder
 from depthcli.jobs.folder import failure
@@ -32,8 +29,8 @@ from depthcli.jobs.picture_file import PictureFile
 from depthcli.jobs.targets import Task, refuse_replacing
 from depthcli.objects.document import Objects, document_of, objects_in
 from depthcli.objects.files import paths_of, write_objects
-from depthcli.objects.measure import FILE_TRIM
 from depthcli.objects.select import select
+from depthcli.objects.sources import FoundMasks, MaskSource
 from depthcli.pixels.colormap import DEFAULT_COLORMAP
 from depthcli.pixels.maps import resized
 from depthcli.predict.metres import Metres
@@ -42,56 +39,11 @@ from depthcli.predict.picture import DepthEstimator
 NO_METRES = "its depth is relative: order alone, no metres (`metric`, `scale_from` or `depth` gives them)"
 
 
-@dataclass(frozen=True, eq=False)
-class FoundMasks:
-    """The masks of one picture. trim: pixels of their edges that are not sharp."""
-
-    masks: Sequence[ObjectMask]
-    trim: float = FILE_TRIM
-    notes: tuple[str, ...] = ()
-
-
-class MaskSource(Protocol):
-    """Where masks come from: files or a detector."""
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What results say about it: `source`, and of a detector its weights."""
-
-    def of_picture(self, path: Path, rgb: np.ndarray) -> FoundMasks:
-        """Return the masks of a (H, W, 3) uint8 picture. Raises DepthError."""
-
-    def of_frame(self, number: int, rgb: np.ndarray) -> FoundMasks:
-        """Return the masks of a frame of a clip."""
-
-
 class DepthSource(Protocol):
     """Where depth comes from: files or a model."""
 
     def of_picture(self, task: Task, picture: Picture) -> tuple[DepthMap, tuple[str, ...]]:
         """Return the depth of a picture at its size, with its camera, and notes. Raises DepthError."""
-
-
-class MasksFromFiles:
-    """The masks of a file or folder."""
-
-    def __init__(self, place: Path) -> None:
-        self._files = MaskFiles(place)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Name and digest."""
-        return {"source": self._files.name, "digest": self._files.fingerprint}
-
-    def of_picture(self, path: Path, rgb: np.ndarray) -> FoundMasks:
-        """Return the masks that belong to a picture's path."""
-        masks, notes = self._files.of_picture(path, (rgb.shape[1], rgb.shape[0]))
-        return FoundMasks(masks, notes=notes)
-
-    def of_frame(self, number: int, rgb: np.ndarray) -> FoundMasks:
-        """Return the masks of a frame."""
-        masks, notes = self._files.of_frame(number, (rgb.shape[1], rgb.shape[0]))
-        return FoundMasks(masks, notes=notes)
 
 
 @dataclass(frozen=True, eq=False)

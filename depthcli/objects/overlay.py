@@ -28,7 +28,8 @@ def overlay(found: Objects, colormap: str) -> np.ndarray:
     covered = np.zeros((height, width), bool)
     for item in found.masks:
         covered |= item.mask
-    picture[~covered] = (picture[~covered] * _DIMMED).astype(np.uint8)
+    if found.masks:
+        picture[~covered] = (picture[~covered] * _DIMMED).astype(np.uint8)
     scale = max(0.4, min(width, height) / _SHORT_SIDE)
     line = max(2, round(3 * scale))
     order = found.near_to_far()[::-1]
