@@ -3,9 +3,10 @@
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -25,10 +26,12 @@ from depthcli.cli.options import (
     SourceOptions,
 )
 from depthcli.cli.running import kind_of, open_model
+from depthcli.cli.video import ClipOptions
 from depthcli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from depthcli.jobs.objects import DepthSource
+    from depthcli.jobs.objects_clip import ClipDepth
     from depthcli.jobs.targets import Target
     from depthcli.objects.sources import MaskSource
 
@@ -72,6 +75,7 @@ class ObjectsOptions:
         option(f"{', '.join(OBJECT_ORDERS)}.", metavar="ORDER", values=OBJECT_ORDERS, show_default=True),
     ] = "distance"
     require_metric: Annotated[bool, flag("Refuse depth that has no metres.", "--require-metric")] = False
+    track: Annotated[bool, flag("In clips: number the objects, and smooth their distances.", "--track")] = False
 
     def choice(self) -> ObjectsChoice:
         """Return the choice of the objects."""
@@ -135,6 +139,7 @@ class AllOptions:
     objects: ObjectsOptions = field(default_factory=ObjectsOptions)
     output: ObjectsOutput = field(default_factory=ObjectsOutput)
     report: ReportOptions = field(default_factory=ReportOptions)
+    clip: ClipOptions = field(default_factory=ClipOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     network: NetworkOptions = field(default_factory=NetworkOptions)
     backend: BackendOptions = field(default_factory=BackendOptions)
@@ -160,13 +165,14 @@ class AllOptions:
             ),
             **self.camera.settings(panorama),
             **self.metres.settings(panorama),
+            "track": asked.track or None,
         }
         return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)
 
 
 @grouped(without=("batch", "panorama"))
 def objects(
-    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Pictures, or a folder of them.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Pictures, clips, or a folder of either.")],
     output: Annotated[
         Optional[str],
         option("Folder, or - for JSON on stdout. Default: beside each input.", "-o", "--output", metavar="PATH"),
@@ -179,6 +185,7 @@ def objects(
     depth objects photo.jpg --metric indoor                    objects that RF-DETR finds, metres of a metric model
     depth objects a.jpg --masks coco.json --depth a.npz        masks and depth from files: no network runs
     depth objects photos --masks labels --depth scans --from mm --csv all.csv
+    depth objects clip.mp4 --metric outdoor --track            a line of JSON per frame, and a film
 
     Writes photo_objects.json and photo_objects.png. Relative depth gives the order of objects, and no metres.
     """
@@ -199,7 +206,12 @@ def objects(
         formats = ()
     elif target.place not in ("beside", "folder"):
         raise UsageError(f"{target} is not a folder", "`output` is a folder, or - for JSON on stdout")
-    _pictures(inputs, target, options, choice, formats, kind)
+    if kind == "video":
+        _clips(inputs, target, options, choice, formats)
+    else:
+        if asked.track or options.clip != ClipOptions():
+            raise UsageError("`track` and the choice of frames are for clips", "leave them out")
+        _pictures(inputs, target, options, choice, formats, kind)
 
 
 def _pictures(
@@ -222,15 +234,7 @@ def _pictures(
     quiet = options.report.quiet or not formats
     for line in [] if quiet else left.lines():
         log(line)
-    documents: list[dict[str, Any]] = []
-    keeps = bool(options.output.table or options.output.coco)
-
-    def keep(document: dict[str, Any]) -> None:
-        if not formats:
-            print(json.dumps(document, ensure_ascii=False), flush=True)
-        if keeps:
-            documents.append(document)
-
+    documents, keep = _kept(options, formats)
     job = ObjectsJob(
         tasks=tasks,
         formats=formats,
@@ -255,6 +259,72 @@ def _pictures(
         report.finish(interrupted)
     _write_tables(documents, options, quiet)
     raise typer.Exit(report.exit_code(interrupted))
+
+
+def _clips(
+    inputs: Sequence[str], target: "Target", options: AllOptions, choice: ObjectsChoice, formats: tuple[str, ...]
+) -> None:
+    """Do the clips, report them, and leave with the exit code."""
+    from depthcli.cli.report import log, stop_signals
+    from depthcli.errors import DepthError
+    from depthcli.jobs.find import CLIP, LeftOut, find_inputs
+    from depthcli.jobs.folder import failure
+    from depthcli.jobs.objects_clip import ObjectsClipJob, objects_of_clip
+    from depthcli.jobs.targets import Task, clip_stems
+
+    left = LeftOut(CLIP)
+    found = find_inputs(inputs, CLIP, left)
+    quiet = options.report.quiet or not formats
+    for line in [] if quiet else left.lines():
+        log(line)
+    documents, keep = _kept(options, formats)
+    report = replace(options.report, as_json=options.report.as_json and bool(formats), quiet=quiet).report(len(found))
+    if_exists = options.output.if_exists or "skip"
+    with ExitStack() as stack, report, stop_signals(quiet, "frame") as stop:
+        masks = cache(lambda: _open_masks(options))
+        depth = cache(lambda: _open_clip_depth(options, stack))
+        for (source, _), stem in zip(found, clip_stems(found, target.folder)):
+            job = ObjectsClipJob(
+                source,
+                stem,
+                formats=formats,
+                choice=choice,
+                track=options.objects.track,
+                colormap=options.output.colormap,
+                if_exists=if_exists,
+                settings=options.settings(),
+                selection=options.clip.selection(),
+                keep=keep,
+                **options.clip.raw(),
+            )
+            try:
+                result = objects_of_clip(job, masks, depth, lambda: stop.asked)
+            except DepthError as error:
+                result = failure(Task(Path(source), str(source), stem), error, job.settings)
+            if result is None:
+                break
+            report.add(result)
+        interrupted = stop.asked and sum(report.counts.values()) < len(found)
+        report.finish(interrupted)
+    if not interrupted:
+        _write_tables(documents, options, quiet)
+    raise typer.Exit(report.exit_code(interrupted))
+
+
+def _kept(
+    options: AllOptions, formats: tuple[str, ...]
+) -> "tuple[list[dict[str, Any]], Callable[[dict[str, Any]], None]]":
+    """Return a list, and what fills it with results for tables and prints them if nothing is written."""
+    documents: list[dict[str, Any]] = []
+    keeps = bool(options.output.table or options.output.coco)
+
+    def keep(document: dict[str, Any]) -> None:
+        if not formats:
+            print(json.dumps(document, ensure_ascii=False), flush=True)
+        if keeps:
+            documents.append(document)
+
+    return documents, keep
 
 
 def _write_tables(documents: Sequence[dict[str, Any]], options: AllOptions, quiet: bool) -> None:
@@ -307,3 +377,21 @@ def _open_depth(options: AllOptions, stack: ExitStack) -> "DepthSource":
         )
     )
     return DepthFromModel(estimator)
+
+
+def _open_clip_depth(options: AllOptions, stack: ExitStack) -> "ClipDepth":
+    """Return where the depth of clips comes from. stack: frees a model when it is closed."""
+    from depthcli.cli.report import log
+    from depthcli.jobs.objects_clip import ClipDepthFromFiles, ClipDepthFromModel
+    from depthcli.predict.clip import open_clip_predictor
+    from depthcli.predict.picture import open_cameras, open_metres
+
+    asked, metres = options.objects, options.metres.choice()
+    if metres.scale_from:
+        raise UsageError("`scale_from` is of one picture", "make a file with `depth calibrate`, and give it for clips")
+    cameras = open_cameras(options.camera.choice(), False)
+    if asked.depth is not None:
+        return ClipDepthFromFiles(asked.depth, asked.source.choice(), cameras, open_metres(metres))
+    clip = options.clip.choice(options.network, options.backend)
+    predictor = stack.enter_context(closing(open_clip_predictor(options.model.choice(), clip, log)))
+    return ClipDepthFromModel(predictor, clip.scenes, cameras, open_metres(metres))

@@ -47,12 +47,11 @@ def write_objects(found: Objects, document: Mapping[str, Any], paths: Mapping[st
     if "overlay" in paths:
         _write_png(overlay(found, colormap), paths["overlay"], facts, "objects over depth")
     if "masks" in paths:
-        _write_png(label_picture(found), paths["masks"], facts, "numbers of objects: id + 1, 0 for none")
+        write_label_picture(found, paths["masks"])
     if "mattes" in paths:
         _write_mattes(found, paths["mattes"], facts)
     if "exr" in paths:
-        with atomic_path(paths["exr"]) as partial, partial.open("wb") as stream:
-            _write_exr(found, stream)
+        write_objects_exr(found, paths["exr"])
     if "json" in paths:
         write_text(json.dumps(document, ensure_ascii=False) + "\n", paths["json"])
 
@@ -65,6 +64,12 @@ def label_picture(found: Objects) -> np.ndarray:
         item = found.masks[place]
         labels[item.mask] = 1 + (place if item.track is None else item.track)
     return labels
+
+
+def write_label_picture(found: Objects, path: Path) -> None:
+    """Write the numbers of objects as a 16-bit PNG."""
+    facts = {**facts_of(found.depth), "objects": {"count": len(found)}}
+    _write_png(label_picture(found), path, facts, "numbers of objects: id + 1, or track + 1, 0 for none")
 
 
 def write_table(documents: Iterable[Mapping[str, Any]], path: Path) -> None:
@@ -103,11 +108,13 @@ def _write_mattes(found: Objects, folder: Path, facts: Mapping[str, Any]) -> Non
                 path.unlink()
 
 
-def _write_exr(found: Objects, stream: Any) -> None:
+def write_objects_exr(found: Objects, path: Path) -> None:
+    """Write depth as Z and the numbers of objects as id into one EXR."""
     values = found.depth.values
     if found.depth.valid is not None:
         values = np.where(found.depth.valid, values, np.float32(np.nan))
-    write_exr(values, stream, facts_of(found.depth), label_picture(found))
+    with atomic_path(path) as partial, partial.open("wb") as stream:
+        write_exr(values, stream, facts_of(found.depth), label_picture(found))
 
 
 def _write_png(pixels: np.ndarray, path: Path, facts: Mapping[str, Any], what: str) -> None:

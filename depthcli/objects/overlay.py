@@ -21,10 +21,18 @@ _SHORT_SIDE = 720.0  # of a picture whose letters have the font's own size
 _PLACES = 8  # tried above and below the first one for a label that would cover another
 
 
-def overlay(found: Objects, colormap: str) -> np.ndarray:
-    """Return (H, W, 3) uint8 RGB of the depth's colours with the outlines and labels of objects, far ones first."""
+def overlay(
+    found: Objects,
+    colormap: str,
+    value_range: Optional[tuple[float, float]] = None,
+    smooth: Sequence[Optional[float]] = (),
+) -> np.ndarray:
+    """Return (H, W, 3) uint8 RGB of the depth's colours with the outlines and labels of objects, far ones first.
+
+    value_range: numbers at the ends of the colours, None for the map's own. smooth: distances to show instead.
+    """
     width, height = found.depth.size
-    picture = to_color(found.depth, colormap)
+    picture = to_color(found.depth, colormap, value_range)
     covered = np.zeros((height, width), bool)
     for item in found.masks:
         covered |= item.mask
@@ -47,17 +55,21 @@ def overlay(found: Objects, colormap: str) -> np.ndarray:
     for place in order[::-1]:  # the nearest has the first choice of its place
         item = found.masks[place]
         color = color_of(place if item.track is None else item.track)
-        _write(picture, text_of(found, place), _anchor(found, place), color, scale, taken)
+        shown = smooth[place] if smooth else None
+        _write(picture, text_of(found, place, shown), _anchor(found, place), color, scale, taken)
     return picture
 
 
-def text_of(found: Objects, place: int) -> str:
-    """Return the label of an object: "person 2.01 m", or for relative depth "person, nearest", "person, 3rd"."""
+def text_of(found: Objects, place: int, smooth: Optional[float] = None) -> str:
+    """Return the label of an object: "person 2.01 m", or for relative depth "person, nearest", "person, 3rd".
+
+    smooth: distance to show instead of that of the frame.
+    """
     item, was, rank = found.masks[place], found.measured[place], found.ranks[place]
     name = item.name if item.track is None else f"{item.name} #{item.track}"
-    if was.distance is not None:
-        digits = 2 if was.distance < 10 else 1
-        return f"{name} {was.distance:.{digits}f} m"
+    distance = was.distance if smooth is None else smooth
+    if distance is not None:
+        return f"{name} {distance:.{2 if distance < 10 else 1}f} m"
     if rank is None:
         return f"{name}, no depth"
     return f"{name}, {'nearest' if rank == 0 else _ordinal(rank + 1)}"
