@@ -27,7 +27,7 @@ from depthcli.io.video.clip_output import ClipOutput, Timing
 from depthcli.io.video.reader import natural_order, open_clip
 from depthcli.io.video.writers import video_writer
 from depthcli.jobs.manifest import DONE, SKIPPED, Result
-from depthcli.jobs.objects import check_metric, chosen_objects, fit_to
+from depthcli.jobs.objects import NO_METRES, check_metric, chosen_objects, fit_to
 from depthcli.objects.document import Objects, document_of
 from depthcli.objects.files import write_label_picture, write_objects_exr
 from depthcli.objects.overlay import overlay
@@ -176,27 +176,22 @@ def objects_of_clip(
             masks, depth = open_masks(), open_depth()
             maps = depth.maps(readable_frames(frames, damage), Path(clip.info.name).name, clip.info.size)
             results = stack.enter_context(_Results(job, clip.info.size, Timing(rate, clip.info.time_base)))
-            count = 0
+            count, metric = 0, True
             for frame, found in stack.enter_context(closing(maps)):  # type: ignore[type-var]
                 if stop():
                     raise _StoppedError
                 check_metric(found, name, job.choice)
                 results.add(frame, found, masks)
-                count += 1
+                count, metric = count + 1, found.kind.is_metric
             if not count:
                 raise damage[0] if damage else ClipError(f"{name} has no frame that was chosen", "", 0)
     except _StoppedError:
         return None
     if damage:
         raise damage[0]
-    return Result(
-        name,
-        texts,
-        DONE,
-        round(1000 * (time.perf_counter() - started), 1),
-        notes=clip.info.notes,
-        settings=job.settings,
-    )
+    ms = round(1000 * (time.perf_counter() - started), 1)
+    warnings = () if metric else (NO_METRES,)
+    return Result(name, texts, DONE, ms, notes=clip.info.notes, warnings=warnings, settings=job.settings)
 
 
 class _Results:

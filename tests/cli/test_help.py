@@ -47,7 +47,8 @@ OPTIONS = {
     " --start --steady --strength --stride --swap --tags --view -o",
     "objects": WEIGHTS + SIZED + COMPILED + REPORT + CAMERA + METRES + "--calibration-from --classes --coco --colormap"
     " --csv --depth --depth-is --detail --detector --format --from --if-exists --kind --masks --max-objects --output"
-    " --overlap --require-metric --scale --sort --threshold --trim-px -f -o",
+    " --overlap --require-metric --scale --sort --threshold --track --trim-px -f -o --end --exact --fps --max-frames"
+    " --rate --scene --size --start --steady --stride",
     "effect": "",
     **{
         f"effect {name}": f"--batch -b --detail --if-exists --output -o --panorama {PLAIN} {own}"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,6 +16,8 @@ from PIL import Image
 from depthcli import DepthKind, DepthMap, read_depth, write_depth
 from depthcli.io.masks import rle
 from tests.conftest import TINY, broken, environment, photo, tree
+from tests.io.video.clips import make_clip
+from tests.nets.test_rf_detr import save_detector
 
 SIZE = (80, 60)
 FILES = ("--masks", "masks", "--depth", "maps")
@@ -201,6 +204,98 @@ class TestRuns:
         assert {row["rank"] for row in document()["objects"]} == {0, 1}
         found = [row["distance"] for row in document()["objects"]]
         assert found == [None, None]
+
+
+class TestClips:
+    """Frames of a folder: three pictures in which the left object moves to the right."""
+
+    @pytest.fixture
+    def clip(self):
+        for number in range(3):
+            photo(f"clip/f{number}.png")
+            numbers = np.zeros(SIZE[::-1], np.uint8)
+            numbers[20:50, 10 + number : 30 + number], numbers[10:40, 40:60] = 7, 2
+            Path("masks").mkdir(exist_ok=True)
+            Image.fromarray(numbers).save(f"masks/{number}.png")
+            flat(f"maps/{number}.npz")
+        make_clip("clip.mp4", frames=3, size=SIZE)
+
+    def lines(self, name: str = "clip_objects.jsonl") -> list[dict]:
+        return [json.loads(line) for line in Path(name).read_text().splitlines()]
+
+    def test_a_line_for_each_frame_and_a_film(self, depth, clip):
+        ran = depth("objects", "clip.mp4", *FILES, "--track", "--csv", "all.csv")
+        assert (ran.code, ran.lines) == (0, ["clip_objects.jsonl", "clip_objects.mp4", "all.csv"]), ran.err
+        found = self.lines()
+        assert [row["frame"] for row in found] == [0, 1, 2] and found[1]["time"] > 0
+        assert [[(row["track"], row["label"]) for row in line["objects"]] for line in found] == [
+            [(0, "object 7"), (1, "object 2")]
+        ] * 3
+        assert [row["smooth_distance"] for row in found[2]["objects"]] == [2, 4]
+        with av.open("clip_objects.mp4") as film:
+            assert sum(1 for _ in film.decode(video=0)) == 3
+        assert len(Path("all.csv").read_text().splitlines()) == 7
+
+    def test_labels_and_exr_are_folders_with_the_numbers_of_tracks(self, depth, clip):
+        depth("objects", "clip.mp4", *FILES, "--track", "-f", "masks,exr")
+        assert sorted(path.name for path in Path("clip_masks").iterdir()) == [f"00000{n}.png" for n in range(3)]
+        assert np.asarray(Image.open("clip_masks/000002.png"))[30, 20] == 1
+        assert read_depth("clip_objects_exr/000002.exr").values[30, 20] == 2
+
+    def test_its_lines_are_masks_for_another_run(self, depth, clip):
+        depth("objects", "clip.mp4", *FILES, "--track", "-f", "json")
+        depth("objects", "clip.mp4", "--masks", "clip_objects.jsonl", "--depth", "maps", "-f", "json", "-o", "again")
+        first, again = self.lines(), self.lines("again/clip_objects.jsonl")
+        for one, two in zip(first, again):
+            for row, other in zip(one["objects"], two["objects"]):
+                assert {**row, "smooth_distance": None} == {**other, "smooth_distance": None}
+
+    def test_depth_of_a_model_and_again_nothing(self, depth, clip):
+        ran = depth("objects", "clip.mp4", "--masks", "masks", "--steady", "off", *TINY)
+        assert ran.code == 0 and "order alone" in ran.err
+        assert [len(line["objects"]) for line in self.lines()] == [2, 2, 2]
+        assert "1 skipped" in depth("objects", "clip.mp4", "--masks", "masks", "--steady", "off", *TINY).err
+
+    def test_frames_that_lack_depth_end_it_without_files(self, depth, clip):
+        Path("maps/2.npz").unlink()
+        ran = depth("objects", "clip.mp4", *FILES)
+        assert ran.code == 2 and "2 maps" in ran.error and not list(Path().glob("clip_objects*"))
+        assert depth("objects", "clip.mp4", *FILES, "--max-frames", "2").code == 0 and len(self.lines()) == 2
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("clip.mp4", "-f", "mattes"), "mattes is of pictures"),
+            (("clip.mp4", "--scale-from", "at:1,1=2"), "--scale-from is of one picture"),
+            (("clip/f0.png", "--track"), "for clips"),
+            (("clip/f0.png", "--max-frames", "2"), "for clips"),
+        ],
+    )
+    def test_nonsense_is_one_line(self, depth, clip, arguments, message):
+        ran = depth("objects", *arguments, *FILES)
+        assert ran.code == 2 and message in ran.error
+
+
+class TestDetector:
+    def test_a_picture_a_folder_and_a_clip(self, depth, files):
+        save_detector("hub")
+        options = ("--detector", "hub", "--depth", "maps", "--threshold", "0.3", "--overlap", "1")
+        for name in ("in/a.png", "in/b.png"):
+            photo(name)
+        flat("maps/b.npz")
+        assert depth("objects", "in", *options).code == 0
+        found = document("in_objects/a_objects.json")
+        assert found["masks"]["source"] == "hub" and found["masks"]["trim"] >= 3 and found["objects"]
+        scores = [row["score"] for row in found["objects"]]
+        assert all(0.3 <= score <= 1 for score in scores)
+        make_clip("clip.mp4", frames=2, size=SIZE)
+        assert depth("objects", "clip.mp4", *options, "--track").code == 0
+        ran = depth("objects", "a.png", *options, "--classes", "person")
+        assert ran.code == 2 and "knows no class 'person'" in ran.error
+
+    def test_weights_that_are_not_here(self, depth, files):
+        ran = depth("objects", "a.png", "--depth", "maps", "--detector", "seg-nano")
+        assert ran.code == 4 and "into checkpoints/rf-detr-seg-nano/" in ran.error and "--masks" in ran.error
 
 
 @pytest.mark.parametrize(
