@@ -279,7 +279,7 @@ class TestClips:
 class TestDetector:
     def test_a_picture_a_folder_and_a_clip(self, depth, files):
         save_detector("hub")
-        options = ("--detector", "hub", "--depth", "maps", "--threshold", "0.3", "--overlap", "1")
+        options = ("--detector", "hub", "--depth", "maps", "--threshold", "0", "--overlap", "1")
         for name in ("in/a.png", "in/b.png"):
             photo(name)
         flat("maps/b.npz")
@@ -287,7 +287,7 @@ class TestDetector:
         found = document("in_objects/a_objects.json")
         assert found["masks"]["source"] == "hub" and found["masks"]["trim"] >= 3 and found["objects"]
         scores = [row["score"] for row in found["objects"]]
-        assert all(0.3 <= score <= 1 for score in scores)
+        assert all(0 <= score <= 1 for score in scores)
         make_clip("clip.mp4", frames=2, size=SIZE)
         assert depth("objects", "clip.mp4", *options, "--track").code == 0
         ran = depth("objects", "a.png", *options, "--classes", "person")
