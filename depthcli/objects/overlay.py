@@ -15,6 +15,7 @@ from depthcli.pixels.colormap import to_color
 # Okabe and Ito's colours for the colour-blind, without black and the yellow that white letters vanish on.
 _COLORS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 _DIMMED = 0.55  # of the depth's colours outside of objects
+_UNKNOWN = 48  # gray of pixels without depth
 _TINT = 0.35  # of an object's colour inside of it
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _SHORT_SIDE = 720.0  # of a picture whose letters have the font's own size
@@ -33,6 +34,8 @@ def overlay(
     """
     width, height = found.depth.size
     picture = to_color(found.depth, colormap, value_range)
+    if found.depth.valid is not None:
+        picture[~found.depth.valid] = _UNKNOWN
     covered = np.zeros((height, width), bool)
     for item in found.masks:
         covered |= item.mask
