@@ -189,6 +189,10 @@ def _transformers() -> Any:
     if not hasattr(transformers, "RfDetrForInstanceSegmentation"):
         version = transformers.__version__
         raise ModelError(f"transformers {version} has no RF-DETR with masks, which came with 5.9", _INSTALL)
+    if (
+        not transformers.utils.is_torch_available()
+    ):  # it takes torch from some version on, and is silent about older ones
+        raise ModelError(f"transformers {transformers.__version__} cannot use torch {torch.__version__}", _INSTALL)
     return transformers
 
 

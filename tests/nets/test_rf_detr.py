@@ -51,7 +51,7 @@ def small(classes: int = 4, windows: int = 1) -> dict:
 def save_detector(folder: Path | str, **settings: object) -> Path:
     """Write a random detector in the layout of transformers, always the same."""
     torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers", reason="the extra `objects` needs Python 3.10")
+    transformers = pytest.importorskip("transformers", reason="the extra `objects` is not installed")
     config = transformers.RfDetrConfig(**{**small(), **settings})
     torch.manual_seed(0)
     network = transformers.RfDetrForInstanceSegmentation(config)
@@ -131,7 +131,7 @@ class TestRefusals:
 
     def test_a_pickle_that_would_run_code(self):
         torch = pytest.importorskip("torch")
-        pytest.importorskip("transformers", reason="the extra `objects` needs Python 3.10")
+        pytest.importorskip("transformers", reason="the extra `objects` is not installed")
         torch.save({"model": {}, "args": pytest.approx(1)}, "evil.pth")
         with pytest.raises(CheckpointError, match="could run code"):
             RfDetr(find_detector("evil.pth"))
@@ -148,7 +148,7 @@ class TestRefusals:
 def test_the_official_package_answers_the_same(name, size, monkeypatch, one_thread):
     """Weights by rule, made for this; the encoder is the published one."""
     torch = pytest.importorskip("torch")
-    pytest.importorskip("transformers", reason="the extra `objects` needs Python 3.10")
+    pytest.importorskip("transformers", reason="the extra `objects` is not installed")
     monkeypatch.syspath_prepend(PARITY)
     rule = pytest.importorskip("reference_objects")
     wanted = np.load(Path(PARITY) / f"rfdetr_seg_{name}_{size[1]}x{size[0]}.npz")

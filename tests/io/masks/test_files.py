@@ -120,7 +120,7 @@ class TestLabelPictures:
         ]
 
     def test_a_palette_gives_its_numbers_and_not_its_colours(self):
-        picture = Image.fromarray(LEFT.astype(np.uint8) * 5, "L")
+        picture = Image.fromarray(LEFT.astype(np.uint8) * 5)
         picture.putpalette([200, 10, 10] * 256)
         assert picture.mode == "P"
         picture.save("a.png")
