@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from depthcli.host.memory import BYTES_PER_PIXEL, free_memory
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.pictures.images import Picture
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Manifest, Result
-from depthcli.jobs.picture_file import PictureFile
+from depthcli.jobs.picture_file import PictureFile, file_digest
 from depthcli.jobs.picture_results import file_facts, find_results, made_settings
 from depthcli.jobs.pipeline import Lane, wait_for_oldest
 from depthcli.jobs.targets import Task, refuse_replacing
@@ -42,25 +42,38 @@ T = TypeVar("T")
 class FolderJob:
     """Pictures to estimate; fill it by keywords.
 
-    tasks: the pictures. outputs: the files, or the stream, for each. if_exists: skip, overwrite or error for a picture
-    whose files exist and are its maps. batch: pictures of equal input size that share one run of the network.
+    tasks: the pictures; a sequence is checked as a whole. outputs: the files, or the stream, for each. if_exists: skip,
+    overwrite or error for a picture whose files exist and are its maps. batch: pictures of equal input size that share
+    one run of the network.
     settings: the options that shape a result, as one line. manifest: of the results, or None. keep_alpha: transparent
-    pixels are invalid in the results.
+    pixels are invalid in the results. digests: note the sha256 of the files.
     """
 
-    tasks: Sequence[Task]
+    tasks: Iterable[Task]
     outputs: OutputSpec
     if_exists: str = "skip"
     batch: int = 1
     settings: str = ""
     manifest: Optional[Manifest] = None
     keep_alpha: bool = False
+    digests: bool = False
 
     def __post_init__(self) -> None:
         require("if_exists", self.if_exists, IF_EXISTS)
         check_batch(self.batch)
-        pictures = [task.source for task in self.tasks if isinstance(task.source, Path)]
-        refuse_replacing("picture", ((task.name, self.paths(task)) for task in self.tasks), pictures)
+        if isinstance(self.tasks, Sequence):
+            pictures = [task.source for task in self.tasks if isinstance(task.source, Path)]
+            refuse_replacing("picture", ((task.name, self.paths(task)) for task in self.tasks), pictures)
+
+    @property
+    def total(self) -> Optional[int]:
+        """Number of tasks; None if it is not known yet."""
+        return len(self.tasks) if isinstance(self.tasks, Sequence) else getattr(self.tasks, "total", None)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether there is at most one task."""
+        return isinstance(self.tasks, Sequence) and len(self.tasks) <= 1
 
     def paths(self, task: Task) -> tuple[Path, ...]:
         """Return the files that a task makes; none if it writes to a stream."""
@@ -97,13 +110,13 @@ class _ReadPicture:
     seconds: float
 
 
-def thread_counts(tasks: int) -> tuple[int, int]:
+def thread_counts(single: bool) -> tuple[int, int]:
     """Return how many threads read and how many write.
 
     The network in the calling thread needs the cores too: a third of them reads, half of them does the heavier writing
     (resizing back, colours, PNG). A single picture needs no thread.
     """
-    if tasks <= 1:
+    if single:
         return 0, 0
     cores = usable_cores()
     return max(1, cores // 3), max(1, cores // 2)
@@ -122,9 +135,6 @@ def run_folder(
     Raises ModelError or EngineError if the model does not load, DeviceLostError if the device fails, DiskFullError if
     nothing more can be written, BrokenPipeError if the stream's reader has gone.
     """
-    for folder in {path.parent for path in job.every_path()}:
-        remove_partials(folder)
-
     with closing(Stages(job, load)) as stages:
         for result in stages.results(stop):
             note(job, result)
@@ -149,7 +159,7 @@ class Stages:
         self._load = load
         self._loaded: DepthEstimator | None = None
         # Pictures that are read beside those of the next batch, and that may be finishing when the network starts.
-        self._ahead, self._behind = thread_counts(len(job.tasks))
+        self._ahead, self._behind = thread_counts(job.is_single)
         self._reading: Lane[Result | _ReadPicture] = Lane(self._ahead)
         self._finishing: Lane[Result] = Lane(self._behind)
         self._to_come = look_up(job)
@@ -332,6 +342,7 @@ class Stages:
             doubts = calibration.warnings if calibration else ()
             warnings = (*prepared.picture.warnings, *doubts, *job.outputs.warnings(depth))
             files = tuple(file_facts(os.stat(path)) for path in job.paths(task))
+            digests = tuple(map(file_digest, job.paths(task))) if job.digests else ()
         except (DiskFullError, CancelledError, BrokenPipeError):
             raise
         except Exception as error:
@@ -348,13 +359,21 @@ class Stages:
             settings=made_settings(job.settings, estimator.remembered),
             source=facts,
             files=files,
+            digests=digests,
             calibration=describe_calibration(calibration) if calibration else None,
         )
 
 
 def look_up(job: FolderJob) -> Iterator[tuple[Task, PictureFile, Union[Result, int]]]:
-    """Yield each task and its file, with its result if it is done, else with the bytes it will take."""
+    """Yield each task and its file, with its result if it is done, else with the bytes it will take.
+
+    Partial files of killed runs are removed from the folders of the results on the way.
+    """
+    cleaned: set[Path] = set()
     for task in job.tasks:
+        for folder in {path.parent for path in job.paths(task)} - cleaned:
+            remove_partials(folder)
+            cleaned.add(folder)
         file = PictureFile(task.source, task.name)
         try:
             existing = _existing_result(job, task, file)

@@ -664,7 +664,7 @@ class TestOverlap:
     @pytest.mark.parametrize(("cores", "counts"), [(1, (1, 1)), (2, (1, 1)), (6, (2, 3)), (64, (21, 32))])
     def test_threads_follow_from_the_cores(self, monkeypatch, cores, counts):
         monkeypatch.setattr(folder, "usable_cores", lambda: cores)
-        assert thread_counts(100) == counts
+        assert thread_counts(single=False) == counts
 
     def test_one_picture_needs_no_thread(self):
         before, seen = threading.active_count(), []
