@@ -27,7 +27,7 @@ from depthcli.cli.options import (
 )
 from depthcli.cli.running import kind_of, open_model
 from depthcli.cli.video import ClipOptions
-from depthcli.errors import OutputError, UsageError
+from depthcli.errors import DepthError, DiskFullError, EngineError, ModelError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from depthcli.jobs.objects import DepthSource
@@ -266,7 +266,6 @@ def _clips(
 ) -> None:
     """Do the clips, report them, and leave with the exit code."""
     from depthcli.cli.report import log, stop_signals
-    from depthcli.errors import DepthError
     from depthcli.jobs.find import CLIP, LeftOut, find_inputs
     from depthcli.jobs.folder import failure
     from depthcli.jobs.objects_clip import ObjectsClipJob, objects_of_clip
@@ -299,6 +298,8 @@ def _clips(
             )
             try:
                 result = objects_of_clip(job, masks, depth, lambda: stop.asked)
+            except (ModelError, EngineError, DiskFullError):  # which would end the next clip too
+                raise
             except DepthError as error:
                 result = failure(Task(Path(source), str(source), stem), error, job.settings)
             if result is None:

@@ -15,7 +15,7 @@ from typing import Any, Callable, Optional, Protocol, Union
 from depthcli.choices import IF_EXISTS, ObjectsChoice, SourceChoice, require
 from depthcli.depthmap import DepthMap
 from depthcli.errors import ClipError, OutputError, UsageError
-from depthcli.host.atomic import atomic_path
+from depthcli.host.atomic import atomic_path, remove_partials
 from depthcli.io.cameras.pictures import GivenCameras
 from depthcli.io.codecs.facts import facts_of
 from depthcli.io.codecs.foreign import DEPTH_SUFFIXES, check_source, count_maps, read_map
@@ -167,6 +167,7 @@ def objects_of_clip(
         for document in there:
             job.keep(document)
         return Result(name, texts, SKIPPED, settings=job.settings)
+    remove_partials(job.stem.parent)
     damage: list[ClipError] = []
     try:
         with ExitStack() as stack:
