@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from depthcli.io.masks import rle
+from depthcli.io.masks.polygons import draw
 
 SIZE = (37, 53)  # rows and columns
 
@@ -75,3 +80,21 @@ def test_counts_begin_with_zeros_and_go_down_the_columns():
 def test_what_is_no_mask_is_refused(wrong):
     with pytest.raises(ValueError):
         rle.decode(wrong)
+
+
+@pytest.mark.skipif(
+    "DEPTHCLI_PARITY" not in os.environ, reason="DEPTHCLI_PARITY names the folder of COCO's own answers"
+)
+def test_run_lengths_and_polygons_are_those_of_coco_s_library():
+    folder = Path(os.environ["DEPTHCLI_PARITY"])
+    rows, arrays = json.loads((folder / "coco_masks.json").read_text()), np.load(folder / "coco_masks.npz")
+    for row in rows["rle"]:
+        mask = rle.decode(row)
+        assert mask.sum() == row["area"] and rle.encode(mask)["counts"] == row["counts"], row["name"]
+        if "uncompressed" in row:
+            assert rle.counts_of(mask) == row["uncompressed"], row["name"]
+    for row in rows["polygons"]:
+        height, width = row["size"]
+        theirs = np.unpackbits(arrays[f"polygon_{row['name']}"], axis=1)[:, :width].astype(bool)
+        mine = draw(row["polygon"], (width, height))
+        assert (mine & theirs).sum() > 0.9 * (mine | theirs).sum(), row["name"]
