@@ -11,7 +11,7 @@ from concurrent.futures import CancelledError
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Optional, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar, Union
 
 import numpy as np
 
@@ -34,8 +34,12 @@ from depthcli.predict.picture import DepthEstimator, Prepared
 # Part of the free memory for pictures on their way; the network needs the rest, most of it at large inputs.
 _SHARE = 0.25
 _MOST_OPEN = 64  # files that wait to be read; a process may often have no more than 256
+_WAITING = 8  # threads that read, and that write, if files are in a store
 _NOTHING = np.empty(0, np.float32)
 T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from depthcli.jobs.remote_output import Publisher
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class FolderJob:
     overwrite or error for a picture whose files exist and are its maps. batch: pictures of equal input size that share
     one run of the network.
     settings: the options that shape a result, as one line. manifest: of the results, or None. keep_alpha: transparent
-    pixels are invalid in the results. digests: note the sha256 of the files.
+    pixels are invalid in the results. digests: note the sha256 of the files. remote: the
+    store that takes them.
     """
 
     tasks: Iterable[Task]
@@ -57,6 +62,7 @@ class FolderJob:
     manifest: Optional[Manifest] = None
     keep_alpha: bool = False
     digests: bool = False
+    remote: Optional[Publisher] = None
 
     def __post_init__(self) -> None:
         require("if_exists", self.if_exists, IF_EXISTS)
@@ -69,6 +75,11 @@ class FolderJob:
     def total(self) -> Optional[int]:
         """Number of tasks; None if it is not known yet."""
         return len(self.tasks) if isinstance(self.tasks, Sequence) else getattr(self.tasks, "total", None)
+
+    @property
+    def is_far(self) -> bool:
+        """Whether pictures or results are in a store."""
+        return self.remote is not None or getattr(self.tasks, "place", None) is not None
 
     @property
     def is_single(self) -> bool:
@@ -160,6 +171,8 @@ class Stages:
         self._loaded: DepthEstimator | None = None
         # Pictures that are read beside those of the next batch, and that may be finishing when the network starts.
         self._ahead, self._behind = thread_counts(job.is_single)
+        if job.is_far and self._ahead:  # they mostly wait
+            self._ahead, self._behind = max(self._ahead, _WAITING), max(self._behind, _WAITING)
         self._reading: Lane[Result | _ReadPicture] = Lane(self._ahead)
         self._finishing: Lane[Result] = Lane(self._behind)
         self._to_come = look_up(job)
@@ -343,6 +356,8 @@ class Stages:
             warnings = (*prepared.picture.warnings, *doubts, *job.outputs.warnings(depth))
             files = tuple(file_facts(os.stat(path)) for path in job.paths(task))
             digests = tuple(map(file_digest, job.paths(task))) if job.digests else ()
+            if job.remote is not None:
+                job.remote.publish(job.paths(task))
         except (DiskFullError, CancelledError, BrokenPipeError):
             raise
         except Exception as error:
@@ -392,6 +407,12 @@ def _existing_result(job: FolderJob, task: Task, file: PictureFile) -> Result | 
     paths = job.paths(task)
     if job.if_exists == "overwrite" or not paths:
         return None
+    if job.remote is not None:
+        if not job.remote.is_there(paths):
+            return None
+        if job.if_exists == "error":
+            return failed(job, task, OutputError(f"{job.remote.address(str(paths[0]))} is there already"))
+        return result_of(job, task, SKIPPED)
     if job.if_exists == "error":
         there = [path for path in paths if os.path.lexists(path)]
         return failed(job, task, OutputError(f"{there[0]} is there already")) if there else None
