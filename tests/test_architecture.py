@@ -33,6 +33,7 @@ ROOMS = (
     "backends",
     "temporal",
     "predict",
+    "objects",
     "eval",
     "train",
     "jobs",

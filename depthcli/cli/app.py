@@ -40,6 +40,7 @@ _COMMANDS = {
         "depthcli.cli.stereo:stereo",
         "Turn pictures and clips into 3D: two eyes, in the layout of your player.",
     ),
+    "objects": ("depthcli.cli.objects:objects", "Tell how far each object is: masks joined with depth."),
     "effect": ("depthcli.cli.effect:app", "Change pictures by their depth: blur, fog, cut, parallax."),
     "convert": ("depthcli.cli.convert:convert", "Convert depth files between formats, without a model."),
     "info": ("depthcli.cli.info:info", "Tell what a file is: kind and unit of depth, range, camera, model."),

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from depthcli.choices import DEPTH_IS, IF_EXISTS, KINDS, SourceChoice
+from depthcli.choices import IF_EXISTS
 from depthcli.cli.groups import flag, grouped, option
-from depthcli.cli.options import CameraOptions, Colormap, MetresOptions, ReportOptions, ShapeOptions
+from depthcli.cli.options import CameraOptions, Colormap, MetresOptions, ReportOptions, ShapeOptions, SourceOptions
 from depthcli.errors import SOME_FAILED, OutputError, UsageError
 from depthcli.io.codecs.formats import STILLS, implied_format, parse_formats
 from depthcli.io.codecs.presets import PRESETS, Preset, preset_of
@@ -24,13 +24,6 @@ if TYPE_CHECKING:
     from depthcli.jobs.folder import FolderJob
     from depthcli.jobs.presets import View
     from depthcli.jobs.targets import Target
-
-# Written out because their own module loads NumPy.
-_SOURCES = (
-    *("mm", "scannet", "open3d", "nyu", "realsense", "zed", "kitti", "tum", "sun"),
-    *("vda", "da3", "moge", "gdepth", "3dgs"),
-)
-_SHADES = ("white", "black")
 
 
 @dataclass(frozen=True)
@@ -50,23 +43,7 @@ class ConvertOptions:
     preset: Annotated[
         Optional[str], option(f"Formats for a program: {', '.join(PRESETS)}.", metavar="NAME", values=tuple(PRESETS))
     ] = None
-    source_format: Annotated[
-        Optional[str],
-        option(
-            f"What wrote the files, if not depthcli: {', '.join((*_SOURCES, *_SHADES))}.",
-            "--from",
-            metavar="NAME",
-            values=(*_SOURCES, *_SHADES),
-        ),
-    ] = None
-    kind: Annotated[
-        Optional[str],
-        option(f"Kind of depth of such files: {', '.join(KINDS)}.", metavar="KIND", values=KINDS),
-    ] = None
-    depth_is: Annotated[
-        str,
-        option("Such files hold z (along the axis) or ray (distances).", metavar="CHOICE", values=DEPTH_IS),
-    ] = "z"
+    source: SourceOptions = field(default_factory=SourceOptions)
     photo: Annotated[
         Optional[Path], option("The picture, or a folder with one of each name: colours, and EXIF.", metavar="PATH")
     ] = None
@@ -168,7 +145,7 @@ def _conversion(options: AllOptions) -> "Conversion":
 
     asked, camera, metres = options.convert, options.camera.choice(), options.metres.choice()
     return Conversion(
-        source=SourceChoice(asked.source_format, asked.kind, asked.depth_is),
+        source=asked.source.choice(),
         cameras=GivenCameras(camera) if camera.is_given else None,
         metres=Metres(metres) if metres.is_given else None,
         photos=None if asked.photo is None else Photos(asked.photo),

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 from depthcli.choices import (
     AXES,
     BACKENDS,
+    DEPTH_IS,
     DETAILS,
     FITS,
     IF_EXISTS,
+    KINDS,
     PRECISIONS,
     SHAPE_POLICIES,
     BackendChoice,
@@ -20,6 +22,7 @@ from depthcli.choices import (
     MetresChoice,
     ModelChoice,
     ShapeChoice,
+    SourceChoice,
     shaping_settings,
 )
 from depthcli.cli.groups import ADVANCED, CAMERA, METRES, MODEL, SPACE, flag, option
@@ -40,6 +43,12 @@ MODELS = (
     *(f"vda-{kind}{encoder}" for kind in ("", "metric-") for encoder in ("vits", "vitb", "vitl")),
     *(f"da3-{kind}" for kind in ("mono", "metric", "small", "base", "large", "giant", "nested")),
 )
+# Written out because their own module loads NumPy.
+_SOURCES = (
+    *("mm", "scannet", "open3d", "nyu", "realsense", "zed", "kitti", "tum", "sun"),
+    *("vda", "da3", "moge", "gdepth", "3dgs"),
+)
+_SHADES = ("white", "black")
 COLORMAPS = tuple(
     name + end
     for name in ("Spectral", "inferno", "turbo", "magma", "viridis", "plasma", "cividis", "gray")
@@ -204,6 +213,33 @@ class BackendOptions:
     def choice(self) -> BackendChoice:
         """Return the choice of the backend."""
         return BackendChoice(**vars(self))
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What depth files of other programs hold."""
+
+    source_format: Annotated[
+        Optional[str],
+        option(
+            f"What wrote the files, if not depthcli: {', '.join((*_SOURCES, *_SHADES))}.",
+            "--from",
+            metavar="NAME",
+            values=(*_SOURCES, *_SHADES),
+        ),
+    ] = None
+    kind: Annotated[
+        Optional[str],
+        option(f"Kind of depth of such files: {', '.join(KINDS)}.", metavar="KIND", values=KINDS),
+    ] = None
+    depth_is: Annotated[
+        str,
+        option("Such files hold z (along the axis) or ray (distances).", metavar="CHOICE", values=DEPTH_IS),
+    ] = "z"
+
+    def choice(self) -> SourceChoice:
+        """Return the choice of the source."""
+        return SourceChoice(**vars(self))
 
 
 @dataclass(frozen=True)

@@ -247,6 +247,26 @@ def _open_quietly(
     return estimator
 
 
+def kind_of(inputs: Sequence[str]) -> str:
+    """Return the command that takes the inputs: image, dir or video. Raises UsageError for a mixture.
+
+    A folder is of clips if no picture lies in it.
+    """
+    from depthcli.jobs.find import CLIP, command_for, find_in_folder, refuse_address
+
+    for name in inputs:
+        refuse_address(name)
+    kinds = {command_for(name) or "image" for name in inputs}
+    if len(kinds) > 1 or (kinds == {"dir"} and len(inputs) > 1):
+        raise UsageError(
+            "pictures, folders and clips are done by a command each", "give one folder, or files of a kind"
+        )
+    kind = kinds.pop()
+    if kind == "dir" and not find_in_folder(Path(inputs[0])) and find_in_folder(Path(inputs[0]), CLIP):
+        return "video"
+    return kind
+
+
 def _ignore(line: str) -> None:
     pass
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +10,9 @@ import numpy as np
 
 from depthcli.errors import PictureError, UsageError
 from depthcli.eval.lists import Entry
-from depthcli.io.codecs.numbers import read_numbers
+from depthcli.io.masks.labels import read_label_numbers, read_names
 
 _ENDINGS = ("_masks.png", "_mask.png", ".png")
-_NAMES = "labels.json"
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Masks:
         path = next((self.folder / f"{stem}{end}" for end in _ENDINGS if (self.folder / f"{stem}{end}").exists()), None)
         if path is None:
             raise PictureError(f"{self.folder} has no {stem}{_ENDINGS[0]} or {stem}{_ENDINGS[-1]}", "check `masks`")
-        numbers = read_numbers(path).astype(np.int32)
+        numbers = read_label_numbers(path).astype(np.int32)
         return cv2.resize(numbers, size, interpolation=cv2.INTER_NEAREST)
 
     def name(self, number: int) -> str:
@@ -42,13 +40,7 @@ class Masks:
 
 
 def open_masks(folder: Path) -> Masks:
-    """Return the masks of a folder. Raises UsageError."""
+    """Return the masks of a folder. Raises UsageError, PictureError."""
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder", "`masks` is a folder of label pictures")
-    path = folder / _NAMES
-    if not path.exists():
-        return Masks(folder, {})
-    try:
-        return Masks(folder, {int(number): str(name) for number, name in json.loads(path.read_text("utf-8")).items()})
-    except (OSError, ValueError, AttributeError) as error:
-        raise UsageError(f"{path} is broken: {error}", 'it is an object such as {"1": "person"}') from error
+    return Masks(folder, read_names(folder))

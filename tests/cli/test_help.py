@@ -57,6 +57,10 @@ OPTIONS = {
     "stereo": "--detail --batch -b " + WEIGHTS + SIZED + COMPILED + REPORT + "--border --depth --end --exact --fill"
     " --fps --if-exists --layout --max-frames --mix-models --no-tags --output --panorama --rate --scene --screen --size"
     " --start --steady --strength --stride --swap --tags --view -o",
+    "objects": WEIGHTS + SIZED + COMPILED + REPORT + CAMERA + METRES + "--calibration-from --classes --coco --colormap"
+    " --csv --depth --depth-is --detail --detector --format --from --if-exists --kind --masks --max-objects --output"
+    " --overlap --require-metric --scale --sort --threshold --track --trim-px -f -o --end --exact --fps --max-frames"
+    " --rate --scene --size --start --steady --stride",
     "effect": "",
     **{
         f"effect {name}": f"--batch -b --detail --if-exists --output -o --panorama {PLAIN} {own}"
@@ -104,6 +108,7 @@ ARGUMENTS = {
     "scene": ["INPUT..."],
     "auto": ["INPUT..."],
     "stereo": ["IN..."],
+    "objects": ["IN..."],
     **{f"effect {name}": ["FILE..."] for name in ("blur", "fog", "cut", "parallax")},
     "convert": ["FILE..."],
     "info": ["FILE..."],
@@ -192,6 +197,7 @@ def test_commands_stand_in_the_order_of_need():
         "scene",
         "auto",
         "stereo",
+        "objects",
         "effect",
         "convert",
         "info",
