@@ -36,6 +36,7 @@ ROOMS = (
     "eval",
     "jobs",
     "bench",
+    "serve",
     "cli",
 )
 LEVEL = {room: level for level, room in enumerate(ROOMS)}

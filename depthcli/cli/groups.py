@@ -23,11 +23,15 @@ from typer.core import TyperCommand, TyperGroup
 from depthcli.cli.help import print_help
 
 CLIP, MODEL, CAMERA, METRES, SPACE = "Clip", "Model and speed", "Camera", "Metres", "3D"
+ACCESS, LIMITS, CLIPS = "Access", "Limits", "Clips and results"
 NEURON, ADVANCED = "AWS Inferentia", "Advanced"
 _PANELS = (
     None,
+    ACCESS,
     CLIP,
     MODEL,
+    CLIPS,
+    LIMITS,
     CAMERA,
     METRES,
     SPACE,

@@ -17,6 +17,7 @@ import numpy as np
 
 from depthcli.calibration import describe_calibration
 from depthcli.choices import IF_EXISTS, check_batch, require
+from depthcli.depthmap import DepthMap
 from depthcli.errors import DepthError, DeviceLostError, DiskFullError, OutputError, PictureError, first_line
 from depthcli.host.atomic import remove_partials
 from depthcli.host.cores import usable_cores
@@ -323,14 +324,12 @@ class Stages:
         job, estimator = self._job, self._estimator()
         started = time.perf_counter()
         try:
-            depth = estimator.finish(prepared, output)
-            depth = depth.with_provenance(replace(depth.provenance, source_sha256=facts["sha256"]))
+            depth = finish_map(estimator, prepared, output, facts["sha256"])
             if self._finishing.closed:  # nobody waits for this any more
                 raise CancelledError
             job.outputs.write(depth, prepared.picture.rgb, job.paths(task))
             calibration = depth.calibration
-            doubts = calibration.warnings if calibration else ()
-            warnings = (*prepared.picture.warnings, *doubts, *job.outputs.warnings(depth))
+            warnings = warnings_of(prepared, depth, job.outputs)
             files = tuple(file_facts(os.stat(path)) for path in job.paths(task))
         except (DiskFullError, CancelledError, BrokenPipeError):
             raise
@@ -350,6 +349,18 @@ class Stages:
             files=files,
             calibration=describe_calibration(calibration) if calibration else None,
         )
+
+
+def finish_map(estimator: DepthEstimator, prepared: Prepared, answer: Answer, sha256: str) -> DepthMap:
+    """Return the depth map of a picture that says which file it was made of. sha256: of the file, "" if unknown."""
+    depth = estimator.finish(prepared, answer)
+    return depth.with_provenance(replace(depth.provenance, source_sha256=sha256))
+
+
+def warnings_of(prepared: Prepared, depth: DepthMap, outputs: OutputSpec) -> tuple[str, ...]:
+    """Return what a user should know about a picture, its map and its files, one line each."""
+    doubts = depth.calibration.warnings if depth.calibration else ()
+    return (*prepared.picture.warnings, *doubts, *outputs.warnings(depth))
 
 
 def look_up(job: FolderJob) -> Iterator[tuple[Task, PictureFile, Union[Result, int]]]:

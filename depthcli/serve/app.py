@@ -1,0 +1,225 @@
+"""The service as an ASGI application: its routes, and what they share."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
+
+from depthcli.errors import DepthError, EngineError, Log, ModelError, UsageError, first_line
+from depthcli.io.codecs.formats import CLIPS, STILLS
+from depthcli.serve.answers import RAW, Body, disposition, meta_of
+from depthcli.serve.guard import Guard
+from depthcli.serve.metrics import Metrics
+from depthcli.serve.models import Models
+from depthcli.serve.pictures import Estimated, Pictures
+from depthcli.serve.problems import BusyError, Refusal, problem_of
+from depthcli.serve.queries import DepthQuery
+from depthcli.serve.results import Results
+from depthcli.serve.runner import Runner
+from depthcli.serve.settings import ServiceSettings
+from depthcli.version import __version__
+
+_IDLE_SECONDS = 5.0  # between two looks for models and results that are not needed any more
+_LEFT = 499  # nobody reads it
+
+
+class Service:
+    """What the routes share. `start` it in the event loop, and `close` it in the end."""
+
+    def __init__(self, settings: ServiceSettings, log: Log) -> None:
+        self.settings, self.log = settings, log
+        self.metrics = Metrics()
+        self.models = Models(settings, self.metrics, log)
+        self.runner = Runner(self.metrics)
+        self.results = Results()
+        self.draining = False
+        self.pictures = Pictures(settings, self.models, self.runner, self.metrics)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a picture is in work."""
+        return self.pictures.places.taken > 0
+
+    def check(self) -> None:
+        """Raise a DepthError if the service cannot take work now."""
+        if self.draining:
+            raise BusyError("the service is stopping")
+        if self.runner.lost is not None:
+            raise self.runner.lost
+        if self.models.error is not None:
+            raise self.models.error
+        if not self.runner.alive or not self.models.names or not self.models.is_loaded(self.models.names[0]):
+            raise BusyError("the model is not loaded yet")
+
+    def drain(self) -> None:
+        """Take no new work."""
+        self.draining = True
+
+    async def tidy(self) -> None:
+        """Forget what is old, for ever."""
+        while True:
+            await asyncio.sleep(_IDLE_SECONDS)
+            self.results.drop_old()
+            await asyncio.to_thread(self.models.drop_idle)
+
+    def close(self) -> None:
+        """End the threads and free the models."""
+        self.runner.close()
+        self.pictures.close()
+        self.models.close()
+
+
+def make_app(service: Service) -> Any:
+    """Return the ASGI application of a service, guarded."""
+    settings = service.settings
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        tidying = asyncio.create_task(service.tidy())
+        yield
+        tidying.cancel()
+
+    app = FastAPIOffline(
+        title="depth",
+        version=__version__,
+        description="Depth maps of pictures and clips.",
+        lifespan=lifespan,
+        root_path=settings.root_path,
+        redoc_url=None,
+    )
+    _add_errors(app, service)
+    _add_state(app, service)
+    _add_pictures(app, service)
+    return Guard(app, settings, service.metrics)
+
+
+def _add_errors(app: FastAPI, service: Service) -> None:
+    @app.exception_handler(DepthError)
+    async def expected(request: Request, error: DepthError) -> Response:
+        return problem_of(error, request)
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong_parameter(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        name = str(first["loc"][-1]) if first.get("loc") else "parameter"
+        if first["type"] == "extra_forbidden":
+            return problem_of(UsageError(f"there is no parameter {name!r}", "see /docs"), request)
+        return problem_of(UsageError(f"`{name}`: {first['msg']}", "see /docs"), request)
+
+    @app.exception_handler(StarletteHTTPException)
+    async def unknown(request: Request, error: HTTPException) -> Response:
+        what = f"there is no {request.url.path}" if error.status_code == 404 else str(error.detail)
+        refusal = Refusal(error.status_code, what, "see /docs", UsageError.exit_code, getattr(error, "headers", None))
+        return problem_of(refusal, request)
+
+    @app.exception_handler(ClientDisconnect)
+    async def left(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=_LEFT)
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> Response:
+        line = f"unexpected {type(error).__name__}: {first_line(error)}"
+        service.log(f"error: {request.method} {request.url.path}: {line}")
+        return problem_of(DepthError(line, "please report it"), request)
+
+
+def _add_state(app: FastAPI, service: Service) -> None:
+    @app.get("/livez", tags=["state"], summary="200 if the service answers at all")
+    async def live() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @app.get("/readyz", tags=["state"], summary="200 if the service takes work, else 503")
+    async def ready() -> dict[str, str]:
+        try:
+            service.check()
+        except (ModelError, EngineError) as error:
+            raise Refusal(503, error.message, error.hint, error.exit_code) from error
+        return {"status": "ready"}
+
+    @app.get("/v1", tags=["state"], summary="Version, models, formats and limits")
+    async def about() -> dict[str, Any]:
+        return describe(service)
+
+    @app.get("/metrics", tags=["state"], summary="Figures for Prometheus")
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def describe(service: Service) -> dict[str, Any]:
+    """Return what a service offers, JSON-ready."""
+    settings = service.settings
+    return {
+        "service": "depthcli",
+        "version": __version__,
+        "models": service.models.describe(),
+        "formats": {name: row.what for name, row in STILLS.items()},
+        "raw_formats": list(RAW),
+        "clip_formats": {name: row.what for name, row in CLIPS.items()} if settings.clips else {},
+        "limits": {
+            "max_bytes": settings.max_bytes,
+            "max_pixels": settings.max_pixels,
+            "queue": settings.queue,
+            "concurrency": max(1, min(settings.queue, 8)),
+            "max_clip_bytes": settings.max_clip_bytes,
+        },
+        "galleries": len(settings.galleries),
+        "token": bool(settings.token),
+    }
+
+
+def _add_pictures(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/depth", tags=["pictures"], summary="Depth of the picture in the body", openapi_extra=_BODY)
+    async def depth(request: Request, query: Annotated[DepthQuery, Query()]) -> Response:
+        if service.draining:
+            raise BusyError("the service is stopping")
+        refuse_multipart(request)
+        done = await service.pictures.estimate(request, query)
+        if done.body is None:
+            name = service.results.add(done.result)
+            return _kept(app, name, done)
+        return body_of(done.body, done.result.depth, done.result.about, {"Server-Timing": done.timing.header()})
+
+
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+def refuse_multipart(request: Request) -> None:
+    """Raise Refusal for a form: the body is the file itself."""
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        url = f"{request.url.path}?{request.url.query}".rstrip("?")
+        raise Refusal(415, "the body must be the file itself, not a form", f"curl --data-binary @FILE '{url}'", 2)
+
+
+def body_of(body: Body, depth: Any, about: Any, headers: dict[str, str]) -> Response:
+    """Return the answer that holds a rendered map."""
+    return Response(
+        body.data,
+        headers={
+            "Depth-Meta": meta_of(depth, body.size, about),
+            "Content-Disposition": disposition(body.name),
+            **headers,
+        },
+        media_type=body.media_type,
+    )
+
+
+def _kept(app: FastAPI, name: str, done: Estimated) -> Response:
+    address = f"{app.root_path}/v1/results/{name}"
+    meta = json.loads(meta_of(done.result.depth, done.result.depth.size, done.result.about))
+    headers = {"Location": address, "Server-Timing": done.timing.header()}
+    return JSONResponse({"id": name, "url": address, "meta": meta}, 201, headers)
