@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Callable, Optional
 
 from depthcli.cli.groups import CLIP, MODEL, flag, grouped, option
 from depthcli.cli.options import BackendOptions, ModelOptions
-from depthcli.cli.parsing import parse_list, parse_size
+from depthcli.jobs.parsing import parse_list, parse_size
 from depthcli.errors import UsageError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import typer
 from depthcli.choices import ModelChoice
 from depthcli.cli.groups import ACCESS, ADVANCED, CLIPS, LIMITS, MODEL, flag, grouped, option
 from depthcli.cli.options import MODELS, BackendOptions
-from depthcli.cli.parsing import parse_bytes, parse_duration, parse_list
+from depthcli.jobs.parsing import parse_bytes, parse_duration, parse_list
 from depthcli.errors import UsageError
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request
@@ -17,14 +18,15 @@ from starlette.requests import ClientDisconnect
 
 from depthcli.errors import DepthError, EngineError, Log, ModelError, UsageError, first_line
 from depthcli.io.codecs.formats import CLIPS, STILLS
-from depthcli.serve.answers import RAW, Body, disposition, meta_of
+from depthcli.serve.answers import RAW, Body, disposition, media_type_of, meta_of
 from depthcli.serve.guard import Guard
 from depthcli.serve.metrics import Metrics
 from depthcli.serve.models import Models
+from depthcli.serve.photos import jpeg_of
 from depthcli.serve.pictures import Estimated, Pictures
 from depthcli.serve.problems import BusyError, Refusal, problem_of
-from depthcli.serve.queries import DepthQuery
-from depthcli.serve.results import Results
+from depthcli.serve.queries import DepthQuery, LookQuery
+from depthcli.serve.results import Result, Results
 from depthcli.serve.runner import Runner
 from depthcli.serve.settings import ServiceSettings
 from depthcli.version import __version__
@@ -100,6 +102,8 @@ def make_app(service: Service) -> Any:
     _add_errors(app, service)
     _add_state(app, service)
     _add_pictures(app, service)
+    if settings.page:
+        _add_page(app)
     return Guard(app, settings, service.metrics)
 
 
@@ -189,6 +193,34 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
             return _kept(app, name, done)
         return body_of(done.body, done.result.depth, done.result.about, {"Server-Timing": done.timing.header()})
 
+    def kept(name: str) -> Result:
+        found = service.results.get(name)
+        if found is None:
+            raise Refusal(404, "this result is not kept any more", "send the picture again", 1)
+        return found
+
+    @app.get("/v1/results/{name}", tags=["pictures"], summary="What is known of a kept depth map")
+    async def result(name: str) -> dict[str, Any]:
+        return _about_kept(app, name, kept(name))
+
+    @app.get("/v1/results/{name}/photo", tags=["pictures"], summary="The upright picture of a kept depth map, as JPEG")
+    async def photo(name: str, max_side: Annotated[int, Query(ge=16, le=8192)] = 2048) -> Response:
+        rgb = kept(name).rgb
+        data = await asyncio.to_thread(jpeg_of, rgb, max_side)
+        return Response(data, media_type="image/jpeg")
+
+    @app.get("/v1/results/{name}/{format}", tags=["pictures"], summary="A kept depth map in a format")
+    async def rendered(name: str, format: str, query: Annotated[LookQuery, Query()]) -> Response:
+        found = kept(name)
+        body = await service.pictures.render(found, query.look([format]))
+        return body_of(body, found.depth, found.about, {})
+
+    @app.delete("/v1/results/{name}", tags=["pictures"], summary="Forget a kept depth map", status_code=204)
+    async def forget(name: str) -> Response:
+        kept(name)
+        service.results.remove(name)
+        return Response(status_code=204)
+
 
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -219,7 +251,30 @@ def body_of(body: Body, depth: Any, about: Any, headers: dict[str, str]) -> Resp
 
 
 def _kept(app: FastAPI, name: str, done: Estimated) -> Response:
-    address = f"{app.root_path}/v1/results/{name}"
-    meta = json.loads(meta_of(done.result.depth, done.result.depth.size, done.result.about))
-    headers = {"Location": address, "Server-Timing": done.timing.header()}
-    return JSONResponse({"id": name, "url": address, "meta": meta}, 201, headers)
+    about = _about_kept(app, name, done.result)
+    return JSONResponse(about, 201, {"Location": about["url"], "Server-Timing": done.timing.header()})
+
+
+def _about_kept(app: FastAPI, name: str, result: Result) -> dict[str, Any]:
+    meta = json.loads(meta_of(result.depth, result.depth.size, result.about))
+    return {"id": name, "url": f"{app.root_path}/v1/results/{name}", "name": result.name, "meta": meta}
+
+
+def _add_page(app: FastAPI) -> None:
+    """Serve the files of the page: those that are there at the start, by name."""
+    folder = Path(__file__).parent / "page"
+    files = {path.name: (path.read_bytes(), media_type_of(path.name)) for path in folder.iterdir() if path.is_file()}
+
+    def page(name: str) -> Response:
+        if name not in files:
+            raise Refusal(404, "the page has no such file", exit_code=1)
+        data, kind = files[name]
+        return Response(data, media_type=kind)
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> Response:
+        return page("index.html")
+
+    @app.get("/page/{name}", include_in_schema=False)
+    async def file(name: str) -> Response:
+        return page(name)

@@ -62,6 +62,11 @@ class Results:
                 self._kept.move_to_end(name)
             return found
 
+    def remove(self, name: str) -> None:
+        """Forget a result."""
+        with self._lock:
+            self._kept.pop(name, None)
+
     def drop_old(self) -> None:
         """Forget what has been kept for its time."""
         since = time.monotonic() - self._seconds
