@@ -20,9 +20,11 @@ from depthcli.errors import DepthError, ModelError, OutputError, UsageError
 if TYPE_CHECKING:
     from depthcli.choices import BackendChoice, ModelChoice
     from depthcli.io.codecs.outputs import OutputSpec
-    from depthcli.jobs.folder import FolderJob
     from depthcli.jobs.manifest import Manifest, Result
+    from depthcli.jobs.picture_job import FolderJob
     from depthcli.jobs.picture_results import MadeBy
+    from depthcli.jobs.remote import Client
+    from depthcli.jobs.remote_folder import RemotePictures
     from depthcli.jobs.targets import Task
     from depthcli.predict.early import EarlyBackend
     from depthcli.predict.picture import DepthEstimator
@@ -63,7 +65,7 @@ def open_model(
 def open_early(options: PictureOptions, inputs: Sequence[str]) -> Iterator[Optional[EarlyBackend]]:
     """Open the backend while the block runs, if all inputs are files, which are likely to be read; else yield None."""
     early = None
-    if all(map(os.path.isfile, inputs)):
+    if not options.server.address and all(map(os.path.isfile, inputs)):
         from depthcli.predict.early import EarlyBackend
 
         with suppress(DepthError):  # told later, in the order of the checks
@@ -88,7 +90,7 @@ def run(
 
     mix_models: allow existing results of other models. workers: processes; 1 is this one. early: see `open_early`.
     """
-    from depthcli.jobs.folder import FolderJob
+    from depthcli.jobs.picture_job import FolderJob
 
     output, quiet = options.output, options.report.quiet
     job = FolderJob(
@@ -106,6 +108,18 @@ def run(
     report = options.report.report(len(tasks))
     there = _Existing(job, options, mix_models, early)
 
+    remote = _open_server(options, outputs)
+
+    def ask() -> RemotePictures:
+        assert remote is not None
+        service = _remote_pictures(remote, options, outputs)
+        outputs.check_kind(service.model.kind)
+        there.check(service.model.name, service.model.weights or "", service.model.remembered)
+        if options.report.verbose:
+            title, licence = service.model.title, service.model.licence
+            report.log(f"model {title}, {licence}; {service.model.description} at {remote.address}")
+        return service
+
     def load() -> DepthEstimator:
         stop.at_once = True  # a download need not be finished first
         estimator = there.load()
@@ -122,7 +136,7 @@ def run(
     with report, stop_signals(quiet) as stop:
         try:
             # Closed at once if a second Ctrl-C or a broken pipe ends the loop: what waits to be written is dropped.
-            with closing(_results(job, load, options, workers, lambda: stop.asked)) as results:
+            with closing(_results(job, load, options, workers, lambda: stop.asked, ask if remote else None)) as results:
                 for result in results:
                     report.add(result)
         except OutputError as error:  # a full disk, or a manifest that cannot be written: the rest would fail too
@@ -140,8 +154,15 @@ def _results(
     options: PictureOptions,
     workers: int,
     stop: Callable[[], bool],
+    ask: Optional[Callable[[], RemotePictures]],
 ) -> Generator[Result, None, None]:
-    """Return the results of a job, done in this process or in several."""
+    """Return the results of a job, done in this process, in several, or by the service of `ask`."""
+    if ask is not None:
+        if workers != 1:
+            raise UsageError("`workers` share the CPU of this machine", "leave out `workers` or `server`")
+        from depthcli.jobs.remote_folder import run_on_service
+
+        return run_on_service(job, ask, stop)
     from depthcli.jobs.folder import run_folder
 
     if workers == 1:
@@ -169,6 +190,48 @@ def _results(
         )
 
     return run_in_workers(job, workers, check, stop)
+
+
+def _open_server(options: PictureOptions, outputs: OutputSpec) -> Optional[Client]:
+    """Return a client of the service that was asked for, None if this machine does the work.
+
+    Raises UsageError for options that only this machine has.
+    """
+    address = options.server.address
+    if not address:
+        return None
+    from depthcli.jobs.remote import find_server
+
+    local = [name for name, value in vars(options.backend).items() if value != getattr(BackendOptions, name)]
+    local += [name for name in ("checkpoint", "offline", "max_depth", "trust") if getattr(options.model, name)]
+    if local:
+        raise UsageError(f"`{local[0]}` is for this machine, and a service does the work", "leave it out, or `server`")
+    client = find_server(address)
+    if address == "auto":
+        log("no service answers: this machine does the work" if client is None else f"asking {client.address}")
+    return client
+
+
+def _remote_pictures(client: Client, options: PictureOptions, outputs: OutputSpec) -> RemotePictures:
+    from depthcli.jobs.remote_folder import RemotePictures, shape_options
+
+    network = options.network
+    every = {
+        "colormap": outputs.colormap,
+        "input_size": network.input_size,
+        "panorama": 1 if network.panorama else None,
+        "detail": network.detail,
+        "keep_alpha": 1 if options.output.keep_alpha else None,
+        **shape_options(outputs.shape),
+    }
+    return RemotePictures.of(
+        client,
+        options.model.choice(),
+        outputs.formats,
+        every,
+        options.camera.choice(),
+        options.metres.choice(),
+    )
 
 
 def _open_quietly(
@@ -213,12 +276,13 @@ class _Existing:
         self, job: FolderJob, options: PictureOptions, mix_models: bool, early: Optional[EarlyBackend]
     ) -> None:
         from depthcli.jobs.picture_results import ExistingResults, MadeBy
-        from depthcli.predict.model import known_model
 
         self._options, self._mix, self._settings, self._early = options, mix_models, job.settings, early
         self._there = ExistingResults(job.every_path(), job.manifest, replaces=job.if_exists == "overwrite")
         self.warning = ""
-        if self._there.made_by:
+        if self._there.made_by and not options.server.address:
+            from depthcli.predict.model import known_model
+
             self._check(MadeBy(*known_model(options.model.choice()), job.settings))
 
     def load(self) -> DepthEstimator:
@@ -251,6 +315,12 @@ class _Existing:
             raise
         return estimator
 
+    def check(self, model: str, weights: str, remembered: Optional[str]) -> None:
+        """Raise UsageError if results of a model would be mixed with others."""
+        from depthcli.jobs.picture_results import MadeBy
+
+        self._check(MadeBy(model, weights, self._settings, remembered))
+
     def _check(self, wanted: MadeBy) -> None:
         try:
             self._there.check(wanted)
@@ -264,7 +334,7 @@ def show_plan(
     options: PictureOptions, tasks: Sequence[Task], outputs: OutputSpec, manifest: Optional[Manifest] = None
 ) -> None:
     """Print what a job would do: one line per file, or JSON."""
-    from depthcli.jobs.folder import FolderJob
+    from depthcli.jobs.picture_job import FolderJob
 
     job = FolderJob(
         tasks=tasks, outputs=outputs, if_exists=options.output.if_exists, batch=options.network.batch, manifest=manifest

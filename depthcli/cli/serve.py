@@ -10,23 +10,27 @@ import typer
 from depthcli.choices import ModelChoice
 from depthcli.cli.groups import ACCESS, ADVANCED, CLIPS, LIMITS, MODEL, flag, grouped, option
 from depthcli.cli.options import MODELS, BackendOptions
-from depthcli.jobs.parsing import parse_bytes, parse_duration, parse_list
 from depthcli.errors import UsageError
+from depthcli.jobs.parsing import parse_bytes, parse_duration, parse_list
 
 
 @grouped()
 def serve(
     address: Annotated[
-        Optional[str], typer.Argument(metavar="[URL]", help="With --check: the service. Default: where it would listen.")
+        Optional[str],
+        typer.Argument(metavar="[URL]", help="With --check: the service. Default: where it would listen."),
     ] = None,
     check: Annotated[bool, flag("Exit with 0 if a service is ready there, else 5.", "--check")] = False,
-    host: Annotated[str, option("Address to listen on.", panel=ACCESS, metavar="ADDRESS", show_default=True)] = "127.0.0.1",
+    host: Annotated[
+        str, option("Address to listen on.", panel=ACCESS, metavar="ADDRESS", show_default=True)
+    ] = "127.0.0.1",
     port: Annotated[int, option("Port; 0 takes a free one.", panel=ACCESS, metavar="N", show_default=True)] = 7373,
     uds: Annotated[
         Optional[Path], option("Listen on a unix socket that only you can open.", panel=ACCESS, metavar="PATH")
     ] = None,
     token_file: Annotated[
-        Optional[Path], option("Requests must bring the token in it. Default: $DEPTH_TOKEN.", panel=ACCESS, metavar="FILE")
+        Optional[Path],
+        option("Requests must bring the token in it. Default: $DEPTH_TOKEN.", panel=ACCESS, metavar="FILE"),
     ] = None,
     no_token: Annotated[bool, flag("Let other machines in without one.", "--no-token", panel=ACCESS)] = False,
     allow_host: Annotated[
@@ -41,17 +45,24 @@ def serve(
     checkpoint: Annotated[Optional[Path], option("Weights of the only model.", panel=MODEL, metavar="FILE")] = None,
     offline: Annotated[bool, flag("Never download.", "--offline", panel=MODEL)] = False,
     input_size: Annotated[
-        Optional[int], option("Shorter side of the network input. Default: 518 (tiny: 210).", panel=MODEL, metavar="PIXELS")
+        Optional[int],
+        option("Shorter side of the network input. Default: 518 (tiny: 210).", panel=MODEL, metavar="PIXELS"),
     ] = None,
     max_depth: Annotated[
         Optional[float], option("Largest depth of your own metric weights.", panel=ADVANCED, metavar="METRES")
     ] = None,
     trust: Annotated[
-        bool, flag("Load an unknown .pth, which can run code in torch before 2.6.", "--trust-checkpoint", panel=ADVANCED)
+        bool,
+        flag("Load an unknown .pth, which can run code in torch before 2.6.", "--trust-checkpoint", panel=ADVANCED),
     ] = False,
     keep_alive: Annotated[
         str,
-        option("How long an idle model stays, but the first; 0, or -1 for ever.", panel=MODEL, metavar="TIME", show_default=True),
+        option(
+            "How long an idle model stays, but the first; 0, or -1 for ever.",
+            panel=MODEL,
+            metavar="TIME",
+            show_default=True,
+        ),
     ] = "30m",
     queue: Annotated[int, option("Pictures that may wait.", panel=LIMITS, metavar="N", show_default=True)] = 64,
     max_bytes: Annotated[str, option("Of a picture's file.", panel=LIMITS, metavar="SIZE", show_default=True)] = "64M",
@@ -87,7 +98,9 @@ def serve(
         _check(address or (f"unix:{uds}" if uds else f"http://{host}:{port}"), read_token(token_file))
         return
     if address is not None:
-        raise UsageError(f"{address} makes no sense without --check", "name the place to listen on with --host and --port")
+        raise UsageError(
+            f"{address} makes no sense without --check", "name the place to listen on with --host and --port"
+        )
     settings = ServiceSettings(
         host=host,
         port=port,

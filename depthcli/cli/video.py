@@ -14,10 +14,10 @@ import typer
 from depthcli.choices import IF_EXISTS, STEADY, ClipChoice, require
 from depthcli.cli.groups import ADVANCED, CLIP, flag, grouped, option
 from depthcli.cli.options import BackendOptions, Colormap, IfExists, ModelOptions, NetworkOptions, ReportOptions
-from depthcli.jobs.parsing import parse_range, parse_rate, parse_seconds, parse_size
 from depthcli.cli.streams import is_stdout, open_stream
 from depthcli.errors import DiskFullError, OutputError, UsageError
 from depthcli.io.codecs.formats import CLIPS, parse_formats
+from depthcli.jobs.parsing import parse_range, parse_rate, parse_seconds, parse_size
 
 if TYPE_CHECKING:
     from depthcli.io.video.clip import Selection

@@ -52,9 +52,9 @@ class Wanted:
         if raw and len(self.formats) > 1:
             raise UsageError(f"{raw[0]} is an answer by itself", "ask for the other formats in another request")
         if self.max_side is not None and not raw:
-            raise UsageError("`max_side` is for f16 and f32", "leave it out")
+            raise UsageError("max_side is for f16 and f32", "leave it out")
         if self.max_side is not None and not _SHORTEST_SIDE <= self.max_side <= _LONGEST_SIDE:
-            raise UsageError(f"`max_side` must be {_SHORTEST_SIDE} to {_LONGEST_SIDE}, got {self.max_side}")
+            raise UsageError(f"max_side must be {_SHORTEST_SIDE} to {_LONGEST_SIDE}, got {self.max_side}")
         if not raw:
             check_extras(self.formats)
         if self.files:
@@ -62,11 +62,11 @@ class Wanted:
 
     def _check_files(self) -> None:
         if self.is_raw or len(self.files) != len(self.formats) or len(set(self.files)) < len(self.files):
-            raise UsageError("`file` names one file for each of `format`", "each with another name")
+            raise UsageError("file must name one file for each format", "each with another name")
         for name, format in zip(self.files, self.formats):
             plain = name == Path(name).name and name not in (".", "..") and name.isprintable() and "\\" not in name
             if not plain or len(name.encode()) > _MOST_NAME:
-                raise UsageError(f"{name!r} is not the name of a file", "give `file` without a folder")
+                raise UsageError(f"{name!r} is not the name of a file", "give a name without a folder")
             if suffix_of(name) != STILLS[format].suffix:
                 raise UsageError(f"{format} is written as {STILLS[format].suffix}, not {name!r}")
 

@@ -176,7 +176,7 @@ def describe(service: Service) -> dict[str, Any]:
             "concurrency": max(1, min(settings.queue, 8)),
             "max_clip_bytes": settings.max_clip_bytes,
         },
-        "galleries": len(settings.galleries),
+        "galleries": [folder.resolve().name for folder in settings.galleries],
         "token": bool(settings.token),
     }
 

@@ -216,7 +216,9 @@ def open_socket(settings: ServiceSettings) -> socket.socket:
     except OSError as error:
         made.close()
         reason = error.strerror or str(error)
-        raise UsageError(f"cannot listen on {settings.host}:{settings.port}: {reason}", "choose another `port`") from error
+        raise UsageError(
+            f"cannot listen on {settings.host}:{settings.port}: {reason}", "choose another `port`"
+        ) from error
     return made
 
 
@@ -260,4 +262,3 @@ def address_of(settings: ServiceSettings, bound: socket.socket) -> str:
         return f"unix:{settings.uds}"
     host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-

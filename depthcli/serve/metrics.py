@@ -16,7 +16,9 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
 
-        def histogram(name: str, about: str, labels: tuple[str, ...] = (), buckets: tuple[float, ...] = _TIMES) -> Histogram:
+        def histogram(
+            name: str, about: str, labels: tuple[str, ...] = (), buckets: tuple[float, ...] = _TIMES
+        ) -> Histogram:
             return Histogram(name, about, labels, buckets=buckets, registry=self._registry)
 
         def gauge(name: str, about: str, labels: tuple[str, ...] = ()) -> Gauge:
@@ -26,7 +28,9 @@ class Metrics:
             return Counter(name, about, labels, registry=self._registry)
 
         self.requests = counter("depth_requests", "Answers", ("route", "status"))
-        self.duration = histogram("depth_request_duration_seconds", "From the headers to the end of the answer", ("route",))
+        self.duration = histogram(
+            "depth_request_duration_seconds", "From the headers to the end of the answer", ("route",)
+        )
         self.queue_length = gauge("depth_queue_length", "Pictures that were accepted and are not answered")
         self.queue_wait = histogram("depth_queue_wait_seconds", "From a prepared picture to its run of the network")
         self.network = histogram("depth_network_duration_seconds", "One run of the network", ("model",))

@@ -105,6 +105,7 @@ class Models:
                     "name": name,
                     "title": row.title,
                     "licence": row.licence,
+                    "task": row.task.value,
                     "kind": row.kind.value,
                     "unit": row.kind.unit,
                     "near_is": "high" if row.kind.near_is_high else "low",

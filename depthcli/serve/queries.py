@@ -54,15 +54,23 @@ class DepthQuery(LookQuery):
         list[str],
         Field(default_factory=lambda: ["color"], description="Formats of `depth image`, or f16 or f32: bare numbers."),
     ]
-    model: Annotated[Optional[str], Field(description="One of the models of GET /v1; the first if none is named.")] = None
-    input_size: Annotated[Optional[int], Field(description="Shorter side of the network input, in pixels.", le=4096)] = None
-    name: Annotated[str, Field(description="Name of the picture, for its files and for messages.", max_length=_MOST_NAME)] = ""
+    model: Annotated[Optional[str], Field(description="One of the models of GET /v1; the first if none is named.")] = (
+        None
+    )
+    input_size: Annotated[
+        Optional[int], Field(description="Shorter side of the network input, in pixels.", le=4096)
+    ] = None
+    name: Annotated[
+        str, Field(description="Name of the picture, for its files and for messages.", max_length=_MOST_NAME)
+    ] = ""
     keep: Annotated[bool, Field(description="Keep the depth map: 201, and its address in Location.")] = False
     keep_alpha: Annotated[bool, Field(description="Transparent pixels get no depth.")] = False
     panorama: Annotated[bool, Field(description="A 360-degree panorama: no seam at the edges.")] = False
     detail: Annotated[str, Field(description="For large pictures: off, edges or tiles.")] = "off"
     focal: Annotated[Optional[float], Field(description="Focal length in pixels.")] = None
-    fov: Annotated[Optional[str], Field(description="Angle of view in degrees; v:45 its height, d:75 its diagonal.")] = None
+    fov: Annotated[
+        Optional[str], Field(description="Angle of view in degrees; v:45 its height, d:75 its diagonal.")
+    ] = None
     f35: Annotated[Optional[float], Field(description="Focal length as on 35 mm film, in millimetres.")] = None
     intrinsics: Annotated[Optional[str], Field(description="fx,fy,cx,cy in pixels.")] = None
     scale_from: Annotated[
@@ -90,7 +98,9 @@ class DepthQuery(LookQuery):
         choice = MetresChoice(tuple(self.scale_from), self.fit, self.scale)
         for reference in choice.references:
             if reference.path is not None:
-                raise UsageError(f"{reference.text!r} is not a reference", "such as at:812,540=2.35: a service opens no files")
+                raise UsageError(
+                    f"{reference.text!r} is not a reference", "such as at:812,540=2.35: a service opens no files"
+                )
         return choice
 
     def wanted(self) -> Wanted:

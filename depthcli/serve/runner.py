@@ -48,7 +48,9 @@ class Runner:
         self._thread = threading.Thread(target=self._run, name="runner", daemon=True)
         self._thread.start()
 
-    def submit(self, estimator: DepthEstimator, prepared: Prepared, until: float) -> Future[tuple[Answer, float, float]]:
+    def submit(
+        self, estimator: DepthEstimator, prepared: Prepared, until: float
+    ) -> Future[tuple[Answer, float, float]]:
         """Return the future of (answer, seconds of waiting, seconds of the network). Cancel it if nobody wants it."""
         item = _Waiting(estimator, prepared, until)
         with self._changed:

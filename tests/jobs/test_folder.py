@@ -27,8 +27,9 @@ from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.pictures.images import picture_size, read_picture
 from depthcli.jobs import folder, picture_file
 from depthcli.jobs.find import Input, find_in_folder
-from depthcli.jobs.folder import FolderJob, run_folder, thread_counts
+from depthcli.jobs.folder import run_folder, thread_counts
 from depthcli.jobs.manifest import Manifest, Result
+from depthcli.jobs.picture_job import FolderJob
 from depthcli.jobs.pipeline import Lane
 from depthcli.jobs.targets import Task, plan_pictures
 from depthcli.pixels.preprocess import plan_input
