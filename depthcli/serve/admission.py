@@ -25,7 +25,7 @@ class Places:
     def one(self) -> Iterator[None]:
         """Take a place for the block. Raises BusyError."""
         if self.taken >= self.most:
-            raise BusyError(f"the service has {self.taken} pictures to do")
+            raise BusyError("the service has as much to do as it takes")
         self.taken += 1
         try:
             yield

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
 
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 
 from depthcli.errors import DepthError, EngineError, Log, ModelError, UsageError, first_line
 from depthcli.io.codecs.formats import CLIPS, STILLS
+from depthcli.serve.admission import Places
 from depthcli.serve.answers import RAW, Body, disposition, media_type_of, meta_of
+from depthcli.serve.clip_query import ClipQuery
 from depthcli.serve.guard import Guard
+from depthcli.serve.jobs import ENDED, ClipJobs
 from depthcli.serve.metrics import Metrics
 from depthcli.serve.models import Models
 from depthcli.serve.photos import jpeg_of
@@ -31,6 +35,8 @@ from depthcli.serve.runner import Runner
 from depthcli.serve.settings import ServiceSettings
 from depthcli.version import __version__
 
+_MOST_UPLOADS = 4  # of clips at once
+_EVENT_SECONDS, _COMMENT_SECONDS = 0.5, 15.0
 _IDLE_SECONDS = 5.0  # between two looks for models and results that are not needed any more
 _LEFT = 499  # nobody reads it
 
@@ -46,11 +52,20 @@ class Service:
         self.results = Results()
         self.draining = False
         self.pictures = Pictures(settings, self.models, self.runner, self.metrics)
+        self.clips: Optional[ClipJobs] = None
+        if settings.clips is not None:
+            self.clips = ClipJobs(settings.clips, settings, self.models, self.runner, self.metrics, log)
+
+    def start(self) -> None:
+        """Load the first model, and go on with the clips that an earlier service left."""
+        self.models.load_first()
+        if self.clips is not None:
+            self.clips.start()
 
     @property
     def busy(self) -> bool:
-        """Whether a picture is in work."""
-        return self.pictures.places.taken > 0
+        """Whether a picture or a clip is in work."""
+        return self.pictures.places.taken > 0 or (self.clips is not None and self.clips.busy)
 
     def check(self) -> None:
         """Raise a DepthError if the service cannot take work now."""
@@ -64,8 +79,10 @@ class Service:
             raise BusyError("the model is not loaded yet")
 
     def drain(self) -> None:
-        """Take no new work."""
+        """Take no new work, and stop clips at their next frame."""
         self.draining = True
+        if self.clips is not None:
+            self.clips.stop()
 
     async def tidy(self) -> None:
         """Forget what is old, for ever."""
@@ -76,6 +93,8 @@ class Service:
 
     def close(self) -> None:
         """End the threads and free the models."""
+        if self.clips is not None:
+            self.clips.close()
         self.runner.close()
         self.pictures.close()
         self.models.close()
@@ -102,6 +121,8 @@ def make_app(service: Service) -> Any:
     _add_errors(app, service)
     _add_state(app, service)
     _add_pictures(app, service)
+    if service.clips is not None:
+        _add_clips(app, service, service.clips)
     if settings.page:
         _add_page(app)
     return Guard(app, settings, service.metrics)
@@ -258,6 +279,80 @@ def _kept(app: FastAPI, name: str, done: Estimated) -> Response:
 def _about_kept(app: FastAPI, name: str, result: Result) -> dict[str, Any]:
     meta = json.loads(meta_of(result.depth, result.depth.size, result.about))
     return {"id": name, "url": f"{app.root_path}/v1/results/{name}", "name": result.name, "meta": meta}
+
+
+def _add_clips(app: FastAPI, service: Service, clips: ClipJobs) -> None:
+    root = app.root_path
+    uploads = Places(_MOST_UPLOADS)
+
+    @app.post(
+        "/v1/clips",
+        tags=["clips"],
+        summary="Depth of the clip in the body, as a job",
+        status_code=202,
+        openapi_extra=_BODY,
+    )
+    async def clip(request: Request, query: Annotated[ClipQuery, Query()]) -> Response:
+        if service.draining:
+            raise BusyError("the service is stopping")
+        refuse_multipart(request)
+        wish = query.wish(service.models.check_clip(query.model))
+        with uploads.one(), clips.upload(query.name, wish) as upload:
+            stated = request.headers.get("content-length", "0")
+            upload.expect(int(stated) if stated.isdecimal() else 0)
+            async for chunk in request.stream():
+                upload.write(chunk)
+            await asyncio.to_thread(upload.finish)
+        assert upload.job is not None
+        about = clips.describe(upload.job, root)
+        return JSONResponse(about, 202, {"Location": about["url"]})
+
+    @app.get("/v1/jobs", tags=["clips"], summary="All jobs, the newest first")
+    async def jobs() -> dict[str, Any]:
+        return {"jobs": [clips.describe(job, root) for job in clips.list()]}
+
+    @app.get("/v1/jobs/{name}", tags=["clips"], summary="A job")
+    async def job(name: str) -> dict[str, Any]:
+        return clips.describe(clips.get(name), root)
+
+    @app.delete("/v1/jobs/{name}", tags=["clips"], summary="Cancel a job, or forget one that has ended")
+    async def cancel(name: str) -> Response:
+        left = await asyncio.to_thread(clips.cancel, name)
+        return Response(status_code=204) if left is None else JSONResponse(clips.describe(left, root))
+
+    @app.get("/v1/jobs/{name}/files/{file}", tags=["clips"], summary="A file of a job, with Range")
+    async def file(name: str, file: str) -> Response:
+        path = clips.path_of(clips.get(name), file)
+        return FileResponse(path, media_type=media_type_of(file), headers={"Content-Disposition": disposition(file)})
+
+    @app.get("/v1/jobs/{name}/events", tags=["clips"], summary="Progress of a job as text/event-stream")
+    async def events(name: str, request: Request) -> Response:
+        clips.get(name)
+        last = request.headers.get("last-event-id", "")
+        return StreamingResponse(_events(service, clips, name, root, last), media_type="text/event-stream")
+
+
+async def _events(service: Service, clips: ClipJobs, name: str, root: str, last: str) -> AsyncIterator[bytes]:
+    """Yield the changes of a job until it has ended. last: id of the event that the client had last."""
+    state, version = "", last
+    silent = time.monotonic()
+    while not service.draining:
+        try:
+            job = clips.get(name)
+        except Refusal:  # it was forgotten
+            return
+        if str(job.version) != version:
+            kind = "progress" if job.state == state else "state"
+            state, version = job.state, str(job.version)
+            data = json.dumps(clips.describe(job, root))
+            yield f"id: {version}\nevent: {kind}\ndata: {data}\n\n".encode()
+            silent = time.monotonic()
+        elif time.monotonic() - silent > _COMMENT_SECONDS:
+            yield b": still here\n\n"
+            silent = time.monotonic()
+        if job.state in ENDED:
+            return
+        await asyncio.sleep(_EVENT_SECONDS)
 
 
 def _add_page(app: FastAPI) -> None:

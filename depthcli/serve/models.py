@@ -41,8 +41,10 @@ class Models:
         self.names = tuple(settings.models)
         for name in self.names:
             row = find_row(name)
-            if row.task is not ModelTask.PICTURE:
-                raise UsageError(f"{name} is not a model for pictures", "leave it out of `models`")
+            if row.task is ModelTask.SCENE:
+                raise UsageError(f"{name} is a model for the views of a scene", "leave it out of `models`")
+        if self.names and find_row(self.names[0]).task is not ModelTask.PICTURE:
+            raise UsageError(f"{self.names[0]} is a model for clips", "name one for pictures first")
 
     def load_first(self) -> DepthEstimator:
         """Load the first model; the automatic choice is made here. Raises UsageError, ModelError or EngineError."""
@@ -58,6 +60,16 @@ class Models:
         """Return the name of a model, of the first for None. Raises UsageError for one that is not offered."""
         if name is None:
             return self.names[0]
+        if name not in self.names:
+            raise UsageError(f"this service has no model {name!r}", f"choose from: {', '.join(self.names)}")
+        if find_row(name).task is not ModelTask.PICTURE:
+            raise UsageError(f"{name} is a model for clips", "send it clips")
+        return name
+
+    def check_clip(self, name: Optional[str]) -> str:
+        """Return the name of a model for a clip; for None the first for clips, else the first. Raises UsageError."""
+        if name is None:
+            return next((each for each in self.names if find_row(each).task is ModelTask.CLIP), self.names[0])
         if name not in self.names:
             raise UsageError(f"this service has no model {name!r}", f"choose from: {', '.join(self.names)}")
         return name

@@ -71,7 +71,7 @@ class Pictures:
         self._room = Room()
 
     async def estimate(self, request: Request, query: DepthQuery) -> Estimated:
-        """Return the picture of a request, estimated. Raises DepthError, and ClientDisconnect if nobody waits for it."""
+        """Return the picture of a request, estimated. Raises DepthError, and ClientDisconnect if nobody waits."""
         timing = Timing()
         self._metrics.queue_length.set(self.places.taken + 1)
         result = FAILED

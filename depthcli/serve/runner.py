@@ -1,4 +1,4 @@
-"""The runner: one thread that runs the networks, on what waits and fits together; nothing ever waits for more to come."""
+"""The runner: one thread that runs the networks, on what waits and fits together; nothing waits for more to come."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def serve(settings: ServiceSettings, log: Log, ready: Callable[[str], None]) -> 
     bound = open_socket(settings)
     service = Service(settings, log)
     try:
-        service.models.load_first()
+        service.start()
         config = uvicorn.Config(
             make_app(service),
             http=DeadlineProtocol,

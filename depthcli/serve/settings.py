@@ -40,8 +40,8 @@ class ServiceSettings:
     no_token: bool = False
     hosts: Sequence[str] = ()
     models: Sequence[str] = ()
-    choice: ModelChoice = ModelChoice()
-    backend: BackendChoice = BackendChoice()
+    choice: ModelChoice = field(default_factory=ModelChoice)
+    backend: BackendChoice = field(default_factory=BackendChoice)
     input_size: Optional[int] = None
     queue: int = 64
     max_bytes: int = 64 << 20
