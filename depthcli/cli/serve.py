@@ -77,7 +77,7 @@ def serve(
     keep: Annotated[str, option("How long clips are kept.", panel=CLIPS, metavar="TIME", show_default=True)] = "24h",
     disk: Annotated[str, option("For all clips and results.", panel=CLIPS, metavar="SIZE", show_default=True)] = "20G",
     gallery: Annotated[
-        Optional[list[Path]], option("Show a folder of results. Repeatable.", panel=CLIPS, metavar="FOLDER")
+        Optional[list[str]], option("Show a folder of results. Repeatable.", panel=CLIPS, metavar="FOLDER")
     ] = None,
     *,
     backend: BackendOptions,
@@ -121,7 +121,7 @@ def serve(
         max_clip_bytes=parse_bytes(max_clip_bytes, "max_clip_bytes"),
         keep=parse_duration(keep, "keep"),
         disk=parse_bytes(disk, "disk"),
-        galleries=tuple(gallery or ()),
+        galleries=tuple(map(Path, gallery or ())),
         page=not no_page,
         root_path=root_path.rstrip("/"),
     )

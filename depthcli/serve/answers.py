@@ -96,8 +96,8 @@ class Body:
     size: tuple[int, int]
 
 
-def render(depth: DepthMap, rgb: np.ndarray, name: str, wanted: Wanted) -> Body:
-    """Return the answer for a depth map. rgb: (H, W, 3) uint8, its picture. name: of the picture.
+def render(depth: DepthMap, rgb: Optional[np.ndarray], name: str, wanted: Wanted) -> Body:
+    """Return the answer for a depth map. rgb: (H, W, 3) uint8, its picture, or None without one. name: of the picture.
 
     Raises UsageError for a map that a format cannot hold.
     """
@@ -153,13 +153,13 @@ def _places(length: int, scale: float) -> np.ndarray:
     return np.minimum(((np.arange(short) + 0.5) * length / short).astype(np.intp), length - 1)
 
 
-def _still(row: Format, depth: DepthMap, rgb: np.ndarray, wanted: Wanted) -> bytes:
+def _still(row: Format, depth: DepthMap, rgb: Optional[np.ndarray], wanted: Wanted) -> bytes:
     whole = BytesIO()
     write_still(row, depth, whole, wanted.colormap, rgb, wanted.shape)
     return whole.getvalue()
 
 
-def _zip(depth: DepthMap, rgb: np.ndarray, names: Sequence[str], wanted: Wanted) -> bytes:
+def _zip(depth: DepthMap, rgb: Optional[np.ndarray], names: Sequence[str], wanted: Wanted) -> bytes:
     """Return a ZIP of the files, stored, in their order; companions of a file follow it."""
     whole = BytesIO()
     with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
@@ -169,7 +169,9 @@ def _zip(depth: DepthMap, rgb: np.ndarray, names: Sequence[str], wanted: Wanted)
     return whole.getvalue()
 
 
-def _files(name: str, row: Format, depth: DepthMap, rgb: np.ndarray, wanted: Wanted) -> list[tuple[str, bytes]]:
+def _files(
+    name: str, row: Format, depth: DepthMap, rgb: Optional[np.ndarray], wanted: Wanted
+) -> list[tuple[str, bytes]]:
     """Return (name, content) of a format's file, and of those that belong beside it."""
     alone = row.suffix != ".obj" if row.shape else KINDS[row.suffix].read_facts is not None
     if alone:

@@ -17,11 +17,13 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 
+from depthcli.depthmap import DepthMap
 from depthcli.errors import DepthError, EngineError, Log, ModelError, UsageError, first_line
 from depthcli.io.codecs.formats import CLIPS, STILLS
 from depthcli.serve.admission import Places
-from depthcli.serve.answers import RAW, Body, disposition, media_type_of, meta_of
+from depthcli.serve.answers import RAW, Body, Wanted, disposition, media_type_of, meta_of, render
 from depthcli.serve.clip_query import ClipQuery
+from depthcli.serve.gallery import MOST_ENTRIES, Galleries
 from depthcli.serve.guard import Guard
 from depthcli.serve.jobs import ENDED, ClipJobs
 from depthcli.serve.metrics import Metrics
@@ -123,6 +125,8 @@ def make_app(service: Service) -> Any:
     _add_pictures(app, service)
     if service.clips is not None:
         _add_clips(app, service, service.clips)
+    if settings.galleries:
+        _add_gallery(app, service)
     if settings.page:
         _add_page(app)
     return Guard(app, settings, service.metrics)
@@ -353,6 +357,37 @@ async def _events(service: Service, clips: ClipJobs, name: str, root: str, last:
         if job.state in ENDED:
             return
         await asyncio.sleep(_EVENT_SECONDS)
+
+
+def _add_gallery(app: FastAPI, service: Service) -> None:
+    galleries = Galleries(service.settings.galleries)
+    root = app.root_path
+
+    @app.get("/v1/gallery", tags=["gallery"], summary="A page of results")
+    async def page(
+        gallery: int = 0, status: str = "", cursor: str = "", limit: Annotated[int, Query(ge=1, le=MOST_ENTRIES)] = 60
+    ) -> dict[str, Any]:
+        return await asyncio.to_thread(galleries.page, gallery, status, cursor, limit, root)
+
+    @app.get("/v1/gallery/{name}/thumb", tags=["gallery"], summary="A small JPEG of a result")
+    async def thumb(name: str, max_side: Annotated[int, Query(ge=16, le=2048)] = 320) -> Response:
+        data = await service.pictures.write(lambda: galleries.thumb(name, max_side))
+        return Response(data, media_type="image/jpeg")
+
+    @app.get("/v1/gallery/{name}/{format}", tags=["gallery"], summary="A file of a result, or its numbers")
+    async def file(name: str, format: str, max_side: Optional[int] = None) -> Response:
+        if format not in RAW:
+            path = await asyncio.to_thread(galleries.path_of, name, format)
+            shown = {"Content-Disposition": disposition(path.name)}
+            return FileResponse(path, media_type=media_type_of(path.name), headers=shown)
+        wanted = Wanted((format,), max_side=max_side)
+
+        def numbers() -> tuple[DepthMap, Body]:
+            depth = galleries.numbers(name)
+            return depth, render(depth, None, depth.provenance.source, wanted)
+
+        depth, body = await service.pictures.write(numbers)
+        return body_of(body, depth, {"notes": [], "warnings": []}, {})
 
 
 def _add_page(app: FastAPI) -> None:

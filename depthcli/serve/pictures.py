@@ -96,7 +96,11 @@ class Pictures:
 
     async def render(self, result: Result, wanted: Wanted) -> Body:
         """Return the answer for a depth map that was kept."""
-        return await self._in(self._writers, lambda: _render(result.depth, result.rgb, result.name, wanted))
+        return await self.write(lambda: _render(result.depth, result.rgb, result.name, wanted))
+
+    async def write(self, call: Callable[[], T]) -> T:
+        """Return what a call returns, made by one of the threads that write."""
+        return await self._in(self._writers, call)
 
     def close(self) -> None:
         """Wait for the threads."""
