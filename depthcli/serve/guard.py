@@ -257,8 +257,9 @@ def _is_dead_socket(path: str) -> bool:
 
 
 def address_of(settings: ServiceSettings, bound: socket.socket) -> str:
-    """Return the address that a client takes."""
+    """Return the address that a client on this machine takes."""
     if settings.uds is not None:
         return f"unix:{settings.uds}"
     host, port = bound.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -33,13 +33,14 @@ PICTURES = (
 )
 SHAPE = "--axes --edges --farthest --mesh-size --points "
 PICTURES += SHAPE
+SERVER = " --server"
 
 PLAIN = WEIGHTS + SIZED + COMPILED + REPORT
 
 OPTIONS = {
     "": "--version",
-    "image": PICTURES,
-    "dir": PICTURES + "--dry-run --exclude --include --mix-models --workers -n",
+    "image": PICTURES + SERVER,
+    "dir": PICTURES + SERVER + " --dry-run --exclude --include --mix-models --workers -n",
     "video": WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--end --exact --fps --max-frames --mix-models"
     " --pipe --range --rate --scene --size --start --steady --stride",
     "stereo": "--detail --batch -b " + WEIGHTS + SIZED + COMPILED + REPORT + "--border --depth --end --exact --fill"
@@ -69,6 +70,11 @@ OPTIONS = {
     "calibrate": "--detail --input-size --json --output --quiet -o -q " + METRES + CAMERA + WEIGHTS + RUN + COMPILED,
     "compile": WEIGHTS + "--allow-cpu-ops --analyze-only --batch --fast-math --from-dir --out --output --preset"
     " --self-test --size --target --timeout --workdir -b -o",
+    "serve": RUN
+    + COMPILED
+    + "--calibration --input-size --checkpoint --offline --max-depth --trust-checkpoint --models --keep-alive --check --host"
+    " --port --uds --token-file --no-token --allow-host --no-page --root-path --queue --max-bytes --max-megapixels --drain"
+    " --clips --max-clip-bytes --keep --disk --gallery",
     "models": "",
     "models list": "--json",
     "models pull": "",
@@ -88,6 +94,7 @@ ARGUMENTS = {
     "info": ["FILE..."],
     "calibrate": ["FILE"],
     "eval": ["LIST"],
+    "serve": ["[URL]"],
     "models pull": ["MODEL..."],
     "models verify": ["[MODEL...]"],
     "models path": ["MODEL..."],
@@ -172,6 +179,7 @@ def test_commands_stand_in_the_order_of_need():
         "compile",
         "bench",
         "eval",
+        "serve",
         "models",
         "neuron",
     ]

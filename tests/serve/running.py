@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -68,6 +68,7 @@ class Service:
     token: str = ""
     host: str = field(init=False, default="127.0.0.1")
     port: int = field(init=False, default=0)
+    _open: list[Any] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         if self.address.startswith("http://"):
@@ -75,10 +76,19 @@ class Service:
             self.port = int(port)
 
     def connect(self, timeout: float = 60) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        """Return a connection; it is closed with the service."""
+        self._open.append(http.client.HTTPConnection(self.host, self.port, timeout=timeout))
+        return self._open[-1]
 
     def socket(self, timeout: float = 60) -> socket.socket:
-        return socket.create_connection((self.host, self.port), timeout=timeout)
+        """Return a bare connection; it is closed with the service."""
+        self._open.append(socket.create_connection((self.host, self.port), timeout=timeout))
+        return self._open[-1]
+
+    def close(self) -> None:
+        """Close the connections."""
+        while self._open:
+            self._open.pop().close()
 
     def ask(
         self,
@@ -101,6 +111,7 @@ class Service:
         finally:
             if connection is None:
                 own.close()
+                self._open.remove(own)
 
     def depth(self, picture: Path | bytes, **query: object) -> Got:
         return self.ask("/v1/depth", picture if isinstance(picture, bytes) else picture.read_bytes(), **query)
@@ -141,7 +152,9 @@ def running(
         assert process.stdout is not None
         address = process.stdout.readline().decode().strip()
         assert address, errors.read_text()
-        yield Service(process, address, errors, extra.get("DEPTH_TOKEN", ""))
+        service = Service(process, address, errors, extra.get("DEPTH_TOKEN", ""))
+        with closing(service):
+            yield service
         assert "Traceback" not in errors.read_text(), errors.read_text()
     finally:
         process.kill()

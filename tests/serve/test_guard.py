@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import signal
 import socket
@@ -122,11 +121,10 @@ def test_a_token_file_must_hold_one(depth):
 
 
 def unix_ask(path: str, target: str) -> int:
-    connection = http.client.HTTPConnection("localhost")
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.connect(path)
-    connection.request("GET", target)
-    return connection.getresponse().status
+    with socket.socket(socket.AF_UNIX) as connected:
+        connected.connect(path)
+        connected.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        return status_of(connected.recv(1 << 16))
 
 
 def test_a_unix_socket_is_its_owners_alone_and_a_dead_one_is_replaced(serving, depth):
@@ -167,6 +165,7 @@ def test_a_body_that_is_too_large_is_refused_whether_its_length_is_stated_or_not
     connection = service.connect()
     connection.request("POST", "/v1/depth", iter([b"x" * (1 << 20)] * 5), {"Transfer-Encoding": "chunked"}, encode_chunked=True)
     assert connection.getresponse().status == 413
+    connection.close()
     stated = raw(service, "POST /v1/depth HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999999\r\n\r\n", 1)
     assert status_of(stated) == 413
     assert service.memory() - before < 30e6
