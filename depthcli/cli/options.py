@@ -405,7 +405,7 @@ class ServerOptions:
     server: Annotated[
         Optional[str],
         option(
-            "Let `depth serve` do it: http://HOST:PORT, unix:PATH, or auto. Default: $DEPTH_SERVER, else this machine.",
+            "Ask `depth serve`: its URL, unix:PATH or auto. Default: $DEPTH_SERVER.",
             panel=MODEL,
             metavar="URL",
             values=("auto",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Callable, Optional
@@ -133,7 +133,7 @@ def run(
             report.log(f"model {estimator.row.title}, {estimator.row.licence}; {estimator.description}")
         return estimator
 
-    with report, stop_signals(quiet) as stop:
+    with report, remote or nullcontext(), stop_signals(quiet) as stop:
         try:
             # Closed at once if a second Ctrl-C or a broken pipe ends the loop: what waits to be written is dropped.
             with closing(_results(job, load, options, workers, lambda: stop.asked, ask if remote else None)) as results:

@@ -25,7 +25,7 @@ from depthcli.io.codecs.outputs import OutputSpec, check_extras
 from depthcli.io.names import fitting_name
 from depthcli.pixels.colormap import DEFAULT_COLORMAP, color_table
 
-RAW = {"f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
+RAW: Mapping[str, np.dtype] = {"f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
 RAW_TYPE = "application/octet-stream"
 ZIP_TYPE = "application/zip"
 _SHORTEST_SIDE, _LONGEST_SIDE = 16, 1 << 14

@@ -19,7 +19,7 @@ from depthcli.io.codecs.formats import FORMATS
 from depthcli.io.pictures.images import read_picture
 from depthcli.io.scenes.files import GLB, THUMBNAIL, VIS
 from depthcli.jobs.manifest import DONE, FAILED, MANIFEST_NAME, SKIPPED, Manifest
-from depthcli.pixels.colormap import to_color
+from depthcli.pixels.colormap import DEFAULT_COLORMAP, to_color
 from depthcli.serve.answers import media_type_of
 from depthcli.serve.photos import jpeg_of
 from depthcli.serve.problems import Refusal
@@ -99,8 +99,8 @@ class Gallery:
                 place = self._inside(output)
                 if place is not None:
                     files.setdefault(_format_of(output), place)
-            facts = (str(row.get(key) or "") for key in ("status", "error", "model"))
-            yield Entry(self._id(name), name, *facts, files)
+            status, error, model = (str(row.get(key) or "") for key in ("status", "error", "model"))
+            yield Entry(self._id(name), name, status, error, model, files)
 
     def _of_scenes(self) -> Iterator[Entry]:
         found = sorted({*self._folder.glob(f"*/{GLB}"), *self._folder.glob(f"*/*/{GLB}")})
@@ -184,7 +184,7 @@ class Galleries:
             raise Refusal(404, "the result has nothing to show")
         with suppress(PictureError):
             return jpeg_of(read_picture(path, max_pixels=_THUMB_PIXELS).rgb, max_side)
-        return jpeg_of(to_color(read_depth(path))[..., :3], max_side)
+        return jpeg_of(to_color(read_depth(path), DEFAULT_COLORMAP)[..., :3], max_side)
 
 
 def _describe(entry: Entry, root: str) -> dict[str, Any]:

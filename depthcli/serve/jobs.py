@@ -358,8 +358,8 @@ class ClipJobs:
             else:
                 with self._models.use(wish.model) as estimator:
                     variant = estimator.variant(input_size=wish.input_size, panorama=wish.panorama)
-                    predictor = FrameByFrame(variant, wish.steady != "off", wish.batch)
-                    yield lambda: _InTurn(predictor, self._runner)
+                    frames = FrameByFrame(variant, wish.steady != "off", wish.batch)
+                    yield lambda: _InTurn(frames, self._runner)
         finally:
             for predictor in opened:
                 predictor.close()

@@ -72,9 +72,9 @@ OPTIONS = {
     " --self-test --size --target --timeout --workdir -b -o",
     "serve": RUN
     + COMPILED
-    + "--calibration --input-size --checkpoint --offline --max-depth --trust-checkpoint --models --keep-alive --check --host"
-    " --port --uds --token-file --no-token --allow-host --no-page --root-path --queue --max-bytes --max-megapixels --drain"
-    " --clips --max-clip-bytes --keep --disk --gallery",
+    + "--calibration --input-size --checkpoint --offline --max-depth --trust-checkpoint --models --keep-alive --check"
+    " --host --port --uds --token-file --no-token --allow-host --no-page --root-path --queue --max-bytes"
+    " --max-megapixels --drain --clips --max-clip-bytes --keep --disk --gallery",
     "models": "",
     "models list": "--json",
     "models pull": "",

@@ -23,7 +23,7 @@ def answering(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             answer(self)
 
@@ -143,13 +143,15 @@ def test_something_else_is_not_taken_for_a_service(body):
         with pytest.raises(EngineError, match="is not depth serve"):
             client.about()
         with pytest.raises(EngineError, match="not from depth serve"):
-            client.request("GET", "/v1").meta
+            _ = client.request("GET", "/v1").meta
     with answering(lambda handler: send(handler, 404, b"<html>")) as address, Client(address) as client:
         with pytest.raises(EngineError, match="answered 404"):
             client.about()
 
 
-@pytest.mark.parametrize("address", ["", "http://", "http://x:port", "http://x:99999", "ftp://x", "unix:", "http://x?a=b"])
+@pytest.mark.parametrize(
+    "address", ["", "http://", "http://x:port", "http://x:99999", "ftp://x", "unix:", "http://x?a=b"]
+)
 def test_what_is_no_address(address):
     with pytest.raises(UsageError):
         Client(address)

@@ -12,7 +12,7 @@ import pytest
 
 import depthcli
 from depthcli.errors import PictureError, UsageError
-from tests.conftest import TINY, broken, environment, ended, photo, tree
+from tests.conftest import TINY, broken, ended, environment, photo, tree
 from tests.serve.running import Service
 
 REMOTE = ("--input-size", "56")

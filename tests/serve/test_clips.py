@@ -82,7 +82,9 @@ def test_events_tell_the_states_and_the_frames_and_then_end(service: Service, cl
     url = send(service, clip).json["url"]
     got = service.ask(f"{url}/events")
     assert got.headers["content-type"].startswith("text/event-stream")
-    events = [dict(line.split(": ", 1) for line in part.split("\n")) for part in got.body.decode().strip().split("\n\n")]
+    events = [
+        dict(line.split(": ", 1) for line in part.split("\n")) for part in got.body.decode().strip().split("\n\n")
+    ]
     states = [json.loads(event["data"])["state"] for event in events if event["event"] == "state"]
     assert states[-1] == "done" and states == sorted(states, key=["queued", "running", "done"].index)
     versions = [int(event["id"]) for event in events]
@@ -178,7 +180,9 @@ def test_uploads_are_bounded_by_their_size_and_by_the_disk(serving, clip):
         assert got.status == 413
         connection = service.connect()
         chunks = iter([clip.read_bytes(), b"x"])
-        connection.request("POST", "/v1/clips?name=a.mp4", chunks, {"Transfer-Encoding": "chunked"}, encode_chunked=True)
+        connection.request(
+            "POST", "/v1/clips?name=a.mp4", chunks, {"Transfer-Encoding": "chunked"}, encode_chunked=True
+        )
         assert connection.getresponse().status == 413
         assert [path.name for path in Path("store").iterdir() if path.is_dir()] == []
     with serving("--clips", "store", "--disk", size + 10) as service:
@@ -190,7 +194,9 @@ def test_uploads_are_bounded_by_their_size_and_by_the_disk(serving, clip):
 def test_an_upload_that_breaks_off_leaves_nothing(serving, clip):
     with serving("--clips", "store") as service:
         with service.socket() as connection:
-            connection.sendall(b"POST /v1/clips?name=a.mp4 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\nabc")
+            connection.sendall(
+                b"POST /v1/clips?name=a.mp4 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\nabc"
+            )
             until(lambda: [path for path in Path("store").iterdir() if path.is_dir()])
         until(lambda: not [path for path in Path("store").iterdir() if path.is_dir()])
         assert service.ask("/v1/jobs").json == {"jobs": []}

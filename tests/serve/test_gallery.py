@@ -38,7 +38,9 @@ def test_a_gallery_shows_the_rows_of_the_manifest(shown):
         ("sub/c.jpg", "done"),
     ]
     first, failed = got["items"][0], got["items"][2]
-    assert [file["format"] for file in first["files"]] == ["color", "npz"] and first["model"] == "tiny" and first["depth"]
+    assert (
+        [file["format"] for file in first["files"]] == ["color", "npz"] and first["model"] == "tiny" and first["depth"]
+    )
     assert "truncated" in failed["error"] and not failed["files"] and failed["thumb"] is None and not failed["depth"]
     for file in first["files"]:
         answer = shown.ask(file["url"])
@@ -70,6 +72,14 @@ def test_numbers_and_thumbnails(shown):
     assert (numbers == read_depth("maps/a_depth.npz").values).all() and got.meta["kind"] == "relative_disparity"
 
 
+def test_a_folder_of_numbers_alone_has_thumbnails_too(serving, depth):
+    photo("photos/a.png")
+    depth("dir", "photos", *TINY, "-o", "maps", "-f", "npz", "-q")
+    with serving("--gallery", "maps") as service:
+        (item,) = service.ask("/v1/gallery").json["items"]
+        assert service.ask(item["thumb"]).body.startswith(b"\xff\xd8")
+
+
 def test_scenes_of_depth_anything_3(shown):
     (item,) = shown.ask("/v1/gallery", gallery=1).json["items"]
     assert item["name"] == "group/scene" and not item["depth"]
@@ -89,7 +99,15 @@ def test_nothing_beside_the_folder_is_shown(shown):
     Path("maps/link.png").symlink_to(Path("secret.png").resolve())
     Path("maps-x").mkdir()
     Path("maps-x/secret.png").write_bytes(b"secret")
-    ways = ["../secret.png", str(Path("secret.png").resolve()), "link.png", "../maps-x/secret.png", "\0", "gone.png", "."]
+    ways = [
+        "../secret.png",
+        str(Path("secret.png").resolve()),
+        "link.png",
+        "../maps-x/secret.png",
+        "\0",
+        "gone.png",
+        ".",
+    ]
     with Path("maps/manifest.jsonl").open("a") as manifest:
         for way in ways:
             manifest.write(json.dumps({"input": f"x{way}", "outputs": [way], "status": "done"}) + "\n")

@@ -42,7 +42,9 @@ def test_a_name_of_this_machine_is_let_in(service: Service, host):
     assert service.ask("/livez", headers={"Host": host}).status == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "10.1.2.3", "a b", "localhost:x", "@", "[x]"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "10.1.2.3", "a b", "localhost:x", "@", "[x]"]
+)
 def test_another_name_is_misdirected(service: Service, host):
     got = service.ask("/livez", headers={"Host": host})
     assert got.status == 421 and got.json["status"] == 421
@@ -163,7 +165,9 @@ def test_a_body_that_is_too_large_is_refused_whether_its_length_is_stated_or_not
     got = service.ask("/v1/depth", b"x" * (5 << 20))
     assert got.status == 413 and "4.194 MB" in got.json["title"]
     connection = service.connect()
-    connection.request("POST", "/v1/depth", iter([b"x" * (1 << 20)] * 5), {"Transfer-Encoding": "chunked"}, encode_chunked=True)
+    connection.request(
+        "POST", "/v1/depth", iter([b"x" * (1 << 20)] * 5), {"Transfer-Encoding": "chunked"}, encode_chunked=True
+    )
     assert connection.getresponse().status == 413
     connection.close()
     stated = raw(service, "POST /v1/depth HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999999\r\n\r\n", 1)
@@ -231,8 +235,8 @@ def test_a_body_may_take_its_time_if_it_comes(serving):
     picture = photo("a.png", (400, 400)).read_bytes()
     with serving(deadline=0.5) as service:
         with service.socket() as connection:
-            head = f"POST /v1/depth HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(picture)}\r\nConnection: close\r\n\r\n"
-            connection.sendall(head.encode())
+            head = f"POST /v1/depth HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(picture)}\r\n"
+            connection.sendall(head.encode() + b"Connection: close\r\n\r\n")
             parts = 16
             size = -(-len(picture) // parts)
             for start in range(0, len(picture), size):

@@ -28,7 +28,16 @@ WAYS = (
     "..",
     "job.json",
 )
-PLACES = ("/", "/page/", "/v1/results/", "/v1/results/x/", "/v1/jobs/", "/v1/jobs/x/files/", "/v1/gallery/", "/static-offline-docs/")
+PLACES = (
+    "/",
+    "/page/",
+    "/v1/results/",
+    "/v1/results/x/",
+    "/v1/jobs/",
+    "/v1/jobs/x/files/",
+    "/v1/gallery/",
+    "/static-offline-docs/",
+)
 
 
 def get(service: Service, target: str) -> bytes:

@@ -238,7 +238,10 @@ def test_bodies_that_fill_the_memory_are_refused(monkeypatch):
 
 def result(side: int = 10) -> Result:
     return Result(
-        DepthMap(np.ones((side, side), np.float32), DepthKind.RELATIVE_DISPARITY), np.zeros((side, side, 3), np.uint8), "", {}
+        DepthMap(np.ones((side, side), np.float32), DepthKind.RELATIVE_DISPARITY),
+        np.zeros((side, side, 3), np.uint8),
+        "",
+        {},
     )
 
 

@@ -13,12 +13,16 @@ from depthcli.serve import settings as module
 from depthcli.serve.settings import ServiceSettings, check_installed, is_loopback, read_token
 
 
-@pytest.mark.parametrize(("text", "size"), [("64M", 64 << 20), ("1.5k", 1536), ("20GiB", 20 << 30), ("7", 7), ("1tb", 1 << 40)])
+@pytest.mark.parametrize(
+    ("text", "size"), [("64M", 64 << 20), ("1.5k", 1536), ("20GiB", 20 << 30), ("7", 7), ("1tb", 1 << 40)]
+)
 def test_sizes(text, size):
     assert parse_bytes(text, "disk") == size
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("30m", 1800), ("24h", 86400), ("0", 0), ("-1", math.inf), ("2d", 172800)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("30m", 1800), ("24h", 86400), ("0", 0), ("-1", math.inf), ("2d", 172800)]
+)
 def test_times(text, seconds):
     assert parse_duration(text, "keep") == seconds
 
@@ -31,7 +35,10 @@ def test_what_is_neither(text):
         parse_duration(text or "x", "keep")
 
 
-@pytest.mark.parametrize(("host", "alone"), [("127.0.0.1", True), ("::1", True), ("LOCALHOST", True), ("0.0.0.0", False), ("::", False), ("a.b", False)])
+@pytest.mark.parametrize(
+    ("host", "alone"),
+    [("127.0.0.1", True), ("::1", True), ("LOCALHOST", True), ("0.0.0.0", False), ("::", False), ("a.b", False)],
+)
 def test_which_addresses_only_this_machine_reaches(host, alone):
     assert is_loopback(host) is alone
     if not alone:
