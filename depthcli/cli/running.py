@@ -203,6 +203,7 @@ def _open_server(options: PictureOptions, outputs: OutputSpec) -> Optional[Clien
     from depthcli.jobs.remote import find_server
 
     local = [name for name, value in vars(options.backend).items() if value != getattr(BackendOptions, name)]
+    local += ["batch"] if options.network.batch != 1 else []
     local += [name for name in ("checkpoint", "offline", "max_depth", "trust") if getattr(options.model, name)]
     if local:
         raise UsageError(f"`{local[0]}` is for this machine, and a service does the work", "leave it out, or `server`")

@@ -95,7 +95,8 @@ def serve(
     from depthcli.serve.settings import ServiceSettings, check_installed, read_token
 
     if check:
-        _check(address or (f"unix:{uds}" if uds else f"http://{host}:{port}"), read_token(token_file))
+        here = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+        _check(address or (f"unix:{uds}" if uds else f"http://{here}:{port}"), read_token(token_file))
         return
     if address is not None:
         raise UsageError(

@@ -81,20 +81,33 @@ class Models:
     @contextmanager
     def use(self, name: str) -> Iterator[DepthEstimator]:
         """Give a model, loaded if need be, which may download; it stays loaded in the block."""
+        estimator = self.take(name)
+        try:
+            yield estimator
+        finally:
+            self.give_back(name)
+
+    def take(self, name: str) -> DepthEstimator:
+        """Return a model, loaded if need be; it stays loaded until `give_back`."""
+        return self.take_loaded(name) or self._load(name).estimator
+
+    def take_loaded(self, name: str) -> Optional[DepthEstimator]:
+        """Return a model as `take` does, None if it is not loaded."""
         with self._lock:
             found = self._loaded.get(name)
-            if found is not None:
-                found.users += 1
-        if found is None:
-            found = self._load(name)
-        try:
-            yield found.estimator
-        finally:
-            with self._lock:
-                found.users -= 1
-                found.used = time.monotonic()
-            if self._settings.keep_alive == 0:
-                self.drop_idle()
+            if found is None:
+                return None
+            found.users += 1
+            return found.estimator
+
+    def give_back(self, name: str) -> None:
+        """End a use that `take` began."""
+        with self._lock:
+            found = self._loaded[name]
+            found.users -= 1
+            found.used = time.monotonic()
+        if self._settings.keep_alive == 0:
+            self.drop_idle()
 
     def drop_idle(self) -> None:
         """Free the models that nobody has asked for in the time that they are kept."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any, Optional, TypeVar
@@ -151,9 +151,7 @@ class Pictures:
     ) -> Estimated:
         size = await self._in(self._readers, lambda: self._size(body, query))
         async with self._room.taken(size[0] * size[1] * BYTES_PER_PIXEL, until - time.monotonic()):
-            if not self._models.is_loaded(name):  # which may take long: the readers go on with other pictures
-                await self._in(self._loader, lambda: _load(self._models, name))
-            with self._models.use(name) as loaded:
+            async with self._model(name) as loaded:
                 estimator = query.variant(loaded)
                 wanted.outputs.check_kind(estimator.kind)
                 began = time.monotonic()
@@ -176,6 +174,27 @@ class Pictures:
         self._metrics.pixels.inc(width * height)
         return Estimated(result, answered, timing)
 
+    @asynccontextmanager
+    async def _model(self, name: str) -> AsyncIterator[DepthEstimator]:
+        """Give a model; loading one may take long, so that the readers go on with other pictures."""
+        found = self._models.take_loaded(name)
+        if found is None:
+            loading = self._loader.submit(self._models.take, name)
+            try:
+                found = await asyncio.shield(asyncio.wrap_future(loading))
+            except asyncio.CancelledError:
+                loading.add_done_callback(lambda done: self._give_back(name, done))
+                raise
+        try:
+            yield found
+        finally:
+            self._models.give_back(name)
+
+    def _give_back(self, name: str, loaded: Future[DepthEstimator]) -> None:
+        """Give back a model that was loaded for a client that has left."""
+        if not loaded.cancelled() and loaded.exception() is None:
+            self._models.give_back(name)
+
     def _size(self, body: bytes, query: DepthQuery) -> tuple[int, int]:
         """Return (width, height) of a picture; (0, 0) if its header does not tell, which reading it will."""
         size = picture_size(BytesIO(body))
@@ -194,11 +213,6 @@ class Pictures:
 def too_large(most: int) -> Refusal:
     """Return the refusal of a body."""
     return Refusal(413, f"the file is larger than {most / 1e6:.4g} MB", "make it smaller first")
-
-
-def _load(models: Models, name: str) -> None:
-    with models.use(name):
-        pass
 
 
 def _finish(

@@ -41,6 +41,8 @@ class _Server(uvicorn.Server):
         if self._service.runner.lost is not None:
             self._drain()
         if self._until is not None and (not self._service.busy or time.monotonic() > self._until):
+            left = self._until - time.monotonic()  # for answers that are on their way
+            self.config.timeout_graceful_shutdown = max(1, round(left))
             return True
         return await super().on_tick(counter)
 
@@ -58,6 +60,7 @@ def serve(settings: ServiceSettings, log: Log, ready: Callable[[str], None]) -> 
     """
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)  # what matters is in the answers and the log
     bound = open_socket(settings)
+    forced = False
     service = Service(settings, log)
     try:
         service.start()
@@ -71,12 +74,14 @@ def serve(settings: ServiceSettings, log: Log, ready: Callable[[str], None]) -> 
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE,
-            timeout_graceful_shutdown=max(1, round(settings.drain)),
         )
         address = address_of(settings, bound)
-        _Server(config, service, lambda: ready(address)).run([bound])
+        server = _Server(config, service, lambda: ready(address))
+        server.run([bound])
+        forced = server.force_exit
     finally:
-        service.close()
+        if not forced:  # else what runs is left to the end of the process
+            service.close()
         bound.close()
         if settings.uds is not None:
             settings.uds.unlink(missing_ok=True)

@@ -74,6 +74,7 @@ def test_options_travel(service: Service, depth):
     [
         (("--device", "cpu"), 2, "--device"),
         (("--precision", "fp32"), 2, "--precision"),
+        (("--batch", "2"), 2, "--batch"),
         (("--checkpoint", "x.pth"), 2, "--checkpoint"),
         (("--offline",), 2, "--offline"),
         (("--encoder", "vits"), 2, "no model vits"),
