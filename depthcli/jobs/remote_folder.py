@@ -134,6 +134,7 @@ def run_on_service(
                     ended = True
                     break
                 task, file, found = item
+                file.close()  # it is opened again in its thread
                 if isinstance(found, Result):
                     if lane is None:
                         known.append(found)
@@ -146,7 +147,6 @@ def run_on_service(
                     service = open_service()
                     lane = stack.enter_context(Lane(service.concurrency if len(job.tasks) > 1 else 0))
                 assert lane is not None
-                file.close()
                 lane.put(_send, job, task, service, lane)
             while known:
                 note(job, known[0])
