@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from depthcli.serve.jobs import ClipJobs
 from tests.conftest import photo, tree
 from tests.io.video.clips import make_clip
 from tests.serve.running import Got, Service, until
@@ -215,6 +214,7 @@ def test_a_service_without_a_folder_takes_no_clips(serving):
 
 
 def test_a_job_record_that_is_damaged_is_removed(tmp_path):
+    from depthcli.serve.jobs import ClipJobs
     from depthcli.serve.metrics import Metrics
     from depthcli.serve.settings import ServiceSettings
 
