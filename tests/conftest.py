@@ -20,6 +20,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; torch re
 import pytest
 from PIL import Image
 
+from depthcli.jobs.manifest import is_note
 from tests.reference import reference_image, reference_state
 
 ROOT = Path(__file__).parents[1]
@@ -124,8 +125,8 @@ def broken(name: Path | str) -> Path:
 
 
 def tree(folder: Path | str) -> dict[str, bytes]:
-    """Return every file below a folder with its content, the manifest apart."""
-    files = (path for path in Path(folder).rglob("*") if path.is_file() and path.name != "manifest.jsonl")
+    """Return every file below a folder with its content, apart from notes about the results."""
+    files = (path for path in Path(folder).rglob("*") if path.is_file() and not is_note(path.name))
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 

@@ -51,6 +51,7 @@ _COMMANDS = {
         "Measure speed and memory of the backends; with --video, speed and steadiness of clips.",
     ),
     "eval": ("depthcli.cli.eval:evaluate", "Score a model, or saved predictions, against measured depth."),
+    "manifest": ("depthcli.cli.manifest:app", "Merge notes about results, and find what is missing or damaged."),
     "serve": ("depthcli.cli.serve:serve", "Keep a model loaded and answer over HTTP, with a web page."),
     "models": ("depthcli.cli.models:app", "List, download and check the models."),
     "neuron": ("depthcli.cli.neuron:app", "Check this machine for AWS Inferentia."),

@@ -225,7 +225,7 @@ def _run(
     from depthcli.jobs.presets import write_beside, write_scene
 
     tally, quiet = Tally(), options.report.quiet
-    report = options.report.report(len(job.tasks))
+    report = options.report.report(job.total)
     replaces = job.if_exists == "overwrite"
 
     def beside(task: "Task", item: "Converted") -> None:
@@ -239,7 +239,7 @@ def _run(
                     report.add(result)
         except OutputError as error:  # a full disk, or a manifest that cannot be written: the rest would fail too
             report.fail(error)
-        interrupted = stop.asked and sum(report.counts.values()) < len(job.tasks)
+        interrupted = stop.asked and report.misses_some
         report.finish(interrupted)
     for line in [] if quiet else tally.holes_line(conversion.fill):
         log(line)

@@ -9,10 +9,14 @@ from typing import Annotated, Optional
 
 import typer
 
+from depthcli.choices import BackendChoice
 from depthcli.cli.groups import ADVANCED, flag, grouped, option
 from depthcli.cli.options import PictureOptions
 from depthcli.cli.running import run, show_plan
 from depthcli.errors import UsageError
+from depthcli.jobs.failures import NO_LIMIT, FailureLimit, parse_failures
+from depthcli.jobs.parsing import parse_list
+from depthcli.jobs.shards import WHOLE, Shard, parse_shard
 
 
 @grouped()
@@ -35,6 +39,36 @@ def directory(
             metavar="N",
         ),
     ] = "1",
+    devices: Annotated[
+        Optional[str],
+        option("A process on each of these devices, such as cuda:0,cuda:1.", panel=ADVANCED, metavar="A,B"),
+    ] = None,
+    files_from: Annotated[
+        Optional[str],
+        option(
+            "Only the pictures in a list of paths below FOLDER: text, .jsonl, or - for stdin.",
+            panel=ADVANCED,
+            metavar="FILE",
+        ),
+    ] = None,
+    shard: Annotated[
+        Optional[str],
+        option(
+            "Only part I of N, told by the names: for N machines that share the work. auto: as a scheduler says.",
+            panel=ADVANCED,
+            metavar="I/N",
+        ),
+    ] = None,
+    shard_offset: Annotated[
+        int, option("With --shard auto: add this to the scheduler's number.", panel=ADVANCED, metavar="N")
+    ] = 0,
+    shard_count: Annotated[
+        Optional[int], option("With --shard auto: the number of all parts.", panel=ADVANCED, metavar="N")
+    ] = None,
+    max_failures: Annotated[
+        Optional[str],
+        option("End the run when more pictures fail: a number, or a share such as 5%.", panel=ADVANCED, metavar="N"),
+    ] = None,
     *,
     options: PictureOptions,
     mix_models: Annotated[
@@ -59,7 +93,11 @@ def directory(
         exclude=exclude or (),
         dry_run=dry_run,
         processes=_processes(workers),
+        devices=_devices(devices, workers, options.backend.device),
         mix_models=mix_models,
+        files_from=files_from,
+        shard=_shard(shard, shard_offset, shard_count),
+        failures=parse_failures(max_failures),
     )
 
 
@@ -72,7 +110,11 @@ def do_folder(
     exclude: Sequence[str] = (),
     dry_run: bool = False,
     processes: int = 1,
+    devices: Sequence[str] = (),
     mix_models: bool = False,
+    files_from: Optional[str] = None,
+    shard: Shard = WHOLE,
+    failures: FailureLimit = NO_LIMIT,
     ending: str = "_depth",
 ) -> None:
     """Do the pictures of a folder, report them, and leave with the exit code.
@@ -80,9 +122,11 @@ def do_folder(
     The parameters are those of the command. ending: of the folder for results beside it.
     """
     from depthcli.cli.report import log
-    from depthcli.jobs.find import Input, LeftOut, find_in_folder, is_chosen, refuse_address
-    from depthcli.jobs.manifest import MANIFEST_NAME, Manifest
-    from depthcli.jobs.targets import Target, plan_pictures
+    from depthcli.jobs.find import refuse_address
+    from depthcli.jobs.folder_tasks import FolderSearch, FolderTasks
+    from depthcli.jobs.manifests import open_manifest
+    from depthcli.jobs.name_list import open_list
+    from depthcli.jobs.targets import Target
 
     if not name:
         raise UsageError("the folder's name is empty", "is a variable of your script unset?")
@@ -96,24 +140,40 @@ def do_folder(
     if target.folder is None:
         raise UsageError(f"{target} is not a folder", "depth dir writes a folder; put / at its end if it is one")
     outputs = options.output_spec(target)
-    left = LeftOut()
-    every = find_in_folder(folder, left=left, skip=target.folder)
-    manifest = Manifest(target.folder / MANIFEST_NAME)
+    manifest = open_manifest(target.folder, shard)
+    listed = None if files_from is None else open_list(files_from)
     template = options.output.name_template(outputs.formats)
-    chosen = [relative for relative in every if is_chosen(relative, include, exclude)]
-    # Without --name all pictures get names, so that each keeps its own whatever the patterns are.
-    pictures = [Input(folder / relative, relative) for relative in (chosen if template else every)]
-    wanted = {relative.as_posix() for relative in chosen}
-    tasks = [task for task in plan_pictures(pictures, target.folder, manifest.rows, template) if task.name in wanted]
-    if not tasks:
-        matching = " that matches" if every and (include or exclude) else ""
-        raise UsageError(f"there is no picture in {folder}{matching}", "" if matching else str(left))
-    for line in [] if options.report.quiet else left.lines():
-        log(line)
+    search = FolderSearch(folder, target.folder, tuple(include), tuple(exclude), template, shard, listed)
+    tasks = FolderTasks(search, manifest.rows, outputs.paths)
+    tasks.check()
     if dry_run:
         show_plan(options, tasks, outputs, manifest)
+        for line in [] if options.report.quiet else tasks.left.lines():
+            log(line)
         return
-    run(options, tasks, outputs, manifest, mix_models, processes)
+    run(options, tasks, outputs, manifest, mix_models, processes, devices, failures=failures)
+
+
+def _shard(text: Optional[str], offset: int, count: Optional[int]) -> Shard:
+    if text is not None:
+        return parse_shard(text, os.environ, offset, count)
+    if offset or count is not None:
+        raise UsageError("`shard_offset` and `shard_count` belong to `shard` auto", "add it")
+    return WHOLE
+
+
+def _devices(text: Optional[str], workers: str, device: str) -> tuple[str, ...]:
+    """Return the devices that have a process each. Raises UsageError."""
+    if text is None:
+        return ()
+    if workers != "1" or device != "auto":
+        raise UsageError("`devices` says how many processes there are, and where", "leave out `workers` and `device`")
+    names = parse_list([text])
+    for name in names:
+        BackendChoice(device=name)  # an unknown one is an error now
+        if name == "auto":
+            raise UsageError("`devices` names the devices themselves", "such as cuda:0,cuda:1")
+    return names
 
 
 def _processes(workers: str) -> int:

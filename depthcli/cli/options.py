@@ -278,8 +278,8 @@ class ReportOptions:
     quiet: Annotated[bool, flag("Print errors and warnings only.", "--quiet", "-q")] = False
     verbose: Annotated[bool, flag("Print the model, and the time each result took.", "--verbose", "-v")] = False
 
-    def report(self, total: int) -> "Report":
-        """Return the report of a job. total: pictures."""
+    def report(self, total: Optional[int]) -> "Report":
+        """Return the report of a job. total: pictures; None if it is not known yet."""
         from depthcli.cli.report import Report
 
         return Report(total, as_json=self.as_json, quiet=self.quiet, verbose=self.verbose)

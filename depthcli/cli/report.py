@@ -56,11 +56,14 @@ def print_error(error: DepthError) -> None:
 class Report:
     """Shows a job result by result: paths or JSON on stdout, progress on stderr, counts at the end."""
 
-    def __init__(self, total: int, *, as_json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
+    def __init__(
+        self, total: Optional[int], *, as_json: bool = False, quiet: bool = False, verbose: bool = False
+    ) -> None:
         self.counts = {DONE: 0, SKIPPED: 0, FAILED: 0}
-        self.failures: list[Result] = []
+        self.failures: list[Result] = []  # the first
+        self._codes: set[int] = set()
         self._warned: Counter[str] = Counter()
-        self._total = total
+        self.total = total  # of tasks, about; None as long as it is not known
         self._json = as_json
         self._quiet = quiet
         self._verbose = verbose
@@ -70,9 +73,9 @@ class Report:
         self._bar_task: Any = None
 
     def __enter__(self) -> Report:
-        if not self._quiet and self._total > 1 and sys.stderr is not None and sys.stderr.isatty():
+        if not self._quiet and self.total != 1 and sys.stderr is not None and sys.stderr.isatty():
             self._bar = _start_bar()
-            self._bar_task = self._bar.add_task("", total=self._total)
+            self._bar_task = self._bar.add_task("", total=self.total)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -91,7 +94,7 @@ class Report:
         self.counts[result.status] += 1
         name = printable(result.input)
         if result.status == FAILED:
-            self.failures.append(result)
+            self._fail(result)
             self._stderr(f"error: {result.error}" if name in result.error else f"error: {name}: {result.error}")
         if result.calibration and not self._quiet:
             from depthcli.calibration import calibration_of
@@ -115,10 +118,25 @@ class Report:
         """Count and show an error that ends the job."""
         self.counts[FAILED] += 1
         result = Result("the job", (), FAILED, error=str(error), code=error.exit_code)
-        self.failures.append(result)
+        self._fail(result)
         self._stderr(f"error: {error}")
         if self._json:
             self._stdout(_worded_result(result).to_json())
+
+    def _fail(self, result: Result) -> None:
+        self._codes.add(result.code)
+        if len(self.failures) < _NAMED_FAILURES:
+            self.failures.append(result)
+
+    @property
+    def done(self) -> int:
+        """Number of results."""
+        return sum(self.counts.values())
+
+    @property
+    def misses_some(self) -> bool:
+        """Whether there are tasks without a result; if their number is not known yet, there are."""
+        return self.total is None or self.done < self.total
 
     def finish(self, interrupted: bool = False) -> None:
         """Print the counts, and the failures once more if there were many."""
@@ -129,25 +147,26 @@ class Report:
             self._bar.stop()
             self._bar = None
         if self._json:
-            summary = {**self.counts, "total": self._total, "seconds": round(seconds, 3), "interrupted": interrupted}
+            summary = {**self.counts, "total": self.total, "seconds": round(seconds, 3), "interrupted": interrupted}
             self._stdout(json.dumps({"summary": summary}))
         for warning, count in self._warned.items():
             if count > 1:
                 self._stderr(f"warning: the same for {count - 1} more: {warning}")
-        if self._quiet or (self._total == 1 and not interrupted and not self.counts[SKIPPED]):
+        if self._quiet or (self.total == 1 and not interrupted and not self.counts[SKIPPED]):
             return
         counts = ", ".join(f"{count} {status}" for status, count in self.counts.items() if count)
-        rest = self._total - sum(self.counts.values())
-        if rest:
+        rest = 0 if self.total is None else self.total - self.done
+        if rest > 0:
             counts = ", ".join(filter(None, [counts, f"{rest} not reached"]))
         self._stderr(f"{counts or 'nothing to do'} in {seconds:.1f} s")
         if interrupted:
             self._stderr("interrupted: run the same command again to continue")
-        if len(self.failures) > 1 and self._total > _NAMED_FAILURES:
-            for failure in self.failures[:_NAMED_FAILURES]:
+        failed = self.counts[FAILED]
+        if failed > 1 and self.done > _NAMED_FAILURES:
+            for failure in self.failures:
                 self._stderr(f"failed: {printable(failure.input)}")
-            if len(self.failures) > _NAMED_FAILURES:
-                self._stderr(f"and {len(self.failures) - _NAMED_FAILURES} more; see the manifest")
+            if failed > len(self.failures):
+                self._stderr(f"and {failed - len(self.failures)} more; see the manifest")
 
     def exit_code(self, interrupted: bool = False) -> int:
         """Return 0 all done, 3 some failed, 130 interrupted; if nothing was done, the code of all errors or 1."""
@@ -157,20 +176,20 @@ class Report:
             return 0
         if self.counts[DONE] + self.counts[SKIPPED]:
             return SOME_FAILED
-        codes = {failure.code for failure in self.failures}
-        return codes.pop() if len(codes) == 1 else 1
+        return next(iter(self._codes)) if len(self._codes) == 1 else 1
 
     def _show_progress(self) -> None:
         if self._bar is not None:
-            self._bar.update(self._bar_task, advance=1)
+            self._bar.update(self._bar_task, advance=1, total=self.total)
             return
         now = time.monotonic()
-        if self._quiet or self._verbose or self._total <= 1 or now - self._last_plain < _PLAIN_SECONDS:
+        if self._quiet or self._verbose or self.total == 1 or now - self._last_plain < _PLAIN_SECONDS:
             return
         self._last_plain = now
-        done = sum(self.counts.values())
-        left = (now - self._started) / done * (self._total - done)
-        log(f"{done}/{self._total} pictures, {self.counts[FAILED]} failed, about {_duration(left)} left")
+        of = "" if self.total is None else f"/{self.total}"
+        left = 0 if self.total is None else (now - self._started) / self.done * max(0, self.total - self.done)
+        time_left = f", about {_duration(left)} left" if left else ""
+        log(f"{self.done}{of} pictures, {self.counts[FAILED]} failed{time_left}")
 
     def _stdout(self, line: str) -> None:
         if self._bar is not None and sys.stdout.isatty():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Generator, Iterator, Sequence
+import threading
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Callable, Optional, Union
 
 import typer
 
@@ -16,15 +17,20 @@ from depthcli.choices import CameraChoice, MetresChoice
 from depthcli.cli.options import BackendOptions, ModelOptions, NetworkOptions, PictureOptions
 from depthcli.cli.report import log, stop_signals
 from depthcli.errors import DepthError, ModelError, OutputError, UsageError
+from depthcli.version import __version__
 
 if TYPE_CHECKING:
     from depthcli.choices import BackendChoice, ModelChoice
+    from depthcli.cli.report import Report
     from depthcli.io.codecs.outputs import OutputSpec
+    from depthcli.jobs.failures import FailureLimit
+    from depthcli.jobs.folder_tasks import FolderTasks
     from depthcli.jobs.manifest import Manifest, Result
     from depthcli.jobs.picture_job import FolderJob
     from depthcli.jobs.picture_results import MadeBy
     from depthcli.jobs.remote import Client
     from depthcli.jobs.remote_folder import RemotePictures
+    from depthcli.jobs.run_file import RunFile
     from depthcli.jobs.targets import Task
     from depthcli.predict.early import EarlyBackend
     from depthcli.predict.picture import DepthEstimator
@@ -79,20 +85,25 @@ def open_early(options: PictureOptions, inputs: Sequence[str]) -> Iterator[Optio
 
 def run(
     options: PictureOptions,
-    tasks: Sequence[Task],
+    tasks: Union[Sequence[Task], FolderTasks],
     outputs: OutputSpec,
     manifest: Optional[Manifest] = None,
     mix_models: bool = False,
     workers: int = 1,
+    devices: Sequence[str] = (),
     early: Optional[EarlyBackend] = None,
+    failures: Optional[FailureLimit] = None,
 ) -> None:
     """Run the job, report it, and leave with its exit code.
 
-    mix_models: allow existing results of other models. workers: processes; 1 is this one. early: see `open_early`.
+    mix_models: allow existing results of other models. workers: processes; 1 is this one. devices: one
+    process for each, in place of `workers`. early: see `open_early`. failures: that end the job.
     """
+    from depthcli.jobs.manifest import FAILED
     from depthcli.jobs.picture_job import FolderJob
 
     output, quiet = options.output, options.report.quiet
+    folder = None if isinstance(tasks, Sequence) else tasks
     job = FolderJob(
         tasks=tasks,
         outputs=outputs,
@@ -101,20 +112,19 @@ def run(
         settings=options.settings(outputs.formats),
         manifest=manifest,
         keep_alpha=output.keep_alpha,
+        digests=manifest is not None,
     )
-    shortened = sum(not path.name.startswith(task.stem.name) for task in tasks for path in job.paths(task))
-    if shortened and not quiet:
-        log(f"names too long for the file system, cut and ended with a digest: {shortened}")
-    report = options.report.report(len(tasks))
-    there = _Existing(job, options, mix_models, early)
-
+    report = options.report.report(job.total)
+    there = _Existing(job, options, mix_models, early, folder)
     remote = _open_server(options, outputs)
 
     def ask() -> RemotePictures:
         assert remote is not None
         service = _remote_pictures(remote, options, outputs)
         outputs.check_kind(service.model.kind)
-        there.check(service.model.name, service.model.weights or "", service.model.remembered)
+        made_by = there.check(service.model.name, service.model.weights or "", service.model.remembered)
+        if folder is not None:
+            _note_run(folder, job, output.template or "", made_by)
         if options.report.verbose:
             title, licence = service.model.title, service.model.licence
             report.log(f"model {title}, {licence}; {service.model.description} at {remote.address}")
@@ -129,23 +139,57 @@ def run(
             estimator.close()
             raise
         stop.at_once = False
+        if folder is not None:
+            _note_run(folder, job, output.template or "", there.made_by(estimator))
         if options.report.verbose:
             report.log(f"model {estimator.row.title}, {estimator.row.licence}; {estimator.description}")
         return estimator
 
+    if folder is not None and not quiet:
+        threading.Thread(target=_count, args=(folder, report), daemon=True).start()
     with report, remote or nullcontext(), stop_signals(quiet) as stop:
         try:
             # Closed at once if a second Ctrl-C or a broken pipe ends the loop: what waits to be written is dropped.
-            with closing(_results(job, load, options, workers, lambda: stop.asked, ask if remote else None)) as results:
+            results = _results(job, load, options, workers, devices, lambda: stop.asked, ask if remote else None)
+            with closing(results):
                 for result in results:
                     report.add(result)
+                    if failures is not None and failures.exceeded(report.counts[FAILED], report.done):
+                        raise OutputError(f"{report.counts[FAILED]} pictures failed, more than `max_failures` allows")
         except OutputError as error:  # a full disk, or a manifest that cannot be written: the rest would fail too
             report.fail(error)
-        interrupted = stop.asked and sum(report.counts.values()) < len(tasks)
+        report.total = job.total or report.total
+        interrupted = stop.asked and report.misses_some
         report.finish(interrupted)
+    for line in [] if quiet else _told_last(job, folder):
+        log(line)
     if there.warning:
         log(f"warning: {there.warning}")
     raise typer.Exit(report.exit_code(interrupted))
+
+
+def _count(folder: FolderTasks, report: Report) -> None:
+    """Tell a report how many pictures there are, for the time that is left."""
+    with suppress(OSError, DepthError):
+        report.total = folder.count() if folder.total is None else folder.total
+
+
+def _note_run(folder: FolderTasks, job: FolderJob, template: str, made_by: tuple[str, str, str]) -> None:
+    """Write run.json; a part leaves that of another."""
+    from depthcli.jobs.run_file import RunFile, write_run
+
+    run = RunFile(str(folder.search.folder), job.outputs.formats, template, *made_by, __version__)
+    write_run(folder.search.target, run, replaces=not folder.search.is_part or job.if_exists == "overwrite")
+
+
+def _told_last(job: FolderJob, folder: Optional[FolderTasks]) -> list[str]:
+    """Return what is known once all names have been seen."""
+    if folder is None:
+        shortened = sum(not path.name.startswith(task.stem.name) for task in job.tasks for path in job.paths(task))
+    else:
+        shortened = folder.shortened
+    cut = [f"names too long for the file system, cut and ended with a digest: {shortened}"] if shortened else []
+    return cut if folder is None else [*folder.left.lines(), *cut]
 
 
 def _results(
@@ -153,25 +197,27 @@ def _results(
     load: Callable[[], DepthEstimator],
     options: PictureOptions,
     workers: int,
+    devices: Sequence[str],
     stop: Callable[[], bool],
     ask: Optional[Callable[[], RemotePictures]],
 ) -> Generator[Result, None, None]:
     """Return the results of a job, done in this process, in several, or by the service of `ask`."""
     if ask is not None:
-        if workers != 1:
-            raise UsageError("`workers` share the CPU of this machine", "leave out `workers` or `server`")
+        if workers != 1 or devices:
+            name = "devices" if devices else "workers"
+            raise UsageError(f"`{name}` is for this machine, and a service does the work", "leave it out, or `server`")
         from depthcli.jobs.remote_folder import run_on_service
 
         return run_on_service(job, ask, stop)
     from depthcli.jobs.folder import run_folder
 
-    if workers == 1:
+    if workers == 1 and not devices:
         return run_folder(job, load, stop)
     from depthcli.jobs.workers import run_in_workers
 
-    def check() -> Callable[[], DepthEstimator]:
+    def check() -> list[Callable[[], DepthEstimator]]:
         with load() as estimator:
-            if not estimator.runs_on_cpu:
+            if not estimator.runs_on_cpu and not devices:
                 raise UsageError(
                     f"`workers` share a CPU, and this model runs on {estimator.description}", "use `device` cpu"
                 )
@@ -179,17 +225,11 @@ def _results(
             model = options.model.choice()
             if model.is_automatic:
                 model = replace(model, model=estimator.row.name)
-        return partial(
-            _open_quietly,
-            model,
-            estimator.chosen,
-            estimator.remembered,
-            options.network,
-            options.camera.choice(),
-            options.metres.choice(),
-        )
+        more = estimator.remembered, options.network, options.camera.choice(), options.metres.choice()
+        places = [replace(estimator.chosen, device=name) for name in devices] or [estimator.chosen] * workers
+        return [partial(_open_quietly, model, place, *more) for place in places]
 
-    return run_in_workers(job, workers, check, stop)
+    return run_in_workers(job, len(devices) or workers, check, stop)
 
 
 def _open_server(options: PictureOptions, outputs: OutputSpec) -> Optional[Client]:
@@ -267,6 +307,17 @@ def _ignore(line: str) -> None:
     pass
 
 
+def _first_run(folder: Optional[FolderTasks]) -> Optional[tuple[RunFile, str]]:
+    """Return the run that began a folder of which a part is done, and what to call it."""
+    if folder is None or not folder.search.is_part:
+        return None
+    from depthcli.jobs.run_file import read_run
+
+    target = folder.search.target
+    found = read_run(target)
+    return None if found is None else (found, f"{target} (by its run.json)")
+
+
 class _Existing:
     """Compares a run with the existing results: a folder holds those of one model, unless the user mixes them.
 
@@ -274,12 +325,18 @@ class _Existing:
     """
 
     def __init__(
-        self, job: FolderJob, options: PictureOptions, mix_models: bool, early: Optional[EarlyBackend]
+        self,
+        job: FolderJob,
+        options: PictureOptions,
+        mix_models: bool,
+        early: Optional[EarlyBackend],
+        folder: Optional[FolderTasks],
     ) -> None:
         from depthcli.jobs.picture_results import ExistingResults, MadeBy
 
         self._options, self._mix, self._settings, self._early = options, mix_models, job.settings, early
-        self._there = ExistingResults(job.every_path(), job.manifest, replaces=job.if_exists == "overwrite")
+        replaces = job.if_exists == "overwrite"
+        self._there = ExistingResults(job.every_path(), job.manifest, replaces, _first_run(folder))
         self.warning = ""
         if self._there.made_by and not options.server.address:
             from depthcli.predict.model import known_model
@@ -316,11 +373,18 @@ class _Existing:
             raise
         return estimator
 
-    def check(self, model: str, weights: str, remembered: Optional[str]) -> None:
-        """Raise UsageError if results of a model would be mixed with others."""
-        from depthcli.jobs.picture_results import MadeBy
+    def check(self, model: str, weights: str, remembered: Optional[str]) -> tuple[str, str, str]:
+        """Return what `made_by` does, for a model elsewhere. Raises UsageError if results would be mixed."""
+        from depthcli.jobs.picture_results import MadeBy, made_settings
 
         self._check(MadeBy(model, weights, self._settings, remembered))
+        return model, weights, made_settings(self._settings, remembered)
+
+    def made_by(self, estimator: DepthEstimator) -> tuple[str, str, str]:
+        """Return the model, the weights and the settings that the results will have."""
+        from depthcli.jobs.picture_results import made_settings
+
+        return estimator.row.name, estimator.weights.sha256, made_settings(self._settings, estimator.remembered)
 
     def _check(self, wanted: MadeBy) -> None:
         try:
@@ -332,7 +396,7 @@ class _Existing:
 
 
 def show_plan(
-    options: PictureOptions, tasks: Sequence[Task], outputs: OutputSpec, manifest: Optional[Manifest] = None
+    options: PictureOptions, tasks: Iterable[Task], outputs: OutputSpec, manifest: Optional[Manifest] = None
 ) -> None:
     """Print what a job would do: one line per file, or JSON."""
     from depthcli.jobs.picture_job import FolderJob

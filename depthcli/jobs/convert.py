@@ -18,7 +18,6 @@ from depthcli.camera import Camera
 from depthcli.choices import SourceChoice
 from depthcli.depthmap import DepthMap
 from depthcli.errors import DiskFullError, UsageError
-from depthcli.host.atomic import remove_partials
 from depthcli.host.cores import usable_cores
 from depthcli.io.cameras.pictures import GivenCameras
 from depthcli.io.codecs.foreign import check_source, count_maps, is_ray, read_map
@@ -186,12 +185,10 @@ def run_conversion(
     tally: counts what was converted. beside: writes further files for a map; called in any thread.
     Raises DiskFullError if nothing more can be written, UsageError if the manifest has results with other options.
     """
-    for folder in {path.parent for path in job.every_path()}:
-        remove_partials(folder)
     if job.manifest is not None:
         check_same_settings(job, job.manifest)
         job.manifest.check()
-    threads = 2 * usable_cores() if len(job.tasks) > 1 else 0  # half of them wait for the disk
+    threads = 0 if job.is_single else 2 * usable_cores()  # half of them wait for the disk
     with Lane[_Done](threads) as lane:
         for task, file, known in look_up(job):
             file.close()

@@ -19,7 +19,7 @@ from depthcli.io.codecs.files import may_be_ours, read_facts
 from depthcli.io.codecs.foreign import DEPTH_SUFFIXES
 from depthcli.io.names import STDIN
 from depthcli.io.pictures.images import PICTURE_SUFFIXES, is_picture, may_be_listed
-from depthcli.jobs.manifest import MANIFEST_NAME
+from depthcli.jobs.manifest import is_note
 from depthcli.jobs.walk import CLOSED, LINK, WALKED, walk
 
 # Video files that are taken from a folder or a glob; a file that is named is tried whatever its suffix.
@@ -119,7 +119,7 @@ class LeftOut:
     def add(self, paths: Iterable[Path]) -> None:
         """Count files that are not inputs."""
         for path in paths:
-            if path.name == MANIFEST_NAME:
+            if is_note(path.name):
                 continue
             if self.kind.is_result(path):
                 if path.suffix.lower() != ".json":  # the sidecar of another one
@@ -181,16 +181,23 @@ def find_inputs(arguments: Sequence[str], kind: InputKind = PICTURE, left: LeftO
 def find_in_folder(
     folder: Path, kind: InputKind = PICTURE, left: LeftOut | None = None, skip: Path | None = None
 ) -> list[Path]:
-    """Return the inputs below a folder as paths relative to it, sorted.
+    """Return the inputs below a folder as paths relative to it, sorted. Parameters and errors: `find_by_folder`."""
+    return sorted(path for paths in find_by_folder(folder, kind, left, skip) for path in paths)
 
-    Links to folders are followed, each folder once. An unreadable folder is listed, so that it fails by name. skip:
+
+def find_by_folder(
+    folder: Path, kind: InputKind = PICTURE, left: LeftOut | None = None, skip: Path | None = None
+) -> Iterator[list[Path]]:
+    """Yield the inputs of each folder below a folder, itself included, as paths relative to it, sorted.
+
+    Links to folders are followed, each folder once. An unreadable folder is an input, so that it fails by name. skip:
     folder not to enter (the results). left: filled with what is not taken. Raises UsageError if `folder` itself is
     unreadable.
     """
     left = LeftOut(kind) if left is None else left
-    inputs, others = _look_through(folder, kind, left, skip)
-    left.add(others)
-    return inputs
+    for inputs, others in _look_through(folder, kind, left, skip):
+        left.add(others)
+        yield inputs
 
 
 def is_chosen(relative: Path, include: Sequence[str], exclude: Sequence[str]) -> bool:
@@ -279,7 +286,9 @@ def _name_of_pattern(path: Path) -> str:
 
 
 def _inputs_in(folder: Path, kind: InputKind, left: LeftOut) -> list[Input]:
-    inputs, others = _look_through(folder, kind, left)
+    found = list(_look_through(folder, kind, left))
+    inputs = sorted(path for paths, _ in found for path in paths)
+    others = [path for _, paths in found for path in paths]
     if not inputs and kind.frames:
         from depthcli.io.video.reader import frames_of_folder
 
@@ -299,13 +308,13 @@ def _inputs_in(folder: Path, kind: InputKind, left: LeftOut) -> list[Input]:
 
 def _look_through(
     folder: Path, kind: InputKind, left: LeftOut, skip: Path | None = None
-) -> tuple[list[Path], list[Path]]:
-    """Return the inputs below a folder, relative to it and sorted, and the paths of other files, not yet counted."""
+) -> Iterator[tuple[list[Path], list[Path]]]:
+    """Yield the inputs of each folder, relative to `folder` and sorted, and paths of other files, not yet counted."""
     if not may_be_listed(folder):
         raise UsageError(f"cannot read the folder {folder}: permission denied", "check its permissions")
-    inputs: list[Path] = []
-    others: list[Path] = []
     for what, path, names in walk(folder, skip):
+        inputs: list[Path] = []
+        others: list[Path] = []
         if what == CLOSED:
             inputs.append(path.relative_to(folder))
         elif what == LINK:
@@ -313,7 +322,7 @@ def _look_through(
         hidden = [name for name in (names if what == WALKED else [path.name]) if name.startswith(".")]
         left.hidden += sum(not name.startswith(".depthcli-") for name in hidden)
         for name in names:
-            if name.startswith(".") or name == MANIFEST_NAME:
+            if name.startswith(".") or is_note(name):
                 continue
             file = path / name
             if not kind.takes(file):
@@ -322,7 +331,7 @@ def _look_through(
                 left.results.append(name)
             else:
                 inputs.append(file.relative_to(folder))
-    return sorted(inputs), others
+        yield sorted(inputs), others
 
 
 def _read_list(path: Path, kind: InputKind) -> list[Path]:

@@ -17,13 +17,12 @@ import numpy as np
 from depthcli.calibration import describe_calibration
 from depthcli.depthmap import DepthMap
 from depthcli.errors import DeviceLostError, DiskFullError, PictureError
-from depthcli.host.atomic import remove_partials
 from depthcli.host.cores import usable_cores
 from depthcli.host.memory import free_memory
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.pictures.images import Picture
 from depthcli.jobs.manifest import DONE, Result
-from depthcli.jobs.picture_file import PictureFile
+from depthcli.jobs.picture_file import PictureFile, file_digest
 from depthcli.jobs.picture_job import FolderJob, failed, look_up, note, result_of
 from depthcli.jobs.picture_results import file_facts, made_settings
 from depthcli.jobs.pipeline import Lane, wait_for_oldest
@@ -53,13 +52,13 @@ class _ReadPicture:
     seconds: float
 
 
-def thread_counts(tasks: int) -> tuple[int, int]:
+def thread_counts(single: bool) -> tuple[int, int]:
     """Return how many threads read and how many write.
 
     The network in the calling thread needs the cores too: a third of them reads, half of them does the heavier writing
     (resizing back, colours, PNG). A single picture needs no thread.
     """
-    if tasks <= 1:
+    if single:
         return 0, 0
     cores = usable_cores()
     return max(1, cores // 3), max(1, cores // 2)
@@ -78,9 +77,6 @@ def run_folder(
     Raises ModelError or EngineError if the model does not load, DeviceLostError if the device fails, DiskFullError if
     nothing more can be written, BrokenPipeError if the stream's reader has gone.
     """
-    for folder in {path.parent for path in job.every_path()}:
-        remove_partials(folder)
-
     with closing(Stages(job, load)) as stages:
         for result in stages.results(stop):
             note(job, result)
@@ -99,7 +95,7 @@ class Stages:
         self._load = load
         self._loaded: DepthEstimator | None = None
         # Pictures that are read beside those of the next batch, and that may be finishing when the network starts.
-        self._ahead, self._behind = thread_counts(len(job.tasks))
+        self._ahead, self._behind = thread_counts(job.is_single)
         self._reading: Lane[Result | _ReadPicture] = Lane(self._ahead)
         self._finishing: Lane[Result] = Lane(self._behind)
         self._to_come = look_up(job)
@@ -280,6 +276,7 @@ class Stages:
             calibration = depth.calibration
             warnings = warnings_of(prepared, depth, job.outputs)
             files = tuple(file_facts(os.stat(path)) for path in job.paths(task))
+            digests = tuple(map(file_digest, job.paths(task))) if job.digests else ()
         except (DiskFullError, CancelledError, BrokenPipeError):
             raise
         except Exception as error:
@@ -296,6 +293,7 @@ class Stages:
             settings=made_settings(job.settings, estimator.remembered),
             source=facts,
             files=files,
+            digests=digests,
             calibration=describe_calibration(calibration) if calibration else None,
         )
 

@@ -17,6 +17,19 @@ from depthcli.errors import PictureError
 from depthcli.io.pictures.images import Picture, open_picture_file, picture_size, printable, read_picture
 
 
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file as hexadecimal digits. Raises OSError."""
+    with path.open("rb") as stream:
+        return _digest(stream)
+
+
+def _digest(stream: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while piece := stream.read(1 << 20):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
 class PictureFile:
     """A picture's file, or its bytes. For one thread at a time; `close` it when it has been read.
 
@@ -53,12 +66,9 @@ class PictureFile:
     def sha256(self) -> str:
         """Digest of the whole content."""
         _ = self.file_size  # raises for a device
-        digest = hashlib.sha256()
         stream = self._open()
         stream.seek(0)
-        while block := stream.read(1 << 20):
-            digest.update(block)
-        return digest.hexdigest()
+        return _digest(stream)
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest notes, ready for JSON."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, Optional, Union
 
 from depthcli.choices import IF_EXISTS, check_batch, require
 from depthcli.errors import DepthError, OutputError, PictureError, first_line
+from depthcli.host.atomic import remove_partials
 from depthcli.host.memory import BYTES_PER_PIXEL
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.jobs.manifest import FAILED, SKIPPED, Manifest, Result
@@ -23,25 +24,38 @@ from depthcli.jobs.targets import Task, refuse_replacing
 class FolderJob:
     """Pictures to estimate; fill it by keywords.
 
-    tasks: the pictures. outputs: the files, or the stream, for each. if_exists: skip, overwrite or error for a picture
-    whose files exist and are its maps. batch: pictures of equal input size that share one run of the network.
+    tasks: the pictures; a sequence is checked as a whole. outputs: the files, or the stream, for each. if_exists: skip,
+    overwrite or error for a picture whose files exist and are its maps. batch: pictures of equal input size that share
+    one run of the network.
     settings: the options that shape a result, as one line. manifest: of the results, or None. keep_alpha: transparent
-    pixels are invalid in the results.
+    pixels are invalid in the results. digests: note the sha256 of the files.
     """
 
-    tasks: Sequence[Task]
+    tasks: Iterable[Task]
     outputs: OutputSpec
     if_exists: str = "skip"
     batch: int = 1
     settings: str = ""
     manifest: Optional[Manifest] = None
     keep_alpha: bool = False
+    digests: bool = False
 
     def __post_init__(self) -> None:
         require("if_exists", self.if_exists, IF_EXISTS)
         check_batch(self.batch)
-        pictures = [task.source for task in self.tasks if isinstance(task.source, Path)]
-        refuse_replacing("picture", ((task.name, self.paths(task)) for task in self.tasks), pictures)
+        if isinstance(self.tasks, Sequence):
+            pictures = [task.source for task in self.tasks if isinstance(task.source, Path)]
+            refuse_replacing("picture", ((task.name, self.paths(task)) for task in self.tasks), pictures)
+
+    @property
+    def total(self) -> Optional[int]:
+        """Number of tasks; None if it is not known yet."""
+        return len(self.tasks) if isinstance(self.tasks, Sequence) else getattr(self.tasks, "total", None)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether there is at most one task."""
+        return isinstance(self.tasks, Sequence) and len(self.tasks) <= 1
 
     def paths(self, task: Task) -> tuple[Path, ...]:
         """Return the files that a task makes; none if it writes to a stream."""
@@ -70,8 +84,15 @@ def note(job: FolderJob, result: Result) -> None:
 
 
 def look_up(job: FolderJob) -> Iterator[tuple[Task, PictureFile, Union[Result, int]]]:
-    """Yield each task and its file, with its result if it is done, else with the bytes it will take."""
+    """Yield each task and its file, with its result if it is done, else with the bytes it will take.
+
+    Partial files of killed runs are removed from the folders of the results on the way.
+    """
+    cleaned: set[Path] = set()
     for task in job.tasks:
+        for folder in {path.parent for path in job.paths(task)} - cleaned:
+            remove_partials(folder)
+            cleaned.add(folder)
         file = PictureFile(task.source, task.name)
         try:
             existing = _existing_result(job, task, file)

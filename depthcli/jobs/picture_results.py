@@ -10,9 +10,12 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
+
+import numpy as np
 
 from depthcli.errors import OutputError, UsageError
 from depthcli.io.codecs.files import is_cut_short, read_facts
@@ -20,7 +23,11 @@ from depthcli.io.codecs.formats import STILLS
 from depthcli.jobs.manifest import Manifest
 from depthcli.jobs.picture_file import PictureFile
 
+if TYPE_CHECKING:
+    from depthcli.jobs.run_file import RunFile
+
 _SUFFIXES = tuple({row.suffix for row in STILLS.values()})  # a clip's results have others
+_MOST_ASKED = 1000  # files
 _REPLACE = "`if_exists` overwrite replaces it"
 # Those that only some formats have: results of others are not different without them.
 _OF_SOME = ("colormap", "axes", "edges", "points", "mesh-size", "farthest")
@@ -132,14 +139,23 @@ def made_settings(settings: str, remembered: Optional[str]) -> str:
 class ExistingResults:
     """The model and options of the results in one place, which a run must match to add others.
 
-    paths: the files that a run will make. replaces: it makes all of them anew.
+    paths: the files that a run will make. replaces: it makes all of them anew. run: the first run of the folder,
+    which speaks for the results of other shards, and what to call it.
     made_by: models and options of the results that stay, each with the path of one.
     """
 
-    def __init__(self, paths: Iterable[Path], manifest: Optional[Manifest], replaces: bool) -> None:
-        replaced = set(map(str, paths)) if replaces else set()
+    def __init__(
+        self,
+        paths: Iterable[Path],
+        manifest: Optional[Manifest],
+        replaces: bool,
+        run: Optional[tuple[RunFile, str]] = None,
+    ) -> None:
+        replaced = _Known(paths if replaces and manifest and manifest.outputs else ())
         self.made_by: dict[MadeBy, str] = {}
         self._several = manifest is not None
+        if run is not None and not replaces:
+            self.made_by[_made_by(asdict(run[0]))] = run[1]
         for path, (row, _) in manifest.outputs.items() if manifest else ():
             made_by = _made_by(row)
             if made_by.model and made_by not in self.made_by and path not in replaced and path.endswith(_SUFFIXES):
@@ -149,8 +165,8 @@ class ExistingResults:
             self._ask_files(paths)
 
     def _ask_files(self, paths: Iterable[Path]) -> None:
-        """Read the first of our files, if no manifest tells."""
-        for path in paths:
+        """Read the first of our files, if no manifest tells; a folder without it among the first has none."""
+        for path in islice(paths, _MOST_ASKED):
             facts = read_facts(path) if os.path.isfile(path) else {}
             if facts.get("model"):
                 self.made_by[MadeBy(facts["model"], facts.get("weights_sha256", ""))] = str(path)
@@ -169,6 +185,17 @@ class ExistingResults:
                 mix = ", `mix_models` lets both stay" if self._several else ""
                 hint = f"`if_exists` overwrite makes all anew{mix}, or use another `output`"
                 raise UsageError(f"{path} was made {different}", hint)
+
+
+class _Known:
+    """A set of many paths in 8 bytes for each."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._hashes = np.unique(np.fromiter((hash(str(path)) for path in paths), np.int64))
+
+    def __contains__(self, path: str) -> bool:
+        place = int(np.searchsorted(self._hashes, hash(path)))
+        return place < len(self._hashes) and bool(self._hashes[place] == hash(path))
 
 
 def difference(made_by: MadeBy, wanted: MadeBy) -> str:

@@ -15,10 +15,10 @@ from typing import Any, Callable, Optional, Union
 from depthcli.choices import CameraChoice, MetresChoice, ModelChoice, ShapeChoice
 from depthcli.depthmap import DepthKind
 from depthcli.errors import DiskFullError, EngineError, UsageError
-from depthcli.host.atomic import atomic_path, remove_partials
+from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs.outputs import OneStream
 from depthcli.jobs.manifest import DONE, Result
-from depthcli.jobs.picture_file import PictureFile
+from depthcli.jobs.picture_file import PictureFile, file_digest
 from depthcli.jobs.picture_job import FolderJob, failed, look_up, note, result_of
 from depthcli.jobs.picture_results import file_facts, made_settings
 from depthcli.jobs.pipeline import Lane, wait_for_oldest
@@ -118,8 +118,6 @@ def run_on_service(
     open_service: called once, if there is something to do. Raises EngineError if the service is gone, UsageError if it
     cannot do what is asked, DiskFullError and BrokenPipeError as `run_folder`.
     """
-    for folder in {path.parent for path in job.every_path()}:
-        remove_partials(folder)
     with ExitStack() as stack:
         lane: Optional[Lane[Result]] = None
         service: Optional[RemotePictures] = None
@@ -145,7 +143,7 @@ def run_on_service(
                     if job.manifest is not None:
                         job.manifest.check()
                     service = open_service()
-                    lane = stack.enter_context(Lane(service.concurrency if len(job.tasks) > 1 else 0))
+                    lane = stack.enter_context(Lane(0 if job.is_single else service.concurrency))
                 assert lane is not None
                 lane.put(_send, job, task, service, lane)
             while known:
@@ -184,6 +182,7 @@ def _send(job: FolderJob, task: Task, service: RemotePictures, lane: Lane[Result
         else:
             _write(unpack(answer), paths)
         files = tuple(file_facts(os.stat(path)) for path in paths)
+        digests = tuple(map(file_digest, paths)) if job.digests else ()
     except (ServiceGoneError, DiskFullError, BrokenPipeError, CancelledError):
         raise
     except Exception as error:
@@ -200,6 +199,7 @@ def _send(job: FolderJob, task: Task, service: RemotePictures, lane: Lane[Result
         settings=made_settings(job.settings, meta.get("remembered")),
         source=facts,
         files=files,
+        digests=digests,
         calibration=meta.get("calibration"),
     )
 

@@ -209,7 +209,8 @@ def open_socket(settings: ServiceSettings) -> socket.socket:
     if settings.uds is not None:
         return _unix_socket(settings)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named, as asyncio sends small answers at once only on sockets that say TCP.
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((settings.host, settings.port))

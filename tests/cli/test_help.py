@@ -40,7 +40,10 @@ PLAIN = WEIGHTS + SIZED + COMPILED + REPORT
 OPTIONS = {
     "": "--version",
     "image": PICTURES + SERVER,
-    "dir": PICTURES + SERVER + " --dry-run --exclude --include --mix-models --workers -n",
+    "dir": PICTURES
+    + SERVER
+    + " --devices --dry-run --exclude --files-from --include --max-failures --mix-models --shard"
+    " --shard-count --shard-offset --workers -n",
     "video": WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--end --exact --fps --max-frames --mix-models"
     " --pipe --range --rate --scene --size --start --steady --stride",
     "stereo": "--detail --batch -b " + WEIGHTS + SIZED + COMPILED + REPORT + "--border --depth --end --exact --fill"
@@ -81,6 +84,10 @@ OPTIONS = {
     "models verify": "--checkpoint",
     "models path": "",
     "models cache": "--clear --forget --json",
+    "manifest": "",
+    "manifest merge": "",
+    "manifest missing": "",
+    "manifest verify": "--deep",
     "neuron": "",
     "neuron doctor": "",
 }
@@ -94,6 +101,9 @@ ARGUMENTS = {
     "info": ["FILE..."],
     "calibrate": ["FILE"],
     "eval": ["LIST"],
+    "manifest merge": ["OUT"],
+    "manifest missing": ["OUT", "[FOLDER]"],
+    "manifest verify": ["OUT"],
     "serve": ["[URL]"],
     "models pull": ["MODEL..."],
     "models verify": ["[MODEL...]"],
@@ -179,6 +189,7 @@ def test_commands_stand_in_the_order_of_need():
         "compile",
         "bench",
         "eval",
+        "manifest",
         "serve",
         "models",
         "neuron",

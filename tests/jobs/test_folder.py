@@ -25,7 +25,7 @@ from depthcli.depthmap import DepthMap, Provenance
 from depthcli.errors import DiskFullError, EngineError, ModelError, OutputError, PictureError, UsageError
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.pictures.images import picture_size, read_picture
-from depthcli.jobs import folder, picture_file
+from depthcli.jobs import folder, picture_job, picture_file
 from depthcli.jobs.find import Input, find_in_folder
 from depthcli.jobs.folder import run_folder, thread_counts
 from depthcli.jobs.manifest import Manifest, Result
@@ -221,7 +221,8 @@ class TestWork:
         if stage == "read":
             monkeypatch.setattr(picture_file, "read_picture", guarded(read_picture, lambda source, name, **rest: name))
         elif stage == "look up":
-            monkeypatch.setattr(folder, "find_results", guarded(folder.find_results, lambda *rest: rest[2]))
+            found = guarded(picture_job.find_results, lambda *rest: rest[2])
+            monkeypatch.setattr(picture_job, "find_results", found)
         elif stage == "run":
             fake.fails["b.png"] = Error("out of\nluck")
         elif stage == "write":
@@ -665,7 +666,7 @@ class TestOverlap:
     @pytest.mark.parametrize(("cores", "counts"), [(1, (1, 1)), (2, (1, 1)), (6, (2, 3)), (64, (21, 32))])
     def test_threads_follow_from_the_cores(self, monkeypatch, cores, counts):
         monkeypatch.setattr(folder, "usable_cores", lambda: cores)
-        assert thread_counts(100) == counts
+        assert thread_counts(single=False) == counts
 
     def test_one_picture_needs_no_thread(self):
         before, seen = threading.active_count(), []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,14 +61,27 @@ def test_a_row_says_what_came_in_what_went_out_how_and_how_long():
 def test_a_row_is_on_disk_as_soon_as_it_is_added():
     manifest = Manifest(PATH)
     manifest.add(DONE)
-    assert Manifest(PATH).rows == manifest.rows == {"a.jpg": lines()[0]}
+    assert Manifest(PATH).rows == {"a.jpg": lines()[0]}
+    assert "a.jpg" not in manifest.rows  # which are those of earlier runs
 
 
 def test_the_last_row_of_a_picture_counts():
     manifest = Manifest(PATH)
     manifest.add(Result("a.jpg", (), "failed", error="no"))
     manifest.add(DONE)
-    assert manifest.rows["a.jpg"]["status"] == Manifest(PATH).rows["a.jpg"]["status"] == "done"
+    assert Manifest(PATH).rows["a.jpg"]["status"] == "done"
+
+
+def test_the_last_row_of_a_file_counts_and_those_of_others_are_found_too():
+    Manifest(PATH).add(replace(DONE, model="vits"))
+    Manifest(PATH).add(replace(DONE, outputs=("out/a_depth.png", "out/a_depth.npz")))
+    other = Path("out/manifest-00001-of-00002.jsonl")
+    Manifest(other).add(FAILED)
+    found = Manifest(other, also=[PATH])
+    row, place = found.outputs["out/a_depth.npz"]
+    assert (row["model"], place) == ("tiny", 1)
+    assert set(found.outputs) == {"out/a_depth.png", "out/a_depth.npz"} and len(found.outputs) == 2
+    assert set(found.rows) == {"a.jpg", "b.jpg"} and "c.jpg" not in found.rows
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def _done(results) -> list[tuple[str, str]]:
 @pytest.mark.slow
 def test_results_files_and_manifest_are_those_of_one_process(job, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    found = list(run_in_workers(job, 2, lambda: _opened))
+    found = list(run_in_workers(job, 2, lambda: [_opened] * 2))
     alone = _job(tmp_path / "in", tmp_path / "alone")
     assert _done(found) == _done(run_folder(alone, _opened))
     for path in sorted((tmp_path / "alone").glob("*.png")):
@@ -91,11 +91,11 @@ def test_what_is_done_is_skipped_and_starts_no_process(job, tmp_path):
 @pytest.mark.slow
 def test_stop_keeps_what_is_done_and_the_next_run_goes_on(job, tmp_path):
     seen = []
-    with closing(run_in_workers(job, 2, lambda: _opened, lambda: bool(seen))) as results:
+    with closing(run_in_workers(job, 2, lambda: [_opened] * 2, lambda: bool(seen))) as results:
         for result in results:
             seen.append(result.input)
     assert seen
-    for result in run_in_workers(_job(tmp_path / "in", tmp_path / "out"), 2, lambda: _opened):
+    for result in run_in_workers(_job(tmp_path / "in", tmp_path / "out"), 2, lambda: [_opened] * 2):
         broken = Path(result.input).name == "2.png"
         assert result.status == ("failed" if broken else "skipped" if result.input in seen else "done")
     assert len(list((tmp_path / "out").glob("*.png"))) == COUNT - 1
@@ -105,7 +105,7 @@ def test_stop_keeps_what_is_done_and_the_next_run_goes_on(job, tmp_path):
 @pytest.mark.parametrize(("load", "error"), [(_dying, EngineError), (_missing, ModelError)])
 def test_a_worker_that_ends_early_ends_the_job_with_its_reason(job, tmp_path, load, error):
     with pytest.raises(error):
-        list(run_in_workers(job, 2, lambda: load))
+        list(run_in_workers(job, 2, lambda: [load] * 2))
     assert not list((tmp_path / "out").glob(".depthcli-*"))
 
 

@@ -246,6 +246,17 @@ def test_a_body_may_take_its_time_if_it_comes(serving):
         assert len(picture) / 64e3 > 0.6  # at 64 kB/s it had as much more time
 
 
+def test_answers_are_sent_at_once(service: Service):
+    """Without TCP_NODELAY each one waits 40 ms for the client's acknowledgement."""
+    connection = service.connect()
+    times = []
+    for _ in range(21):
+        began = time.monotonic()
+        assert service.ask("/livez", connection=connection).status == 200
+        times.append(time.monotonic() - began)
+    assert sorted(times)[10] < 0.03
+
+
 def test_silent_connections_keep_nobody_out(service: Service):
     silent = [service.socket() for _ in range(60)]
     assert service.ask("/livez").status == 200 and service.depth(photo("a.png")).status == 200

@@ -1,0 +1,168 @@
+"""The manifests of one folder of results: that of a whole run, and those of shards, each with one writer."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any, Optional
+
+from depthcli.errors import DepthError, UsageError
+from depthcli.host.atomic import atomic_path
+from depthcli.io.codecs.files import is_cut_short, read_depth, read_facts
+from depthcli.io.codecs.outputs import OutputSpec
+from depthcli.jobs.folder_tasks import FolderSearch, FolderTasks
+from depthcli.jobs.manifest import DONE, FAILED, MANIFEST_NAME, RUN_NAME, SKIPPED, Manifest, read_rows
+from depthcli.jobs.picture_file import file_digest
+from depthcli.jobs.run_file import read_run
+from depthcli.jobs.shards import WHOLE, Shard
+from depthcli.jobs.targets import parse_template
+
+_OF_SHARD = re.compile(r"manifest-\d{5}-of-\d{5}\.jsonl")
+_RANKS = {FAILED: 0, SKIPPED: 1, DONE: 2}
+_PIECE = 10_000  # rows that are sorted at once: about 10 MB
+
+
+def open_manifest(folder: Path, shard: Shard) -> Manifest:
+    """Return the manifest that a run writes, with the rows that all manifests of the folder have of its pictures.
+
+    A part reads its own and that of whole runs: what other numbers of parts noted is looked up in the files.
+    """
+    own = folder / shard.manifest_name
+    others = [folder / MANIFEST_NAME] if shard.count > 1 else shard_manifests(folder)
+    return Manifest(own, also=others)
+
+
+def shard_manifests(folder: Path) -> list[Path]:
+    """Return the manifests of shards in a folder, sorted by name."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if _OF_SHARD.fullmatch(name))
+    except OSError:  # not made yet; writing will tell
+        return []
+    return [folder / name for name in names]
+
+
+# --- Merge ------------------------------------------------------------------------------------------------------------
+
+
+def merge_manifests(folder: Path) -> int:
+    """Put the rows of all manifests of a folder into manifest.jsonl, one for each input; return their number.
+
+    Of several rows, done counts more than skipped, and that more than failed; then the latest. Sorted by input. Those
+    of shards stay. Memory is bounded: sorted pieces are merged from files. Raises OutputError, UsageError if the folder
+    has none.
+    """
+    paths = manifests_of(folder)
+    with tempfile.TemporaryDirectory(prefix="depthcli-merge-") as place, ExitStack() as stack:
+        pieces = _sorted_pieces(paths, Path(place))
+        streams = [stack.enter_context(piece.open("rb")) for piece in pieces]
+        ranked = heapq.merge(*(map(json.loads, stream) for stream in streams), key=lambda item: item[:3])
+        count = 0
+        with atomic_path(folder / MANIFEST_NAME) as partial, partial.open("wb") as stream:
+            for _, same in groupby(ranked, key=lambda item: item[0]):
+                *_, best = same
+                stream.write(best[3].encode())
+                count += 1
+    return count
+
+
+def manifests_of(folder: Path) -> list[Path]:
+    """Return all manifests of a folder, the latest last. Raises UsageError if there is none."""
+    paths = [path for path in (folder / MANIFEST_NAME, *shard_manifests(folder)) if path.exists()]
+    if not paths:
+        raise UsageError(f"{folder} has no manifest", "name the folder that `depth dir` wrote")
+    return sorted(paths, key=lambda path: path.stat().st_mtime_ns)
+
+
+def _sorted_pieces(paths: Sequence[Path], place: Path) -> list[Path]:
+    """Write [input, rank, number, row as a line] of all rows to files, each sorted."""
+    rows = (row for path in paths for row in read_rows(path))
+    ranked = (
+        [row["input"], _RANKS.get(str(row.get("status")), 0), number, _line(row).decode()]
+        for number, row in enumerate(rows)
+    )
+    pieces: list[Path] = []
+    while piece := sorted(islice(ranked, _PIECE), key=lambda item: item[:3]):
+        path = place / str(len(pieces))
+        with path.open("wb") as stream:
+            stream.writelines(map(_line, piece))
+        pieces.append(path)
+    return pieces
+
+
+def _line(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+# --- Missing and verify -----------------------------------------------------------------------------------------------
+
+
+def missing_pictures(folder: Path, pictures: Optional[Path] = None) -> Iterator[str]:
+    """Yield the names of the pictures that lack a result, as they are below their folder.
+
+    folder: of the results. pictures: their folder, by default the one that run.json names. Raises UsageError if it is
+    not known what the results are.
+    """
+    run = read_run(folder)
+    if run is None:
+        raise UsageError(f"{folder} has no {RUN_NAME}", "name the folder that `depth dir` wrote")
+    source = Path(run.input) if pictures is None else pictures
+    if not source.is_dir():
+        raise UsageError(f"{source} is not a folder", "name the folder of the pictures after that of the results")
+    template = parse_template(run.template, run.formats) if run.template else None
+    outputs = OutputSpec(run.formats, endings=template.endings if template else ())
+    search = FolderSearch(source, folder, template=template)
+    for task in FolderTasks(search, open_manifest(folder, WHOLE).rows, outputs.paths):
+        if not all(map(_is_there, outputs.paths(task.stem))):
+            yield task.name
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def damaged_results(folder: Path, deep: bool = False) -> Iterator[tuple[Path, str]]:
+    """Yield (file, what is wrong) of the results that the manifests of a folder note.
+
+    A file must be there, have the size that was noted, and be whole by its head and end. deep: its sha256 must be the
+    noted one too; a file without one is decoded.
+    """
+    *others, last = manifests_of(folder)
+    manifest = Manifest(last, also=others)
+    for name in manifest.outputs:
+        row, place = manifest.outputs[name]
+        wrong = _wrong(Path(name), row, place, deep)
+        if wrong:
+            yield Path(name), wrong
+
+
+def _wrong(path: Path, row: dict[str, Any], place: int, deep: bool) -> str:
+    try:
+        size = path.stat().st_size
+        noted = _at(row.get("files"), place)
+        if isinstance(noted, list) and noted and noted[0] != size:
+            return f"has {size} bytes, not {noted[0]}"
+        if is_cut_short(path) or not read_facts(path):
+            return "is cut short or not a result"
+        digest = _at(row.get("digests"), place)
+        if deep and digest and file_digest(path) != digest:
+            return "has other content than was written"
+        if deep and not digest:
+            read_depth(path)
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except DepthError as error:
+        return error.message
+    return ""
+
+
+def _at(values: Any, place: int) -> Any:
+    return values[place] if isinstance(values, list) and place < len(values) else None
