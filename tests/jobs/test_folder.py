@@ -25,7 +25,7 @@ from depthcli.depthmap import DepthMap, Provenance
 from depthcli.errors import DiskFullError, EngineError, ModelError, OutputError, PictureError, UsageError
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.pictures.images import picture_size, read_picture
-from depthcli.jobs import folder, picture_job, picture_file
+from depthcli.jobs import folder, picture_file, picture_job
 from depthcli.jobs.find import Input, find_in_folder
 from depthcli.jobs.folder import run_folder, thread_counts
 from depthcli.jobs.manifest import Manifest, Result
