@@ -90,7 +90,7 @@ class ClipQuery(BaseModel):
     scenes: Annotated[str, Field(description="auto: start anew at cuts. off: one shot.")] = "auto"
     exact: Annotated[bool, Field(description="Video models: align as the official script.")] = False
     panorama: Annotated[bool, Field(description="A 360-degree panorama.")] = False
-    input_size: Annotated[Optional[int], Field(description="Shorter side of the network input.", le=4096)] = None
+    input_size: Annotated[Optional[int], Field(description="Shorter side of the network input.", le=2072)] = None
     batch: Annotated[int, Field(description="Frames per run of a picture model.", le=64)] = 1
 
     def wish(self, model: str) -> ClipWish:

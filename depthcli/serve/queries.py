@@ -58,7 +58,7 @@ class DepthQuery(LookQuery):
         None
     )
     input_size: Annotated[
-        Optional[int], Field(description="Shorter side of the network input, in pixels.", le=4096)
+        Optional[int], Field(description="Shorter side of the network input, in pixels.", le=2072)
     ] = None
     name: Annotated[
         str, Field(description="Name of the picture, for its files and for messages.", max_length=_MOST_NAME)
