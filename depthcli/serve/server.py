@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from types import FrameType
 from typing import Any, Callable, Optional
@@ -60,8 +61,17 @@ def serve(settings: ServiceSettings, log: Log, ready: Callable[[str], None]) -> 
     """
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)  # what matters is in the answers and the log
     bound = open_socket(settings)
-    forced = False
+    try:
+        return _serve_on(bound, settings, log, ready)
+    finally:
+        bound.close()
+        if settings.uds is not None:
+            settings.uds.unlink(missing_ok=True)
+
+
+def _serve_on(bound: socket.socket, settings: ServiceSettings, log: Log, ready: Callable[[str], None]) -> int:
     service = Service(settings, log)
+    forced = False
     try:
         service.start()
         config = uvicorn.Config(
@@ -82,7 +92,4 @@ def serve(settings: ServiceSettings, log: Log, ready: Callable[[str], None]) -> 
     finally:
         if not forced:  # else what runs is left to the end of the process
             service.close()
-        bound.close()
-        if settings.uds is not None:
-            settings.uds.unlink(missing_ok=True)
     return EngineError.exit_code if service.runner.lost is not None else 0
