@@ -59,6 +59,7 @@ _COMMANDS = {
     "eval": ("depthcli.cli.eval:evaluate", "Score a model, or saved predictions, against measured depth."),
     "train": ("depthcli.cli.train:train", "Fine-tune a model on pictures with measured depth."),
     "manifest": ("depthcli.cli.manifest:app", "Merge notes about results, and find what is missing or damaged."),
+    "serve": ("depthcli.cli.serve:serve", "Keep a model loaded and answer over HTTP, with a web page."),
     "models": ("depthcli.cli.models:app", "List, download and check the models."),
     "neuron": ("depthcli.cli.neuron:app", "Check this machine for AWS Inferentia."),
 }

@@ -21,7 +21,7 @@ from depthcli.io.codecs.presets import PRESETS, Preset, preset_of
 if TYPE_CHECKING:
     from depthcli.io.codecs.outputs import OutputSpec
     from depthcli.jobs.convert import Conversion
-    from depthcli.jobs.folder import FolderJob
+    from depthcli.jobs.picture_job import FolderJob
     from depthcli.jobs.presets import View
     from depthcli.jobs.targets import Target
 
@@ -95,8 +95,8 @@ def convert(
     from depthcli.cli.report import log
     from depthcli.jobs.convert import expand, plan_maps, settings_of
     from depthcli.jobs.find import LeftOut, depth_kind, find_inputs
-    from depthcli.jobs.folder import FolderJob
     from depthcli.jobs.manifest import MANIFEST_NAME, Manifest
+    from depthcli.jobs.picture_job import FolderJob
     from depthcli.jobs.presets import check_scene_file, scene_range, survey, without_endings
     from depthcli.jobs.targets import FILE, FOLDER, Target
 

@@ -267,8 +267,8 @@ def _clips(
     """Do the clips, report them, and leave with the exit code."""
     from depthcli.cli.report import log, stop_signals
     from depthcli.jobs.find import CLIP, LeftOut, find_inputs
-    from depthcli.jobs.folder import failure
     from depthcli.jobs.objects_clip import ObjectsClipJob, objects_of_clip
+    from depthcli.jobs.picture_job import failure
     from depthcli.jobs.targets import Task, clip_stems
 
     left = LeftOut(CLIP)

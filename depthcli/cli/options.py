@@ -446,6 +446,27 @@ def _number(text: str, setting: str, wanted: str) -> float:
 
 
 @dataclass(frozen=True)
+class ServerOptions:
+    """Which service does the work."""
+
+    server: Annotated[
+        Optional[str],
+        option(
+            "Ask `depth serve`: its URL, unix:PATH or auto. Default: $DEPTH_SERVER.",
+            panel=MODEL,
+            metavar="URL",
+            values=("auto",),
+            variable="DEPTH_SERVER",
+        ),
+    ] = None
+
+    @property
+    def address(self) -> str:
+        """The service that was asked for, "" for none."""
+        return self.server or ""
+
+
+@dataclass(frozen=True)
 class PictureOptions:
     """All that `image` and `dir` share."""
 
@@ -457,6 +478,7 @@ class PictureOptions:
     camera: CameraOptions = field(default_factory=CameraOptions)
     metres: MetresOptions = field(default_factory=MetresOptions)
     shape: ShapeOptions = field(default_factory=ShapeOptions)
+    server: ServerOptions = field(default_factory=ServerOptions)
 
     def output_spec(self, target: "Target", pictures: int = 1) -> "OutputSpec":
         """Return what is written for each picture. pictures: how many there are."""

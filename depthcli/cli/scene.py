@@ -19,9 +19,9 @@ from depthcli.choices import (
 )
 from depthcli.cli.groups import ADVANCED, CLIP, MODEL, SPACE, VIEWS, flag, grouped, option
 from depthcli.cli.options import BackendOptions, Edges, IfExists, ModelOptions, ReportOptions, edges_of, points_of
-from depthcli.cli.parsing import parse_list
 from depthcli.errors import UsageError
 from depthcli.io.codecs.formats import STILLS
+from depthcli.jobs.parsing import parse_list
 
 if TYPE_CHECKING:
     from depthcli.jobs.scene import Made, SceneJob

@@ -27,9 +27,9 @@ from depthcli.io.pictures.images import Picture, read_picture
 from depthcli.io.video.depth_film import SUFFIXES as FILM_SUFFIXES
 from depthcli.io.video.depth_film import DepthFilm
 from depthcli.jobs.find import Input, find_in_folder
-from depthcli.jobs.folder import FolderJob, failed, look_up, note, result_of
 from depthcli.jobs.manifest import DONE, Manifest, Result
 from depthcli.jobs.picture_file import PictureFile
+from depthcli.jobs.picture_job import FolderJob, failed, look_up, note, result_of
 from depthcli.jobs.picture_results import file_facts
 from depthcli.jobs.pipeline import Lane
 from depthcli.jobs.targets import Task, refuse_meeting

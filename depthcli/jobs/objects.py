@@ -23,9 +23,9 @@ from depthcli.io.codecs.formats import STILL_ENDINGS
 from depthcli.io.masks.files import SCHEMA
 from depthcli.io.pictures.images import Picture
 from depthcli.jobs.find import depth_kind, find_in_folder
-from depthcli.jobs.folder import failure
 from depthcli.jobs.manifest import DONE, SKIPPED, Result
 from depthcli.jobs.picture_file import PictureFile
+from depthcli.jobs.picture_job import failure
 from depthcli.jobs.targets import Task, refuse_replacing
 from depthcli.objects.document import Objects, document_of, objects_in
 from depthcli.objects.files import paths_of, write_objects

@@ -121,6 +121,15 @@ class PictureFile:
         self.close()  # on a network disk, another machine has replaced the file since it was opened
         return read_picture(self._open(), self._name, keep_alpha=keep_alpha)
 
+    def read_bytes(self) -> bytes:
+        """Return the whole content. Raises PictureError."""
+        stream = self._open()
+        try:
+            stream.seek(0)
+            return stream.read()
+        except OSError as error:
+            raise PictureError(f"{printable(self._name)} cannot be read: {error.strerror}", "check the disk") from error
+
     def close(self) -> None:
         """Close the file; it is opened again if it is needed."""
         if self._file is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -99,6 +100,7 @@ class DepthEstimator:
         self.row, self.weights = model.row.with_input_size(input_size), model.weights
         self._panorama, self.detail = panorama, detail
         self._running = threading.Lock()
+        self._shared = False  # the backend belongs to another estimator
         self._proven = False  # whether an output was not flat
         self.remembered = remembered_backend(backend, self.row)
         if self.remembered:
@@ -117,6 +119,28 @@ class DepthEstimator:
             return replace(model, row=with_max_depth(model.row, choice.max_depth))
         self._metres = self._metres.up_to(choice.max_depth)
         return model
+
+    def variant(
+        self,
+        *,
+        input_size: Optional[int] = None,
+        panorama: bool = False,
+        detail: str = OFF,
+        camera: CameraChoice = CameraChoice(),
+        metres: MetresChoice = MetresChoice(),
+    ) -> DepthEstimator:
+        """Return an estimator with other options and the same network. Closing it frees nothing.
+
+        input_size: None for that of this estimator. The others are those of the class. Raises UsageError.
+        """
+        check_input_size(input_size)
+        require("detail", detail, DETAILS)
+        other = copy.copy(self)
+        other._shared = True
+        other._cameras, other._metres = open_cameras(camera, panorama), open_metres(metres, panorama)
+        other._panorama, other.detail = panorama, detail
+        other.row = self.row.with_input_size(input_size)
+        return other
 
     @property
     def kind(self) -> DepthKind:
@@ -277,7 +301,8 @@ class DepthEstimator:
 
     def close(self) -> None:
         """Free the device."""
-        self._backend.close()
+        if not self._shared:
+            self._backend.close()
 
     def __enter__(self) -> DepthEstimator:
         return self

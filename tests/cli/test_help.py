@@ -33,6 +33,7 @@ PICTURES = (
 )
 SHAPE = "--axes --edges --farthest --mesh-size --points "
 PICTURES += SHAPE
+SERVER = " --server"
 
 PLAIN = WEIGHTS + SIZED + COMPILED + REPORT
 
@@ -44,8 +45,10 @@ SCENE = (
 
 OPTIONS = {
     "": "--version",
-    "image": PICTURES,
-    "dir": PICTURES + "--devices --dry-run --exclude --files-from --include --max-failures --mix-models --shard"
+    "image": PICTURES + SERVER,
+    "dir": PICTURES
+    + SERVER
+    + " --devices --dry-run --exclude --files-from --include --max-failures --mix-models --shard"
     " --shard-count --shard-offset --workers -n",
     "video": PLAIN + RESULTS + METRES + CAMERA + SHAPE + "--calibration-from --end --exact --fps --max-frames"
     " --mix-models --pipe --range --rate --scale --scene --size --start --steady --stride",
@@ -88,6 +91,11 @@ OPTIONS = {
     "train": WEIGHTS + "--accumulate --batch --check --clip --device --ema --epochs --every --freeze --head-lr"
     " --input-size --limit --loss --lr --masks --no-augment --output --patience --precision --quiet --root --schedule"
     " --seed --tensorboard --truth-format --truth-scale --val --wandb --warmup --weight-decay -b -d -o -q",
+    "serve": RUN
+    + COMPILED
+    + "--calibration --input-size --checkpoint --offline --max-depth --trust-checkpoint --models --keep-alive --check"
+    " --host --port --uds --token-file --no-token --allow-host --no-page --root-path --queue --max-bytes"
+    " --max-megapixels --drain --clips --max-clip-bytes --keep --disk --gallery",
     "models": "",
     "models list": "--json",
     "models pull": "",
@@ -118,6 +126,7 @@ ARGUMENTS = {
     "manifest merge": ["OUT"],
     "manifest missing": ["OUT", "[FOLDER]"],
     "manifest verify": ["OUT"],
+    "serve": ["[URL]"],
     "models pull": ["MODEL..."],
     "models verify": ["[MODEL...]"],
     "models path": ["MODEL..."],
@@ -207,6 +216,7 @@ def test_commands_stand_in_the_order_of_need():
         "eval",
         "train",
         "manifest",
+        "serve",
         "models",
         "neuron",
     ]

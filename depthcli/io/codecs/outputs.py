@@ -115,11 +115,15 @@ class OneStream(OutputSpec):
 
     def write(self, depth: DepthMap, rgb: Optional[np.ndarray], paths: Sequence[Path]) -> None:
         """Write the result when it is whole. Raises OutputError, and BrokenPipeError if the reader has left."""
-        assert self.stream is not None
         whole = BytesIO()
         write_still(STILLS[self.formats[0]], depth, whole, self.colormap, rgb, self.shape, self.scene)
+        self.send(whole.getvalue())
+
+    def send(self, data: bytes) -> None:
+        """Send a whole file. Raises as `write`."""
+        assert self.stream is not None
         try:
-            self.stream.write(whole.getvalue())
+            self.stream.write(data)
             self.stream.flush()
         except BrokenPipeError:
             raise
