@@ -189,9 +189,8 @@ def _transformers() -> Any:
     if not hasattr(transformers, "RfDetrForInstanceSegmentation"):
         version = transformers.__version__
         raise ModelError(f"transformers {version} has no RF-DETR with masks, which came with 5.9", _INSTALL)
-    if (
-        not transformers.utils.is_torch_available()
-    ):  # it takes torch from some version on, and is silent about older ones
+    # It takes torch from some version on, and is silent about older ones.
+    if not transformers.utils.is_torch_available():
         raise ModelError(f"transformers {transformers.__version__} cannot use torch {torch.__version__}", _INSTALL)
     return transformers
 
