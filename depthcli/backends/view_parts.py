@@ -27,6 +27,8 @@ class ViewParts:
 
     def run(self, inputs: Arrays) -> Arrays:
         """Return the answers of the graph "views", see Backend.run. Raises EngineError for Gaussians."""
+        if inputs.get("features"):
+            raise EngineError("features of blocks are given by torch alone", "use `backend` torch")
         if inputs.get("gaussians"):
             raise EngineError("Gaussians are computed by torch alone", "use `backend` torch")
         image = np.ascontiguousarray(inputs["image"], np.float32)
