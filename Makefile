@@ -75,6 +75,11 @@ requirements: | $(UV) ## resolve anew, up to exclude-newer in pyproject.toml, an
 	$(RESOLVE) export --quiet --frozen --format requirements.txt --all-extras --all-groups --no-emit-project --no-annotate --no-header \
 	  > requirements/dev.all
 	$(call split,dev)
+	$(RESOLVE) export --quiet --frozen --format requirements.txt --no-default-groups --group torch --extra serve --extra heif --extra s3 \
+	  --extra gcs --no-emit-project --no-annotate --no-header > requirements/image.all
+	$(call split,image)
+	{ echo '$(MADE)'; $(RESOLVE) export --quiet --frozen --format requirements.txt --only-group build --no-emit-project --no-annotate \
+	  --no-header; } > requirements/build.txt
 	$(RESOLVE) pip compile --quiet --python-version 3.9 --python-platform x86_64-manylinux_2_17 --only-binary av --no-python-downloads \
 	  --generate-hashes --no-annotate --no-header --extra heif --group test --group build \
 	  pyproject.toml requirements/inf1.in > requirements/inf1.all
@@ -85,6 +90,8 @@ requirements: | $(UV) ## resolve anew, up to exclude-newer in pyproject.toml, an
 	$(call split,lowest)
 	{ echo '$(MADE)'; $(RESOLVE) pip compile --quiet --generate-hashes --no-annotate --no-header requirements/uv.in; } \
 	  > requirements/uv.txt
+	{ echo '$(MADE)'; $(RESOLVE) pip compile --quiet --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	  requirements/deploy.in; } > requirements/deploy.txt
 
 clean: ## remove what the other targets make, except the depth maps in output_depth
 	rm -rf .venv .venv-* .uv uv.lock dist .pytest_cache .mypy_cache .ruff_cache
