@@ -1,7 +1,7 @@
 # Every target works on a fresh clone: it makes what it needs first.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-inf1 inference test test-inf1 test-lowest lint bench package requirements clean
+.PHONY: help setup setup-inf1 inference test test-inf1 test-lowest lint bench deploy-check package requirements clean
 .DELETE_ON_ERROR:
 
 ENCODER = auto
@@ -59,6 +59,9 @@ lint: $(READY) ## ruff and mypy
 
 bench: $(READY) ## speed and memory of the backends, side by side
 	$(BIN)/depth bench $(ARGS)
+
+deploy-check: $(READY) .venv-deploy/.ready ## check what lies in deploy/, with buildah and systemd-analyze if they are here; IMAGE=no builds no image
+	PATH="$(CURDIR)/.venv-deploy/bin:$$PATH" DEPTH="$(CURDIR)/$(BIN)/depth" deploy/check.sh
 
 package: $(READY) ## wheel and sdist in dist/, and a look at what is in the wheel
 	rm -rf dist
@@ -119,6 +122,11 @@ $(READY): $(wildcard requirements/dev*.txt) $(PINS) | $(UV)
 
 .venv-lowest/.ready: $(wildcard requirements/lowest.txt requirements/lowest-cuda.txt) $(PINS) | $(UV)
 	@UV=$(UV) PYTHON= requirements/venv.sh .venv-lowest lowest 3.10
+	@touch $@
+
+.venv-deploy/.ready: requirements/deploy.txt | $(UV)
+	@$(UV) venv --quiet --clear --python 3.11 .venv-deploy
+	@$(UV) pip install --quiet --python .venv-deploy --require-hashes -r requirements/deploy.txt
 	@touch $@
 
 setup-inf1: .venv-inf1/.ready ## torch-neuron from AWS into .venv-inf1, to run networks on an Inf1 machine; NEURON=compile to compile them
