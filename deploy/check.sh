@@ -45,7 +45,8 @@ unit() { # with and without the drop-in; the program is not installed here
     sed 's#/opt/depthcli/bin/depth#/bin/true#' deploy/depthcli.service > "$work/unit/depthcli.service"
     for _ in plain with-drop-in; do
         ! systemd-analyze verify --man=no "$work/unit/depthcli.service" 2>&1 | grep . || return 1
-        found=$(systemd-analyze security --offline=true --no-pager "$work/unit/depthcli.service" | sed -n 's/.*exposure level for .*: \([0-9.]*\) .*/\1/p')
+        found=$(systemd-analyze security --offline=true --no-pager "$work/unit/depthcli.service" |
+            sed -n 's/.*exposure level for .*: \([0-9.]*\) .*/\1/p')
         echo "  exposure $found of at most 2.0"
         awk -v found="$found" 'BEGIN {exit !(found != "" && found <= 2.0)}' || return 1
         cp -r deploy/depthcli.service.d "$work/unit"
@@ -195,7 +196,7 @@ as_process_1() { # COMMAND...
         mount --bind "$root" "$root" && mount -o remount,bind,ro "$root"
         for place in tmp cache data; do mount -t tmpfs -o mode=1777 tmpfs "$root/$place"; done
         mount -t proc proc "$root/proc"
-        mount --bind /dev "$root/dev"
+        mount --rbind /dev "$root/dev" && mount --rbind /sys "$root/sys"
         mkdir -p "$root/tmp/secret"; echo not-a-secret-token > "$root/tmp/secret/token"; cp input_images/coffee.jpg "$root/data"
         cd /
         exec chroot "$root" setpriv --reuid 10001 --regid 0 --clear-groups --no-new-privs --bounding-set=-all env -i \
@@ -216,7 +217,7 @@ image_serves() {
     done
     curl -sf -H 'Authorization: Bearer not-a-secret-token' -H 'Host: depthcli:17373' --data-binary @input_images/coffee.jpg \
         'http://127.0.0.1:17373/v1/depth?format=gray&name=coffee.jpg' -o "$work/coffee.png"
-    cmp "$work/coffee.png" "$(cat "$work/root")/data/maps/coffee_depth.png"
+    cmp "$work/coffee.png" "$(cat "$work/root")/data/maps/coffee_depth_gray.png"
     [ "$(curl -s -o /dev/null -w '%{http_code}' --data-binary @input_images/coffee.jpg http://127.0.0.1:17373/v1/depth)" = 401 ]
     # SIGTERM to process 1, with a picture in work: it is answered, and the code is 0
     curl -s -w '%{http_code}' -H 'Authorization: Bearer not-a-secret-token' --data-binary @input_images/rocket.jpg \
