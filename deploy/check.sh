@@ -209,8 +209,9 @@ image_serves() {
     (as_process_1 depth serve --host 0.0.0.0 --port 17373 --models tiny --token-file /tmp/secret/token --allow-host depthcli \
         --clips /data/clips) > "$work/served" 2>&1 &
     server=$!
+    # --kill-child does not outlast the change of the user.
     # shellcheck disable=SC2064
-    trap "kill -9 $server 2> /dev/null; cat '$work/served'" EXIT
+    trap "kill -9 \$(cat /proc/$server/task/$server/children 2> /dev/null) 2> /dev/null; cat '$work/served'" EXIT
     for number in $(seq 120); do
         if inside depth serve --check http://127.0.0.1:17373 2> /dev/null; then break; fi
         sleep 1
