@@ -1,7 +1,7 @@
 # Every target works on a fresh clone: it makes what it needs first.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-inf1 inference test test-inf1 test-lowest lint bench package requirements clean
+.PHONY: help setup setup-inf1 inference test test-inf1 test-lowest lint bench deploy-check package requirements clean
 .DELETE_ON_ERROR:
 
 ENCODER = auto
@@ -60,6 +60,9 @@ lint: $(READY) ## ruff and mypy
 bench: $(READY) ## speed and memory of the backends, side by side
 	$(BIN)/depth bench $(ARGS)
 
+deploy-check: $(READY) .venv-deploy/.ready ## check what lies in deploy/, with buildah and systemd-analyze if they are here; IMAGE=no builds no image
+	PATH="$(CURDIR)/.venv-deploy/bin:$$PATH" DEPTH="$(CURDIR)/$(BIN)/depth" deploy/check.sh
+
 package: $(READY) ## wheel and sdist in dist/, and a look at what is in the wheel
 	rm -rf dist
 	$(BIN)/python -m hatchling build
@@ -75,6 +78,11 @@ requirements: | $(UV) ## resolve anew, up to exclude-newer in pyproject.toml, an
 	$(RESOLVE) export --quiet --frozen --format requirements.txt --all-extras --all-groups --no-emit-project --no-annotate --no-header \
 	  > requirements/dev.all
 	$(call split,dev)
+	$(RESOLVE) export --quiet --frozen --format requirements.txt --no-default-groups --group torch --extra serve --extra heif --extra s3 \
+	  --extra gcs --no-emit-project --no-annotate --no-header > requirements/image.all
+	$(call split,image)
+	{ echo '$(MADE)'; $(RESOLVE) export --quiet --frozen --format requirements.txt --only-group build --no-emit-project --no-annotate \
+	  --no-header; } > requirements/build.txt
 	$(RESOLVE) pip compile --quiet --python-version 3.9 --python-platform x86_64-manylinux_2_17 --only-binary av --no-python-downloads \
 	  --generate-hashes --no-annotate --no-header --extra heif --group test --group build \
 	  pyproject.toml requirements/inf1.in > requirements/inf1.all
@@ -85,6 +93,8 @@ requirements: | $(UV) ## resolve anew, up to exclude-newer in pyproject.toml, an
 	$(call split,lowest)
 	{ echo '$(MADE)'; $(RESOLVE) pip compile --quiet --generate-hashes --no-annotate --no-header requirements/uv.in; } \
 	  > requirements/uv.txt
+	{ echo '$(MADE)'; $(RESOLVE) pip compile --quiet --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	  requirements/deploy.in; } > requirements/deploy.txt
 
 clean: ## remove what the other targets make, except the depth maps in output_depth
 	rm -rf .venv .venv-* .uv uv.lock dist .pytest_cache .mypy_cache .ruff_cache
@@ -112,6 +122,11 @@ $(READY): $(wildcard requirements/dev*.txt) $(PINS) | $(UV)
 
 .venv-lowest/.ready: $(wildcard requirements/lowest.txt requirements/lowest-cuda.txt) $(PINS) | $(UV)
 	@UV=$(UV) PYTHON= requirements/venv.sh .venv-lowest lowest 3.10
+	@touch $@
+
+.venv-deploy/.ready: requirements/deploy.txt | $(UV)
+	@$(UV) venv --quiet --clear --python 3.11 .venv-deploy
+	@$(UV) pip install --quiet --python .venv-deploy --require-hashes -r requirements/deploy.txt
 	@touch $@
 
 setup-inf1: .venv-inf1/.ready ## torch-neuron from AWS into .venv-inf1, to run networks on an Inf1 machine; NEURON=compile to compile them

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds a virtual environment out of pinned, hash-checked files, and adds this package to it as an editable install.
 #
-#   UV=path/to/uv requirements/venv.sh DIR NAME VERSION...
+#   UV=path/to/uv [PACKAGE=] requirements/venv.sh DIR NAME VERSION...
 #
 # DIR is replaced. NAME.txt holds every package with version and hashes; NAME-cuda.txt those that only a CUDA build of torch
 # needs. VERSION... are the Pythons that will do, best first; PYTHON=version or interpreter overrides.
@@ -14,6 +14,8 @@
 #   - otherwise, if there is a NAME-cpu.txt and no NVIDIA driver, the CPU build comes from PyTorch's own index: hash-checked if
 #     NAME-cpu.txt knows the wheel for this Python and processor, else by version. If that index cannot be used, one line says so;
 #   - otherwise the build of the default index is installed.
+# PACKAGE= (empty) leaves this package out, so that it can be added later, as a wheel.
+#
 # Whatever else uv reads from its environment (UV_DEFAULT_INDEX, UV_CACHE_DIR, UV_OFFLINE, ...) works as ever.
 set -eu
 
@@ -107,7 +109,7 @@ case $(uname -s)/$torch in
     Linux/*) build=' (CUDA build)' && install_pinned -r "$here/$name-cuda.txt" ;;
     *) build= ;;
 esac
-install --no-deps --no-build-isolation --editable "$here/.."
+[ -z "${PACKAGE-editable}" ] || install --no-deps --no-build-isolation --editable "$here/.."
 "$uv" pip check --quiet --python "$dir"
 packages=$("$uv" pip list --quiet --python "$dir" --format freeze | wc -l)
 size=$(du -sk "$dir" | awk '{printf "%.1f GB", $1 / 1e6 * 1.024}')

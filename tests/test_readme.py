@@ -35,6 +35,9 @@ FOREIGN = {
     "--extra-index-url",
     "--onnx",
     "--save",
+    "--data-binary",
+    "--build-arg",
+    "--no-healthcheck",
 }
 NEEDED = {"onnx": "onnx", "openvino": "openvino"}  # targets of `depth compile`: the package that each needs
 
