@@ -23,7 +23,10 @@ from depthcli.jobs.shards import WHOLE, Shard, parse_shard
 @grouped()
 def directory(
     name: Annotated[
-        str, typer.Argument(metavar="FOLDER", help="Folder of pictures, with its subfolders; also s3:// or gs://.")
+        str,
+        typer.Argument(
+            metavar="FOLDER", help="Folder of pictures, with its subfolders, or tars of pictures; also s3:// or gs://."
+        ),
     ],
     output: Annotated[
         Optional[str],
@@ -72,6 +75,14 @@ def directory(
         Optional[str],
         option("End the run when more pictures fail: a number, or a share such as 5%.", panel=ADVANCED, metavar="N"),
     ] = None,
+    pack: Annotated[
+        Optional[str],
+        option(
+            "tar: a tar of results for each tar of pictures, with the same keys, as webdataset has them.",
+            panel=ADVANCED,
+            metavar="tar",
+        ),
+    ] = None,
     *,
     options: PictureOptions,
     mix_models: Annotated[
@@ -101,6 +112,7 @@ def directory(
         files_from=files_from,
         shard=_shard(shard, shard_offset, shard_count),
         failures=parse_failures(max_failures),
+        packs=_packs(pack),
     )
 
 
@@ -118,6 +130,7 @@ def do_folder(
     files_from: Optional[str] = None,
     shard: Shard = WHOLE,
     failures: FailureLimit = NO_LIMIT,
+    packs: bool = False,
     ending: str = "_depth",
 ) -> None:
     """Do the pictures of a folder, report them, and leave with the exit code.
@@ -125,20 +138,24 @@ def do_folder(
     The parameters are those of the command. ending: of the folder for results beside it.
     """
     from depthcli.cli.report import log
-    from depthcli.io.remote import is_remote, open_place
+    from depthcli.io.remote import RemotePlace, is_remote, open_place
     from depthcli.jobs.folder_tasks import FolderSearch, FolderTasks
     from depthcli.jobs.manifests import open_manifest
     from depthcli.jobs.name_list import open_list
     from depthcli.jobs.remote_output import RemoteFolder, check_remote_formats
     from depthcli.jobs.remote_tasks import RemoteTasks, folder_below
+    from depthcli.jobs.tar_packing import TarPacking, pack_outputs
     from depthcli.jobs.targets import Target
+    from depthcli.jobs.tars import TarSet, TarTasks, are_tars
 
-    place = open_place(name) if is_remote(name) else None
-    if place is None:
-        _check_folder(name)
-    elif output is None:
+    tars = TarSet.of(name) if packs or are_tars(name) else None
+    place = open_place(name) if is_remote(name) and tars is None else None
+    if tars is None or (not tars.pattern and not is_remote(name)):
+        if place is None:
+            _check_folder(name)
+    if output is None and (is_remote(name) or (tars and tars.pattern)):
         raise UsageError(f"there is no place beside {name}", "name the folder of the results with -o")
-    folder = Path(name)
+    folder = Path(name) if tars is None or isinstance(tars.base, RemotePlace) else tars.base
     with ExitStack() as stack:
         remote = None
         if output is not None and is_remote(output):
@@ -149,7 +166,9 @@ def do_folder(
         if target.folder is None:
             raise UsageError(f"{target} is not a folder", "depth dir writes a folder; put / at its end if it is one")
         outputs = options.output_spec(target)
-        if remote:
+        if packs:
+            outputs = pack_outputs(outputs)
+        elif remote:
             check_remote_formats(outputs.formats)
         manifest = open_manifest(target.folder, shard)
         listed = None if files_from is None else open_list(files_from)
@@ -159,13 +178,31 @@ def do_folder(
         if place is not None:
             skip = folder_below(place, remote.publisher.place) if remote else ""
             tasks = RemoteTasks(search, manifest.rows, outputs.paths, place=place, skip=skip)
+        packing = None
+        if tars is not None:
+            tasks = read = TarTasks(search, manifest.rows, outputs.paths, tars=tars)
+            if packs:
+                publisher = remote.publisher if remote else None
+                settings = options.settings(outputs.formats)
+                packing = TarPacking(read, outputs, options.output.if_exists, settings, manifest, publisher)
         tasks.check()
         if dry_run:
-            show_plan(options, tasks, outputs, manifest, remote.publisher if remote else None)
+            show_plan(options, tasks, outputs, manifest, remote.publisher if remote else None, packing)
             for line in [] if options.report.quiet else tasks.left.lines():
                 log(line)
             return
-        run(options, tasks, outputs, manifest, mix_models, processes, devices, failures=failures, remote=remote)
+        run(
+            options,
+            tasks,
+            outputs,
+            manifest,
+            mix_models,
+            processes,
+            devices,
+            failures=failures,
+            remote=remote,
+            packing=packing,
+        )
 
 
 def _check_folder(name: str) -> None:
@@ -179,6 +216,12 @@ def _check_folder(name: str) -> None:
         if not os.path.lexists(name):
             raise UsageError(f"{Path(name)} does not exist", "check the path")
         raise UsageError(f"{Path(name)} is not a folder", "for single files use: depth image")
+
+
+def _packs(text: Optional[str]) -> bool:
+    if text not in (None, "tar"):
+        raise UsageError(f"`pack` is {text!r}", "there is tar")
+    return text is not None
 
 
 def _shard(text: Optional[str], offset: int, count: Optional[int]) -> Shard:
