@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from depthcli.jobs.manifest import Manifest, Result
     from depthcli.jobs.picture_job import FolderJob
     from depthcli.jobs.picture_results import MadeBy
+    from depthcli.jobs.ray_choice import RayChoice
     from depthcli.jobs.remote import Client
     from depthcli.jobs.remote_folder import RemotePictures
     from depthcli.jobs.remote_output import Publisher, RemoteFolder
@@ -98,12 +99,14 @@ def run(
     failures: Optional[FailureLimit] = None,
     remote: Optional[RemoteFolder] = None,
     packing: Optional[TarPacking] = None,
+    cluster: Optional[RayChoice] = None,
 ) -> None:
     """Run the job, report it, and leave with its exit code.
 
     mix_models: allow existing results of other models. workers: processes; 1 is this one. devices: one
     process for each, in place of `workers`. early: see `open_early`. failures: that end the job. remote: takes
-    the results. packing: puts them into tars, of `tasks`.
+    the results. packing: puts them into tars, of `tasks`. cluster: does the
+    work.
     """
     from depthcli.jobs.manifest import FAILED
     from depthcli.jobs.picture_job import FolderJob
@@ -163,7 +166,8 @@ def run(
     with report, client or nullcontext(), packing or nullcontext(), stop_signals(quiet) as stop:
         try:
             # Closed at once if a second Ctrl-C or a broken pipe ends the loop: what waits to be written is dropped.
-            results = _results(job, load, options, workers, devices, lambda: stop.asked, ask if client else None)
+            places = cluster, workers, devices
+            results = _results(job, load, options, *places, lambda: stop.asked, ask if client else None)
             with closing(results), closing(packing.packed(results) if packing else results) as told:
                 for result in told:
                     report.add(remote.publisher.named(result) if remote else result)
@@ -219,6 +223,7 @@ def _results(
     job: FolderJob,
     load: Callable[[], DepthEstimator],
     options: PictureOptions,
+    cluster: Optional[RayChoice],
     workers: int,
     devices: Sequence[str],
     stop: Callable[[], bool],
@@ -226,16 +231,27 @@ def _results(
 ) -> Generator[Result, None, None]:
     """Return the results of a job, done in this process, in several, or by the service of `ask`."""
     if ask is not None:
-        if workers != 1 or devices:
-            name = "devices" if devices else "workers"
+        if workers != 1 or devices or cluster:
+            name = "engine" if cluster else "devices" if devices else "workers"
             raise UsageError(f"`{name}` is for this machine, and a service does the work", "leave it out, or `server`")
         from depthcli.jobs.remote_folder import run_on_service
 
         return run_on_service(job, ask, stop)
     from depthcli.jobs.folder import run_folder
 
-    if workers == 1 and not devices:
+    if workers == 1 and not devices and not cluster:
         return run_folder(job, load, stop)
+    if cluster:
+        from depthcli.jobs.ray_engine import run_on_ray
+
+        def check_here() -> tuple[Callable[[], DepthEstimator], str]:
+            with load() as estimator:
+                model = options.model.choice()
+                model = replace(model, model=estimator.row.name) if model.is_automatic else model
+                more = estimator.remembered, options.network, options.camera.choice(), options.metres.choice()
+                return partial(_open_quietly, model, options.backend.choice(), *more), estimator.weights.sha256
+
+        return run_on_ray(job, cluster, check_here, stop)
     from depthcli.jobs.workers import run_in_workers
 
     def check() -> list[Callable[[], DepthEstimator]]:
