@@ -63,7 +63,7 @@ class _Actor:
     def __init__(self, job: FolderJob, load: Callable[[], DepthEstimator], folder: str, cpus: int) -> None:
         with suppress(OSError):  # names are as the first process has them; a node without that folder says so by name
             os.chdir(folder)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _ignore_interrupts()
         self._job, self._load = job, load
         self._neighbours = max(1, usable_cores() // cpus)
         self._estimator: Optional[DepthEstimator] = None
@@ -79,6 +79,10 @@ class _Actor:
         assert estimator is not None
         with closing(Stages(share, lambda: estimator, self._neighbours, keeps=True)) as stages:
             return list(stages.results(lambda: False))
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the first process decides
 
 
 # --- In the first process ---------------------------------------------------------------------------------------------

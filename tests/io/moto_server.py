@@ -67,9 +67,7 @@ class Server:
                 self._answered(self._request("PUT", f"/{unquote(stored.name)}", stored.read_bytes()))
 
     def _request(self, method: str, path: str, body: bytes) -> dict[str, Any]:
-        signed = (
-            "AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
-        )
+        scope = "Credential=testing/20260101/us-east-1/s3/aws4_request"
         return {
             "REQUEST_METHOD": method,
             "PATH_INFO": path,
