@@ -322,7 +322,7 @@ def _connect(ray: Any, address: str) -> bool:
     try:
         ray.init(address=address, logging_level="ERROR", log_to_driver=False, configure_logging=False)
     except Exception as error:
-        hint = "start one with `ray start --head`, name its address with `ray_address`, or local for this machine"
+        hint = "start one, name its address with `ray_address`, or local to start one on this machine"
         raise UsageError(f"no Ray cluster answers at {address}: {first_line(error)}", hint) from error
     finally:
         with suppress(ValueError):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.jobs.test_folder import Fake
 
-SECONDS = 0.25
+SECONDS = 0.5
 
 
 class Sleeping(Fake):
