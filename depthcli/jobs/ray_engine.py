@@ -16,6 +16,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from operator import itemgetter
 from typing import Any, Callable, Optional
 
 from depthcli.errors import DepthError, EngineError, PictureError, UsageError, first_line
@@ -140,7 +141,8 @@ class _Driver:
                 yield self._known.popleft()
                 if stop():
                     return
-            if self._exhausted and not self._waiting and not any(hired.calls for hired in self._team):
+            at_work = any(not chunk.done for hired in self._team for _, chunk in hired.calls)
+            if self._exhausted and not self._waiting and not at_work:
                 return
             if self._ray is None and self._waiting:
                 self._open()
@@ -177,7 +179,12 @@ class _Driver:
         self._started_ray = _connect(self._ray, self._choice.address)
         choice = self._choice
         if choice.most is None:
-            self._choice = choice = replace(choice, most=max(choice.least, _room(self._ray, choice)))
+            room = _room(self._ray, choice)
+            if not room:
+                wanted = f"{choice.cpus} CPUs and {choice.gpus:g} GPUs"
+                hint = "ask for less, or name `workers` for a cluster that grows"
+                raise UsageError(f"the cluster has no room for a worker with {wanted}", hint)
+            self._choice = choice = replace(choice, most=max(choice.least, room))
         # What is done was looked up; an actor writes no manifest, and lists no store.
         remote = self._job.remote and replace(self._job.remote)
         share = replace(self._job, tasks=(), if_exists="overwrite", manifest=None, remote=remote)
@@ -211,10 +218,14 @@ class _Driver:
         """Return the chunk that is in work for the longest and has no copy, if it is late."""
         if not self._seconds:
             return None
-        limit = max(_LATE * statistics.median(self._seconds), _COPIED_AFTER)
-        late = [(each.since, place, each.calls[0][1]) for place, each in enumerate(self._team) if each.calls]
-        late = [item for item in late if time.monotonic() - item[0] > limit and item[2].calls == 1 and not item[2].done]
-        return min(late)[2] if late else None
+        limit = time.monotonic() - max(_LATE * statistics.median(self._seconds), _COPIED_AFTER)
+        # Also those that wait behind one that does not end.
+        return next((chunk for since, chunk in sorted(self._unfinished(), key=itemgetter(0)) if since < limit), None)
+
+    def _unfinished(self) -> Iterator[tuple[float, _Chunk]]:
+        """Yield (when its actor began its oldest chunk, chunk) of those that were handed out once and are not done."""
+        for hired in self._team:
+            yield from ((hired.since, chunk) for _, chunk in hired.calls if not chunk.done and chunk.calls == 1)
 
     def _call(self, hired: _Hired, chunk: _Chunk) -> None:
         if not hired.calls:
