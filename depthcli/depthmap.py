@@ -10,13 +10,17 @@ import enum
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
 from depthcli.calibration import Calibration, calibration_of, describe_calibration
 from depthcli.camera import Camera, camera_of, describe_camera
+from depthcli.choices import ShapeChoice
 from depthcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from depthcli.geometry.solids import Mesh, PointCloud
 
 _BAND_PIXELS = 1 << 17  # that are calibrated at a time, in float64
 _CONVERTED = ("source", "source_sha256")
@@ -150,6 +154,18 @@ class DepthMap:
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels."""
         return self.values.shape[1], self.values.shape[0]
+
+    def points(self, rgb: Optional[np.ndarray] = None, choice: ShapeChoice = ShapeChoice()) -> PointCloud:
+        """Return the points of the map, see `depthcli.points`. rgb: (H, W, 3) uint8, the picture, or None."""
+        from depthcli.geometry.shapes import points
+
+        return points(self, rgb, choice)
+
+    def mesh(self, rgb: np.ndarray, choice: ShapeChoice = ShapeChoice()) -> Mesh:
+        """Return the surface of the map with the picture on it, see `depthcli.mesh`. rgb: (H, W, 3) uint8."""
+        from depthcli.geometry.shapes import mesh
+
+        return mesh(self, rgb, choice)
 
     def with_provenance(self, provenance: Provenance) -> DepthMap:
         """Return the same map with another provenance; its values are shared and not looked at again."""

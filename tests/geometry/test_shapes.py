@@ -33,6 +33,14 @@ def test_the_one_near_pixel_is_at_its_place_in_every_axes(axes):
     assert np.allclose(cloud.points[0], corner, atol=1e-6)
 
 
+def test_the_methods_of_a_map_are_the_functions():
+    depth, rgb = small()
+    for method, function in ((depth.points, depthcli.points), (depth.mesh, depthcli.mesh)):
+        ours, theirs = method(rgb, ALL), function(depth, rgb, ALL)
+        arrays = {name for name, value in vars(theirs).items() if isinstance(value, np.ndarray)}
+        assert arrays and all(np.array_equal(getattr(ours, name), getattr(theirs, name)) for name in arrays)
+
+
 def test_axes_keep_hands_apart():
     """Right, up and toward the viewer, as each of the axes has them, make a determinant of 1."""
     for axes in AXES:

@@ -135,8 +135,8 @@ class TestViews:
         return open_backend(row, WeightsFile(path, digest(path), "test"), BackendChoice(backend))
 
     def test_the_views_of_a_scene_run_together(self) -> None:
-        backend = self.open()
-        assert backend.traits.name == "torch" and backend.traits.graphs == ("views",)
+        backend = self.open("torch")
+        assert backend.traits.graphs == ("views",)
         found = backend.run({"image": da3.views(3).numpy(), "rays": True}, "views")
         with torch.inference_mode():
             wanted = da3.network("views")(da3.views(3), rays=True)
@@ -146,7 +146,7 @@ class TestViews:
             assert np.allclose(found[name], wanted[name], rtol=1e-4, atol=1e-4), name
 
     def test_features_come_if_asked_for(self) -> None:
-        found = self.open().run({"image": da3.views(3).numpy(), "features": (1, 5)}, "views")
+        found = self.open("torch").run({"image": da3.views(3).numpy(), "features": (1, 5)}, "views")
         assert {name for name in found if name.startswith("features")} == {"features_1", "features_5"}
         assert found["features_5"].shape == (3, 2, 3, 128) and found["features_5"].dtype == np.float32
 
@@ -157,5 +157,10 @@ class TestViews:
         assert int(backend.run({"image": views, "reference": "middle"}, "views")["reference"]) == 1
 
     def test_other_backends_are_refused(self) -> None:
-        with pytest.raises(UsageError, match="openvino does not run networks for scenes"):
-            self.open("openvino")
+        with pytest.raises(UsageError, match="onnx does not run da3-small"):
+            self.open("onnx")
+
+    def test_features_are_refused_by_a_converted_network(self) -> None:
+        pytest.importorskip("openvino")
+        with pytest.raises(EngineError, match="features of blocks are given by torch alone"):
+            self.open("openvino").run({"image": da3.views(2).numpy(), "features": (1,)}, "views")

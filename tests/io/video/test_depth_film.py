@@ -13,9 +13,9 @@ import pytest
 
 from depthcli.depthmap import DepthKind, DepthMap, Provenance, describe
 from depthcli.errors import PictureError
-from depthcli.io.codecs.encode import Look, encode_frame, encoding_of
+from depthcli.io.codecs.encode import encoding_of
 from depthcli.io.codecs.facts import SCHEMA
-from depthcli.io.codecs.files import read_depth
+from depthcli.io.codecs.files import content_of, read_depth
 from depthcli.io.codecs.formats import CLIPS
 from depthcli.io.names import sidecar_of
 from depthcli.io.video import depth_film
@@ -50,7 +50,7 @@ def film(name: str = "ffv1", kind: DepthKind = DISPARITY, frames: int = 6) -> Pa
         for number in range(frames):
             depth = DepthMap(values(number), kind)
             rgb = np.zeros((*SIZE[::-1], 3), np.uint8)
-            writer.write(encode_frame([name], depth, Look("turbo", RANGE), rgb)[name], number / rate)
+            writer.write(content_of(CLIPS[name], depth, "turbo", rgb, ends=RANGE).body, number / rate)
     return path
 
 
