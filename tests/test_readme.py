@@ -35,7 +35,6 @@ FOREIGN = {
     "--extra-index-url",
     "--onnx",
     "--save",
-    "--data-binary",
     "--build-arg",
     "--no-healthcheck",
 }

@@ -17,13 +17,17 @@ from depthcli.cli.running import run, show_plan
 from depthcli.errors import UsageError
 from depthcli.jobs.failures import NO_LIMIT, FailureLimit, parse_failures
 from depthcli.jobs.parsing import parse_list
+from depthcli.jobs.ray_choice import RayChoice, parse_workers
 from depthcli.jobs.shards import WHOLE, Shard, parse_shard
 
 
 @grouped()
 def directory(
     name: Annotated[
-        str, typer.Argument(metavar="FOLDER", help="Folder of pictures, with its subfolders; also s3:// or gs://.")
+        str,
+        typer.Argument(
+            metavar="FOLDER", help="Folder of pictures, with its subfolders, or tars of pictures; also s3:// or gs://."
+        ),
     ],
     output: Annotated[
         Optional[str],
@@ -35,13 +39,14 @@ def directory(
     exclude: Annotated[Optional[list[str]], option("Skip pictures that match. Repeatable.", metavar="GLOB")] = None,
     dry_run: Annotated[bool, flag("Print what would be written, and write nothing.", "--dry-run", "-n")] = False,
     workers: Annotated[
-        str,
+        Optional[str],
         option(
-            "Processes that share the CPU's cores: a number, or auto (one per NUMA node). Default: 1.",
+            "Processes that share the CPU's cores: a number, or auto (one per NUMA node). Default: 1. With ray: on all"
+            " machines, MIN:MAX as there is work. Default: what the cluster has room for.",
             panel=ADVANCED,
             metavar="N",
         ),
-    ] = "1",
+    ] = None,
     devices: Annotated[
         Optional[str],
         option("A process on each of these devices, such as cuda:0,cuda:1.", panel=ADVANCED, metavar="A,B"),
@@ -72,6 +77,29 @@ def directory(
         Optional[str],
         option("End the run when more pictures fail: a number, or a share such as 5%.", panel=ADVANCED, metavar="N"),
     ] = None,
+    pack: Annotated[
+        Optional[str],
+        option(
+            "tar: a tar of results for each tar of pictures, with the same keys, as webdataset has them.",
+            panel=ADVANCED,
+            metavar="tar",
+        ),
+    ] = None,
+    engine: Annotated[
+        Optional[str],
+        option(
+            "ray: workers on a Ray cluster do the work, and all see the same folders.", panel=ADVANCED, metavar="ray"
+        ),
+    ] = None,
+    ray_address: Annotated[
+        str,
+        option("With ray: the cluster's address, auto for the one here, local to start one.", panel=ADVANCED),
+    ] = "auto",
+    cpus_per_worker: Annotated[int, option("With ray: cores of each worker.", panel=ADVANCED, metavar="N")] = 1,
+    gpus_per_worker: Annotated[
+        float, option("With ray: GPUs of each worker, or a part of one.", panel=ADVANCED, metavar="N")
+    ] = 0.0,
+    chunk: Annotated[int, option("With ray: pictures that a worker gets at once.", panel=ADVANCED, metavar="N")] = 64,
     *,
     options: PictureOptions,
     mix_models: Annotated[
@@ -95,12 +123,14 @@ def directory(
         include=include or (),
         exclude=exclude or (),
         dry_run=dry_run,
-        processes=_processes(workers),
-        devices=_devices(devices, workers, options.backend.device),
+        processes=1 if engine else _processes(workers or "1"),
+        devices=_devices(devices, workers or engine, options.backend.device),
+        cluster=_cluster(engine, workers, ray_address, cpus_per_worker, gpus_per_worker, chunk),
         mix_models=mix_models,
         files_from=files_from,
         shard=_shard(shard, shard_offset, shard_count),
         failures=parse_failures(max_failures),
+        packs=_packs(pack),
     )
 
 
@@ -118,6 +148,8 @@ def do_folder(
     files_from: Optional[str] = None,
     shard: Shard = WHOLE,
     failures: FailureLimit = NO_LIMIT,
+    packs: bool = False,
+    cluster: Optional[RayChoice] = None,
     ending: str = "_depth",
 ) -> None:
     """Do the pictures of a folder, report them, and leave with the exit code.
@@ -125,20 +157,26 @@ def do_folder(
     The parameters are those of the command. ending: of the folder for results beside it.
     """
     from depthcli.cli.report import log
-    from depthcli.io.remote import is_remote, open_place
+    from depthcli.io.remote import RemotePlace, is_remote, open_place
     from depthcli.jobs.folder_tasks import FolderSearch, FolderTasks
     from depthcli.jobs.manifests import open_manifest
     from depthcli.jobs.name_list import open_list
     from depthcli.jobs.remote_output import RemoteFolder, check_remote_formats
     from depthcli.jobs.remote_tasks import RemoteTasks, folder_below
+    from depthcli.jobs.tar_packing import TarPacking, pack_outputs
     from depthcli.jobs.targets import Target
+    from depthcli.jobs.tars import TarSet, TarTasks, are_tars
 
-    place = open_place(name) if is_remote(name) else None
-    if place is None:
-        _check_folder(name)
-    elif output is None:
+    tars = TarSet.of(name) if packs or are_tars(name) else None
+    if tars is not None and cluster is not None:
+        raise UsageError("`engine` ray hands out pictures of folders and stores, not tars", "use `shard` for tars")
+    place = open_place(name) if is_remote(name) and tars is None else None
+    if tars is None or (not tars.pattern and not is_remote(name)):
+        if place is None:
+            _check_folder(name)
+    if output is None and (is_remote(name) or (tars and tars.pattern)):
         raise UsageError(f"there is no place beside {name}", "name the folder of the results with -o")
-    folder = Path(name)
+    folder = Path(name) if tars is None or isinstance(tars.base, RemotePlace) else tars.base
     with ExitStack() as stack:
         remote = None
         if output is not None and is_remote(output):
@@ -149,7 +187,9 @@ def do_folder(
         if target.folder is None:
             raise UsageError(f"{target} is not a folder", "depth dir writes a folder; put / at its end if it is one")
         outputs = options.output_spec(target)
-        if remote:
+        if packs:
+            outputs = pack_outputs(outputs)
+        elif remote:
             check_remote_formats(outputs.formats)
         manifest = open_manifest(target.folder, shard)
         listed = None if files_from is None else open_list(files_from)
@@ -159,13 +199,32 @@ def do_folder(
         if place is not None:
             skip = folder_below(place, remote.publisher.place) if remote else ""
             tasks = RemoteTasks(search, manifest.rows, outputs.paths, place=place, skip=skip)
+        packing = None
+        if tars is not None:
+            tasks = read = TarTasks(search, manifest.rows, outputs.paths, tars=tars)
+            if packs:
+                publisher = remote.publisher if remote else None
+                settings = options.settings(outputs.formats)
+                packing = TarPacking(read, outputs, options.output.if_exists, settings, manifest, publisher)
         tasks.check()
         if dry_run:
-            show_plan(options, tasks, outputs, manifest, remote.publisher if remote else None)
+            show_plan(options, tasks, outputs, manifest, remote.publisher if remote else None, packing)
             for line in [] if options.report.quiet else tasks.left.lines():
                 log(line)
             return
-        run(options, tasks, outputs, manifest, mix_models, processes, devices, failures=failures, remote=remote)
+        run(
+            options,
+            tasks,
+            outputs,
+            manifest,
+            mix_models,
+            processes,
+            devices,
+            failures=failures,
+            remote=remote,
+            packing=packing,
+            cluster=cluster,
+        )
 
 
 def _check_folder(name: str) -> None:
@@ -181,6 +240,27 @@ def _check_folder(name: str) -> None:
         raise UsageError(f"{Path(name)} is not a folder", "for single files use: depth image")
 
 
+def _cluster(
+    engine: Optional[str], workers: Optional[str], address: str, cpus: int, gpus: float, chunk: int
+) -> Optional[RayChoice]:
+    """Return what is asked of a Ray cluster, None without one. Raises UsageError."""
+    if engine is None:
+        given = {"ray_address": address != "auto", "cpus_per_worker": cpus != 1, "gpus_per_worker": gpus != 0}
+        wrong = next((name for name, is_given in {**given, "chunk": chunk != 64}.items() if is_given), None)
+        if wrong:
+            raise UsageError(f"`{wrong}` belongs to `engine` ray", "add it")
+        return None
+    if engine != "ray":
+        raise UsageError(f"`engine` is {engine!r}", "there is ray")
+    return RayChoice(address, *parse_workers(workers or "auto"), cpus, gpus, chunk)
+
+
+def _packs(text: Optional[str]) -> bool:
+    if text not in (None, "tar"):
+        raise UsageError(f"`pack` is {text!r}", "there is tar")
+    return text is not None
+
+
 def _shard(text: Optional[str], offset: int, count: Optional[int]) -> Shard:
     if text is not None:
         return parse_shard(text, os.environ, offset, count)
@@ -189,12 +269,13 @@ def _shard(text: Optional[str], offset: int, count: Optional[int]) -> Shard:
     return WHOLE
 
 
-def _devices(text: Optional[str], workers: str, device: str) -> tuple[str, ...]:
+def _devices(text: Optional[str], workers: Optional[str], device: str) -> tuple[str, ...]:
     """Return the devices that have a process each. Raises UsageError."""
     if text is None:
         return ()
-    if workers != "1" or device != "auto":
-        raise UsageError("`devices` says how many processes there are, and where", "leave out `workers` and `device`")
+    if workers not in (None, "1") or device != "auto":
+        hint = "leave out `workers`, `engine` and `device`"
+        raise UsageError("`devices` says how many processes there are, and where", hint)
     names = parse_list([text])
     for name in names:
         BackendChoice(device=name)  # an unknown one is an error now

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Callable, Optional, Union
 import typer
 
 from depthcli.choices import CameraChoice, MetresChoice
-from depthcli.cli.options import BackendOptions, ModelOptions, NetworkOptions, PictureOptions
+from depthcli.cli.options import BackendOptions, ModelOptions, NetworkOptions, PictureOptions, PictureOutput
 from depthcli.cli.report import log, stop_signals
 from depthcli.errors import DepthError, ModelError, OutputError, UsageError
 from depthcli.version import __version__
@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from depthcli.jobs.manifest import Manifest, Result
     from depthcli.jobs.picture_job import FolderJob
     from depthcli.jobs.picture_results import MadeBy
+    from depthcli.jobs.ray_choice import RayChoice
     from depthcli.jobs.remote import Client
     from depthcli.jobs.remote_folder import RemotePictures
     from depthcli.jobs.remote_output import Publisher, RemoteFolder
     from depthcli.jobs.run_file import RunFile
+    from depthcli.jobs.tar_packing import TarPacking
     from depthcli.jobs.targets import Task
     from depthcli.predict.early import EarlyBackend
     from depthcli.predict.picture import DepthEstimator
@@ -96,12 +98,15 @@ def run(
     early: Optional[EarlyBackend] = None,
     failures: Optional[FailureLimit] = None,
     remote: Optional[RemoteFolder] = None,
+    packing: Optional[TarPacking] = None,
+    cluster: Optional[RayChoice] = None,
 ) -> None:
     """Run the job, report it, and leave with its exit code.
 
     mix_models: allow existing results of other models. workers: processes; 1 is this one. devices: one
     process for each, in place of `workers`. early: see `open_early`. failures: that end the job. remote: takes
-    the results.
+    the results. packing: puts them into tars, of `tasks`. cluster: does the
+    work.
     """
     from depthcli.jobs.manifest import FAILED
     from depthcli.jobs.picture_job import FolderJob
@@ -121,8 +126,10 @@ def run(
         digests=manifest is not None,
         remote=remote.publisher if remote else None,
     )
+    if packing:  # it looks at the tars itself; the files in them are new
+        job = replace(job, tasks=packing, if_exists="overwrite", manifest=None, remote=None)
     report = options.report.report(job.total)
-    there = _Existing(job, options, mix_models, early, folder, remote)
+    there = _Existing(job, options, mix_models, early, folder, remote, packing)
     client = _open_server(options, outputs)
 
     def ask() -> RemotePictures:
@@ -131,7 +138,7 @@ def run(
         outputs.check_kind(service.model.kind)
         made_by = there.check(service.model.name, service.model.weights or "", service.model.remembered)
         if folder is not None:
-            _note_run(folder, job, output.template or "", made_by)
+            _note_run(folder, outputs, output, made_by, packing)
         if options.report.verbose:
             title, licence = service.model.title, service.model.licence
             report.log(f"model {title}, {licence}; {service.model.description} at {client.address}")
@@ -147,7 +154,7 @@ def run(
             raise
         stop.at_once = False
         if folder is not None:
-            _note_run(folder, job, output.template or "", there.made_by(estimator))
+            _note_run(folder, outputs, output, there.made_by(estimator), packing)
             if remote:
                 remote.put_run()
         if options.report.verbose:
@@ -156,12 +163,13 @@ def run(
 
     if folder is not None and not quiet:
         threading.Thread(target=_count, args=(folder, report), daemon=True).start()
-    with report, client or nullcontext(), stop_signals(quiet) as stop:
+    with report, client or nullcontext(), packing or nullcontext(), stop_signals(quiet) as stop:
         try:
             # Closed at once if a second Ctrl-C or a broken pipe ends the loop: what waits to be written is dropped.
-            results = _results(job, load, options, workers, devices, lambda: stop.asked, ask if client else None)
-            with closing(results):
-                for result in results:
+            places = cluster, workers, devices
+            results = _results(job, load, options, *places, lambda: stop.asked, ask if client else None)
+            with closing(results), closing(packing.packed(results) if packing else results) as told:
+                for result in told:
                     report.add(remote.publisher.named(result) if remote else result)
                     if remote:
                         remote.note()
@@ -182,15 +190,23 @@ def run(
 def _count(folder: FolderTasks, report: Report) -> None:
     """Tell a report how many pictures there are, for the time that is left."""
     with suppress(OSError, DepthError):
-        report.total = folder.count() if folder.total is None else folder.total
+        total = folder.count() if folder.total is None else folder.total
+        report.total = report.total if total is None else total
 
 
-def _note_run(folder: FolderTasks, job: FolderJob, template: str, made_by: tuple[str, str, str]) -> None:
+def _note_run(
+    folder: FolderTasks,
+    outputs: OutputSpec,
+    output: PictureOutput,
+    made_by: tuple[str, str, str],
+    packing: Optional[TarPacking],
+) -> None:
     """Write run.json; a part leaves that of another."""
     from depthcli.jobs.run_file import RunFile, write_run
 
-    run = RunFile(folder.where, job.outputs.formats, template, *made_by, __version__)
-    write_run(folder.search.target, run, replaces=not folder.search.is_part or job.if_exists == "overwrite")
+    pack = "tar" if packing else ""
+    run = RunFile(folder.where, outputs.formats, output.template or "", *made_by, __version__, pack)
+    write_run(folder.search.target, run, replaces=not folder.search.is_part or output.if_exists == "overwrite")
 
 
 def _told_last(job: FolderJob, folder: Optional[FolderTasks]) -> list[str]:
@@ -207,6 +223,7 @@ def _results(
     job: FolderJob,
     load: Callable[[], DepthEstimator],
     options: PictureOptions,
+    cluster: Optional[RayChoice],
     workers: int,
     devices: Sequence[str],
     stop: Callable[[], bool],
@@ -214,16 +231,27 @@ def _results(
 ) -> Generator[Result, None, None]:
     """Return the results of a job, done in this process, in several, or by the service of `ask`."""
     if ask is not None:
-        if workers != 1 or devices:
-            name = "devices" if devices else "workers"
+        if workers != 1 or devices or cluster:
+            name = "engine" if cluster else "devices" if devices else "workers"
             raise UsageError(f"`{name}` is for this machine, and a service does the work", "leave it out, or `server`")
         from depthcli.jobs.remote_folder import run_on_service
 
         return run_on_service(job, ask, stop)
     from depthcli.jobs.folder import run_folder
 
-    if workers == 1 and not devices:
+    if workers == 1 and not devices and not cluster:
         return run_folder(job, load, stop)
+    if cluster:
+        from depthcli.jobs.ray_engine import run_on_ray
+
+        def check_here() -> tuple[Callable[[], DepthEstimator], str]:
+            with load() as estimator:
+                model = options.model.choice()
+                model = replace(model, model=estimator.row.name) if model.is_automatic else model
+                more = estimator.remembered, options.network, options.camera.choice(), options.metres.choice()
+                return partial(_open_quietly, model, options.backend.choice(), *more), estimator.weights.sha256
+
+        return run_on_ray(job, cluster, check_here, stop)
     from depthcli.jobs.workers import run_in_workers
 
     def check() -> list[Callable[[], DepthEstimator]]:
@@ -338,9 +366,11 @@ def _ignore(line: str) -> None:
     pass
 
 
-def _first_run(folder: Optional[FolderTasks], remote: Optional[RemoteFolder]) -> Optional[tuple[RunFile, str]]:
-    """Return the run that began a folder of which a part is done, and what to call it."""
-    if folder is None or not (folder.search.is_part or remote):
+def _first_run(
+    folder: Optional[FolderTasks], remote: Optional[RemoteFolder], packs: bool
+) -> Optional[tuple[RunFile, str]]:
+    """Return the run that began a folder, if that alone tells how its results were made, and what to call it."""
+    if folder is None or not (folder.search.is_part or remote or packs):
         return None
     from depthcli.jobs.run_file import read_run
 
@@ -364,12 +394,14 @@ class _Existing:
         early: Optional[EarlyBackend],
         folder: Optional[FolderTasks],
         remote: Optional[RemoteFolder],
+        packing: Optional[TarPacking],
     ) -> None:
         from depthcli.jobs.picture_results import ExistingResults, MadeBy
 
         self._options, self._mix, self._settings, self._early = options, mix_models, job.settings, early
-        replaces = job.if_exists == "overwrite"
-        self._there = ExistingResults(job.every_path(), job.manifest, replaces, _first_run(folder, remote))
+        replaces = options.output.if_exists == "overwrite"
+        first = _first_run(folder, remote, packing is not None)
+        self._there = ExistingResults(() if packing else job.every_path(), job.manifest, replaces, first)
         self.warning = ""
         if self._there.made_by and not options.server.address:
             from depthcli.predict.model import known_model
@@ -434,6 +466,7 @@ def show_plan(
     outputs: OutputSpec,
     manifest: Optional[Manifest] = None,
     remote: Optional[Publisher] = None,
+    packing: Optional[TarPacking] = None,
 ) -> None:
     """Print what a job would do: one line per file, or JSON."""
     from depthcli.jobs.picture_job import FolderJob
@@ -446,11 +479,16 @@ def show_plan(
         manifest=manifest,
         remote=remote,
     )
-    for task in tasks:
-        paths = [remote.address(str(path)) if remote else str(path) for path in job.paths(task)]
-        action = job.action(task)
+    if packing:
+        planned: Iterable[tuple[str, Sequence[Path], str]] = (
+            (name, [path], action) for name, path, action in packing.actions()
+        )
+    else:
+        planned = ((task.name, job.paths(task), job.action(task)) for task in tasks)
+    for name, files, action in planned:
+        paths = [remote.address(str(path)) if remote else str(path) for path in files]
         if options.report.as_json:
-            print(json.dumps({"input": task.name, "outputs": paths, "action": action}))
+            print(json.dumps({"input": name, "outputs": paths, "action": action}))
         else:
             for path in paths:
-                print(f"{action}\t{task.name}\t{path}")
+                print(f"{action}\t{name}\t{path}")

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Callable, Optional, TypeVar
 
 import numpy as np
@@ -156,6 +156,13 @@ class RemotePlace:
             return None
         except Exception as error:
             raise self._unreachable(error) from error
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Copy a file to a path here. Raises PictureError."""
+        try:
+            self.call(lambda: self.store.get_file(self.key(name), str(path)))
+        except Exception as error:
+            raise PictureError(f"{self.address(name)} cannot be read: {_reason(error)}") from error
 
     def put(self, name: str, content: bytes) -> None:
         """Write a file, whole or not at all, in one request. Raises OutputError."""

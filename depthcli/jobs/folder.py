@@ -90,10 +90,12 @@ class Stages:
     Threads call `_read` and `_finish` only; everything else belongs to the calling thread.
     """
 
-    def __init__(self, job: FolderJob, load: Callable[[], DepthEstimator], workers: int = 1) -> None:
-        """workers: processes that share the memory."""
+    def __init__(
+        self, job: FolderJob, load: Callable[[], DepthEstimator], workers: int = 1, keeps: bool = False
+    ) -> None:
+        """workers: processes that share the memory. keeps: the estimator stays open at the end."""
         self._job = job
-        self._load = load
+        self._load, self._keeps = load, keeps
         self._loaded: DepthEstimator | None = None
         # Pictures that are read beside those of the next batch, and that may be finishing when the network starts.
         self._ahead, self._behind = thread_counts(job.is_single)
@@ -112,7 +114,7 @@ class Stages:
     def close(self) -> None:
         """Wait for the threads, close the files that were not read, and free the model."""
         with ExitStack() as stack:  # an interrupt of one step does not keep the others from being done
-            if self._loaded is not None:
+            if self._loaded is not None and not self._keeps:
                 stack.callback(self._loaded.close)
             for file in [held for held, _ in self._held] + ([] if self._next is None else [self._next[1]]):
                 stack.callback(file.close)

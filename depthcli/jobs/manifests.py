@@ -9,6 +9,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Optional
@@ -20,9 +21,12 @@ from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.jobs.folder_tasks import FolderSearch, FolderTasks
 from depthcli.jobs.manifest import DONE, FAILED, MANIFEST_NAME, RUN_NAME, SKIPPED, Manifest, read_rows
 from depthcli.jobs.picture_file import file_digest
-from depthcli.jobs.run_file import read_run
+from depthcli.jobs.run_file import RunFile, read_run
 from depthcli.jobs.shards import WHOLE, Shard
-from depthcli.jobs.targets import parse_template
+from depthcli.jobs.tar_packing import count_rows
+from depthcli.jobs.targets import NameTemplate, parse_template
+from depthcli.jobs.tars import SUFFIX as TARS
+from depthcli.jobs.tars import TarSet, TarTasks, are_tars
 
 _OF_SHARD = re.compile(r"manifest-\d{5}-of-\d{5}\.jsonl")
 _RANKS = {FAILED: 0, SKIPPED: 1, DONE: 2}
@@ -113,14 +117,36 @@ def missing_pictures(folder: Path, pictures: Optional[Path] = None) -> Iterator[
     if run is None:
         raise UsageError(f"{folder} has no {RUN_NAME}", "name the folder that `depth dir` wrote")
     source = Path(run.input) if pictures is None else pictures
+    if run.pack or are_tars(str(source)):
+        yield from _missing_tars(folder, TarSet.of(str(source)), run)
+        return
     if not source.is_dir():
         raise UsageError(f"{source} is not a folder", "name the folder of the pictures after that of the results")
-    template = parse_template(run.template, run.formats) if run.template else None
-    outputs = OutputSpec(run.formats, endings=template.endings if template else ())
+    template, outputs = _results_of(run)
     search = FolderSearch(source, folder, template=template)
     for task in FolderTasks(search, open_manifest(folder, WHOLE).rows, outputs.paths):
         if not all(map(_is_there, outputs.paths(task.stem))):
             yield task.name
+
+
+def _missing_tars(folder: Path, tars: TarSet, run: RunFile) -> Iterator[str]:
+    """Yield the names of the tars that lack their tar of results, or results of a picture."""
+    template, outputs = _results_of(run)
+    search = FolderSearch(Path(tars.where), folder, template=template)
+    for name in tars.names(folder):
+        if run.pack:
+            whole = _is_there(folder / name)
+        else:
+            tasks = TarTasks(search, {}, outputs.paths, tars=replace(tars, pattern=name))
+            whole = all(_is_there(path) for task in tasks for path in outputs.paths(task.stem))
+        if not whole:
+            yield name
+
+
+def _results_of(run: RunFile) -> tuple[Optional[NameTemplate], OutputSpec]:
+    """Return how the results of a run are named."""
+    template = parse_template(run.template, run.formats) if run.template else None
+    return template, OutputSpec(run.formats, endings=template.endings if template else ())
 
 
 def _is_there(path: Path) -> bool:
@@ -148,12 +174,15 @@ def _wrong(path: Path, row: dict[str, Any], place: int, deep: bool) -> str:
         noted = _at(row.get("files"), place)
         if isinstance(noted, list) and noted and noted[0] != size:
             return f"has {size} bytes, not {noted[0]}"
-        if is_cut_short(path) or not read_facts(path):
+        if path.suffix == TARS:
+            if not count_rows(path):
+                return "is not a tar of results"
+        elif is_cut_short(path) or not read_facts(path):
             return "is cut short or not a result"
         digest = _at(row.get("digests"), place)
         if deep and digest and file_digest(path) != digest:
             return "has other content than was written"
-        if deep and not digest:
+        if deep and not digest:  # tars have one
             read_depth(path)
     except FileNotFoundError:
         return "is missing"

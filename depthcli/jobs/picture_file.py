@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Optional, Union
 
 from depthcli.errors import PictureError
 from depthcli.io.pictures.images import Picture, open_picture_file, picture_size, printable, read_picture
+from depthcli.io.tars import TarMember
 
 if TYPE_CHECKING:
     from depthcli.io.remote import RemoteFile
@@ -37,13 +38,14 @@ def _digest(stream: BinaryIO) -> str:
 
 
 class PictureFile:
-    """A picture's file, its bytes, or an object in a store. For one thread at a time; `close` it when it has been read.
+    """A picture's file, its bytes, or a part of a store or a tar. For one thread at a time.
 
-    Digest and pixels come from the same open file, and its bytes are never held; an object is fetched when it is
-    opened. Facts raise OSError or PictureError. A pipe or a device has none: reading it might never end.
+    `close` it when it has been read. Digest and pixels come from the same open file, and its bytes are never held; an
+    object is fetched when it is opened. Facts raise OSError or PictureError. A pipe or a device has none: reading it
+    might never end.
     """
 
-    def __init__(self, source: Union[Path, bytes, RemoteFile], name: str) -> None:
+    def __init__(self, source: Union[Path, bytes, RemoteFile, TarMember], name: str) -> None:
         self._source = source
         self._name = str(source) if isinstance(source, Path) else name
         self._file: Optional[BinaryIO] = None
@@ -103,7 +105,7 @@ class PictureFile:
     @cached_property
     def size(self) -> Optional[tuple[int, int]]:
         """(width, height) of the upright picture, None if its header does not tell. Nothing is raised."""
-        if not isinstance(self._source, (Path, bytes)):  # an object is not fetched for that
+        if not isinstance(self._source, (Path, bytes, TarMember)):  # an object is not fetched for that
             return None
         try:
             return picture_size(self._open())

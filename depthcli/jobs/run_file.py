@@ -18,7 +18,8 @@ class RunFile:
     """The run that began a folder of results.
 
     input: the folder of the pictures, as it was named. formats: of the results. template: their names, or empty.
-    model, weights, settings: as a row of the manifest has them. version: of depthcli.
+    model, weights, settings: as a row of the manifest has them. version: of depthcli. pack: "tar"
+    if the results are in tars.
     """
 
     input: str
@@ -28,6 +29,7 @@ class RunFile:
     weights: str = ""
     settings: str = ""
     version: str = ""
+    pack: str = ""
 
 
 def read_run(folder: Path) -> Optional[RunFile]:
@@ -43,7 +45,7 @@ def read_run(folder: Path) -> Optional[RunFile]:
         raise OutputError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, RecursionError):
         raise OutputError(f"{path} is damaged", "remove it: the next run writes it anew") from None
-    return RunFile(formats=formats, **texts)
+    return RunFile(formats=formats, **texts, pack=str(facts.get("pack", "")))  # which earlier versions lack
 
 
 def write_run(folder: Path, run: RunFile, replaces: bool = False) -> None:

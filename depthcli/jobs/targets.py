@@ -23,6 +23,7 @@ from depthcli.jobs.find import CLIP_SUFFIXES, Input
 
 if TYPE_CHECKING:
     from depthcli.io.remote import RemoteFile
+    from depthcli.io.tars import TarMember
 
 BESIDE, FOLDER, FILE, STREAM = "beside", "folder", "file", "stream"
 # With these `output` names a file; any other suffix is part of a folder's name, such as maps.v2.
@@ -213,10 +214,10 @@ def refuse_replacing(noun: str, results: Iterable[tuple[str, Iterable[Path]]], s
 class Task:
     """One picture to do. stem: path of its results without ending.
 
-    source: its path, its place in a store, or the bytes of its file. name: for reports.
+    source: its path, its place in a store or a tar, or the bytes of its file. name: for reports.
     """
 
-    source: Union[Path, bytes, RemoteFile]
+    source: Union[Path, bytes, RemoteFile, TarMember]
     name: str
     stem: Path
 

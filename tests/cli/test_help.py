@@ -48,7 +48,8 @@ OPTIONS = {
     "image": PICTURES + SERVER,
     "dir": PICTURES
     + SERVER
-    + " --devices --dry-run --exclude --files-from --include --max-failures --mix-models --shard"
+    + " --chunk --cpus-per-worker --devices --dry-run --engine --exclude --files-from --gpus-per-worker"
+    " --include --max-failures --mix-models --pack --ray-address --shard"
     " --shard-count --shard-offset --workers -n",
     "video": PLAIN + RESULTS + METRES + CAMERA + SHAPE + "--calibration-from --end --exact --fps --max-frames"
     " --mix-models --pipe --range --rate --scale --scene --size --start --steady --stride",
