@@ -29,9 +29,9 @@ from depthcli.errors import (
 from depthcli.geometry.shapes import remarks
 from depthcli.host.atomic import remove_partials
 from depthcli.io.codecs.encode import in_millimetres, is_clamped
-from depthcli.io.codecs.formats import CLIP_ROWS, Holds
+from depthcli.io.codecs.formats import CLIP_ROWS, Holds, check_kind
 from depthcli.io.codecs.stereo import ASSUMED
-from depthcli.io.codecs.stills import MOST_CODE, check_kind
+from depthcli.io.codecs.stills import MOST_CODE
 from depthcli.io.names import STDIN
 from depthcli.io.video.reader import Clip, PatientPipe, open_clip
 from depthcli.io.video.spool import Spool, bytes_per_frame, check_disk, readable

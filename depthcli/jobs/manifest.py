@@ -15,12 +15,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Callable, Optional, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar
 
 from depthcli.errors import DiskFullError, OutputError
 from depthcli.host.atomic import FULL
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MANIFEST_NAME = "manifest.jsonl"
 RUN_NAME = "run.json"
@@ -165,18 +166,26 @@ class _Index:
 
     @cached_property
     def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
+        import numpy as np  # a new folder needs none
+
         hashes, places = (np.array(numbers, np.int64)[::-1] for numbers in (self._hashes, self._places))
         self._hashes, self._places = array("q"), array("q")
         unique, last = np.unique(hashes, return_index=True)  # the first of each, so the last that was added
         return unique, places[last]
 
     def __len__(self) -> int:
-        return len(self._sorted[0])
+        return len(self._sorted[0]) if self._any else 0
+
+    @cached_property
+    def _any(self) -> bool:
+        return bool(self._hashes)
 
     def place(self, key: str) -> Optional[int]:
         """Return the place of the last row with a key."""
+        if not self:
+            return None
         hashes, places = self._sorted
-        number = int(np.searchsorted(hashes, hash(key)))
+        number = int(hashes.searchsorted(hash(key)))
         there = number < len(hashes) and hashes[number] == hash(key)
         return int(places[number]) if there else None
 

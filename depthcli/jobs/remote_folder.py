@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
 from depthcli.choices import CameraChoice, MetresChoice, ModelChoice, ShapeChoice
-from depthcli.depthmap import DepthKind
 from depthcli.errors import DiskFullError, EngineError, UsageError
 from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs.outputs import OneStream
@@ -24,6 +23,7 @@ from depthcli.jobs.picture_results import file_facts, made_settings
 from depthcli.jobs.pipeline import Lane, wait_for_oldest
 from depthcli.jobs.remote import Client, ServiceGoneError, unpack
 from depthcli.jobs.targets import Task
+from depthcli.kinds import DepthKind
 
 _MOST_AT_ONCE = 8
 _MOST_NAME = 1000  # characters of a picture's path that are sent
@@ -133,7 +133,7 @@ def run_on_service(
                     break
                 task, file, found = item
                 file.close()  # it is opened again in its thread
-                if isinstance(found, Result):
+                if found is not None:
                     if lane is None:
                         known.append(found)
                     else:
@@ -225,16 +225,18 @@ def _write(files: Mapping[str, bytes], paths: Sequence[Path]) -> None:
 
 def _model_name(choice: ModelChoice) -> str:
     """Return the row that a choice names, "" for the automatic one. Raises UsageError for a file."""
-    from depthcli.zoo.rows import find_row, select_row
-
     if choice.checkpoint is not None or choice.trust or choice.max_depth is not None:
         raise UsageError("`checkpoint`, `max_depth` and `trust` are for a model on this machine", "leave out `server`")
     encoder = None if choice.encoder == "auto" else choice.encoder
-    if choice.model is not None:
-        if encoder or choice.metric:
-            raise UsageError("`model` names the whole model", "leave out `encoder` and `metric`")
-        return find_row(choice.model).name
-    return select_row(encoder or "vits", choice.metric).name if encoder or choice.metric else ""
+    if choice.model is None and not encoder and not choice.metric:
+        return ""
+    from depthcli.zoo.rows import find_row, select_row
+
+    if choice.model is None:
+        return select_row(encoder or "vits", choice.metric).name
+    if encoder or choice.metric:
+        raise UsageError("`model` names the whole model", "leave out `encoder` and `metric`")
+    return find_row(choice.model).name
 
 
 def _inline(camera: CameraChoice) -> Union[str, None]:

@@ -12,7 +12,8 @@ from typing import Optional, Union
 import numpy as np
 
 from depthcli.io.codecs.encode import check_pixels
-from depthcli.io.codecs.files import TEXTURE_ENDING, Content, write_content
+from depthcli.io.codecs.files import Content, write_content
+from depthcli.io.codecs.formats import TEXTURE_ENDING
 from depthcli.io.video.clip_output import ClipOutput
 
 _FRAME = re.compile(r"frame_(\d+)(\D.*)")
