@@ -76,7 +76,7 @@ class ClipFiles:
     def made_of(self, folder: Path) -> dict[str, Any]:
         """Return what results in a folder note of the clip: its identity, and its place as seen from there."""
         name = "stdin" if self.source == STDIN else printable(Path(self.source).name)
-        return {"name": name, **self.identity, "place": _place(self.source, folder)}
+        return {"name": name, **self.identity, "place": place_of(self.source, folder)}
 
     def compare(self) -> str:
         """Return what has become of the clip: SAME, GROWN, GONE or CHANGED."""
@@ -125,7 +125,7 @@ def _pieces(size: int, whole: bool = False) -> list[tuple[int, int]]:
     return [(number * (size - _PIECE_BYTES) // (_PIECES - 1), _PIECE_BYTES) for number in range(_PIECES)]
 
 
-def _place(source: Source, folder: Path) -> str:
+def place_of(source: Source, folder: Path) -> str:
     """Return a digest of the path from the results to a clip; moving both together keeps it."""
     if source == STDIN:
         return ""
@@ -140,7 +140,7 @@ def _relation(made: Mapping[str, Any], source: Source, files: ClipFiles, folder:
     if "content" in made:
         if made["content"] == files.identity["content"]:
             return SAME
-        return CHANGED if made.get("place") == _place(source, folder) else OTHER
+        return CHANGED if made.get("place") == place_of(source, folder) else OTHER
     # An earlier version noted the place of the clip, and the times of all files in its folder.
     path = Path(source)
     if made.get("name") != printable(path.name):

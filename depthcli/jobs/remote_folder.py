@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
@@ -41,6 +41,23 @@ class RemoteModel:
     remembered: Optional[str]
     description: Optional[str]
 
+    @classmethod
+    def of(cls, client: Client, rows: Sequence[Mapping[str, Any]], name: str) -> RemoteModel:
+        """Return a model among those that a service offers. Raises UsageError if it is not there."""
+        offered = {str(row["name"]): row for row in rows}
+        if name not in offered:
+            raise UsageError(f"the service at {client.address} has no model {name}", f"it has: {', '.join(offered)}")
+        row = offered[name]
+        return cls(
+            name,
+            str(row["title"]),
+            str(row["licence"]),
+            DepthKind(row["kind"]),
+            row["weights_sha256"],
+            row["remembered"],
+            row["backend"],
+        )
+
 
 @dataclass(frozen=True)
 class RemotePictures:
@@ -66,17 +83,15 @@ class RemotePictures:
         options: further parameters of its requests, None for what is left open.
         """
         about = client.about()
-        offered = {str(row["name"]): row for row in about["models"]}
-        name = _model_name(model) or next(iter(offered))
-        if name not in offered:
-            raise UsageError(f"the service at {client.address} has no model {name}", f"it has: {', '.join(offered)}")
+        found = RemoteModel.of(client, about["models"], named_model(model) or str(about["models"][0]["name"]))
         missing = [format for format in formats if format not in about["formats"]]
         if missing:
             raise UsageError(f"the service at {client.address} does not write {missing[0]}", "it is of another version")
-        row = offered[name]
+        if metres.is_given:
+            found = replace(found, kind=DepthKind.METRIC_DEPTH)
         every: dict[str, Any] = {
             **options,
-            "model": name,
+            "model": found.name,
             "focal": camera.focal,
             "fov": camera.fov,
             "f35": camera.f35,
@@ -86,15 +101,6 @@ class RemotePictures:
         }
         query = [(key, value) for key, value in every.items() if value is not None]
         query += [("scale_from", text) for text in _measured(metres)]
-        found = RemoteModel(
-            name,
-            str(row["title"]),
-            str(row["licence"]),
-            DepthKind(row["kind"]) if not metres.is_given else DepthKind.METRIC_DEPTH,
-            row["weights_sha256"],
-            row["remembered"],
-            row["backend"],
-        )
         concurrency = min(_MOST_AT_ONCE, int(about["limits"]["concurrency"]))
         return cls(client, found, concurrency, query)
 
@@ -217,13 +223,18 @@ def _write(files: Mapping[str, bytes], paths: Sequence[Path]) -> None:
     folder = paths[0].parent
     names = {path.name for path in paths}
     for name in (*(name for name in files if name not in names), *(name for name in files if name in names)):
-        if name != os.path.basename(name) or name in ("", ".", ".."):
-            raise EngineError(f"the service sent a file with the name {name!r}", "check the address of `server`")
+        check_sent_name(name)
         with atomic_path(folder / name) as partial:
             partial.write_bytes(files[name])
 
 
-def _model_name(choice: ModelChoice) -> str:
+def check_sent_name(name: str) -> None:
+    """Raise EngineError for a name from a service that leads out of its folder."""
+    if name != os.path.basename(name) or name in ("", ".", ".."):
+        raise EngineError(f"the service sent a file with the name {name!r}", "check the address of `server`")
+
+
+def named_model(choice: ModelChoice) -> str:
     """Return the row that a choice names, "" for the automatic one. Raises UsageError for a file."""
     if choice.checkpoint is not None or choice.trust or choice.max_depth is not None:
         raise UsageError("`checkpoint`, `max_depth` and `trust` are for a model on this machine", "leave out `server`")

@@ -19,6 +19,17 @@ from depthcli.io.video.clip_output import ClipOutput
 _FRAME = re.compile(r"frame_(\d+)(\D.*)")
 
 
+def frames_in(folder: Path, suffix: str) -> Iterator[tuple[Path, int]]:
+    """Yield the files of frames in a folder, and what stands beside them, each with its number."""
+    endings = {suffix, f"{suffix}.json"}
+    if suffix == ".obj":
+        endings |= {".mtl", TEXTURE_ENDING}
+    for path in sorted(folder.glob("frame_*")):
+        found = _FRAME.fullmatch(path.name)
+        if found and found[2] in endings:
+            yield path, int(found[1])
+
+
 class FolderWriter:
     """Writes `frame_000000` and so on, each with the facts and its time; see FrameWriter.
 
@@ -56,19 +67,9 @@ class FolderWriter:
 
     def remove_others(self) -> None:
         """Remove frames of another run from the folder, and what stands beside them."""
-        for path, number in self._frames():
+        for path, number in frames_in(self._output.path, self._suffix):
             if number not in self._numbers:
                 path.unlink()
-
-    def _frames(self) -> Iterator[tuple[Path, int]]:
-        """Yield the files of frames in the folder, each with its number."""
-        endings = {self._suffix, f"{self._suffix}.json"}
-        if self._suffix == ".obj":
-            endings |= {".mtl", TEXTURE_ENDING}
-        for path in sorted(self._output.path.glob("frame_*")):
-            found = _FRAME.fullmatch(path.name)
-            if found and found[2] in endings:
-                yield path, int(found[1])
 
     def _number(self, index: int, time: Fraction) -> int:
         return index if self._output.number_of is None else self._output.number_of(time)
