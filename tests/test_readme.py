@@ -27,6 +27,7 @@ MEASURED = [ROOT / "docs/log.md"]  # names options of other times and of other p
 EXECUTED = ("README.md", "docs/stereo.md", "docs/effects.md", "docs/pictures.md", "docs/outputs.md", "docs/models.md")
 # Options of other programs that the documents name.
 FOREIGN = {
+    "--data-binary",  # of curl
     "--nproc",
     "--torch-backend",
     "--index-url",

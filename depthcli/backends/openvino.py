@@ -25,10 +25,8 @@ from depthcli.backends import CLIP_GRAPHS, PICTURE_GRAPHS, SCENE_GRAPHS, Arrays,
 from depthcli.backends.converted import ConvertedGraph, Write, graph_name, runtime_errors, uninterrupted
 from depthcli.backends.executed import ExecutedNode, with_median_times
 from depthcli.backends.export import Export, Shape, compare
-from depthcli.backends.view_parts import EXACT_PARTS, ViewParts
 from depthcli.choices import BackendChoice, CompilerChoice
 from depthcli.errors import EngineError, Log
-from depthcli.graphs.view_tables import TablesBySize
 from depthcli.host.cores import compute_threads
 from depthcli.host.memory import check_clip_memory, check_memory, check_scene_memory, free_memory
 from depthcli.pixels.preprocess import InputPlan
@@ -39,12 +37,14 @@ if TYPE_CHECKING:
     import torch
 
     from depthcli.backends.quantize import Calibration
+    from depthcli.backends.view_parts import ViewParts
     from depthcli.graphs.any_size import AnySizeGraph
 
 # The parts of a graph, and the files that keep them.
 _PICTURE_FILES = {"depth": "compiled.blob"}
 _CLIP_FILES = {part: f"{part}.blob" for part in ("encode", "mix", "finish")}
 _SCENE_FILES = {part: f"{part}.blob" for part in ("begin", "relate", "depth", "rays", "decode", "encode")}
+_EXACT_PARTS = ("decode", "encode")  # in float32 in every precision: a focal length of 8 bits is pixels off
 _FILES = {ModelTask.PICTURE: _PICTURE_FILES, ModelTask.CLIP: _CLIP_FILES, ModelTask.SCENE: _SCENE_FILES}
 _GRAPHS = {ModelTask.PICTURE: PICTURE_GRAPHS, ModelTask.CLIP: CLIP_GRAPHS, ModelTask.SCENE: SCENE_GRAPHS}
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
@@ -94,6 +94,9 @@ class OpenVino:
         self.traits = Traits("openvino", version("openvino"), "cpu", precision, graphs=_GRAPHS[row.task])
         self._views: Optional[ViewParts] = None
         if row.task is ModelTask.SCENE:
+            from depthcli.backends.view_parts import ViewParts  # not loaded for pictures
+            from depthcli.graphs.view_tables import TablesBySize
+
             inputs = self._graph.inputs
             assert isinstance(row.network, ViewsConfig) and inputs.positions is not None and inputs.cameras is not None
             self._views = ViewParts(self._infer, TablesBySize(row.network, inputs.positions), inputs.cameras)
@@ -201,7 +204,7 @@ class _Converter:
         return networks, write
 
     def _settings(self, part: str) -> dict[str, Any]:
-        exact = self.files is _SCENE_FILES and part in EXACT_PARTS
+        exact = self.files is _SCENE_FILES and part in _EXACT_PARTS
         return {**self.settings, "INFERENCE_PRECISION_HINT": _HINTS["fp32"]} if exact else self.settings
 
 

@@ -14,9 +14,6 @@ from depthcli.geometry.poses import decode_cameras, encode_cameras
 from depthcli.geometry.reference_views import FEWEST_TO_CHOOSE, REFERENCES
 from depthcli.graphs.view_tables import TablesBySize
 
-# Parts of a scene's network that run in float32 in every precision: a focal length of 8 bits is pixels off.
-EXACT_PARTS = ("decode", "encode")
-
 Infer = Callable[[str, Sequence[np.ndarray]], Sequence[np.ndarray]]  # part, inputs -> outputs, in order
 
 
@@ -30,6 +27,8 @@ class ViewParts:
 
     def run(self, inputs: Arrays) -> Arrays:
         """Return the answers of the graph "views", see Backend.run. Raises EngineError for Gaussians."""
+        if inputs.get("features"):
+            raise EngineError("features of blocks are given by torch alone", "use `backend` torch")
         if inputs.get("gaussians"):
             raise EngineError("Gaussians are computed by torch alone", "use `backend` torch")
         image = np.ascontiguousarray(inputs["image"], np.float32)

@@ -145,7 +145,7 @@ class NetworkOptions:
     detail: Annotated[
         str,
         option(
-            "For large pictures: off, edges (the photo's), tiles (finer, slower), nearest (no new values).",
+            "Large pictures: off, edges (the photo's), tiles (slower), nearest.",
             panel=MODEL,
             metavar="CHOICE",
             values=DETAILS,
@@ -357,9 +357,7 @@ class PictureOutput:
     ] = None
     preset: Annotated[
         Optional[str],
-        option(
-            "Files for a program: nuke, kitti, ros, vr, ... (docs/formats.md).", metavar="NAME", values=tuple(PRESETS)
-        ),
+        option("Files for a program, such as nuke, kitti, vr, 3dgs.", metavar="NAME", values=tuple(PRESETS)),
     ] = None
     colormap: Colormap = "Spectral_r"
     template: Annotated[

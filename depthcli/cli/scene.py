@@ -33,6 +33,7 @@ FORMATS = (
     *("npz", "mini_npz", "glb", "glb-mesh", "ply", "colmap", "colmap-txt", "transforms", "cameras", "depth_vis"),
     "html",
     "gs_ply",
+    "feat_vis",
 )
 DEFAULT_FORMATS = ("npz", "glb", "depth_vis")
 LEFT_OUT = ("encoder", "metric", "max_depth", "calibration", "artifacts", "shape_policy", "allow_standin")
@@ -258,7 +259,8 @@ def _load(job: "SceneJob") -> "SceneEstimator":
     from depthcli.cli.report import log
     from depthcli.predict.scene import SceneEstimator
 
-    return SceneEstimator(job.model, job.backend, views=job.views, gaussians=job.wants_gaussians, log=log)
+    wanted = {"gaussians": job.wants_gaussians, "features": job.wants_features}
+    return SceneEstimator(job.model, job.backend, views=job.views, log=log, **wanted)
 
 
 def _folder(inputs: list[str], output: Optional[str]) -> Path:

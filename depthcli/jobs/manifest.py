@@ -166,7 +166,7 @@ class _Index:
 
     @cached_property
     def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
-        import numpy as np  # a new folder needs none
+        import numpy as np  # not loaded where commands are completed
 
         hashes, places = (np.array(numbers, np.int64)[::-1] for numbers in (self._hashes, self._places))
         self._hashes, self._places = array("q"), array("q")

@@ -33,6 +33,7 @@ from depthcli.predict.model import known_model
 from depthcli.predict.scene import Cameras, ReadView, SceneEstimator, check_count, given_cameras
 from depthcli.scene import Scene, View
 
+_OF_NETWORK = ("gs_ply", "feat_vis")  # hold what no NPZ file has
 DEPTH = "depth-"  # before the name of a format of single maps: a file per view
 _OF_PICTURES = ("colmap", "colmap-txt", "transforms")  # which name the pictures, so that frames have to be files
 _WITH_SHAPE = ("glb", "glb-mesh", "ply", "colmap", "colmap-txt")
@@ -92,6 +93,11 @@ class SceneJob:
     def wants_gaussians(self) -> bool:
         """Whether the network is asked for Gaussians."""
         return "gs_ply" in self.formats
+
+    @property
+    def wants_features(self) -> bool:
+        """Whether what the network's last block gives is kept."""
+        return "feat_vis" in self.formats
 
     def settings(self, format: str = "") -> str:
         """Return the options that shape the scene, or one of its formats, as one line."""
@@ -202,7 +208,7 @@ def _make(
     if len(sources) < len(job.found.paths):
         yield Note(f"{len(sources)} of {len(job.found.paths)} pictures are taken, evenly (`max_views`)")
     _refuse_foreign(job, manifest, wanted, [source.name for source in sources])
-    scene = None if "gs_ply" in wanted or IMAGES in wanted else _from_npz(job, manifest, digest)
+    scene = None if {*_OF_NETWORK, IMAGES} & set(wanted) else _from_npz(job, manifest, digest)
     made = Made(scene) if scene is not None else None
     by = manifest.rows.get("npz", {}) if scene is not None else {}
     model, weights = str(by.get("model", "")), str(by.get("weights", ""))

@@ -139,7 +139,7 @@ def _row_by_tensors(checkpoint: Path, trust: bool, log: Log) -> ModelRow:
 def _check_task(row: ModelRow | None, checkpoint: Path | None, tasks: Sequence[ModelTask]) -> None:
     if row is not None and row.task not in tasks:
         name = row.name if checkpoint is None else f"{checkpoint}, {row.title},"
-        if ModelTask.SCENE in tasks:
+        if ModelTask.PICTURE not in tasks:
             scenes = ", ".join(row.name for row in ROWS if row.task is ModelTask.SCENE)
             raise UsageError(f"{name} is no model for the views of a scene", f"choose from: {scenes}")
         if row.task is ModelTask.SCENE:

@@ -102,7 +102,8 @@ def content_of(
     if format.shape:
         solid = _shape_of(format, depth, colormap, rgb, shape)
         return Content(solid, solid.facts)
-    layers = layers_of(depth) if KINDS[format.suffix].layered else {}
+    kind = KINDS.get(format.suffix)  # films have none
+    layers = layers_of(depth) if kind is not None and kind.layered else {}
     return Content(*pixels_of_still(format, depth, colormap, rgb, scene, ends), layers)
 
 

@@ -5,7 +5,7 @@
     colmap      sparse/0/*.bin                  transforms     transforms.json
     colmap-txt  sparse/0/*.txt                  depth_vis      depth_vis/0000.jpg ...
     cameras     cameras.json                    gs_ply         gs_ply/0000.ply
-    html        scene.html
+    html        scene.html                      feat_vis       feat_vis/0000.jpg ...
 
 Other files in the folder stay. A further format is a row of EXPORTS.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Callable
 
@@ -26,18 +27,20 @@ from depthcli.host.atomic import atomic_path
 from depthcli.io.points.files import write_shape
 from depthcli.io.scenes import colmap, vis
 from depthcli.io.scenes.cameras import write_cameras
+from depthcli.io.scenes.features import enlarged
 from depthcli.io.scenes.glb import SceneShape, read_scene_glb, write_scene_glb
 from depthcli.io.scenes.npz import read_npz, write_npz
 from depthcli.io.scenes.page import write_scene_page
 from depthcli.io.scenes.splats import Splats, kept_splats, write_splats
 from depthcli.io.scenes.transforms import write_transforms
+from depthcli.pixels.features import feature_colors
 from depthcli.scene import Scene
 
 NPZ, MINI_NPZ = Path("exports/npz/results.npz"), Path("exports/mini_npz/results.npz")
 GLB, THUMBNAIL, PLY, PAGE = Path("scene.glb"), Path("scene.jpg"), Path("scene.ply"), Path("scene.html")
 MODEL = Path("sparse/0")
 TRANSFORMS, CAMERAS, VIS = Path("transforms.json"), Path("cameras.json"), Path("depth_vis")
-GAUSSIANS = Path("gs_ply/0000.ply")
+GAUSSIANS, FEATURES = Path("gs_ply/0000.ply"), Path("feat_vis")
 
 _Export = Callable[[Scene, Path, SceneChoice], "list[Path]"]
 
@@ -94,8 +97,8 @@ def _cameras(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
 def _depth_vis(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
     written = []
     for number, view in enumerate(scene.views):
-        pixels = vis.jpeg(vis.beside_picture(view))
-        written += _one(folder / VIS / f"{number:04d}.jpg", lambda stream, pixels=pixels: _put(stream, pixels))  # type: ignore[misc]
+        content = vis.jpeg(vis.beside_picture(view))
+        written += _one(folder / VIS / f"{number:04d}.jpg", partial(_put, content=content))
     return written
 
 
@@ -117,6 +120,16 @@ def _gs_ply(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
         if view.depth.valid is not None:
             mask &= view.depth.valid
     return _one(folder / GAUSSIANS, lambda stream: write_splats(splats, stream, kept))
+
+
+def _feat_vis(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
+    if scene.features is None:
+        raise OutputError("the scene has no features", "`depth scene` keeps them if the network runs for them")
+    written = []
+    for number, (view, colors) in enumerate(zip(scene.views, feature_colors(scene.features))):
+        content = vis.jpeg(enlarged(colors, view.depth.size))
+        written += _one(folder / FEATURES / f"{number:04d}.jpg", partial(_put, content=content))
+    return written
 
 
 @dataclass(frozen=True)
@@ -154,6 +167,7 @@ EXPORTS: dict[str, Export] = {
     "depth_vis": Export("picture and depth side by side, JPEG", (VIS / "{:04d}.jpg",), _depth_vis),
     "html": Export("page to look at in a browser", (PAGE,), _html),
     "gs_ply": Export("Gaussian splats of da3-giant, PLY", (GAUSSIANS,), _gs_ply),
+    "feat_vis": Export("what the network's last block sees, in colours", (FEATURES / "{:04d}.jpg",), _feat_vis),
 }
 _SAME_FILES = (("glb", "glb-mesh"), ("colmap", "colmap-txt"))
 
