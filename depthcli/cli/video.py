@@ -348,6 +348,8 @@ def do_clips(
     progress = report.clip_report(len(jobs), bool(pipe))
     log = cache(progress.log)  # each line once
     with ExitStack() as stack, progress, stop_signals(report.quiet, "frame") as stop:
+        if remote is not None:
+            stack.callback(remote.client.close)
         for line in left.lines():
             log(line)
         stream = stack.enter_context(open_stream(output)) if output and pipe and not is_stdout(output) else None
@@ -374,8 +376,6 @@ def do_clips(
         progress.clear()
         for predictor in opened:
             predictor.close()
-        if remote is not None:
-            remote.client.close()
         interrupted = stop.asked and sum(progress.counts.values()) < len(jobs)
         progress.finish(interrupted)
     raise typer.Exit(progress.exit_code(interrupted))

@@ -35,6 +35,7 @@ from depthcli.io.video.frame_files import frames_in
 from depthcli.io.video.reader import open_clip
 from depthcli.jobs.clip_job import ClipJob, Events, Progress, StoppedError, failed_clip, milliseconds_since, texts_of
 from depthcli.jobs.clip_results import already_there, check_one_model, place_of
+from depthcli.jobs.find import CLIP_SUFFIXES
 from depthcli.jobs.manifest import DONE, FAILED, Result
 from depthcli.jobs.picture_file import file_digest
 from depthcli.jobs.remote import Client, Upload
@@ -147,7 +148,7 @@ class _Work:
             code=0 if done else about["exit_code"] or 1,
             notes=notes,
             warnings=warnings,
-            model=self._service.model.name,
+            model=self._service.model.name if facts else "",
             weights=str(facts.get("weights_sha256", "")),
             settings=self._job.settings_text,
         )
@@ -273,8 +274,11 @@ def _name_to_send(job: ClipJob) -> str:
             pass
     if not path.is_file():
         raise ClipError(f"{job.name} is not one file, and a service takes no other clips", "leave out `server`")
-    if len(os.fsencode(path.name)) > _MOST_NAME:
-        raise ClipError(f"{job.name} has a name that is too long for a service", "leave out `server`, or rename it")
+    usual = path.suffix.lower() in CLIP_SUFFIXES and path.name.isprintable() and not path.name.startswith(".")
+    if not usual or "\\" in path.name or len(os.fsencode(path.name)) > _MOST_NAME:
+        with open_clip(job.source):  # which tells what is no clip at all
+            pass
+        raise ClipError(f"{job.name} has a name that a service does not take", "rename it, or leave out `server`")
     return path.name
 
 
