@@ -14,6 +14,8 @@ from depthcli.io.video.clip import Selection
 from depthcli.jobs.clip_job import NotedAs
 from depthcli.jobs.parsing import parse_range, parse_rate, parse_seconds
 from depthcli.pixels.colormap import color_table
+from depthcli.predict.model import check_clip_row
+from depthcli.zoo.rows import find_row
 
 _SCENES = ("auto", "off")
 
@@ -44,7 +46,7 @@ class ClipWish:
         require("scenes", self.scenes, _SCENES)
         check_batch(self.batch)
         check_input_size(self.input_size)
-        self.choice(BackendChoice())
+        check_clip_row(find_row(self.model), self.choice(BackendChoice()))
         self.selection()
         parse_range(self.value_range)
 
