@@ -99,7 +99,7 @@ def test_events_tell_the_states_and_the_frames_and_then_end(service: Service, cl
         ({"name": ".hidden.mp4"}, 400),
         ({"name": "a\\b.mp4"}, 400),
         ({"name": "a.exe"}, 400),
-        ({"format": "npy"}, 400),
+        ({"format": "pdf"}, 400),
         ({"steady": "perhaps"}, 400),
         ({"exact": 1}, 400),
         ({"place": "../x"}, 400),
