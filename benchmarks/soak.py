@@ -48,7 +48,7 @@ NONSENSE = (
     "{}",
     "' or 1=1",
 )
-ANSWERS = {200, 201, 202, 204, 206, 304, 400, 401, 403, 404, 405, 413, 415, 416, 421, 422, 431, 503, 507}
+ANSWERS = {200, 201, 202, 204, 206, 307, 400, 401, 403, 404, 405, 413, 415, 416, 421, 422, 431, 503, 507}
 
 
 class Soak:
@@ -118,7 +118,7 @@ class Soak:
                 f"{url}/photo",
                 f"{url}/{quote(rng.choice(NONSENSE), safe='')}",
             ):
-                self._expect({200, 400, 404, 405, 503}, "GET", path)
+                self._expect({200, 307, 400, 404, 405, 503}, "GET", path)
             self._expect({204}, "DELETE", url)
 
     def _damaged(self, rng: random.Random) -> None:
@@ -137,7 +137,7 @@ class Soak:
     def _outside(self, rng: random.Random) -> None:
         start = rng.choice(["/v1/results/", "/v1/jobs/", "/v1/gallery/", "/page/", "/", "/v1/jobs/x/files/"])
         method = rng.choice(["GET", "DELETE", "POST", "PUT", "PATCH", "TRACE"])
-        self._expect({400, 404, 405}, method, start + quote(rng.choice(NONSENSE[:-3]) or "x", safe="/"))
+        self._expect({307, 400, 404, 405}, method, start + quote(rng.choice(NONSENSE[:-3]) or "x", safe="/"))
 
     def _state(self, rng: random.Random) -> None:
         self._expect({200}, "GET", rng.choice(["/v1", "/readyz", "/metrics", "/openapi.json"]))

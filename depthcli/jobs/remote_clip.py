@@ -287,7 +287,7 @@ def _name_for_clips(choice: ModelChoice, clip: ClipChoice, tasks: Mapping[str, s
 
     As on this machine a video model is taken if the choice names at most a size and there is one.
     """
-    free = choice.model is None and choice.metric is None
+    free = choice.model is None and choice.metric is None and choice.checkpoint is None
     video = [name for name, task in tasks.items() if task == "clip"]
     if free and clip.steady == "auto":
         fitting = [name for name in video if choice.encoder in ("auto", name.rpartition("-")[2])]
