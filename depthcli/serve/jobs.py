@@ -6,6 +6,7 @@ FOLDER/<id>/files/         the clip, and beside it its results, as `depth video`
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import secrets
@@ -270,6 +271,7 @@ class ClipJobs:
             self.expire()
             if job is not None:
                 self._run(job)
+                gc.collect()  # reference cycles hold the decoders and encoders of a film, with their threads
 
     def _next(self) -> Optional[JobRecord]:
         waiting = [job for job in self._jobs.values() if job.state == QUEUED and job.id not in self._cancelled]
