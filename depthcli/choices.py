@@ -21,6 +21,8 @@ PRECISIONS = ("auto", "exact", "fp32", "bf16", "fp16", "int8")
 SHAPE_POLICIES = ("strict", "stretch")
 STEADY = ("auto", "on", "off")
 DETAILS = ("off", "edges", "tiles", "nearest")
+COLORMAPS = ("Spectral", "gray", "cividis", "inferno", "magma", "plasma", "turbo", "viridis")  # each also with _r
+DEFAULT_COLORMAP = "Spectral_r"
 IF_EXISTS = ("skip", "overwrite", "error")
 FITS = ("auto", "scale", "line", "isotonic")
 KINDS = ("relative_disparity", "relative_depth", "metric_depth")
@@ -649,6 +651,15 @@ def require(setting: str, value: str, allowed: tuple[str, ...]) -> None:
     """Raise UsageError if a setting's value is not one of those allowed."""
     if value not in allowed:
         raise UsageError(f"unknown `{setting}` {value!r}", f"choose from: {', '.join(allowed)}")
+
+
+def parse_colormap(name: str) -> tuple[str, bool]:
+    """Return the colour map of COLORMAPS that a name means, and whether it ends in _r. Raises UsageError for others."""
+    base, reverse = (name[:-2], True) if name.endswith("_r") else (name, False)
+    known = {colormap.lower(): colormap for colormap in COLORMAPS}
+    if base.lower() not in known:
+        raise UsageError(f"no colour map is called {name!r}", f"choose from: {', '.join(COLORMAPS)}, each also with _r")
+    return known[base.lower()], reverse
 
 
 def check_batch(batch: int) -> None:

@@ -6,7 +6,6 @@ Numpy only. Arrays inside a DepthMap are read-only: a value does not change afte
 from __future__ import annotations
 
 import copy
-import enum
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from depthcli.calibration import Calibration, calibration_of, describe_calibrati
 from depthcli.camera import Camera, camera_of, describe_camera
 from depthcli.choices import ShapeChoice
 from depthcli.errors import UsageError
+from depthcli.kinds import DepthKind as DepthKind
 
 if TYPE_CHECKING:
     from depthcli.geometry.solids import Mesh, PointCloud
@@ -25,43 +25,6 @@ if TYPE_CHECKING:
 _BAND_PIXELS = 1 << 17  # that are calibrated at a time, in float64
 _CONVERTED = ("source", "source_sha256")
 _PANORAMA_SLACK = 0.1  # full panoramas are 2:1, but for a few rows or columns that a program cut off
-
-
-class DepthKind(str, enum.Enum):
-    """What the numbers of a depth map mean.
-
-    RELATIVE_DISPARITY: inverse depth up to an unknown scale and shift; large is near, 0 is the farthest (sky).
-    RELATIVE_DEPTH: depth up to an unknown scale; large is far.
-    METRIC_DEPTH: metres along the optical axis; large is far.
-    """
-
-    RELATIVE_DISPARITY = "relative_disparity"
-    RELATIVE_DEPTH = "relative_depth"
-    METRIC_DEPTH = "metric_depth"
-
-    @property
-    def near_is_high(self) -> bool:
-        """Whether a larger number is nearer to the camera."""
-        return self is DepthKind.RELATIVE_DISPARITY
-
-    @property
-    def is_metric(self) -> bool:
-        """Whether the numbers are metres."""
-        return self is DepthKind.METRIC_DEPTH
-
-    @property
-    def unit(self) -> str | None:
-        """The unit of the numbers: "m" for metric depth, else None."""
-        return "m" if self is DepthKind.METRIC_DEPTH else None
-
-    @property
-    def meaning(self) -> str:
-        """One sentence for people who open the file in a year."""
-        return {
-            DepthKind.RELATIVE_DISPARITY: "inverse depth up to scale and shift, larger is nearer",
-            DepthKind.RELATIVE_DEPTH: "depth up to scale, larger is farther",
-            DepthKind.METRIC_DEPTH: "depth in metres, larger is farther",
-        }[self]
 
 
 @dataclass(frozen=True)

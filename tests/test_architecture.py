@@ -18,6 +18,7 @@ ROOMS = (
     "version",
     "errors",
     "choices",
+    "kinds",
     "camera",
     "calibration",
     "depthmap",

@@ -23,7 +23,8 @@ from depthcli.backends.converted import GraphInputs
 from depthcli.backends.int8_nodes import EXACT, Layer, measure_layers, with_int8
 from depthcli.backends.int8_search import Damage, choose_layers
 from depthcli.errors import EngineError, Log, PictureError, UsageError
-from depthcli.io.pictures.images import is_picture, read_picture
+from depthcli.io.pictures.files import is_picture
+from depthcli.io.pictures.images import read_picture
 from depthcli.pixels.difference import compare_maps
 from depthcli.pixels.preprocess import plan_input, to_network_input
 from depthcli.zoo.rows import PATCH, ModelRow

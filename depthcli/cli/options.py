@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 from depthcli.choices import (
     AXES,
     BACKENDS,
+    COLORMAPS,
     DEPTH_IS,
     DETAILS,
     FITS,
@@ -23,6 +24,7 @@ from depthcli.choices import (
     ModelChoice,
     ShapeChoice,
     SourceChoice,
+    parse_colormap,
     shaping_settings,
 )
 from depthcli.cli.groups import ADVANCED, CAMERA, METRES, MODEL, SPACE, flag, option
@@ -49,15 +51,11 @@ _SOURCES = (
     *("vda", "da3", "moge", "gdepth", "3dgs"),
 )
 _SHADES = ("white", "black")
-COLORMAPS = tuple(
-    name + end
-    for name in ("Spectral", "inferno", "turbo", "magma", "viridis", "plasma", "cividis", "gray")
-    for end in ("", "_r")
-)
+_COLORMAPS = tuple(name + end for name in COLORMAPS for end in ("", "_r"))
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 Colormap = Annotated[
-    str, option("Such as inferno, turbo, gray; _r reverses. Default: Spectral_r.", metavar="NAME", values=COLORMAPS)
+    str, option("Such as inferno, turbo, gray; _r reverses. Default: Spectral_r.", metavar="NAME", values=_COLORMAPS)
 ]
 IfExists = Annotated[
     str, option("Existing results: skip, overwrite, error.", metavar="CHOICE", values=IF_EXISTS, show_default=True)
@@ -482,7 +480,6 @@ class PictureOptions:
         """Return what is written for each picture. pictures: how many there are."""
         from depthcli.io.codecs.outputs import OneFile, OneStream, OutputSpec, check_extras
         from depthcli.jobs.targets import FILE, STREAM
-        from depthcli.pixels.colormap import color_table
 
         output = self.output
         if output.grayscale and output.formats:
@@ -496,7 +493,7 @@ class PictureOptions:
         spatial = [name for name in formats if STILLS[name].spatial]
         if self.network.panorama and spatial:
             raise UsageError(f"{spatial[0]} cannot be made of a panorama", "leave out --panorama")
-        color_table(output.colormap)  # an unknown name is an error now, not after the first picture
+        parse_colormap(output.colormap)  # an unknown name is an error now, not after the first picture
         check_extras(formats)
         if target.place not in (FILE, STREAM):
             template = output.name_template(formats)
@@ -517,7 +514,6 @@ class PictureOptions:
         from depthcli.io.codecs.outputs import OneFile, check_extras
         from depthcli.io.codecs.preset_outputs import outputs_of
         from depthcli.jobs.targets import FILE, STREAM
-        from depthcli.pixels.colormap import color_table
 
         output = self.output
         if preset.scene:
@@ -530,7 +526,7 @@ class PictureOptions:
         formats = parse_formats(output.formats or preset.formats) if output.formats or preset.formats else ()
         if self.network.panorama and any(STILLS[name].spatial for name in formats):
             raise UsageError(f"{preset.name} cannot be made of a panorama", "leave out --panorama")
-        color_table(output.colormap)  # an unknown name is an error now, not after the first picture
+        parse_colormap(output.colormap)  # an unknown name is an error now, not after the first picture
         check_extras(formats)
         if target.place == STREAM or (target.place == FILE and preset.several):
             raise UsageError(f"{target} cannot hold the files of {preset.name}", "name a folder, and end it with /")

@@ -89,7 +89,7 @@ class Report:
 
     def add(self, result: Result) -> None:
         """Count one result and show it."""
-        from depthcli.io.pictures.images import printable
+        from depthcli.io.names import printable
 
         self.counts[result.status] += 1
         name = printable(result.input)
@@ -140,7 +140,7 @@ class Report:
 
     def finish(self, interrupted: bool = False) -> None:
         """Print the counts, and the failures once more if there were many."""
-        from depthcli.io.pictures.images import printable
+        from depthcli.io.names import printable
 
         seconds = time.monotonic() - self._started
         if self._bar is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Callable, Optional, Union
 import typer
 
 from depthcli.choices import CameraChoice, MetresChoice
-from depthcli.cli.options import BackendOptions, ModelOptions, NetworkOptions, PictureOptions, PictureOutput
+from depthcli.cli.options import (
+    BackendOptions,
+    ModelOptions,
+    NetworkOptions,
+    PictureOptions,
+    PictureOutput,
+    ServerOptions,
+)
 from depthcli.cli.report import log, stop_signals
 from depthcli.errors import DepthError, ModelError, OutputError, UsageError
 from depthcli.version import __version__
@@ -130,7 +137,7 @@ def run(
         job = replace(job, tasks=packing, if_exists="overwrite", manifest=None, remote=None)
     report = options.report.report(job.total)
     there = _Existing(job, options, mix_models, early, folder, remote, packing)
-    client = _open_server(options, outputs)
+    client = open_server(options.server, options.model, options.backend, {"batch": options.network.batch != 1})
 
     def ask() -> RemotePictures:
         assert client is not None
@@ -271,23 +278,24 @@ def _results(
     return run_in_workers(job, len(devices) or workers, check, stop)
 
 
-def _open_server(options: PictureOptions, outputs: OutputSpec) -> Optional[Client]:
+def open_server(
+    server: ServerOptions, model: ModelOptions, backend: BackendOptions, more: Mapping[str, bool]
+) -> Optional[Client]:
     """Return a client of the service that was asked for, None if this machine does the work.
 
-    Raises UsageError for options that only this machine has.
+    more: further settings that only this machine has, and whether they were given. Raises UsageError for all of these.
     """
-    address = options.server.address
-    if not address:
+    if not server.address:
         return None
     from depthcli.jobs.remote import find_server
 
-    local = [name for name, value in vars(options.backend).items() if value != getattr(BackendOptions, name)]
-    local += ["batch"] if options.network.batch != 1 else []
-    local += [name for name in ("checkpoint", "offline", "max_depth", "trust") if getattr(options.model, name)]
+    local = [name for name, value in vars(backend).items() if value != getattr(BackendOptions, name)]
+    local += [name for name, given in more.items() if given]
+    local += [name for name in ("checkpoint", "offline", "max_depth", "trust") if getattr(model, name)]
     if local:
         raise UsageError(f"`{local[0]}` is for this machine, and a service does the work", "leave it out, or `server`")
-    client = find_server(address)
-    if address == "auto":
+    client = find_server(server.address)
+    if server.address == "auto":
         log("no service answers: this machine does the work" if client is None else f"asking {client.address}")
     return client
 

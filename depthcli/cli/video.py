@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from depthcli.choices import IF_EXISTS, STEADY, ClipChoice, require
+from depthcli.choices import IF_EXISTS, STEADY, ClipChoice, parse_colormap, require
 from depthcli.cli.groups import ADVANCED, CLIP, flag, grouped, option
 from depthcli.cli.options import (
     BackendOptions,
@@ -22,8 +22,10 @@ from depthcli.cli.options import (
     ModelOptions,
     NetworkOptions,
     ReportOptions,
+    ServerOptions,
     ShapeOptions,
 )
+from depthcli.cli.running import open_server
 from depthcli.cli.streams import is_stdout, open_stream
 from depthcli.errors import DiskFullError, OutputError, UsageError
 from depthcli.io.codecs.formats import CLIPS, parse_formats
@@ -31,8 +33,10 @@ from depthcli.jobs.parsing import parse_range, parse_rate, parse_seconds, parse_
 
 if TYPE_CHECKING:
     from depthcli.io.video.clip import Selection
-    from depthcli.jobs.clip_job import ClipJob
+    from depthcli.jobs.clip_job import ClipJob, Events
     from depthcli.jobs.find import LeftOut
+    from depthcli.jobs.remote import Client
+    from depthcli.jobs.remote_clip import RemoteClips
     from depthcli.predict.clip_predictors import ClipPredictor
 
 
@@ -80,11 +84,9 @@ class ClipOutput:
 
     def check(self) -> tuple[str, ...]:
         """Return the formats. Raises UsageError for unknown names before any work is done."""
-        from depthcli.pixels.colormap import color_table
-
         require("if_exists", self.if_exists, IF_EXISTS)
         require("pipe", self.pipe, PIPES)
-        color_table(self.colors)
+        parse_colormap(self.colors)
         return parse_formats(self.formats or ("mp4",), CLIPS)
 
     @property
@@ -183,6 +185,7 @@ def video(
     camera: CameraOptions,
     metres: MetresOptions,
     shape: ShapeOptions,
+    server: ServerOptions,
 ) -> None:
     """Estimate the depth of clips: steady, with the clip's size, times and sound.
 
@@ -237,7 +240,45 @@ def video(
         )
         for (source, _), outputs in zip(found, [[]] if streams else plan_clips(found, wanted, target))
     ]
-    do_clips(jobs, output, left, report, files.mix_models, files.pipe if streams else "")
+    only_here = {
+        **{name: getattr(clip, name) is not None for name in ("rate", "size")},
+        **{name: value is not None for name, value in vars(camera).items()},
+        **{name: value != getattr(MetresOptions, name) for name, value in vars(metres).items()},
+        **{name: value != getattr(ShapeOptions, name) for name, value in vars(shape).items()},
+    }
+    if streams and server.address:
+        raise UsageError(f"-o {output} is a stream, and a service writes files", "leave out --server, or name a file")
+    client = open_server(server, model, backend, only_here)
+    service = None if client is None else _RemoteWork(client, files, clip, network, wanted)
+    do_clips(jobs, output, left, report, files.mix_models, files.pipe if streams else "", service)
+
+
+@dataclass(frozen=True)
+class _RemoteWork:
+    """A service that does the clips, and the options that it is told."""
+
+    client: "Client"
+    files: ClipOutput
+    clip: ClipOptions
+    network: NetworkOptions
+    formats: Sequence[str]
+
+    def open(self, job: "ClipJob") -> "RemoteClips":
+        """Ask what the service offers, for clips as `job`."""
+        from depthcli.jobs.remote_clip import RemoteClips
+
+        clip, network = self.clip, self.network
+        options = {
+            "colormap": self.files.colors,
+            "value_range": self.files.value_range,
+            **{name: getattr(clip, name) for name in ("steady", "start", "end", "fps", "stride", "max_frames")},
+            "scenes": clip.scenes,
+            "exact": 1 if clip.exact else None,
+            "panorama": 1 if network.panorama else None,
+            "input_size": network.input_size,
+            "batch": network.batch,
+        }
+        return RemoteClips.of(self.client, job.model, job.clip, self.formats, options)
 
 
 def do_clips(
@@ -247,23 +288,24 @@ def do_clips(
     report: ReportOptions,
     mix_models: bool = False,
     pipe: str = "",
+    remote: Optional[_RemoteWork] = None,
 ) -> None:
     """Do the clips with the model of the first, report them, and leave with the exit code.
 
     output: as the user gave it. left: what was found and is not taken. mix_models: allow existing results of other
-    models. pipe: the form of a stream to `output`; "" for files.
+    models. pipe: the form of a stream to `output`; "" for files. remote: the service that does the work.
     """
     from depthcli.cli.report import stop_signals
-    from depthcli.jobs.clip import check_models, run_clip
     from depthcli.jobs.clip_job import Progress
-    from depthcli.jobs.clip_stream import stream_clip
     from depthcli.jobs.manifest import FAILED, MANIFEST_NAME, Manifest, Result
-    from depthcli.predict.clip import open_clip_predictor
 
     manifest = Manifest(Path(output) / MANIFEST_NAME) if output and len(jobs) > 1 else None
     opened: list[ClipPredictor] = []
 
     def load() -> "ClipPredictor":
+        from depthcli.jobs.clip import check_models
+        from depthcli.predict.clip import open_clip_predictor
+
         if not opened:
             if manifest is not None:
                 manifest.check()
@@ -277,20 +319,44 @@ def do_clips(
                 progress.log(f"model {row.title}, {row.licence}; {opened[0].description}")
         return opened[0]
 
+    @cache
+    def ask() -> "RemoteClips":
+        assert remote is not None
+        if manifest is not None:
+            manifest.check()
+        service = remote.open(jobs[0])
+        if not mix_models:
+            service.check_models(jobs)
+        if report.verbose:
+            model = service.model
+            progress.log(f"model {model.title}, {model.licence}; {model.description} at {remote.client.address}")
+        return service
+
+    def events_of(job: "ClipJob") -> "Events":
+        if remote is not None:
+            from depthcli.jobs.remote_clip import run_clip_on_service
+
+            return run_clip_on_service(job, ask, lambda: stop.asked, log)
+        if pipe:
+            from depthcli.jobs.clip_stream import stream_clip
+
+            return stream_clip(job, pipe, load, stream, lambda: stop.asked)
+        from depthcli.jobs.clip import run_clip
+
+        return run_clip(job, load, lambda: stop.asked, log)
+
     progress = report.clip_report(len(jobs), bool(pipe))
     log = cache(progress.log)  # each line once
     with ExitStack() as stack, progress, stop_signals(report.quiet, "frame") as stop:
+        if remote is not None:
+            stack.callback(remote.client.close)
         for line in left.lines():
             log(line)
         stream = stack.enter_context(open_stream(output)) if output and pipe and not is_stdout(output) else None
         for job in jobs:
             if stop.asked:
                 break
-            events = (
-                stream_clip(job, pipe, load, stream, lambda: stop.asked)
-                if pipe
-                else run_clip(job, load, lambda: stop.asked, log)
-            )
+            events = events_of(job)
             try:
                 with closing(events):
                     for event in events:

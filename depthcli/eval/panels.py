@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from depthcli.choices import DEFAULT_COLORMAP
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.eval.truth import Truth
 from depthcli.host.atomic import atomic_path
-from depthcli.pixels.colormap import DEFAULT_COLORMAP, to_color
+from depthcli.pixels.colormap import to_color
 
 ERROR_COLORMAP = "plasma"  # its low end is blue, not the black of unknown elements
 ERROR_TOP = 0.5  # the relative error shown in the last colour

@@ -44,3 +44,8 @@ def name_limit(folder: Path) -> int:
             continue
         return limit if limit > 0 else _USUAL_LIMIT
     return _USUAL_LIMIT
+
+
+def printable(name: str) -> str:
+    """Return a name for one line on a terminal: line breaks, escape sequences and undecodable bytes are spelled out."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in name)

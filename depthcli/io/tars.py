@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from depthcli.errors import PictureError, first_line
-from depthcli.io.pictures.images import is_picture, printable
+from depthcli.io.names import printable
+from depthcli.io.pictures.files import is_picture
 
 # As webdataset splits a name; one without an extension, or in a folder such as __meta__, is no part of a sample.
 _NAME = re.compile(r"((?:.*/|)[^./]+)[.]([^/]*)", re.DOTALL)

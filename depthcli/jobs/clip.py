@@ -18,25 +18,31 @@ import numpy as np
 from depthcli.errors import (
     SOME_FAILED,
     ClipError,
-    DepthError,
     DeviceLostError,
     DiskFullError,
     Log,
     ModelError,
     UsageError,
-    first_line,
 )
 from depthcli.geometry.shapes import remarks
 from depthcli.host.atomic import remove_partials
 from depthcli.io.codecs.encode import in_millimetres, is_clamped
-from depthcli.io.codecs.formats import CLIP_ROWS, Holds
+from depthcli.io.codecs.formats import CLIP_ROWS, Holds, check_kind
 from depthcli.io.codecs.stereo import ASSUMED
-from depthcli.io.codecs.stills import MOST_CODE, check_kind
+from depthcli.io.codecs.stills import MOST_CODE
 from depthcli.io.names import STDIN
 from depthcli.io.video.reader import Clip, PatientPipe, open_clip
 from depthcli.io.video.spool import Spool, bytes_per_frame, check_disk, readable
-from depthcli.jobs.clip_job import ClipJob, Events, Progress
-from depthcli.jobs.clip_making import StoppedError, make_depth
+from depthcli.jobs.clip_job import (
+    ClipJob,
+    Events,
+    Progress,
+    StoppedError,
+    failed_clip,
+    milliseconds_since,
+    texts_of,
+)
+from depthcli.jobs.clip_making import make_depth
 from depthcli.jobs.clip_results import CHANGED, GONE, GROWN, ClipFiles, already_there, check_one_model
 from depthcli.jobs.clip_shots import ShownClip, with_metres
 from depthcli.jobs.clip_writing import write_outputs
@@ -93,13 +99,13 @@ def run_clip(
     except StoppedError:
         return
     except _RefusedError as refused:
-        yield _failed(job, refused.reason, started)
+        yield failed_clip(job, refused.reason, started)
     except (ModelError, DeviceLostError, DiskFullError, UsageError):
         raise
     except Exception as error:
         if loading:
             raise
-        yield _failed(job, error, started)
+        yield failed_clip(job, error, started)
 
 
 def check_models(jobs: Sequence[ClipJob], predictor: ClipPredictor) -> None:
@@ -112,25 +118,6 @@ def check_models(jobs: Sequence[ClipJob], predictor: ClipPredictor) -> None:
 def stdin_of(job: ClipJob, stop: Callable[[], bool]) -> Optional[PatientPipe]:
     """Return the pipe that a clip on stdin is read from, None for every other clip."""
     return PatientPipe(stop) if job.source == STDIN else None
-
-
-def milliseconds_since(started: float) -> float:
-    """Return the milliseconds since a time of time.perf_counter."""
-    return round(1000 * (time.perf_counter() - started), 1)
-
-
-def _failed(job: ClipJob, error: Exception, started: float) -> Result:
-    code = error.exit_code if isinstance(error, DepthError) else 1
-    words = str(error)
-    if isinstance(error, MemoryError):
-        words = "the machine ran out of memory"
-    elif not isinstance(error, DepthError):
-        words = f"{job.name} failed: {first_line(error)} ({type(error).__name__})"
-    return Result(job.name, _texts(job), FAILED, milliseconds_since(started), error=words, code=code)
-
-
-def _texts(job: ClipJob) -> tuple[str, ...]:
-    return tuple(map(str, job.paths))
 
 
 class _OtherClipError(ClipError):
@@ -211,7 +198,7 @@ class _Work:
             spool.remove()
         yield Result(
             self._job.name,
-            _texts(self._job),
+            texts_of(self._job),
             FAILED if damage else DONE,
             milliseconds_since(self._started),
             error=f"{damage}; the depth of what could be read is there" if damage else "",
@@ -274,6 +261,8 @@ class _Work:
 
     def _write(self, shown: ShownClip, spool: Spool) -> Generator[Progress, None, tuple[str, ...]]:
         made_of = self._files.made_of(self._job.spool_folder.parent)
+        if self._job.noted is not None:
+            made_of["place"] = self._job.noted.place
         return write_outputs(self._job, shown, spool, made_of, self._stop)
 
     def _check_clip(self, spool: Spool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -12,7 +13,7 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from depthcli.choices import ClipChoice, ModelChoice, ShapeChoice, StereoChoice, shaping_settings
-from depthcli.errors import UsageError
+from depthcli.errors import DepthError, UsageError, first_line
 from depthcli.host.atomic import temporary_path
 from depthcli.io.cameras.pictures import GivenCameras
 from depthcli.io.codecs.encode import Look
@@ -20,11 +21,15 @@ from depthcli.io.codecs.formats import CLIP_ROWS, Holds
 from depthcli.io.names import STDIN
 from depthcli.io.video.clip import Number, Selection
 from depthcli.jobs.clip_results import spool_of
-from depthcli.jobs.manifest import Result
+from depthcli.jobs.manifest import FAILED, Result
 from depthcli.predict.clip_metres import ClipMetres
 
 MAKING, WRITING = "depth", "write"
 _COARSE = (Holds.COLOR, Holds.GRAY8, Holds.GRAY16, Holds.SHADES)
+
+
+class StoppedError(Exception):
+    """The job was asked to stop."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,18 @@ class Progress:
     stage: str
     frames: int
     total: Optional[int]
+
+
+@dataclass(frozen=True)
+class NotedAs:
+    """What the results of a clip note for somebody else, who sent it and will get them.
+
+    settings: the options, as one line. place: see ClipFiles.made_of. name: of the clip, in messages.
+    """
+
+    settings: str
+    place: str
+    name: str
 
 
 Events = Generator[Union[Progress, Result], None, None]
@@ -49,7 +66,7 @@ class ClipJob:
     video. size: (width, height) of raw video. if_exists: skip, overwrite or error if all outputs are there.
     stereo: the outputs show two eyes, one for each file of the layout; None for depth. cameras: what the user gave as
     the camera of the clip, None for what the clip itself tells. metres: what makes metres of the maps, or None.
-    solid: how frames become points and meshes.
+    solid: how frames become points and meshes. noted: what results note in place of what is known here.
     """
 
     source: Union[Path, str]
@@ -65,6 +82,7 @@ class ClipJob:
     cameras: Optional[GivenCameras] = None
     metres: Optional[ClipMetres] = None
     solid: ShapeChoice = field(default_factory=ShapeChoice)
+    noted: Optional[NotedAs] = None
 
     def __post_init__(self) -> None:
         if self.look.range is not None and not -np.inf < self.look.range[0] < self.look.range[1] < np.inf:
@@ -95,6 +113,8 @@ class ClipJob:
     @property
     def settings_text(self) -> str:
         """All settings that shape the outputs, as one line."""
+        if self.noted is not None:
+            return self.noted.settings
         clip = self.clip
         every = {
             "steady": clip.steady,
@@ -112,6 +132,10 @@ class ClipJob:
             "scenes": None if clip.scenes else "off",
         }
         return " ".join(f"{name}={value}" for name, value in every.items() if value is not None)
+
+    def worded(self, text: str) -> str:
+        """Return a message with the name of the clip that results note."""
+        return text if self.noted is None else text.replace(str(self.source), self.noted.name)
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -148,3 +172,24 @@ def _described(selection: Selection) -> dict[str, Any]:
     """Return the settings of a selection, under the names of the options."""
     facts = {field.name.replace("_", "-"): getattr(selection, field.name) for field in fields(selection)}
     return {**facts, "stride": None if selection.stride == 1 else selection.stride}
+
+
+def milliseconds_since(started: float) -> float:
+    """Return the milliseconds since a time of time.perf_counter."""
+    return round(1000 * (time.perf_counter() - started), 1)
+
+
+def failed_clip(job: ClipJob, error: Exception, started: float) -> Result:
+    """Return the result of a clip that an error ended. started: see `milliseconds_since`."""
+    code = error.exit_code if isinstance(error, DepthError) else 1
+    words = str(error)
+    if isinstance(error, MemoryError):
+        words = "the machine ran out of memory"
+    elif not isinstance(error, DepthError):
+        words = f"{job.name} failed: {first_line(error)} ({type(error).__name__})"
+    return Result(job.name, texts_of(job), FAILED, milliseconds_since(started), error=words, code=code)
+
+
+def texts_of(job: ClipJob) -> tuple[str, ...]:
+    """Return the files and folders of a clip, as results name them."""
+    return tuple(map(str, job.paths))

@@ -13,17 +13,13 @@ from depthcli.errors import ClipError, DepthError, Log
 from depthcli.io.video.clip import ClipInfo, Frame, Selection
 from depthcli.io.video.reader import Clip
 from depthcli.io.video.spool import Spool
-from depthcli.jobs.clip_job import MAKING, Progress
+from depthcli.jobs.clip_job import MAKING, Progress, StoppedError
 from depthcli.predict.clip import FrameLoop, FrameMap, readable_frames
 from depthcli.temporal.ranges import ValueRange
 from depthcli.temporal.state import join_states, part_of
 
 # A kill costs at most the work since the last shard; one is written after so many seconds, or when it is large.
 _KEEP_SECONDS = 30.0
-
-
-class StoppedError(Exception):
-    """The job was asked to stop."""
 
 
 def no_frames(info: ClipInfo) -> ClipError:

@@ -14,10 +14,9 @@ from typing import Any, Optional, Union
 
 from depthcli.errors import SOME_FAILED, ClipError, UsageError
 from depthcli.io.codecs.facts import SCHEMA
-from depthcli.io.codecs.files import may_be_ours, read_facts
-from depthcli.io.codecs.formats import CLIPS
-from depthcli.io.names import STDIN, fitting_name, name_limit, sidecar_of
-from depthcli.io.pictures.images import printable
+from depthcli.io.codecs.files import read_facts
+from depthcli.io.codecs.formats import CLIPS, may_be_ours
+from depthcli.io.names import STDIN, fitting_name, name_limit, printable, sidecar_of
 from depthcli.io.video.exr_frames import is_exr, is_our_exr
 from depthcli.io.video.reader import frames_of_folder, frames_of_pattern
 from depthcli.io.video.spool import spooled_job
@@ -77,7 +76,7 @@ class ClipFiles:
     def made_of(self, folder: Path) -> dict[str, Any]:
         """Return what results in a folder note of the clip: its identity, and its place as seen from there."""
         name = "stdin" if self.source == STDIN else printable(Path(self.source).name)
-        return {"name": name, **self.identity, "place": _place(self.source, folder)}
+        return {"name": name, **self.identity, "place": place_of(self.source, folder)}
 
     def compare(self) -> str:
         """Return what has become of the clip: SAME, GROWN, GONE or CHANGED."""
@@ -126,7 +125,7 @@ def _pieces(size: int, whole: bool = False) -> list[tuple[int, int]]:
     return [(number * (size - _PIECE_BYTES) // (_PIECES - 1), _PIECE_BYTES) for number in range(_PIECES)]
 
 
-def _place(source: Source, folder: Path) -> str:
+def place_of(source: Source, folder: Path) -> str:
     """Return a digest of the path from the results to a clip; moving both together keeps it."""
     if source == STDIN:
         return ""
@@ -141,7 +140,7 @@ def _relation(made: Mapping[str, Any], source: Source, files: ClipFiles, folder:
     if "content" in made:
         if made["content"] == files.identity["content"]:
             return SAME
-        return CHANGED if made.get("place") == _place(source, folder) else OTHER
+        return CHANGED if made.get("place") == place_of(source, folder) else OTHER
     # An earlier version noted the place of the clip, and the times of all files in its folder.
     path = Path(source)
     if made.get("name") != printable(path.name):

@@ -17,9 +17,9 @@ from depthcli.io.codecs.formats import Holds
 from depthcli.io.video.clip_output import Timing
 from depthcli.io.video.pipe import PipeWriter
 from depthcli.io.video.reader import Clip, open_clip
-from depthcli.jobs.clip import milliseconds_since, stdin_of
-from depthcli.jobs.clip_job import MAKING, ClipJob, Events, Progress
-from depthcli.jobs.clip_making import StoppedError, no_frames, until_stopped
+from depthcli.jobs.clip import stdin_of
+from depthcli.jobs.clip_job import MAKING, ClipJob, Events, Progress, StoppedError, milliseconds_since
+from depthcli.jobs.clip_making import no_frames, until_stopped
 from depthcli.jobs.manifest import DONE, FAILED, Result
 from depthcli.predict.clip import FrameLoop, FrameMap, camera_of_clip
 from depthcli.predict.clip_predictors import ClipPredictor

@@ -20,8 +20,7 @@ from depthcli.io.video.reader import open_clip
 from depthcli.io.video.spool import Spool, SpooledFrame
 from depthcli.io.video.writers import video_writer
 from depthcli.jobs.clip_frames import ClipFrames, clip_frames
-from depthcli.jobs.clip_job import WRITING, ClipJob, Progress
-from depthcli.jobs.clip_making import StoppedError
+from depthcli.jobs.clip_job import WRITING, ClipJob, Progress, StoppedError
 from depthcli.jobs.clip_shots import ShownClip
 from depthcli.jobs.pipeline import Lane
 
@@ -40,7 +39,7 @@ def write_outputs(
     Raises StoppedError if it was asked to stop; unfinished outputs do not appear.
     """
     assert spool.ended is not None
-    info, damage = clip.info, spool.ended["damage"]
+    info, damage = clip.info, job.worded(spool.ended["damage"])
     facts = facts_of_clip(
         clip.kind, clip.extremes, info.size, clip.provenance, clip.max_depth, job.settings_text, damage, clip.camera
     )

@@ -31,7 +31,8 @@ from depthcli.errors import DepthError, DiskFullError, EngineError, Log, OutputE
 from depthcli.host.atomic import atomic_path
 from depthcli.host.memory import free_memory, predict_bytes
 from depthcli.io.names import sidecar_of
-from depthcli.io.pictures.images import is_picture, picture_size
+from depthcli.io.pictures.files import is_picture
+from depthcli.io.pictures.images import picture_size
 from depthcli.pixels.preprocess import InputPlan, plan_input
 from depthcli.predict.model import resolve_model
 from depthcli.version import __version__

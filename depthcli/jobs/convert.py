@@ -213,7 +213,7 @@ def run_conversion(
             file.close()
             if stop() or lane.failed():
                 break
-            if isinstance(known, Result):
+            if known is not None:
                 lane.put_done((known, None))
             else:
                 lane.put(_convert, job, conversion, task, lane)

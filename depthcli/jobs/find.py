@@ -16,9 +16,9 @@ from typing import Callable, NamedTuple, Union
 
 from depthcli.choices import SourceChoice
 from depthcli.errors import UsageError
-from depthcli.io.codecs.files import may_be_ours, read_facts
+from depthcli.io.codecs.formats import may_be_ours
 from depthcli.io.names import STDIN
-from depthcli.io.pictures.images import PICTURE_SUFFIXES, is_picture, may_be_listed
+from depthcli.io.pictures.files import PICTURE_SUFFIXES, is_picture, may_be_listed
 from depthcli.jobs.manifest import is_note
 from depthcli.jobs.walk import CLOSED, LINK, WALKED, walk
 
@@ -67,8 +67,11 @@ def _fetch_picture(address: str) -> str:
 
 
 def _is_map(path: Path) -> bool:
-    is_ours = may_be_ours(path) and os.path.isfile(path)  # opening a pipe would wait for ever
-    return is_ours and bool(read_facts(path))
+    if not may_be_ours(path) or not os.path.isfile(path):  # opening a pipe would wait for ever
+        return False
+    from depthcli.io.codecs.files import read_facts
+
+    return bool(read_facts(path))
 
 
 def _is_clip_result(path: Path) -> bool:

@@ -18,7 +18,7 @@ from depthcli.calibration import describe_calibration
 from depthcli.depthmap import DepthMap
 from depthcli.errors import DeviceLostError, DiskFullError, PictureError
 from depthcli.host.cores import usable_cores
-from depthcli.host.memory import free_memory
+from depthcli.host.memory import BYTES_PER_PIXEL, free_memory
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.pictures.images import Picture
 from depthcli.jobs.manifest import DONE, Result
@@ -51,6 +51,12 @@ class _ReadPicture:
     facts: dict[str, Any]
     prepared: Prepared | None
     seconds: float
+
+
+def _bytes_of(file: PictureFile) -> int:
+    """Return the bytes that a picture takes; none if it cannot be read."""
+    width, height = file.size or (0, 0)
+    return width * height * BYTES_PER_PIXEL
 
 
 def thread_counts(single: bool) -> tuple[int, int]:
@@ -162,14 +168,15 @@ class Stages:
         """Start reading as many pictures as may be read now."""
         while self._next is not None and len(self._reading) < self._ahead + self._batch:
             task, file, known = self._next
-            if isinstance(known, Result):
+            need = 0 if known is not None else _bytes_of(file)
+            if known is not None:
                 self._reading.put_done(known)
                 self._held.append((file, 0))
-            elif self._has_room(known):
+            elif self._has_room(need):
                 if len(self._reading) >= _MOST_OPEN:
                     file.close()
                 self._reading.put(self._read, task, file)
-                self._held.append((file, known))
+                self._held.append((file, need))
             else:
                 return
             self._next = next(self._to_come, None)

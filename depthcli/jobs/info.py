@@ -25,9 +25,10 @@ from depthcli.io.codecs.arrays import check_pixels, open_npz
 from depthcli.io.codecs.facts import parse_facts
 from depthcli.io.codecs.files import is_cut_short, read_facts
 from depthcli.io.codecs.numbers import read_numbers
-from depthcli.io.names import sidecar_of
+from depthcli.io.names import printable, sidecar_of
 from depthcli.io.pictures import tiff
-from depthcli.io.pictures.images import may_be_listed, picture_header, printable
+from depthcli.io.pictures.files import may_be_listed
+from depthcli.io.pictures.images import picture_header
 from depthcli.io.points.files import SUFFIXES, read_shape
 
 _MOST_JSON = 1 << 28  # bytes

@@ -174,10 +174,16 @@ class _Index:
         return unique, places[last]
 
     def __len__(self) -> int:
-        return len(self._sorted[0])
+        return len(self._sorted[0]) if self._any else 0
+
+    @cached_property
+    def _any(self) -> bool:
+        return bool(self._hashes)
 
     def place(self, key: str) -> Optional[int]:
         """Return the place of the last row with a key."""
+        if not self:
+            return None
         hashes, places = self._sorted
         number = int(hashes.searchsorted(hash(key)))
         there = number < len(hashes) and hashes[number] == hash(key)

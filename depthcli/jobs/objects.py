@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any, Callable, Optional, Protocol
 
 from depthcli.camera import same_ratio
-from depthcli.choices import IF_EXISTS, OBJECT_FILES, ObjectsChoice, SourceChoice, require
+from depthcli.choices import DEFAULT_COLORMAP, IF_EXISTS, OBJECT_FILES, ObjectsChoice, SourceChoice, require
 from depthcli.depthmap import DepthMap
 from depthcli.errors import DeviceLostError, DiskFullError, ModelError, OutputError, UsageError
 from depthcli.geometry.rays import depth_along_axis
@@ -31,7 +31,6 @@ from depthcli.objects.document import Objects, document_of, objects_in
 from depthcli.objects.files import paths_of, write_objects
 from depthcli.objects.select import select
 from depthcli.objects.sources import FoundMasks, MaskSource
-from depthcli.pixels.colormap import DEFAULT_COLORMAP
 from depthcli.pixels.maps import resized
 from depthcli.predict.metres import Metres
 from depthcli.predict.picture import DepthEstimator

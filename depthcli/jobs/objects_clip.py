@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Optional, Protocol, Union
 
-from depthcli.choices import IF_EXISTS, ObjectsChoice, SourceChoice, require
+from depthcli.choices import DEFAULT_COLORMAP, IF_EXISTS, ObjectsChoice, SourceChoice, require
 from depthcli.depthmap import DepthMap
 from depthcli.errors import ClipError, OutputError, UsageError
 from depthcli.host.atomic import atomic_path, remove_partials
@@ -33,7 +33,6 @@ from depthcli.objects.files import write_label_picture, write_objects_exr
 from depthcli.objects.overlay import overlay
 from depthcli.objects.sources import MaskSource
 from depthcli.objects.track import Tracker
-from depthcli.pixels.colormap import DEFAULT_COLORMAP
 from depthcli.predict.clip import FrameLoop, readable_frames
 from depthcli.predict.clip_predictors import ClipPredictor
 from depthcli.predict.metres import Metres

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Optional, Union
 
 from depthcli.errors import PictureError
-from depthcli.io.pictures.images import Picture, open_picture_file, picture_size, printable, read_picture
+from depthcli.io.names import printable
+from depthcli.io.pictures.files import open_picture_file
 from depthcli.io.tars import TarMember
 
 if TYPE_CHECKING:
+    from depthcli.io.pictures.images import Picture
     from depthcli.io.remote import RemoteFile
 
 # The file whose digest was taken last: a film or an archive has one for each of its maps.
@@ -108,12 +110,16 @@ class PictureFile:
         if not isinstance(self._source, (Path, bytes, TarMember)):  # an object is not fetched for that
             return None
         try:
+            from depthcli.io.pictures.images import picture_size
+
             return picture_size(self._open())
         except Exception:  # reading it will tell
             return None
 
     def read(self, keep_alpha: bool = False) -> Picture:
         """Return the picture. Raises PictureError."""
+        from depthcli.io.pictures.images import read_picture
+
         try:
             return read_picture(self._open(), self._name, keep_alpha=keep_alpha)
         except PictureError as error:

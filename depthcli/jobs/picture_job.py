@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional
 
 from depthcli.choices import IF_EXISTS, check_batch, require
 from depthcli.errors import DepthError, OutputError, PictureError, first_line
 from depthcli.host.atomic import remove_partials
-from depthcli.host.memory import BYTES_PER_PIXEL
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.jobs.manifest import FAILED, SKIPPED, Manifest, Result
 from depthcli.jobs.picture_file import PictureFile
@@ -93,8 +92,8 @@ def note(job: FolderJob, result: Result) -> None:
         job.manifest.add(result)
 
 
-def look_up(job: FolderJob) -> Iterator[tuple[Task, PictureFile, Union[Result, int]]]:
-    """Yield each task and its file, with its result if it is done, else with the bytes it will take.
+def look_up(job: FolderJob) -> Iterator[tuple[Task, PictureFile, Optional[Result]]]:
+    """Yield each task and its file, with its result if it is done already.
 
     Partial files of killed runs are removed from the folders of the results on the way.
     """
@@ -110,10 +109,7 @@ def look_up(job: FolderJob) -> Iterator[tuple[Task, PictureFile, Union[Result, i
             existing = failed(job, task, error)
         if existing is not None:
             file.close()
-            yield task, file, existing
-        else:
-            width, height = file.size or (0, 0)  # one that cannot be read takes nothing
-            yield task, file, width * height * BYTES_PER_PIXEL
+        yield task, file, existing
 
 
 def _existing_result(job: FolderJob, task: Task, file: PictureFile) -> Result | None:

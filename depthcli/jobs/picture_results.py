@@ -15,10 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-import numpy as np
-
 from depthcli.errors import OutputError, UsageError
-from depthcli.io.codecs.files import is_cut_short, read_facts
 from depthcli.io.codecs.formats import STILLS
 from depthcli.jobs.manifest import Manifest
 from depthcli.jobs.picture_file import PictureFile
@@ -95,6 +92,8 @@ def _find_result(picture: PictureFile, path: Path, name: str, manifest: Optional
         if not picture.is_as_noted(noted):
             return None
         return FoundResult(made_by, noted=noted.get("times") == picture.times)
+    from depthcli.io.codecs.files import is_cut_short, read_facts
+
     facts = read_facts(path)
     if not facts and path.suffix == ".npz" and is_cut_short(path):  # its facts are at its end
         return None
@@ -109,6 +108,8 @@ def _find_result(picture: PictureFile, path: Path, name: str, manifest: Optional
 
 def _is_of(picture: PictureFile, facts: Mapping[str, Any], there: os.stat_result, path: Path) -> bool:
     """Return whether a map is that of a picture, by its facts. Raises OutputError if it is that of another."""
+    from depthcli.io.codecs.files import is_cut_short
+
     facts = facts.get("converted") or facts  # of a depth file that was converted, that file is the picture
     same = facts.get("source_sha256") == picture.sha256 if facts.get("source_sha256") else None
     if not same and facts.get("source") != picture.name:
@@ -116,6 +117,15 @@ def _is_of(picture: PictureFile, facts: Mapping[str, Any], there: os.stat_result
     if same is None:  # from an earlier version, which noted less
         same = tuple(facts.get("size") or ()) == picture.size and not picture.is_newer_than(there)
     return same and not is_cut_short(path)
+
+
+def _facts_of(path: Path) -> dict[str, Any]:
+    """Return the facts of a file that may not exist; the readers of all formats are loaded for one that does."""
+    if not os.path.isfile(path):
+        return {}
+    from depthcli.io.codecs.files import read_facts
+
+    return read_facts(path)
 
 
 def file_facts(there: os.stat_result) -> tuple[int, int]:
@@ -156,7 +166,7 @@ class ExistingResults:
         replaces: bool,
         run: Optional[tuple[RunFile, str]] = None,
     ) -> None:
-        replaced = _Known(paths if replaces and manifest and manifest.outputs else ())
+        replaced = _Known(paths) if replaces and manifest and manifest.outputs else ()
         self.made_by: dict[MadeBy, str] = {}
         self._several = manifest is not None
         if run is not None and not replaces:
@@ -172,7 +182,7 @@ class ExistingResults:
     def _ask_files(self, paths: Iterable[Path]) -> None:
         """Read the first of our files, if no manifest tells; a folder without it among the first has none."""
         for path in islice(paths, _MOST_ASKED):
-            facts = read_facts(path) if os.path.isfile(path) else {}
+            facts = _facts_of(path)
             if facts.get("model"):
                 self.made_by[MadeBy(facts["model"], facts.get("weights_sha256", ""))] = str(path)
                 return
@@ -196,10 +206,12 @@ class _Known:
     """A set of many paths in 8 bytes for each."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
+        import numpy as np
+
         self._hashes = np.unique(np.fromiter((hash(str(path)) for path in paths), np.int64))
 
     def __contains__(self, path: str) -> bool:
-        place = int(np.searchsorted(self._hashes, hash(path)))
+        place = int(self._hashes.searchsorted(hash(path)))
         return place < len(self._hashes) and bool(self._hashes[place] == hash(path))
 
 

@@ -10,10 +10,10 @@ import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import IO, TYPE_CHECKING, Any, Callable, Optional, Protocol, Union
 from urllib.parse import urlencode, urlsplit
 
 from depthcli.errors import (
@@ -38,6 +38,7 @@ _BUSY_SECONDS = 900.0  # that a request waits for a full queue, at most
 _LONGEST_WAIT = 10.0
 _CLASSES = {2: UsageError, 4: ModelError, 5: EngineError}
 _BROKEN = (ConnectionError, http.client.HTTPException, TimeoutError, socket.timeout)
+_PIECE_BYTES = 1 << 16
 Query = Sequence[tuple[str, Union[str, int, float, bool]]]
 
 
@@ -56,6 +57,22 @@ class Answer:
             return dict(json.loads(self.headers["depth-meta"]))
         except (KeyError, ValueError, TypeError) as error:
             raise EngineError("the answer is not from depth serve", "check the address of `server`") from error
+
+
+class Readable(Protocol):
+    """What bytes are read from."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next bytes, none at the end."""
+        ...
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A body that is read while it is sent. open: gives it from its first byte, for each try anew. size: in bytes."""
+
+    open: Callable[[], AbstractContextManager[Readable]]
+    size: int
 
 
 class _BusyError(Exception):
@@ -82,6 +99,9 @@ class _UnixConnection(http.client.HTTPConnection):
 
 class ServiceGoneError(EngineError):
     """There is no service at an address, or it does not answer any more."""
+
+
+Body = Union[bytes, Upload]
 
 
 class Client:
@@ -168,7 +188,7 @@ class Client:
         query = [("format", ",".join(formats)), *_pairs(options)]
         return unpack(self.request("POST", "/v1/depth", query, picture))
 
-    def request(self, method: str, path: str, query: Query = (), body: bytes = b"") -> Answer:
+    def request(self, method: str, path: str, query: Query = (), body: Body = b"") -> Answer:
         """Return the answer to a request, tried again while the service is full or the connection breaks.
 
         Raises EngineError if the service is gone, PictureError if only this request fails again and again, and the
@@ -192,6 +212,49 @@ class Client:
             except OSError as error:
                 raise self._gone(error) from error
 
+    def fetch(self, path: str, target: IO[bytes], stop: Callable[[], bool] = lambda: False) -> None:
+        """Write a file of the service to `target`; a connection that breaks is taken up where it broke.
+
+        stop: asked between pieces; if it returns True, InterruptedError is raised. Other errors: as of `request`.
+        """
+        tries = 0
+        while True:
+            connection, there = self._connect(), target.tell()
+            try:
+                connection.request(
+                    "GET", self._prefix + path, headers=self._headers({"Range": f"bytes={there}-"} if there else {})
+                )
+                response = connection.getresponse()
+                if response.status == 416 and there:  # it broke after the last byte
+                    return
+                if response.status not in (200, 206):
+                    _raise(_answer(response))
+                if response.status == 200:
+                    target.seek(0)
+                    target.truncate()
+                left = int(response.headers["Content-Length"])
+                while left:
+                    piece = response.read(min(left, _PIECE_BYTES))
+                    if not piece:
+                        raise ConnectionResetError("the connection was closed")
+                    target.write(piece)
+                    left -= len(piece)
+                    if stop():
+                        raise InterruptedError
+                return
+            except _BusyError as busy:
+                raise busy.error from None
+            except _BROKEN as error:
+                tries = 1 if target.tell() > there else tries + 1
+                if tries >= _TRIES:
+                    raise self._broken(error) from error
+                time.sleep(random.uniform(0, min(_LONGEST_WAIT, 0.1 * 2**tries)))
+            finally:
+                connection.close()
+
+    def _headers(self, more: Mapping[str, str]) -> dict[str, str]:
+        return {"Accept": "*/*", **({"Authorization": f"Bearer {self._token}"} if self._token else {}), **more}
+
     def close(self) -> None:
         """Close the connections."""
         for connection in self._open:
@@ -203,7 +266,7 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _once(self, method: str, path: str, query: Query, body: bytes) -> Answer:
+    def _once(self, method: str, path: str, query: Query, body: Body) -> Answer:
         connection, used = self._connection()
         try:
             return self._ask(connection, method, path, query, body)
@@ -221,22 +284,19 @@ class Client:
             connection.close()
             raise
 
-    def _ask(self, connection: http.client.HTTPConnection, method: str, path: str, query: Query, body: bytes) -> Answer:
-        headers = {"Accept": "*/*"}
-        if body:
-            headers["Content-Type"] = "application/octet-stream"
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
+    def _ask(self, connection: http.client.HTTPConnection, method: str, path: str, query: Query, body: Body) -> Answer:
         target = self._prefix + path + (f"?{urlencode(query, errors='surrogateescape')}" if query else "")
+        headers = self._headers({"Content-Type": "application/octet-stream"} if body else {})
         try:
-            connection.request(method, target, body or None, headers)
+            if isinstance(body, Upload):
+                with body.open() as stream:
+                    connection.request(method, target, stream, {**headers, "Content-Length": str(body.size)})
+            else:
+                connection.request(method, target, body or None, headers)
         except (BrokenPipeError, ConnectionResetError):  # it may have answered before it closed
             pass
         self._local.used = True
-        response = connection.getresponse()
-        answer = Answer(
-            response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
-        )
+        answer = _answer(connection.getresponse())
         if answer.status >= 400:
             _raise(answer)
         return answer
@@ -292,6 +352,10 @@ def unpack(answer: Answer) -> dict[str, bytes]:
             return {name: archive.read(name) for name in archive.namelist()}
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise EngineError(f"the answer of the service is damaged: {first_line(error)}") from error
+
+
+def _answer(response: http.client.HTTPResponse) -> Answer:
+    return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
 
 
 def _raise(answer: Answer) -> None:

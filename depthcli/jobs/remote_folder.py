@@ -8,12 +8,11 @@ from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
 from depthcli.choices import CameraChoice, MetresChoice, ModelChoice, ShapeChoice
-from depthcli.depthmap import DepthKind
 from depthcli.errors import DiskFullError, EngineError, UsageError
 from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs.outputs import OneStream
@@ -24,6 +23,7 @@ from depthcli.jobs.picture_results import file_facts, made_settings
 from depthcli.jobs.pipeline import Lane, wait_for_oldest
 from depthcli.jobs.remote import Client, ServiceGoneError, unpack
 from depthcli.jobs.targets import Task
+from depthcli.kinds import DepthKind
 
 _MOST_AT_ONCE = 8
 _MOST_NAME = 1000  # characters of a picture's path that are sent
@@ -40,6 +40,23 @@ class RemoteModel:
     weights: Optional[str]
     remembered: Optional[str]
     description: Optional[str]
+
+    @classmethod
+    def of(cls, client: Client, rows: Sequence[Mapping[str, Any]], name: str) -> RemoteModel:
+        """Return a model among those that a service offers. Raises UsageError if it is not there."""
+        offered = {str(row["name"]): row for row in rows}
+        if name not in offered:
+            raise UsageError(f"the service at {client.address} has no model {name}", f"it has: {', '.join(offered)}")
+        row = offered[name]
+        return cls(
+            name,
+            str(row["title"]),
+            str(row["licence"]),
+            DepthKind(row["kind"]),
+            row["weights_sha256"],
+            row["remembered"],
+            row["backend"],
+        )
 
 
 @dataclass(frozen=True)
@@ -66,17 +83,15 @@ class RemotePictures:
         options: further parameters of its requests, None for what is left open.
         """
         about = client.about()
-        offered = {str(row["name"]): row for row in about["models"]}
-        name = _model_name(model) or next(iter(offered))
-        if name not in offered:
-            raise UsageError(f"the service at {client.address} has no model {name}", f"it has: {', '.join(offered)}")
+        found = RemoteModel.of(client, about["models"], named_model(model) or str(about["models"][0]["name"]))
         missing = [format for format in formats if format not in about["formats"]]
         if missing:
             raise UsageError(f"the service at {client.address} does not write {missing[0]}", "it is of another version")
-        row = offered[name]
+        if metres.is_given:
+            found = replace(found, kind=DepthKind.METRIC_DEPTH)
         every: dict[str, Any] = {
             **options,
-            "model": name,
+            "model": found.name,
             "focal": camera.focal,
             "fov": camera.fov,
             "f35": camera.f35,
@@ -86,15 +101,6 @@ class RemotePictures:
         }
         query = [(key, value) for key, value in every.items() if value is not None]
         query += [("scale_from", text) for text in _measured(metres)]
-        found = RemoteModel(
-            name,
-            str(row["title"]),
-            str(row["licence"]),
-            DepthKind(row["kind"]) if not metres.is_given else DepthKind.METRIC_DEPTH,
-            row["weights_sha256"],
-            row["remembered"],
-            row["backend"],
-        )
         concurrency = min(_MOST_AT_ONCE, int(about["limits"]["concurrency"]))
         return cls(client, found, concurrency, query)
 
@@ -133,7 +139,7 @@ def run_on_service(
                     break
                 task, file, found = item
                 file.close()  # it is opened again in its thread
-                if isinstance(found, Result):
+                if found is not None:
                     if lane is None:
                         known.append(found)
                     else:
@@ -217,24 +223,31 @@ def _write(files: Mapping[str, bytes], paths: Sequence[Path]) -> None:
     folder = paths[0].parent
     names = {path.name for path in paths}
     for name in (*(name for name in files if name not in names), *(name for name in files if name in names)):
-        if name != os.path.basename(name) or name in ("", ".", ".."):
-            raise EngineError(f"the service sent a file with the name {name!r}", "check the address of `server`")
+        check_sent_name(name)
         with atomic_path(folder / name) as partial:
             partial.write_bytes(files[name])
 
 
-def _model_name(choice: ModelChoice) -> str:
-    """Return the row that a choice names, "" for the automatic one. Raises UsageError for a file."""
-    from depthcli.zoo.rows import find_row, select_row
+def check_sent_name(name: str) -> None:
+    """Raise EngineError for a name from a service that leads out of its folder."""
+    if name != os.path.basename(name) or name in ("", ".", ".."):
+        raise EngineError(f"the service sent a file with the name {name!r}", "check the address of `server`")
 
+
+def named_model(choice: ModelChoice) -> str:
+    """Return the row that a choice names, "" for the automatic one. Raises UsageError for a file."""
     if choice.checkpoint is not None or choice.trust or choice.max_depth is not None:
         raise UsageError("`checkpoint`, `max_depth` and `trust` are for a model on this machine", "leave out `server`")
     encoder = None if choice.encoder == "auto" else choice.encoder
-    if choice.model is not None:
-        if encoder or choice.metric:
-            raise UsageError("`model` names the whole model", "leave out `encoder` and `metric`")
-        return find_row(choice.model).name
-    return select_row(encoder or "vits", choice.metric).name if encoder or choice.metric else ""
+    if choice.model is None and not encoder and not choice.metric:
+        return ""
+    from depthcli.zoo.rows import find_row, select_row
+
+    if choice.model is None:
+        return select_row(encoder or "vits", choice.metric).name
+    if encoder or choice.metric:
+        raise UsageError("`model` names the whole model", "leave out `encoder` and `metric`")
+    return find_row(choice.model).name
 
 
 def _inline(camera: CameraChoice) -> Union[str, None]:

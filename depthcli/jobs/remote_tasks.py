@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Optional
 
 from depthcli.errors import UsageError
-from depthcli.io.pictures.images import is_picture
+from depthcli.io.pictures.files import is_picture
 from depthcli.io.remote import RemoteFile, RemotePlace
 from depthcli.jobs.find import Input, LeftOut
 from depthcli.jobs.folder_tasks import FolderTasks

@@ -19,9 +19,8 @@ from depthcli.depthmap import DepthKind
 from depthcli.errors import DepthError, DiskFullError, OutputError, PictureError, UsageError, first_line
 from depthcli.host.atomic import remove_partials
 from depthcli.io.cameras.files import read_cameras
-from depthcli.io.codecs.formats import STILLS
+from depthcli.io.codecs.formats import STILLS, check_kind
 from depthcli.io.codecs.outputs import OutputSpec
-from depthcli.io.codecs.stills import check_kind
 from depthcli.io.pictures.images import picture_size, read_picture
 from depthcli.io.scenes.files import EXPORTS, NPZ, check_exports, in_order, read_scene
 from depthcli.jobs.manifest import DONE, FAILED, MANIFEST_NAME, SKIPPED, Manifest, Result

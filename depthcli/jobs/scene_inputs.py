@@ -14,7 +14,7 @@ from depthcli.errors import UsageError
 from depthcli.io.cameras.colmap import find_model
 from depthcli.io.cameras.files import read_cameras
 from depthcli.io.cameras.stored import StoredCamera
-from depthcli.io.pictures.images import PICTURE_SUFFIXES, is_picture
+from depthcli.io.pictures.files import PICTURE_SUFFIXES, is_picture
 from depthcli.jobs.find import CLIP_SUFFIXES, refuse_address
 from depthcli.predict.scene import names_of
 

@@ -15,10 +15,9 @@ from string import Formatter
 from typing import TYPE_CHECKING, Optional, Union
 
 from depthcli.errors import UsageError
-from depthcli.io.codecs.files import read_facts
 from depthcli.io.codecs.formats import CLIPS, STILL_ENDINGS, STILLS, suffix_of
-from depthcli.io.names import STDIN, fitting_name
-from depthcli.io.pictures.images import PICTURE_SUFFIXES, printable
+from depthcli.io.names import STDIN, fitting_name, printable
+from depthcli.io.pictures.files import PICTURE_SUFFIXES
 from depthcli.jobs.find import CLIP_SUFFIXES, Input
 
 if TYPE_CHECKING:
@@ -330,6 +329,10 @@ class _Results:
                 self._names[stem.parent] = frozenset()
         names = self._names[stem.parent]
         found = [f"{stem.name}{ending}" for ending in STILL_ENDINGS if f"{stem.name}{ending}" in names]
+        if not found:
+            return set()
+        from depthcli.io.codecs.files import read_facts
+
         facts = (read_facts(stem.with_name(name)) for name in found if stem.with_name(name).is_file())
         return {str(fact["source"]) for fact in facts if fact.get("source")}
 

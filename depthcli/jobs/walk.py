@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from depthcli.io.pictures.images import may_be_listed
+from depthcli.io.pictures.files import may_be_listed
 
 # A walked folder, an unreadable one, a hidden one, and a link to a folder that is walked already.
 WALKED, CLOSED, HIDDEN, LINK = "walked", "closed", "hidden", "link"

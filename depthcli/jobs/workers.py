@@ -118,7 +118,7 @@ class _Crew:
                 return
             task, file, known = found
             file.close()
-            entry = _Entry(task, known if isinstance(known, Result) else None)
+            entry = _Entry(task, known)
             self._entries.append(entry)
             if entry.result is None:
                 self._waiting.append(entry)

@@ -15,26 +15,20 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
+from depthcli.choices import parse_colormap
 from depthcli.depthmap import DepthMap
-from depthcli.errors import UsageError
 
 # ColorBrewer's Spectral, 11 classes (Cynthia Brewer, Apache-2.0); matplotlib's map of that name interpolates linearly.
 _SPECTRAL = (
     "9e0142 d53e4f f46d43 fdae61 fee08b ffffbf e6f598 abdda4 66c2a5 3288bd 5e4fa2"
 )  # fmt: skip
-_OPENCV = ("cividis", "inferno", "magma", "plasma", "turbo", "viridis")
-COLORMAPS = ("Spectral", "gray", *_OPENCV)
-DEFAULT_COLORMAP = "Spectral_r"
 _BAND_PIXELS = 1 << 17  # of a map, made at a time: half a megabyte stays in the processor's cache
 
 
 def color_table(name: str) -> np.ndarray:
     """Return (256, 3) uint8 RGB of a colour map, reversed if its name ends in `_r`; UsageError for an unknown name."""
-    base, reverse = (name[:-2], True) if name.endswith("_r") else (name, False)
-    known = {colormap.lower(): colormap for colormap in COLORMAPS}
-    if base.lower() not in known:
-        raise UsageError(f"no colour map is called {name!r}", f"choose from: {', '.join(COLORMAPS)}, each also with _r")
-    table = _table(known[base.lower()])
+    base, reverse = parse_colormap(name)
+    table = _table(base)
     return table[::-1] if reverse else table
 
 

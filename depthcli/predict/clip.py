@@ -18,7 +18,7 @@ from depthcli.backends import open_backend
 from depthcli.camera import Camera, CameraSource
 from depthcli.choices import CameraChoice, ClipChoice, ModelChoice
 from depthcli.depthmap import DepthMap, Provenance
-from depthcli.errors import ClipError, Log, UsageError, warn
+from depthcli.errors import ClipError, Log, warn
 from depthcli.io.cameras.pictures import GivenCameras
 from depthcli.io.video.clip import ClipInfo, Frame, Selection
 from depthcli.io.video.reader import FOLDER_RATE, open_clip
@@ -329,7 +329,5 @@ def open_clip_predictor(
         row = model.row.with_input_size(clip.input_size)
         backend = open_backend(row, model.weights, clip.backend, model.trust, log)
         return WindowByWindow(row, model.weights, backend, clip.exact, clip.panorama)
-    if clip.exact:
-        raise UsageError("`exact` needs a video model", "leave it out with a picture model")
     estimator = DepthEstimator(model, clip.backend, input_size=clip.input_size, panorama=clip.panorama, log=log)
     return FrameByFrame(estimator, clip.steady != "off", clip.batch)

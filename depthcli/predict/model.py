@@ -76,7 +76,7 @@ def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, log: Log = lambda 
         if row is not None and row.task is ModelTask.CLIP and choice.encoder in ("auto", row.encoder):
             choice = replace(choice, model=row.name, encoder="auto")
     if choice.model is not None and is_row(choice.model):
-        _check_steady(find_row(choice.model), clip)  # before a download
+        check_clip_row(find_row(choice.model), clip)  # before a download
     free = choice.model is None and choice.metric is None and choice.checkpoint is None
     encoder = "vits" if choice.encoder == "auto" else choice.encoder
     if clip.steady == "auto" and free and encoder in _VIDEO_ENCODERS:
@@ -86,7 +86,7 @@ def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, log: Log = lambda 
         except ModelError as error:
             log(f"no weights of {row.name}: {error.message}; using a picture model and the filter instead")
     model = resolve_model(choice, log, tasks=(ModelTask.PICTURE, ModelTask.CLIP))
-    _check_steady(model.row, clip)
+    check_clip_row(model.row, clip)
     return model
 
 
@@ -147,6 +147,9 @@ def _check_task(row: ModelRow | None, checkpoint: Path | None, tasks: Sequence[M
         raise UsageError(f"{name} is a video model", "use: depth video")
 
 
-def _check_steady(row: ModelRow, clip: ClipChoice) -> None:
+def check_clip_row(row: ModelRow, clip: ClipChoice) -> None:
+    """Raise UsageError for a video model behind the filter, and for a picture model that is to be `exact`."""
+    if clip.exact and row.task is not ModelTask.CLIP:
+        raise UsageError("`exact` needs a video model", "leave it out with a picture model")
     if row.task is ModelTask.CLIP and clip.steady != "auto":
         raise UsageError(f"{row.name} is steady without a filter", "leave out `steady`, or choose a picture model")

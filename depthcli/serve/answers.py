@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from depthcli.choices import ShapeChoice
+from depthcli.choices import DEFAULT_COLORMAP, ShapeChoice
 from depthcli.depthmap import DepthMap
 from depthcli.errors import UsageError
 from depthcli.io.codecs.facts import facts_of
@@ -23,7 +23,7 @@ from depthcli.io.codecs.files import KINDS, write_still
 from depthcli.io.codecs.formats import STILLS, Format, suffix_of
 from depthcli.io.codecs.outputs import OutputSpec, check_extras
 from depthcli.io.names import fitting_name
-from depthcli.pixels.colormap import DEFAULT_COLORMAP, color_table
+from depthcli.pixels.colormap import color_table
 
 RAW: Mapping[str, np.dtype] = {"f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
 RAW_TYPE = "application/octet-stream"

@@ -301,7 +301,7 @@ def _add_clips(app: FastAPI, service: Service, clips: ClipJobs) -> None:
             raise BusyError("the service is stopping")
         refuse_multipart(request)
         wish = query.wish(service.models.check_clip(query.model))
-        with uploads.one(), clips.upload(query.name, wish) as upload:
+        with uploads.one(), clips.upload(query.name, wish, query.key) as upload:
             stated = request.headers.get("content-length", "0")
             upload.expect(int(stated) if stated.isdecimal() else 0)
             async for chunk in request.stream():

@@ -11,8 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from depthcli.choices import BackendChoice, ClipChoice, check_batch, check_input_size, require
 from depthcli.io.codecs.formats import CLIPS, parse_formats
 from depthcli.io.video.clip import Selection
+from depthcli.jobs.clip_job import NotedAs
 from depthcli.jobs.parsing import parse_range, parse_rate, parse_seconds
 from depthcli.pixels.colormap import color_table
+from depthcli.predict.model import check_clip_row
+from depthcli.zoo.rows import find_row
 
 _SCENES = ("auto", "off")
 
@@ -36,20 +39,22 @@ class ClipWish:
     panorama: bool = False
     input_size: Optional[int] = None
     batch: int = 1
+    noted: Optional[NotedAs] = None
 
     def __post_init__(self) -> None:
         color_table(self.colormap)
         require("scenes", self.scenes, _SCENES)
         check_batch(self.batch)
         check_input_size(self.input_size)
-        self.choice(BackendChoice())
+        check_clip_row(find_row(self.model), self.choice(BackendChoice()))
         self.selection()
         parse_range(self.value_range)
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> ClipWish:
         """Return the wish that was kept as JSON."""
-        return cls(**{**facts, "formats": tuple(facts["formats"])})
+        noted = facts.get("noted")
+        return cls(**{**facts, "formats": tuple(facts["formats"]), "noted": NotedAs(**noted) if noted else None})
 
     @property
     def limits(self) -> Optional[tuple[float, float]]:
@@ -92,8 +97,21 @@ class ClipQuery(BaseModel):
     panorama: Annotated[bool, Field(description="A 360-degree panorama.")] = False
     input_size: Annotated[Optional[int], Field(description="Shorter side of the network input.", le=2072)] = None
     batch: Annotated[int, Field(description="Frames per run of a picture model.", le=64)] = 1
+    settings: Annotated[
+        Optional[str], Field(description="What the files note as the options, if `place` is given.", max_length=4096)
+    ] = None
+    place: Annotated[
+        Optional[str], Field(description="What the files note as the place of the clip.", pattern="^[0-9a-f]{16}$")
+    ] = None
+    called: Annotated[
+        Optional[str], Field(description="The name of the clip in messages inside files.", max_length=4096)
+    ] = None
+    key: Annotated[
+        str, Field(description="Returned with the job, by which its sender knows it again.", pattern="^[0-9a-f]{0,64}$")
+    ] = ""
 
     def wish(self, model: str) -> ClipWish:
         """Return what is asked for. Raises UsageError."""
-        facts = self.model_dump(exclude={"name", "format", "model"})
-        return ClipWish(model=model, formats=parse_formats(self.format, CLIPS), **facts)
+        facts = self.model_dump(exclude={"name", "format", "model", "settings", "place", "called", "key"})
+        noted = None if self.place is None else NotedAs(self.settings or "", self.place, self.called or self.name)
+        return ClipWish(model=model, formats=parse_formats(self.format, CLIPS), noted=noted, **facts)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Optional
 from urllib.parse import quote
 
+from depthcli.choices import DEFAULT_COLORMAP
 from depthcli.depthmap import DepthMap
 from depthcli.errors import PictureError, UsageError
 from depthcli.io.codecs.files import read_depth
@@ -19,7 +20,7 @@ from depthcli.io.codecs.formats import FORMATS
 from depthcli.io.pictures.images import read_picture
 from depthcli.io.scenes.files import GLB, THUMBNAIL, VIS
 from depthcli.jobs.manifest import DONE, FAILED, MANIFEST_NAME, SKIPPED, Manifest
-from depthcli.pixels.colormap import DEFAULT_COLORMAP, to_color
+from depthcli.pixels.colormap import to_color
 from depthcli.serve.answers import media_type_of
 from depthcli.serve.photos import jpeg_of
 from depthcli.serve.problems import Refusal

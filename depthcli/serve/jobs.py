@@ -6,6 +6,7 @@ FOLDER/<id>/files/         the clip, and beside it its results, as `depth video`
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import secrets
@@ -74,7 +75,7 @@ class JobFile:
 class JobRecord:
     """A job as it is on disk, and its progress. frames, eta_s: None if unknown. ended: when, on time.time; 0 before.
 
-    wish: what was asked for. version: counts changes, for those who watch.
+    wish: what was asked for. key: that the sender gave it. version: counts changes, for those who watch.
     """
 
     id: str
@@ -94,6 +95,7 @@ class JobRecord:
     exit_code: int = 0
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    key: str = ""
     version: int = field(default=0, compare=False)
 
 
@@ -168,8 +170,10 @@ class ClipJobs:
         return self._folder / job.id / _FILES / name
 
     @contextmanager
-    def upload(self, name: str, wish: ClipWish) -> Iterator[Upload]:
+    def upload(self, name: str, wish: ClipWish, key: str = "") -> Iterator[Upload]:
         """Give a place for the bytes of a clip; with `Upload.finish` it becomes a job, else nothing is left.
+
+        key: of the sender, to know the job again.
 
         Raises UsageError for a wish that cannot be granted, DiskFullError if there is no room.
         """
@@ -185,7 +189,8 @@ class ClipJobs:
                 yield upload
             if upload.finished:
                 now = time.time()
-                record = JobRecord(place.name, name, wish, created=now, updated=now, files=(JobFile(name, SOURCE),))
+                source_file = JobFile(name, SOURCE)
+                record = JobRecord(place.name, name, wish, created=now, updated=now, files=(source_file,), key=key)
                 self._put(record)
                 upload.job = record
         finally:
@@ -266,6 +271,7 @@ class ClipJobs:
             self.expire()
             if job is not None:
                 self._run(job)
+                gc.collect()  # reference cycles hold the decoders and encoders of a film, with their threads
 
     def _next(self) -> Optional[JobRecord]:
         waiting = [job for job in self._jobs.values() if job.state == QUEUED and job.id not in self._cancelled]
@@ -375,6 +381,7 @@ class ClipJobs:
             look=Look(wish.colormap, wish.limits),
             selection=wish.selection(),
             if_exists="skip",
+            noted=wish.noted,
         )
 
     def _is_stopped(self, name: str) -> bool:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from depthcli.choices import CameraChoice, MetresChoice, ShapeChoice
 from depthcli.errors import UsageError
 from depthcli.io.codecs.formats import STILLS, parse_formats
-from depthcli.io.pictures.images import printable
+from depthcli.io.names import printable
 from depthcli.predict.picture import DepthEstimator
 from depthcli.serve.answers import RAW, Wanted
 

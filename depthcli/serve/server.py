@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import time
@@ -15,6 +16,7 @@ from depthcli.serve.app import Service, make_app
 from depthcli.serve.guard import DeadlineProtocol, address_of, open_socket
 from depthcli.serve.settings import ServiceSettings
 
+_COLLECT = (700, 10, 10)  # as Python itself does
 _KEEP_ALIVE = 20  # seconds that an idle connection stays open
 
 
@@ -61,9 +63,12 @@ def serve(settings: ServiceSettings, log: Log, ready: Callable[[str], None]) -> 
     """
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)  # what matters is in the answers and the log
     bound = open_socket(settings)
+    before = gc.get_threshold()
+    gc.set_threshold(*_COLLECT)  # a command ends before it matters; here cycles would hold pictures and films for hours
     try:
         return _serve_on(bound, settings, log, ready)
     finally:
+        gc.set_threshold(*before)
         bound.close()
         if settings.uds is not None:
             settings.uds.unlink(missing_ok=True)

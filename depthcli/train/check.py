@@ -10,13 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from depthcli.choices import DEFAULT_COLORMAP
 from depthcli.errors import DepthError, UsageError
 from depthcli.eval import panels
 from depthcli.eval.evaluate import known_truth
 from depthcli.eval.lists import Entry
 from depthcli.eval.truth import Truth
 from depthcli.io.pictures.images import read_picture
-from depthcli.pixels.colormap import DEFAULT_COLORMAP
 from depthcli.train.samples import LEAST_KNOWN, MIN_DEPTH
 from depthcli.zoo.rows import ModelRow
 

@@ -14,7 +14,7 @@ from depthcli.eval.lists import Entry, read_list
 from depthcli.eval.truth import FORMAT_NAMES, OWN
 from depthcli.io.codecs.files import read_facts
 from depthcli.io.codecs.foreign import DEPTH_SUFFIXES, SOURCES
-from depthcli.io.pictures.images import is_picture
+from depthcli.io.pictures.files import is_picture
 
 _TRAIN, _VAL = ("train",), ("val", "valid")
 _PICTURES, _DEPTHS = "images", ("depth", "depths")

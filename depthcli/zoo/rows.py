@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Optional, Union
 
 from depthcli.choices import check_input_size
-from depthcli.depthmap import DepthKind
 from depthcli.errors import UsageError
+from depthcli.kinds import DepthKind
 
 PATCH = 14
 WINDOW = 32  # frames that a video model sees at once

@@ -86,12 +86,10 @@ def test_what_completes_is_what_there_is():
     from depthcli.eval.alignment import ALIGNMENTS
     from depthcli.jobs.clip_stream import PIPES
     from depthcli.jobs.compile import TARGETS
-    from depthcli.pixels.colormap import COLORMAPS
     from depthcli.zoo.rows import ENCODERS, ROWS
 
     assert set(options.MODELS) == {row.name for row in ROWS}
     assert set(options.ENCODERS) == set(ENCODERS)
-    assert set(options.COLORMAPS) == {name + end for name in COLORMAPS for end in ("", "_r")}
     assert set(video.PIPES) == set(PIPES)
     assert set(eval_command.ALIGNMENTS) == set(ALIGNMENTS)
     assert set(compile_command.TARGETS) == set(TARGETS)

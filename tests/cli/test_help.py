@@ -52,7 +52,7 @@ OPTIONS = {
     " --include --max-failures --mix-models --pack --ray-address --shard"
     " --shard-count --shard-offset --workers -n",
     "video": PLAIN + RESULTS + METRES + CAMERA + SHAPE + "--calibration-from --end --exact --fps --max-frames"
-    " --mix-models --pipe --range --rate --scale --scene --size --start --steady --stride",
+    " --mix-models --pipe --range --rate --scale --scene --size --start --steady --stride" + SERVER,
     "scene": SCENE
     + "--format -f --if-exists --input-size --align-to-input-scale --no-align-to-input-scale --confidence"
     " --edges --max-views --mesh-size --metres --mixed --model-folder --no-show-cameras --points --poses --ray-pose"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from depthcli.errors import EngineError, ModelError, OutputError, PictureError, UsageError
 from depthcli.jobs import remote
-from depthcli.jobs.remote import Client, ServiceGoneError, find_server
+from depthcli.jobs.remote import Client, ServiceGoneError, Upload, find_server
 
 
 @contextmanager
@@ -189,3 +190,61 @@ def test_a_file_with_a_path_in_its_name_is_not_written(tmp_path):
         with pytest.raises(EngineError, match="name"):
             _write({name: b"x"}, [tmp_path / "out/a.png"])
     assert not list(tmp_path.rglob("*.png"))
+
+
+# --- Files of a service -----------------------------------------------------------------------------------------------
+
+
+def sending(data: bytes, breaks: list[int]) -> Callable[[BaseHTTPRequestHandler], None]:
+    """Answer with a file, with Range; connections close after so many bytes, one by one."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if handler.path == "/livez":
+            return send(handler, 200, {})
+        start = int(handler.headers.get("Range", "bytes=0-")[6:-1])
+        rest = data[start:]
+        handler.send_response(206 if start else 200)
+        handler.send_header("Content-Length", str(len(rest)))
+        handler.end_headers()
+        handler.wfile.write(rest[: breaks.pop(0) if breaks else len(rest)])
+        handler.close_connection = True
+
+    return answer
+
+
+def test_a_file_is_taken_up_where_the_connection_broke():
+    data = bytes(range(256)) * 2000
+    target = io.BytesIO()
+    with answering(sending(data, [100_000, 1, 70_000])) as address, Client(address) as client:
+        client.fetch("/v1/jobs/x/files/a.mp4", target)
+    assert target.getvalue() == data
+
+
+def test_a_file_that_never_comes_is_an_error_of_the_service():
+    with answering(sending(b"data", [0] * 99)) as address, Client(address) as client:
+        with pytest.raises(PictureError, match="broke 5 times"):
+            client.fetch("/v1/jobs/x/files/a.mp4", io.BytesIO())
+
+
+def test_fetching_ends_when_it_is_asked_to():
+    with answering(sending(bytes(200_000), [])) as address, Client(address) as client:
+        with pytest.raises(InterruptedError):
+            client.fetch("/x", io.BytesIO(), lambda: True)
+
+
+def test_an_upload_is_read_anew_for_each_try():
+    tries = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        tries.append(handler.headers["Content-Length"])
+        send(handler, 503, problem(503, 5), Retry_After="0") if len(tries) < 3 else send(handler, 202, {})
+
+    opened = []
+
+    def file() -> io.BytesIO:
+        opened.append(io.BytesIO(b"clip"))
+        return opened[-1]
+
+    with answering(answer) as address, Client(address) as client:
+        assert client.request("POST", "/v1/clips", body=Upload(file, 4)).status == 202
+    assert tries == ["4"] * 3 and len(opened) == 3 and all(stream.closed for stream in opened)

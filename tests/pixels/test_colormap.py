@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from depthcli.choices import COLORMAPS
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import UsageError
 from depthcli.pixels import colormap
-from depthcli.pixels.colormap import COLORMAPS, codes_of_color, color_table, nearness, to_color, to_gray8, to_gray16
+from depthcli.pixels.colormap import codes_of_color, color_table, nearness, to_color, to_gray8, to_gray16
 
 NEAR_AND_FAR = np.array([[4.0, 1.0]], np.float32)
 

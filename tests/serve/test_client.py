@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,7 @@ import pytest
 
 import depthcli
 from depthcli.errors import PictureError, UsageError
-from tests.conftest import TINY, broken, ended, environment, photo, tree
+from tests.conftest import TINY, broken, photo, tree
 from tests.serve.running import Service
 
 REMOTE = ("--input-size", "56")
@@ -111,20 +109,6 @@ def test_the_variable_names_the_service_and_auto_finds_none(service: Service, de
     assert ran.code == 0 and "no service answers" in ran.err
     monkeypatch.setattr("depthcli.jobs.remote.DEFAULT_ADDRESS", service.address)
     assert f"asking {service.address}" in depth("image", "a.png", "--server", "auto").err
-
-
-def test_the_client_loads_no_network_and_no_web_library(service: Service):
-    photo("a.png")
-    code = (
-        "import sys\nfrom depthcli.cli import app\ntry:\n    app.run()\nexcept SystemExit as end:\n"
-        "    assert not end.code, end.code\nprint(*sorted(sys.modules), file=sys.stderr)"
-    )
-    arguments = ("image", "a.png", "--server", service.address)
-    ran = ended(subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment(), stdout=-1, stderr=-1))
-    assert ran.lines == ["a_depth.png"]
-    loaded = set(ran.err.split())
-    assert not loaded & {"torch", "openvino", "onnxruntime", "av", "fastapi", "httpx", "requests", "huggingface_hub"}
-    assert not {name for name in loaded if name.startswith(("depthcli.predict", "depthcli.backends", "depthcli.nets"))}
 
 
 def test_a_unix_socket_serves_as_well(serving, depth):

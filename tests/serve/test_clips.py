@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import signal
+import sys
 import time
 import zipfile
 from collections.abc import Callable
@@ -101,6 +102,9 @@ def test_events_tell_the_states_and_the_frames_and_then_end(service: Service, cl
         ({"name": "a.exe"}, 400),
         ({"format": "far0"}, 400),
         ({"steady": "perhaps"}, 400),
+        ({"exact": 1}, 400),
+        ({"place": "../x"}, 400),
+        ({"key": "not hexadecimal"}, 400),
         ({"start": "x"}, 400),
         ({"value_range": "1"}, 400),
         ({"stride": 0}, 400),
@@ -133,6 +137,18 @@ def test_a_job_is_cancelled_while_it_runs_and_forgotten_afterwards(serving, clip
             assert sorted(path.name for path in Path("store", job["id"]).iterdir()) == ["job.json"]
             assert service.ask(job["url"], method="DELETE").status == 204
             assert service.ask(job["url"]).status == 404 and not Path("store", job["id"]).exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_clips_leave_no_threads_behind(service: Service, clip):
+    def threads() -> int:
+        return len(list(Path(f"/proc/{service.process.pid}/task").iterdir()))
+
+    ended(service, send(service, clip).json["url"])
+    before = threads()
+    for _ in range(6):
+        ended(service, send(service, clip).json["url"])
+    until(lambda: threads() <= before + 1, 5)
 
 
 def test_a_picture_waits_for_one_step_of_a_clip_at_most(serving, clip):

@@ -13,6 +13,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from depthcli.choices import DEFAULT_COLORMAP
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.io.codecs.formats import Holds
 from depthcli.pixels import colormap as colors
@@ -42,7 +43,7 @@ _LAYOUTS: dict[Holds, tuple[type, tuple[int, ...]]] = {
 class Look:
     """How depth is shown. range: (lo, hi) from end to end of the codes, in the map's numbers; None: each map's own."""
 
-    colormap: str = colors.DEFAULT_COLORMAP
+    colormap: str = DEFAULT_COLORMAP
     range: Optional[tuple[float, float]] = None
 
 

@@ -12,16 +12,25 @@ from typing import IO, TYPE_CHECKING, Any, Callable, Optional, Union
 
 import numpy as np
 
-from depthcli.choices import ShapeChoice
+from depthcli.choices import DEFAULT_COLORMAP, ShapeChoice
 from depthcli.depthmap import DepthMap, from_description
 from depthcli.errors import DepthError, OutputError, UsageError
 from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs import exr, floats, png
 from depthcli.io.codecs.arrays import LAYERS, Held, layers_of, memory_errors, read_npz, read_npz_facts, write_npz
-from depthcli.io.codecs.formats import STILLS, Format, Holds, implied_format, parse_formats, suffix_of
+from depthcli.io.codecs.formats import (
+    SHAPE_SUFFIXES,
+    STILLS,
+    TEXTURE_ENDING,
+    Format,
+    Holds,
+    implied_format,
+    parse_formats,
+    suffix_of,
+)
 from depthcli.io.codecs.stills import pixels_of_still
 from depthcli.io.names import sidecar_of
-from depthcli.pixels.colormap import DEFAULT_COLORMAP, to_color
+from depthcli.pixels.colormap import to_color
 
 if TYPE_CHECKING:
     from depthcli.geometry.solids import Shape
@@ -50,9 +59,6 @@ KINDS = {
     ".pfm": FileKind(floats.write_pfm, floats.read_pfm, None),
     ".npy": FileKind(floats.write_npy, floats.read_npy, None),
 }
-# Files without a map: points, meshes, and the picture beside an OBJ.
-SHAPE_SUFFIXES = (".ply", ".pcd", ".laz", ".glb", ".obj", ".usdz", ".html")
-TEXTURE_ENDING = "_texture.jpg"
 
 
 def write_file(
@@ -229,12 +235,6 @@ def is_cut_short(path: Path) -> bool:
     if path.suffix.lower() in KINDS and _kind_of(path).read_facts is None:
         return floats.is_shorter_than_beside(path)
     return head.startswith(b"PK") and b"depth.npy" in head and not zipfile.is_zipfile(path)
-
-
-def may_be_ours(path: Path) -> bool:
-    """Return whether a file has a name that a file of ours can have. Not every JPEG is worth a look."""
-    suffix = suffix_of(path)
-    return suffix in KINDS or suffix in SHAPE_SUFFIXES or path.name.endswith(TEXTURE_ENDING)
 
 
 def _facts_reader(path: Path) -> Callable[[IO[bytes]], dict[str, Any]]:

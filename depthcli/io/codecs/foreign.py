@@ -17,8 +17,8 @@ from depthcli.errors import DepthError, OutputError, PictureError, UsageError
 from depthcli.io.codecs import embedded
 from depthcli.io.codecs.arrays import memory_errors, open_npz
 from depthcli.io.codecs.encode import unrotated
-from depthcli.io.codecs.files import SHAPE_SUFFIXES, read_depth, read_facts
-from depthcli.io.codecs.formats import suffix_of
+from depthcli.io.codecs.files import read_depth, read_facts
+from depthcli.io.codecs.formats import SHAPE_SUFFIXES, suffix_of
 from depthcli.io.codecs.numbers import ENCODINGS, METRES, Encoding, read_numbers
 from depthcli.io.codecs.presets import PARAMS
 

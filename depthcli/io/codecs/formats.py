@@ -6,9 +6,12 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from depthcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from depthcli.kinds import DepthKind
 
 SIDE_GAP = 50  # white pixels between photo and depth, as in the official scripts
 
@@ -194,6 +197,10 @@ STEREO_FILMS = tuple(
 )
 CLIP_ROWS: Mapping[str, Format] = {**CLIPS, **{row.name: row for row in STEREO_FILMS}}  # all that a clip can become
 STILL_ENDINGS = tuple(row.still for row in STILLS.values())
+_STILL_SUFFIXES = frozenset(row.suffix for row in STILLS.values())
+# Files without a map: points, meshes, and the picture beside an OBJ.
+SHAPE_SUFFIXES = (".ply", ".pcd", ".laz", ".glb", ".obj", ".usdz", ".html")
+TEXTURE_ENDING = "_texture.jpg"
 
 
 def parse_formats(names: Sequence[str], known: Mapping[str, Format] = STILLS) -> tuple[str, ...]:
@@ -225,3 +232,18 @@ def implied_format(path: PurePath | str, default: str) -> str:
     """Return the format of a picture's file by its suffix; `default` for PNG, which several formats have."""
     suffix = suffix_of(path)
     return next((row.name for row in STILLS.values() if row.suffix == suffix != ".png"), default)
+
+
+def may_be_ours(path: PurePath) -> bool:
+    """Return whether a file has a name that a file of ours can have. Not every JPEG is worth a look."""
+    suffix = suffix_of(path)
+    return suffix in _STILL_SUFFIXES or path.name.endswith(TEXTURE_ENDING)
+
+
+def check_kind(format: Format, kind: DepthKind) -> None:
+    """Raise UsageError for a format of metres, and a kind that has none."""
+    if format.holds is Holds.METRES and not kind.is_metric:
+        raise UsageError(
+            f"{format.name} holds metres, and this depth is {kind.value}",
+            "use a model with `metric`, `scale_from`, or a format for relative depth: npz, exr, tiff, pfm, npy, gray",
+        )

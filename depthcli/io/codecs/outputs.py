@@ -1,4 +1,4 @@
-"""The files that are written for each picture."""
+"""The files that are written for each picture. Their writers are imported when there is something to write."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Optional
+from typing import TYPE_CHECKING, BinaryIO, Optional
 
-import numpy as np
-
-from depthcli.choices import ShapeChoice
-from depthcli.depthmap import DepthKind, DepthMap
+from depthcli.choices import DEFAULT_COLORMAP, ShapeChoice
 from depthcli.errors import OutputError
-from depthcli.io.codecs.encode import clamped_pixels, in_millimetres
-from depthcli.io.codecs.files import write_file, write_still
-from depthcli.io.codecs.formats import STILLS
-from depthcli.io.codecs.stills import MOST_CODE, check_kind, lost_pixels
+from depthcli.io.codecs.formats import STILLS, check_kind
 from depthcli.io.names import fitting_name
-from depthcli.pixels.colormap import DEFAULT_COLORMAP
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from depthcli.depthmap import DepthMap
+    from depthcli.kinds import DepthKind
 
 
 def check_extras(formats: Sequence[str]) -> None:
@@ -71,6 +70,9 @@ class OutputSpec:
 
     def losses(self, depth: DepthMap) -> dict[str, int]:
         """Return how many pixels of a map are too far for each format that has a limit."""
+        from depthcli.io.codecs.encode import clamped_pixels, in_millimetres
+        from depthcli.io.codecs.stills import lost_pixels
+
         counts = {}
         for row in (STILLS[name] for name in self.formats):
             clamped = clamped_pixels(depth) if in_millimetres(row.holds, depth.kind) else 0
@@ -79,12 +81,16 @@ class OutputSpec:
 
     def write(self, depth: DepthMap, rgb: Optional[np.ndarray], paths: Sequence[Path]) -> None:
         """Write one file per format, each whole or not at all. rgb: the (H, W, 3) uint8 picture, if there is one."""
+        from depthcli.io.codecs.files import write_file
+
         for name, path in zip(self.formats, paths):
             write_file(STILLS[name], depth, path, self.colormap, rgb, self.shape, self.scene)
 
 
 def loss_line(name: str, count: int) -> str:
     """Return what became of the pixels that are too far for a format."""
+    from depthcli.io.codecs.stills import MOST_CODE
+
     row = STILLS[name]
     if not row.scale:
         text = "are beyond the 65.535 m of a 16-bit PNG in millimetres and were clamped; npz and exr hold all"
@@ -115,6 +121,8 @@ class OneStream(OutputSpec):
 
     def write(self, depth: DepthMap, rgb: Optional[np.ndarray], paths: Sequence[Path]) -> None:
         """Write the result when it is whole. Raises OutputError, and BrokenPipeError if the reader has left."""
+        from depthcli.io.codecs.files import write_still
+
         whole = BytesIO()
         write_still(STILLS[self.formats[0]], depth, whole, self.colormap, rgb, self.shape, self.scene)
         self.send(whole.getvalue())

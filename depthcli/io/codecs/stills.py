@@ -20,18 +20,9 @@ from depthcli.io.codecs.encode import (
     rotated,
 )
 from depthcli.io.codecs.facts import facts_of
-from depthcli.io.codecs.formats import Format, Holds
+from depthcli.io.codecs.formats import Format, Holds, check_kind
 
 MOST_CODE = 65535
-
-
-def check_kind(format: Format, kind: DepthKind) -> None:
-    """Raise UsageError for a format of metres, and a kind that has none."""
-    if format.holds is Holds.METRES and not kind.is_metric:
-        raise UsageError(
-            f"{format.name} holds metres, and this depth is {kind.value}",
-            "use a model with `metric`, `scale_from`, or a format for relative depth: npz, exr, tiff, pfm, npy, gray",
-        )
 
 
 def as_held(format: Format, depth: DepthMap) -> DepthMap:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import re
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -23,17 +21,14 @@ from PIL import Image
 from depthcli.camera import Camera
 from depthcli.errors import DepthError, PictureError
 from depthcli.host.quiet import noise_of
+from depthcli.io.names import printable
 from depthcli.io.pictures.decoders import CUT_SHORT, Header, UnsupportedError, read_header
+from depthcli.io.pictures.files import open_picture_file
 from depthcli.io.pictures.samples import Remarks, composited, upright, valid_mask
 
 # A picture takes 4 bytes per pixel in Pillow and 3 in numpy: 3.5 GB at the limit.
 MAX_PIXELS = 500_000_000
 _BAND_PIXELS = 1 << 20
-
-PICTURE_SUFFIXES = frozenset(
-    ".apng .avif .bmp .dib .gif .heic .heif .hif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo"
-    " .pam .pbm .pgm .png .pnm .ppm .ras .sr .tif .tiff .webp".split()
-)
 
 PictureSource = Union[Path, str, bytes, BinaryIO]
 
@@ -60,16 +55,6 @@ class Picture:
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels."""
         return self.rgb.shape[1], self.rgb.shape[0]
-
-
-def is_picture(path: Path) -> bool:
-    """Return whether a file in a folder is taken as a picture: by its suffix, if it is not hidden.
-
-    The content does not count, so that a broken `.jpg` is reported and not skipped. PFM and HDR can be read but are not
-    taken: .pfm is mostly measured depth beside pictures, and .hdr may describe a raw file. Hidden files include the
-    `._x.jpg` that macOS leaves on foreign disks.
-    """
-    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
 
 
 def read_picture(
@@ -128,42 +113,6 @@ def _opened(source: PictureSource, name: str) -> contextlib.AbstractContextManag
         return open_picture_file(source, name)
     source.seek(0)
     return contextlib.nullcontext(source)
-
-
-def open_picture_file(path: Path | str, name: str) -> BinaryIO:
-    """Open a file for reading. Raises PictureError for what is not a regular file or may not be read."""
-    try:
-        mode = os.stat(path).st_mode
-        if stat.S_ISDIR(mode) and not may_be_listed(path):
-            raise PictureError(f"{name} is a folder that may not be read: permission denied", "leave it out")
-        if stat.S_ISDIR(mode):
-            raise PictureError(f"{name} is a folder, not a picture", "depth dir takes folders")
-        if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
-            raise PictureError(f"{name} is not a file", "save it to a file first")
-        return open(path, "rb")
-    except FileNotFoundError as error:
-        raise PictureError(f"{name} does not exist", "check the path") from error
-    except PermissionError as error:
-        raise PictureError(f"{name} may not be read: permission denied", "check the file's permissions") from error
-    except OSError as error:
-        reason = os.strerror(error.errno).lower() if error.errno else str(error)
-        raise PictureError(f"{name} cannot be opened: {reason}", "check the path") from error
-    except ValueError as error:  # a null byte in the name
-        raise PictureError(f"{name} is not a file name", "check the path") from error
-
-
-def may_be_listed(folder: Path | str) -> bool:
-    """Return whether the names in a folder can be read."""
-    try:
-        with os.scandir(folder):
-            return True
-    except OSError:
-        return False
-
-
-def printable(name: str) -> str:
-    """Return a name for one line on a terminal: line breaks, escape sequences and undecodable bytes are spelled out."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in name)
 
 
 def _read(file: BinaryIO, name: str, max_pixels: int, keep_alpha: bool = False) -> Picture:

@@ -21,10 +21,11 @@ from typing import IO, Any, Optional
 import numpy as np
 
 from depthcli.camera import Camera, CameraSource
+from depthcli.choices import DEFAULT_COLORMAP
 from depthcli.errors import UsageError
 from depthcli.geometry.solids import OPENCV, Mesh, with_axes
 from depthcli.io.codecs.facts import TEXT_KEY, parse_facts
-from depthcli.pixels.colormap import DEFAULT_COLORMAP, color_table
+from depthcli.pixels.colormap import color_table
 
 MAGIC = b"<!doctype html>\n<!-- depthcli: depth in three dimensions -->\n"
 END = b"</html>\n"

@@ -20,7 +20,8 @@ import numpy as np
 from depthcli.errors import PictureError
 from depthcli.io.codecs.arrays import check_pixels
 from depthcli.io.codecs.exr import attributes_of, unpacked
-from depthcli.io.pictures.images import MAX_PIXELS, check_size, printable
+from depthcli.io.names import printable
+from depthcli.io.pictures.images import MAX_PIXELS, check_size
 from depthcli.io.pictures.levels import srgb
 from depthcli.io.video.libav import has_av, load_av, reason_of
 

@@ -15,7 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Optional
 
-from depthcli.io.pictures.images import printable
+from depthcli.io.names import printable
 from depthcli.io.video.libav import ATTACHED_PICTURE, disposition_of, open_container, reason_of
 
 # Metadata of the work. Those of the file (brand, encoder, dates of writing) are not copied.

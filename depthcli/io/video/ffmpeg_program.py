@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any, Optional, Union
 
 from depthcli.errors import ClipError
-from depthcli.io.pictures.images import printable
+from depthcli.io.names import printable
 from depthcli.io.video.clip import exact_rate
 from depthcli.io.video.libav import CONTAINERS, Readable
 

@@ -17,7 +17,7 @@ from typing import Optional, Union
 import numpy as np
 
 from depthcli.errors import OutputError
-from depthcli.io.pictures.images import printable
+from depthcli.io.names import printable
 from depthcli.io.video.clip_output import ClipOutput
 from depthcli.io.video.encodings import Encoding
 from depthcli.io.video.extras import Along, cannot_hold, descriptive, of_a_part, timecode_at

@@ -12,10 +12,22 @@ from typing import Optional, Union
 import numpy as np
 
 from depthcli.io.codecs.encode import check_pixels
-from depthcli.io.codecs.files import TEXTURE_ENDING, Content, write_content
+from depthcli.io.codecs.files import Content, write_content
+from depthcli.io.codecs.formats import TEXTURE_ENDING
 from depthcli.io.video.clip_output import ClipOutput
 
 _FRAME = re.compile(r"frame_(\d+)(\D.*)")
+
+
+def frames_in(folder: Path, suffix: str) -> Iterator[tuple[Path, int]]:
+    """Yield the files of frames in a folder, and what stands beside them, each with its number."""
+    endings = {suffix, f"{suffix}.json"}
+    if suffix == ".obj":
+        endings |= {".mtl", TEXTURE_ENDING}
+    for path in sorted(folder.glob("frame_*")):
+        found = _FRAME.fullmatch(path.name)
+        if found and found[2] in endings:
+            yield path, int(found[1])
 
 
 class FolderWriter:
@@ -55,19 +67,9 @@ class FolderWriter:
 
     def remove_others(self) -> None:
         """Remove frames of another run from the folder, and what stands beside them."""
-        for path, number in self._frames():
+        for path, number in frames_in(self._output.path, self._suffix):
             if number not in self._numbers:
                 path.unlink()
-
-    def _frames(self) -> Iterator[tuple[Path, int]]:
-        """Yield the files of frames in the folder, each with its number."""
-        endings = {self._suffix, f"{self._suffix}.json"}
-        if self._suffix == ".obj":
-            endings |= {".mtl", TEXTURE_ENDING}
-        for path in sorted(self._output.path.glob("frame_*")):
-            found = _FRAME.fullmatch(path.name)
-            if found and found[2] in endings:
-                yield path, int(found[1])
 
     def _number(self, index: int, time: Fraction) -> int:
         return index if self._output.number_of is None else self._output.number_of(time)

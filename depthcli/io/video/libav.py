@@ -15,7 +15,8 @@ import numpy as np
 
 from depthcli.errors import ClipError, DepthError, first_line
 from depthcli.io.cameras.clips import camera_of_metadata
-from depthcli.io.pictures.images import MAX_PIXELS, check_size, printable
+from depthcli.io.names import printable
+from depthcli.io.pictures.images import MAX_PIXELS, check_size
 from depthcli.io.video.clip import ClipInfo, Shown
 from depthcli.io.video.clock import Clock, until_next
 from depthcli.io.video.containers import is_protected, missing_bytes

@@ -23,9 +23,11 @@ import numpy as np
 
 from depthcli.camera import Camera
 from depthcli.errors import ClipError, DepthError, PictureError, first_line
-from depthcli.io.codecs.files import may_be_ours, read_facts
-from depthcli.io.names import STDIN
-from depthcli.io.pictures.images import MAX_PIXELS, is_picture, may_be_listed, picture_size, printable, read_picture
+from depthcli.io.codecs.files import read_facts
+from depthcli.io.codecs.formats import may_be_ours
+from depthcli.io.names import STDIN, printable
+from depthcli.io.pictures.files import is_picture, may_be_listed
+from depthcli.io.pictures.images import MAX_PIXELS, picture_size, read_picture
 from depthcli.io.video.animations import WEBP, WebPSource, animation_in
 from depthcli.io.video.clip import ClipInfo, Frame, FrameSource, Number, Selection, Shown, exact_rate, frames_of
 from depthcli.io.video.exr_frames import exr_size, is_exr, is_our_exr, read_exr_frame

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import depthcli
+from depthcli.choices import COLORMAPS
 from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import DepthError, OutputError, UsageError
 from depthcli.io.codecs import png
@@ -22,7 +23,7 @@ from depthcli.io.codecs.exr import read_exr
 from depthcli.io.codecs.files import is_cut_short, read_depth, read_facts, write_depth, write_still
 from depthcli.io.codecs.formats import CLIPS, STILLS, implied_format, parse_formats
 from depthcli.io.codecs.outputs import OutputSpec
-from depthcli.pixels.colormap import COLORMAPS, to_color, to_gray8, to_gray16
+from depthcli.pixels.colormap import to_color, to_gray8, to_gray16
 
 PROVENANCE = Provenance(
     "vits", "Depth Anything V2 Small", "ab" * 32, "Apache-2.0", "torch 2 cpu fp32", (28, 14), "fjörd.jpg"

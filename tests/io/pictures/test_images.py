@@ -22,7 +22,8 @@ from PIL.TiffImagePlugin import IFDRational, ImageFileDirectory_v2
 from depthcli.errors import PictureError
 from depthcli.io.pictures import images, samples
 from depthcli.io.pictures.exif import Exif
-from depthcli.io.pictures.images import PICTURE_SUFFIXES, is_picture, picture_size, read_picture
+from depthcli.io.pictures.files import PICTURE_SUFFIXES, is_picture
+from depthcli.io.pictures.images import picture_size, read_picture
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 

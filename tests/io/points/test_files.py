@@ -26,7 +26,8 @@ from depthcli.choices import ShapeChoice
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import OutputError, UsageError
 from depthcli.geometry.solids import Mesh, PointCloud
-from depthcli.io.codecs.files import is_cut_short, may_be_ours, read_facts, write_depth
+from depthcli.io.codecs.files import is_cut_short, read_facts, write_depth
+from depthcli.io.codecs.formats import may_be_ours
 from depthcli.io.codecs.outputs import check_extras
 from depthcli.io.points import glb, obj, pcd, ply
 from depthcli.jobs.info import examine

@@ -20,7 +20,8 @@ from depthcli.choices import ShapeChoice
 from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import OutputError, UsageError
 from depthcli.geometry.grid import grid_step
-from depthcli.io.codecs.files import is_cut_short, may_be_ours, read_facts
+from depthcli.io.codecs.files import is_cut_short, read_facts
+from depthcli.io.codecs.formats import may_be_ours
 from depthcli.io.points.page import fitting_texture, grid_codes, page_data
 from tests.conftest import TINY, photo
 from tests.geometry.scenes import camera, metric, small
