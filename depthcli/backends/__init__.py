@@ -102,7 +102,8 @@ class Backend(Protocol):
         views: {"image": (V, 3, H, W) float32, all views of one scene} -> the outputs that
         nets.depth_anything_3.DepthAnything3Views.forward names, as arrays. Further inputs, all optional: "extrinsics"
         (V, 3 or 4, 4), world to camera, relative to the first view and of normal scale, with "intrinsics" (V, 3, 3) in
-        pixels of the image; "reference", a name of nets.views.REFERENCES; "rays" and "gaussians", True to have these.
+        pixels of the image; "reference", a name of nets.views.REFERENCES; "rays" and "gaussians", True to have these;
+        "features", a tuple of blocks of the encoder to have what they give.
         replica: run on this copy of the network, in the calling thread. None spreads the images over all copies.
         """
 

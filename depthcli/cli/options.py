@@ -123,7 +123,7 @@ class NetworkOptions:
     detail: Annotated[
         str,
         option(
-            "For large pictures: off, edges (the photo's), tiles (finer, slower).",
+            "For large pictures: off, edges (the photo's), tiles (finer, slower), nearest (no new values).",
             panel=MODEL,
             metavar="CHOICE",
             values=DETAILS,

@@ -278,7 +278,8 @@ def _to_look_at(path: Path, form: str) -> FileInfo:
     if not facts:
         raise DepthError(f"{path} is no {form} by depthcli, or is broken", "name a picture or a depth file")
     cut = ", truncated" if is_cut_short(path) else ""
-    return _own(path, facts, f"mesh by depthcli, {form}, which is not read back{cut}")
+    what = f"scene of {facts['views']} views" if "views" in facts else "mesh"
+    return _own(path, facts, f"{what} by depthcli, {form}, which is not read back{cut}")
 
 
 def _tiff(path: Path) -> FileInfo:

@@ -6,7 +6,7 @@ Parameter names are those of the official checkpoints, without their leading "mo
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Optional, Union
 
 import torch
@@ -90,6 +90,7 @@ class DepthAnything3Views(nn.Module):
         reference: str = "saddle_balanced",
         rays: bool = False,
         gaussians: bool = False,
+        features: Sequence[int] = (),
     ) -> Named:
         """Return for V views, float32, in their order:
 
@@ -98,6 +99,7 @@ class DepthAnything3Views(nn.Module):
         cameras: (V, 9), see nets/cameras.py. reference: index of the reference view.
         With `rays`: rays (V, 8 rows, 8 cols, 6), directions and origins, and ray_confidence (V, 8 rows, 8 cols), > 1.
         With `gaussians`: gaussians (V, H, W, 38), before activations.
+        With `features`, numbers of blocks of the encoder from 0: features_N (V, rows, cols, D) behind the block N.
 
         extrinsics: (V, 3 or 4, 4) world to camera, relative to the first view and of normal scale, with intrinsics
         (V, 3, 3) in pixels of the views; or both None. reference: strategy, of nets.views.REFERENCES.
@@ -106,7 +108,7 @@ class DepthAnything3Views(nn.Module):
         known = None
         if extrinsics is not None and intrinsics is not None:
             known = self.cam_enc(to_numbers(extrinsics, intrinsics, size))
-        encoded = self.pretrained(views, known, reference)
+        encoded = self.pretrained(views, known, reference, features)
         with _full_precision(views):
             cameras = self.cam_dec(encoded.pose.float())
             found_extrinsics, found_intrinsics = to_matrices(cameras, size)
@@ -118,6 +120,7 @@ class DepthAnything3Views(nn.Module):
         answers: Named = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return {
             **answers,
+            **{f"features_{number}": tokens.float() for number, tokens in encoded.features.items()},
             "extrinsics": found_extrinsics,
             "intrinsics": found_intrinsics,
             "cameras": cameras,
@@ -159,9 +162,10 @@ class DepthAnything3Nested(nn.Module):
         reference: str = "saddle_balanced",
         rays: bool = False,
         gaussians: bool = False,
+        features: Sequence[int] = (),
     ) -> Named:
         """See DepthAnything3Views.forward."""
-        answers = self.da3(views, extrinsics, intrinsics, reference, rays, gaussians)
+        answers = self.da3(views, extrinsics, intrinsics, reference, rays, gaussians, features)
         starts = range(0, len(views), _VIEWS_AT_ONCE)
         parts = [self.da3_metric(views[start : start + _VIEWS_AT_ONCE]) for start in starts]
         depth, sky = (torch.cat(part) for part in zip(*parts))

@@ -5,13 +5,14 @@ Shape letters as in nets/vit.py, with V views instead of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Callable, Optional
 
 import torch
 from torch import nn
 
+from depthcli.errors import UsageError
 from depthcli.nets.vit import Block, Rotation, SizeCache, VisionTransformer
 from depthcli.zoo.rows import PATCH, NetworkConfig, ViewsConfig
 
@@ -25,11 +26,13 @@ class Encoded:
     """What the encoder gives, in the order of the views.
 
     maps: four (V, 2 D, rows, cols). pose: (V, 2 D), the cameras' tokens. reference: index of the reference view.
+    features: (V, rows, cols, D) behind blocks, by their numbers, as far as they were asked for.
     """
 
     maps: Sequence[torch.Tensor]
     pose: torch.Tensor
     reference: int
+    features: Mapping[int, torch.Tensor] = field(default_factory=dict)
 
 
 class ViewsTransformer(VisionTransformer):
@@ -53,15 +56,25 @@ class ViewsTransformer(VisionTransformer):
         return Block(config.embed_dim, config.heads, config.swiglu, normed=index >= config.views_from)
 
     def forward(  # type: ignore[override]
-        self, x: torch.Tensor, cameras: Optional[torch.Tensor] = None, reference: str = "saddle_balanced"
+        self,
+        x: torch.Tensor,
+        cameras: Optional[torch.Tensor] = None,
+        reference: str = "saddle_balanced",
+        features: Sequence[int] = (),
     ) -> Encoded:
-        """See the class. cameras: (V, D) tokens of known cameras. reference: one of REFERENCES, if they are unknown."""
+        """See the class. cameras: (V, D) tokens of known cameras. reference: one of REFERENCES, if they are unknown.
+
+        features: numbers of blocks, from 0, whose tokens of patches are kept, after the norm behind the last block.
+        Raises UsageError for a number without a block.
+        """
+        self._check_blocks(features)
         views, rows, cols = len(x), x.shape[-2] // PATCH, x.shape[-1] // PATCH
         x = self.embed(x)
         tokens = x.shape[1]
         alone, across = self.rotations(rows, cols, views, x.device)
         order = list(range(views))
         within, maps, pose = x, [], x[:, 0]
+        kept: dict[int, torch.Tensor] = {}
         for index, block in enumerate(self.blocks):
             if index == self.views_from - 1 and cameras is None and views >= FEWEST_TO_CHOOSE:
                 order = reference_first(REFERENCES[reference](x[:, 0]), views)
@@ -75,12 +88,20 @@ class ViewsTransformer(VisionTransformer):
                 x = within = block(x, alone)
             else:
                 x = block(x.reshape(1, views * tokens, -1), across).reshape(views, tokens, -1)
+            back = [order.index(view) for view in range(views)]
+            if index in features:
+                kept[index] = self.norm(x)[back][:, 1:].reshape(views, rows, cols, -1)
             if index in self.taps:
-                back = [order.index(view) for view in range(views)]
                 both = torch.cat([within, self.norm(x)], dim=-1)[back]
                 pose = torch.cat([within[:, 0], x[:, 0]], dim=-1)[back]
                 maps.append(both[:, 1:].transpose(1, 2).reshape(views, -1, rows, cols))
-        return Encoded(maps, pose, order[0])
+        return Encoded(maps, pose, order[0], kept)
+
+    def _check_blocks(self, numbers: Sequence[int]) -> None:
+        last = len(self.blocks) - 1
+        strange = next((number for number in numbers if not 0 <= number <= last), None)
+        if strange is not None:
+            raise UsageError(f"the network has the blocks 0 to {last}, and none is {strange}")
 
     def _first_tokens(self, views: int) -> torch.Tensor:
         reference, other = self.camera_token[:, :1], self.camera_token[:, 1:]

@@ -25,13 +25,14 @@ from depthcli.pixels.postprocess import (
     depth_map,
     in_metres,
     in_unit,
+    nearest_answer,
     picture_map,
     picture_sky,
     to_depth_map,
 )
 from depthcli.pixels.preprocess import InputPlan, plan_input, to_network_input
 from depthcli.pixels.tiles import LEVELS, plan_levels
-from depthcli.predict.detail import OFF, TILES, add_tiles
+from depthcli.predict.detail import NEAREST, OFF, TILES, add_tiles
 from depthcli.predict.early import EarlyBackend
 from depthcli.predict.model import Model, resolve_model
 from depthcli.zoo.provenance import provenance_of
@@ -64,9 +65,10 @@ class DepthEstimator:
     model: name of a zoo row, path of a checkpoint, "auto", a choice, or a resolved model.
     backend: name of a backend or a choice. input_size: length of the network input's shorter side in pixels, None for
     the model's own. panorama: join the left and right edges of the pictures. detail: for pictures larger than the
-    network's input: off, edges (depth edges where the photo has its own) or tiles (the network also sees tiles of the
-    picture; then edges). camera: of the pictures, in place of what their EXIF says. metres: how maps become metres;
-    with it, `max_depth` of a relative model is the depth beyond which pixels become invalid.
+    network's input: off, edges (depth edges where the photo has its own), tiles (the network also sees tiles of the
+    picture; then edges) or nearest (no number that the network did not give). camera: of the pictures, in place of what
+    their EXIF says. metres: how maps become metres; with it, `max_depth` of a relative model is the depth beyond which
+    pixels become invalid.
     log: receives lines about downloads and fallbacks; by default they are warnings of the logger "depthcli".
     early: a backend that is opening, taken if it is the one that is wanted.
     remembered: the backend that was taken because it was measured as the fastest here, see `remembered_backend`.
@@ -264,6 +266,11 @@ class DepthEstimator:
         provenance = provenance_of(
             row, self.weights, self.description, plan.input_size, source, panorama=plan.wrapped > 0
         )
+        if self.detail == NEAREST:
+            provenance = replace(provenance, detail=NEAREST)
+            values, sky = nearest_answer(answer, plan, row)
+            depth = depth_map(values, row, provenance, picture.valid, picture.camera, sky)
+            return depth if self._metres is None else self._metres.applied(depth, picture.name)
         sky = picture_sky(answer, plan)
         if self.detail != OFF:
             values = answer.depth if self.detail == TILES else picture_map(answer.depth, plan, row)
@@ -348,7 +355,7 @@ def estimate(
 ) -> DepthMap:
     """Return the depth map of one picture: load, run, free. For many pictures keep a DepthEstimator.
 
-    detail: off, edges or tiles, for large pictures. camera: of the picture, in place of what its EXIF says.
+    detail: off, edges, tiles or nearest, for large pictures. camera: of the picture, in place of what its EXIF says.
     metres: how a relative map becomes metres, by what was measured in the picture.
     """
     with DepthEstimator(model, detail=detail, camera=camera, metres=metres) as estimator:

@@ -45,6 +45,20 @@ def ours(path: str, kind: DepthKind = METRIC, camera: bool = False, holes: bool 
     return Path(path)
 
 
+def test_sky_and_confidence_go_along_between_formats_that_hold_them(depth):
+    z = metres(holes=False).astype(np.float32)
+    sky, sure = z > 7, (1 + z).astype(np.float32)
+    write_depth(DepthMap(z, METRIC, confidence=sure, sky=sky), "a.npz")
+    assert depth("convert", "a.npz", "-o", "b.exr").code == 0
+    assert depth("convert", "b.exr", "-o", "c.npz").code == 0
+    back = read_depth(Path("c.npz"))
+    assert np.array_equal(back.sky, sky) and np.array_equal(back.confidence, sure)
+    assert depth("convert", "c.npz", "--size", "80x60", "-o", "d.npz").code == 0
+    assert np.array_equal(read_depth(Path("d.npz")).sky, np.kron(sky, np.ones((2, 2), bool)))
+    assert depth("convert", "a.npz", "-o", "e.tiff").code == 0  # has no place for them
+    assert read_depth(Path("e.tiff")).sky is None
+
+
 EXACT = {"npz", "exr", "tiff", "pfm", "npy"}
 CODES = {"mm": 1000, "scannet": 1000, "kitti": 256, "tum": 5000, "sun": 1000}
 

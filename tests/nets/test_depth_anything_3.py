@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from depthcli.errors import CheckpointError
+from depthcli.errors import CheckpointError, UsageError
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import build_network, load_network
 from depthcli.nets.cameras import quaternions, rotations, to_matrices, to_numbers
@@ -102,6 +102,34 @@ def test_rays_and_gaussians_come_only_if_asked_for_and_change_nothing(found: dic
     rows, cols = SIZE[0] // 14, SIZE[1] // 14
     assert found["views/rays"].shape == (3, 8 * rows, 8 * cols, 6)
     assert found["giant/gaussians"].shape == (2, *SIZE, 38)
+
+
+def test_features_come_in_the_order_of_the_views() -> None:
+    """The reference view stands first inside, from the block before `views_from` on: not in what comes out."""
+    layers, views_from = (0, 1, 3, 5), NETWORKS["views"].views_from
+    straight = run(5, reference="middle", features=layers)
+    assert straight["reference"] == 2
+    order = [0, 1, 2, 4, 3]  # the middle one stays
+    swapped = run(5, order=order, reference="middle", features=layers)
+    for layer in layers:
+        one, other = (found[f"features_{layer}"].numpy() for found in (straight, swapped))
+        assert one.shape == (5, SIZE[0] // 14, SIZE[1] // 14, 128)
+        assert error(other, one[order]) <= 1e-5 and error(other, one) > 1e-3, layer
+    assert views_from == 2 and not [name for name in run(2) if name.startswith("features")]
+
+
+def test_features_are_those_that_the_head_gets() -> None:
+    """At a tapped block: the second half of the map is the normed output of the block."""
+    net = network("views")
+    with torch.inference_mode():
+        encoded = net.pretrained(views(3), features=(3,))
+        seen = encoded.maps[1][:, 128:].permute(0, 2, 3, 1)
+    assert torch.equal(seen, encoded.features[3]) and list(encoded.features) == [3]
+
+
+def test_a_block_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UsageError, match="blocks 0 to 5, and none is 6"):
+        run(2, features=(5, 6))
 
 
 def test_more_views_than_a_head_takes_at_once() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL.PngImagePlugin import PngImageFile
 
 from depthcli.errors import OutputError
-from depthcli.io.codecs.arrays import check_pixels
+from depthcli.io.codecs.arrays import Held, check_pixels
 from depthcli.io.codecs.encode import decode
 from depthcli.io.codecs.facts import TEXT_KEY, parse_facts
 from depthcli.io.codecs.formats import SIDE_GAP
@@ -37,7 +37,7 @@ def write_depth_png(pixels: np.ndarray, target: IO[bytes], facts: Mapping[str, A
     write_png(pixels, target, texts)
 
 
-def read_depth_png(path: Path) -> tuple[np.ndarray, dict[str, Any], np.ndarray]:
+def read_depth_png(path: Path) -> Held:
     """Return the (H, W) float32 numbers, the facts and the mask of a file. Raises what broken bytes lead to."""
     # Not Image.open, whose limit on the number of pixels is below what we write.
     with path.open("rb") as stream:
@@ -52,7 +52,7 @@ def read_depth_png(path: Path) -> tuple[np.ndarray, dict[str, Any], np.ndarray]:
         image.load()  # or numpy 1.22 hides that a file is cut short
         pixels = np.asarray(image)
     values, valid = decode(pixels, facts)
-    return values, facts, valid
+    return Held(values, facts, valid)
 
 
 def read_png_facts(stream: IO[bytes]) -> dict[str, Any]:

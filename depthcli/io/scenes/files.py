@@ -4,7 +4,7 @@
     mini_npz    exports/mini_npz/results.npz    ply            scene.ply, in the world of the cameras
     colmap      sparse/0/*.bin                  transforms     transforms.json
     colmap-txt  sparse/0/*.txt                  depth_vis      depth_vis/0000.jpg ...
-    cameras     cameras.json
+    cameras     cameras.json                    html           scene.html
 
 Other files in the folder stay.
 """
@@ -24,11 +24,12 @@ from depthcli.io.scenes import colmap, vis
 from depthcli.io.scenes.cameras import write_cameras
 from depthcli.io.scenes.glb import SceneShape, read_scene_glb, write_scene_glb
 from depthcli.io.scenes.npz import read_npz, write_npz
+from depthcli.io.scenes.page import write_scene_page
 from depthcli.io.scenes.transforms import write_transforms
 from depthcli.scene import Scene
 
 NPZ, MINI_NPZ = Path("exports/npz/results.npz"), Path("exports/mini_npz/results.npz")
-GLB, THUMBNAIL, PLY = Path("scene.glb"), Path("scene.jpg"), Path("scene.ply")
+GLB, THUMBNAIL, PLY, PAGE = Path("scene.glb"), Path("scene.jpg"), Path("scene.ply"), Path("scene.html")
 MODEL = Path("sparse/0")
 TRANSFORMS, CAMERAS, VIS = Path("transforms.json"), Path("cameras.json"), Path("depth_vis")
 
@@ -92,6 +93,10 @@ def _depth_vis(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
     return written
 
 
+def _html(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
+    return _one(folder / PAGE, lambda stream: write_scene_page(scene, stream, choice))
+
+
 def _put(stream: IO[bytes], content: bytes) -> None:
     stream.write(content)
 
@@ -107,6 +112,7 @@ EXPORTS: dict[str, _Export] = {
     "transforms": _transforms,
     "cameras": _cameras,
     "depth_vis": _depth_vis,
+    "html": _html,
 }
 _SAME_FILES = (("glb", "glb-mesh"), ("colmap", "colmap-txt"))
 
