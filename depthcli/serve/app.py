@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Annotated, Any, Optional
 
 from fastapi import FastAPI, HTTPException, Query, Request
@@ -28,6 +27,7 @@ from depthcli.serve.guard import Guard
 from depthcli.serve.jobs import ENDED, ClipJobs
 from depthcli.serve.metrics import Metrics
 from depthcli.serve.models import Models
+from depthcli.serve.page_files import page_files
 from depthcli.serve.photos import jpeg_of
 from depthcli.serve.pictures import Estimated, Pictures
 from depthcli.serve.problems import BusyError, Refusal, problem_of
@@ -392,8 +392,7 @@ def _add_gallery(app: FastAPI, service: Service) -> None:
 
 def _add_page(app: FastAPI) -> None:
     """Serve the files of the page: those that are there at the start, by name."""
-    folder = Path(__file__).parent / "page"
-    files = {path.name: (path.read_bytes(), media_type_of(path.name)) for path in folder.iterdir() if path.is_file()}
+    files = {name: (data, media_type_of(name)) for name, data in page_files().items()}
 
     def page(name: str) -> Response:
         if name not in files:
