@@ -4,6 +4,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -21,7 +22,9 @@ from depthcli.jobs.shards import WHOLE, Shard, parse_shard
 
 @grouped()
 def directory(
-    name: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder of pictures, with its subfolders.")],
+    name: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="Folder of pictures, with its subfolders; also s3:// or gs://.")
+    ],
     output: Annotated[
         Optional[str],
         option("Folder for the results, with the same tree. Default: FOLDER_depth.", "-o", "--output", metavar="PATH"),
@@ -122,36 +125,60 @@ def do_folder(
     The parameters are those of the command. ending: of the folder for results beside it.
     """
     from depthcli.cli.report import log
-    from depthcli.jobs.find import refuse_address
+    from depthcli.io.remote import is_remote, open_place
     from depthcli.jobs.folder_tasks import FolderSearch, FolderTasks
     from depthcli.jobs.manifests import open_manifest
     from depthcli.jobs.name_list import open_list
+    from depthcli.jobs.remote_output import RemoteFolder, check_remote_formats
+    from depthcli.jobs.remote_tasks import RemoteTasks, folder_below
     from depthcli.jobs.targets import Target
+
+    place = open_place(name) if is_remote(name) else None
+    if place is None:
+        _check_folder(name)
+    elif output is None:
+        raise UsageError(f"there is no place beside {name}", "name the folder of the results with -o")
+    folder = Path(name)
+    with ExitStack() as stack:
+        remote = None
+        if output is not None and is_remote(output):
+            remote = RemoteFolder(open_place(output), shard)
+            stack.callback(remote.close)
+        named = str(remote.folder) if remote else f"{_beside(folder, ending)}/" if output is None else output
+        target = Target.of(named)
+        if target.folder is None:
+            raise UsageError(f"{target} is not a folder", "depth dir writes a folder; put / at its end if it is one")
+        outputs = options.output_spec(target)
+        if remote:
+            check_remote_formats(outputs.formats)
+        manifest = open_manifest(target.folder, shard)
+        listed = None if files_from is None else open_list(files_from)
+        template = options.output.name_template(outputs.formats)
+        search = FolderSearch(folder, target.folder, tuple(include), tuple(exclude), template, shard, listed)
+        tasks = FolderTasks(search, manifest.rows, outputs.paths)
+        if place is not None:
+            skip = folder_below(place, remote.publisher.place) if remote else ""
+            tasks = RemoteTasks(search, manifest.rows, outputs.paths, place=place, skip=skip)
+        tasks.check()
+        if dry_run:
+            show_plan(options, tasks, outputs, manifest, remote.publisher if remote else None)
+            for line in [] if options.report.quiet else tasks.left.lines():
+                log(line)
+            return
+        run(options, tasks, outputs, manifest, mix_models, processes, devices, failures=failures, remote=remote)
+
+
+def _check_folder(name: str) -> None:
+    """Raise UsageError if a name is not that of a folder."""
+    from depthcli.jobs.find import refuse_address
 
     if not name:
         raise UsageError("the folder's name is empty", "is a variable of your script unset?")
     refuse_address(name)
-    folder = Path(name)
-    if not os.path.isdir(folder):
-        if not os.path.lexists(folder):
-            raise UsageError(f"{folder} does not exist", "check the path")
-        raise UsageError(f"{folder} is not a folder", "for single files use: depth image")
-    target = Target.of(f"{_beside(folder, ending)}/" if output is None else output)
-    if target.folder is None:
-        raise UsageError(f"{target} is not a folder", "depth dir writes a folder; put / at its end if it is one")
-    outputs = options.output_spec(target)
-    manifest = open_manifest(target.folder, shard)
-    listed = None if files_from is None else open_list(files_from)
-    template = options.output.name_template(outputs.formats)
-    search = FolderSearch(folder, target.folder, tuple(include), tuple(exclude), template, shard, listed)
-    tasks = FolderTasks(search, manifest.rows, outputs.paths)
-    tasks.check()
-    if dry_run:
-        show_plan(options, tasks, outputs, manifest)
-        for line in [] if options.report.quiet else tasks.left.lines():
-            log(line)
-        return
-    run(options, tasks, outputs, manifest, mix_models, processes, devices, failures=failures)
+    if not os.path.isdir(name):
+        if not os.path.lexists(name):
+            raise UsageError(f"{Path(name)} does not exist", "check the path")
+        raise UsageError(f"{Path(name)} is not a folder", "for single files use: depth image")
 
 
 def _shard(text: Optional[str], offset: int, count: Optional[int]) -> Shard:

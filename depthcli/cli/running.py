@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from depthcli.jobs.picture_results import MadeBy
     from depthcli.jobs.remote import Client
     from depthcli.jobs.remote_folder import RemotePictures
+    from depthcli.jobs.remote_output import Publisher, RemoteFolder
     from depthcli.jobs.run_file import RunFile
     from depthcli.jobs.targets import Task
     from depthcli.predict.early import EarlyBackend
@@ -93,11 +94,13 @@ def run(
     devices: Sequence[str] = (),
     early: Optional[EarlyBackend] = None,
     failures: Optional[FailureLimit] = None,
+    remote: Optional[RemoteFolder] = None,
 ) -> None:
     """Run the job, report it, and leave with its exit code.
 
     mix_models: allow existing results of other models. workers: processes; 1 is this one. devices: one
-    process for each, in place of `workers`. early: see `open_early`. failures: that end the job.
+    process for each, in place of `workers`. early: see `open_early`. failures: that end the job. remote: takes
+    the results.
     """
     from depthcli.jobs.manifest import FAILED
     from depthcli.jobs.picture_job import FolderJob
@@ -113,21 +116,22 @@ def run(
         manifest=manifest,
         keep_alpha=output.keep_alpha,
         digests=manifest is not None,
+        remote=remote.publisher if remote else None,
     )
     report = options.report.report(job.total)
-    there = _Existing(job, options, mix_models, early, folder)
-    remote = _open_server(options, outputs)
+    there = _Existing(job, options, mix_models, early, folder, remote)
+    client = _open_server(options, outputs)
 
     def ask() -> RemotePictures:
-        assert remote is not None
-        service = _remote_pictures(remote, options, outputs)
+        assert client is not None
+        service = _remote_pictures(client, options, outputs)
         outputs.check_kind(service.model.kind)
         made_by = there.check(service.model.name, service.model.weights or "", service.model.remembered)
         if folder is not None:
             _note_run(folder, job, output.template or "", made_by)
         if options.report.verbose:
             title, licence = service.model.title, service.model.licence
-            report.log(f"model {title}, {licence}; {service.model.description} at {remote.address}")
+            report.log(f"model {title}, {licence}; {service.model.description} at {client.address}")
         return service
 
     def load() -> DepthEstimator:
@@ -141,19 +145,23 @@ def run(
         stop.at_once = False
         if folder is not None:
             _note_run(folder, job, output.template or "", there.made_by(estimator))
+            if remote:
+                remote.put_run()
         if options.report.verbose:
             report.log(f"model {estimator.row.title}, {estimator.row.licence}; {estimator.description}")
         return estimator
 
     if folder is not None and not quiet:
         threading.Thread(target=_count, args=(folder, report), daemon=True).start()
-    with report, remote or nullcontext(), stop_signals(quiet) as stop:
+    with report, client or nullcontext(), stop_signals(quiet) as stop:
         try:
             # Closed at once if a second Ctrl-C or a broken pipe ends the loop: what waits to be written is dropped.
-            results = _results(job, load, options, workers, devices, lambda: stop.asked, ask if remote else None)
+            results = _results(job, load, options, workers, devices, lambda: stop.asked, ask if client else None)
             with closing(results):
                 for result in results:
-                    report.add(result)
+                    report.add(remote.publisher.named(result) if remote else result)
+                    if remote:
+                        remote.note()
                     if failures is not None and failures.exceeded(report.counts[FAILED], report.done):
                         raise OutputError(f"{report.counts[FAILED]} pictures failed, more than `max_failures` allows")
         except OutputError as error:  # a full disk, or a manifest that cannot be written: the rest would fail too
@@ -178,7 +186,7 @@ def _note_run(folder: FolderTasks, job: FolderJob, template: str, made_by: tuple
     """Write run.json; a part leaves that of another."""
     from depthcli.jobs.run_file import RunFile, write_run
 
-    run = RunFile(str(folder.search.folder), job.outputs.formats, template, *made_by, __version__)
+    run = RunFile(folder.where, job.outputs.formats, template, *made_by, __version__)
     write_run(folder.search.target, run, replaces=not folder.search.is_part or job.if_exists == "overwrite")
 
 
@@ -307,15 +315,16 @@ def _ignore(line: str) -> None:
     pass
 
 
-def _first_run(folder: Optional[FolderTasks]) -> Optional[tuple[RunFile, str]]:
+def _first_run(folder: Optional[FolderTasks], remote: Optional[RemoteFolder]) -> Optional[tuple[RunFile, str]]:
     """Return the run that began a folder of which a part is done, and what to call it."""
-    if folder is None or not folder.search.is_part:
+    if folder is None or not (folder.search.is_part or remote):
         return None
     from depthcli.jobs.run_file import read_run
 
     target = folder.search.target
     found = read_run(target)
-    return None if found is None else (found, f"{target} (by its run.json)")
+    named = remote.publisher.place.url if remote else str(target)
+    return None if found is None else (found, f"{named} (by its run.json)")
 
 
 class _Existing:
@@ -331,12 +340,13 @@ class _Existing:
         mix_models: bool,
         early: Optional[EarlyBackend],
         folder: Optional[FolderTasks],
+        remote: Optional[RemoteFolder],
     ) -> None:
         from depthcli.jobs.picture_results import ExistingResults, MadeBy
 
         self._options, self._mix, self._settings, self._early = options, mix_models, job.settings, early
         replaces = job.if_exists == "overwrite"
-        self._there = ExistingResults(job.every_path(), job.manifest, replaces, _first_run(folder))
+        self._there = ExistingResults(job.every_path(), job.manifest, replaces, _first_run(folder, remote))
         self.warning = ""
         if self._there.made_by and not options.server.address:
             from depthcli.predict.model import known_model
@@ -396,19 +406,28 @@ class _Existing:
 
 
 def show_plan(
-    options: PictureOptions, tasks: Iterable[Task], outputs: OutputSpec, manifest: Optional[Manifest] = None
+    options: PictureOptions,
+    tasks: Iterable[Task],
+    outputs: OutputSpec,
+    manifest: Optional[Manifest] = None,
+    remote: Optional[Publisher] = None,
 ) -> None:
     """Print what a job would do: one line per file, or JSON."""
     from depthcli.jobs.picture_job import FolderJob
 
     job = FolderJob(
-        tasks=tasks, outputs=outputs, if_exists=options.output.if_exists, batch=options.network.batch, manifest=manifest
+        tasks=tasks,
+        outputs=outputs,
+        if_exists=options.output.if_exists,
+        batch=options.network.batch,
+        manifest=manifest,
+        remote=remote,
     )
     for task in tasks:
-        paths = job.paths(task)
+        paths = [remote.address(str(path)) if remote else str(path) for path in job.paths(task)]
         action = job.action(task)
         if options.report.as_json:
-            print(json.dumps({"input": task.name, "outputs": [str(path) for path in paths], "action": action}))
+            print(json.dumps({"input": task.name, "outputs": paths, "action": action}))
         else:
             for path in paths:
                 print(f"{action}\t{task.name}\t{path}")

@@ -127,6 +127,10 @@ class LeftOut:
             else:
                 self.suffixes[path.suffix.lower()] += 1
 
+    def add_names(self, names: Iterable[str]) -> None:
+        """Count files in a store that are not inputs; they are told by their names alone."""
+        self.suffixes.update(Path(name).suffix.lower() for name in names if not is_note(Path(name).name))
+
     def __str__(self) -> str:
         """One line that names all of it; empty if nothing was left out."""
         noun = self.kind.noun

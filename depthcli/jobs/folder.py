@@ -33,6 +33,7 @@ from depthcli.predict.picture import DepthEstimator, Prepared
 # Part of the free memory for pictures on their way; the network needs the rest, most of it at large inputs.
 _SHARE = 0.25
 _MOST_OPEN = 64  # files that wait to be read; a process may often have no more than 256
+_WAITING = 8  # threads that read, and that write, if files are in a store
 _NOTHING = np.empty(0, np.float32)
 T = TypeVar("T")
 
@@ -96,6 +97,8 @@ class Stages:
         self._loaded: DepthEstimator | None = None
         # Pictures that are read beside those of the next batch, and that may be finishing when the network starts.
         self._ahead, self._behind = thread_counts(job.is_single)
+        if job.is_far and self._ahead:  # they mostly wait
+            self._ahead, self._behind = max(self._ahead, _WAITING), max(self._behind, _WAITING)
         self._reading: Lane[Result | _ReadPicture] = Lane(self._ahead)
         self._finishing: Lane[Result] = Lane(self._behind)
         self._to_come = look_up(job)
@@ -277,6 +280,8 @@ class Stages:
             warnings = warnings_of(prepared, depth, job.outputs)
             files = tuple(file_facts(os.stat(path)) for path in job.paths(task))
             digests = tuple(map(file_digest, job.paths(task))) if job.digests else ()
+            if job.remote is not None:
+                job.remote.publish(job.paths(task))
         except (DiskFullError, CancelledError, BrokenPipeError):
             raise
         except Exception as error:

@@ -61,6 +61,11 @@ class FolderTasks:
     shortened: int = 0
     total: Optional[int] = None
 
+    @property
+    def where(self) -> str:
+        """The pictures' folder, as it was named."""
+        return str(self.search.folder)
+
     def __iter__(self) -> Iterator[Task]:
         """Yield the tasks. Raises UsageError if two would have the same result, or one would replace a picture."""
         search, left = self.search, LeftOut()
@@ -79,7 +84,7 @@ class FolderTasks:
         """Yield the tasks of a list, in its order, with the names that the whole folder gives them."""
         folders: dict[Path, dict[str, Task]] = {}
         for name in names:
-            relative = _below(name, self.search.folder)
+            relative = self._relative(name)
             if not self.search.takes(relative):
                 continue
             if relative.parent not in folders:
@@ -135,8 +140,17 @@ class FolderTasks:
             raise UsageError(f"the list {self.search.listed.name} names no picture to do", "write a path on each line")
         every = replace(self.search, include=(), exclude=(), shard=WHOLE)
         if self._any(every):
-            raise UsageError(f"there is no picture in {self.search.folder} that matches")
-        raise UsageError(f"there is no picture in {self.search.folder}", str(self.left))
+            raise UsageError(f"there is no picture in {self.where} that matches")
+        raise UsageError(f"there is no picture in {self.where}", str(self.left))
+
+    def _relative(self, name: str) -> Path:
+        """Return the path of a listed picture below the folder. Raises UsageError if it is elsewhere."""
+        path = Path(os.path.normpath(name))
+        if path.is_absolute():
+            path = Path(os.path.relpath(path, os.path.abspath(self.search.folder)))
+        if ".." in path.parts:
+            raise UsageError(f"{name} of the list is not in {self.where}", "name the folder that all are below")
+        return path
 
     def _any(self, search: FolderSearch) -> bool:
         return next(iter(replace(self, search=search)), None) is not None
@@ -144,19 +158,9 @@ class FolderTasks:
     def count(self) -> int:
         """Return how many tasks there are, by names alone: quick, and too many if results lie among the pictures."""
         if self.search.listed is not None:
-            return sum(self.search.takes(_below(name, self.search.folder)) for name in self.search.listed)
+            return sum(self.search.takes(self._relative(name)) for name in self.search.listed)
         found = find_by_folder(self.search.folder, _BY_NAME, skip=self.search.target)
         return sum(self.search.takes(relative) for relatives in found for relative in relatives)
-
-
-def _below(name: str, folder: Path) -> Path:
-    """Return the path of a listed picture below the folder. Raises UsageError if it is elsewhere."""
-    path = Path(os.path.normpath(name))
-    if path.is_absolute():
-        path = Path(os.path.relpath(path, os.path.abspath(folder)))
-    if ".." in path.parts:
-        raise UsageError(f"{name} of the list is not in {folder}", "name the folder that all are below")
-    return path
 
 
 _MOST_FOLDERS = 64  # whose names are held, for a list that goes back and forth

@@ -11,10 +11,13 @@ from contextlib import suppress
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, Optional, Union
+from typing import TYPE_CHECKING, Any, BinaryIO, Optional, Union
 
 from depthcli.errors import PictureError
 from depthcli.io.pictures.images import Picture, open_picture_file, picture_size, printable, read_picture
+
+if TYPE_CHECKING:
+    from depthcli.io.remote import RemoteFile
 
 
 def file_digest(path: Path) -> str:
@@ -31,13 +34,13 @@ def _digest(stream: BinaryIO) -> str:
 
 
 class PictureFile:
-    """A picture's file, or its bytes. For one thread at a time; `close` it when it has been read.
+    """A picture's file, its bytes, or an object in a store. For one thread at a time; `close` it when it has been read.
 
-    Digest and pixels come from the same open file, and its bytes are never held. Facts raise OSError or PictureError. A
-    pipe or a device has none: reading it might never end.
+    Digest and pixels come from the same open file, and its bytes are never held; an object is fetched when it is
+    opened. Facts raise OSError or PictureError. A pipe or a device has none: reading it might never end.
     """
 
-    def __init__(self, source: Union[Path, bytes], name: str) -> None:
+    def __init__(self, source: Union[Path, bytes, RemoteFile], name: str) -> None:
         self._source = source
         self._name = str(source) if isinstance(source, Path) else name
         self._file: Optional[BinaryIO] = None
@@ -45,7 +48,7 @@ class PictureFile:
 
     @cached_property
     def _stat(self) -> Optional[os.stat_result]:
-        if isinstance(self._source, bytes):
+        if not isinstance(self._source, Path):
             return None
         found = os.stat(self._source)
         if not stat.S_ISREG(found.st_mode):
@@ -55,12 +58,17 @@ class PictureFile:
     @property
     def file_size(self) -> int:
         """Size of the file."""
-        return len(self._source) if self._stat is None else self._stat.st_size  # type: ignore[arg-type]
+        if isinstance(self._source, bytes):
+            return len(self._source)
+        return self._source.size if self._stat is None else self._stat.st_size  # type: ignore[union-attr]
 
     @property
     def times(self) -> list[int]:
         """When the content and when the file changed last, in ns; the latter also tells a copy with an old time."""
-        return [] if self._stat is None else [self._stat.st_mtime_ns, self._stat.st_ctime_ns]
+        if self._stat is not None:
+            return [self._stat.st_mtime_ns, self._stat.st_ctime_ns]
+        changed = getattr(self._source, "changed", 0)  # of an object
+        return [changed] if changed else []
 
     @cached_property
     def sha256(self) -> str:
@@ -87,6 +95,8 @@ class PictureFile:
     @cached_property
     def size(self) -> Optional[tuple[int, int]]:
         """(width, height) of the upright picture, None if its header does not tell. Nothing is raised."""
+        if not isinstance(self._source, (Path, bytes)):  # an object is not fetched for that
+            return None
         try:
             return picture_size(self._open())
         except Exception:  # reading it will tell
@@ -123,5 +133,8 @@ class PictureFile:
             with suppress(OSError):
                 _ = self._stat  # before: of a picture that is replaced meanwhile, never newer than what is read
             source, name = self._source, printable(self._name)
-            self._file = BytesIO(source) if isinstance(source, bytes) else open_picture_file(source, name)
+            if isinstance(source, Path):
+                self._file = open_picture_file(source, name)
+            else:
+                self._file = BytesIO(source if isinstance(source, bytes) else source.read())
         return self._file

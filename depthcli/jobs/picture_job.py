@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from depthcli.choices import IF_EXISTS, check_batch, require
 from depthcli.errors import DepthError, OutputError, PictureError, first_line
@@ -19,6 +19,9 @@ from depthcli.jobs.picture_file import PictureFile
 from depthcli.jobs.picture_results import file_facts, find_results
 from depthcli.jobs.targets import Task, refuse_replacing
 
+if TYPE_CHECKING:
+    from depthcli.jobs.remote_output import Publisher
+
 
 @dataclass(frozen=True)
 class FolderJob:
@@ -28,7 +31,8 @@ class FolderJob:
     overwrite or error for a picture whose files exist and are its maps. batch: pictures of equal input size that share
     one run of the network.
     settings: the options that shape a result, as one line. manifest: of the results, or None. keep_alpha: transparent
-    pixels are invalid in the results. digests: note the sha256 of the files.
+    pixels are invalid in the results. digests: note the sha256 of the files. remote: the
+    store that takes them.
     """
 
     tasks: Iterable[Task]
@@ -39,6 +43,7 @@ class FolderJob:
     manifest: Optional[Manifest] = None
     keep_alpha: bool = False
     digests: bool = False
+    remote: Optional[Publisher] = None
 
     def __post_init__(self) -> None:
         require("if_exists", self.if_exists, IF_EXISTS)
@@ -51,6 +56,11 @@ class FolderJob:
     def total(self) -> Optional[int]:
         """Number of tasks; None if it is not known yet."""
         return len(self.tasks) if isinstance(self.tasks, Sequence) else getattr(self.tasks, "total", None)
+
+    @property
+    def is_far(self) -> bool:
+        """Whether pictures or results are in a store."""
+        return self.remote is not None or getattr(self.tasks, "place", None) is not None
 
     @property
     def is_single(self) -> bool:
@@ -111,6 +121,12 @@ def _existing_result(job: FolderJob, task: Task, file: PictureFile) -> Result | 
     paths = job.paths(task)
     if job.if_exists == "overwrite" or not paths:
         return None
+    if job.remote is not None:
+        if not job.remote.is_there(paths):
+            return None
+        if job.if_exists == "error":
+            return failed(job, task, OutputError(f"{job.remote.address(str(paths[0]))} is there already"))
+        return result_of(job, task, SKIPPED)
     if job.if_exists == "error":
         there = [path for path in paths if os.path.lexists(path)]
         return failed(job, task, OutputError(f"{there[0]} is there already")) if there else None

@@ -183,6 +183,8 @@ def _send(job: FolderJob, task: Task, service: RemotePictures, lane: Lane[Result
             _write(unpack(answer), paths)
         files = tuple(file_facts(os.stat(path)) for path in paths)
         digests = tuple(map(file_digest, paths)) if job.digests else ()
+        if job.remote is not None:
+            job.remote.publish(paths)
     except (ServiceGoneError, DiskFullError, BrokenPipeError, CancelledError):
         raise
     except Exception as error:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 from depthcli.errors import UsageError
 from depthcli.io.codecs.files import read_facts
@@ -20,6 +20,9 @@ from depthcli.io.codecs.formats import CLIPS, STILL_ENDINGS, STILLS, suffix_of
 from depthcli.io.names import STDIN, fitting_name
 from depthcli.io.pictures.images import PICTURE_SUFFIXES, printable
 from depthcli.jobs.find import CLIP_SUFFIXES, Input
+
+if TYPE_CHECKING:
+    from depthcli.io.remote import RemoteFile
 
 BESIDE, FOLDER, FILE, STREAM = "beside", "folder", "file", "stream"
 # With these `output` names a file; any other suffix is part of a folder's name, such as maps.v2.
@@ -210,10 +213,10 @@ def refuse_replacing(noun: str, results: Iterable[tuple[str, Iterable[Path]]], s
 class Task:
     """One picture to do. stem: path of its results without ending.
 
-    source: its path, or the bytes of its file. name: for reports.
+    source: its path, its place in a store, or the bytes of its file. name: for reports.
     """
 
-    source: Union[Path, bytes]
+    source: Union[Path, bytes, RemoteFile]
     name: str
     stem: Path
 
@@ -243,6 +246,19 @@ def plan_pictures(
         Task(Path(source), str(source) if rows is None else relative.as_posix(), stem)
         for (source, relative), stem in zip(pictures, stems)
     ]
+
+
+def plan_names(pictures: Sequence[Input], folder: Path, template: NameTemplate | None = None) -> list[Path]:
+    """Return the stem of each picture's results by the rules of `plan_pictures`, without a look at what is there."""
+    targets = [folder / relative for _, relative in pictures]
+    if template is None:
+        ways = [(target.with_suffix(""), target) for target in targets]
+        counts = Counter(short for short, _ in ways)
+        stems = choose_stems(ways, [int(counts[short] > 1) for short, _ in ways], set())
+    else:
+        stems = [target.with_name(template.of(Path(source))) for target, (source, _) in zip(targets, pictures)]
+    refuse_meeting(pictures, stems, template.endings[0] if template else STILL_ENDINGS[0], "use {name} in `template`")
+    return stems
 
 
 def _targets(pictures: Sequence[Input], folder: Path | None) -> list[Path]:
