@@ -1,12 +1,15 @@
 /** The page: what the service offers as tabs, and files that are dropped or pasted. */
 
-import { clipView } from "./clips.js";
-import { galleryView } from "./gallery.js";
 import { make, problemBox } from "./make.js";
-import { photoView } from "./photo.js";
 import { ask } from "./service.js";
 
 const find = (id) => document.getElementById(id);
+// What is not looked at is not loaded.
+const makers = {
+  photo: async () => (await import("./photo.js")).photoView(about),
+  clips: async () => (await import("./clips.js")).clipView(about),
+  gallery: async () => (await import("./gallery.js")).galleryView(about),
+};
 const main = find("main"), views = {};
 let about = null;
 
@@ -20,7 +23,6 @@ async function start() {
   const offered = { photo: true, clips: Object.keys(about.clip_formats).length > 0, gallery: about.galleries.length > 0 };
   for (const tab of document.querySelectorAll("#tabs a")) tab.hidden = !offered[tab.hash.slice(1)];
   find("tabs").hidden = !offered.clips && !offered.gallery;
-  const makers = { photo: photoView, clips: clipView, gallery: galleryView };
 
   async function show() {
     const asked = location.hash.slice(1), name = offered[asked] ? asked : "photo";
@@ -29,7 +31,7 @@ async function start() {
       else tab.removeAttribute("aria-current");
     }
     try {
-      views[name] = views[name] || makers[name](about);
+      views[name] = views[name] || makers[name]();
       main.replaceChildren((await views[name]).element);
     } catch (error) {
       delete views[name];
@@ -44,8 +46,7 @@ async function start() {
 function takeFiles(offered) {
   const take = async (file) => {
     const name = file.type.startsWith("video/") && offered.clips ? "clips" : file.type.startsWith("image/") || location.hash !== "#clips" ? "photo" : "clips";
-    const makers = { photo: photoView, clips: clipView };
-    views[name] = views[name] || makers[name](about);
+    views[name] = views[name] || makers[name]();
     (await views[name]).take(file);
     if (location.hash !== `#${name}`) location.hash = name;
   };

@@ -2,7 +2,7 @@
 
 import { compare } from "./compare.js";
 import { bytes, choice, duration, make, marked, picker, problemBox, segments } from "./make.js";
-import { colorNames } from "./numbers.js";
+import { colorChoices } from "./numbers.js";
 import { ask, call, follow, Problem, save, send, shown } from "./service.js";
 
 const FILM = "mp4", SOURCE = "source";
@@ -10,9 +10,9 @@ const ENDED = ["done", "failed", "cancelled"];
 
 /** Return the view of clips: { element, take(file) }. about: of GET /v1. */
 export async function clipView(about) {
-  const names = await colorNames(), models = about.models;
+  const colors = await colorChoices(), models = about.models;
   const usual = (models.find(({ task }) => task === "clip") || models[0]).name;
-  const state = { model: usual, colors: names[0], formats: new Set([FILM]) };
+  const state = { model: usual, colors: colors[0][0], formats: new Set([FILM]) };
   const cards = new Map(), list = make("div", { class: "jobs" }), trouble = make("div");
 
   const extra = Object.entries(about.clip_formats).filter(([name]) => name !== FILM);
@@ -21,7 +21,7 @@ export async function clipView(about) {
   }), make("span", {}, make("b", { text: name }), ` ${what}`)));
   const options = make("div", { class: "options" },
     models.length > 1 ? choice("Model", models.map(({ name, title }) => [name, title]), state.model, (name) => { state.model = name; }) : null,
-    choice("Colours", names.map((name) => [name, name.replace(/_r$/, ", reversed")]), state.colors, (name) => { state.colors = name; }),
+    choice("Colours", colors, state.colors, (name) => { state.colors = name; }),
     make("details", {}, make("summary", { text: "Also write …" }), make("div", { class: "checks" }, ...boxes)));
   const start = picker({
     title: "Drop a clip", hint: `or choose one, up to ${bytes(about.limits.max_clip_bytes)}. It is done in the background: this page may be closed.`,

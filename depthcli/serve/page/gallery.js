@@ -1,7 +1,7 @@
 /** Galleries: folders of results as a grid; one opens on the stage. */
 
 import { bytes, choice, make, problemBox, segments } from "./make.js";
-import { colorNames, readNumbers } from "./numbers.js";
+import { colorChoices, readNumbers } from "./numbers.js";
 import { ask, call, save, shown } from "./service.js";
 import { makeStage, viewerData } from "./stage.js";
 
@@ -9,7 +9,7 @@ const LIMIT = 60;
 
 /** Return the view of galleries: { element }. about: of GET /v1. */
 export async function galleryView(about) {
-  const [colors] = await colorNames(), state = { gallery: 0, status: "", next: "", items: [] };
+  const [[colors]] = await colorChoices(), state = { gallery: 0, status: "", next: "", items: [] };
   const grid = make("ul", { class: "grid" }), count = make("p", { class: "hint", role: "status" });
   const more = make("button", { type: "button", text: "Show more", hidden: true, onclick: () => load(false) });
   const filter = segments("Which", [["", "All"], ["failed", "Failed"]], "", (status) => { state.status = status; load(true); });

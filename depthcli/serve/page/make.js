@@ -57,8 +57,8 @@ export function duration(seconds) {
 }
 
 /** Return a place to drop, paste or choose a file at. */
-export function picker({ title, hint, button, accept, take }, ...more) {
+export function picker({ icon, title, hint, button, accept, take }, ...more) {
   const input = make("input", { type: "file", accept, class: "unseen", tabindex: "-1", "aria-hidden": "true", onchange: () => { if (input.files[0]) take(input.files[0]); input.value = ""; } });
   const choose = make("button", { type: "button", class: "main", text: button, onclick: () => input.click() });
-  return Object.assign(make("section", { class: "picker" }, make("h1", { text: title }), make("p", { text: hint }), choose, input, ...more), { choose: () => input.click() });
+  return Object.assign(make("section", { class: "picker" }, icon ? make("img", { class: "icon", src: "page/icon.svg", alt: "" }) : null, make("h1", { text: title }), make("p", { text: hint }), choose, input, ...more), { choose: () => input.click() });
 }

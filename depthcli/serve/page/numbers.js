@@ -5,15 +5,15 @@ import { ask, call, Problem } from "./service.js";
 const SIDE = 1024; // pixels of the longer side: 1.6 MB
 let tables = null;
 
-/** Return the names of the colour maps, the default one first. */
-export async function colorNames() {
+/** Return the colour maps as [name, text], the default one first. */
+export async function colorChoices() {
   tables = tables || ask("page/colors.json");
-  return Object.keys(await tables);
+  return Object.keys(await tables).map((name, i) => [name, i ? name : `${name}, usual`]);
 }
 
 /** Return 256 RGB colours from far to near. */
 export async function colorTable(name) {
-  return Uint8Array.from(atob((await (tables = tables || ask("page/colors.json")))[name]), (letter) => letter.charCodeAt(0));
+  return Uint8Array.from(atob((await tables)[name]), (letter) => letter.charCodeAt(0));
 }
 
 /** Return a map: width, height, values (Float32Array, NaN without depth) and meta. path: of a result, before /f16. */

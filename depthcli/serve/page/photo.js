@@ -1,27 +1,28 @@
 /** Photos: choose one, see its depth, turn it, take it home. */
 
 import { bytes, choice, make, marked, picker, problemBox } from "./make.js";
-import { colorNames, meaning, readNumbers } from "./numbers.js";
-import { ask, Problem, save } from "./service.js";
+import { colorChoices, meaning, readNumbers } from "./numbers.js";
+import { ask, Problem, save, shown } from "./service.js";
 import { makeStage } from "./stage.js";
 
 const EXAMPLES = [["coffee.jpg", "A cup of coffee"], ["rocket.jpg", "A rocket on its pad"]];
+const MESH = 640; // vertices along the longer side: every pixel of a small photo, every second of a larger one
 const FAVOURITES = ["color", "gray", "npz", "ply", "glb", "html"];
 const NAMES = { color: "Colour PNG", gray: "16-bit PNG", npz: "NumPy", ply: "Point cloud", glb: "Mesh, GLB", html: "3D page" };
 
 /** Return the view of photos: { element, take(file), paste }. about: of GET /v1. */
 export async function photoView(about) {
-  const names = await colorNames(), models = about.models;
-  const state = { model: models[0].name, size: "", colors: names[0], file: null, result: null, view: "flat" };
+  const colors = await colorChoices(), models = about.models;
+  const state = { model: models[0].name, size: "", colors: colors[0][0], file: null, result: null, view: "flat" };
   const element = make("div", { class: "photo" });
   let work = null, stage = null, local = "";
 
   const examples = make("ul", { class: "examples", "aria-label": "Examples" }, ...EXAMPLES.map(([file, title]) => make("li", {}, make("button", {
     type: "button", title, "aria-label": `Example: ${title}`,
     onclick: async () => take(new File([await (await fetch(`page/${file}`)).blob()], file, { type: "image/jpeg" })),
-  }, make("img", { src: `page/${file}`, alt: "", width: "120", height: "80" })))));
+  }, make("img", { src: `page/${file}`, alt: "", width: "168", height: "112" })))));
   const start = picker({
-    title: "Drop a photo", hint: "or paste it, or choose one. It goes to this service and nowhere else.",
+    icon: true, title: "Drop a photo", hint: "or paste it, or choose one. It goes to this service and nowhere else.",
     button: "Choose a photo", accept: "image/*,.heic,.avif,.tif,.tiff,.exr,.hdr", take,
   }, make("p", { class: "or", text: "or try one of these" }), examples);
   element.append(start);
@@ -77,11 +78,10 @@ export async function photoView(about) {
   }
 
   async function showResult(map, photo, seconds, signal) {
-    const { shown } = await import("./service.js");
     if (photo !== local) photo = await shown(photo, signal);
     stage = makeStage({
       map, photo, name: state.file.name, colors: state.colors, changed: (view) => { state.view = view; },
-      solid: map.meta.panorama ? null : async () => `${await kept()}/html`,
+      solid: map.meta.panorama ? null : async () => `${await kept()}/html?mesh_size=${MESH}`,
     });
     const view = state.view;
     element.replaceChildren(stage.stage, make("aside", {}, heading(map.meta), stage.readout, stage.controls, settings(), downloads(), facts(map.meta, seconds)));
@@ -102,7 +102,7 @@ export async function photoView(about) {
     const sizes = [...new Set([0.6, 1, 1.5, 2, 3].map((times) => Math.round((usual * times) / 14) * 14))].filter((size) => size !== usual && size <= 2072);
     const options = [["", `${usual}, usual`], ...sizes.map((size) => [String(size), `${size}, ${size < usual ? "quicker" : "finer, slower"}`])];
     group.append(choice("Input size", options, state.size, (size) => { state.size = size; run(); }));
-    group.append(choice("Colours", names.map((name) => [name, name.replace(/_r$/, ", reversed")]), state.colors, (name) => { state.colors = name; stage.recolor(name); }));
+    group.append(choice("Colours", colors, state.colors, (name) => { state.colors = name; stage.recolor(name); }));
     return group;
   }
 

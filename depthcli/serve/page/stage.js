@@ -55,8 +55,10 @@ export function makeStage({ map, photo, name, colors, solid, changed = () => {} 
   const note = make("p", { class: "caption" });
   const views = solid ? [["flat", photo ? "Compare" : "Depth"], ["mesh", "Mesh"], ["points", "Points"]] : [["flat", "Depth"]];
   const choose = segments("View", views, "flat", (view) => show(view));
+  const START = 0.5; // of log2 of the point size: points that nearly touch
   const stage = make("div", { class: "stage" }, flat, room, make("div", { class: "over-stage" }, solid ? choose : null, note));
-  const controls = make("div", { class: "group", hidden: true });
+  stage.style.setProperty("--ratio", map.width / map.height);
+  const controls = make("section", { class: "group", "aria-label": "View in three dimensions", hidden: true });
   const away = new AbortController();
   let viewer = null, opening = null, shownNow = "flat";
 
@@ -75,7 +77,8 @@ export function makeStage({ map, photo, name, colors, solid, changed = () => {} 
   }
 
   function makeControls(data) {
-    const size = make("input", { type: "range", min: "-1.5", max: "2", step: "0.1", value: "0", oninput: () => viewer.dots(2 ** size.value) });
+    const size = make("input", { type: "range", min: "-1.5", max: "2", step: "0.1", value: START, oninput: () => viewer.dots(2 ** size.value) });
+    viewer.dots(2 ** START);
     const parts = [make("label", { class: "field dots" }, make("span", { text: "Point size" }), size)];
     if (!data.views) {
       const wide = (Math.atan(data.size[0] / 2 / data.camera.fx) * 360) / Math.PI;
