@@ -144,6 +144,7 @@ function textOf({ state, stage, frames_done: done, frames, fps, eta_s: eta, mode
 /** Return the films and the files of a job that has ended. */
 function results(job) {
   const photo = job.files.find(({ format }) => format === SOURCE), film = job.files.find(({ format, media_type: type }) => format === FILM && type.startsWith("video/"));
+  const side = job.files.find(({ format, media_type: type }) => format === "side" && type.startsWith("video/"));
   const place = make("div"), status = make("div", { role: "status" });
   const chips = job.files.filter(({ format }) => format !== SOURCE).map((file) => {
     const made = make("button", {
@@ -163,7 +164,7 @@ function results(job) {
       play.disabled = true;
       try {
         const [one, other] = await Promise.all([shown(photo.url), shown(film.url)]);
-        place.replaceChildren(makePlayer(one, other, job.name));
+        place.replaceChildren(makePlayer(one, other, job.name, side && (() => shown(side.url))));
         place.querySelector(".play").focus();
         play.remove();
       } catch (error) {
@@ -175,8 +176,11 @@ function results(job) {
   return make("div", { class: "results" }, place, make("div", { class: "chips" }, play, ...chips), status);
 }
 
-/** Return a player of two films at one time: one over the other with a divider, or side by side. */
-function makePlayer(source, depth, name) {
+/**
+ * Return a player of two films at one time: one over the other with a divider, or side by side. together(): promise of the
+ * address of a film that shows the two, for browsers that cannot play the clip itself.
+ */
+function makePlayer(source, depth, name, together) {
   const film = (src, what, layer) => make("video", { src, class: layer, muted: true, playsinline: true, loop: true, preload: "auto", "aria-label": `${what}: ${name}` });
   const first = film(source, "Clip", "layer"), second = film(depth, "Depth", "layer over"), both = [first, second];
   for (const one of both) one.muted = true;
@@ -189,12 +193,13 @@ function makePlayer(source, depth, name) {
 
   function lay(view) {
     place.className = `screen ${view}`;
+    if (alone) [place.className, view] = ["screen alone", "alone"];
     for (const [one, kind] of [[first, ""], [second, " over"]]) one.className = view === "over" ? `layer${kind}` : "";
-    place.replaceChildren(...(view === "over" ? [compare(first, second, [second.videoWidth || 16, second.videoHeight || 9], { what: ["Clip", "Depth"] })] : both));
+    place.replaceChildren(...(view === "over" ? [compare(first, second, [second.videoWidth || 16, second.videoHeight || 9], { what: ["Clip", "Depth"] })] : alone ? [second] : both));
     if (!wanted) return;
     start(); // moving an element in the page pauses its film
   }
-  let wanted = false;
+  let wanted = false, alone = false;
   const start = () => {
     wanted = true;
     button.textContent = "Pause";
@@ -211,7 +216,7 @@ function makePlayer(source, depth, name) {
   // The depth leads. The other follows: gently by its speed, and with a jump if it is far off.
   function keep() {
     if (!player.isConnected) return stop();
-    const off = second.currentTime - first.currentTime;
+    const off = alone ? 0 : second.currentTime - first.currentTime;
     if (Math.abs(off) > 0.25 && !first.seeking) first.currentTime = second.currentTime;
     else first.playbackRate = Math.abs(off) > 0.02 ? 1 + Math.max(-0.3, Math.min(0.3, 2 * off)) : 1;
     if (!seek.matches(":active")) show();
@@ -225,7 +230,13 @@ function makePlayer(source, depth, name) {
   };
   seek.addEventListener("input", () => { for (const one of both) one.currentTime = seek.value * (second.duration || 0); });
   second.addEventListener("loadedmetadata", () => { lay("over"); show(); });
-  first.addEventListener("error", () => place.after(make("p", { class: "hint", text: "This browser cannot play the clip itself; its depth plays." })), { once: true });
+  first.addEventListener("error", async () => {
+    alone = true;
+    shape.hidden = true;
+    place.after(make("p", { class: "hint", text: together ? "This browser cannot play the clip itself: here is the film that shows both." : "This browser cannot play the clip itself: its depth plays alone. Also write “side” to see both." }));
+    lay("alone");
+    if (together) second.src = await together();
+  }, { once: true });
   second.addEventListener("error", () => place.after(make("p", { class: "problem", text: "This browser cannot play the film of the depth. It can be downloaded." })), { once: true });
   player.addEventListener("keydown", (event) => {
     if (event.key !== " " || event.target.matches("button, input")) return;

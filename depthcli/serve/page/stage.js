@@ -55,8 +55,9 @@ export function makeStage({ map, photo, name, colors, solid, changed = () => {} 
   const note = make("p", { class: "caption" });
   const views = solid ? [["flat", photo ? "Compare" : "Depth"], ["mesh", "Mesh"], ["points", "Points"]] : [["flat", "Depth"]];
   const choose = segments("View", views, "flat", (view) => show(view));
+  const below = make("div", { class: "over-stage" }, solid ? choose : null, note);
   const START = 0.5; // of log2 of the point size: points that nearly touch
-  const stage = make("div", { class: "stage" }, flat, room, make("div", { class: "over-stage" }, solid ? choose : null, note));
+  const stage = make("div", { class: "stage" }, flat, room, below);
   stage.style.setProperty("--ratio", map.width / map.height);
   const controls = make("section", { class: "group", "aria-label": "View in three dimensions", hidden: true });
   const away = new AbortController();
@@ -69,17 +70,31 @@ export function makeStage({ map, photo, name, colors, solid, changed = () => {} 
     const view = make("canvas", { tabindex: "0", role: "application", "aria-label": `${name} in three dimensions. Arrow keys turn, with Shift they move, plus and minus go nearer and farther, R goes back.` });
     room.replaceChildren(view);
     viewer = depthViewer(view, data, {
-      padding: () => [14, 14, 64, 14],
-      onchange: () => { if (shownNow !== "flat" && viewer && viewer.shown !== shownNow && viewer.shown !== "depth") { shownNow = viewer.shown; choose.set(shownNow); put(); } },
+      padding: () => [14, 14, below.offsetHeight + 26, 14],
+      onchange: heed,
       onerror: (text) => room.replaceChildren(problemBox(new Error(text))),
     });
     if (viewer) makeControls(data);
+  }
+
+  /** Follow what the keys of the viewer have changed. */
+  function heed() {
+    const box = controls.querySelector(".fills input");
+    if (box) box.checked = viewer.filled;
+    if (shownNow === "flat" || viewer.shown === shownNow || viewer.shown === "depth") return;
+    shownNow = viewer.shown;
+    choose.set(shownNow);
+    put();
   }
 
   function makeControls(data) {
     const size = make("input", { type: "range", min: "-1.5", max: "2", step: "0.1", value: START, oninput: () => viewer.dots(2 ** size.value) });
     viewer.dots(2 ** START);
     const parts = [make("label", { class: "field dots" }, make("span", { text: "Point size" }), size)];
+    if (data.fill) {
+      const fills = make("input", { type: "checkbox", checked: true, onchange: () => viewer.fill(fills.checked) });
+      parts.push(make("label", { class: "check fills", title: "Stretch the photo over what the camera did not see" }, fills, make("span", { text: "Fill gaps" })));
+    }
     if (!data.views) {
       const wide = (Math.atan(data.size[0] / 2 / data.camera.fx) * 360) / Math.PI;
       const tangent = (degrees) => Math.tan((degrees * Math.PI) / 360), shows = make("output", { text: `${Math.round(wide)}°` });
@@ -100,8 +115,10 @@ export function makeStage({ map, photo, name, colors, solid, changed = () => {} 
     flat.hidden = shownNow !== "flat";
     room.hidden = shownNow === "flat";
     controls.hidden = shownNow === "flat" || !viewer;
-    const dots = controls.querySelector(".dots");
-    if (dots) dots.hidden = shownNow !== "points";
+    for (const [part, view] of [[".dots", "points"], [".fills", "mesh"]]) {
+      const found = controls.querySelector(part);
+      if (found) found.hidden = shownNow !== view;
+    }
     readout.hidden = shownNow !== "flat";
     note.textContent = shownNow === "flat" || meta.kind === "metric_depth" ? "" : "Relative depth: the shape is a guess";
     changed(shownNow);
