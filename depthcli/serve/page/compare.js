@@ -53,7 +53,8 @@ export function compare(left, right, size, { probe = () => {}, what = ["Photo", 
   const lift = () => { held = false; };
   frame.addEventListener("pointerup", lift);
   frame.addEventListener("pointercancel", lift);
-  frame.addEventListener("pointerleave", () => { if (!held) probe(null); });
+  // A finger leaves when it lifts; its number stays.
+  frame.addEventListener("pointerleave", (event) => { if (!held && event.pointerType !== "touch") probe(null); });
   frame.addEventListener("dragstart", (event) => event.preventDefault());
 
   handle.addEventListener("keydown", (event) => {
