@@ -54,7 +54,9 @@ def test_nothing_in_it_needs_a_weaker_policy():
     index = TEXTS["index.html"]
     assert not re.search(r"<style|\sstyle=|\son\w+=", index) and not re.search(r"<script(?![^>]*\ssrc=)", index)
     for name in SCRIPTS:
-        assert not re.search(r"\beval\(|new Function|innerHTML|document\.write|setAttribute\(\"style", TEXTS[name]), name
+        assert not re.search(r"\beval\(|new Function|innerHTML|document\.write|setAttribute\(\"style", TEXTS[name]), (
+            name
+        )
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no parser of JavaScript")

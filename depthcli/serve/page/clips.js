@@ -98,6 +98,7 @@ function jobCard(job, forgotten) {
   }
 
   function draw(now) {
+    if (drawn === "cancelled" && !ENDED.includes(now.state)) return; // it ends with its frame
     job = now;
     const works = !ENDED.includes(job.state);
     bar.hidden = !works;

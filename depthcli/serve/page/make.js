@@ -34,15 +34,13 @@ export function marked(text) {
   return text.split("`").map((part, i) => (i % 2 ? make("code", { text: part }) : part));
 }
 
-/** Return a problem as the service words it. */
+/** Return a problem as the service words it. again(): tries once more; not offered for what would fail again. */
 export function problemBox(problem, again) {
-  const box = make("div", { class: "problem", role: "alert" }, make("p", {}, ...marked(sentence(problem.message))));
-  if (problem.hint) box.append(make("p", { class: "hint" }, ...marked(sentence(problem.hint))));
-  if (again) box.append(make("button", { type: "button", text: "Try again", onclick: again }));
+  const box = make("div", { class: "problem", role: "alert" }, make("p", {}, ...marked(problem.message)));
+  if (problem.hint) box.append(make("p", { class: "hint" }, ...marked(problem.hint)));
+  if (again && !(problem.status >= 400 && problem.status < 500)) box.append(make("button", { type: "button", text: "Try again", onclick: again }));
   return box;
 }
-
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 export function bytes(count) {
   const units = ["bytes", "kB", "MB", "GB"];

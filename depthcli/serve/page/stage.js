@@ -21,7 +21,7 @@ export function viewerData(page) {
 export function makeStage({ map, photo, name, colors, solid, changed = () => {} }) {
   const { meta } = map;
   const number = make("output", { class: "number", "aria-live": "polite" }), unit = make("span", { class: "unit" });
-  const far = make("span"), near = make("span"), strip = make("canvas", { class: "strip", role: "img", "aria-label": "Colours from far to near" });
+  const far = make("span"), near = make("span"), strip = make("canvas", { class: "strip", role: "img", "aria-label": "Scale from far to near" });
   const needle = make("i", { hidden: true });
   const readout = make("section", { class: "readout", "aria-label": "Depth under the pointer" },
     make("p", {}, number, unit), make("div", { class: "scale" }, strip, needle), make("p", { class: "ends" }, far, near));
@@ -74,11 +74,14 @@ export function makeStage({ map, photo, name, colors, solid, changed = () => {} 
       onchange: heed,
       onerror: (text) => room.replaceChildren(problemBox(new Error(text))),
     });
-    if (viewer) makeControls(data);
+    if (!viewer) return;
+    if (shownNow !== "flat") viewer.show(shownNow);
+    makeControls(data);
   }
 
   /** Follow what the keys of the viewer have changed. */
   function heed() {
+    if (!viewer) return;
     const box = controls.querySelector(".fills input");
     if (box) box.checked = viewer.filled;
     if (shownNow === "flat" || viewer.shown === shownNow || viewer.shown === "depth") return;
@@ -97,7 +100,7 @@ export function makeStage({ map, photo, name, colors, solid, changed = () => {} 
     }
     if (!data.views) {
       const wide = (Math.atan(data.size[0] / 2 / data.camera.fx) * 360) / Math.PI;
-      const tangent = (degrees) => Math.tan((degrees * Math.PI) / 360), shows = make("output", { text: `${Math.round(wide)}°` });
+      const tangent = (degrees) => Math.tan((degrees * Math.PI) / 360), shows = make("span", { text: `${Math.round(wide)}°` });
       const angle = make("input", { type: "range", min: "15", max: "120", step: "1", value: String(Math.round(wide)) });
       angle.addEventListener("input", () => {
         shows.textContent = `${angle.value}°`;

@@ -16,13 +16,13 @@ from depthcli.io.codecs.formats import STILLS
 from tests.conftest import photo
 from tests.io.browser import Visit, difference
 from tests.io.video.clips import make_clip
-from tests.serve.running import Service
+from tests.serve.running import Service, until
 
 pytestmark = pytest.mark.slow
 SIZE = (240, 160)
 DESK = {"viewport": {"width": 1200, "height": 760}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-NET = re.compile(r"Failed to load resource: (net::ERR_|the server responded with a status of (401|422|503))")
+NET = re.compile(r"Failed to load resource: (net::ERR_|the server responded with a status of (400|401|422|503))")
 
 
 @pytest.fixture
@@ -91,7 +91,9 @@ def test_the_number_under_the_pointer_is_that_of_the_map(site, open_page):
     for u, v in ((0.1, 0.2), (0.45, 0.9), (0.8, 0.3)):
         there.page.mouse.move(box["x"] + u * box["width"], box["y"] + v * box["height"])
         row, column = int(v * values.shape[0]), int(u * values.shape[1])
-        near = values[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]  # the pointer stands on a pixel's edge
+        near = values[
+            max(0, row - 1) : row + 2, max(0, column - 1) : column + 2
+        ]  # the pointer stands on a pixel's edge
         shown = float(there.page.locator(".number").inner_text())
         assert near.min() * 0.99 <= shown <= near.max() * 1.01
         assert there.page.locator(".unit").inner_text() == "relative, larger is nearer"
@@ -361,8 +363,8 @@ def test_a_clip_is_followed_and_cancelled(browser, serving, open_page):
         assert 0 < card.locator("progress").evaluate("(bar) => bar.value") < 0.5
         there.page.reload()  # which the clip does not notice
         card.get_by_role("button", name="Cancel").click()
-        card.get_by_text("Cancelled").wait_for()
-        assert service.ask("/v1/jobs").json["jobs"][0]["state"] == "cancelled"
+        card.get_by_text("Cancelled", exact=True).wait_for()
+        assert until(lambda: service.ask("/v1/jobs").json["jobs"][0]["state"] == "cancelled")
 
 
 def test_what_is_no_clip_says_why(site, open_page):
