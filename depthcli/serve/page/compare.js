@@ -18,7 +18,7 @@ export function compare(left, right, size, { probe = () => {}, what = ["Photo", 
   if (left) frame.append(handle);
   frame.style.setProperty("--ratio", size[0] / size[1]);
   const stage = make("div", { class: "compare" }, frame);
-  let at = 50, place = [0.5, 0.5], held = false;
+  let at = 50, place = [0.6, 0.5], held = false;
 
   const divide = (percent) => {
     at = Math.max(0, Math.min(100, percent));

@@ -107,7 +107,7 @@ export async function galleryView(about) {
       type: "button", text: name,
       onclick: () => { status.replaceChildren(); save(url).catch((error) => status.replaceChildren(problemBox(error))); },
     }), make("span", { text: bytes(size) })));
-    return make("section", { class: "group" }, make("h2", { text: "Download" }), make("ul", { class: "formats" }, ...buttons), status);
+    return make("section", { class: "group" }, make("h2", { text: "Download" }), make("ul", { class: "formats files" }, ...buttons), status);
   }
   await load(true);
   return { element };
