@@ -33,7 +33,9 @@ ROOMS = (
     "backends",
     "temporal",
     "predict",
+    "objects",
     "eval",
+    "train",
     "jobs",
     "bench",
     "serve",
@@ -43,6 +45,7 @@ LEVEL = {room: level for level, room in enumerate(ROOMS)}
 MAY_IMPORT_TORCH = (
     "nets/",
     "graphs/",
+    "train/",
     "backends/torch_eager.py",
     "backends/torchscript.py",
     "backends/onnx.py",

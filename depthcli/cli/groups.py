@@ -22,13 +22,16 @@ from typer.core import TyperCommand, TyperGroup
 
 from depthcli.cli.help import print_help
 
-CLIP, MODEL, CAMERA, METRES, SPACE = "Clip", "Model and speed", "Camera", "Metres", "3D"
+VIEWS, CLIP, TRAINING, MODEL = "Views", "Clip", "Training", "Model and speed"
+CAMERA, METRES, SPACE = "Camera", "Metres", "3D"
 ACCESS, LIMITS, CLIPS = "Access", "Limits", "Clips and results"
 NEURON, ADVANCED = "AWS Inferentia", "Advanced"
 _PANELS = (
     None,
     ACCESS,
+    VIEWS,
     CLIP,
+    TRAINING,
     MODEL,
     CLIPS,
     LIMITS,

@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Optional, Union
 
 import typer
@@ -105,6 +106,8 @@ def run(
     from depthcli.jobs.manifest import FAILED
     from depthcli.jobs.picture_job import FolderJob
 
+    if isinstance(tasks, Sequence):
+        outputs = outputs.keeping(task.source for task in tasks if isinstance(task.source, Path))
     output, quiet = options.output, options.report.quiet
     folder = None if isinstance(tasks, Sequence) else tasks
     job = FolderJob(
@@ -309,6 +312,26 @@ def _open_quietly(
     )
     estimator.remembered = remembered
     return estimator
+
+
+def kind_of(inputs: Sequence[str]) -> str:
+    """Return the command that takes the inputs: image, dir or video. Raises UsageError for a mixture.
+
+    A folder is of clips if no picture lies in it.
+    """
+    from depthcli.jobs.find import CLIP, command_for, find_in_folder, refuse_address
+
+    for name in inputs:
+        refuse_address(name)
+    kinds = {command_for(name) or "image" for name in inputs}
+    if len(kinds) > 1 or (kinds == {"dir"} and len(inputs) > 1):
+        raise UsageError(
+            "pictures, folders and clips are done by a command each", "give one folder, or files of a kind"
+        )
+    kind = kinds.pop()
+    if kind == "dir" and not find_in_folder(Path(inputs[0])) and find_in_folder(Path(inputs[0]), CLIP):
+        return "video"
+    return kind
 
 
 def _ignore(line: str) -> None:

@@ -32,9 +32,7 @@ def meshes_by_view(scene: Scene, choice: SceneChoice = SceneChoice()) -> list[Op
     floor = confidence_floor(scene, choice.confidence)
     found = [_mesh(view, scene.unit, choice, floor) for view in scene.views]
     if not any(mesh is not None for mesh in found):
-        raise OutputError(
-            "no triangle is left of the scene", "leave out fewer of the least sure pixels, or set `edges` to off"
-        )
+        raise OutputError("no triangle is left of the scene", "use a smaller `confidence`, or set `edges` to off")
     return found
 
 

@@ -158,9 +158,14 @@ def result_of(job: FolderJob, task: Task, status: str, **facts: Any) -> Result:
 
 def failed(job: FolderJob, task: Task, error: Exception) -> Result:
     """Return the result of a task that an error ended."""
+    return failure(task, error, job.settings)
+
+
+def failure(task: Task, error: Exception, settings: str) -> Result:
+    """Return the result of a task that an error ended. settings: the options of the job, as one line."""
     if isinstance(error, MemoryError):
         error = PictureError("not enough memory", "use a smaller `input_size`")
     if not isinstance(error, DepthError):  # a library's message may be empty, or make no sense alone
         error = DepthError(f"{type(error).__name__}: {first_line(error)}")
     line = " ".join(str(error).split())
-    return Result(task.name, (), FAILED, error=line, code=error.exit_code, settings=job.settings)
+    return Result(task.name, (), FAILED, error=line, code=error.exit_code, settings=settings)

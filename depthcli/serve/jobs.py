@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Optional
 from urllib.parse import quote
 
+from depthcli.camera import Camera
 from depthcli.choices import ModelChoice
 from depthcli.errors import (
     ClipError,
@@ -476,16 +477,16 @@ class _InTurn:
 
     def __init__(self, predictor: ClipPredictor, runner: Runner) -> None:
         self._predictor, self._runner = predictor, runner
-        self.row, self.weights = predictor.row, predictor.weights
+        self.row, self.weights, self.warnings = predictor.row, predictor.weights, predictor.warnings
         self.description, self.exact = predictor.description, predictor.exact
         self.map_size = (0, 0)
         self.prepare, self.postprocess = predictor.prepare, predictor.postprocess
         self.state, self.restore, self.close = predictor.state, predictor.restore, predictor.close
 
-    def begin(self, size: tuple[int, int]) -> Any:
+    def begin(self, size: tuple[int, int], camera: Optional[Camera] = None) -> Any:
         """See ClipPredictor."""
-        plan = self._predictor.begin(size)
-        self.map_size = self._predictor.map_size
+        plan = self._predictor.begin(size, camera)
+        self.map_size, self.row, self.warnings = self._predictor.map_size, self._predictor.row, self._predictor.warnings
         return plan
 
     def feed(self, prepared: Any, cut: bool) -> Any:

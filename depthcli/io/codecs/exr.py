@@ -23,9 +23,10 @@ from depthcli.io.codecs.arrays import LAYERS, Held, check_pixels, memory_errors,
 from depthcli.io.codecs.facts import TEXT_KEY, parse_facts
 
 CHANNELS = ("B", "G", "R", "Z")  # the format wants them in the order of the alphabet
+ID_CHANNEL = "id"  # behind them: the number of the object that a pixel shows, 0 for none
 MAGIC = struct.pack("<2i", 20000630, 2)
 _FLOAT, _ZIP, _INCREASING_Y = 2, 3, 0
-_LAYERS = ((), *((name,) for name in LAYERS), tuple(sorted(LAYERS)))  # that a file can have
+_LAYERS = ((), *((name,) for name in LAYERS), tuple(sorted(LAYERS)), (ID_CHANNEL,))  # that a file can have
 _BLOCK_ROWS = 16  # of ZIP
 _LEVEL = 4
 _FACTS = TEXT_KEY.encode()
@@ -37,7 +38,7 @@ def write_exr(
 ) -> None:
     """Write (H, W) float32 as they are: no scale, no gamma; facts become a text attribute named `depthcli`.
 
-    layers: of LAYERS in arrays.py, by name.
+    layers: of LAYERS in arrays.py, by name; or ID_CHANNEL, whole numbers below 2**24, as compositors expect them.
     """
     height, width = values.shape
     names = sorted(layers)
@@ -109,7 +110,7 @@ def _read(data: bytes) -> Held:
         planes = np.frombuffer(unpacked(data[offset + 8 : offset + 8 + length], size), "<f4")
         planes = planes.reshape(rows.shape[1], channels, width)[:, len(CHANNELS) - 1 :]
         rows[:] = planes.transpose(1, 0, 2)
-    layers = dict(zip(names, kept[1:]))
+    layers = {name: layer for name, layer in zip(names, kept[1:]) if name in LAYERS}
     if "sky" in layers:
         layers["sky"] = layers["sky"] > 0.5
     return Held(kept[0], json.loads(attributes[_FACTS]), ~np.isnan(kept[0]), layers)

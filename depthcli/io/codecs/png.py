@@ -45,7 +45,7 @@ def read_depth_png(path: Path) -> Held:
         facts = _facts_in(image)
         if not facts:
             raise OutputError(f"{path} does not say what its numbers mean", "only depthcli's files can be read back")
-        if {"stereo", "effect"} & set(facts):
+        if {"stereo", "effect", "objects"} & set(facts):
             raise OutputError(f"{path} shows a picture and is not a depth map", "give the depth that it was made of")
         check_pixels(*image.size, most=2 * MAX_PIXELS + SIDE_GAP * image.size[1])  # beside a photo it is twice as wide
         check_claim(image, path.stat().st_size)

@@ -36,12 +36,13 @@ def write_features(features: Mapping[int, np.ndarray], size: tuple[int, int], fo
         colors = feature_colors(tokens)
         for path, picture in zip(feature_files([layer], len(colors)), colors):
             with atomic_path(Path(folder) / path) as partial:
-                partial.write_bytes(vis.jpeg(_enlarged(picture, size)))
+                partial.write_bytes(vis.jpeg(enlarged(picture, size)))
             written.append(Path(folder) / path)
     return written
 
 
-def _enlarged(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def enlarged(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return a picture of patches at (width, height): each is a square of one colour."""
     import cv2
 
     return cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST)
