@@ -41,7 +41,6 @@ def _zipped(content: bytes) -> bytes:
 
 
 def _colors() -> bytes:
-    """Return the colour maps, the default one first: by name the base64 of (256, 3) uint8 RGB, from far to near."""
-    names = [DEFAULT_COLORMAP, *(name for name in sorted(COLORMAPS, key=str.lower) if name not in DEFAULT_COLORMAP)]
-    both = [each for name in names for each in (name, name.removesuffix("_r") if name.endswith("_r") else f"{name}_r")]
-    return json.dumps({name: base64.b64encode(color_table(name).tobytes()).decode("ascii") for name in both}).encode()
+    """Return the colour maps: by name the base64 of (256, 3) uint8 RGB, from far to near; `_r` reverses one."""
+    tables = {name: base64.b64encode(color_table(name).tobytes()).decode("ascii") for name in COLORMAPS}
+    return json.dumps({"usual": DEFAULT_COLORMAP, "tables": tables}).encode()

@@ -3,17 +3,19 @@
 import { ask, call, Problem } from "./service.js";
 
 const SIDE = 1024; // pixels of the longer side: 1.6 MB
-let tables = null;
+let colors = null;
 
 /** Return the colour maps as [name, text], the default one first. */
 export async function colorChoices() {
-  tables = tables || ask("page/colors.json");
-  return Object.keys(await tables).map((name, i) => [name, i ? name : `${name}, usual`]);
+  const { usual, tables } = await (colors = colors || ask("page/colors.json"));
+  const others = Object.keys(tables).flatMap((name) => [name, `${name}_r`]).filter((name) => name !== usual);
+  return [[usual, `${usual}, usual`], ...others.map((name) => [name, name])];
 }
 
 /** Return 256 RGB colours from far to near. */
 export async function colorTable(name) {
-  return Uint8Array.from(atob((await tables)[name]), (letter) => letter.charCodeAt(0));
+  const { tables } = await colors, reversed = name.endsWith("_r"), bytes = atob(tables[reversed ? name.slice(0, -2) : name]);
+  return Uint8Array.from({ length: 768 }, (_, i) => bytes.charCodeAt(reversed ? 765 - i + 2 * (i % 3) : i));
 }
 
 /** Return a map: width, height, values (Float32Array, NaN without depth) and meta. path: of a result, before /f16. */

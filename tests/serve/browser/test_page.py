@@ -102,16 +102,17 @@ def test_the_number_under_the_pointer_is_that_of_the_map(site, open_page):
     assert "a guess" in there.page.locator(".facts").inner_text()
 
 
-def test_the_colours_are_those_of_the_command_line(site, open_page):
+@pytest.mark.parametrize("name", ["magma", "turbo_r"])
+def test_the_colours_are_those_of_the_command_line(site, open_page, name):
     there = open_page(site)
     choose(there, photo("a.jpg", SIZE))
-    there.page.get_by_label("Colours").select_option("magma")
+    there.page.get_by_label("Colours").select_option(name)
     there.page.wait_for_timeout(100)
     drawn = there.page.evaluate(
         "[...document.querySelector('canvas.over').getContext('2d').getImageData(0, 0, 240, 160).data]"
     )
     seen = np.array(drawn, np.uint8).reshape(160, 240, 4)[..., :3]
-    file = Image.open(io.BytesIO(site.ask(f"{result_of(there)}/color?colormap=magma").body)).convert("RGB")
+    file = Image.open(io.BytesIO(site.ask(f"{result_of(there)}/color?colormap={name}").body)).convert("RGB")
     off = np.abs(seen.astype(int) - np.asarray(file)).max(axis=2)
     assert (off > 12).mean() < 0.002 and off.mean() < 2, "f16 moves a number to the next colour at most"
 
