@@ -31,6 +31,10 @@ async function start() {
       else tab.removeAttribute("aria-current");
     }
     try {
+      if (views[name]) {
+        const { refresh } = await views[name];
+        if (refresh) await refresh();
+      }
       views[name] = views[name] || makers[name]();
       main.replaceChildren((await views[name]).element);
     } catch (error) {

@@ -1,7 +1,7 @@
 /** Clips: send one, watch it being done, play it beside its depth, take the files home. */
 
 import { compare } from "./compare.js";
-import { bytes, choice, duration, make, marked, picker, problemBox, segments } from "./make.js";
+import { bytes, choice, duration, make, marked, picker, problemBox, segments, sizeChoice } from "./make.js";
 import { colorChoices } from "./numbers.js";
 import { ask, call, follow, Problem, save, send, shown } from "./service.js";
 
@@ -12,15 +12,21 @@ const ENDED = ["done", "failed", "cancelled"];
 export async function clipView(about) {
   const colors = await colorChoices(), models = about.models;
   const usual = (models.find(({ task }) => task === "clip") || models[0]).name;
-  const state = { model: usual, colors: colors[0][0], formats: new Set([FILM]) };
+  const state = { model: usual, size: "", colors: colors[0][0], formats: new Set([FILM]) };
   const cards = new Map(), list = make("div", { class: "jobs" }), trouble = make("div");
 
   const extra = Object.entries(about.clip_formats).filter(([name]) => name !== FILM);
   const boxes = extra.map(([name, what]) => make("label", { class: "check" }, make("input", {
     type: "checkbox", onchange: (event) => (event.target.checked ? state.formats.add(name) : state.formats.delete(name)),
   }), make("span", {}, make("b", { text: name }), ` ${what}`)));
+  const size = make("div"), sized = () => {
+    state.size = "";
+    size.replaceChildren(sizeChoice(models.find(({ name }) => name === state.model), "", (chosen) => { state.size = chosen; }));
+  };
+  sized();
   const options = make("div", { class: "options" },
-    models.length > 1 ? choice("Model", models.map(({ name, title }) => [name, title]), state.model, (name) => { state.model = name; }) : null,
+    models.length > 1 ? choice("Model", models.map(({ name, title }) => [name, title]), state.model, (name) => { state.model = name; sized(); }) : null,
+    size,
     choice("Colours", colors, state.colors, (name) => { state.colors = name; }),
     make("details", {}, make("summary", { text: "Also write …" }), make("div", { class: "checks" }, ...boxes)));
   const start = picker({
@@ -39,6 +45,7 @@ export async function clipView(about) {
     const card = make("article", { class: "job" }, make("header", {}, make("h2", { text: file.name }), make("button", { type: "button", text: "Cancel", onclick: () => stop.abort() })), bar, status);
     list.prepend(card);
     const query = new URLSearchParams({ name: file.name, model: state.model, colormap: state.colors, format: [...state.formats].join(",") });
+    if (state.size) query.set("input_size", state.size);
     try {
       const job = await send(`v1/clips?${query}`, file, {
         signal: stop.signal,
@@ -49,27 +56,30 @@ export async function clipView(about) {
         waiting: (seconds) => { status.textContent = `The service is busy. Sending again in ${seconds} s …`; },
       });
       card.remove();
-      add(job, true);
+      add(job);
     } catch (error) {
       card.remove();
       if (!stop.signal.aborted) trouble.replaceChildren(problemBox(error, () => take(file)));
     }
   }
 
-  function add(job, first) {
+  function add(job) {
     if (cards.has(job.id)) return;
     const card = jobCard(job, () => { cards.delete(job.id); empty(); });
     cards.set(job.id, card);
-    if (first) list.prepend(card);
-    else list.append(card);
+    list.prepend(card);
     empty();
   }
 
   const nothing = make("p", { class: "hint nothing", text: "Clips that were sent stand here, also after this page was closed." });
   const empty = () => { if (cards.size) nothing.remove(); else list.append(nothing); };
-  for (const job of (await ask("v1/jobs")).jobs) add(job, false);
-  empty();
-  return { element, take };
+  /** Show jobs that came from elsewhere, too. */
+  const refresh = async () => {
+    for (const job of (await ask("v1/jobs")).jobs.reverse()) add(job); // the newest first
+    empty();
+  };
+  await refresh();
+  return { element, take, refresh };
 }
 
 /** Return the card of a job, which follows it. forgotten(): it is gone. */
@@ -130,6 +140,7 @@ function textOf({ state, stage, frames_done: done, frames, fps, eta_s: eta, mode
   if (state === "cancelled") return "Cancelled";
   if (state === "running") {
     if (stage === "write") return "Writing the files …";
+    if (!done) return "Starting …";
     const parts = [frames ? `frame ${done} of ${frames}` : `frame ${done}`];
     if (fps) parts.push(`${fps.toFixed(1)} a second`);
     if (eta !== null) parts.push(`${duration(eta)} left`);

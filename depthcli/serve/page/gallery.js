@@ -24,12 +24,15 @@ export async function galleryView(about) {
     }
   }, { rootMargin: "300px" });
 
+  let asked = 0;
   async function load(afresh) {
+    const mine = ++asked;
     if (afresh) Object.assign(state, { next: "", items: [] });
     trouble.replaceChildren();
     const query = new URLSearchParams({ gallery: state.gallery, status: state.status, cursor: state.next || "", limit: LIMIT });
     try {
       const page = await ask(`v1/gallery?${query}`);
+      if (mine !== asked) return; // another filter was chosen meanwhile
       if (afresh) grid.replaceChildren();
       for (const item of page.items) grid.append(card(item, state.items.push(item) - 1));
       state.next = page.next;
@@ -110,5 +113,5 @@ export async function galleryView(about) {
     return make("section", { class: "group" }, make("h2", { text: "Download" }), make("ul", { class: "formats files" }, ...buttons), status);
   }
   await load(true);
-  return { element };
+  return { element, refresh: () => load(true) };
 }

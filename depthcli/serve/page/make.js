@@ -21,6 +21,13 @@ export function choice(label, options, value, change) {
   return make("label", { class: "field" }, make("span", { text: label }), select);
 }
 
+/** Return a choice of input sizes for a model of GET /v1: its usual one, and a few around it. */
+export function sizeChoice({ input_size: usual }, value, change) {
+  const sizes = [...new Set([0.6, 1, 1.5, 2, 3].map((times) => Math.round((usual * times) / 14) * 14))].filter((size) => size !== usual && size <= 2072);
+  const options = sizes.map((size) => [String(size), `${size}, ${size < usual ? "quicker" : "finer, slower"}`]);
+  return choice("Input size", [["", `${usual}, usual`], ...options], value, change);
+}
+
 /** Return buttons of which one is pressed: options [name, text]. `set(name)` presses one without calling `change`. */
 export function segments(label, options, value, change) {
   const buttons = options.map(([name, text]) => make("button", { type: "button", text, onclick: () => { set(name); change(name); } }));

@@ -1,6 +1,6 @@
 /** Photos: choose one, see its depth, turn it, take it home. */
 
-import { bytes, choice, make, marked, picker, problemBox } from "./make.js";
+import { bytes, choice, make, marked, picker, problemBox, sizeChoice } from "./make.js";
 import { colorChoices, meaning, readNumbers } from "./numbers.js";
 import { ask, Problem, save, shown } from "./service.js";
 import { makeStage } from "./stage.js";
@@ -86,6 +86,7 @@ export async function photoView(about) {
     const view = state.view;
     element.replaceChildren(stage.stage, make("aside", {}, heading(map.meta), stage.readout, stage.controls, settings(), downloads(), facts(map.meta, seconds)));
     if (view !== "flat") stage.show(view);
+    else if (document.activeElement === document.body) stage.focus();
   }
 
   function heading(meta) {
@@ -98,10 +99,7 @@ export async function photoView(about) {
     if (models.length > 1) {
       group.append(choice("Model", models.map(({ name, title }) => [name, title]), state.model, (name) => { state.model = name; state.size = ""; run(); }));
     }
-    const model = models.find(({ name }) => name === state.model), usual = model.input_size;
-    const sizes = [...new Set([0.6, 1, 1.5, 2, 3].map((times) => Math.round((usual * times) / 14) * 14))].filter((size) => size !== usual && size <= 2072);
-    const options = [["", `${usual}, usual`], ...sizes.map((size) => [String(size), `${size}, ${size < usual ? "quicker" : "finer, slower"}`])];
-    group.append(choice("Input size", options, state.size, (size) => { state.size = size; run(); }));
+    group.append(sizeChoice(models.find(({ name }) => name === state.model), state.size, (size) => { state.size = size; run(); }));
     group.append(choice("Colours", colors, state.colors, (name) => { state.colors = name; stage.recolor(name); }));
     return group;
   }

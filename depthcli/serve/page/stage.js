@@ -14,7 +14,7 @@ export function viewerData(page) {
 }
 
 /**
- * Return the stage and what belongs beside it, as { stage, readout, controls, close(), recolor(name), show(view) }.
+ * Return the stage and what belongs beside it, as { stage, readout, controls, close(), recolor(name), show(view), focus() }.
  * map: of readNumbers. photo: address of the picture, or null. solid(): promise of the address of a page of `-f html`;
  * null if there is none. changed(view) is called if another view is shown.
  */
@@ -146,5 +146,5 @@ export function makeStage({ map, photo, name, colors, solid, changed = () => {} 
     if (viewer) viewer.close();
     stage.remove();
   }
-  return { stage, readout, controls, close, recolor, show };
+  return { stage, readout, controls, close, recolor, show, focus: () => flat.frame.focus({ preventScroll: true }) };
 }

@@ -415,6 +415,20 @@ def test_a_gallery_of_scenes_shows_their_pictures(site, open_page):
     assert there.page.locator("dialog").get_by_role("button", name="scene.glb").is_visible()
 
 
+def test_metres_are_called_so_and_missing_depth_is_said(site, open_page):
+    there = open_page(site, "#gallery")
+    page = there.page
+    page.get_by_label("Folder").select_option("2")
+    page.locator(".name:text-is('m.jpg')").click()
+    page.wait_for_selector("dialog .readout")
+    box, said = page.locator("dialog .frame").bounding_box(), page.locator("dialog .readout p").first
+    for u, v, text in ((0.3, 0.8, "2.50 m"), (0.7, 0.8, "4.00 m"), (0.3, 0.1, "– no depth here")):
+        page.mouse.move(box["x"] + u * box["width"], box["y"] + v * box["height"])
+        assert " ".join(said.inner_text().split()) == text
+    assert page.locator("dialog .ends").inner_text().split() == ["far", "4.00", "m", "near", "2.50", "m"]
+    assert page.locator("dialog .handle").count() == 0, "there is no photo to compare with"
+
+
 def test_nothing_is_offered_that_the_service_lacks(browser, serving, open_page):
     with serving() as service:
         there = open_page(service, "#clips")
