@@ -90,7 +90,8 @@ export async function galleryView(about) {
   async function solidStage(item) {
     const page = item.files.find(({ format }) => format === "html"), map = await readNumbers(`v1/gallery/${item.id}`);
     const data = page ? viewerData(await (await call(page.url)).text()) : null;
-    const photo = data && data.texture ? `data:image/jpeg;base64,${data.texture}` : null;
+    const side = item.files.find(({ format, media_type: type }) => format === "side" && type.startsWith("image/"));
+    const photo = data && data.texture ? `data:image/jpeg;base64,${data.texture}` : side ? await leftOf(await shown(side.url), map.meta.size) : null;
     shut();
     stage = makeStage({ map, photo, name: item.name, colors, solid: page ? async () => page.url : null });
     return [stage.stage, make("aside", {}, stage.readout, stage.controls, files(item), model(item))];
@@ -100,6 +101,15 @@ export async function galleryView(about) {
     const images = item.files.filter(({ media_type: type }) => type.startsWith("image/"));
     const figures = await Promise.all(images.map(async ({ url, name }) => make("figure", {}, make("img", { src: await shown(url), alt: name }), make("figcaption", { text: name }))));
     return [make("div", { class: "pictures" }, ...(figures.length ? figures : [make("p", { class: "hint", text: "It has no picture to show." })])), make("aside", {}, files(item), model(item))];
+  }
+
+  /** Return the address of the photo in a picture that shows it left of its depth. */
+  async function leftOf(src, [width, height]) {
+    const image = new Image(), canvas = make("canvas", { width, height });
+    image.src = src;
+    await image.decode();
+    canvas.getContext("2d").drawImage(image, 0, 0, (image.naturalHeight * width) / height, image.naturalHeight, 0, 0, width, height);
+    return URL.createObjectURL(await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.92)));
   }
 
   const model = (item) => (item.model ? make("p", { class: "hint", text: `Made by ${item.model}` }) : null) || "";

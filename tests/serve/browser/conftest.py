@@ -57,5 +57,12 @@ def make_galleries(folder: Path, weights: Path, graphs: Path) -> None:
     (folder / "metric").mkdir()
     depthcli.write_depth(made, folder / "metric/m_depth.npz")
     row = json.loads((folder / "maps/manifest.jsonl").read_text().splitlines()[0])
-    row.update(input="m.jpg", outputs=["m_depth.npz"])
-    (folder / "metric/manifest.jsonl").write_text(json.dumps(row) + "\n")
+    both = np.full((60, 160, 3), 210, np.uint8)
+    both[:, 80:] = 20
+    Image.fromarray(both).save(folder / "metric/n_depth_side.png")
+    depthcli.write_depth(made, folder / "metric/n_depth.npz")
+    rows = [
+        {**row, "input": "m.jpg", "outputs": ["m_depth.npz"]},
+        {**row, "input": "n.jpg", "outputs": ["n_depth.npz", "n_depth_side.png"]},
+    ]
+    (folder / "metric/manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

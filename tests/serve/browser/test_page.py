@@ -427,6 +427,10 @@ def test_metres_are_called_so_and_missing_depth_is_said(site, open_page):
         assert " ".join(said.inner_text().split()) == text
     assert page.locator("dialog .ends").inner_text().split() == ["far", "4.00", "m", "near", "2.50", "m"]
     assert page.locator("dialog .handle").count() == 0, "there is no photo to compare with"
+    page.keyboard.press("PageDown")
+    page.wait_for_selector("dialog h1:text-is('n.jpg')")
+    page.locator("dialog .handle").press("End")  # the picture of both has the photo on its left
+    assert abs(shot(there, "dialog .frame")[:, 40:-40].mean() - 210) < 3
 
 
 def test_nothing_is_offered_that_the_service_lacks(browser, serving, open_page):
