@@ -108,7 +108,8 @@ def test_the_package_stays_small():
         if path.is_file() and path.suffix != ".pyc"
     }
     assert sum(sizes.values()) / 1e6 <= MOST_PACKAGE_MEGABYTES, sorted(sizes, key=lambda name: -sizes[name])[:10]
-    assert {Path(name).suffix for name in sizes} <= {".py", ".safetensors", ".txt", ".typed", ".html", ".css", ".js"}
+    page = {".html", ".css", ".js", ".svg", ".jpg"}
+    assert {Path(name).suffix for name in sizes} <= {".py", ".safetensors", ".txt", ".typed", *page}
 
 
 def test_these_are_all_packages_that_an_installation_brings():

@@ -28,6 +28,14 @@ from depthcli.pixels.colormap import color_table
 RAW: Mapping[str, np.dtype] = {"f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
 RAW_TYPE = "application/octet-stream"
 ZIP_TYPE = "application/zip"
+# What the tables of a machine lack, or name in an older way.
+_MEDIA_TYPES = {
+    ".exr": "image/x-exr",
+    ".glb": "model/gltf-binary",
+    ".js": "text/javascript",
+    ".npz": RAW_TYPE,
+    ".usdz": "model/vnd.usdz+zip",
+}
 _SHORTEST_SIDE, _LONGEST_SIDE = 16, 1 << 14
 _MOST_NAME = 200  # bytes of a file in a ZIP
 
@@ -131,9 +139,8 @@ def raw_numbers(depth: DepthMap, dtype: np.dtype, max_side: Optional[int]) -> np
 
 def media_type_of(name: str) -> str:
     """Return the media type of a file by its suffix."""
-    known = {".glb": "model/gltf-binary", ".npz": RAW_TYPE, ".exr": "image/x-exr", ".usdz": "model/vnd.usdz+zip"}
     suffix = suffix_of(name if Path(name).suffix else f"x{name}")
-    return known.get(suffix) or mimetypes.guess_type(f"x{suffix}")[0] or RAW_TYPE
+    return _MEDIA_TYPES.get(suffix) or mimetypes.guess_type(f"x{suffix}")[0] or RAW_TYPE
 
 
 def meta_of(depth: DepthMap, size: tuple[int, int], about: Mapping[str, Any]) -> str:

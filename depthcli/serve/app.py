@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Annotated, Any, Optional
 
 from fastapi import FastAPI, HTTPException, Query, Request
@@ -28,6 +27,7 @@ from depthcli.serve.guard import Guard
 from depthcli.serve.jobs import ENDED, ClipJobs
 from depthcli.serve.metrics import Metrics
 from depthcli.serve.models import Models
+from depthcli.serve.page_files import page_files
 from depthcli.serve.photos import jpeg_of
 from depthcli.serve.pictures import Estimated, Pictures
 from depthcli.serve.problems import BusyError, Refusal, problem_of
@@ -392,19 +392,20 @@ def _add_gallery(app: FastAPI, service: Service) -> None:
 
 def _add_page(app: FastAPI) -> None:
     """Serve the files of the page: those that are there at the start, by name."""
-    folder = Path(__file__).parent / "page"
-    files = {path.name: (path.read_bytes(), media_type_of(path.name)) for path in folder.iterdir() if path.is_file()}
+    files = page_files()
 
-    def page(name: str) -> Response:
-        if name not in files:
+    def page(name: str, request: Request) -> Response:
+        found = files.get(name)
+        if found is None:
             raise Refusal(404, "the page has no such file", exit_code=1)
-        data, kind = files[name]
-        return Response(data, media_type=kind)
+        if found.zipped and "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(found.zipped, media_type=found.media_type, headers={"Content-Encoding": "gzip"})
+        return Response(found.content, media_type=found.media_type)
 
     @app.get("/", include_in_schema=False)
-    async def index() -> Response:
-        return page("index.html")
+    async def index(request: Request) -> Response:
+        return page("index.html", request)
 
     @app.get("/page/{name}", include_in_schema=False)
-    async def file(name: str) -> Response:
-        return page(name)
+    async def file(name: str, request: Request) -> Response:
+        return page(name, request)

@@ -20,7 +20,7 @@ BACKGROUND = (22, 22, 23)
 class Visit:
     """A page that is open, what it asked for, and what it complained about."""
 
-    def __init__(self, browser, path: Path, wait: bool = True, **context) -> None:
+    def __init__(self, browser, path: Path | str, wait: bool = True, **context) -> None:
         self.context = browser.new_context(
             **{"viewport": {"width": 480, "height": 500}, "reduced_motion": "reduce", **context}
         )
@@ -31,7 +31,7 @@ class Visit:
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("dialog", lambda dialog: (self.complaints.append(dialog.message), dialog.dismiss()))
-        self.page.goto(path.resolve().as_uri())
+        self.page.goto(path if isinstance(path, str) else path.resolve().as_uri())
         if wait:
             self.settle()
 

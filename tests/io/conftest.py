@@ -26,7 +26,7 @@ def browser() -> Iterator[object]:
 def visit(browser: object) -> Iterator[Callable[..., Visit]]:
     opened: list[Visit] = []
 
-    def open_page(path: Path, **context: object) -> Visit:
+    def open_page(path: Path | str, **context: object) -> Visit:
         opened.append(Visit(browser, path, **context))
         return opened[-1]
 

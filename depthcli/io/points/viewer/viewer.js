@@ -3,7 +3,8 @@
 /*
  * depthViewer(canvas, data, options) draws the mesh of a depth map, or those of the views of a scene, and returns what
  * a page needs to steer it:
- *   show("mesh" | "points" | "depth"), reset(), sway(), fill(on), changed(), shown, filled;
+ *   show("mesh" | "points" | "depth"), reset(), sway(), fill(on), changed(), close(), shown, filled;
+ *   dots(times): size of the points, from 1; widen(times): the tangents of a picture's angle of view, from 1;
  *   of a scene also look(view), only(), views (name, on, tint), put(view, on), cameras(on), floor(percent), and what is
  *   now: through (the view that is looked through, or -1), framed, least.
  * data: see page_data in depthcli/io/points/page.py, and scene_page_data in depthcli/io/scenes/page.py for a scene.
@@ -37,6 +38,7 @@ function depthViewer(canvas, data, options = {}) {
   if (data.views) places[-1] = outside(data);
   let through = data.views ? -1 : 0, place = places[through], framed = true, least = data.least || 0;
   let goal = { ...place.home }, now = { ...goal };
+  let dotted = 1, wide = 1;
   let shown = data.views ? "points" : "mesh", filled = data.fill, swayFrom = null, asked = 0, last = 0, ready = null;
 
   // --- The picture -----------------------------------------------------------------------------------------------
@@ -50,11 +52,11 @@ function depthViewer(canvas, data, options = {}) {
     uniform mat4 projection, pose;
     uniform mat3 turn;
     uniform vec3 pivot, shift;
-    uniform float dot;
+    uniform float dot, wide;
     out vec2 place;
     out float depth, known;
     void main() {
-      vec3 there = (pose * vec4(ray * z, z, 1.0)).xyz;
+      vec3 there = (pose * vec4(ray * z * wide, z, 1.0)).xyz;
       vec3 seen = turn * (there - pivot) + shift;
       gl_Position = projection * vec4(seen, 1.0);
       gl_PointSize = clamp(dot * z / max(seen.z, 1e-6), 1.5, 48.0);
@@ -105,7 +107,7 @@ function depthViewer(canvas, data, options = {}) {
     }
     gl.useProgram(program);
     const at = {};
-    for (const name of ["projection", "pose", "turn", "pivot", "shift", "dot", "photo", "colors", "range", "tint", "least",
+    for (const name of ["projection", "pose", "turn", "pivot", "shift", "dot", "wide", "photo", "colors", "range", "tint", "least",
       "look", "inverse"]) at[name] = gl.getUniformLocation(program, name);
     gl.uniform1i(at.photo, 0);
     gl.uniform1i(at.colors, 1);
@@ -251,11 +253,12 @@ function depthViewer(canvas, data, options = {}) {
     gl.uniform3f(at.pivot, ...pivot);
     gl.uniform3f(at.shift, ...shift);
     gl.uniform1f(at.least, least);
+    gl.uniform1f(at.wide, wide);
     gl.activeTexture(gl.TEXTURE0);
     views.forEach((view, i) => {
       const layers = ready.views[i], [a, b, c, x, d, e, f, y, g, h, k, z] = poses[i];
       gl.uniformMatrix4fv(at.pose, false, [a, d, g, 0, b, e, h, 0, c, f, k, 0, x, y, z, 1]);
-      gl.uniform1f(at.dot, view.step[2] * box.scale * (camera.fx / view.camera.fx));
+      gl.uniform1f(at.dot, dotted * view.step[2] * box.scale * (camera.fx / view.camera.fx));
       gl.uniform1i(at.look, { mesh: 0, points: 1, depth: 2 }[shown]);
       if (view.on) {
         gl.bindTexture(gl.TEXTURE_2D, layers.texture);
@@ -324,6 +327,25 @@ function depthViewer(canvas, data, options = {}) {
   const put = (view, on) => change(() => { views[view].on = on; });
   const cameras = (on) => change(() => { framed = on; });
   const floor = (percent) => change(() => { least = percent; });
+
+  const dots = (times) => change(() => { dotted = times; });
+
+  /** See a picture as a camera with another angle of view would have seen it: the first view stays the photo. */
+  function widen(times) {
+    if (data.views) return;
+    const [view] = views, { fx, fy, skew } = data.camera, [x, y, z] = middleDepth({ ...view, camera: data.camera });
+    view.camera = { ...data.camera, fx: fx / times, fy: fy / times, skew: skew / times };
+    const pivot = [x * times, y * times, z];
+    place = places[0] = { ...place, camera: view.camera, pivot, rest: pivot };
+    change(() => { wide = times; });
+  }
+
+  /** Free the graphics memory. The view shows nothing from now on. */
+  function close() {
+    ready = null;
+    const context = gl.getExtension("WEBGL_lose_context");
+    if (context) context.loseContext();
+  }
 
   /** Show only the view that is looked through; all, if it is alone already. */
   function only() {
@@ -430,7 +452,7 @@ function depthViewer(canvas, data, options = {}) {
   canvas.addEventListener("webglcontextrestored", () => setUp(images));
   new ResizeObserver(changed).observe(canvas);
   return {
-    show, reset, sway, fill, changed, look, only, put, cameras, floor, views,
+    show, reset, sway, fill, changed, close, dots, widen, look, only, put, cameras, floor, views,
     get shown() { return shown; }, get filled() { return filled; }, get through() { return through; },
     get framed() { return framed; }, get least() { return least; },
   };

@@ -1,0 +1,75 @@
+/** The page: what the service offers as tabs, and files that are dropped or pasted. */
+
+import { make, problemBox } from "./make.js";
+import { ask } from "./service.js";
+
+const find = (id) => document.getElementById(id);
+// What is not looked at is not loaded.
+const makers = {
+  photo: async () => (await import("./photo.js")).photoView(about),
+  clips: async () => (await import("./clips.js")).clipView(about),
+  gallery: async () => (await import("./gallery.js")).galleryView(about),
+};
+const main = find("main"), views = {};
+let about = null;
+
+async function start() {
+  try {
+    about = await ask("v1");
+  } catch (error) {
+    main.replaceChildren(problemBox(error, start));
+    return;
+  }
+  const offered = { photo: true, clips: Object.keys(about.clip_formats).length > 0, gallery: about.galleries.length > 0 };
+  for (const tab of document.querySelectorAll("#tabs a")) tab.hidden = !offered[tab.hash.slice(1)];
+  find("tabs").hidden = !offered.clips && !offered.gallery;
+
+  async function show() {
+    const asked = location.hash.slice(1), name = offered[asked] ? asked : "photo";
+    for (const tab of document.querySelectorAll("#tabs a")) {
+      if (tab.hash === `#${name}`) tab.setAttribute("aria-current", "page");
+      else tab.removeAttribute("aria-current");
+    }
+    try {
+      if (views[name]) {
+        const { refresh } = await views[name];
+        if (refresh) await refresh();
+      }
+      views[name] = views[name] || makers[name]();
+      main.replaceChildren((await views[name]).element);
+    } catch (error) {
+      delete views[name];
+      main.replaceChildren(problemBox(error, show));
+    }
+  }
+  addEventListener("hashchange", show);
+  await show();
+  takeFiles(offered);
+}
+
+function takeFiles(offered) {
+  const take = async (file) => {
+    const name = file.type.startsWith("video/") && offered.clips ? "clips" : file.type.startsWith("image/") || location.hash !== "#clips" ? "photo" : "clips";
+    views[name] = views[name] || makers[name]();
+    (await views[name]).take(file);
+    if (location.hash !== `#${name}`) location.hash = name;
+  };
+  let depth = 0; // dragenter of a child comes before dragleave of its parent
+  const files = (event) => [...event.dataTransfer.types].includes("Files");
+  addEventListener("dragenter", (event) => { if (files(event)) find("drop").hidden = ++depth < 1; });
+  addEventListener("dragleave", (event) => { if (files(event) && --depth < 1) find("drop").hidden = true; });
+  addEventListener("dragover", (event) => event.preventDefault());
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    depth = 0;
+    find("drop").hidden = true;
+    if (event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
+  });
+  addEventListener("paste", (event) => {
+    const file = event.clipboardData && [...event.clipboardData.files][0];
+    if (file) take(file);
+  });
+}
+
+main.append(make("p", { class: "wait", text: "…" }));
+start();

@@ -1,0 +1,69 @@
+/** Elements, and texts for people. */
+
+/** Return an element. `on...` are listeners, `class` and `text` its class and text, booleans are put or left out. */
+export function make(tag, given = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(given)) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (name === "text") made.textContent = value;
+    else if (name === "value") made.value = value;
+    else if (value === true) made.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+/** Return a choice from options [value, text], with its label. */
+export function choice(label, options, value, change) {
+  const select = make("select", { onchange: () => change(select.value) }, ...options.map(([name, text]) => make("option", { value: name, text })));
+  select.value = value;
+  return make("label", { class: "field" }, make("span", { text: label }), select);
+}
+
+/** Return a choice of input sizes for a model of GET /v1: its usual one, and a few around it. */
+export function sizeChoice({ input_size: usual }, value, change) {
+  const sizes = [...new Set([0.6, 1, 1.5, 2, 3].map((times) => Math.round((usual * times) / 14) * 14))].filter((size) => size !== usual && size <= 2072);
+  const options = sizes.map((size) => [String(size), `${size}, ${size < usual ? "quicker" : "finer, slower"}`]);
+  return choice("Input size", [["", `${usual}, usual`], ...options], value, change);
+}
+
+/** Return buttons of which one is pressed: options [name, text]. `set(name)` presses one without calling `change`. */
+export function segments(label, options, value, change) {
+  const buttons = options.map(([name, text]) => make("button", { type: "button", text, onclick: () => { set(name); change(name); } }));
+  const set = (chosen) => options.forEach(([name], i) => buttons[i].setAttribute("aria-pressed", String(name === chosen)));
+  set(value);
+  return Object.assign(make("div", { class: "segments", role: "group", "aria-label": label }, ...buttons), { set });
+}
+
+/** Return a message with the names in backticks as code. */
+export function marked(text) {
+  return text.split("`").map((part, i) => (i % 2 ? make("code", { text: part }) : part));
+}
+
+/** Return a problem as the service words it. again(): tries once more; not offered for what would fail again. */
+export function problemBox(problem, again) {
+  const box = make("div", { class: "problem", role: "alert" }, make("p", {}, ...marked(problem.message)));
+  if (problem.hint) box.append(make("p", { class: "hint" }, ...marked(problem.hint)));
+  if (again && !(problem.status >= 400 && problem.status < 500)) box.append(make("button", { type: "button", text: "Try again", onclick: again }));
+  return box;
+}
+
+export function bytes(count) {
+  const units = ["bytes", "kB", "MB", "GB"];
+  let i = 0;
+  for (; count >= 1000 && i < 3; i++) count /= 1000;
+  return `${i && count < 10 ? count.toFixed(1) : Math.round(count)} ${units[i]}`;
+}
+
+export function duration(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  return whole < 60 ? `${whole} s` : whole < 3600 ? `${Math.floor(whole / 60)} min ${whole % 60} s` : `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+}
+
+/** Return a place to drop, paste or choose a file at. */
+export function picker({ icon, title, hint, button, accept, take }, ...more) {
+  const input = make("input", { type: "file", accept, class: "unseen", tabindex: "-1", "aria-hidden": "true", onchange: () => { if (input.files[0]) take(input.files[0]); input.value = ""; } });
+  const choose = make("button", { type: "button", class: "main", text: button, onclick: () => input.click() });
+  return Object.assign(make("section", { class: "picker" }, icon ? make("img", { class: "icon", src: "page/icon.svg", alt: "" }) : null, make("h1", { text: title }), make("p", { text: hint }), choose, input, ...more), { choose: () => input.click() });
+}

@@ -1,0 +1,150 @@
+/** The stage: a picture and its depth compared, and the same in three dimensions, in the viewer of `-f html`. */
+
+import { compare } from "./compare.js";
+import { make, problemBox, segments } from "./make.js";
+import { colorTable, ends, meaning, paint, paintScale, worded } from "./numbers.js";
+import { call } from "./service.js";
+
+const SOURCES = { given: "as given", exif: "from EXIF", "exif-cropped": "from EXIF, of a cropped photo", predicted: "predicted", assumed: "assumed" };
+
+/** Return the data of the viewer in a page of `-f html`. */
+export function viewerData(page) {
+  const start = page.indexOf('id="data">') + 10; // its JSON holds no <
+  return JSON.parse(page.slice(start, page.indexOf("</script>", start)));
+}
+
+/**
+ * Return the stage and what belongs beside it, as { stage, readout, controls, close(), recolor(name), show(view), focus() }.
+ * map: of readNumbers. photo: address of the picture, or null. solid(): promise of the address of a page of `-f html`;
+ * null if there is none. changed(view) is called if another view is shown.
+ */
+export function makeStage({ map, photo, name, colors, solid, changed = () => {} }) {
+  const { meta } = map;
+  const number = make("output", { class: "number", "aria-live": "polite" }), unit = make("span", { class: "unit" });
+  const far = make("span"), near = make("span"), strip = make("canvas", { class: "strip", role: "img", "aria-label": "Scale from far to near" });
+  const needle = make("i", { hidden: true });
+  const readout = make("section", { class: "readout", "aria-label": "Depth under the pointer" },
+    make("p", {}, number, unit), make("div", { class: "scale" }, strip, needle), make("p", { class: "ends" }, far, near));
+  [far.textContent, near.textContent] = ends(meta).map((text, i) => `${["far", "near"][i]} ${text}`);
+
+  const canvas = make("canvas", { class: "layer over", role: "img", "aria-label": `Depth of ${name}: ${meaning(meta)}` });
+  const idle = () => {
+    number.textContent = "";
+    unit.textContent = matchMedia("(hover: none)").matches ? "Touch the picture for its depth" : "Point at the picture for its depth";
+    needle.hidden = true;
+  };
+  const probe = (x, y) => {
+    if (x === null) return idle();
+    const column = Math.min(map.width - 1, Math.floor(x * map.width)), row = Math.min(map.height - 1, Math.floor(y * map.height));
+    const value = map.values[row * map.width + column];
+    [number.textContent, unit.textContent] = worded(value, meta);
+    const t = (value - meta.min) / (meta.max - meta.min || 1);
+    needle.hidden = Number.isNaN(value);
+    needle.style.left = `${100 * Math.max(0, Math.min(1, meta.near_is === "high" ? t : 1 - t))}%`;
+  };
+  idle();
+  const recolor = async (chosen) => {
+    const table = await colorTable(chosen);
+    paint(canvas, map, table);
+    paintScale(strip, table);
+  };
+  recolor(colors);
+
+  const flat = compare(photo ? make("img", { class: "layer", src: photo, alt: name, draggable: "false" }) : null, canvas, [map.width, map.height], { probe });
+  const room = make("div", { class: "solid", hidden: true });
+  const note = make("p", { class: "caption" });
+  const views = solid ? [["flat", photo ? "Compare" : "Depth"], ["mesh", "Mesh"], ["points", "Points"]] : [["flat", "Depth"]];
+  const choose = segments("View", views, "flat", (view) => show(view));
+  const below = make("div", { class: "over-stage" }, solid ? choose : null, note);
+  const START = 0.5; // of log2 of the point size: points that nearly touch
+  const stage = make("div", { class: "stage" }, flat, room, below);
+  stage.style.setProperty("--ratio", map.width / map.height);
+  const controls = make("section", { class: "group", "aria-label": "View in three dimensions", hidden: true });
+  const away = new AbortController();
+  let viewer = null, opening = null, shownNow = "flat";
+
+  async function open() {
+    const wait = make("p", { class: "wait", role: "status", text: "Making the mesh …" });
+    room.replaceChildren(wait);
+    const data = viewerData(await (await call(await solid(), { signal: away.signal })).text());
+    const view = make("canvas", { tabindex: "0", role: "application", "aria-label": `${name} in three dimensions. Arrow keys turn, with Shift they move, plus and minus go nearer and farther, R goes back.` });
+    room.replaceChildren(view);
+    viewer = depthViewer(view, data, {
+      padding: () => [14, 14, below.offsetHeight + 26, 14],
+      onchange: heed,
+      onerror: (text) => room.replaceChildren(problemBox(new Error(text))),
+    });
+    if (!viewer) return;
+    if (shownNow !== "flat") viewer.show(shownNow);
+    makeControls(data);
+  }
+
+  /** Follow what the keys of the viewer have changed. */
+  function heed() {
+    if (!viewer) return;
+    const box = controls.querySelector(".fills input");
+    if (box) box.checked = viewer.filled;
+    if (shownNow === "flat" || viewer.shown === shownNow || viewer.shown === "depth") return;
+    shownNow = viewer.shown;
+    choose.set(shownNow);
+    put();
+  }
+
+  function makeControls(data) {
+    const size = make("input", { type: "range", min: "-1.5", max: "2", step: "0.1", value: START, oninput: () => viewer.dots(2 ** size.value) });
+    viewer.dots(2 ** START);
+    const parts = [make("label", { class: "field dots" }, make("span", { text: "Point size" }), size)];
+    if (data.fill) {
+      const fills = make("input", { type: "checkbox", checked: true, onchange: () => viewer.fill(fills.checked) });
+      parts.push(make("label", { class: "check fills", title: "Stretch the photo over what the camera did not see" }, fills, make("span", { text: "Fill gaps" })));
+    }
+    if (!data.views) {
+      const wide = (Math.atan(data.size[0] / 2 / data.camera.fx) * 360) / Math.PI;
+      const tangent = (degrees) => Math.tan((degrees * Math.PI) / 360), shows = make("span", { text: `${Math.round(wide)}°` });
+      const angle = make("input", { type: "range", min: "15", max: "120", step: "1", value: String(Math.round(wide)) });
+      angle.addEventListener("input", () => {
+        shows.textContent = `${angle.value}°`;
+        viewer.widen(tangent(Number(angle.value)) / tangent(wide));
+      });
+      parts.push(make("label", { class: "field" }, make("span", {}, "Field of view ", shows), angle),
+        make("p", { class: "hint", text: `Camera ${SOURCES[data.camera.source] || data.camera.source}. Drag turns, the wheel or two fingers zoom, Shift and drag move.` }));
+    }
+    parts.push(make("button", { type: "button", text: "Back to the photo", onclick: () => viewer.reset() }));
+    controls.replaceChildren(...parts);
+    put();
+  }
+
+  function put() {
+    flat.hidden = shownNow !== "flat";
+    room.hidden = shownNow === "flat";
+    controls.hidden = shownNow === "flat" || !viewer;
+    for (const [part, view] of [[".dots", "points"], [".fills", "mesh"]]) {
+      const found = controls.querySelector(part);
+      if (found) found.hidden = shownNow !== view;
+    }
+    readout.hidden = shownNow !== "flat";
+    note.textContent = shownNow === "flat" || meta.kind === "metric_depth" ? "" : "Relative depth: the shape is a guess";
+    changed(shownNow);
+  }
+
+  async function show(view) {
+    shownNow = view;
+    choose.set(view);
+    put();
+    if (view === "flat") return;
+    try {
+      await (opening = opening || open());
+      if (viewer && shownNow !== "flat") viewer.show(shownNow);
+    } catch (error) {
+      opening = null;
+      if (!away.signal.aborted) room.replaceChildren(problemBox(error, () => show(shownNow)));
+    }
+  }
+
+  function close() {
+    away.abort();
+    if (viewer) viewer.close();
+    stage.remove();
+  }
+  return { stage, readout, controls, close, recolor, show, focus: () => flat.frame.focus({ preventScroll: true }) };
+}
