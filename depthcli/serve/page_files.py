@@ -8,7 +8,8 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 
-from depthcli.pixels.colormap import COLORMAPS, DEFAULT_COLORMAP, color_table
+from depthcli.choices import COLORMAPS, DEFAULT_COLORMAP
+from depthcli.pixels.colormap import color_table
 from depthcli.serve.answers import media_type_of
 
 VIEWER = "viewer.js"
