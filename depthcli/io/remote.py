@@ -140,13 +140,21 @@ class RemotePlace:
         """Return the names of all files below, by one listing. Empty if there is nothing yet. Raises UsageError."""
         try:
             self.store.invalidate_cache()  # of earlier listings, also of another process's files
-            found = self.call(lambda: self.store.find(self.root))
+            found = self.call(lambda: self.store.find(self.root, **self._raising))
         except FileNotFoundError:
             found = []
         except Exception as error:
             raise self._unreachable(error) from error
         start = len(self.root) + 1
         return NameSet(np.unique(np.fromiter((hash(name[start:]) for name in found), np.int64)))
+
+    @property
+    def _raising(self) -> dict[str, str]:
+        """The way to have errors of a listing: fsspec's own walk may take a folder that cannot be listed for empty."""
+        import fsspec
+
+        is_plain = type(self.store).find is fsspec.AbstractFileSystem.find
+        return {"on_error": "raise"} if is_plain else {}
 
     def get(self, name: str) -> Optional[bytes]:
         """Return the bytes of a file, None if there is none. Raises UsageError."""
