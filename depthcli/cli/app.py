@@ -31,6 +31,11 @@ _COMMANDS = {
         "depthcli.cli.video:video",
         "Estimate the depth of clips: steady, with the clip's size, times and sound.",
     ),
+    "scene": (
+        "depthcli.cli.scene:scene",
+        "Estimate depth and cameras of the pictures of one place: clouds, meshes, COLMAP.",
+    ),
+    "auto": ("depthcli.cli.auto:auto", "Take what is named for a picture or a scene, and say which."),
     "stereo": (
         "depthcli.cli.stereo:stereo",
         "Turn pictures and clips into 3D: two eyes, in the layout of your player.",
@@ -124,12 +129,13 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, metavar="", help="Print the version.")
     ] = False,
 ) -> None:
-    """Turn pictures and video into depth, with Depth Anything V2 and Video-Depth-Anything.
+    """Turn pictures and video into depth, with Depth Anything V2 and 3 and Video-Depth-Anything.
 
     depth photo.jpg                            writes photo_depth.png beside it
     depth photo.jpg --metric indoor -f npz     metres, as numbers
     depth photos                               a folder of pictures, into photos_depth/
     depth clip.mp4                             a steady depth film with the clip's sound
+    depth scene photos                         depth, cameras and points of one place
     """
 
 

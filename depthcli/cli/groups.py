@@ -23,9 +23,11 @@ from typer.core import TyperCommand, TyperGroup
 from depthcli.cli.help import print_help
 
 CLIP, MODEL, CAMERA, METRES, SPACE = "Clip", "Model and speed", "Camera", "Metres", "3D"
+VIEWS = "Views"
 NEURON, ADVANCED = "AWS Inferentia", "Advanced"
 _PANELS = (
     None,
+    VIEWS,
     CLIP,
     MODEL,
     CAMERA,

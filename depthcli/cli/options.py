@@ -52,6 +52,16 @@ Colormap = Annotated[
 IfExists = Annotated[
     str, option("Existing results: skip, overwrite, error.", metavar="CHOICE", values=IF_EXISTS, show_default=True)
 ]
+Edges = Annotated[
+    str,
+    option(
+        "Cut where depth jumps by this part of itself; off: never.",
+        panel=SPACE,
+        metavar="PART",
+        values=("off", "0.04"),
+        show_default=True,
+    ),
+]
 Output = Annotated[
     Optional[str],
     option("File, folder or - for stdout. Default: beside each picture.", "-o", "--output", metavar="PATH"),
@@ -337,16 +347,7 @@ class ShapeOptions:
             values=AXES,
         ),
     ] = None
-    edges: Annotated[
-        str,
-        option(
-            "Cut where depth jumps by this part of itself; off: never.",
-            panel=SPACE,
-            metavar="PART",
-            values=("off", "0.04"),
-            show_default=True,
-        ),
-    ] = "0.04"
+    edges: Edges = "0.04"
     points: Annotated[
         str,
         option("Most points in ply and pcd, or all.", panel=SPACE, metavar="N", show_default=True),
@@ -373,8 +374,8 @@ class ShapeOptions:
         """Return the choice of the shape."""
         return ShapeChoice(
             axes=self.axes,
-            edges=None if self.edges == "off" else _number(self.edges, "edges", "off or a part such as 0.04"),
-            points=None if self.points == "all" else int(_number(self.points, "points", "a number or all")),
+            edges=edges_of(self.edges),
+            points=points_of(self.points),
             mesh_size=self.mesh_size,
             farthest=self.farthest,
         )
@@ -389,6 +390,16 @@ class ShapeOptions:
             "mesh-size": choice.mesh_size,
             "farthest": choice.farthest or "auto",
         }
+
+
+def edges_of(text: str) -> Optional[float]:
+    """Return the part that `edges` names, None for off. Raises UsageError."""
+    return None if text == "off" else _number(text, "edges", "off or a part such as 0.04")
+
+
+def points_of(text: str, setting: str = "points") -> Optional[int]:
+    """Return the most points that a setting names, None for all. Raises UsageError."""
+    return None if text == "all" else int(_number(text, setting, "a number or all"))
 
 
 def _number(text: str, setting: str, wanted: str) -> float:

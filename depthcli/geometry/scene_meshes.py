@@ -28,9 +28,7 @@ def scene_meshes(scene: Scene, choice: SceneChoice = SceneChoice()) -> list[Mesh
     found = [_mesh(view, scene.unit, choice, floor) for view in scene.views]
     meshes = [mesh for mesh in found if mesh is not None]
     if not meshes:
-        raise OutputError(
-            "no triangle is left of the scene", "leave out fewer of the least sure pixels, or set `edges` to off"
-        )
+        raise OutputError("no triangle is left of the scene", "use a smaller `confidence`, or set `edges` to off")
     return meshes
 
 

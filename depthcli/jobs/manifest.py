@@ -91,6 +91,11 @@ class Manifest:
         self.rows: Mapping[str, dict[str, Any]] = _Rows(found, inputs)
         self.outputs: Mapping[str, tuple[dict[str, Any], int]] = _Outputs(found, outputs)
 
+    @property
+    def folder(self) -> Path:
+        """The folder that the outputs of rows are relative to."""
+        return self._path.parent
+
     def add(self, result: Result) -> None:
         """Append one row, its outputs relative to the manifest's folder."""
         outputs = tuple(os.path.relpath(path, self._path.parent) for path in result.outputs)

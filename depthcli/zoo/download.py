@@ -31,7 +31,7 @@ from depthcli.zoo.locate import (
     how_to_place,
     hub_cache,
 )
-from depthcli.zoo.rows import Channel, ModelRow, find_row
+from depthcli.zoo.rows import Channel, ModelRow, ModelTask, find_row
 from depthcli.zoo.verify import SHA256, digest
 
 # Limit for the first request to the hub, with its name look-up and every address of the host.
@@ -160,7 +160,9 @@ def _remove(path: Path) -> None:
 
 
 def _failure(row: ModelRow, reason: str) -> DownloadError:
-    hint = how_to_place(row) + ("" if row.kind.is_metric else ", or set `encoder` to tiny")
+    hint = how_to_place(row) + (
+        "" if row.kind.is_metric or row.task is ModelTask.SCENE else ", or set `encoder` to tiny"
+    )
     return DownloadError(f"cannot get {row.weights.file}: {reason}", hint)
 
 

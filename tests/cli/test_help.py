@@ -36,6 +36,12 @@ PICTURES += SHAPE
 
 PLAIN = WEIGHTS + SIZED + COMPILED + REPORT
 
+SCENE = (
+    "--checkpoint --model --offline --trust-checkpoint -m --output -o --fps --frames --motion --sharp --stride "
+    + RUN
+    + REPORT
+)
+
 OPTIONS = {
     "": "--version",
     "image": PICTURES,
@@ -43,6 +49,11 @@ OPTIONS = {
     " --shard-count --shard-offset --workers -n",
     "video": WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--end --exact --fps --max-frames --mix-models"
     " --pipe --range --rate --scene --size --start --steady --stride",
+    "scene": SCENE
+    + "--format -f --if-exists --input-size --align-to-input-scale --no-align-to-input-scale --confidence"
+    " --edges --max-views --mesh-size --metres --mixed --model-folder --no-show-cameras --points --poses --ray-pose"
+    " --reference --resize --seed --show-cameras --sparse-points",
+    "auto": SCENE,
     "stereo": "--detail --batch -b " + WEIGHTS + SIZED + COMPILED + REPORT + "--border --depth --end --exact --fill"
     " --fps --if-exists --layout --max-frames --mix-models --no-tags --output --panorama --rate --scene --screen --size"
     " --start --steady --strength --stride --swap --tags --view -o",
@@ -87,6 +98,8 @@ ARGUMENTS = {
     "image": ["FILE..."],
     "dir": ["FOLDER"],
     "video": ["CLIP..."],
+    "scene": ["INPUT..."],
+    "auto": ["INPUT..."],
     "stereo": ["IN..."],
     **{f"effect {name}": ["FILE..."] for name in ("blur", "fog", "cut", "parallax")},
     "convert": ["FILE..."],
@@ -172,6 +185,8 @@ def test_commands_stand_in_the_order_of_need():
         "image",
         "dir",
         "video",
+        "scene",
+        "auto",
         "stereo",
         "effect",
         "convert",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,11 +23,13 @@ from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import find_row
 from depthcli.zoo.verify import digest
 from tests.nets import da3
-from tests.reference import reference_image
+from tests.reference import filled_weights, reference_image
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BACKENDS = [name for name in ("torch", "openvino", "onnx") if find_spec({"onnx": "onnxruntime"}.get(name, name))]
 PICTURE = reference_image(90, 120)
+MORE = Path(os.environ["DEPTHCLI_PARITY"]) if "DEPTHCLI_PARITY" in os.environ else None
+OFFICIAL = sorted(MORE.glob("da3_pipeline_mono_n1_*.npz")) if MORE else []
 
 
 def model(name: str) -> Model:
@@ -102,6 +105,24 @@ def test_numbers_that_are_none_are_refused() -> None:
     found = replace(found, weights=WeightsFile(found.weights.path, digest(found.weights.path), "test"))
     with DepthEstimator(found, "torch", input_size=56) as broken, pytest.raises(EngineError, match="NaN or infinity"):
         broken.estimate(PICTURE)
+
+
+@pytest.mark.skipif(not OFFICIAL, reason="set DEPTHCLI_PARITY to a folder of reference outputs")
+@pytest.mark.parametrize("path", OFFICIAL, ids=[path.stem for path in OFFICIAL])
+def test_official_runs_are_reproduced(path: Path, full_weights: Path) -> None:
+    """Runs of one picture alone: the official code takes the sky's depth of all pictures of a call."""
+    data = np.load(path)
+    height, width = data["input_shapes"][0].tolist()
+    choice = ModelChoice(model="da3-mono", checkpoint=full_weights)
+    with DepthEstimator(choice, BackendChoice("torch"), input_size=int(data["process_res"])) as mono:
+        (answer,) = mono.run([mono.prepare(open_picture(reference_image(height, width)))])
+    assert np.abs(answer.depth - data["depth"][0]).max() <= 6e-6 * data["depth"].max()
+    assert answer.sky is not None and ((answer.sky >= 0.5) != data["sky"][0]).mean() < 1e-3
+
+
+@pytest.fixture(scope="module")
+def full_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return filled_weights(tmp_path_factory.mktemp("weights"), "da3-mono")
 
 
 class TestViews:

@@ -33,7 +33,7 @@ EXACT = 1e-4  # pixels of the map
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scene")
-    write_scene(room(), folder, [name for name in EXPORTS if name not in ("glb-mesh", "colmap-txt")])
+    write_scene(room(), folder, [name for name in EXPORTS if name not in ("glb-mesh", "colmap-txt", "gs_ply")])
     return folder
 
 
@@ -316,6 +316,18 @@ def test_the_same_scene_gives_the_same_bytes(tmp_path: Path) -> None:
     for path in sorted((tmp_path / "a").rglob("*.*")):
         if path.is_file():
             assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
+
+
+def test_every_format_writes_the_files_that_its_row_names(tmp_path: Path) -> None:
+    for name, row in EXPORTS.items():
+        if name != "gs_ply":
+            written = write_scene(room(), tmp_path / name, [name])
+            assert sorted(written) == sorted(tmp_path / name / path for path in row.files(3)), name
+
+
+def test_a_scene_without_gaussians_has_no_splats(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="the scene has no Gaussians"):
+        write_scene(room(), tmp_path, ["gs_ply"])
 
 
 def test_formats_are_checked(tmp_path: Path) -> None:
