@@ -20,7 +20,8 @@ _DAMPING = 1e-6
 _ENOUGH = 1e-12  # change of the cost, relative to it, at which the work ends
 _STEP = 1e-5  # of numerical derivatives, whose error is of its square
 # Integrals over [0, 1] of smooth functions; 16 places give all digits for turns up to half a circle.
-_AT, _SHARE = (lambda x, w: ((x + 1) / 2, w / 2))(*np.polynomial.legendre.leggauss(16))
+_PLACES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
+_AT, _SHARE = (_PLACES + 1) / 2, _WEIGHTS / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +56,9 @@ def close_loops(steps: Sequence[Sim3], loops: Sequence[Link], rounds: int = ROUN
     residuals = _residuals(measured, worlds, ends)
     costs = [float((residuals**2).sum())]
     for _ in range(rounds if loops else 0):
-        step = _solve(_derivatives(measured, worlds, ends), residuals, ends, len(steps), damping)
+        change = _solve(_derivatives(measured, worlds, ends), residuals, ends, len(steps), damping)
         moved = worlds.copy()
-        moved[1:] = worlds[1:] @ exponential(step)
+        moved[1:] = worlds[1:] @ exponential(change)
         after = _residuals(measured, moved, ends)
         cost, before = float((after**2).sum()), costs[-1]
         if not cost < before:
