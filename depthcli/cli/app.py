@@ -55,7 +55,7 @@ _COMMANDS = {
         "depthcli.cli.bench:bench",
         "Measure speed and memory of the backends; with --video, speed and steadiness of clips.",
     ),
-    "eval": ("depthcli.cli.eval:evaluate", "Score a model, or saved predictions, against measured depth."),
+    "eval": ("depthcli.cli.eval:app", "Score a model, or saved predictions, against measured depth."),
     "manifest": ("depthcli.cli.manifest:app", "Merge notes about results, and find what is missing or damaged."),
     "models": ("depthcli.cli.models:app", "List, download and check the models."),
     "neuron": ("depthcli.cli.neuron:app", "Check this machine for AWS Inferentia."),

@@ -6,11 +6,20 @@ Figures of the benchmark of Depth Anything 3 (protocol da3-recon).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Optional
 
 import numpy as np
 
+from depthcli.errors import UsageError
 from depthcli.geometry.nearest import box_means, nearest_distances
+from depthcli.geometry.solids import OPENCV, PointCloud, with_axes
+from depthcli.io.points.files import read_shape
+
+PROTOCOL = (
+    "accuracy, completeness: mean distance of points from the nearest true one, and of true points from the nearest "
+    "point; precision, recall: shares of these below the threshold; clouds as they are, without alignment"
+)
 
 
 @dataclass(frozen=True)
@@ -48,3 +57,14 @@ def score_cloud(
     both = precision + recall
     f_score = 2 * precision * recall / both if both else 0.0
     return CloudScore(accuracy, completeness, (accuracy + completeness) / 2, precision, recall, f_score)
+
+
+def read_points(path: Path) -> np.ndarray:
+    """Return the (N, 3) float64 points of a file, with OpenCV's axes if it tells its own.
+
+    Raises UsageError for a file of triangles, OutputError as `read_shape`.
+    """
+    shape = read_shape(path)
+    if not isinstance(shape, PointCloud):
+        raise UsageError(f"{path} holds no cloud of points", "sample its surface first")
+    return np.asarray((shape if shape.axes is None else with_axes(shape, OPENCV)).points, np.float64)

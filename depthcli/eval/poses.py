@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from depthcli.errors import UsageError
 from depthcli.geometry.poses import centers, quaternions_of, relative_to_first, square
 from depthcli.geometry.sim3 import IDENTITY, Sim3, align_cameras, umeyama
 
 THRESHOLDS = (3, 5, 15, 30)  # degrees
 ALIGNMENTS = ("sim3", "se3", "none")
+_STILL = 1e-12  # distance of two views in one place
+
+PROTOCOL = (
+    "auc_da3: mean share of pairs of views with errors below 1, 2 ... degrees, of the larger of the errors in rotation "
+    "and in direction of translation; auc_exact: the area under the same curve, exactly; ate, rpe: places and steps "
+    "of one view after alignment by least squares, in the unit of the truth"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +53,28 @@ class PathScore:
     rpe_rotation: float
 
 
+def check_alignment(align: str) -> None:
+    """Raise UsageError for a name that is not one of ALIGNMENTS."""
+    if align not in ALIGNMENTS:
+        raise UsageError(f"unknown `align` {align!r}", f"choose from: {', '.join(ALIGNMENTS)}")
+
+
+def score_poses(predicted: np.ndarray, truth: np.ndarray, align: str = "sim3") -> dict[str, float]:
+    """Return all figures by name.
+
+    predicted, truth: (N, 3, 4), world to camera, N > 1. align: one of ALIGNMENTS; raises UsageError for others.
+    """
+    check_alignment(align)
+    errors = pair_errors(predicted, truth).larger
+    areas = {
+        f"{name}_{one}": of(errors, one)
+        for name, of in (("auc_da3", auc_da3), ("auc_exact", auc_exact))
+        for one in THRESHOLDS
+    }
+    path = asdict(score_path(predicted, truth, align))
+    return {**areas, **{name: value for name, value in path.items() if name != "views"}}
+
+
 def pair_errors(predicted: np.ndarray, truth: np.ndarray) -> PairErrors:
     """Return the errors of relative poses. predicted, truth: (N, 3, 4) or (N, 4, 4), world to camera, in one order.
 
@@ -55,10 +85,11 @@ def pair_errors(predicted: np.ndarray, truth: np.ndarray) -> PairErrors:
     first, second = np.triu_indices(len(truth), 1)
     found, known = (_relative(poses, first, second) for poses in (predicted, truth))
     between = known[:, :3, :3].transpose(0, 2, 1) @ found[:, :3, :3]
-    along = [one[:, :3, 3] for one in (found, known)]
-    lengths = [np.linalg.norm(one, axis=1) for one in along]
-    apart = np.degrees(np.arctan2(np.linalg.norm(np.cross(*along), axis=1), np.abs(np.einsum("ij,ij->i", *along))))
-    still = [length <= 1e-12 for length in lengths]
+    ours, theirs = (one[:, :3, 3] for one in (found, known))
+    apart = np.degrees(
+        np.arctan2(np.linalg.norm(np.cross(ours, theirs), axis=1), np.abs(np.einsum("ij,ij->i", ours, theirs)))
+    )
+    still = [np.linalg.norm(one, axis=1) <= _STILL for one in (ours, theirs)]
     apart = np.where(still[0] | still[1], np.where(still[0] & still[1], 0.0, 90.0), apart)
     return PairErrors(_angles(between), apart)
 

@@ -67,7 +67,14 @@ OPTIONS = {
             "parallax": "--seconds --strength",
         }.items()
     },
-    "eval": "--detail " + WEIGHTS + SIZED + COMPILED + "--align --errors --json --prediction-kind --predictions --root",
+    "eval": "",
+    "eval poses": "--align --json",
+    "eval cloud": "--json --threshold --voxel",
+    "eval list": "--detail "
+    + WEIGHTS
+    + SIZED
+    + COMPILED
+    + "--align --errors --json --prediction-kind --predictions --root",
     "bench": MODEL + SIZED + COMPILED + "--clip --cost-per-hour --duration --frames --images --json --peers --picture"
     " --profile --quality --remember --runs --size --video --warmup",
     "convert": "--calibration-from --scale "
@@ -105,7 +112,9 @@ ARGUMENTS = {
     "convert": ["FILE..."],
     "info": ["FILE..."],
     "calibrate": ["FILE"],
-    "eval": ["LIST"],
+    "eval list": ["LIST"],
+    "eval poses": ["PREDICTED", "TRUTH"],
+    "eval cloud": ["PREDICTED", "TRUTH"],
     "manifest merge": ["OUT"],
     "manifest missing": ["OUT", "[FOLDER]"],
     "manifest verify": ["OUT"],
