@@ -99,6 +99,7 @@ def fit_overlap(
     target_confidence: np.ndarray,
     with_scale: bool = True,
     limit: Optional[float] = HUBER,
+    rounds: int = ROUNDS,
 ) -> Sim3:
     """Return the transform between two answers for the same pixels.
 
@@ -109,4 +110,4 @@ def fit_overlap(
     medians = [float(np.median(some)) for some in (source_confidence, target_confidence)]
     kept = np.minimum(source_confidence, target_confidence) > _UNSURE * min(medians)
     weights = np.sqrt(source_confidence[kept].astype(np.float64) * target_confidence[kept])
-    return fit_robust(source[kept], target[kept], weights, with_scale, limit)
+    return fit_robust(source[kept], target[kept], weights, with_scale, limit, rounds)

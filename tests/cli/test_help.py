@@ -51,7 +51,8 @@ OPTIONS = {
     " --pipe --range --rate --scene --size --start --steady --stride",
     "scene": SCENE
     + "--format -f --if-exists --input-size --align-to-input-scale --no-align-to-input-scale --confidence"
-    " --edges --max-views --mesh-size --metres --mixed --model-folder --no-show-cameras --points --poses --ray-pose"
+    " --chunk --overlap --loops --no-loops --edges"
+    " --max-views --mesh-size --metres --mixed --model-folder --no-show-cameras --points --poses --ray-pose"
     " --reference --resize --seed --show-cameras --sparse-points",
     "auto": SCENE,
     "stereo": "--detail --batch -b " + WEIGHTS + SIZED + COMPILED + REPORT + "--border --depth --end --exact --fill"
