@@ -31,7 +31,19 @@ if TYPE_CHECKING:
 
 # Names for the shell to complete, written out because their own modules load NumPy.
 FORMATS = (
-    *("npz", "mini_npz", "glb", "glb-mesh", "ply", "colmap", "colmap-txt", "transforms", "cameras", "poses", "depth_vis"),
+    *(
+        "npz",
+        "mini_npz",
+        "glb",
+        "glb-mesh",
+        "ply",
+        "colmap",
+        "colmap-txt",
+        "transforms",
+        "cameras",
+        "poses",
+        "depth_vis",
+    ),
     "gs_ply",
 )
 DEFAULT_FORMATS = ("npz", "glb", "depth_vis")
@@ -69,9 +81,7 @@ class ViewsOptions:
     max_views: Annotated[Optional[int], option("Take at most N views, evenly spread.", panel=VIEWS, metavar="N")] = None
     chunk: Annotated[
         Optional[int],
-        option(
-            "More views than fit: N at a time, fitted to each other; 60 is usual.", panel=VIEWS, metavar="N"
-        ),
+        option("More views than fit: N at a time, fitted to each other; 60 is usual.", panel=VIEWS, metavar="N"),
     ] = None
     overlap: Annotated[
         Optional[int],

@@ -391,7 +391,8 @@ def _make_long(
         made_by = estimator.row.name, estimator.weights.sha256
         _check_made_by(job, manifest, MadeBy(*made_by, job.settings()))
         _check_kinds(job.formats, estimator.kind)
-        chunks = chunks_of(names, job.chunks, job.folder, digest, *made_by, job.settings())
+        without_loops = replace(job, chunks=replace(job.chunks, loops=True))  # which do not shape the chunks
+        chunks = chunks_of(names, job.chunks, job.folder, digest, *made_by, without_loops.settings())
         plan = estimator.plan([*sizes] * len(chunks.plan[0]))
         chunks.begin(job.if_exists == "overwrite")
         yield Note(check_space(chunks, plan.size))
