@@ -428,7 +428,7 @@ class ChunksChoice:
     def __post_init__(self) -> None:
         if self.chunk is None:
             if self.overlap is not None or not self.loops:
-                raise UsageError("`overlap` and `no-loops` are for views in chunks", "add `chunk`, as 60")
+                raise UsageError("`overlap` and `loops` are for views in chunks", "add `chunk`, as 60")
             return
         if self.chunk < 2:
             raise UsageError(f"`chunk` must be at least 2, got {self.chunk}")

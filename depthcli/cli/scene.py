@@ -315,7 +315,8 @@ def _summary(made: "Made", job: "SceneJob") -> str:
     scene = made.scene
     facts = scene.facts
     size = f"{scene.size[0]}x{scene.size[1]}" if scene.size else "several sizes"
-    low, high = (min(view.depth.range[0] for view in scene.views), max(view.depth.range[1] for view in scene.views))
+    ranges = [one.depth.range for one in scene.views if one.depth.valid is None or one.depth.valid.any()] or [(0.0, 0.0)]
+    low, high = min(one[0] for one in ranges), max(one[1] for one in ranges)
     unit = "m" if scene.unit == "m" else "in the unit of the given cameras" if facts.get("world") == "given" else ""
     unit = unit or "in an arbitrary unit"
     took = f", {made.seconds:.1f} s" if made.seconds else ""
