@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from depthcli.io.codecs.files import read_depth, write_depth
     from depthcli.io.points.files import read_shape, write_shape
     from depthcli.io.scenes.files import read_scene, write_scene
+    from depthcli.jobs.remote import Client
     from depthcli.predict.clip import estimate_clip
     from depthcli.predict.metres import calibrate
     from depthcli.predict.picture import DepthEstimator, estimate
@@ -49,6 +50,7 @@ _HOMES = {
     "BackendChoice": "depthcli.choices",
     "Calibration": "depthcli.calibration",
     "CameraChoice": "depthcli.choices",
+    "Client": "depthcli.jobs.remote",
     "ClipChoice": "depthcli.choices",
     "DepthError": "depthcli.errors",
     "DepthEstimator": "depthcli.predict.picture",
@@ -86,6 +88,7 @@ __all__ = [
     "BackendChoice",
     "Calibration",
     "CameraChoice",
+    "Client",
     "ClipChoice",
     "DepthError",
     "DepthEstimator",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -20,7 +20,7 @@ COMPILED_BACKENDS = ("torchscript", "neuron")
 PRECISIONS = ("auto", "exact", "fp32", "bf16", "fp16", "int8")
 SHAPE_POLICIES = ("strict", "stretch")
 STEADY = ("auto", "on", "off")
-DETAILS = ("off", "edges", "tiles")
+DETAILS = ("off", "edges", "tiles", "nearest")
 IF_EXISTS = ("skip", "overwrite", "error")
 FITS = ("auto", "scale", "line", "isotonic")
 KINDS = ("relative_disparity", "relative_depth", "metric_depth")
@@ -44,6 +44,8 @@ LAYOUTS = (
 VIEWS = ("both", "left", "right")
 FILLS = ("stretch", "edge", "telea")
 BORDERS = ("crop", "stretch")
+OBJECT_FILES = ("json", "overlay", "masks", "mattes", "exr")
+OBJECT_ORDERS = ("distance", "score", "area", "label")
 COMFORT = 4.0  # percent of the width: more parallax is hard to look at
 MOST_STRENGTH = 20.0
 REFERENCES = ("saddle_balanced", "saddle_sim_range", "first", "middle")
@@ -213,7 +215,8 @@ class Reference:
 
     text: as the user gave it. name: at, z, size, ground, range, or file. rows: its numbers; of at and z one row
     (u, v, metres) per point, of size (u1, v1, u2, v2, metres), of ground (height, pitch), of range (near, far).
-    path: of a file. scale: codes per metre of its 16-bit PNG.
+    path: of a file. scale: codes per metre of its 16-bit PNG. frame: of a clip, in which it was measured; None if the
+    text does not say.
     """
 
     text: str
@@ -221,11 +224,14 @@ class Reference:
     rows: tuple[tuple[float, ...], ...] = ()
     path: Optional[Path] = None
     scale: float = 1000.0
+    frame: Optional[int] = None
 
     @property
     def shown(self) -> str:
         """The text for files, without the folders of an absolute path."""
-        return self.text if self.path is None or not self.path.is_absolute() else self.path.name
+        if self.path is None or not self.path.is_absolute():
+            return self.text
+        return self.path.name if self.frame is None else f"{self.path.name}@{self.frame}"
 
     @property
     def stands_alone(self) -> bool:
@@ -246,7 +252,13 @@ _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 
 def parse_reference(text: str) -> Reference:
-    """Return what a text such as at:812,540=2.35 means. Raises UsageError for one that makes no sense."""
+    """Return what a text such as at:812,540=2.35 means. Raises UsageError for one that makes no sense.
+
+    An @ and a number at its end name the frame of a clip: at:812,540=2.35@120.
+    """
+    named = re.fullmatch(r"(.+)@(\d+)", str(text).strip())
+    if named:
+        return replace(parse_reference(named[1]), text=str(text), frame=int(named[2]))
     name, colon, rest = str(text).strip().partition(":")
     if not colon or name not in _REFERENCES:
         scale = _CODES.get(name) if colon else None
@@ -345,6 +357,17 @@ class ShapeChoice:
             raise UsageError(f"`mesh_size` must be 2 to {MOST_MESH_SIZE}, got {self.mesh_size}")
         if self.farthest is not None and not 0 < self.farthest < float("inf"):
             raise UsageError(f"`farthest` must be positive, got {self.farthest:g}")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All of the choice by the names that results note, as defaults may change."""
+        return {
+            "axes": self.axes or "auto",
+            "edges": self.edges or "off",
+            "points": self.points or "all",
+            "mesh-size": self.mesh_size,
+            "farthest": self.farthest or "auto",
+        }
 
 
 @dataclass(frozen=True)
@@ -494,6 +517,47 @@ class FramesChoice:
     def settings(self) -> dict[str, Any]:
         """The choice by the names that results note; None for what was left open."""
         return {**vars(self), "sharp": self.sharp or None}
+
+
+@dataclass(frozen=True)
+class ObjectsChoice:
+    """Which objects are measured, and how.
+
+    classes: names or numbers, none for all. threshold: least score of a detection; annotations have none.
+    max_objects: the best by score, then area; None for all. trim_px: pixels left out along the edge of a mask, None for
+    1 of masks from files and the coarseness of a detector's. overlap: intersection over union beyond which a
+    detection repeats a better one. sort: one of OBJECT_ORDERS. require_metric: refuse depth without metres.
+    """
+
+    classes: tuple[str, ...] = ()
+    threshold: float = 0.5
+    max_objects: Optional[int] = None
+    trim_px: Optional[float] = None
+    overlap: float = 0.8
+    sort: str = "distance"
+    require_metric: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("threshold", "overlap"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"`{name}` must be 0 to 1, got {getattr(self, name):g}")
+        if self.max_objects is not None and self.max_objects < 1:
+            raise UsageError(f"`max_objects` must be at least 1, got {self.max_objects}")
+        if self.trim_px is not None and not 0 <= self.trim_px < math.inf:
+            raise UsageError(f"`trim_px` must be 0 pixels or more, got {self.trim_px:g}")
+        require("sort", self.sort, OBJECT_ORDERS)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The choice by the names that results note; None for those left open."""
+        return {
+            "classes": ",".join(self.classes) or None,
+            "threshold": self.threshold,
+            "max-objects": self.max_objects,
+            "trim-px": self.trim_px,
+            "overlap": self.overlap,
+            "sort": self.sort,
+        }
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,7 @@ class Scene:
     views: at least one, with names of their own and depth of one kind, which is also the unit of the cameras' places.
     facts: how it was made, ready for JSON: the model, the reference view, the scale and what it rests on.
     gaussians: of all pixels of all views, in its world and unit, from models that give them; else None.
+    features: (V, rows, cols, D) float32, what the network's last block gives for each patch of each view; or None.
 
     Raises ValueError for no view, a name that two views have, and views of several kinds.
     """
@@ -142,6 +143,7 @@ class Scene:
     views: tuple[View, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
     gaussians: Optional[Gaussians] = None
+    features: Optional[np.ndarray] = None
 
     def __post_init__(self) -> None:
         _set(self, "views", tuple(self.views))

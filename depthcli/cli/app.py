@@ -40,6 +40,7 @@ _COMMANDS = {
         "depthcli.cli.stereo:stereo",
         "Turn pictures and clips into 3D: two eyes, in the layout of your player.",
     ),
+    "objects": ("depthcli.cli.objects:objects", "Tell how far each object is: masks joined with depth."),
     "effect": ("depthcli.cli.effect:app", "Change pictures by their depth: blur, fog, cut, parallax."),
     "convert": ("depthcli.cli.convert:convert", "Convert depth files between formats, without a model."),
     "info": ("depthcli.cli.info:info", "Tell what a file is: kind and unit of depth, range, camera, model."),
@@ -56,7 +57,9 @@ _COMMANDS = {
         "Measure speed and memory of the backends; with --video, speed and steadiness of clips.",
     ),
     "eval": ("depthcli.cli.eval:app", "Score a model, or saved predictions, against measured depth."),
+    "train": ("depthcli.cli.train:train", "Fine-tune a model on pictures with measured depth."),
     "manifest": ("depthcli.cli.manifest:app", "Merge notes about results, and find what is missing or damaged."),
+    "serve": ("depthcli.cli.serve:serve", "Keep a model loaded and answer over HTTP, with a web page."),
     "models": ("depthcli.cli.models:app", "List, download and check the models."),
     "neuron": ("depthcli.cli.neuron:app", "Check this machine for AWS Inferentia."),
 }

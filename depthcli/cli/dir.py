@@ -13,10 +13,10 @@ import typer
 from depthcli.choices import BackendChoice
 from depthcli.cli.groups import ADVANCED, flag, grouped, option
 from depthcli.cli.options import PictureOptions
-from depthcli.cli.parsing import parse_list
 from depthcli.cli.running import run, show_plan
 from depthcli.errors import UsageError
 from depthcli.jobs.failures import NO_LIMIT, FailureLimit, parse_failures
+from depthcli.jobs.parsing import parse_list
 from depthcli.jobs.shards import WHOLE, Shard, parse_shard
 
 

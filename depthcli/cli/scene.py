@@ -20,9 +20,9 @@ from depthcli.choices import (
 )
 from depthcli.cli.groups import ADVANCED, CLIP, MODEL, SPACE, VIEWS, flag, grouped, option
 from depthcli.cli.options import BackendOptions, Edges, IfExists, ModelOptions, ReportOptions, edges_of, points_of
-from depthcli.cli.parsing import parse_list
 from depthcli.errors import UsageError
 from depthcli.io.codecs.formats import STILLS
+from depthcli.jobs.parsing import parse_list
 
 if TYPE_CHECKING:
     from depthcli.jobs.scene import Made, SceneJob
@@ -31,20 +31,10 @@ if TYPE_CHECKING:
 
 # Names for the shell to complete, written out because their own modules load NumPy.
 FORMATS = (
-    *(
-        "npz",
-        "mini_npz",
-        "glb",
-        "glb-mesh",
-        "ply",
-        "colmap",
-        "colmap-txt",
-        "transforms",
-        "cameras",
-        "poses",
-        "depth_vis",
-    ),
+    *("npz", "mini_npz", "glb", "glb-mesh", "ply", "colmap", "colmap-txt", "transforms", "cameras", "poses"),
+    *("depth_vis", "html"),
     "gs_ply",
+    "feat_vis",
 )
 DEFAULT_FORMATS = ("npz", "glb", "depth_vis")
 FORMATS_OF_CHUNKS = ("poses", "glb", "ply")
@@ -291,7 +281,8 @@ def _load(job: "SceneJob") -> "SceneEstimator":
     from depthcli.cli.report import log
     from depthcli.predict.scene import SceneEstimator
 
-    return SceneEstimator(job.model, job.backend, views=job.views, gaussians=job.wants_gaussians, log=log)
+    wanted = {"gaussians": job.wants_gaussians, "features": job.wants_features}
+    return SceneEstimator(job.model, job.backend, views=job.views, log=log, **wanted)
 
 
 def _folder(inputs: list[str], output: Optional[str]) -> Path:
@@ -315,7 +306,8 @@ def _summary(made: "Made", job: "SceneJob") -> str:
     scene = made.scene
     facts = scene.facts
     size = f"{scene.size[0]}x{scene.size[1]}" if scene.size else "several sizes"
-    ranges = [one.depth.range for one in scene.views if one.depth.valid is None or one.depth.valid.any()] or [(0.0, 0.0)]
+    known = [view.depth for view in scene.views if view.depth.valid is None or view.depth.valid.any()]
+    ranges = [depth.range for depth in known] or [(0.0, 0.0)]
     low, high = min(one[0] for one in ranges), max(one[1] for one in ranges)
     unit = "m" if scene.unit == "m" else "in the unit of the given cameras" if facts.get("world") == "given" else ""
     unit = unit or "in an arbitrary unit"

@@ -323,9 +323,14 @@ def frusta(scene: Scene, size: float) -> Iterator[np.ndarray]:
 
 
 def frustum_size(points: np.ndarray) -> float:
-    """Return the depth of a shown frustum: 3 % of the diagonal of the box around the middle 90 % of the points."""
+    """Return the depth of a shown frustum: 3 % of the extent of the points."""
+    return 0.03 * extent(points)
+
+
+def extent(points: np.ndarray) -> float:
+    """Return the diagonal of the box around the middle 90 % of (N, 3) points."""
     low, high = np.percentile(points, (5, 95), axis=0)
-    return 0.03 * float(np.linalg.norm(high - low))
+    return float(np.linalg.norm(high - low))
 
 
 def without_pictures(scene: Scene) -> Scene:

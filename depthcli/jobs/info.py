@@ -180,8 +180,12 @@ def _kept(facts: Mapping[str, Any]) -> list[str]:
 
 def _metres(facts: Mapping[str, Any]) -> list[str]:
     """Return what made metres of a model's numbers."""
-    found = facts.get("calibration")
-    return [calibration_of(found).line()] if isinstance(found, Mapping) else []
+    found, shots = facts.get("calibration"), facts.get("shots") or ()
+    lines = [calibration_of(found).line()] if isinstance(found, Mapping) else []
+    return [
+        *lines,
+        *("frames {} to {}: {}".format(*shot["frames"], calibration_of(shot["calibration"]).line()) for shot in shots),
+    ]
 
 
 def _clip_notes(facts: Mapping[str, Any]) -> list[str]:
@@ -314,7 +318,8 @@ def _to_look_at(path: Path, form: str) -> FileInfo:
     if not facts:
         raise DepthError(f"{path} is no {form} by depthcli, or is broken", "name a picture or a depth file")
     cut = ", truncated" if is_cut_short(path) else ""
-    return _own(path, facts, f"mesh by depthcli, {form}, which is not read back{cut}")
+    what = f"scene of {facts['views']} views" if "views" in facts else "mesh"
+    return _own(path, facts, f"{what} by depthcli, {form}, which is not read back{cut}")
 
 
 def _tiff(path: Path) -> FileInfo:
@@ -333,26 +338,15 @@ def _tiff(path: Path) -> FileInfo:
 
 
 def _film(path: Path) -> FileInfo:
-    from depthcli.io.video.film_comment import film_facts
+    from depthcli.io.video.depth_film import facts_of_film
 
-    facts = _beside(path) or film_facts(path)
+    facts = facts_of_film(path)
     if facts:
         return _own(path, facts, "depth film by depthcli")
     try:
         return _picture(path)  # HEIC and AVIF begin as films do
     except PictureError:
         raise DepthError(f"{path} is a video, and no depth film of depthcli", "depth video makes depth of it") from None
-
-
-def _beside(path: Path) -> dict[str, Any]:
-    """Return the facts in the sidecar of a film, which tells more than its comment."""
-    sidecar = sidecar_of(path)
-    if not sidecar.is_file() or sidecar.stat().st_size > _MOST_JSON:
-        return {}
-    try:
-        return parse_facts(sidecar.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
 
 
 def _json(path: Path) -> FileInfo:

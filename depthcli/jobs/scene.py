@@ -48,8 +48,9 @@ from depthcli.predict.model import known_model
 from depthcli.predict.scene import Cameras, ReadView, SceneEstimator, check_count, given_cameras
 from depthcli.scene import Scene, View
 
+_OF_NETWORK = ("gs_ply", "feat_vis")  # hold what no NPZ file has
 DEPTH = "depth-"  # before the name of a format of single maps: a file per view
-WHOLE = ("npz", "mini_npz", "glb-mesh", "gs_ply")  # formats that hold every pixel of all views at once
+WHOLE = ("npz", "mini_npz", "glb-mesh", *_OF_NETWORK)  # formats that need every pixel of all views at once
 _OF_PICTURES = ("colmap", "colmap-txt", "transforms")  # which name the pictures, so that frames have to be files
 _WITH_SHAPE = ("glb", "glb-mesh", "ply", "colmap", "colmap-txt")
 _BEGUN = "begun"  # in the manifest: files that an interrupted run may have left
@@ -117,6 +118,11 @@ class SceneJob:
     def wants_gaussians(self) -> bool:
         """Whether the network is asked for Gaussians."""
         return "gs_ply" in self.formats
+
+    @property
+    def wants_features(self) -> bool:
+        """Whether what the network's last block gives is kept."""
+        return "feat_vis" in self.formats
 
     def settings(self, format: str = "") -> str:
         """Return the options that shape the scene, or one of its formats, as one line."""
@@ -231,7 +237,7 @@ def _make(
     if job.chunks.chunk is not None and len(sources) > job.chunks.chunk:
         yield from _make_long(job, load, manifest, wanted, digest, sources)
         return
-    scene = None if "gs_ply" in wanted or IMAGES in wanted else _from_npz(job, manifest, digest)
+    scene = None if {*_OF_NETWORK, IMAGES} & set(wanted) else _from_npz(job, manifest, digest)
     made = Made(scene) if scene is not None else None
     by = manifest.rows.get("npz", {}) if scene is not None else {}
     model, weights = str(by.get("model", "")), str(by.get("weights", ""))

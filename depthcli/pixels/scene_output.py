@@ -35,13 +35,14 @@ def scene_of(
     provenance: Provenance = Provenance(),
     facts: Mapping[str, Any] = {},
     gaussians: Optional[Gaussians] = None,
+    features: Optional[np.ndarray] = None,
 ) -> Scene:
     """Return the scene of a network's answers, at the size of its input.
 
     answers: depth (N, H, W), extrinsics (N, 3, 4) or (N, 4, 4), intrinsics (N, 3, 3) of the input, and if known
     confidence and sky, both (N, H, W); sky as the network gives it, or bool. plans, names: of the pictures.
     pictures: (H, W, 3) uint8 each, prepared by the plans. Depth of 0 or less, infinite, or of padding, is invalid.
-    gaussians: of the scene, in its world.
+    gaussians, features: of the scene, see Scene.
 
     Raises EngineError for shapes that do not fit, and for a view without any depth.
     """
@@ -79,7 +80,7 @@ def scene_of(
                 plan.area,
             )
         )
-    return Scene(tuple(views), facts, gaussians)
+    return Scene(tuple(views), facts, gaussians, features)
 
 
 def shows_picture(plan: ViewPlan) -> np.ndarray:

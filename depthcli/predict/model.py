@@ -11,7 +11,7 @@ from depthcli.backends.artifact import find_artifacts, select_artifacts, weights
 from depthcli.choices import BackendChoice, ClipChoice, ModelChoice
 from depthcli.errors import CheckpointError, Log, ModelError, UsageError
 from depthcli.zoo.download import obtain, obtain_auto
-from depthcli.zoo.identify import row_for_checkpoint
+from depthcli.zoo.identify import as_trained, row_for_checkpoint
 from depthcli.zoo.locate import WeightsFile, find
 from depthcli.zoo.rows import ROWS, ModelRow, ModelTask, find_row, is_row, select_row, with_max_depth
 from depthcli.zoo.verify import digest
@@ -59,6 +59,7 @@ def resolve_model(
                 log(notice)
         else:
             weights = obtain(row, checkpoint=checkpoint, offline=choice.offline, log=log)
+        row = as_trained(row, weights.path)
     return Model(row if choice.max_depth is None else with_max_depth(row, choice.max_depth), weights, choice.trust)
 
 
@@ -138,7 +139,7 @@ def _row_by_tensors(checkpoint: Path, trust: bool, log: Log) -> ModelRow:
 def _check_task(row: ModelRow | None, checkpoint: Path | None, tasks: Sequence[ModelTask]) -> None:
     if row is not None and row.task not in tasks:
         name = row.name if checkpoint is None else f"{checkpoint}, {row.title},"
-        if ModelTask.SCENE in tasks:
+        if ModelTask.PICTURE not in tasks:
             scenes = ", ".join(row.name for row in ROWS if row.task is ModelTask.SCENE)
             raise UsageError(f"{name} is no model for the views of a scene", f"choose from: {scenes}")
         if row.task is ModelTask.SCENE:

@@ -77,7 +77,8 @@ class SceneEstimator:
 
     model: name of a zoo row, path of a checkpoint, a choice, or a resolved model; "auto" is da3-base.
     backend: name of a backend or a choice. views: how views go through the network.
-    gaussians: ask a network that gives them, da3-giant or da3-nested, for Gaussian splats.
+    gaussians: ask a network that gives them, da3-giant or da3-nested, for Gaussian splats. features: keep what the
+    last block of the network gives, which torch alone does.
     log: receives lines about downloads and padding; by default they are warnings of the logger "depthcli".
     Raises UsageError for a model of single pictures or clips.
     """
@@ -89,9 +90,12 @@ class SceneEstimator:
         *,
         views: ViewsChoice = ViewsChoice(),
         gaussians: bool = False,
+        features: bool = False,
         log: Log = warn,
     ) -> None:
         backend = BackendChoice(backend) if isinstance(backend, str) else backend
+        if features and backend.backend == "auto":
+            backend = replace(backend, backend="torch")
         offline = False
         if not isinstance(model, Model):
             choice = ModelChoice.of(model)
@@ -102,6 +106,7 @@ class SceneEstimator:
         self.row, self.weights, self.views = model.row.with_input_size(views.input_size), model.weights, views
         check_scene_model(self.row.network, self.row.name, gaussians)
         self._gaussians, self._log = gaussians, log
+        self._last_block = _views_of(self.row.network).depth - 1 if features else None
         self._metric: Optional[Model] = None
         if views.metres and not self.row.kind.is_metric:
             metric = ModelChoice(model=METRIC_MODEL, offline=offline)
@@ -227,6 +232,7 @@ class SceneEstimator:
             provenance_of(self.row, self.weights, self.description),
             facts,
             _moved_gaussians(answers["gaussians"], *raw, moved) if "gaussians" in answers else None,
+            answers.get(f"features_{self._last_block}"),
         )
         return Described(scene, answers.get("descriptors"))
 
@@ -236,6 +242,8 @@ class SceneEstimator:
             inputs["rays"] = True
         if self._gaussians:
             inputs["gaussians"] = True
+        if self._last_block is not None:
+            inputs["features"] = (self._last_block,)
         if given is not None:
             inputs["extrinsics"] = normalised(np.stack([_pose(camera) for camera in given])).astype(np.float32)
             inputs["intrinsics"] = np.stack([network_intrinsics(one, view) for one, view in zip(given, plan.views)])
@@ -339,9 +347,15 @@ def check_count(count: int) -> None:
 
 def check_scene_model(network: object, name: str, gaussians: bool) -> None:
     """Raise UsageError if Gaussians are wanted of a network without them."""
-    views = network.views if isinstance(network, NestedConfig) else network
-    if gaussians and not (isinstance(views, ViewsConfig) and views.gaussians):
+    if gaussians and not _views_of(network).gaussians:
         raise UsageError(f"{name} gives no Gaussians, which gs_ply holds", "use `model` da3-giant or da3-nested")
+
+
+def _views_of(network: object) -> ViewsConfig:
+    """Return the network for views, which may be a part of another."""
+    views = network.views if isinstance(network, NestedConfig) else network
+    assert isinstance(views, ViewsConfig)
+    return views
 
 
 def names_of(pictures: Sequence[AnyPicture]) -> list[str]:

@@ -129,7 +129,7 @@ def _places(row: ModelRow, folder: Path) -> Iterator[tuple[Path, str]]:
     if row.family == DEPTH_ANYTHING_3:  # whose files all have one name, so the folder's or their own tells them apart
         yield folder / weights.repo.rpartition("/")[2] / weights.file, FOLDER
         yield folder / f"{row.name}.safetensors", FOLDER
-        yield from ((path, CACHE) for path in _cached(weights.repo, weights.revision, weights.file))
+        yield from ((path, CACHE) for path in cached_files(weights.repo, weights.revision, weights.file))
         return
     official = Path(weights.file)
     yield folder / official, FOLDER
@@ -142,11 +142,12 @@ def _places(row: ModelRow, folder: Path) -> Iterator[tuple[Path, str]]:
         twin = row.weights.repo.replace("-Hypersim-", "-Indoor-").replace("-VKITTI-", "-Outdoor-") + "-hf"
         twins = [twin] if row.task is ModelTask.PICTURE else []
         yield from ((folder / twin.rpartition("/")[2] / TRANSFORMERS_FILE, FOLDER) for twin in twins)
-        yield from ((path, CACHE) for path in _cached(weights.repo, weights.revision, weights.file))
-        yield from ((path, CACHE) for twin in twins for path in _cached(twin, "main", TRANSFORMERS_FILE))
+        yield from ((path, CACHE) for path in cached_files(weights.repo, weights.revision, weights.file))
+        yield from ((path, CACHE) for twin in twins for path in cached_files(twin, "main", TRANSFORMERS_FILE))
 
 
-def _cached(repo: str, revision: str, name: str) -> Iterator[Path]:
+def cached_files(repo: str, revision: str, name: str) -> Iterator[Path]:
+    """Yield where a file of a repository would lie in the hub's cache. Does not use the network."""
     cache = hub_cache()
     if cache is None:
         return

@@ -28,8 +28,8 @@ from tests.predict import rooms
 
 VIEWS = ViewsChoice(input_size=rooms.INPUT)
 SHOW = SceneChoice(confidence=0)
-# Those that can stand beside each other; gs_ply needs a model that gives Gaussians.
-TOGETHER = tuple(name for name in EXPORTS if name not in ("glb-mesh", "colmap-txt", "gs_ply"))
+# Those that can stand beside each other; gs_ply and feat_vis hold what only a run of the network gives.
+TOGETHER = tuple(name for name in EXPORTS if name not in ("glb-mesh", "colmap-txt", "gs_ply", "feat_vis"))
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,9 @@ def run(work: SceneJob) -> dict[str, Result]:
 
 
 def load(work: SceneJob):  # type: ignore[no-untyped-def]
-    return lambda: SceneEstimator(work.model, work.backend, views=work.views, gaussians=work.wants_gaussians)
+    return lambda: SceneEstimator(
+        work.model, work.backend, views=work.views, gaussians=work.wants_gaussians, features=work.wants_features
+    )
 
 
 def statuses(found: dict[str, Result]) -> dict[str, str]:
@@ -99,6 +101,19 @@ def test_further_formats_come_from_the_npz_file_and_are_the_same(opened: list[st
     opened.clear()
     assert set(statuses(run(job("npz", *every, "depth-npz"))).values()) == {SKIPPED, DONE} and opened == []
     assert tree("out") == tree("once")
+
+
+def test_features_are_pictures_of_the_views_and_run_the_network_again(opened: list[str]) -> None:
+    run(job("npz"))
+    opened.clear()
+    assert statuses(run(job("npz", "feat_vis"))) == {"npz": SKIPPED, "feat_vis": DONE} and opened == ["da3-base"]
+    assert sorted(path.name for path in Path("out/feat_vis").iterdir()) == ["0000.jpg", "0001.jpg", "0002.jpg"]
+    with Image.open("out/feat_vis/0000.jpg") as image:
+        colors = np.asarray(image).astype(int)
+    assert colors.shape == (SIZE[1], SIZE[0], 3)
+    assert np.abs(colors[0, 0] - colors[0, -1]).max() > 50 < np.abs(colors[0, 0] - colors[-1, 0]).max()
+    with pytest.raises(OutputError, match="the scene has no features"):
+        write_scene(read_scene("out/exports/npz/results.npz"), "again", ["feat_vis"])
 
 
 def test_changed_and_added_pictures_are_done_again() -> None:

@@ -74,7 +74,7 @@ def test_a_panorama_has_no_metres() -> None:
     assert depth.kind is DepthKind.RELATIVE_DEPTH and depth.sky is not None and depth.sky.shape == (60, 120)
 
 
-@pytest.mark.parametrize("detail", ["edges", "tiles"])
+@pytest.mark.parametrize("detail", ["edges", "tiles", "nearest"])
 def test_finer_maps_keep_the_sky(detail: str) -> None:
     with estimator("da3-mono", detail=detail) as fine:
         depth = fine.estimate(reference_image(150, 200))
@@ -89,7 +89,7 @@ def test_a_clip_is_relative_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None
     clip = ClipChoice(backend=BackendChoice("torch"), input_size=56)
     maps = list(estimate_clip(iter(frames), "da3-metric", clip, log=lines.append))
     assert [depth.kind for depth in maps] == [DepthKind.RELATIVE_DEPTH] * 3
-    assert lines == ["da3-metric: the focal length of a clip is not known, so depth is relative"]
+    assert len(lines) == 1 and lines[0].startswith("frames: da3-metric: no focal length is known, so depth is relative")
 
 
 def test_a_network_for_scenes_takes_no_single_picture() -> None:
@@ -144,6 +144,11 @@ class TestViews:
         for name in ("depth", "confidence", "rays", "extrinsics", "intrinsics"):
             assert found[name].dtype == np.float32
             assert np.allclose(found[name], wanted[name], rtol=1e-4, atol=1e-4), name
+
+    def test_features_come_if_asked_for(self) -> None:
+        found = self.open().run({"image": da3.views(3).numpy(), "features": (1, 5)}, "views")
+        assert {name for name in found if name.startswith("features")} == {"features_1", "features_5"}
+        assert found["features_5"].shape == (3, 2, 3, 128) and found["features_5"].dtype == np.float32
 
     def test_known_cameras_and_the_way_to_choose_a_reference_are_passed_on(self) -> None:
         backend, views = self.open(), da3.views(3).numpy()

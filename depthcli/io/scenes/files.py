@@ -4,7 +4,8 @@
     mini_npz    exports/mini_npz/results.npz    ply            scene.ply, in the world of the cameras
     colmap      sparse/0/*.bin                  transforms     transforms.json
     colmap-txt  sparse/0/*.txt                  depth_vis      depth_vis/0000.jpg ...
-    cameras     cameras.json                    gs_ply     gs_ply/0000.ply
+    cameras     cameras.json                    gs_ply         gs_ply/0000.ply
+    html        scene.html                      feat_vis       feat_vis/0000.jpg ...
     poses       camera_poses.txt, intrinsic.txt, trajectory_tum.txt, trajectory_kitti.txt
 
 Other files in the folder stay. A further format is a row of EXPORTS.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Callable
 
@@ -27,18 +29,21 @@ from depthcli.host.atomic import atomic_path
 from depthcli.io.points.files import write_shape
 from depthcli.io.scenes import colmap, vis
 from depthcli.io.scenes.cameras import write_cameras
+from depthcli.io.scenes.features import enlarged
 from depthcli.io.scenes.glb import SceneShape, read_scene_glb, write_scene_glb
 from depthcli.io.scenes.npz import read_npz, write_npz
+from depthcli.io.scenes.page import write_scene_page
 from depthcli.io.scenes.splats import Splats, kept_splats, write_splats
 from depthcli.io.scenes.transforms import write_transforms
 from depthcli.io.trajectories import write_intrinsics, write_kitti, write_matrices, write_tum
+from depthcli.pixels.features import feature_colors
 from depthcli.scene import Scene, View
 
 NPZ, MINI_NPZ = Path("exports/npz/results.npz"), Path("exports/mini_npz/results.npz")
-GLB, THUMBNAIL, PLY = Path("scene.glb"), Path("scene.jpg"), Path("scene.ply")
+GLB, THUMBNAIL, PLY, PAGE = Path("scene.glb"), Path("scene.jpg"), Path("scene.ply"), Path("scene.html")
 MODEL = Path("sparse/0")
 TRANSFORMS, CAMERAS, VIS = Path("transforms.json"), Path("cameras.json"), Path("depth_vis")
-GAUSSIANS = Path("gs_ply/0000.ply")
+GAUSSIANS, FEATURES = Path("gs_ply/0000.ply"), Path("feat_vis")
 POSES, INTRINSICS = Path("camera_poses.txt"), Path("intrinsic.txt")
 TUM, KITTI = Path("trajectory_tum.txt"), Path("trajectory_kitti.txt")
 
@@ -123,6 +128,10 @@ def write_vis(view: View, number: int, folder: Path) -> list[Path]:
     return _one(folder / str(VIS / "{:04d}.jpg").format(number), lambda stream: _put(stream, pixels))
 
 
+def _html(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
+    return _one(folder / PAGE, lambda stream: write_scene_page(scene, stream, choice))
+
+
 def _put(stream: IO[bytes], content: bytes) -> None:
     stream.write(content)
 
@@ -137,6 +146,16 @@ def _gs_ply(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
         if view.depth.valid is not None:
             mask &= view.depth.valid
     return _one(folder / GAUSSIANS, lambda stream: write_splats(splats, stream, kept))
+
+
+def _feat_vis(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
+    if scene.features is None:
+        raise OutputError("the scene has no features", "`depth scene` keeps them if the network runs for them")
+    written = []
+    for number, (view, colors) in enumerate(zip(scene.views, feature_colors(scene.features))):
+        content = vis.jpeg(enlarged(colors, view.depth.size))
+        written += _one(folder / FEATURES / f"{number:04d}.jpg", partial(_put, content=content))
+    return written
 
 
 @dataclass(frozen=True)
@@ -173,7 +192,9 @@ EXPORTS: dict[str, Export] = {
     "cameras": Export("cameras with all digits, JSON", (CAMERAS,), _cameras),
     "poses": Export("path of the cameras, text: DA3-Streaming, TUM, KITTI", (POSES, INTRINSICS, TUM, KITTI), _poses),
     "depth_vis": Export("picture and depth side by side, JPEG", (VIS / "{:04d}.jpg",), _depth_vis),
+    "html": Export("page to look at in a browser", (PAGE,), _html),
     "gs_ply": Export("Gaussian splats of da3-giant, PLY", (GAUSSIANS,), _gs_ply),
+    "feat_vis": Export("what the network's last block sees, in colours", (FEATURES / "{:04d}.jpg",), _feat_vis),
 }
 _SAME_FILES = (("glb", "glb-mesh"), ("colmap", "colmap-txt"))
 
