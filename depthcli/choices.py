@@ -439,6 +439,41 @@ class ViewsChoice:
 
 
 @dataclass(frozen=True)
+class ChunksChoice:
+    """How more views than fit at once go through the network.
+
+    chunk: so many at a time; None for all at once. overlap: views that a chunk shares with the one before, None for
+    half of them. loops: find places that are seen again, and close the path there.
+    """
+
+    chunk: Optional[int] = None
+    overlap: Optional[int] = None
+    loops: bool = True
+
+    def __post_init__(self) -> None:
+        if self.chunk is None:
+            if self.overlap is not None or not self.loops:
+                raise UsageError("`overlap` and `loops` are for views in chunks", "add `chunk`, as 60")
+            return
+        if self.chunk < 2:
+            raise UsageError(f"`chunk` must be at least 2, got {self.chunk}")
+        if self.overlap is not None and not 0 < self.overlap < self.chunk:
+            raise UsageError(f"`overlap` must be 1 to {self.chunk - 1}, got {self.overlap}")
+
+    @property
+    def shared(self) -> int:
+        """Views that two chunks share; 0 without chunks."""
+        if self.chunk is None:
+            return 0
+        return self.overlap if self.overlap is not None else self.chunk // 2
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The choices that shape a scene, by the names that results note; None for the usual ones."""
+        return {"chunk": self.chunk, "overlap": self.overlap, "loops": None if self.loops else False}
+
+
+@dataclass(frozen=True)
 class FramesChoice:
     """Which frames of a clip become the views of a scene; at most one of the first four, by default `fps` 1.
 

@@ -6,6 +6,7 @@ Numpy only. A Scene is a value: exports read it, and none of them changes it.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -150,7 +151,7 @@ class Scene:
         if not self.views:
             raise ValueError("a scene needs at least one view")
         names = [view.name for view in self.views]
-        doubled = next((name for name in names if names.count(name) > 1), None)
+        doubled = next((name for name, count in Counter(names).items() if count > 1), None)
         if doubled is not None:
             raise ValueError(f"two views of a scene are called {doubled}")
         if len({view.depth.kind for view in self.views}) > 1:

@@ -56,7 +56,7 @@ _COMMANDS = {
         "depthcli.cli.bench:bench",
         "Measure speed and memory of the backends; with --video, speed and steadiness of clips.",
     ),
-    "eval": ("depthcli.cli.eval:evaluate", "Score a model, or saved predictions, against measured depth."),
+    "eval": ("depthcli.cli.eval:app", "Score a model, or saved predictions, against measured depth."),
     "train": ("depthcli.cli.train:train", "Fine-tune a model on pictures with measured depth."),
     "manifest": ("depthcli.cli.manifest:app", "Merge notes about results, and find what is missing or damaged."),
     "serve": ("depthcli.cli.serve:serve", "Keep a model loaded and answer over HTTP, with a web page."),

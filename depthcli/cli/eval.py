@@ -1,4 +1,4 @@
-"""`depth eval`: predictions against measured depth, as a table or JSON."""
+"""`depth eval`: predictions against measured depth, cameras against cameras, clouds against clouds."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from depthcli.cli.groups import ADVANCED, grouped, option
+from depthcli.cli.groups import ADVANCED, PlainCommand, PlainGroup, flag, grouped, option
 from depthcli.cli.options import BackendOptions, ModelOptions, NetworkOptions
 from depthcli.cli.running import open_model
 from depthcli.errors import OutputError, UsageError
@@ -20,9 +20,34 @@ if TYPE_CHECKING:
     from depthcli.predict.picture import DepthEstimator
 
 ALIGNMENTS = ("auto", "scale-shift", "median", "none")
+PATH_ALIGNMENTS = ("sim3", "se3", "none")
 KINDS = ("relative_disparity", "relative_depth", "metric_depth")
 
 
+class EvalGroup(PlainGroup):
+    """The commands of `depth eval`; without the name of one, it is `list`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `list` before arguments that begin with no command."""
+        if args and args[0] not in (*self.commands, "--help", "-h"):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=EvalGroup, no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def _root() -> None:
+    """Score a model, or saved predictions, against measured depth.
+
+    depth eval list.json                       a model over a list of pictures with measured depth
+    depth eval poses camera_poses.txt truth    cameras against cameras
+    depth eval cloud scene.ply truth.ply       points against points
+    """
+
+
+@app.command("list", cls=PlainCommand)
 @grouped(without=("panorama", "batch"))
 def evaluate(
     name: Annotated[
@@ -99,6 +124,94 @@ def evaluate(
     if output is not None:
         _write_json(scores, align, source, output, len(entries))
     raise typer.Exit(code)
+
+
+@app.command("poses", cls=PlainCommand)
+def poses(
+    predicted: Annotated[
+        Path, typer.Argument(metavar="PREDICTED", help="Path of cameras, or a scene's folder of them.")
+    ],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="The true path, in any of the formats.")],
+    align: Annotated[
+        str,
+        option(
+            "How the path is moved onto the truth: sim3 (with one scale), se3, or none.",
+            metavar="CHOICE",
+            values=PATH_ALIGNMENTS,
+            show_default=True,
+        ),
+    ] = "sim3",
+    as_json: Annotated[bool, flag("Print JSON instead of the table.", "--json")] = False,
+) -> None:
+    """Score cameras against true ones: pose AUC, ATE and RPE.
+
+    depth eval poses clip_scene/camera_poses.txt groundtruth.txt
+    depth eval poses scene/cameras.json colmap/sparse/0 --align se3
+
+    Formats: TUM, KITTI, 4x4 matrices, Open3D's log, a folder of 7-Scenes, and files of cameras, such as COLMAP's.
+    Cameras belong together by name, by time, or by their order.
+    """
+    from depthcli.eval.poses import PROTOCOL, check_alignment, score_poses
+    from depthcli.io.trajectories import in_common, read_trajectory
+
+    check_alignment(align)
+    ours, theirs = read_trajectory(predicted), read_trajectory(truth)
+    here, there = in_common(ours, theirs)
+    score = score_poses(ours.extrinsics[here], theirs.extrinsics[there], align)
+    facts = {"views": len(here), "of": [len(ours), len(theirs)], "align": align, **score}
+    _print_figures(facts, PROTOCOL, as_json)
+
+
+@app.command("cloud", cls=PlainCommand)
+def cloud(
+    predicted: Annotated[Path, typer.Argument(metavar="PREDICTED", help="Points: PLY, PCD, LAZ, GLB.")],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="True points, in the same world and unit.")],
+    threshold: Annotated[
+        float, option("Points nearer than this are right, in the unit of the clouds.", metavar="LENGTH")
+    ],
+    voxel: Annotated[
+        Optional[float],
+        option("Replace points by their means in boxes of this width before. Default: no boxes.", metavar="LENGTH"),
+    ] = None,
+    as_json: Annotated[bool, flag("Print JSON instead of the table.", "--json")] = False,
+) -> None:
+    """Score points against true ones: accuracy, completeness, F-score.
+
+    depth eval cloud scene.ply scan.ply --threshold 0.05
+    depth eval cloud scene.ply scan.ply --threshold 0.25 --voxel 0.05
+
+    Both clouds are taken as they are: nothing moves or scales them.
+    """
+    from dataclasses import asdict
+
+    from depthcli.eval.clouds import PROTOCOL, read_points, score_cloud
+
+    for name, length in (("threshold", threshold), ("voxel", voxel)):
+        if length is not None and not 0 < length < float("inf"):
+            raise UsageError(f"`{name}` must be more than 0, got {length:g}")
+    ours, theirs = read_points(predicted), read_points(truth)
+    try:
+        score = score_cloud(ours, theirs, threshold, voxel)
+    except ValueError as error:
+        raise UsageError(f"cannot compare {predicted} with {truth}: {error}") from error
+    _print_figures({"points": [len(ours), len(theirs)], **asdict(score)}, PROTOCOL, as_json)
+
+
+def _print_figures(facts: dict[str, Any], protocol: str, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({**facts, "protocol": protocol}, indent=1, allow_nan=False))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        shown = (
+            f"{value:.6g}"
+            if isinstance(value, float)
+            else " of ".join(map(str, value))
+            if isinstance(value, list)
+            else value
+        )
+        print(f"{name.replace('_', ' '):{width}}  {shown}")
+    print(f"protocol: {protocol}")
 
 
 def _check(

@@ -13,6 +13,7 @@ from depthcli.choices import (
     MIXED,
     REFERENCES,
     RESIZES,
+    ChunksChoice,
     FramesChoice,
     SceneChoice,
     ViewsChoice,
@@ -30,12 +31,13 @@ if TYPE_CHECKING:
 
 # Names for the shell to complete, written out because their own modules load NumPy.
 FORMATS = (
-    *("npz", "mini_npz", "glb", "glb-mesh", "ply", "colmap", "colmap-txt", "transforms", "cameras", "depth_vis"),
-    "html",
+    *("npz", "mini_npz", "glb", "glb-mesh", "ply", "colmap", "colmap-txt", "transforms", "cameras", "poses"),
+    *("depth_vis", "html"),
     "gs_ply",
     "feat_vis",
 )
 DEFAULT_FORMATS = ("npz", "glb", "depth_vis")
+FORMATS_OF_CHUNKS = ("poses", "glb", "ply")
 LEFT_OUT = ("encoder", "metric", "max_depth", "calibration", "artifacts", "shape_policy", "allow_standin")
 
 
@@ -67,6 +69,23 @@ class ViewsOptions:
         bool, flag("Depth and places in metres, by a second network, da3-metric.", "--metres", panel=VIEWS)
     ] = False
     max_views: Annotated[Optional[int], option("Take at most N views, evenly spread.", panel=VIEWS, metavar="N")] = None
+    chunk: Annotated[
+        Optional[int],
+        option("More views than fit: N at a time, fitted to each other; 60 is usual.", panel=VIEWS, metavar="N"),
+    ] = None
+    overlap: Annotated[
+        Optional[int],
+        option("Views that a chunk shares with the one before. Default: half of --chunk.", panel=ADVANCED, metavar="N"),
+    ] = None
+    loops: Annotated[
+        bool,
+        option(
+            "With --chunk: close the path where a place is seen again, or not.",
+            "--loops/--no-loops",
+            panel=ADVANCED,
+            metavar="",
+        ),
+    ] = True
     mixed: Annotated[
         str,
         option(
@@ -167,7 +186,7 @@ class SceneOptions:
         Optional[list[str]],
         option(
             f"{', '.join(FORMATS)}; depth-exr, depth-npz ...: a file per view (docs/scenes.md). "
-            f"Default: {','.join(DEFAULT_FORMATS)}.",
+            f"Default: {','.join(DEFAULT_FORMATS)}; with --chunk {','.join(FORMATS_OF_CHUNKS)}.",
             "--format",
             "-f",
             metavar="A,B",
@@ -201,6 +220,7 @@ def scene(
     depth scene photos                             writes photos_scene/: npz, scene.glb, depth_vis/
     depth scene a.jpg b.jpg c.jpg -o room          three pictures, in this order
     depth scene walk.mp4 --fps 2 -f colmap,ply     frames of a clip, for 3D reconstruction
+    depth scene walk.mp4 --fps 5 --chunk 60        any length, in chunks: the path, a cloud
     depth scene garden -f depth-exr --metres       a COLMAP folder: its cameras are used; depth in metres
 
     The model is da3-base, unless --model names another one for scenes.
@@ -220,10 +240,11 @@ def do_scene(found: "SceneInput", inputs: list[str], output: Optional[str], opti
     from depthcli.jobs.scene_inputs import SceneSource
 
     frames = options.frames.choice()
+    chunks = ChunksChoice(options.views.chunk, options.views.overlap, options.views.loops)
     job = SceneJob(
         found=found,
         folder=_folder(inputs, output),
-        formats=parse_list(options.formats) or DEFAULT_FORMATS,
+        formats=parse_list(options.formats) or (DEFAULT_FORMATS if chunks.chunk is None else FORMATS_OF_CHUNKS),
         model=options.model.choice(),
         backend=options.backend.choice(),
         views=options.views.choice(),
@@ -232,6 +253,7 @@ def do_scene(found: "SceneInput", inputs: list[str], output: Optional[str], opti
         poses=options.views.poses,
         max_views=options.views.max_views,
         if_exists=options.if_exists,
+        chunks=chunks,
     )
     show = options.report
     report = SceneReport(len(job.ordered), as_json=show.as_json, quiet=show.quiet, verbose=show.verbose)
@@ -284,7 +306,9 @@ def _summary(made: "Made", job: "SceneJob") -> str:
     scene = made.scene
     facts = scene.facts
     size = f"{scene.size[0]}x{scene.size[1]}" if scene.size else "several sizes"
-    low, high = (min(view.depth.range[0] for view in scene.views), max(view.depth.range[1] for view in scene.views))
+    known = [view.depth for view in scene.views if view.depth.valid is None or view.depth.valid.any()]
+    ranges = [depth.range for depth in known] or [(0.0, 0.0)]
+    low, high = min(one[0] for one in ranges), max(one[1] for one in ranges)
     unit = "m" if scene.unit == "m" else "in the unit of the given cameras" if facts.get("world") == "given" else ""
     unit = unit or "in an arbitrary unit"
     took = f", {made.seconds:.1f} s" if made.seconds else ""

@@ -12,7 +12,7 @@ from depthcli.choices import SceneChoice
 from depthcli.errors import OutputError
 from depthcli.geometry.edges import find_edges
 from depthcli.geometry.grid import thin
-from depthcli.geometry.poses import to_camera, to_world
+from depthcli.geometry.poses import centers, to_camera, to_world
 from depthcli.geometry.rays import chunks, project, rays_at
 from depthcli.geometry.solids import OPENCV, PointCloud
 from depthcli.scene import Scene, View
@@ -23,6 +23,7 @@ _MOST_LEFT_OUT = 90.0
 # Two views see the same point if each finds the other's pixel within so many pixels of its map, at nearly its depth.
 _SAME_PIXELS = 1.0
 _SAME_DEPTH = 0.02
+_NEAREST_VIEWS = 100  # in which a point is looked for: in all views of a long scene it would take hours
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,17 +169,21 @@ def find_tracks(scene: Scene, choice: SceneChoice = SceneChoice()) -> Tracks:
 
     View after view gives its pixels that no point of an earlier view has hit. Another view sees a point if it has depth
     where the point falls, at most 2 % from the point's, and if that depth leads back to within one pixel of where the
-    point came from. The most points are `choice.sparse_points`. Raises OutputError if no point is left.
+    point came from. Of more than a hundred other views, those taken nearest to it are asked. The most points are
+    `choice.sparse_points`. Raises OutputError if no point is left.
     """
     masks = kept_masks(scene, choice)
     depths = [has_depth(view) for view in scene.views]
+    places = centers(scene.extrinsics)
     total = sum(int(mask.sum()) for mask in masks)
     taken = [np.zeros(mask.shape, bool) for mask in masks]
     found: list[Tracks] = []
     for number, mask in enumerate(masks):
         rows, columns = thin(mask & ~taken[number], _share(mask, total, choice.sparse_points))
-        tracks = _tracks_from(scene, number, rows, columns, depths)
-        for other, hit in enumerate(taken):
+        others = _nearest_views(places, number)
+        tracks = _tracks_from(scene, number, rows, columns, depths, others)
+        for other in (number, *others):
+            hit = taken[other]
             nearest = np.round(tracks.pixels[tracks.view == other]).astype(int)
             hit[nearest[:, 1], nearest[:, 0]] = True
         found.append(tracks)
@@ -194,18 +199,24 @@ def find_tracks(scene: Scene, choice: SceneChoice = SceneChoice()) -> Tracks:
 
 
 def _tracks_from(
-    scene: Scene, number: int, rows: np.ndarray, columns: np.ndarray, depths: Sequence[np.ndarray]
+    scene: Scene,
+    number: int,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    depths: Sequence[np.ndarray],
+    others: Sequence[int],
 ) -> Tracks:
-    """Return the tracks of the points that some pixels of one view see. depths: (H, W) masks of all views."""
+    """Return the tracks of the points that some pixels of one view see.
+
+    depths: (H, W) masks of all views. others: views that may see them too.
+    """
     view = scene.views[number]
     points = world_points(view, rows, columns)
     origin = np.stack([columns, rows], axis=1).astype(np.float64)
     errors, hits = np.zeros(len(points)), np.zeros(len(points), int)
     found = [(np.arange(len(points)), np.full(len(points), number), origin)]
-    for other, second in enumerate(scene.views):
-        if other == number:
-            continue
-        seen, pixels, error = _sees(points, origin, view, second, depths[other])
+    for other in others if len(points) else ():
+        seen, pixels, error = _sees(points, origin, view, scene.views[other], depths[other])
         errors[seen] += error
         hits[seen] += 1
         found.append((seen, np.full(len(seen), other), pixels))
@@ -219,6 +230,14 @@ def _tracks_from(
         pixels=places[order],
         errors=np.where(hits > 0, errors / np.maximum(hits, 1), -1.0),
     )
+
+
+def _nearest_views(places: np.ndarray, number: int) -> list[int]:
+    """Return the other views, at most those whose (N, 3) places are nearest, in their order."""
+    apart = ((places - places[number]) ** 2).sum(axis=1)
+    apart[number] = -1  # itself, also where several views are in one place
+    nearest: list[int] = np.argsort(apart, kind="stable")[1 : _NEAREST_VIEWS + 1].tolist()
+    return sorted(nearest)
 
 
 def _sees(

@@ -36,6 +36,7 @@ _SHAPING = (
     *("max-depth", "input-size", "panorama", "detail", "precision", "shape-policy"),
     *("intrinsics", "focal", "fov", "f35"),
     *("resize", "mixed", "reference", "ray-pose", "seed", "metres", "align-to-input-scale", "poses", "max-views"),
+    *("chunk", "overlap", "loops"),
     *("fps", "stride", "frames", "motion", "sharp"),
     *("scale-from", "fit", "scale", "unit-of-colmap", "calibration-from", "keep-alpha", *_OF_SOME),
 )

@@ -1,7 +1,8 @@
 """The scene job: views through one network into the files of a scene, resumable.
 
 The manifest has a row for each format: what it was made of, and by what. A format whose files are as noted is skipped.
-If the NPZ file is among those, the rest is made from it, without the network.
+If the NPZ file is among those, the rest is made from it, without the network. More views than go through the network at
+once are the work of `long_scene`.
 """
 
 from __future__ import annotations
@@ -9,24 +10,37 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Callable, Optional, Union
 
-from depthcli.choices import IF_EXISTS, BackendChoice, FramesChoice, ModelChoice, SceneChoice, ViewsChoice, require
+from depthcli.choices import (
+    IF_EXISTS,
+    BackendChoice,
+    ChunksChoice,
+    FramesChoice,
+    ModelChoice,
+    SceneChoice,
+    ViewsChoice,
+    require,
+)
 from depthcli.depthmap import DepthKind
 from depthcli.errors import DepthError, DiskFullError, OutputError, PictureError, UsageError, first_line
+from depthcli.geometry.scene_join import thin_cloud
 from depthcli.host.atomic import remove_partials
 from depthcli.io.cameras.files import read_cameras
 from depthcli.io.codecs.formats import STILLS, check_kind
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.pictures.images import picture_size, read_picture
-from depthcli.io.scenes.files import EXPORTS, NPZ, check_exports, in_order, read_scene
+from depthcli.io.points.files import write_shape
+from depthcli.io.scenes.files import EXPORTS, NPZ, PLY, check_exports, in_order, read_scene, write_vis
+from depthcli.jobs.long_scene import LongScene, check_space, chunks_of, join_chunks, make_chunks
 from depthcli.jobs.manifest import DONE, FAILED, MANIFEST_NAME, SKIPPED, Manifest, Result
 from depthcli.jobs.picture_results import MadeBy, difference, file_facts
 from depthcli.jobs.scene_inputs import SceneInput, SceneSource
-from depthcli.jobs.scene_views import IMAGES, ViewSource, clip_views, picture_views
+from depthcli.jobs.scene_views import IMAGES, ViewSource, clip_frames, clip_views, picture_views
 from depthcli.jobs.targets import refuse_replacing
 from depthcli.pixels.scene_size import at_picture_size
 from depthcli.predict.model import known_model
@@ -35,6 +49,7 @@ from depthcli.scene import Scene, View
 
 _OF_NETWORK = ("gs_ply", "feat_vis")  # hold what no NPZ file has
 DEPTH = "depth-"  # before the name of a format of single maps: a file per view
+WHOLE = ("npz", "mini_npz", "glb-mesh", *_OF_NETWORK)  # formats that need every pixel of all views at once
 _OF_PICTURES = ("colmap", "colmap-txt", "transforms")  # which name the pictures, so that frames have to be files
 _WITH_SHAPE = ("glb", "glb-mesh", "ply", "colmap", "colmap-txt")
 _BEGUN = "begun"  # in the manifest: files that an interrupted run may have left
@@ -49,6 +64,7 @@ class SceneJob:
     found: what was named. folder: for the files. formats: of io.scenes.files.EXPORTS, or depth- and one of STILLS.
     poses: file or folder of cameras with poses, in place of those that were found. max_views: take at most so many,
     evenly. if_exists: skip, overwrite or error for formats whose files exist. show: how points and meshes are made.
+    chunks: how more views than fit at once are made; chunks and formats of `WHOLE` exclude each other.
 
     Raises UsageError for unknown formats, and two of one place.
     """
@@ -64,10 +80,18 @@ class SceneJob:
     poses: Optional[Path] = None
     max_views: Optional[int] = None
     if_exists: str = "skip"
+    chunks: ChunksChoice = ChunksChoice()
 
     def __post_init__(self) -> None:
         require("if_exists", self.if_exists, IF_EXISTS)
         check_formats(self.formats)
+        whole = next((name for name in self.formats if name in WHOLE), None)
+        if self.chunks.chunk is not None and whole is not None:
+            raise UsageError(
+                f"{whole} holds all views at once, which is not for views in chunks",
+                "chunks/ holds their numbers; leave out `chunk`, or choose from: "
+                + ", ".join(name for name in EXPORTS if name not in WHOLE),
+            )
         if self.max_views is not None and self.max_views < 2:
             raise UsageError(f"`max_views` must be at least 2, got {self.max_views}")
         if self.found.source is SceneSource.PICTURE:
@@ -107,6 +131,7 @@ class SceneJob:
             **self.views.settings,
             **self.frames.settings,
             "max-views": self.max_views,
+            **self.chunks.settings,
             "poses": self.poses and read_cameras(self.poses).fingerprint,
             **(self.show.settings if format in _WITH_SHAPE else {}),
         }
@@ -208,6 +233,9 @@ def _make(
     if len(sources) < len(job.found.paths):
         yield Note(f"{len(sources)} of {len(job.found.paths)} pictures are taken, evenly (`max_views`)")
     _refuse_foreign(job, manifest, wanted, [source.name for source in sources])
+    if job.chunks.chunk is not None and len(sources) > job.chunks.chunk:
+        yield from _make_long(job, load, manifest, wanted, digest, sources)
+        return
     scene = None if {*_OF_NETWORK, IMAGES} & set(wanted) else _from_npz(job, manifest, digest)
     made = Made(scene) if scene is not None else None
     by = manifest.rows.get("npz", {}) if scene is not None else {}
@@ -229,8 +257,27 @@ def _make(
         yield from _unread_before(job, manifest, digest)
         _check_kinds(job.formats, made.scene.kind)
         yield made
-    paths = {source.name: source.path or job.folder / IMAGES / source.name for source in sources}
-    names = [view.name for view in made.scene.views]
+    scene = made.scene
+    names = [view.name for view in scene.views]
+    writer = partial(_write, job, scene=scene, views=lambda: scene.views, paths=_paths(job, sources))
+    yield from _write_all(job, manifest, wanted, names, digest, (model, weights), writer)
+
+
+def _paths(job: SceneJob, sources: Sequence[ViewSource]) -> dict[str, Path]:
+    return {source.name: source.path or job.folder / IMAGES / source.name for source in sources}
+
+
+def _write_all(
+    job: SceneJob,
+    manifest: Manifest,
+    wanted: Sequence[str],
+    names: Sequence[str],
+    digest: str,
+    made_by: tuple[str, str],
+    write: Callable[[str], tuple[tuple[str, ...], list[Path]]],
+) -> Iterator[Event]:
+    """Write the formats; yield a Result for each. names: of the views. made_by: model and weights."""
+    model, weights = made_by
     for name in wanted:
         about: dict[str, Any] = {
             "model": model,
@@ -242,7 +289,7 @@ def _make(
         if name != IMAGES:
             manifest.add(Result(name, tuple(map(str, job.files(name, names))), _BEGUN, **about))
         try:
-            warnings, files = _write(job, name, made.scene, paths)
+            warnings, files = write(name)
         except (DiskFullError, BrokenPipeError):
             raise
         except Exception as error:  # one format that cannot be made does not cost the others
@@ -302,8 +349,6 @@ def _estimate(
 def _pictures(job: SceneJob, sources: Sequence[ViewSource], keep_images: bool) -> Iterator[tuple[ViewSource, Any]]:
     """Yield each source with its picture, or with the error of reading it."""
     if job.found.source is SceneSource.CLIP:
-        from depthcli.jobs.scene_views import clip_frames
-
         yield from clip_frames(job.found.paths[0], sources, job.folder / IMAGES if keep_images else None)
         return
     for source in sources:
@@ -321,16 +366,109 @@ def _cameras(job: SceneJob, sources: Sequence[ViewSource]) -> Optional[Cameras]:
     return None if None in cameras else [camera for camera in cameras if camera is not None]
 
 
-def _write(job: SceneJob, format: str, scene: Scene, paths: dict[str, Path]) -> tuple[tuple[str, ...], list[Path]]:
-    """Write one format; return warnings and the files. paths: of the pictures, by the names of the views."""
+def _make_long(
+    job: SceneJob,
+    load: Callable[[], SceneEstimator],
+    manifest: Manifest,
+    wanted: Sequence[str],
+    digest: str,
+    sources: Sequence[ViewSource],
+) -> Iterator[Event]:
+    """Make the scene in chunks, as `_make`. Pictures whose sizes cannot be read are left out."""
+    started = time.perf_counter()
+    kept: list[ViewSource] = []
+    sizes: set[tuple[int, int]] = set()
+    for source in sources:
+        size = _clip_size(job, sources) if source.path is None else picture_size(source.path)
+        if size is None:
+            error = PictureError(f"cannot read {source.path} as a picture")
+            unread = Result(source.name, (), FAILED, error=str(error), code=error.exit_code, source={"sha256": digest})
+            manifest.add(unread)
+            yield Unread(unread)
+            continue
+        kept.append(source)
+        sizes.add(size)
+    check_count(len(kept))
+    if len(sizes) > 1:
+        raise UsageError("pictures of several sizes do not go through the network in chunks", "leave out `chunk`")
+    names = [source.name for source in kept]
+    with load() as estimator:
+        made_by = estimator.row.name, estimator.weights.sha256
+        _check_made_by(job, manifest, MadeBy(*made_by, job.settings()))
+        _check_kinds(job.formats, estimator.kind)
+        without_loops = replace(job, chunks=replace(job.chunks, loops=True))  # which do not shape the chunks
+        chunks = chunks_of(names, job.chunks, job.folder, digest, *made_by, without_loops.settings())
+        plan = estimator.plan([*sizes] * len(chunks.plan[0]))
+        chunks.begin(job.if_exists == "overwrite")
+        yield Note(check_space(chunks, plan.size))
+        yield Note(
+            f"a chunk takes about {estimator.memory(plan) / 1e9:.1f} GB of memory; {estimator.row.title}, "
+            f"{estimator.row.licence}; {estimator.description}"
+        )
+        first = chunks.plan[chunks.first_missing].start if chunks.first_missing < len(chunks.plan) else len(kept)
+        missing = [not path.is_file() for path in job.files(IMAGES, names)] if IMAGES in wanted else []
+        from_ = min(first, missing.index(True)) if True in missing else first
+        reader = _read_again(job, estimator, kept[from_:], IMAGES in wanted)
+        for _ in range(first - from_):
+            next(reader)
+        for line in make_chunks(chunks, reader, estimator, lambda chunk: _cameras(job, kept[chunk.start : chunk.stop])):
+            yield Note(line)
+        lines: list[str] = []
+        joined = join_chunks(chunks, lambda: estimator, job.chunks.loops, lines.append)
+    for line in lines:
+        yield Note(line)
+    pixels = job.show.points or len(kept) * plan.size[0] * plan.size[1]
+    scene = LongScene(chunks, joined, job.show.edges, pixels)
+    yield Made(scene.sketch, time.perf_counter() - started)
+    bare = replace(job, show=replace(job.show, edges=None))  # the sketch is without them already
+    writer = partial(_write, bare, scene=scene.sketch, views=scene.views, paths=_paths(job, kept), thin=True)
+    yield from _write_all(job, manifest, wanted, names, digest, made_by, writer)
+
+
+def _clip_size(job: SceneJob, sources: Sequence[ViewSource]) -> tuple[int, int]:
+    for _, rgb in clip_frames(job.found.paths[0], sources[:1], None):
+        return rgb.shape[1], rgb.shape[0]
+    raise PictureError(f"{job.found.paths[0]} has no frame {sources[0].index}")
+
+
+def _read_again(
+    job: SceneJob, estimator: SceneEstimator, sources: Sequence[ViewSource], keep_images: bool
+) -> Iterator[ReadView]:
+    """Yield the views of chunks; all have to be read. Raises PictureError."""
+    if not sources:
+        return
+    for source, picture in _pictures(job, sources, keep_images):
+        if isinstance(picture, PictureError):
+            raise picture
+        yield estimator.read(picture, source.name)
+
+
+def _write(
+    job: SceneJob,
+    format: str,
+    scene: Scene,
+    views: Callable[[], Iterable[View]],
+    paths: dict[str, Path],
+    thin: bool = False,
+) -> tuple[tuple[str, ...], list[Path]]:
+    """Write one format; return warnings and the files.
+
+    views: with all pixels, in order, for formats of single views; scene may have fewer pixels of each. paths: of the
+    pictures, by the names of the views. thin: one point for those that lie together.
+    """
     if format == IMAGES:  # written when they were read
         return (), [path for path in job.files(IMAGES, [view.name for view in scene.views]) if path.is_file()]
     if format in EXPORTS:
+        if format == "depth_vis":
+            return (), [path for number, view in enumerate(views()) for path in write_vis(view, number, job.folder)]
+        if format == "ply" and thin:
+            write_shape(thin_cloud(scene, job.show), job.folder / PLY)
+            return (), [job.folder / PLY]
         return (), EXPORTS[format].write(scene, job.folder, job.show)
     spec = OutputSpec((format[len(DEPTH) :],))
     files: list[Path] = []
     warnings: dict[str, None] = {}
-    for view, outputs in zip(scene.views, depth_paths(job.folder, format, [view.name for view in scene.views])):
+    for view, outputs in zip(views(), depth_paths(job.folder, format, [view.name for view in scene.views])):
         finer = _at_picture_size(view, paths[view.name])
         for path in outputs:
             path.parent.mkdir(parents=True, exist_ok=True)

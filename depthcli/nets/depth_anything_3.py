@@ -104,6 +104,7 @@ class DepthAnything3Views(nn.Module):
         depth: (V, H, W), > 0 along the optical axis, up to one scale for the scene. confidence: (V, H, W), > 1.
         extrinsics: (V, 3, 4) world to camera, in that scale. intrinsics: (V, 3, 3) in pixels of the views.
         cameras: (V, 9), see nets/cameras.py. reference: index of the reference view.
+        descriptors: (V, D), alike for views of one place, each of its own view alone.
         With `rays`: rays (V, 8 rows, 8 cols, 6), directions and origins, and ray_confidence (V, 8 rows, 8 cols), > 1.
         With `gaussians`: gaussians (V, H, W, 38), before activations.
         With `features`, numbers of blocks of the encoder from 0: features_N (V, rows, cols, D) behind the block N.
@@ -129,6 +130,7 @@ class DepthAnything3Views(nn.Module):
             "intrinsics": found_intrinsics,
             "cameras": cameras,
             "reference": encoded.reference,
+            "descriptors": encoded.descriptors.float(),
         }
 
     def _answers(self, inputs: list[torch.Tensor], rays: bool, gaussians: bool) -> dict[str, torch.Tensor]:

@@ -25,12 +25,14 @@ class Encoded:
     """What the encoder gives, in the order of the views.
 
     maps: four (V, 2 D, rows, cols). pose: (V, 2 D), the cameras' tokens. reference: index of the reference view.
+    descriptors: (V, D), the class tokens before the views meet: each depends on its own view alone.
     features: (V, rows, cols, D) behind blocks, by their numbers, as far as they were asked for.
     """
 
     maps: Sequence[torch.Tensor]
     pose: torch.Tensor
     reference: int
+    descriptors: torch.Tensor
     features: Mapping[int, torch.Tensor] = field(default_factory=dict)
 
 
@@ -72,9 +74,11 @@ class ViewsTransformer(VisionTransformer):
         tokens = x.shape[1]
         alone, across = self.rotations(rows, cols, views, x.device)
         order = list(range(views))
-        within, maps, pose = x, [], x[:, 0]
+        within, maps, pose, descriptors = x, [], x[:, 0], x[:, 0]
         kept: dict[int, torch.Tensor] = {}
         for index, block in enumerate(self.blocks):
+            if index == self.views_from - 1:
+                descriptors = x[:, 0]
             if index == self.views_from - 1 and cameras is None and views >= FEWEST_TO_CHOOSE:
                 order = reference_first(REFERENCES[reference](x[:, 0].float().cpu().numpy()), views)
                 x = x[order]
@@ -94,7 +98,7 @@ class ViewsTransformer(VisionTransformer):
                 both = torch.cat([within, self.norm(x)], dim=-1)[back]
                 pose = torch.cat([within[:, 0], x[:, 0]], dim=-1)[back]
                 maps.append(both[:, 1:].transpose(1, 2).reshape(views, -1, rows, cols))
-        return Encoded(maps, pose, order[0], kept)
+        return Encoded(maps, pose, order[0], descriptors, kept)
 
     def _check_blocks(self, numbers: Sequence[int]) -> None:
         last = len(self.blocks) - 1

@@ -29,7 +29,7 @@ from depthcli.pixels.scene_input import Method, ViewPlan, cut_view, fit_view, no
 from depthcli.pixels.scene_output import network_intrinsics, scene_of, shows_picture
 from depthcli.predict.model import Model, resolve_model
 from depthcli.predict.picture import AnyPicture, open_picture
-from depthcli.scene import Gaussians, Scene
+from depthcli.scene import Gaussians, Scene, View
 from depthcli.zoo.provenance import provenance_of
 from depthcli.zoo.rows import ModelTask, NestedConfig, ViewsConfig
 
@@ -62,6 +62,14 @@ class ScenePlan:
     def size(self) -> tuple[int, int]:
         """(width, height) of the network's input."""
         return self.views[0].size
+
+
+@dataclass(frozen=True, eq=False)
+class Described:
+    """A scene and, from networks that give them, (N, C) descriptors: alike, by cosine, for views of one place."""
+
+    scene: Scene
+    descriptors: Optional[np.ndarray] = None
 
 
 class SceneEstimator:
@@ -175,11 +183,31 @@ class SceneEstimator:
 
     def run(self, views: Sequence[ReadView], cameras: Optional[Cameras] = None) -> Scene:
         """Return the scene of views that were read; see `estimate`."""
+        return self.run_described(views, cameras).scene
+
+    def run_described(self, views: Sequence[ReadView], cameras: Optional[Cameras] = None) -> Described:
+        """Return the scene of views that were read, with what tells views of one place; see `estimate`."""
         plan = self.plan([view.size for view in views])
         if plan.note:
             self._log(plan.note)
         given = None if cameras is None else given_cameras(cameras, [(view.name, view.size) for view in views])
         pixels = [cut_view(view.fitted, one) for view, one in zip(views, plan.views)]
+        return self._run([(view.name, view.size) for view in views], pixels, plan, given)
+
+    def run_again(self, views: Sequence[View]) -> Scene:
+        """Return a scene of views of other scenes, by their pictures, which were the network's input then."""
+        plan = self.plan([view.picture_size for view in views])
+        pixels = [view.picture for view in views if view.picture is not None]
+        return self._run([(view.name, view.picture_size) for view in views], pixels, plan, None).scene
+
+    def _run(
+        self,
+        views: Sequence[tuple[str, tuple[int, int]]],
+        pixels: Sequence[np.ndarray],
+        plan: ScenePlan,
+        given: Optional[list[Camera]],
+    ) -> Described:
+        """Run the network. views: name and (width, height) of each picture. pixels: (H, W, 3) uint8 inputs."""
         images = np.stack([normalise(view) for view in pixels])
         answers = dict(self._backend.run(self._inputs(images, plan, given), "views"))
         if not np.isfinite(answers["depth"]).any():
@@ -189,14 +217,15 @@ class SceneEstimator:
         if self.views.ray_pose:
             self._from_rays(answers, inside, plan.size)
         answers["extrinsics"] = rigid(answers["extrinsics"])
-        facts = self._facts(answers, views, given)
+        names = [name for name, _ in views]
+        facts = self._facts(answers, names, given)
         moved = self._in_metres(answers, images, inside, facts)
         if given is not None:
             moved = self._with_given(answers, given, plan, facts) @ moved
-        return scene_of(
+        scene = scene_of(
             answers,
             plan.views,
-            [view.name for view in views],
+            names,
             pixels,
             self.kind,
             CameraSource.PREDICTED if given is None else CameraSource.GIVEN,
@@ -205,6 +234,7 @@ class SceneEstimator:
             _moved_gaussians(answers["gaussians"], *raw, moved) if "gaussians" in answers else None,
             answers.get(f"features_{self._last_block}"),
         )
+        return Described(scene, answers.get("descriptors"))
 
     def _inputs(self, images: np.ndarray, plan: ScenePlan, given: Optional[Sequence[Camera]]) -> dict[str, Any]:
         inputs: dict[str, Any] = {"image": images, "reference": self.views.reference}
@@ -271,14 +301,14 @@ class SceneEstimator:
         return settled.transform.inverse() if keep else IDENTITY
 
     def _facts(
-        self, answers: Mapping[str, np.ndarray], views: Sequence[ReadView], given: Optional[Sequence[Camera]]
+        self, answers: Mapping[str, np.ndarray], names: Sequence[str], given: Optional[Sequence[Camera]]
     ) -> dict[str, Any]:
         return {
             "model": self.row.name,
             "weights_sha256": self.weights.sha256,
             "backend": self.description,
             "cameras": "given" if given is not None else "rays" if self.views.ray_pose else "predicted",
-            "reference": views[int(answers["reference"])].name if "reference" in answers and given is None else None,
+            "reference": names[int(answers["reference"])] if "reference" in answers and given is None else None,
             **{name: value for name, value in self.views.settings.items() if value is not None},
         }
 

@@ -55,7 +55,8 @@ OPTIONS = {
     " --mix-models --pipe --range --rate --scale --scene --size --start --steady --stride" + SERVER,
     "scene": SCENE
     + "--format -f --if-exists --input-size --align-to-input-scale --no-align-to-input-scale --confidence"
-    " --edges --max-views --mesh-size --metres --mixed --model-folder --no-show-cameras --points --poses --ray-pose"
+    " --chunk --overlap --loops --no-loops --edges"
+    " --max-views --mesh-size --metres --mixed --model-folder --no-show-cameras --points --poses --ray-pose"
     " --reference --resize --seed --show-cameras --sparse-points",
     "auto": SCENE,
     "stereo": "--detail --batch -b " + WEIGHTS + SIZED + COMPILED + REPORT + "--border --depth --end --exact --fill"
@@ -75,7 +76,14 @@ OPTIONS = {
             "parallax": "--seconds --strength",
         }.items()
     },
-    "eval": "--detail " + WEIGHTS + SIZED + COMPILED + "--align --errors --json --prediction-kind --predictions --root",
+    "eval": "",
+    "eval poses": "--align --json",
+    "eval cloud": "--json --threshold --voxel",
+    "eval list": "--detail "
+    + WEIGHTS
+    + SIZED
+    + COMPILED
+    + "--align --errors --json --prediction-kind --predictions --root",
     "bench": MODEL + SIZED + COMPILED + "--clip --cost-per-hour --duration --frames --images --json --peers --picture"
     " --profile --quality --remember --runs --size --video --warmup",
     "convert": "--calibration-from --scale "
@@ -122,7 +130,9 @@ ARGUMENTS = {
     "convert": ["FILE..."],
     "info": ["FILE..."],
     "calibrate": ["FILE"],
-    "eval": ["LIST"],
+    "eval list": ["LIST"],
+    "eval poses": ["PREDICTED", "TRUTH"],
+    "eval cloud": ["PREDICTED", "TRUTH"],
     "train": ["DATA..."],
     "manifest merge": ["OUT"],
     "manifest missing": ["OUT", "[FOLDER]"],

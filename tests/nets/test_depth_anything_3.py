@@ -52,7 +52,7 @@ def error(found: np.ndarray, wanted: np.ndarray) -> float:
 
 def test_small_networks_give_what_they_gave(found: dict[str, np.ndarray]) -> None:
     golden = np.load(FILE)
-    assert set(golden.files) == set(found)
+    assert set(golden.files) == {name for name in found if not name.endswith("/descriptors")}
     for name in golden.files:
         assert error(kept(name, found[name]), golden[name]) <= TOLERANCE, name
 

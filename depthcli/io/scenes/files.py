@@ -6,16 +6,18 @@
     colmap-txt  sparse/0/*.txt                  depth_vis      depth_vis/0000.jpg ...
     cameras     cameras.json                    gs_ply         gs_ply/0000.ply
     html        scene.html                      feat_vis       feat_vis/0000.jpg ...
+    poses       camera_poses.txt, intrinsic.txt, trajectory_tum.txt, trajectory_kitti.txt
 
 Other files in the folder stay. A further format is a row of EXPORTS.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Callable
 
 import numpy as np
@@ -33,14 +35,17 @@ from depthcli.io.scenes.npz import read_npz, write_npz
 from depthcli.io.scenes.page import write_scene_page
 from depthcli.io.scenes.splats import Splats, kept_splats, write_splats
 from depthcli.io.scenes.transforms import write_transforms
+from depthcli.io.trajectories import write_intrinsics, write_kitti, write_matrices, write_tum
 from depthcli.pixels.features import feature_colors
-from depthcli.scene import Scene
+from depthcli.scene import Scene, View
 
 NPZ, MINI_NPZ = Path("exports/npz/results.npz"), Path("exports/mini_npz/results.npz")
 GLB, THUMBNAIL, PLY, PAGE = Path("scene.glb"), Path("scene.jpg"), Path("scene.ply"), Path("scene.html")
 MODEL = Path("sparse/0")
 TRANSFORMS, CAMERAS, VIS = Path("transforms.json"), Path("cameras.json"), Path("depth_vis")
 GAUSSIANS, FEATURES = Path("gs_ply/0000.ply"), Path("feat_vis")
+POSES, INTRINSICS = Path("camera_poses.txt"), Path("intrinsic.txt")
+TUM, KITTI = Path("trajectory_tum.txt"), Path("trajectory_kitti.txt")
 
 _Export = Callable[[Scene, Path, SceneChoice], "list[Path]"]
 
@@ -94,12 +99,33 @@ def _cameras(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
     return _one(folder / CAMERAS, lambda stream: write_cameras(scene, stream))
 
 
+def _poses(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
+    poses = scene.extrinsics
+    maps_to_pictures = np.stack([view.picture_camera.intrinsics for view in scene.views])
+    return [
+        *_one(folder / POSES, lambda stream: write_matrices(poses, stream)),
+        *_one(folder / INTRINSICS, lambda stream: write_intrinsics(maps_to_pictures, stream)),
+        *_one(folder / TUM, lambda stream: write_tum(poses, frame_numbers(scene), stream)),
+        *_one(folder / KITTI, lambda stream: write_kitti(poses, stream)),
+    ]
+
+
+def frame_numbers(scene: Scene) -> list[float]:
+    """Return what stands for times in a TUM file: the numbers in the views' names if they rise, else 0, 1, 2 ..."""
+    found = [re.findall(r"\d+", PurePosixPath(view.name).stem) for view in scene.views]
+    numbers = [float(digits[-1]) for digits in found if digits]
+    rises = len(numbers) == len(found) and all(before < after for before, after in zip(numbers, numbers[1:]))
+    return numbers if rises else [float(number) for number in range(len(found))]
+
+
 def _depth_vis(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
-    written = []
-    for number, view in enumerate(scene.views):
-        content = vis.jpeg(vis.beside_picture(view))
-        written += _one(folder / VIS / f"{number:04d}.jpg", partial(_put, content=content))
-    return written
+    return [path for number, view in enumerate(scene.views) for path in write_vis(view, number, folder)]
+
+
+def write_vis(view: View, number: int, folder: Path) -> list[Path]:
+    """Write the picture of a view and its depth side by side; return the file. number: of the view."""
+    pixels = vis.jpeg(vis.beside_picture(view))
+    return _one(folder / str(VIS / "{:04d}.jpg").format(number), lambda stream: _put(stream, pixels))
 
 
 def _html(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
@@ -164,6 +190,7 @@ EXPORTS: dict[str, Export] = {
     "colmap-txt": Export("COLMAP model, text", _model_files(".txt"), _colmap_txt),
     "transforms": Export("cameras for Nerfstudio and instant-ngp", (TRANSFORMS,), _transforms),
     "cameras": Export("cameras with all digits, JSON", (CAMERAS,), _cameras),
+    "poses": Export("path of the cameras, text: DA3-Streaming, TUM, KITTI", (POSES, INTRINSICS, TUM, KITTI), _poses),
     "depth_vis": Export("picture and depth side by side, JPEG", (VIS / "{:04d}.jpg",), _depth_vis),
     "html": Export("page to look at in a browser", (PAGE,), _html),
     "gs_ply": Export("Gaussian splats of da3-giant, PLY", (GAUSSIANS,), _gs_ply),
