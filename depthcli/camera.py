@@ -34,11 +34,13 @@ class CameraSource(str, enum.Enum):
     """Where a camera came from. Metres and shapes that rest on an ASSUMED one are only as good as the assumption.
 
     EXIF_CROPPED: from the EXIF of a picture that was cropped since; its principal point is a guess.
+    CLIP: from the metadata of a film, whose focal length is whole millimetres; stabilisation may crop by another 10 %.
     """
 
     GIVEN = "given"
     EXIF = "exif"
     EXIF_CROPPED = "exif-cropped"
+    CLIP = "clip"
     PREDICTED = "predicted"
     ASSUMED = "assumed"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -210,7 +210,8 @@ class Reference:
 
     text: as the user gave it. name: at, z, size, ground, range, or file. rows: its numbers; of at and z one row
     (u, v, metres) per point, of size (u1, v1, u2, v2, metres), of ground (height, pitch), of range (near, far).
-    path: of a file. scale: codes per metre of its 16-bit PNG.
+    path: of a file. scale: codes per metre of its 16-bit PNG. frame: of a clip, in which it was measured; None if the
+    text does not say.
     """
 
     text: str
@@ -218,11 +219,14 @@ class Reference:
     rows: tuple[tuple[float, ...], ...] = ()
     path: Optional[Path] = None
     scale: float = 1000.0
+    frame: Optional[int] = None
 
     @property
     def shown(self) -> str:
         """The text for files, without the folders of an absolute path."""
-        return self.text if self.path is None or not self.path.is_absolute() else self.path.name
+        if self.path is None or not self.path.is_absolute():
+            return self.text
+        return self.path.name if self.frame is None else f"{self.path.name}@{self.frame}"
 
     @property
     def stands_alone(self) -> bool:
@@ -243,7 +247,13 @@ _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 
 def parse_reference(text: str) -> Reference:
-    """Return what a text such as at:812,540=2.35 means. Raises UsageError for one that makes no sense."""
+    """Return what a text such as at:812,540=2.35 means. Raises UsageError for one that makes no sense.
+
+    An @ and a number at its end name the frame of a clip: at:812,540=2.35@120.
+    """
+    named = re.fullmatch(r"(.+)@(\d+)", str(text).strip())
+    if named:
+        return replace(parse_reference(named[1]), text=str(text), frame=int(named[2]))
     name, colon, rest = str(text).strip().partition(":")
     if not colon or name not in _REFERENCES:
         scale = _CODES.get(name) if colon else None
@@ -342,6 +352,17 @@ class ShapeChoice:
             raise UsageError(f"`mesh_size` must be 2 to {MOST_MESH_SIZE}, got {self.mesh_size}")
         if self.farthest is not None and not 0 < self.farthest < float("inf"):
             raise UsageError(f"`farthest` must be positive, got {self.farthest:g}")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All of the choice by the names that results note, as defaults may change."""
+        return {
+            "axes": self.axes or "auto",
+            "edges": self.edges or "off",
+            "points": self.points or "all",
+            "mesh-size": self.mesh_size,
+            "farthest": self.farthest or "auto",
+        }
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,11 @@ class ModelOptions:
     offline: Annotated[bool, flag("Never download.", "--offline", panel=MODEL)] = False
     max_depth: Annotated[
         Optional[float],
-        option("Largest depth of your own metric weights.", panel=ADVANCED, metavar="METRES"),
+        option(
+            "Largest depth: of your own metric weights, or of metres made of relative depth.",
+            panel=ADVANCED,
+            metavar="METRES",
+        ),
     ] = None
     trust: Annotated[
         bool,
@@ -379,17 +383,6 @@ class ShapeOptions:
             farthest=self.farthest,
         )
 
-    def settings(self) -> dict[str, object]:
-        """Return what the manifest notes for formats that hold a shape: all of it, as defaults may change."""
-        choice = self.choice()
-        return {
-            "axes": choice.axes or "auto",
-            "edges": choice.edges or "off",
-            "points": choice.points or "all",
-            "mesh-size": choice.mesh_size,
-            "farthest": choice.farthest or "auto",
-        }
-
 
 def _number(text: str, setting: str, wanted: str) -> float:
     try:
@@ -456,6 +449,6 @@ class PictureOptions:
             **self.metres.settings(self.network.panorama),
             "keep-alpha": self.output.keep_alpha or None,
             "colormap": self.output.colormap if {"color", "side"} & set(formats) else None,
-            **(self.shape.settings() if any(STILLS[name].shape for name in formats) else {}),
+            **(self.shape.choice().settings if any(STILLS[name].shape for name in formats) else {}),
         }
         return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)

@@ -13,7 +13,17 @@ import typer
 
 from depthcli.choices import IF_EXISTS, STEADY, ClipChoice, require
 from depthcli.cli.groups import ADVANCED, CLIP, flag, grouped, option
-from depthcli.cli.options import BackendOptions, Colormap, IfExists, ModelOptions, NetworkOptions, ReportOptions
+from depthcli.cli.options import (
+    BackendOptions,
+    CameraOptions,
+    Colormap,
+    IfExists,
+    MetresOptions,
+    ModelOptions,
+    NetworkOptions,
+    ReportOptions,
+    ShapeOptions,
+)
 from depthcli.cli.parsing import parse_range, parse_rate, parse_seconds, parse_size
 from depthcli.cli.streams import is_stdout, open_stream
 from depthcli.errors import DiskFullError, OutputError, UsageError
@@ -38,7 +48,7 @@ class ClipOutput:
         Optional[list[str]],
         option(
             "mp4 (colour), side, ffv1 (16-bit gray), hevc10, prores (10 bit); "
-            "folders: color, gray, gray8, npz, exr. Default: mp4.",
+            "folders: color, gray, npz, exr, mm, ply, ... (docs/video.md). Default: mp4.",
             "--format",
             "-f",
             metavar="A,B",
@@ -170,6 +180,9 @@ def video(
     model: ModelOptions,
     network: NetworkOptions,
     backend: BackendOptions,
+    camera: CameraOptions,
+    metres: MetresOptions,
+    shape: ShapeOptions,
 ) -> None:
     """Estimate the depth of clips: steady, with the clip's size, times and sound.
 
@@ -182,14 +195,26 @@ def video(
     A damaged clip is done as far as it can be read; the message names it.
     """
     from depthcli.io.codecs.encode import Look
+    from depthcli.io.codecs.outputs import check_extras
     from depthcli.jobs.clip_job import ClipJob
     from depthcli.jobs.find import CLIP, LeftOut, find_inputs
     from depthcli.jobs.targets import STREAM, Target, plan_clips
+    from depthcli.predict.picture import open_cameras, open_clip_metres
 
     wanted = files.check()
     choice, clip_choice, selection, raw = model.choice(), clip.choice(network, backend), clip.selection(), clip.raw()
     target = Target.of(output)
     streams = target.place == STREAM
+    spatial = [CLIPS[name].name for name in wanted if CLIPS[name].spatial]
+    if network.panorama and spatial:
+        raise UsageError(f"{spatial[0]} cannot be made of a panorama", "leave out --panorama")
+    if streams and metres.choice().is_given:
+        raise UsageError(
+            f"metres are fitted before a frame is written, and -o {output} is a stream", "write files, such as -f npz"
+        )
+    check_extras(wanted)
+    cameras = open_cameras(camera.choice(), network.panorama)
+    in_metres = open_clip_metres(metres.choice(), network.panorama)
     left = LeftOut(CLIP)
     found = find_inputs(clips, CLIP, left)
     if streams and files.formats:
@@ -205,6 +230,9 @@ def video(
             look=Look(files.colors, files.limits),
             selection=selection,
             if_exists=files.if_exists,
+            cameras=cameras,
+            metres=in_metres,
+            solid=shape.choice(),
             **raw,
         )
         for (source, _), outputs in zip(found, [[]] if streams else plan_clips(found, wanted, target))
@@ -240,7 +268,7 @@ def do_clips(
             if manifest is not None:
                 manifest.check()
             stop.at_once = True  # a download need not be finished first
-            opened.append(open_clip_predictor(jobs[0].model, jobs[0].clip, progress.warn))
+            opened.append(open_clip_predictor(jobs[0].model, jobs[0].clip, progress.warn, jobs[0].metres is not None))
             stop.at_once = False
             if not (pipe or mix_models):
                 check_models(jobs, opened[0])

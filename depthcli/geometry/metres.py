@@ -95,14 +95,36 @@ def numbers_at(depth: DepthMap, pixels: np.ndarray) -> np.ndarray:
     return np.where(inside, out, np.nan)
 
 
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Measured points and what the map has there. numbers: (N,) float64, NaN where it has none."""
+
+    numbers: np.ndarray
+    points: Points
+
+
+def measure(depth: DepthMap, points: Points) -> Measured:
+    """Return the numbers of a map at measured points."""
+    return Measured(numbers_at(depth, points.pixels), points)
+
+
 def fit_references(depth: DepthMap, references: Sequence[Points], fit: str = "auto") -> Calibration:
     """Return the calibration of a map by measured points. fit: auto, scale, line or isotonic.
 
     Raises UsageError if no point lies on valid pixels, if the points contradict each other, and for a fit that the map
     or the number of points does not allow.
     """
-    p = np.concatenate([numbers_at(depth, points.pixels) for points in references])
-    z = np.concatenate([points.z for points in references])
+    return fit_measured([measure(depth, points) for points in references], depth, fit)
+
+
+def fit_measured(measured: Sequence[Measured], depth: DepthMap, fit: str = "auto") -> Calibration:
+    """Return the calibration of several maps of one scale by points in each of them; see `fit_references`.
+
+    depth: one of the maps, for their kind and their model.
+    """
+    references = list({item.points.source: item.points for item in measured}.values())
+    p = np.concatenate([item.numbers for item in measured])
+    z = np.concatenate([item.points.z for item in measured])
     usable = np.isfinite(p) & (z > _LEAST) & (z < _MOST)
     if not depth.kind.near_is_high:
         usable &= p > 0

@@ -56,6 +56,17 @@ class ReferenceFile:
         return self._colmap is None or self._choice.unit_of_colmap is not None
 
     @property
+    def is_per_picture(self) -> bool:
+        """Whether it has depth of several pictures, by their names."""
+        return self._colmap is not None or bool(self._by_stem)
+
+    def covers(self, picture: str) -> bool:
+        """Return whether it has depth of a picture. picture: its path."""
+        if self._colmap is not None:
+            return self._colmap.seen_by(picture) is not None
+        return not self._by_stem or Path(picture).stem in self._by_stem
+
+    @property
     def needs_camera(self) -> bool:
         """Whether its points have to be projected into the picture."""
         return self._cloud is not None

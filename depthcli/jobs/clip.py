@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Callable, Optional
+
+import numpy as np
 
 from depthcli.errors import (
     SOME_FAILED,
@@ -24,26 +26,30 @@ from depthcli.errors import (
     UsageError,
     first_line,
 )
+from depthcli.geometry.shapes import remarks
 from depthcli.host.atomic import remove_partials
 from depthcli.io.codecs.encode import in_millimetres, is_clamped
-from depthcli.io.codecs.formats import CLIP_ROWS
+from depthcli.io.codecs.formats import CLIP_ROWS, Holds
 from depthcli.io.codecs.stereo import ASSUMED
+from depthcli.io.codecs.stills import MOST_CODE, check_kind
 from depthcli.io.names import STDIN
 from depthcli.io.video.reader import Clip, PatientPipe, open_clip
 from depthcli.io.video.spool import Spool, bytes_per_frame, check_disk, readable
 from depthcli.jobs.clip_job import ClipJob, Events, Progress
 from depthcli.jobs.clip_making import StoppedError, make_depth
 from depthcli.jobs.clip_results import CHANGED, GONE, GROWN, ClipFiles, already_there, check_one_model
+from depthcli.jobs.clip_shots import ShownClip, with_metres
 from depthcli.jobs.clip_writing import write_outputs
 from depthcli.jobs.manifest import DONE, FAILED, Result
-from depthcli.predict.clip import FrameLoop
+from depthcli.predict.clip import FrameLoop, camera_of_clip
 from depthcli.predict.clip_predictors import ClipPredictor
 from depthcli.version import __version__
 from depthcli.views.layouts import LAYOUTS
 
 NO_LOCKS = "the disk of the results has no file locks: do not start the same command twice at once"
 # Raise it when the arrays of a state change: unfinished work is not resumed from a state of another format.
-_STATE_FORMAT = 2
+_STATE_FORMAT = 3
+_MOST_SHAPES = 100  # frames that become points or meshes without being asked twice: a cloud takes tens of megabytes
 # In what an unfinished run may differ from this one, in words.
 _OTHER = {
     "clip": "other frames",
@@ -86,6 +92,8 @@ def run_clip(
             yield from _Work(job, clip, predictor, stop, log, started).events()
     except StoppedError:
         return
+    except _RefusedError as refused:
+        yield _failed(job, refused.reason, started)
     except (ModelError, DeviceLostError, DiskFullError, UsageError):
         raise
     except Exception as error:
@@ -129,6 +137,24 @@ class _OtherClipError(ClipError):
     """The frames that were read are not those of the clip that is there now."""
 
 
+class _RefusedError(Exception):
+    """What was given does not fit this clip, and may fit others."""
+
+    def __init__(self, reason: UsageError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+@contextmanager
+def _refusing(name: str = "") -> Iterator[None]:
+    """Within this context a UsageError refuses this clip alone. name: to begin the message with."""
+    try:
+        yield
+    except UsageError as error:
+        error.message = f"{name}: {error.message}" if name else error.message
+        raise _RefusedError(error) from error
+
+
 class _Work:
     """One clip under way."""
 
@@ -139,11 +165,27 @@ class _Work:
         self._stop, self._log, self._started = stop, log, started
         self._info = clip.info
         self._total = job.selection.count(clip.info)
-        self._loop = FrameLoop(predictor, clip.info.size, find_cuts=job.clip.scenes)
+        with _refusing():  # whose messages have the name
+            self._seen_by = camera_of_clip(clip.info, job.cameras, job.clip.panorama)
+        self._loop = FrameLoop(predictor, clip.info.size, self._seen_by.camera, find_cuts=job.clip.scenes)
         self._provenance = self._loop.provenance(Path(clip.info.name).name)
-        self._notes = (*clip.info.notes, *self._loop.plan.notes)
+        self._notes = (*clip.info.notes, *self._seen_by.notes, *self._loop.plan.notes)
+        self._check_formats()
         self._files = ClipFiles.of(job.source)
-        self._warnings: list[str] = []
+        self._warnings: list[str] = [*self._seen_by.warnings, *self._loop.warnings]
+
+    def _check_formats(self) -> None:
+        """Raise UsageError for formats that cannot hold the maps, and for more points and meshes than anybody wants."""
+        row, metres = self._predictor.row, self._job.metres
+        for name, _ in self._job.outputs:
+            check_kind(CLIP_ROWS[name], row.kind if metres is None else metres.kind)
+        selection = self._job.selection
+        chosen = selection.stride > 1 or selection.fps is not None or selection.max_frames is not None
+        if self._job.shapes and not chosen and (self._total or 0) > _MOST_SHAPES:
+            raise UsageError(
+                f"{self._info.name} has {self._total} frames, and each would become a file of {self._job.shapes[0]}",
+                "choose some with `stride`, `fps` or `max_frames`",
+            )
 
     def events(self) -> Events:
         """Make the depth, unless it is in the spool, and write it."""
@@ -160,10 +202,12 @@ class _Work:
             except _OtherClipError:
                 spool.remove()
                 raise
-            notes = yield from self._write(spool)
+            shown = self._shown(spool)
+            self._say(*shown.lines)
+            notes = yield from self._write(shown, spool)
             self._say(*notes)
             assert spool.ended is not None
-            damage, highest = spool.ended["damage"], spool.ended["max"]
+            damage = spool.ended["damage"]
             spool.remove()
         yield Result(
             self._job.name,
@@ -172,12 +216,13 @@ class _Work:
             milliseconds_since(self._started),
             error=f"{damage}; the depth of what could be read is there" if damage else "",
             code=SOME_FAILED if damage else 0,
-            notes=(*self._notes, *notes),
+            notes=(*self._notes, *shown.lines, *notes),
             warnings=(
                 *self._warnings,
                 *self._assumed(),
                 *self._provenance.warnings(self._info.size),
-                *self._clamped(highest),
+                *shown.warnings,
+                *self._clamped(shown),
             ),
             model=self._predictor.row.name,
             weights=self._predictor.weights.sha256,
@@ -210,10 +255,26 @@ class _Work:
 
         return make_depth(self._loop, self._clip, self._job.selection, spool, self._stop, check, self._log)
 
-    def _write(self, spool: Spool) -> Generator[Progress, None, tuple[str, ...]]:
+    def _shown(self, spool: Spool) -> ShownClip:
+        """Return what is written, in metres if they were asked for."""
+        job, ended, row = self._job, spool.ended, self._predictor.row
+        assert ended is not None
+        low, high = ended["range"]
+        extremes = float(np.float32(ended["min"])), float(np.float32(ended["max"]))
+        shown = ShownClip(self._info, row, self._provenance, self._seen_by.camera, (low, high), extremes)
+        with _refusing(self._info.name):
+            if job.metres is not None:
+                limit = None if row.kind.is_metric else job.model.max_depth
+                shown = with_metres(shown, job.metres.up_to(limit) if limit else job.metres, job.selection, spool)
+            for name, _ in job.outputs:
+                check_kind(CLIP_ROWS[name], shown.kind)
+        if any(CLIP_ROWS[name].spatial for name, _ in job.outputs):
+            self._warnings.extend(remarks(shown.depth_map(next(spool.read())), shape=bool(job.shapes)))
+        return shown
+
+    def _write(self, shown: ShownClip, spool: Spool) -> Generator[Progress, None, tuple[str, ...]]:
         made_of = self._files.made_of(self._job.spool_folder.parent)
-        row = self._predictor.row
-        return write_outputs(self._job, self._info, row, self._provenance, spool, made_of, self._stop)
+        return write_outputs(self._job, shown, spool, made_of, self._stop)
 
     def _check_clip(self, spool: Spool) -> None:
         """Note changes of the clip while it was read. Raises ClipError if its frames have changed.
@@ -238,13 +299,21 @@ class _Work:
         stereo = self._job.stereo
         return (ASSUMED,) if stereo is not None and LAYOUTS[stereo.layout].spherical else ()
 
-    def _clamped(self, highest: float) -> tuple[str, ...]:
-        """Return a warning if 16-bit millimetres cannot hold a metric clip."""
-        kind = self._predictor.row.kind
-        names = [name for name, _ in self._job.outputs if in_millimetres(CLIP_ROWS[name].holds, kind)]
-        if not names or not is_clamped(highest):
-            return ()
-        return (f"depth beyond 65.535 m, up to {highest:.1f} m, was clamped in {names[0]}; exr and npz hold all",)
+    def _clamped(self, shown: ShownClip) -> tuple[str, ...]:
+        """Return a warning for each format whose codes cannot hold a metric clip."""
+        highest = shown.extremes[1]
+        lines = []
+        for name, _ in self._job.outputs:
+            row = CLIP_ROWS[name]
+            if in_millimetres(row.holds, shown.kind) and is_clamped(highest):
+                limit, became = 65.535, "was clamped"
+            elif row.holds is Holds.METRES and highest * row.scale > MOST_CODE:
+                limit, became = MOST_CODE / row.scale, "has no depth"
+            else:
+                continue
+            up_to = f"up to {highest:.1f} m"
+            lines.append(f"depth beyond {limit:.6g} m, {up_to}, {became} in {name}; exr and npz hold all")
+        return tuple(lines)
 
     def _identity(self) -> dict[str, Any]:
         """Return everything that determines the maps, under the names that users know."""
@@ -256,6 +325,7 @@ class _Work:
                 "raw": [str(job.rate), list(job.size or ())],
                 "scenes": job.clip.scenes,
                 "input": list(self._loop.plan.input_size),
+                "focal": list(self._seen_by.camera.focal) if self._seen_by.camera and row.canonical_focal else None,
                 **job.shape,
             },
             "model": {"name": row.name, "weights": self._predictor.weights.sha256, "max_depth": row.max_depth},

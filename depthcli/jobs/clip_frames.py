@@ -6,108 +6,153 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Optional, Protocol
+from typing import Any, Optional, Protocol, cast
 
 import numpy as np
 
+from depthcli.calibration import GUESS, Calibration
 from depthcli.choices import StereoChoice
-from depthcli.depthmap import Provenance
-from depthcli.io.codecs.encode import Look, encode_frame, encoding_of
-from depthcli.io.codecs.formats import CLIP_ROWS
+from depthcli.depthmap import DepthMap
+from depthcli.errors import OutputError
+from depthcli.geometry.space import FARTHEST, is_fixed
+from depthcli.io.codecs.encode import beside
+from depthcli.io.codecs.files import Content, content_of
+from depthcli.io.codecs.formats import CLIP_ROWS, Format
 from depthcli.io.codecs.stereo import stereo_facts
-from depthcli.io.video.clip import ClipInfo, Frame
+from depthcli.io.codecs.stills import encoding_of_clip
+from depthcli.io.video.clip import Frame
 from depthcli.io.video.clip_output import ClipOutput
 from depthcli.io.video.encodings import padded
 from depthcli.io.video.spool import SpooledFrame
 from depthcli.jobs.clip_job import ClipJob
-from depthcli.pixels.postprocess import at_size
+from depthcli.jobs.clip_shots import ShownClip
+from depthcli.pixels.colormap import color_table
 from depthcli.views.layouts import LAYOUTS, show
 from depthcli.views.nearness import nearness
-from depthcli.zoo.rows import ModelRow
 
+_LEAST = 1e-6  # metres, and relative depth: nothing is nearer
 _EVEN = (2, 2)  # pixels of an eye in a film, so that no two eyes share a sample of colour
 
 
 class ClipFrames(Protocol):
-    """Makes what the outputs of a clip show; `pixels` is called from several threads."""
+    """Makes what the outputs of a clip show; `pixels` is called from several threads.
+
+    notes: what could not be shown, complete after the last frame.
+    """
+
+    notes: dict[str, None]
 
     def output(self, common: ClipOutput, name: str, path: Path) -> ClipOutput:
         """Return one output: `common`, with its format, path, size and facts."""
 
-    def pixels(
-        self, paths: Collection[Path], frame: SpooledFrame, source: Optional[Frame]
-    ) -> Mapping[Path, np.ndarray]:
-        """Return the pixels of a frame for these outputs. source: the clip's frame, if the job needs it."""
+    def pixels(self, paths: Collection[Path], frame: SpooledFrame, source: Optional[Frame]) -> Mapping[Path, Any]:
+        """Return what the writers of these outputs take for a frame; nothing for one that has nothing to show.
+
+        source: the clip's frame, if the job needs it.
+        """
 
 
-def clip_frames(
-    job: ClipJob,
-    info: ClipInfo,
-    row: ModelRow,
-    provenance: Provenance,
-    shown: tuple[float, float],
-    about: Mapping[str, Any],
-) -> ClipFrames:
+def clip_frames(job: ClipJob, clip: ShownClip, shown: tuple[float, float], about: Mapping[str, Any]) -> ClipFrames:
     """Return what makes the frames of a job. shown: the range of the clip. about: facts about all of its maps."""
     kind = DepthFrames if job.stereo is None else StereoFrames
-    return kind(job, info, row, provenance, shown, about)
+    return kind(job, clip, shown, about)
 
 
 class DepthFrames:
     """Shows depth."""
 
-    def __init__(
-        self,
-        job: ClipJob,
-        info: ClipInfo,
-        row: ModelRow,
-        provenance: Provenance,
-        shown: tuple[float, float],
-        about: Mapping[str, Any],
-    ) -> None:
-        self._info, self._row, self._provenance = info, row, provenance
-        self._look, self._about = Look(job.look.colormap, shown), about
-        self._names = {path: name for name, path in job.outputs}
-        self._shown = shown
+    def __init__(self, job: ClipJob, clip: ShownClip, shown: tuple[float, float], about: Mapping[str, Any]) -> None:
+        self._clip, self._shown, self._about = clip, shown, about
+        self._colormap, self._choice = job.look.colormap, job.solid
+        # Two halves of a film touch: there is no gap between them as in a still.
+        self._rows = {path: replace(CLIP_ROWS[name], gap=0) for name, path in job.outputs}
+        self.notes: dict[str, None] = {}
 
     def output(self, common: ClipOutput, name: str, path: Path) -> ClipOutput:
         """See ClipFrames."""
-        encoding = encoding_of(CLIP_ROWS[name].holds, self._row.kind, self._shown, self._look.colormap)
+        row = self._rows[path]
+        encoding = encoding_of_clip(row, self._clip.kind, self._ends(row), self._colormap, bool(self._clip.shots))
         facts = {**self._about, **({"encoding": encoding} if encoding else {})}
-        return replace(common, format=name, path=path, size=CLIP_ROWS[name].frame_size(self._info.size), facts=facts)
+        return replace(common, format=name, path=path, size=row.frame_size(self._clip.info.size), facts=facts)
 
-    def pixels(
-        self, paths: Collection[Path], frame: SpooledFrame, source: Optional[Frame]
-    ) -> Mapping[Path, np.ndarray]:
+    def pixels(self, paths: Collection[Path], frame: SpooledFrame, source: Optional[Frame]) -> Mapping[Path, Any]:
         """See ClipFrames."""
-        depth = at_size(frame.values, self._info.size, self._row, self._provenance)
-        names = [self._names[path] for path in paths]
-        made = encode_frame(names, depth, self._look, source.rgb if source else None)
-        return {path: made[self._names[path]] for path in paths}
+        depth, rgb = self._clip.depth_map(frame), source.rgb if source else None
+        made: dict[Format, Content] = {}  # formats that differ in their files alone share their pixels
+        shown: dict[Path, Any] = {}
+        for path in paths:
+            row = self._rows[path]
+            plain = row if row.shape else replace(row, name="", what="", still="", clip="", old_name="", beside=False)
+            try:
+                if plain not in made:
+                    made[plain] = self._content(row if row.shape else replace(row, beside=False), depth, rgb)
+            except OutputError as error:  # of a shape that has no point
+                self.notes[f"{row.name} lacks frames, such as {frame.index}: {error.message}"] = None
+                continue
+            shown[path] = self._in_file(row, made[plain], depth, rgb)
+        return shown
+
+    def _content(self, row: Format, depth: DepthMap, rgb: Optional[np.ndarray]) -> Content:
+        if row.shape and not is_fixed(depth):  # each frame would have a scale of its own
+            depth = depth.calibrated(self._one_scale(depth))
+        return content_of(row, depth, self._colormap, rgb, self._choice, ends=self._ends(row))
+
+    def _in_file(self, row: Format, content: Content, depth: DepthMap, rgb: Optional[np.ndarray]) -> Any:
+        """Return what a writer takes: a film, pixels without holes; a folder, a file with the facts of its frame."""
+        if row.shape:
+            return content
+        pixels, facts = cast(np.ndarray, content.body), content.facts
+        if row.beside:
+            assert rgb is not None
+            pixels = beside(rgb, pixels)
+        if not row.folder:
+            return _without_holes(pixels, row.colormap or self._colormap)
+        own = {name: facts[name] for name in ("invalid_pixels", "calibration", "encoding") if name in facts}
+        if row.beside:
+            own["encoding"] = {**own["encoding"], "left": depth.size[0]}
+        return Content(pixels, own)
+
+    def _ends(self, row: Format) -> tuple[float, float]:
+        """Return the numbers at the ends of a format's codes, the same for all frames."""
+        (lo, hi), near_is_high = self._shown, self._clip.kind.near_is_high
+        if row.whole:
+            return self._clip.extremes if near_is_high else (0.0, 1 / max(self._clip.extremes[0], _LEAST))
+        return (1 / max(hi, _LEAST), 1 / max(lo, _LEAST)) if row.inverse and not near_is_high else (lo, hi)
+
+    def _one_scale(self, depth: DepthMap) -> Calibration:
+        """Return what puts the nearest half percent of a relative clip at 1, as a guess and not as metres."""
+        lo, hi = self._clip.range
+        return Calibration(
+            depth.kind.value,
+            1 / max(hi if depth.kind.near_is_high else lo, _LEAST),
+            unit=GUESS,
+            farthest=FARTHEST if self._choice.farthest is None else None,
+            notes=("the nearest half percent of the clip lies at 1",),
+        )
+
+
+def _without_holes(pixels: np.ndarray, colormap: str) -> np.ndarray:
+    """Return the colours of a film, which has no transparency: what has no depth is shown as the farthest."""
+    if pixels.ndim < 3 or pixels.shape[2] == 3:
+        return pixels
+    return np.where(pixels[..., 3:] > 0, pixels[..., :3], color_table(colormap)[0])
 
 
 class StereoFrames:
     """Shows two eyes, in one film or in two. The range is that of the clip, so the screen stays where it is."""
 
-    def __init__(
-        self,
-        job: ClipJob,
-        info: ClipInfo,
-        row: ModelRow,
-        provenance: Provenance,
-        shown: tuple[float, float],
-        about: Mapping[str, Any],
-    ) -> None:
+    def __init__(self, job: ClipJob, clip: ShownClip, shown: tuple[float, float], about: Mapping[str, Any]) -> None:
         assert job.stereo is not None
-        self._info, self._row, self._provenance, self._shown = info, row, provenance, shown
+        self._clip, self._shown = clip, shown
         self._choice: StereoChoice = job.stereo
         self._layout = LAYOUTS[self._choice.layout]
         self._facts = stereo_facts(dict(about), self._choice)
         self._paths = job.paths
+        self.notes: dict[str, None] = {}
 
     def output(self, common: ClipOutput, name: str, path: Path) -> ClipOutput:
         """See ClipFrames."""
-        width, height = (-(-length // even) * even for length, even in zip(self._info.size, _EVEN))
+        width, height = (-(-length // even) * even for length, even in zip(self._clip.info.size, _EVEN))
         return replace(
             common,
             format=name,
@@ -124,9 +169,9 @@ class StereoFrames:
     ) -> Mapping[Path, np.ndarray]:
         """See ClipFrames."""
         assert source is not None
-        depth = at_size(frame.values, self._info.size, self._row, self._provenance)
+        depth = self._clip.depth_map(frame)
         near = nearness(depth, self._shown)
-        width, height = self._info.size
+        width, height = self._clip.info.size
         shape = height + height % 2, width + width % 2
         coarseness = max(1.0, width / frame.values.shape[1])
         pictures = show(padded(source.rgb, shape), padded(near, shape), self._choice, coarseness)

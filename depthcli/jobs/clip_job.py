@@ -11,17 +11,20 @@ from typing import Any, Optional, Union
 
 import numpy as np
 
-from depthcli.choices import ClipChoice, ModelChoice, StereoChoice, shaping_settings
+from depthcli.choices import ClipChoice, ModelChoice, ShapeChoice, StereoChoice, shaping_settings
 from depthcli.errors import UsageError
 from depthcli.host.atomic import temporary_path
+from depthcli.io.cameras.pictures import GivenCameras
 from depthcli.io.codecs.encode import Look
 from depthcli.io.codecs.formats import CLIP_ROWS, Holds
 from depthcli.io.names import STDIN
 from depthcli.io.video.clip import Number, Selection
 from depthcli.jobs.clip_results import spool_of
 from depthcli.jobs.manifest import Result
+from depthcli.predict.clip_metres import ClipMetres
 
 MAKING, WRITING = "depth", "write"
+_COARSE = (Holds.COLOR, Holds.GRAY8, Holds.GRAY16, Holds.SHADES)
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,9 @@ class ClipJob:
     source: a video file, a folder of frames, or "-" for stdin. outputs: (format, path) of each file or folder to write.
     look: colours and range; without a range, that of the whole clip. rate: frames per second of a folder or of raw
     video. size: (width, height) of raw video. if_exists: skip, overwrite or error if all outputs are there.
-    stereo: the outputs show two eyes, one for each file of the layout; None for depth.
+    stereo: the outputs show two eyes, one for each file of the layout; None for depth. cameras: what the user gave as
+    the camera of the clip, None for what the clip itself tells. metres: what makes metres of the maps, or None.
+    solid: how frames become points and meshes.
     """
 
     source: Union[Path, str]
@@ -57,6 +62,9 @@ class ClipJob:
     size: Optional[tuple[int, int]] = None
     if_exists: str = "skip"
     stereo: Optional[StereoChoice] = None
+    cameras: Optional[GivenCameras] = None
+    metres: Optional[ClipMetres] = None
+    solid: ShapeChoice = field(default_factory=ShapeChoice)
 
     def __post_init__(self) -> None:
         if self.look.range is not None and not -np.inf < self.look.range[0] < self.look.range[1] < np.inf:
@@ -98,6 +106,9 @@ class ClipJob:
             "colormap": None if self.stereo else self.look.colormap,
             "range": self.look.range,
             **(self.stereo.settings if self.stereo else {}),
+            **(self.cameras.settings if self.cameras else {}),
+            **(self.metres.settings if self.metres else {}),
+            **(self.solid.settings if self.shapes else {}),
             "scenes": None if clip.scenes else "off",
         }
         return " ".join(f"{name}={value}" for name, value in every.items() if value is not None)
@@ -109,13 +120,18 @@ class ClipJob:
 
     @property
     def exact(self) -> bool:
-        """Whether a format holds the numbers of the maps, for which 16 bits are too few."""
-        return any(CLIP_ROWS[name].holds is Holds.VALUES for name, _ in self.outputs)
+        """Whether a format holds the numbers of the maps, or places in space, for which 16 bits are too few."""
+        return any(CLIP_ROWS[name].holds not in _COARSE for name, _ in self.outputs)
 
     @property
     def needs_source(self) -> bool:
         """Whether a format shows the frames of the clip, which is then read twice."""
-        return any(CLIP_ROWS[name].beside for name, _ in self.outputs)
+        return any(CLIP_ROWS[name].beside or CLIP_ROWS[name].shape for name, _ in self.outputs)
+
+    @property
+    def shapes(self) -> tuple[str, ...]:
+        """The formats of points and meshes."""
+        return tuple(name for name, _ in self.outputs if CLIP_ROWS[name].shape)
 
     @cached_property
     def spool_folder(self) -> Path:

@@ -103,7 +103,7 @@ class _Recorder:
             self._range.add(item.values)
             low, high = self._extremes
             self._extremes = min(low, float(item.values.min())), max(high, float(item.values.max()))
-            self._spool.add(item.values, item.time, item.duration)
+            self._spool.add(item.values, item.time, item.duration, item.cut)
         self._complete = True
         if self._spool.full or time.monotonic() - self._kept > _KEEP_SECONDS:
             self.keep()

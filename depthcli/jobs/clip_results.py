@@ -14,7 +14,7 @@ from typing import Any, Optional, Union
 
 from depthcli.errors import SOME_FAILED, ClipError, UsageError
 from depthcli.io.codecs.facts import SCHEMA
-from depthcli.io.codecs.files import read_facts
+from depthcli.io.codecs.files import may_be_ours, read_facts
 from depthcli.io.codecs.formats import CLIPS
 from depthcli.io.names import STDIN, fitting_name, name_limit, sidecar_of
 from depthcli.io.pictures.images import printable
@@ -40,7 +40,7 @@ def is_our_map(path: Path) -> bool:
     """Return whether a picture says that it is a depth map of depthcli."""
     if not path.is_file():
         return False
-    return is_our_exr(path) if is_exr(path) else path.suffix.lower() == ".png" and bool(read_facts(path))
+    return is_our_exr(path) if is_exr(path) else may_be_ours(path) and bool(read_facts(path))
 
 
 # --- Which clip it is -------------------------------------------------------------------------------------------------

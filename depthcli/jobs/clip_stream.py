@@ -21,7 +21,7 @@ from depthcli.jobs.clip import milliseconds_since, stdin_of
 from depthcli.jobs.clip_job import MAKING, ClipJob, Events, Progress
 from depthcli.jobs.clip_making import StoppedError, no_frames, until_stopped
 from depthcli.jobs.manifest import DONE, FAILED, Result
-from depthcli.predict.clip import FrameLoop, FrameMap
+from depthcli.predict.clip import FrameLoop, FrameMap, camera_of_clip
 from depthcli.predict.clip_predictors import ClipPredictor
 from depthcli.temporal.ranges import StreamRange
 
@@ -67,7 +67,9 @@ def _stream(
         predictor, info = load(), clip.info
         if PIPES[pipe][1] and job.selection.fps is None:  # y4m has one rate for all frames
             job = replace(job, selection=replace(job.selection, fps=info.rate))
-        loop = FrameLoop(predictor, info.size, find_cuts=job.clip.scenes, threads=False)  # a live frame must not wait
+        camera = camera_of_clip(info, job.cameras, job.clip.panorama).camera
+        # Without threads: a live frame must not wait.
+        loop = FrameLoop(predictor, info.size, camera, find_cuts=job.clip.scenes, threads=False)
         sender = _Sender(job, pipe, clip, loop, target or sys.stdout.buffer)
         total = job.selection.count(info)
         with closing(clip.frames(job.selection)) as frames:  # type: ignore[type-var]

@@ -9,9 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-import numpy as np
-
-from depthcli.depthmap import Provenance
 from depthcli.errors import ClipError
 from depthcli.host.cores import usable_cores
 from depthcli.io.codecs.facts import facts_of_clip
@@ -25,17 +22,15 @@ from depthcli.io.video.writers import video_writer
 from depthcli.jobs.clip_frames import ClipFrames, clip_frames
 from depthcli.jobs.clip_job import WRITING, ClipJob, Progress
 from depthcli.jobs.clip_making import StoppedError
+from depthcli.jobs.clip_shots import ShownClip
 from depthcli.jobs.pipeline import Lane
-from depthcli.zoo.rows import ModelRow
 
-_Encoded = tuple[SpooledFrame, Mapping[Path, np.ndarray]]
+_Encoded = tuple[SpooledFrame, Mapping[Path, Any]]
 
 
 def write_outputs(
     job: ClipJob,
-    info: ClipInfo,
-    row: ModelRow,
-    provenance: Provenance,
+    clip: ShownClip,
     spool: Spool,
     made_of: Mapping[str, Any],
     stop: Callable[[], bool],
@@ -45,11 +40,11 @@ def write_outputs(
     Raises StoppedError if it was asked to stop; unfinished outputs do not appear.
     """
     assert spool.ended is not None
-    low, high = job.look.range or spool.ended["range"]
-    extremes = float(np.float32(spool.ended["min"])), float(np.float32(spool.ended["max"]))
-    damage = spool.ended["damage"]
-    about = facts_of_clip(row.kind, extremes, info.size, provenance, row.max_depth, job.settings_text, damage)
-    shows = clip_frames(job, info, row, provenance, (low, high), about)
+    info, damage = clip.info, spool.ended["damage"]
+    facts = facts_of_clip(
+        clip.kind, clip.extremes, info.size, clip.provenance, clip.max_depth, job.settings_text, damage, clip.camera
+    )
+    shows = clip_frames(job, clip, job.look.range or clip.range, {**facts, **clip.facts})
 
     def encoded(paths: Sequence[Path], frame: SpooledFrame, source: Optional[Frame]) -> _Encoded:
         return frame, shows.pixels(paths, frame, source) if paths else {}
@@ -73,7 +68,7 @@ def write_outputs(
         if done != spool.ended["frames"]:
             raise ClipError(f"{info.name} has changed while it was read", "start the same command again")
     lost = ("the sound was left out, as the clip came on stdin",) if info.audio and job.source == STDIN else ()
-    return (*lost, *dict.fromkeys(note for writer in writers.values() for note in writer.notes))
+    return (*lost, *dict.fromkeys(note for writer in writers.values() for note in writer.notes), *shows.notes)
 
 
 def _open_writers(

@@ -160,8 +160,12 @@ def _kept(facts: Mapping[str, Any]) -> list[str]:
 
 def _metres(facts: Mapping[str, Any]) -> list[str]:
     """Return what made metres of a model's numbers."""
-    found = facts.get("calibration")
-    return [calibration_of(found).line()] if isinstance(found, Mapping) else []
+    found, shots = facts.get("calibration"), facts.get("shots") or ()
+    lines = [calibration_of(found).line()] if isinstance(found, Mapping) else []
+    return [
+        *lines,
+        *("frames {} to {}: {}".format(*shot["frames"], calibration_of(shot["calibration"]).line()) for shot in shots),
+    ]
 
 
 def _clip_notes(facts: Mapping[str, Any]) -> list[str]:

@@ -86,9 +86,11 @@ def depth_map(
     return DepthMap(values, row.kind, provenance, row.max_depth, valid, camera=camera, sky=sky)
 
 
-def at_size(values: np.ndarray, size: tuple[int, int], row: ModelRow, provenance: Provenance) -> DepthMap:
+def at_size(
+    values: np.ndarray, size: tuple[int, int], row: ModelRow, provenance: Provenance, camera: Camera | None = None
+) -> DepthMap:
     """Return the depth map of a frame, (width, height) large, from `network_values` of any size."""
-    return DepthMap(resize_bilinear(values, size), row.kind, provenance, row.max_depth)
+    return depth_map(resize_bilinear(values, size), row, provenance, None, camera)
 
 
 def network_values(output: np.ndarray, plan: InputPlan, row: ModelRow) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -15,21 +15,24 @@ from typing import Any, Callable, Optional, TypeVar, Union
 import numpy as np
 
 from depthcli.backends import open_backend
-from depthcli.choices import ClipChoice, ModelChoice
+from depthcli.camera import Camera, CameraSource
+from depthcli.choices import CameraChoice, ClipChoice, ModelChoice
 from depthcli.depthmap import DepthMap, Provenance
 from depthcli.errors import ClipError, Log, UsageError, warn
-from depthcli.io.video.clip import Frame, Selection
+from depthcli.io.cameras.pictures import GivenCameras
+from depthcli.io.video.clip import ClipInfo, Frame, Selection
 from depthcli.io.video.reader import FOLDER_RATE, open_clip
 from depthcli.pixels.postprocess import at_size
 from depthcli.predict.clip_predictors import ClipPredictor, FrameByFrame, WindowByWindow
 from depthcli.predict.model import resolve_clip_model
-from depthcli.predict.picture import DepthEstimator, open_picture
+from depthcli.predict.picture import CROPPED, DepthEstimator, open_cameras, open_picture
 from depthcli.temporal.cuts import CutDetector
 from depthcli.temporal.state import State, join_states, part_of
 from depthcli.zoo.provenance import provenance_of
-from depthcli.zoo.rows import ModelTask
+from depthcli.zoo.rows import ModelTask, with_max_depth
 
 T = TypeVar("T")
+_RECORDED = "the focal length is the clip's own, which stabilisation may have shortened the view of by 10 %"
 _AHEAD = 3  # frames that are read, and answers that are postprocessed, beside the one in the network
 
 
@@ -39,12 +42,14 @@ def estimate_clip(
     clip: ClipChoice = ClipChoice(),
     *,
     selection: Optional[Selection] = None,
+    camera: CameraChoice = CameraChoice(),
     log: Log = warn,
 ) -> Iterator[DepthMap]:
     """Yield the depth map of each frame of a clip, in order, at the size of the clip.
 
     source: a video file, a folder of frames, or the frames, (H, W, 3) uint8 RGB of one size.
     model: name of a zoo row, path of a checkpoint, or "auto". selection: frames to take of a file or folder.
+    camera: of the clip, in place of what it tells itself.
     log: receives lines about downloads and fallbacks; by default they are warnings of the logger "depthcli".
 
     Maps of a video model come in groups, up to 32 frames late. The model is freed when the generator ends or is closed.
@@ -54,23 +59,48 @@ def estimate_clip(
     with ExitStack() as stack:
         if isinstance(source, (str, Path)):
             opened = stack.enter_context(open_clip(source))
-            name, size = Path(opened.info.name).name, opened.info.size
+            info = opened.info
             frames = stack.enter_context(closing(opened.frames(selection or Selection())))  # type: ignore[type-var]
         else:
             frames = _frames_of(source)
             first = next(frames, None)
             if first is None:
                 return
-            name, size = "frames", (first.rgb.shape[1], first.rgb.shape[0])
+            rate = FOLDER_RATE
+            info = ClipInfo("frames", (first.rgb.shape[1], first.rgb.shape[0]), rate, 1 / rate)
             frames = chain([first], frames)
         predictor = stack.enter_context(closing(open_clip_predictor(ModelChoice.of(model), clip, log)))
-        loop = FrameLoop(predictor, size, find_cuts=clip.scenes)
-        provenance = loop.provenance(name)
+        seen_by = camera_of_clip(info, open_cameras(camera, clip.panorama), clip.panorama)
+        loop = FrameLoop(predictor, info.size, seen_by.camera, find_cuts=clip.scenes)
+        for line in (*seen_by.warnings, *loop.warnings):
+            log(f"{Path(info.name).name}: {line}")
+        provenance = loop.provenance(Path(info.name).name)
         steps = loop.run(readable_frames(frames, damage))
         for item in chain.from_iterable(stack.enter_context(closing(steps))):  # type: ignore[type-var]
             yield loop.depth_map(item.values, provenance)
     if damage:
         raise damage[0]
+
+
+@dataclass(frozen=True)
+class ClipCamera:
+    """The camera of a clip, None if it is unknown. notes: how it was found. warnings: what is doubtful."""
+
+    camera: Optional[Camera] = None
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def camera_of_clip(info: ClipInfo, given: Optional[GivenCameras], panorama: bool = False) -> ClipCamera:
+    """Return the camera that was given, else the one that the clip itself tells. Raises UsageError as `given_to`."""
+    if panorama:  # which no pinhole sees
+        return ClipCamera()
+    if given is not None:
+        name = str(info.paths[0]) if info.paths else info.name
+        return ClipCamera(*given.camera_of(name, info.size, info.orientation, float(info.pixel_aspect)))
+    source = info.camera and info.camera.source
+    notes = (_RECORDED,) if source is CameraSource.CLIP else ()
+    return ClipCamera(info.camera, notes, (CROPPED,) if source is CameraSource.EXIF_CROPPED else ())
 
 
 def readable_frames(frames: Iterator[Frame], damage: list[ClipError]) -> Iterator[Frame]:
@@ -118,9 +148,10 @@ class _Step:
 class FrameLoop:
     """Sends the frames of one clip through a predictor: find cuts, prepare, run the network, postprocess.
 
-    size: (width, height) of the frames. find_cuts: process each shot alone. threads: read and postprocess in threads
-    beside the network, a few frames ahead and behind. timed: returns a context that measures a stage: "read",
-    "prepare", "network" or "postprocess". fed: number of frames fed to the network. plan: of the network's input.
+    size: (width, height) of the frames. camera: of the clip, or None. find_cuts: process each shot alone.
+    threads: read and postprocess in threads beside the network, a few frames ahead and behind. timed: returns a context
+    that measures a stage: "read", "prepare", "network" or "postprocess". fed: number of frames fed to the network.
+    plan: of the network's input. warnings: what is doubtful about the maps.
     Raises PictureError if the frames do not fit into the memory.
     """
 
@@ -128,13 +159,16 @@ class FrameLoop:
         self,
         predictor: ClipPredictor,
         size: tuple[int, int],
+        camera: Optional[Camera] = None,
         *,
         find_cuts: bool = True,
         threads: bool = True,
         timed: Callable[[str], AbstractContextManager[None]] = lambda stage: nullcontext(),
     ) -> None:
         self._predictor, self._find_cuts, self._threads, self._timed = predictor, find_cuts, threads, timed
-        self.plan = predictor.begin(size)
+        self.camera = camera
+        self.plan = predictor.begin(size, camera)
+        self.warnings = predictor.warnings
         self.fed = 0
         self._cuts = CutDetector()
         self._due: deque[tuple[int, Fraction, Fraction, bool]] = deque()  # frames whose maps are not final
@@ -195,7 +229,7 @@ class FrameLoop:
 
     def depth_map(self, values: np.ndarray, provenance: Provenance) -> DepthMap:
         """Return the values of a FrameMap as a DepthMap of the clip's size."""
-        return at_size(values, self.plan.picture_size, self._predictor.row, provenance)
+        return at_size(values, self.plan.picture_size, self._predictor.row, provenance, self.camera)
 
     def _steps(self, frames: Iterator[Frame]) -> Iterator[_Step]:
         with closing(_ahead(self._inputs(frames), _AHEAD if self._threads else 0)) as inputs:  # type: ignore[type-var]
@@ -281,20 +315,21 @@ def _frames_of(arrays: Iterable[np.ndarray]) -> Iterator[Frame]:
 
 
 def open_clip_predictor(
-    choice: ModelChoice, clip: ClipChoice = ClipChoice(), log: Log = lambda line: None
+    choice: ModelChoice, clip: ClipChoice = ClipChoice(), log: Log = lambda line: None, metres: bool = False
 ) -> ClipPredictor:
     """Return the chosen predictor, loaded; may download. Raises UsageError, ModelError or EngineError.
 
-    log: receives lines about downloads and fallbacks.
+    log: receives lines about downloads and fallbacks. metres: they are made of the maps, and `max_depth` of a relative
+    model limits them.
     """
-    model = resolve_clip_model(choice, clip, log)
+    model = resolve_clip_model(replace(choice, max_depth=None) if metres else choice, clip, log)
+    if metres and choice.max_depth is not None and model.row.kind.is_metric:
+        model = replace(model, row=with_max_depth(model.row, choice.max_depth))
     if model.row.task is ModelTask.CLIP:
         row = model.row.with_input_size(clip.input_size)
         backend = open_backend(row, model.weights, clip.backend, model.trust, log)
         return WindowByWindow(row, model.weights, backend, clip.exact, clip.panorama)
     if clip.exact:
         raise UsageError("`exact` needs a video model", "leave it out with a picture model")
-    if model.row.canonical_focal is not None:
-        log(f"{model.row.name}: the focal length of a clip is not known, so depth is relative")
     estimator = DepthEstimator(model, clip.backend, input_size=clip.input_size, panorama=clip.panorama, log=log)
     return FrameByFrame(estimator, clip.steady != "off", clip.batch)

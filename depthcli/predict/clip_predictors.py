@@ -12,11 +12,12 @@ from typing import Any, Callable, Optional, Protocol
 import numpy as np
 
 from depthcli.backends import Backend
+from depthcli.camera import Camera
 from depthcli.host.memory import check_picture, free_memory
 from depthcli.io.pictures.images import Picture
-from depthcli.pixels.postprocess import Answer, in_unit, network_values, resize_bilinear, unwrap
+from depthcli.pixels.postprocess import Answer, in_metres, in_unit, network_values, resize_bilinear, unwrap
 from depthcli.pixels.preprocess import InputPlan, plan_input, to_network_input, wrap_columns
-from depthcli.predict.picture import DepthEstimator, Prepared
+from depthcli.predict.picture import NO_FOCAL, DepthEstimator, Prepared
 from depthcli.temporal.state import State, join_states, part_of
 from depthcli.temporal.steady import SteadyFilter
 from depthcli.temporal.windows import Windows
@@ -32,17 +33,22 @@ class ClipPredictor(Protocol):
     of the frames.
 
     description: backend, version, device and precision. exact: maps must be kept in float32, not in 16 bits.
-    map_size: (width, height) of the maps of the current clip.
+    map_size: (width, height) of the maps of the current clip. row: its kind is that of the current clip.
+    warnings: what is doubtful about the maps of the current clip.
     """
 
     row: ModelRow
+    warnings: tuple[str, ...]
     weights: WeightsFile
     description: str
     exact: bool
     map_size: tuple[int, int]
 
-    def begin(self, size: tuple[int, int]) -> InputPlan:
-        """Begin a clip with frames of (width, height); raises PictureError if they do not fit into the memory."""
+    def begin(self, size: tuple[int, int], camera: Optional[Camera] = None) -> InputPlan:
+        """Begin a clip with frames of (width, height); raises PictureError if they do not fit into the memory.
+
+        camera: of the clip, for networks that need its focal length for metres.
+        """
 
     def prepare(self, rgb: np.ndarray) -> Any:
         """Return the network's input for a frame (H, W, 3) uint8."""
@@ -76,19 +82,19 @@ class FrameByFrame:
     """
 
     exact = False
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, estimator: DepthEstimator, steady: bool, batch: int = 1) -> None:
         self._estimator, self._steady = estimator, steady
         self._batch = max(batch, estimator.best_batch)
-        self.row, self.weights, self.description = (
-            estimator.row.without_focal(),
-            estimator.weights,
-            estimator.description,
-        )
+        self.row, self.weights, self.description = estimator.row, estimator.weights, estimator.description
 
-    def begin(self, size: tuple[int, int]) -> InputPlan:
+    def begin(self, size: tuple[int, int], camera: Optional[Camera] = None) -> InputPlan:
         """See ClipPredictor."""
-        self._plan = self._estimator.plan(size)
+        self._plan, self._camera = self._estimator.plan(size), camera
+        row = self._estimator.row
+        self.row = row if camera else row.without_focal()
+        self.warnings = () if self.row is row else (f"{row.name}: {NO_FOCAL}",)
         self.map_size = self._plan.map_size
         self._group: list[tuple[Prepared, bool]] = []
         self._filter = SteadyFilter(metric=self.row.kind.is_metric)
@@ -113,7 +119,8 @@ class FrameByFrame:
         """See ClipPredictor."""
         prepared, output, cut = answer
         plan = prepared.plan
-        values = network_values(output.depth, plan, self.row)
+        output, row = in_metres(output, self._estimator.row, plan, self._camera)
+        values = network_values(output.depth, plan, row)
         if cut:
             self._filter = SteadyFilter(metric=self.row.kind.is_metric)
         if self._steady:
@@ -136,13 +143,15 @@ class FrameByFrame:
 class WindowByWindow:
     """A video model. exact: align its windows as the official code does, at the size of the frames."""
 
+    warnings: tuple[str, ...] = ()
+
     def __init__(
         self, row: ModelRow, weights: WeightsFile, backend: Backend, exact: bool, panorama: bool = False
     ) -> None:
         self.row, self.weights, self.description, self.exact = row, weights, backend.traits.description, exact
         self._backend, self._panorama = backend, panorama
 
-    def begin(self, size: tuple[int, int]) -> InputPlan:
+    def begin(self, size: tuple[int, int], camera: Optional[Camera] = None) -> InputPlan:
         """See ClipPredictor."""
         check_picture(size, free_memory())
         self._plan = plan_input(*size, self.row.input, self._panorama)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Optional, TypeVar, Union
 
 import numpy as np
 
@@ -35,15 +35,22 @@ from depthcli.io.codecs.files import read_facts
 from depthcli.io.references import ReferenceFile
 from depthcli.version import __version__
 
+AnyMetres = TypeVar("AnyMetres", bound="Metres")
 References = Union[str, np.ndarray, Sequence[str]]
 
 
 class Metres:
-    """The references of a choice, opened. Threads may share one. Raises UsageError for files that cannot be used."""
+    """The references of a choice, opened. Threads may share one. Raises UsageError for files that cannot be used.
 
-    def __init__(self, choice: MetresChoice) -> None:
+    clip: they are of a clip, and may name frames.
+    """
+
+    def __init__(self, choice: MetresChoice, clip: bool = False) -> None:
         self._choice = choice
         self._references = choice.references
+        for item in () if clip else self._references:
+            if item.frame is not None:
+                raise UsageError(f"{item.text} names a frame, and a picture has none", "leave out the @ and its number")
         self._files = {item.text: ReferenceFile(item, choice) for item in self._references if item.path is not None}
         self._ready = read_calibration(choice.calibration_from) if choice.calibration_from else None
         metric = [self._files[item.text].is_metric if item.path else True for item in self._references]
@@ -68,7 +75,7 @@ class Metres:
             "calibration-from": None if self._ready is None else digest.hexdigest()[:12],
         }
 
-    def up_to(self, farthest: float) -> Metres:
+    def up_to(self: AnyMetres, farthest: float) -> AnyMetres:
         """Return the same with another depth in metres beyond which pixels become invalid."""
         other = copy.copy(self)
         other._choice = replace(self._choice, max_depth=farthest)
@@ -80,7 +87,9 @@ class Metres:
 
     def calibration(self, depth: DepthMap, picture: str = "") -> Calibration:
         """Return the calibration of a map, fitted or from the file. Raises UsageError."""
-        found = self._found(depth, picture)
+        return self._limited(self._found(depth, picture))
+
+    def _limited(self, found: Calibration) -> Calibration:
         return found if self._choice.max_depth is None else replace(found, farthest=self._choice.max_depth)
 
     def _found(self, depth: DepthMap, picture: str) -> Calibration:
@@ -98,13 +107,15 @@ class Metres:
         if first.name == "range":
             near, far = first.rows[0]
             return fit_range(depth, near, far, first.text)
-        points = [
-            self._files[item.text].points(picture, depth.size, camera)
-            if item.path
-            else _typed(item, camera, depth.size)
-            for item in self._references
-        ]
-        found = fit_references(depth, points, self._choice.fit)
+        points = [self._points(item, picture, depth.size, camera) for item in self._references]
+        return self._in_unit(fit_references(depth, points, self._choice.fit))
+
+    def _points(self, item: Reference, picture: str, size: tuple[int, int], camera: Camera) -> Points:
+        if item.path:
+            return self._files[item.text].points(picture, size, camera)
+        return _typed(item, camera, size)
+
+    def _in_unit(self, found: Calibration) -> Calibration:
         if any(not file.is_metric for file in self._files.values()):
             return replace(found, unit=COLMAP, farthest=far_end(found.farthest_point or 0, 0))
         return found

@@ -38,9 +38,10 @@ from depthcli.zoo.rows import with_max_depth
 
 if TYPE_CHECKING:
     from depthcli.io.cameras.pictures import GivenCameras
+    from depthcli.predict.clip_metres import ClipMetres
     from depthcli.predict.metres import Metres
 
-_CROPPED = (
+CROPPED = (
     "was cropped after it was taken: its focal length is that of the whole picture, and the middle is a guess"
     " (`intrinsics` gives both)"
 )
@@ -187,7 +188,7 @@ class DepthEstimator:
         if self._cameras is not None:
             return self._cameras.given_to(picture)
         if picture.camera is not None and picture.camera.source is CameraSource.EXIF_CROPPED:
-            return replace(picture, warnings=(*picture.warnings, _CROPPED))
+            return replace(picture, warnings=(*picture.warnings, CROPPED))
         return picture
 
     def run(self, batch: Sequence[Prepared], recheck: bool = False) -> Sequence[Answer]:
@@ -293,11 +294,25 @@ def open_metres(choice: MetresChoice, panorama: bool = False) -> Optional[Metres
     """Return what makes metres of maps, None if they stay as they are. Raises UsageError for files without metres."""
     if not choice.is_given:
         return None
-    if panorama and choice.scale_from:
-        raise UsageError("a `panorama` has no optical axis to measure along", "leave out `scale_from`")
+    _check_flat(choice, panorama)
     from depthcli.predict.metres import Metres
 
     return Metres(choice)
+
+
+def open_clip_metres(choice: MetresChoice, panorama: bool = False) -> Optional[ClipMetres]:
+    """Return what makes metres of clips; as `open_metres`."""
+    if not choice.is_given:
+        return None
+    _check_flat(choice, panorama)
+    from depthcli.predict.clip_metres import ClipMetres
+
+    return ClipMetres(choice)
+
+
+def _check_flat(choice: MetresChoice, panorama: bool) -> None:
+    if panorama and choice.scale_from:
+        raise UsageError("a `panorama` has no optical axis to measure along", "leave out `scale_from`")
 
 
 def open_picture(picture: AnyPicture) -> Picture:

@@ -21,6 +21,7 @@ from depthcli.bench.contenders import MeasuredModel
 from depthcli.bench.one_clip import Stopwatch, by_stages, mapped
 from depthcli.bench.own_process import Ended
 from depthcli.bench.rows import Load, Machine, Video
+from depthcli.camera import Camera
 from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ModelChoice
 from depthcli.errors import ClipError, EngineError, UsageError
 from depthcli.jobs.clip_job import ClipJob
@@ -45,6 +46,7 @@ class Fake:
     """An predictor that gives the maps it is told, one after the other, `late` frames later, and takes its time."""
 
     exact = False
+    warnings = ()
     map_size = SIZE
 
     def __init__(self, *maps: np.ndarray, late: int = 0, network: float = 0.0, settle: float = 0.0) -> None:
@@ -54,7 +56,7 @@ class Fake:
         self.cuts: list[int] = []
         self._maps, self._late, self._seconds = maps, late, (network, settle)
 
-    def begin(self, size: tuple[int, int]) -> InputPlan:
+    def begin(self, size: tuple[int, int], camera: Camera | None = None) -> InputPlan:
         self._next, self._waiting, self._fed = cycle(self._maps), deque(), 0
         self.cuts = []
         return InputPlan(size, SIZE)

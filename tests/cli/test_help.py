@@ -41,8 +41,8 @@ OPTIONS = {
     "image": PICTURES,
     "dir": PICTURES + "--devices --dry-run --exclude --files-from --include --max-failures --mix-models --shard"
     " --shard-count --shard-offset --workers -n",
-    "video": WEIGHTS + SIZED + COMPILED + REPORT + RESULTS + "--end --exact --fps --max-frames --mix-models"
-    " --pipe --range --rate --scene --size --start --steady --stride",
+    "video": PLAIN + RESULTS + METRES + CAMERA + SHAPE + "--calibration-from --end --exact --fps --max-frames"
+    " --mix-models --pipe --range --rate --scale --scene --size --start --steady --stride",
     "stereo": "--detail --batch -b " + WEIGHTS + SIZED + COMPILED + REPORT + "--border --depth --end --exact --fill"
     " --fps --if-exists --layout --max-frames --mix-models --no-tags --output --panorama --rate --scene --screen --size"
     " --start --steady --strength --stride --swap --tags --view -o",

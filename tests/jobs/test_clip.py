@@ -53,13 +53,14 @@ class Fake:
     exact = False
     description = "fake 1 cpu fp32"
     map_size = GRID
+    warnings = ()
 
     def __init__(self, row=None) -> None:
         self.row, self.weights = row or find_row("vits"), WEIGHTS
         self.log: list[tuple[int, bool]] = []
         self.settled = 0
 
-    def begin(self, size):
+    def begin(self, size, camera=None):
         self.settled = 0
         return InputPlan(size, (14 * GRID[0], 14 * GRID[1]))
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 import depthcli
 from depthcli import BackendChoice, ClipChoice, ModelChoice, estimate_clip
+from depthcli.camera import Camera
 from depthcli.errors import ClipError, PictureError, UsageError
 from depthcli.io.codecs.files import read_depth
 from depthcli.io.video.clip import Frame, Selection
@@ -152,12 +153,13 @@ class Sums:
     """A predictor whose map is the sum of all frames until then, given `late` frames late. cuts: where shots began."""
 
     map_size = (1, 1)
+    warnings = ()
 
     def __init__(self, late: int = 0) -> None:
         self._late = late
         self.cuts: list[int] = []
 
-    def begin(self, size: tuple[int, int]) -> InputPlan:
+    def begin(self, size: tuple[int, int], camera: Camera | None = None) -> InputPlan:
         self._waiting: list[int] = []
         self._sum = self._fed = 0
         return InputPlan(size, size)

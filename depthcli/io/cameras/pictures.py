@@ -55,10 +55,23 @@ class GivenCameras:
 
     def given_to(self, picture: Picture) -> Picture:
         """Return the picture with its camera. Raises UsageError if the file has none for it, or one of another size."""
+        camera, notes = self.camera_of(picture.name, picture.size, picture.orientation)
+        return replace(picture, camera=camera, notes=(*picture.notes, *notes))
+
+    def camera_of(
+        self, name: str, size: tuple[int, int], orientation: int = 1, aspect: float = 1.0
+    ) -> tuple[Camera, tuple[str, ...]]:
+        """Return the camera of a picture or clip, and how it was found. Raises UsageError as `given_to`.
+
+        name: its path. size: (width, height), upright. orientation: of EXIF, that made it upright. aspect: width of a
+        pixel by its height; angles and millimetres are those of the picture as it is shown, with square pixels.
+        """
         if self._file is not None:
-            camera, notes = self._from_file(self._file, picture)
-            return replace(picture, camera=camera, notes=(*picture.notes, *notes))
-        return replace(picture, camera=self._plain(picture.size))
+            return self._from_file(self._file, name, size, orientation)
+        if self._choice.inline is not None or aspect == 1:
+            return self._plain(size), ()
+        shown = max(1, round(size[0] * aspect)), size[1]
+        return self._plain(shown).resized(shown, size), ()
 
     def _plain(self, size: tuple[int, int]) -> Camera:
         choice = self._choice
@@ -77,44 +90,48 @@ class GivenCameras:
         focal = focal_of_angle(side, math.radians(degrees))
         return pinhole(size, focal, CameraSource.GIVEN)
 
-    def _from_file(self, file: CameraFile, picture: Picture) -> tuple[Camera, tuple[str, ...]]:
-        stored = file.of_picture(picture.name)
+    def _from_file(
+        self, file: CameraFile, name: str, size: tuple[int, int], orientation: int
+    ) -> tuple[Camera, tuple[str, ...]]:
+        stored = file.of_picture(name)
         if stored is None:
             raise UsageError(
-                f"{file.name} has {len(file.cameras)} cameras, and none is that of {picture.name}",
+                f"{file.name} has {len(file.cameras)} cameras, and none is that of {name}",
                 "give `intrinsics` of this picture, or one of `focal`, `fov` and `f35`",
             )
-        camera, note = _fitted(stored, file, picture)
-        _check_center(camera, picture.size, file.name, picture.name)
+        camera, note = _fitted(stored, file, name, size, orientation)
+        _check_center(camera, size, file.name, name)
         return camera, (f"camera from {file.name}, {', '.join([file.title, *([note] if note else ()), *file.notes])}",)
 
 
-def _fitted(stored: StoredCamera, file: CameraFile, picture: Picture) -> tuple[Camera, str]:
+def _fitted(
+    stored: StoredCamera, file: CameraFile, name: str, upright: tuple[int, int], orientation: int
+) -> tuple[Camera, str]:
     """Return the camera of the upright picture at its size, and how it came from that of the file.
 
     A file belongs to the picture as it is stored if its size is that one; else to the upright one, unless only the
     stored one has its ratio of sides.
     """
-    upright, orientation, size = picture.size, picture.orientation, stored.size
+    size = stored.size
     camera = stored.for_size(size or upright)
     swapped = orientation >= 5  # width and height
     as_stored = upright[::-1] if swapped else upright
     if size is not None and swapped and (size == as_stored != upright or not same_ratio(size, upright)):
         if not same_ratio(size, as_stored):
-            raise _misfit(file, size, picture)
+            raise _misfit(file, size, name, upright)
         turned = camera.resized(size, as_stored).turned(orientation, as_stored)
         return turned, f"of {_by(size)} pixels as stored, turned with the picture"
     whose = "of the upright picture" if orientation > 1 else ""
     if size is None or size == upright:
         return camera, whose
     if not same_ratio(size, upright):
-        raise _misfit(file, size, picture)
+        raise _misfit(file, size, name, upright)
     return camera.resized(size, upright), f"resized from {_by(size)} pixels {whose}".rstrip()
 
 
-def _misfit(file: CameraFile, size: tuple[int, int], picture: Picture) -> UsageError:
+def _misfit(file: CameraFile, size: tuple[int, int], name: str, upright: tuple[int, int]) -> UsageError:
     return UsageError(
-        f"{file.name} is for {_by(size)} pixels, and {picture.name} has {_by(picture.size)}, which is no resize of it",
+        f"{file.name} is for {_by(size)} pixels, and {name} has {_by(upright)}, which is no resize of it",
         "give `intrinsics` of this picture, or one of `focal`, `fov` and `f35`",
     )
 

@@ -7,14 +7,14 @@ near is t = (code + offset) / scale, and t runs from lo to hi. Invalid pixels ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
 import numpy as np
 
 from depthcli.depthmap import DepthKind, DepthMap
-from depthcli.io.codecs.formats import CLIPS, Holds
+from depthcli.io.codecs.formats import Holds
 from depthcli.pixels import colormap as colors
 
 _MILLIMETRES = 1000.0
@@ -34,6 +34,7 @@ _LAYOUTS: dict[Holds, tuple[type, tuple[int, ...]]] = {
     Holds.SHADES: (np.uint16, ()),
     Holds.METRES: (np.uint16, ()),
     Holds.VALUES: (np.float32, ()),
+    Holds.NORMALS: (np.uint8, (3,)),
 }
 
 
@@ -67,19 +68,6 @@ def encode(depth: DepthMap, holds: Holds, look: Look = Look()) -> np.ndarray:
     if holds is Holds.GRAY8:
         return _masked(1 + near * np.float32(254), valid, np.uint8)
     return _masked(1 + np.round(near.astype(np.float64) * 65534), valid, np.uint16)
-
-
-def encode_frame(
-    names: Sequence[str], depth: DepthMap, look: Look, rgb: Optional[np.ndarray] = None
-) -> dict[str, np.ndarray]:
-    """Return the pixels of a frame for each of these formats of clips. rgb: (H, W, 3) uint8, for `side`."""
-    pixels = {holds: encode(depth, holds, look) for holds in {CLIPS[name].holds for name in names}}
-    frames = {name: pixels[CLIPS[name].holds] for name in names}
-    for name in names:
-        if CLIPS[name].beside:
-            assert rgb is not None
-            frames[name] = beside(rgb, frames[name])
-    return frames
 
 
 def encoding_of(
@@ -162,9 +150,11 @@ def opaque(rgb: np.ndarray) -> np.ndarray:
     return np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
 
 
-def check_pixels(pixels: np.ndarray, holds: Holds, size: tuple[int, int]) -> None:
-    """Raise ValueError for pixels of another layout or (width, height)."""
+def check_pixels(pixels: np.ndarray, holds: Holds, size: tuple[int, int], alpha: bool = False) -> None:
+    """Raise ValueError for pixels of another layout or (width, height). alpha: colours may have it."""
     dtype, channels = _LAYOUTS[holds]
+    if alpha and channels and pixels.shape[2:] == (4,):
+        channels = (4,)
     if pixels.dtype != dtype or pixels.shape != (*size[::-1], *channels):
         raise ValueError(f"{pixels.dtype} of {pixels.shape} for a clip of {holds.value} of {size[0]}x{size[1]} pixels")
 

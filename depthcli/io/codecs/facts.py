@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from depthcli.camera import Camera, describe_camera
 from depthcli.depthmap import DepthKind, DepthMap, Provenance, describe, describe_values
 from depthcli.version import __version__
 
@@ -25,9 +26,12 @@ def facts_of_clip(
     max_depth: float | None,
     settings: str,
     damage: str = "",
+    camera: Camera | None = None,
 ) -> dict[str, Any]:
     """Return the facts about all maps of a clip. extremes: of the numbers. damage: why the clip ended early."""
     about = describe_values(kind, extremes, size, provenance, max_depth)
+    if camera is not None:
+        about["camera"] = describe_camera(camera, size)
     return {"schema": SCHEMA, **about, "depthcli": __version__, "settings": settings, "damage": damage}
 
 

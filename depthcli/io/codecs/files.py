@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Callable, Optional
+from typing import IO, TYPE_CHECKING, Any, Callable, Optional, Union
 
 import numpy as np
 
@@ -66,21 +66,50 @@ def write_file(
 
     Beside an OBJ stand its material and picture, and beside a file without a place for its facts these.
     """
-    if format.holds is Holds.MESH:
+    write_content(format, content_of(format, depth, colormap, rgb, shape, scene), path)
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """What a file holds. body: the pixels of its format, or the points or mesh. facts: of the file."""
+
+    body: Union[np.ndarray, Shape]
+    facts: Mapping[str, Any]
+
+
+def content_of(
+    format: Format,
+    depth: DepthMap,
+    colormap: str = DEFAULT_COLORMAP,
+    rgb: Optional[np.ndarray] = None,
+    shape: ShapeChoice = ShapeChoice(),
+    scene: Optional[tuple[float, float]] = None,
+    ends: Optional[tuple[float, float]] = None,
+) -> Content:
+    """Return what the file of a picture or frame holds; arguments as of `write_still` and `pixels_of_still`."""
+    if format.shape:
+        solid = _shape_of(format, depth, colormap, rgb, shape)
+        return Content(solid, solid.facts)
+    return Content(*pixels_of_still(format, depth, colormap, rgb, scene, ends))
+
+
+def write_content(format: Format, content: Content, path: Path) -> None:
+    """Write a file whole or not at all, with the files that stand beside it."""
+    body, facts = content.body, content.facts
+    if not isinstance(body, np.ndarray):
         from depthcli.io.points.files import write_shape
 
-        write_shape(_shape_of(format, depth, colormap, rgb, shape), path)
+        write_shape(replace(body, facts=facts), path)
         return
-    if not format.shape and KINDS[format.suffix].read_facts is None:
-        _write_with_facts(format, depth, path)
+    if KINDS[format.suffix].read_facts is None:
+        _write_with_facts(format, body, facts, path)
         return
     with atomic_path(path) as partial, partial.open("wb") as stream:
-        write_still(format, depth, stream, colormap, rgb, shape, scene)
+        KINDS[format.suffix].write(body, stream, facts)
 
 
-def _write_with_facts(format: Format, depth: DepthMap, path: Path) -> None:
+def _write_with_facts(format: Format, pixels: np.ndarray, facts: Mapping[str, Any], path: Path) -> None:
     """Write a file and, before it appears, the facts beside it."""
-    pixels, facts = pixels_of_still(format, depth, DEFAULT_COLORMAP)
     whole = io.BytesIO()
     KINDS[format.suffix].write(pixels, whole, facts)
     data = whole.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Optional
 
@@ -47,10 +46,12 @@ def as_held(format: Format, depth: DepthMap) -> DepthMap:
         depth = _without(depth, depth.values <= 0)
     if format.whole and depth.valid is not None:
         count = int(depth.valid.size - depth.valid.sum())
-        raise UsageError(
-            f"{format.name} cannot mark pixels without depth, and {count} have none",
-            "fill them from their neighbours with `fill`, or use a model's map",
-        )
+        if count:
+            raise UsageError(
+                f"{format.name} cannot mark pixels without depth, and {count} have none",
+                "fill them from their neighbours with `fill`, or use a model's map",
+            )
+        depth = replace(depth, valid=None)
     return depth
 
 
@@ -76,20 +77,24 @@ def pixels_of_still(
     colormap: str,
     rgb: Optional[np.ndarray] = None,
     scene: Optional[tuple[float, float]] = None,
+    ends: Optional[tuple[float, float]] = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Return the pixels of a picture's file and its facts.
 
     rgb: (H, W, 3) uint8 picture, for formats that show it. scene: (lo, hi) of inverse depth from end to end of the
-    codes of an inverse format, the same for all pictures of a scene; None for the map's own.
+    codes of an inverse format, the same for all pictures of a scene; None for the map's own. ends: the same for codes
+    of any format, as of the frames of a clip; of an inverse format they are inverse.
     Raises UsageError for a map that the format cannot hold.
     """
+    encoding: dict[str, Any]
     if format.holds is Holds.NORMALS:
-        return encode_normals(depth), {**facts_of(depth), "encoding": {"code": "normals", "axes": "opengl"}}
+        return encode_normals(depth), {**facts_of(depth), "encoding": _encoding(format, depth.kind, (0, 0), "")}
     depth = as_held(format, depth)
     if format.holds is Holds.METRES:
         codes = metres_to_codes(depth, format.scale)
-        return rotated(codes) if format.rotated else codes, {**facts_of(depth), "encoding": _metres_of(format)}
-    pixels, encoding = _shaded(format, depth, format.colormap or colormap, scene)
+        encoding = _encoding(format, depth.kind, (0, 0), "")
+        return rotated(codes) if format.rotated else codes, {**facts_of(depth), "encoding": encoding}
+    pixels, encoding = _shaded(format, depth, colormap, ends or _ends(format, depth, scene))
     if in_millimetres(format.holds, depth.kind):
         encoding["clamped_pixels"] = clamped_pixels(depth)
     if format.beside:
@@ -109,34 +114,51 @@ def metres_to_codes(depth: DepthMap, scale: float) -> np.ndarray:
     return codes
 
 
-def _metres_of(format: Format) -> Mapping[str, Any]:
-    if format.scale == 1000 and not format.rotated:
+def encoding_of_clip(
+    format: Format, kind: DepthKind, ends: tuple[float, float], colormap: str, masked: bool
+) -> dict[str, Any]:
+    """Return the encoding that all frames of a clip have in a format. masked: some pixels may have no depth."""
+    return {} if format.shape else _encoding(format, kind, ends, colormap, masked and not format.whole)
+
+
+def _encoding(
+    format: Format, kind: DepthKind, ends: tuple[float, float], colormap: str, masked: bool = False
+) -> dict[str, Any]:
+    """Return how the pixels of a format become numbers again. ends: of the codes, see `pixels_of_still`."""
+    if format.holds is Holds.NORMALS:
+        return {"code": "normals", "axes": "opengl"}
+    if format.holds is Holds.METRES and format.scale == 1000 and not format.rotated:
         return {"code": "millimetres", "scale": format.scale, "clamped_pixels": 0}
-    return {"code": "metres", "scale": format.scale, "rotated": format.rotated}
+    if format.holds is Holds.METRES:
+        return {"code": "metres", "scale": format.scale, "rotated": format.rotated}
+    turned = format.inverse and not kind.near_is_high
+    shown = DepthKind.RELATIVE_DISPARITY if turned else kind
+    encoding = encoding_of(format.holds, shown, ends, format.colormap or colormap, masked)
+    return {**encoding, **({"inverse": True} if turned else {}), **({"black": True} if format.black else {})}
 
 
-def _shaded(
-    format: Format, depth: DepthMap, colormap: str, scene: Optional[tuple[float, float]]
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """Return the pixels of colours, shades or numbers, and their encoding."""
-    shown = _inverse(depth) if format.inverse else depth
-    ends = shown.range
+def _ends(format: Format, depth: DepthMap, scene: Optional[tuple[float, float]]) -> tuple[float, float]:
+    """Return the numbers at the ends of a picture's codes."""
     if format.whole:
-        ends = scene or inverse_range(depth)
-    elif format.percentiles is not None:
+        return scene or inverse_range(depth)
+    shown = _inverse(depth) if format.inverse else depth
+    if format.percentiles is not None:
         found = shown.values if shown.valid is None else shown.values[shown.valid]
         if found.size:
             lo, hi = np.percentile(found, format.percentiles)
-            ends = float(lo), float(hi)
-    pixels = encode(shown, format.holds, Look(colormap, ends))
+            return float(lo), float(hi)
+    return shown.range
+
+
+def _shaded(
+    format: Format, depth: DepthMap, colormap: str, ends: tuple[float, float]
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return the pixels of colours, shades or numbers, and their encoding."""
+    shown = _inverse(depth) if format.inverse else depth
+    pixels = encode(shown, format.holds, Look(format.colormap or colormap, ends))
     if format.black:
         pixels = MOST_CODE - pixels  # holes become white, which is far
-    encoding = encoding_of(format.holds, shown.kind, ends, colormap, shown.valid is not None)
-    if format.inverse and not depth.kind.near_is_high:
-        encoding["inverse"] = True
-    if format.black:
-        encoding["black"] = True
-    return pixels, encoding
+    return pixels, _encoding(format, depth.kind, ends, colormap, shown.valid is not None)
 
 
 def _inverse(depth: DepthMap) -> DepthMap:

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
+from pathlib import Path
 from typing import Callable, Optional, Protocol, Union
 
 import numpy as np
 
+from depthcli.camera import Camera
 from depthcli.errors import ClipError, UsageError
 
 Number = Union[int, float, Fraction]
@@ -27,7 +29,8 @@ class ClipInfo:
     file, in seconds. frames, duration (seconds): as announced, or None; often wrong, for progress only. rotation:
     degrees clockwise that made the frames upright. pixel_aspect: width of a pixel by its height. audio: there is sound.
     bits: per channel, as stored. transfer: "sdr", "pq" or "hlg". numbers: of a folder's frames, from their names, or
-    empty. notes: choices and conversions that a user should know.
+    empty. paths: of a folder's frames. camera: that the clip itself tells, or None. orientation: of EXIF, 1 to 8, that
+    made the frames upright. notes: choices and conversions that a user should know.
     """
 
     name: str
@@ -46,6 +49,9 @@ class ClipInfo:
     bits: int = 8
     transfer: str = "sdr"
     numbers: tuple[int, ...] = ()
+    paths: tuple[Path, ...] = ()
+    camera: Optional[Camera] = None
+    orientation: int = 1
     notes: tuple[str, ...] = ()
 
 

@@ -9,8 +9,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Callable, Optional, Protocol
 
-import numpy as np
-
 from depthcli.errors import UsageError
 from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs.formats import CLIP_ROWS, CLIPS, Format
@@ -87,10 +85,11 @@ class FrameWriter(Protocol):
 
     notes: list[str]
 
-    def write(self, pixels: np.ndarray, time: Fraction, duration: Optional[Fraction] = None) -> None:
+    def write(self, content: Any, time: Fraction, duration: Optional[Fraction] = None) -> None:
         """Take the next frame and its time in seconds; the first frame is at 0 in the file.
 
-        pixels: as the format holds them. duration: of the last frame; None for one period.
+        content: pixels as the format holds them, or, of a folder, a Content with facts of the frame.
+        duration: of the last frame; None for one period.
         Raises OutputError, and DiskFullError if the disk is full.
         """
 

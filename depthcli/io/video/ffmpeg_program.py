@@ -130,7 +130,7 @@ _STILL = ", 1 fps, 1 tbr, 1 tbn"  # how the still picture in front of an AVIF se
 _FPS = re.compile(r", ([\d.]+)(k?) fps")
 _TURN = re.compile(r"\[info\] +display ?matrix: rotation of (-?[\d.]+) degrees", re.IGNORECASE)
 ERROR_LINE = re.compile(r"^(?:\[[^\]]* @ [^\]]*\] )*\[(?:error|fatal)\] (?:Error .*?: )?(?P<text>.*)")
-_TAG = re.compile(r"\[info\] {5,9}(\w+) *: (.*)")
+_TAG = re.compile(r"\[info\] {5,9}([\w.-]+) *: (.*)")
 _DURATION = re.compile(r"\[info\]   Duration: (\d+):(\d+):(\d+\.\d+)")
 
 

@@ -24,6 +24,7 @@ from typing import IO, Callable, Optional
 import numpy as np
 
 from depthcli.errors import ClipError
+from depthcli.io.cameras.clips import camera_of_metadata
 from depthcli.io.pictures.images import MAX_PIXELS, check_size
 from depthcli.io.video.clip import ClipInfo, Shown
 from depthcli.io.video.clock import Clock, until_next
@@ -46,6 +47,7 @@ from depthcli.io.video.tracks import READABLE, VideoTrack, choose_track
 # What a pipe is described by before the rest of it is decoded: enough for the headers of every container.
 _HEAD_BYTES = 1 << 20
 _UPRIGHT = {0: "", 90: "transpose=clock,", 180: "hflip,vflip,", 270: "transpose=cclock,"}
+_ORIENTATIONS = {0: 1, 90: 6, 180: 3, 270: 8}  # of EXIF, by degrees clockwise
 _RATE = re.compile(r"config in time_base: (\d+)/(\d+), frame_rate: (\d+)/(\d+)")
 _FRAME = re.compile(
     r"n: *\d+ pts: *(?P<pts>\S+) +pts_time:\S+ +duration: *(?P<duration>-?\d+) .*?fmt:(?P<format>\w+) .*?"
@@ -235,6 +237,8 @@ class ProgramSource:
             notes.append(f"HDR ({transfer.upper()}) tone-mapped to BT.709")
         if self._before_first:
             notes.append(f"{self._before_first} damaged packets before the first frame passed over")
+        aspect = stamp.aspect or Fraction(1)
+        told = {**stream.metadata, **self._facts.metadata}
         return ClipInfo(
             name=self._name,
             size=stamp.size,
@@ -243,13 +247,15 @@ class ProgramSource:
             origin=self._clock.origin if self._clock else Fraction(0),
             duration=self._facts.duration,
             rotation=degrees,
-            pixel_aspect=stamp.aspect or Fraction(1),
+            pixel_aspect=aspect,
             variable=self._is_variable(stamp),
             audio=bool(self._facts.audio),
             codec=stream.codec,
             pixel_format=stream.pixel_format,
             bits=_depths().get(stream.pixel_format, 8),
             transfer=transfer,
+            camera=camera_of_metadata(told, stamp.size, float(aspect)),
+            orientation=_ORIENTATIONS[degrees],
             notes=tuple(notes),
         )
 

@@ -1,17 +1,21 @@
-"""A clip as a folder with one file per frame, each of them a depth file as of a picture."""
+"""A clip as a folder with one file per frame, each of them a depth file, or a shape, as of a picture."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 import numpy as np
 
-from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs.encode import check_pixels
-from depthcli.io.codecs.files import KINDS
+from depthcli.io.codecs.files import TEXTURE_ENDING, Content, write_content
 from depthcli.io.video.clip_output import ClipOutput
+
+_FRAME = re.compile(r"frame_(\d+)(\D.*)")
 
 
 class FolderWriter:
@@ -27,13 +31,16 @@ class FolderWriter:
         self._numbers: set[int] = set()
         self._output, self._suffix = output, output.row.suffix
 
-    def write(self, pixels: np.ndarray, time: Fraction, duration: Optional[Fraction] = None) -> None:
-        """Write a file."""
-        check_pixels(pixels, self._output.row.holds, self._output.size)
+    def write(self, content: Union[np.ndarray, Content], time: Fraction, duration: Optional[Fraction] = None) -> None:
+        """Write a file. Facts of the frame go before those of the clip."""
+        if not isinstance(content, Content):
+            content = Content(content, {})
+        if isinstance(content.body, np.ndarray):
+            check_pixels(content.body, self._output.row.holds, self._output.size, alpha=True)
         index = len(self.times)
-        facts = {**self._output.facts, "frame": {"index": index, "time": float(time)}}
-        with atomic_path(self._path(index, time)) as partial, partial.open("wb") as stream:
-            KINDS[self._suffix].write(pixels, stream, facts)
+        frame = {"index": index, "time": float(time)}
+        facts = {**self._output.facts, **content.facts, "frame": frame}
+        write_content(self._output.row, replace(content, facts=facts), self._path(index, time))
         self.skip(time, duration)
 
     def has(self, index: int, time: Fraction) -> bool:
@@ -47,10 +54,20 @@ class FolderWriter:
         self.length = self.times[-1] - self.times[0] + float(duration or 1 / self._output.timing.rate)
 
     def remove_others(self) -> None:
-        """Remove frames of another run from the folder."""
-        for path in self._output.path.glob(f"frame_*{self._suffix}"):
-            if path.stem[6:].isdigit() and int(path.stem[6:]) not in self._numbers:
+        """Remove frames of another run from the folder, and what stands beside them."""
+        for path, number in self._frames():
+            if number not in self._numbers:
                 path.unlink()
+
+    def _frames(self) -> Iterator[tuple[Path, int]]:
+        """Yield the files of frames in the folder, each with its number."""
+        endings = {self._suffix, f"{self._suffix}.json"}
+        if self._suffix == ".obj":
+            endings |= {".mtl", TEXTURE_ENDING}
+        for path in sorted(self._output.path.glob("frame_*")):
+            found = _FRAME.fullmatch(path.name)
+            if found and found[2] in endings:
+                yield path, int(found[1])
 
     def _number(self, index: int, time: Fraction) -> int:
         return index if self._output.number_of is None else self._output.number_of(time)

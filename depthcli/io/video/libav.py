@@ -14,6 +14,7 @@ from typing import Any, Callable, Optional, Protocol
 import numpy as np
 
 from depthcli.errors import ClipError, DepthError, first_line
+from depthcli.io.cameras.clips import camera_of_metadata
 from depthcli.io.pictures.images import MAX_PIXELS, check_size, printable
 from depthcli.io.video.clip import ClipInfo, Shown
 from depthcli.io.video.clock import Clock, until_next
@@ -211,22 +212,27 @@ class LibavSource:
         if self._read.damaged:
             notes.append(f"{self._read.damaged} damaged packets before the first frame passed over")
             self._read.damaged = 0
+        size = (first.height, first.width) if sideways else (first.width, first.height)
+        aspect = 1 / aspect if sideways else aspect
+        told = {**stream.metadata, **self._container.metadata}
         return ClipInfo(
             name=self._name,
-            size=(first.height, first.width) if sideways else (first.width, first.height),
+            size=size,
             rate=rate,
             time_base=time_base,
             origin=self._clock.origin,
             frames=stream.frames or None,
             duration=duration,
             rotation=self._turn.degrees,
-            pixel_aspect=1 / aspect if sideways else aspect,
+            pixel_aspect=aspect,
             variable=self._is_variable(),
             audio=bool(self._container.streams.audio),
             codec=context.name,
             pixel_format=first.format.name,
             bits=max(component.bits for component in first.format.components),
             transfer=self._transfer,
+            camera=camera_of_metadata(told, size, float(aspect)),
+            orientation=self._turn.orientation,
             notes=tuple(notes),
         )
 
@@ -338,6 +344,13 @@ class _Turn:
 
     def __bool__(self) -> bool:
         return self.sideways or self.flip_columns or self.flip_rows
+
+    @property
+    def orientation(self) -> int:
+        """The EXIF orientation that says the same."""
+        places = {(False, False): 1, (True, False): 2, (True, True): 3, (False, True): 4}
+        turned = {(False, False): 5, (True, False): 6, (True, True): 7, (False, True): 8}
+        return (turned if self.sideways else places)[self.flip_columns, self.flip_rows]
 
     def apply(self, rgb: np.ndarray) -> np.ndarray:
         rgb = rgb.transpose(1, 0, 2) if self.sideways else rgb

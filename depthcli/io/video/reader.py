@@ -21,8 +21,9 @@ from typing import Any, Callable, Optional, Union
 
 import numpy as np
 
+from depthcli.camera import Camera
 from depthcli.errors import ClipError, DepthError, PictureError, first_line
-from depthcli.io.codecs.files import read_facts
+from depthcli.io.codecs.files import may_be_ours, read_facts
 from depthcli.io.names import STDIN
 from depthcli.io.pictures.images import MAX_PIXELS, is_picture, may_be_listed, picture_size, printable, read_picture
 from depthcli.io.video.animations import WEBP, WebPSource, animation_in
@@ -238,7 +239,7 @@ def _without_others(paths: Iterable[Path]) -> list[Path]:
     of the same frames.
     """
     files = [path for path in paths if (is_picture(path) or is_exr(path)) and path.is_file()]
-    pictures = [path for path in files if not is_exr(path) and not (path.suffix.lower() == ".png" and read_facts(path))]
+    pictures = [path for path in files if not is_exr(path) and not (may_be_ours(path) and read_facts(path))]
     renders = [] if pictures else [path for path in files if is_exr(path) and not is_our_exr(path)]
     return sorted(pictures or renders, key=natural_order)
 
@@ -259,6 +260,7 @@ class FolderSource:
             notes.append("EXR taken for linear light: 1.0 is white, with the curve of sRGB")
         rate = rate or FOLDER_RATE
         count = len(self._paths)
+        camera, orientation = _camera_of_frame(self._paths[0], max_pixels)
         self.info = ClipInfo(
             name,
             size,
@@ -268,6 +270,9 @@ class FolderSource:
             duration=float(count / rate),
             codec="pictures",
             numbers=_numbers(self._paths),
+            paths=tuple(self._paths),
+            camera=camera,
+            orientation=orientation,
             notes=tuple(notes),
         )
 
@@ -293,6 +298,17 @@ class FolderSource:
 
     def close(self) -> None:
         """Nothing is open between two pictures."""
+
+
+def _camera_of_frame(path: Path, max_pixels: int) -> tuple[Optional[Camera], int]:
+    """Return the camera that the EXIF of a frame tells, None without one, and its orientation."""
+    if is_exr(path):
+        return None, 1
+    try:
+        picture = read_picture(path, max_pixels=max_pixels)
+    except PictureError:  # told when it is its turn
+        return None, 1
+    return picture.camera, picture.orientation
 
 
 def natural_order(path: Path) -> list[tuple[int, int, str]]:

@@ -3,7 +3,8 @@
 Each shard has the maps of some frames, and the newest one a state to resume from. Files appear only when they are
 complete, so the next run can resume after any end.
 
-    shard_000000.npz   times (n, 4) int64: time and duration as fractions; codes (n, H, W); ends (n, 2)
+    shard_000000.npz   times (n, 5) int64: time and duration as fractions, and whether a shot begins;
+                       codes (n, H, W); ends (n, 2)
     state_000000.npz   the state after the shard; removed when the next shard is there
     job.json           what is being made; a spool of anything else is not resumed
     end.json           facts about the whole clip; there when all maps are
@@ -35,11 +36,16 @@ _MOST_BYTES = 1 << 24  # of maps that wait for a shard: some frames of the usual
 
 @dataclass(frozen=True, eq=False)
 class SpooledFrame:
-    """The map of one frame. values: (H, W) float32. time, duration: seconds, as in io.video.clip.Frame."""
+    """The map of one frame. values: (H, W) float32. time, duration: seconds, as in io.video.clip.Frame.
+
+    cut: a shot begins with it. index: of the frame, from 0.
+    """
 
     values: np.ndarray
     time: Fraction
     duration: Fraction
+    cut: bool = False
+    index: int = 0
 
 
 class Spool:
@@ -103,9 +109,9 @@ class Spool:
             self._counts.pop()
         return None
 
-    def add(self, values: np.ndarray, time: Fraction, duration: Fraction) -> None:
+    def add(self, values: np.ndarray, time: Fraction, duration: Fraction, cut: bool = False) -> None:
         """Take the next frame's map (H, W) float32; it is on disk after the next `keep`."""
-        self._waiting.append(SpooledFrame(values, time, duration))
+        self._waiting.append(SpooledFrame(values, time, duration, cut))
         self._bytes += values.nbytes
 
     @property
@@ -123,7 +129,9 @@ class Spool:
         number = len(self._counts)
         if state is not None:
             self._write(self._state(number), state)
-        times = [(*frame.time.as_integer_ratio(), *frame.duration.as_integer_ratio()) for frame in self._waiting]
+        times = [
+            (*frame.time.as_integer_ratio(), *frame.duration.as_integer_ratio(), frame.cut) for frame in self._waiting
+        ]
         codes, ends = zip(*(self._encoded(frame.values) for frame in self._waiting))
         arrays = {"times": np.array(times, np.int64), "codes": np.stack(codes), "ends": np.array(ends, np.float32)}
         self._write(self._shard(number), arrays)
@@ -149,15 +157,26 @@ class Spool:
 
     def read(self) -> Iterator[SpooledFrame]:
         """Yield all frames in shards. Raises OutputError if a shard is damaged."""
+        index = 0
         for number in range(len(self._counts)):
-            path = self._shard(number)
-            try:
-                arrays = _read_arrays(path)
-                times, codes, ends = arrays["times"], arrays["codes"], arrays["ends"]
-            except (OSError, ValueError, KeyError) as error:
-                raise OutputError(f"{path} is damaged", "remove its folder and start again") from error
-            for (a, b, c, d), code, (low, high) in zip(times.tolist(), codes, ends):
-                yield SpooledFrame(_decoded(code, low, high), Fraction(a, b), Fraction(c, d))
+            times, codes, ends = self._arrays(number, "times", "codes", "ends")
+            for (a, b, c, d, cut), code, (low, high) in zip(times.tolist(), codes, ends):
+                yield SpooledFrame(_decoded(code, low, high), Fraction(a, b), Fraction(c, d), bool(cut), index)
+                index += 1
+
+    def times(self) -> tuple[list[Fraction], list[int]]:
+        """Return the times of all frames in shards, and the indices of those that begin a shot, without their maps."""
+        rows = [row for number in range(len(self._counts)) for row in self._arrays(number, "times")[0].tolist()]
+        cuts = [index for index, row in enumerate(rows) if row[4] or not index]
+        return [Fraction(a, b) for a, b, *_ in rows], cuts
+
+    def _arrays(self, number: int, *names: str) -> list[np.ndarray]:
+        path = self._shard(number)
+        try:
+            arrays = _read_arrays(path, *names)
+            return [arrays[name] for name in names]
+        except (OSError, ValueError, KeyError) as error:
+            raise OutputError(f"{path} is damaged", "remove its folder and start again") from error
 
     def remove(self) -> None:
         """Remove the folder."""

@@ -76,9 +76,11 @@ def make_clip(
     sound: str = "",
     videos: int = 1,
     container: str | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> Path:
     """Write a clip; times (seconds) make its rate vary, sound names a codec, videos > 1 adds smaller ones before it."""
     with av.open(str(path), "w", options=muxer or {}, format=container) as out:
+        out.metadata.update(metadata or {})
         for _ in range(videos - 1):
             small = out.add_stream("libx264", rate=rate, options=X264)
             small.width, small.height, small.pix_fmt = 16, 16, "yuv444p"
