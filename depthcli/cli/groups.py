@@ -22,12 +22,13 @@ from typer.core import TyperCommand, TyperGroup
 
 from depthcli.cli.help import print_help
 
-CLIP, MODEL, CAMERA, METRES, SPACE = "Clip", "Model and speed", "Camera", "Metres", "3D"
+CLIP, DIFFUSION, MODEL, CAMERA, METRES, SPACE = "Clip", "Diffusion", "Model and speed", "Camera", "Metres", "3D"
 NEURON, ADVANCED = "AWS Inferentia", "Advanced"
 _PANELS = (
     None,
     CLIP,
     MODEL,
+    DIFFUSION,
     CAMERA,
     METRES,
     SPACE,

@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from depthcli.errors import DownloadError, Log, ModelError
 from depthcli.zoo.identify import check_identity
+from depthcli.zoo.licences import check_licence
 from depthcli.zoo.locate import (
     ASSETS,
     CHECKPOINTS,
@@ -30,8 +31,9 @@ from depthcli.zoo.locate import (
     find,
     how_to_place,
     hub_cache,
+    whole_digest,
 )
-from depthcli.zoo.rows import Channel, ModelRow, find_row
+from depthcli.zoo.rows import Channel, ModelRow, Weights, find_row
 from depthcli.zoo.verify import SHA256, digest
 
 # Limit for the first request to the hub, with its name look-up and every address of the host.
@@ -51,13 +53,15 @@ def obtain(
     offline: bool = False,
     folder: Path = CHECKPOINTS,
     log: Log = tell,
+    accept_licence: bool = False,
 ) -> WeightsFile:
     """Return the row's weights, downloaded into the hub's cache if they are not on this machine.
 
-    log: takes one line before a download. The progress bar is the hub's, on stderr.
-    Raises CheckpointError for a file of another model, DownloadError for a failed download, ModelError for weights that
+    accept_licence: of a row with a restricted one. log: takes one line before a download. The progress bar is the hub's, on stderr.
+    Raises LicenceError for a licence that was not accepted, CheckpointError for a file of another model, DownloadError for a failed download, ModelError for weights that
     were never published.
     """
+    check_licence(row, accept_licence)
     file = find(row, checkpoint, folder) or _fetch(row, offline, log)
     check_identity(row, file)
     return file
@@ -102,9 +106,15 @@ def _fetch(row: ModelRow, offline: bool, log: Log) -> WeightsFile:
 
 
 def _download(row: ModelRow, log: Log) -> WeightsFile:
+    parts = tuple(_download_file(row, weights, log) for weights in row.files)
+    if len(parts) == 1:
+        return WeightsFile(parts[0], digest(parts[0]), DOWNLOADED)
+    return WeightsFile(parts[0], whole_digest(parts), DOWNLOADED, parts)
+
+
+def _download_file(row: ModelRow, weights: Weights, log: Log) -> Path:
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
-    weights = row.weights
     url = hf_hub_url(weights.repo, weights.file, revision=weights.revision)
     # Asked here first: hf_hub_download retries a silent hub for minutes.
     offer = _within(CONNECT_SECONDS, lambda: get_hf_file_metadata(url, timeout=CONNECT_SECONDS))
@@ -119,11 +129,11 @@ def _download(row: ModelRow, log: Log) -> WeightsFile:
     size = f"{(offer.size or weights.bytes or 0) / 1e6:.0f} MB"
     log(f"downloading {row.title}: {weights.file}, {size}, licence {row.licence}, into {constants.HF_HUB_CACHE}")
     path = Path(hf_hub_download(weights.repo, weights.file, revision=weights.revision))
-    file = WeightsFile(path, digest(path), DOWNLOADED)
-    if wanted not in (None, file.sha256):
+    found = digest(path)
+    if wanted not in (None, found):
         _remove(path)
-        raise _failure(row, f"the downloaded file is not the published one (sha256 {file.sha256}) and was deleted")
-    return file
+        raise _failure(row, f"the downloaded file is not the published one (sha256 {found}) and was deleted")
+    return path
 
 
 def _within(seconds: float, call: Callable[[], Any]) -> Any:
