@@ -43,6 +43,7 @@ MAY_IMPORT_TORCH = (
     "nets/",
     "graphs/",
     "backends/torch_eager.py",
+    "backends/diffusion.py",
     "backends/torchscript.py",
     "backends/onnx.py",
     "backends/torch_nodes.py",

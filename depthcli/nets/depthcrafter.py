@@ -97,10 +97,7 @@ class FrameEmbedder(nn.Module):
 
 @dataclass(frozen=True)
 class Networks:
-    """The four networks of a clip, in the order in which a clip needs them. width: channels of the UNet's first level.
-
-    latents: factor between the sides of frames and latents.
-    """
+    """The networks of a clip, in the order in which it needs them. width: channels of the UNet's first level."""
 
     embedder: FrameEmbedder
     encoder: FrameEncoder
@@ -146,7 +143,9 @@ def _loaded(build: Callable[[Any], Any], config: Path, weights: Path, dtype: tor
             network = build(json.loads(config.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{config} does not describe a network: {first_line(error)}") from error
-    state = {name: tensor.to(dtype) for name, tensor in read_state(weights).items() if not name.endswith(".position_ids")}
+    state = {
+        name: tensor.to(dtype) for name, tensor in read_state(weights).items() if not name.endswith(".position_ids")
+    }
     try:
         network.load_state_dict(state, assign=True)
     except RuntimeError as error:
@@ -155,9 +154,10 @@ def _loaded(build: Callable[[Any], Any], config: Path, weights: Path, dtype: tor
 
 
 def image_of_embedder(frame: torch.Tensor) -> torch.Tensor:
-    """Return (1, 3, 224, 224) for a frame (1, 3, H, W) float32 in -1..1: blurred, bicubic with aligned corners, normalised.
+    """Return (1, 3, 224, 224), normalised, for a frame (1, 3, H, W) float32 in -1..1.
 
-    The blur is that of the official code: sigma by the ratio of each side to 224, and 4 sigma as its number of taps.
+    It is blurred, and resized bicubic with aligned corners. The blur is the official code's: sigma by the ratio of each
+    side to 224, and 4 sigma as its number of taps.
     """
     for axis in (3, 2):  # along x first
         frame = _blurred(frame, axis)

@@ -155,11 +155,13 @@ class _Step:
 class FrameLoop:
     """Sends the frames of one clip through a predictor: find cuts, prepare, run the network, postprocess.
 
-    size: (width, height) of the frames. camera: of the clip, or None. frames: in the clip, None if unknown. find_cuts: process each shot alone.
-    threads: read and postprocess in threads beside the network, a few frames ahead and behind. timed: returns a context
-    that measures a stage: "read", "prepare", "network" or "postprocess". fed: number of frames fed to the network.
-    reached: how far a predictor is that works in pieces, None for others. costly: the maps that are recorded
-    are of such a piece, after which the state is worth keeping. plan: of the network's input. warnings: what is doubtful about the maps.
+    size: (width, height) of the frames. camera: of the clip, or None. frames: in the clip, None if unknown.
+    find_cuts: process each shot alone. threads: read and postprocess in threads beside the network, a few frames ahead
+    and behind. timed: returns a context that measures a stage: "read", "prepare", "network" or "postprocess".
+
+    fed: number of frames fed to the network. reached: how far a predictor is that works in pieces, None for others.
+    costly: the maps that are recorded are of such a piece, after which the state is worth keeping. plan: of the
+    network's input. warnings: what is doubtful about the maps.
     Raises PictureError if the frames do not fit into the memory.
     """
 

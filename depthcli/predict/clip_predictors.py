@@ -93,7 +93,17 @@ class ClipPredictor(Protocol):
         """Free the device."""
 
 
-class FrameByFrame:
+class AtOnce:
+    """What predictors have in common that do all work in `feed` and `finish`."""
+
+    def advance(self) -> None:
+        """See ClipPredictor."""
+
+    def reached(self) -> None:
+        """See ClipPredictor."""
+
+
+class FrameByFrame(AtOnce):
     """A picture model that sees each frame alone.
 
     steady: filter the maps over time. batch: frames per run of the network; the backend may take more.
@@ -127,12 +137,6 @@ class FrameByFrame:
         self._group.append((prepared, cut))
         return self.finish() if len(self._group) >= self._batch else ()
 
-    def advance(self) -> None:
-        """See ClipPredictor."""
-
-    def reached(self) -> None:
-        """See ClipPredictor."""
-
     def finish(self) -> Sequence[Any]:
         """See ClipPredictor."""
         group, self._group = self._group, []
@@ -164,7 +168,7 @@ class FrameByFrame:
         self._estimator.close()
 
 
-class WindowByWindow:
+class WindowByWindow(AtOnce):
     """A video model. exact: align its windows as the official code does, at the size of the frames."""
 
     warnings: tuple[str, ...] = ()
@@ -207,12 +211,6 @@ class WindowByWindow:
         else:
             self._since.append(prepared)
         return [*rest, *final]
-
-    def advance(self) -> None:
-        """See ClipPredictor."""
-
-    def reached(self) -> None:
-        """See ClipPredictor."""
 
     def finish(self) -> Sequence[np.ndarray]:
         """See ClipPredictor."""

@@ -57,9 +57,9 @@ def obtain(
 ) -> WeightsFile:
     """Return the row's weights, downloaded into the hub's cache if they are not on this machine.
 
-    accept_licence: of a row with a restricted one. log: takes one line before a download. The progress bar is the hub's, on stderr.
-    Raises LicenceError for a licence that was not accepted, CheckpointError for a file of another model, DownloadError for a failed download, ModelError for weights that
-    were never published.
+    accept_licence: of a restricted row. log: takes one line before a download. The progress bar is the hub's.
+    Raises LicenceError for a licence that was not accepted, CheckpointError for a file of another model, DownloadError
+    for a failed download, ModelError for weights that were never published.
     """
     check_licence(row, accept_licence)
     file = find(row, checkpoint, folder) or _fetch(row, offline, log)

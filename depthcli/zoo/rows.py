@@ -190,8 +190,9 @@ class ModelRow:
     kind: of its numbers. files: its weights, the network's own file first. input: how a picture becomes its input.
     scene: of a metric model: indoor, outdoor, or metric for any; "" for a relative model.
     max_depth: metres at the top of a metric model's range, None if the network answers in metres itself.
-    restricted: its licence must be accepted before it is used. outputs: names of the network's outputs. canonical_focal: focal length in pixels of the network input for which the
+    outputs: names of the network's outputs. canonical_focal: focal length in pixels of the network input for which the
     network answers in metres; for others, metres are in proportion. None if they need no focal length.
+    restricted: its licence must be accepted before it is used.
     """
 
     name: str

@@ -42,7 +42,8 @@ OPTIONS = {
     "dir": PICTURES + "--devices --dry-run --exclude --files-from --include --max-failures --mix-models --shard"
     " --shard-count --shard-offset --workers -n",
     "video": PLAIN + RESULTS + METRES + CAMERA + SHAPE + "--calibration-from --end --exact --fps --max-frames"
-    " --mix-models --pipe --range --rate --scale --scene --size --start --steady --stride",
+    " --mix-models --pipe --range --rate --scale --scene --size --start --steady --stride"
+    " --accept-licence --cpu-offload --guidance --max-res --overlap --seed --steps --window",
     "stereo": "--detail --batch -b " + WEIGHTS + SIZED + COMPILED + REPORT + "--border --depth --end --exact --fill"
     " --fps --if-exists --layout --max-frames --mix-models --no-tags --output --panorama --rate --scene --screen --size"
     " --start --steady --strength --stride --swap --tags --view -o",
