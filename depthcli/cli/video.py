@@ -305,6 +305,8 @@ def do_clips(
     from depthcli.jobs.clip_stream import stream_clip
     from depthcli.jobs.manifest import FAILED, MANIFEST_NAME, Manifest, Result
     from depthcli.predict.clip import open_clip_predictor
+    from depthcli.temporal.denoising import EIGHT
+    from depthcli.zoo.rows import DEPTHCRAFTER
 
     manifest = Manifest(Path(output) / MANIFEST_NAME) if output and len(jobs) > 1 else None
     opened: list[ClipPredictor] = []
@@ -318,6 +320,9 @@ def do_clips(
             stop.at_once = False
             if not (pipe or mix_models):
                 check_models(jobs, opened[0])
+            if pipe and opened[0].row.family == DEPTHCRAFTER:
+                latest = jobs[0].clip.diffusion.window + EIGHT
+                progress.warn(f"depth comes up to {latest} frames late: each window is denoised as a whole")
             if report.verbose:
                 row = opened[0].row
                 progress.log(f"model {row.title}, {row.licence}; {opened[0].description}")

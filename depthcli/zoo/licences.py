@@ -6,7 +6,6 @@ What was accepted is remembered in the user's cache folder, by model and licence
 from __future__ import annotations
 
 import importlib.util
-import os
 from contextlib import suppress
 
 from depthcli.errors import ModelError
@@ -50,7 +49,7 @@ def check_licence(row: ModelRow, accept: bool = False) -> None:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             with open(folder / FILE, "a", encoding="utf-8") as stream:
-                stream.write(f"{line}{os.linesep}")
+                stream.write(f"{line}\n")
 
 
 def _accepted() -> list[str]:

@@ -73,7 +73,7 @@ OPTIONS = {
     " --self-test --size --target --timeout --workdir -b -o",
     "models": "",
     "models list": "--json",
-    "models pull": "",
+    "models pull": "--accept-licence",
     "models verify": "--checkpoint",
     "models path": "",
     "models cache": "--clear --forget --json",
