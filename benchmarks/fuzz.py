@@ -247,6 +247,203 @@ def _depth_kind(file: str, as_truth: bool) -> Kind:
     return Kind("depth files", make, ("eval", "list.json", "--json", "-", *model), (f"maps/{file}",))
 
 
+def metric_map() -> Any:
+    """Return a map in metres with a hole and a camera."""
+    import numpy as np
+
+    from depthcli.camera import CameraSource, pinhole
+    from depthcli.depthmap import DepthKind, DepthMap, Provenance
+
+    values, valid = depth_map().values, np.ones(SIZE[::-1], bool)
+    valid[3:6, 4:9] = False
+    camera = pinhole(SIZE, 35.0, CameraSource.GIVEN)
+    return DepthMap(values, DepthKind.METRIC_DEPTH, Provenance("tiny", source="a.jpg"), valid=valid, camera=camera)
+
+
+# What other programs write, by the name of its file and what the user says of it.
+STRANGERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "mm": ("a.png", ("--from", "mm")),
+    "sun": ("a.png", ("--from", "sun")),
+    "moge": ("a.png", ("--from", "moge", "--kind", "metric_depth")),
+    "splats": ("scene/depths/a.png", ("--from", "3dgs")),
+    "vda": ("a.npz", ("--from", "vda", "--kind", "relative_disparity")),
+    "da3": ("a.npz", ("--from", "da3", "--kind", "metric_depth")),
+    "npy": ("a.npy", ("--kind", "metric_depth")),
+    "pfm": ("a.pfm", ("--kind", "metric_depth")),
+    "tiff": ("a.tiff", ("--kind", "metric_depth")),
+    "exr": ("a.exr", ("--kind", "metric_depth")),
+    "gdepth": ("a.jpg", ()),
+    "dynamic": ("a.jpg", ()),
+}
+
+
+def stranger(name: str) -> bytes:
+    """Return a depth file of another program."""
+    import base64
+
+    import numpy as np
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    from depthcli.io.codecs.exr import write_exr
+
+    file, stream, values = STRANGERS[name][0], io.BytesIO(), depth_map().values
+    codes = np.round(values * 1000).astype(np.uint16)
+    if name in ("mm", "sun", "moge", "splats"):
+        texts = PngInfo()
+        for key, text in (("near", "1.5"), ("far", "8.25")) if name == "moge" else ():
+            texts.add_text(key, text)
+        Image.fromarray(codes).save(stream, "PNG", pnginfo=texts)
+    elif file.endswith(".npz"):
+        more = {"intrinsics": np.diag([35, 35, 1])[None], "conf": values} if name == "da3" else {}
+        np.savez(stream, **{"depth" if name == "da3" else "depths": np.stack([values, values]), **more})
+    elif file.endswith(".exr"):
+        write_exr(values, stream, {})
+        return stream.getvalue().replace(b"depthcli", b"stranger")
+    elif file.endswith(".tiff"):
+        Image.fromarray(values).save(stream, "TIFF", compression="tiff_adobe_deflate")
+    elif file.endswith(".jpg"):
+        Image.fromarray(codes).save(stream, "PNG")
+        image, photo = stream.getvalue(), picture(".jpg")
+        facts = 'Format="RangeInverse" {0}:Near="0.5" {0}:Far="8" {0}:Units="'
+        if name == "gdepth":
+            about = "GDepth:" + facts.format("GDepth") + f'm" GDepth:Data="{base64.b64encode(image).decode()}"'
+        else:
+            items = f'<i Item:DataURI="p" Item:Length="0"/><i Item:DataURI="d" Item:Length="{len(image)}"/>'
+            about = "DepthMap:" + facts.format("DepthMap") + f'Meters" DepthMap:DepthURI="d">{items}</a'
+        body = b"http://ns.adobe.com/xap/1.0/\0" + f"<a {about}>".encode()
+        head = b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big")
+        return photo[:2] + head + body + photo[2:] + (image if name == "dynamic" else b"")
+    else:
+        return depth_file(file)
+    return stream.getvalue()
+
+
+def _stranger_kind(name: str) -> Kind:
+    file, options = STRANGERS[name]
+    targets = (file,)
+
+    def make(folder: Path) -> None:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(stranger(name))
+        if name == "splats":
+            (folder / "scene/sparse/0").mkdir(parents=True)
+            (folder / "scene/sparse/0/depth_params.json").write_text('{"a": {"scale": 0.75, "offset": 0.01}}')
+
+    if name == "splats":
+        targets = (file, "scene/sparse/0/*.json")
+    return Kind("depth files", make, ("convert", file, *options, "-f", "exr,npy", "-o", "out/"), targets)
+
+
+FORMATS = ("exr", "far0", "tiff", "pfm", "npy", "npz", "mm", "kitti", "tum", "sun", "white", "black", "controlnet")
+
+
+def _format_kind(name: str) -> Kind:
+    from depthcli.io.codecs.formats import STILLS
+
+    file = f"a{STILLS[name].suffix}"
+
+    def make(folder: Path) -> None:
+        from depthcli.io.codecs.files import write_file
+
+        write_file(STILLS[name], metric_map(), folder / file)
+
+    return Kind("formats", make, ("convert", file, "-f", "npz", "-o", "out/"), ("a.*",))
+
+
+def _film(folder: Path) -> None:
+    _made(("video", "a.mp4", "-o", "./", "-f", "ffv1", "--steady", "off", *RUN), "a.mp4")(folder)
+
+
+SHAPES = ("ply", "pcd", "glb", "obj", "usdz", "html", "gaussians.ply")
+
+
+def _shape_kind(name: str) -> Kind:
+    file = "a." + name.rpartition(".")[2]
+
+    def make(folder: Path) -> None:
+        import numpy as np
+
+        from depthcli.io.codecs.files import write_file
+        from depthcli.io.codecs.formats import STILLS
+
+        if name == "gaussians.ply":
+            names = (
+                "x y z nx ny nz f_dc_0 f_dc_1 f_dc_2 opacity scale_0 scale_1 scale_2 rot_0 rot_1 rot_2 rot_3"
+            ).split()
+            head = ["ply", "format binary_little_endian 1.0", "element vertex 9"]
+            head += [*(f"property float {each}" for each in names), "end_header", ""]
+            rows = np.random.default_rng(0).normal(size=(9, len(names))).astype("<f4")
+            (folder / file).write_bytes("\n".join(head).encode() + rows.tobytes())
+        else:
+            write_file(STILLS[name], metric_map(), folder / file)
+
+    return Kind("shapes", make, ("info", file), ("a*",))
+
+
+# Calibrations by the names of their files.
+CAMERAS = {
+    "opencv.yaml": "%YAML:1.0\n---\ncamera_matrix: !!opencv-matrix\n   rows: 3\n   cols: 3\n   dt: d\n"
+    "   data: [ 35., 0., 20., 0., 35., 15., 0., 0., 1. ]\n",
+    "ros.yaml": "image_width: 40\nimage_height: 30\ncamera_matrix:\n  rows: 3\n  cols: 3\n"
+    "  data: [35, 0, 20, 0, 35, 15, 0, 0, 1]\ndistortion_model: plumb_bob\n"
+    "distortion_coefficients:\n  rows: 1\n  cols: 5\n  data: [0.1, 0, 0, 0, 0]\n",
+    "transforms.json": '{"fl_x": 35, "cx": 20, "cy": 15, "w": 40, "h": 30, "k1": 0.1, "frames": [{"file_path": "a.png",'
+    ' "transform_matrix": [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 2], [0, 0, 0, 1]]}]}',
+    "open3d.json": '{"width": 40, "height": 30, "intrinsic_matrix": [35, 0, 0, 0, 35, 0, 20, 15, 1]}',
+    "calib.txt": "P2: 35 0 20 0 0 35 15 0 0 0 1 0\nP3: 35 0 20 -9 0 35 15 0 0 0 1 0\n",
+    "K.txt": "35 0 20\n0 35 15\n0 0 1\n",
+    "cameras.txt": "1 OPENCV 40 30 35 35 20 15 0.1 0 0 0\n",
+}
+
+
+def _camera_kind(name: str) -> Kind:
+    def make(folder: Path) -> None:
+        (folder / name).write_text(CAMERAS[name])
+        (folder / "a.npy").write_bytes(depth_file("a.npy"))
+
+    argv = ("convert", "a.npy", "--kind", "metric_depth", "--intrinsics", name, "-f", "ply", "-o", "out/")
+    return Kind("cameras", make, argv, (name,))
+
+
+def _colmap_kind(suffix: str) -> Kind:
+    """Return the kind of a whole model, whose points a map is fitted to."""
+
+    def make(folder: Path) -> None:
+        import numpy as np
+
+        from depthcli.io.codecs.files import write_depth
+        from depthcli.io.scenes.colmap import ColmapModel, write_colmap
+
+        rng, count = np.random.default_rng(0), 20
+        places = np.stack([rng.uniform(1, 38, count), rng.uniform(1, 28, count)], axis=1)
+        z = 1 / (0.5 * depth_map().values[places[:, 1].astype(int), places[:, 0].astype(int)])
+        model = ColmapModel(
+            names=("a.png",),
+            sizes=np.array([SIZE]),
+            pinholes=np.array([[35.0, 35.0, 20.0, 15.0]]),
+            extrinsics=np.eye(4)[None, :3],
+            points=np.concatenate([(places - (20, 15)) / 35 * z[:, None], z[:, None]], axis=1),
+            colors=np.zeros((count, 3), np.uint8),
+            errors=np.zeros(count),
+            places=(places,),
+            seen=(np.arange(count),),
+            tracks=np.stack([np.arange(count), np.zeros(count, int), np.arange(count)], axis=1),
+        )
+        write_depth(depth_map(), folder / "a.npz")
+        write_colmap(model, folder / "model", suffix)
+
+    argv = ("convert", "a.npz", "--preset", "3dgs", "--intrinsics", "model", "-o", "out")
+    return Kind("cameras", make, argv, ("model/*",))
+
+
+def _references(folder: Path) -> None:
+    from depthcli.io.codecs.files import write_depth
+
+    write_depth(depth_map(), folder / "a.npz")
+    (folder / "points.csv").write_text("u,v,z\n3,4,1.5\n20,10,1\n30,25,0.7\n")
+
+
 def _exr(folder: Path) -> None:
     (folder / "a.exr").write_bytes(depth_file("a.exr"))
 
@@ -360,6 +557,18 @@ KINDS: dict[str, Kind] = {
     **{f"{file[1:]}-prediction": _depth_kind(file, as_truth=False) for file in DEPTH_FILES},
     **{f"{file[1:]}-truth": _depth_kind(file, as_truth=True) for file in DEPTH_FILES},
     "exr": Kind("depth files", _exr, (), ("a.exr",), call="depthcli.io.codecs.exr:read_exr"),
+    **{f"from-{name}": _stranger_kind(name) for name in STRANGERS},
+    **{f"format-{name}": _format_kind(name) for name in FORMATS},
+    "film": Kind("formats", _film, ("convert", "a_depth.mkv", "-f", "npy", "-o", "out/"), ("a_depth*",)),
+    **{f"shape-{name}": _shape_kind(name) for name in SHAPES},
+    **{f"camera-{name}": _camera_kind(name) for name in CAMERAS},
+    **{f"colmap{suffix}": _colmap_kind(suffix) for suffix in (".bin", ".txt")},
+    "references": Kind(
+        "cameras",
+        _references,
+        ("convert", "a.npz", "--scale-from", "points.csv", "-f", "npy", "-o", "out/"),
+        ("points.csv",),
+    ),
     **{f"list{suffix}": _list_kind(suffix) for suffix in (".txt", ".json", ".csv")},
     "manifest": Kind(
         "records",

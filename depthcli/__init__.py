@@ -1,4 +1,4 @@
-"""Depth maps of pictures and clips, with Depth Anything V2 and Video-Depth-Anything.
+"""Depth maps of pictures and clips, with Depth Anything V2 and 3 and Video-Depth-Anything.
 
     import depthcli
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         SceneChoice,
         ShapeChoice,
         StereoChoice,
+        ViewsChoice,
     )
     from depthcli.depthmap import DepthKind, DepthMap, Provenance
     from depthcli.errors import DepthError
@@ -36,9 +37,11 @@ if TYPE_CHECKING:
     from depthcli.io.codecs.files import read_depth, write_depth
     from depthcli.io.points.files import read_shape, write_shape
     from depthcli.io.scenes.files import read_scene, write_scene
+    from depthcli.jobs.remote import Client
     from depthcli.predict.clip import estimate_clip
     from depthcli.predict.metres import calibrate
     from depthcli.predict.picture import DepthEstimator, estimate
+    from depthcli.predict.scene import SceneEstimator, estimate_scene
     from depthcli.predict.stereo import stereo
     from depthcli.scene import Scene, View
     from depthcli.version import __version__
@@ -47,6 +50,7 @@ _HOMES = {
     "BackendChoice": "depthcli.choices",
     "Calibration": "depthcli.calibration",
     "CameraChoice": "depthcli.choices",
+    "Client": "depthcli.jobs.remote",
     "ClipChoice": "depthcli.choices",
     "DepthError": "depthcli.errors",
     "DepthEstimator": "depthcli.predict.picture",
@@ -59,13 +63,16 @@ _HOMES = {
     "Provenance": "depthcli.depthmap",
     "Scene": "depthcli.scene",
     "SceneChoice": "depthcli.choices",
+    "SceneEstimator": "depthcli.predict.scene",
     "ShapeChoice": "depthcli.choices",
     "StereoChoice": "depthcli.choices",
     "View": "depthcli.scene",
+    "ViewsChoice": "depthcli.choices",
     "__version__": "depthcli.version",
     "calibrate": "depthcli.predict.metres",
     "estimate": "depthcli.predict.picture",
     "estimate_clip": "depthcli.predict.clip",
+    "estimate_scene": "depthcli.predict.scene",
     "mesh": "depthcli.geometry.shapes",
     "points": "depthcli.geometry.shapes",
     "read_depth": "depthcli.io.codecs.files",
@@ -81,6 +88,7 @@ __all__ = [
     "BackendChoice",
     "Calibration",
     "CameraChoice",
+    "Client",
     "ClipChoice",
     "DepthError",
     "DepthEstimator",
@@ -93,13 +101,16 @@ __all__ = [
     "Provenance",
     "Scene",
     "SceneChoice",
+    "SceneEstimator",
     "ShapeChoice",
     "StereoChoice",
     "View",
+    "ViewsChoice",
     "__version__",
     "calibrate",
     "estimate",
     "estimate_clip",
+    "estimate_scene",
     "mesh",
     "points",
     "read_depth",

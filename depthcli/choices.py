@@ -20,7 +20,7 @@ COMPILED_BACKENDS = ("torchscript", "neuron")
 PRECISIONS = ("auto", "exact", "fp32", "bf16", "fp16", "int8")
 SHAPE_POLICIES = ("strict", "stretch")
 STEADY = ("auto", "on", "off")
-DETAILS = ("off", "edges", "tiles")
+DETAILS = ("off", "edges", "tiles", "nearest")
 IF_EXISTS = ("skip", "overwrite", "error")
 FITS = ("auto", "scale", "line", "isotonic")
 KINDS = ("relative_disparity", "relative_depth", "metric_depth")
@@ -47,8 +47,13 @@ BORDERS = ("crop", "stretch")
 OFFLOADS = ("none", "model", "sequential")
 LATENT_MULTIPLE = 64  # pixels: sides of a diffusion model's input are multiples of it
 MOST_STEPS, MOST_RES = 1000, 8192
+OBJECT_FILES = ("json", "overlay", "masks", "mattes", "exr")
+OBJECT_ORDERS = ("distance", "score", "area", "label")
 COMFORT = 4.0  # percent of the width: more parallax is hard to look at
 MOST_STRENGTH = 20.0
+REFERENCES = ("saddle_balanced", "saddle_sim_range", "first", "middle")
+RESIZES = ("upper_bound_resize", "upper_bound_crop", "lower_bound_resize", "lower_bound_crop")
+MIXED = ("pad", "cut")
 
 
 @dataclass(frozen=True)
@@ -442,6 +447,137 @@ class SourceChoice:
 
 
 @dataclass(frozen=True)
+class ViewsChoice:
+    """How the views of a scene go through the network.
+
+    input_size: length in pixels of the side of the network's input that `resize` bounds, None for the model's own.
+    resize: one of RESIZES, named as in Depth Anything 3. mixed: what becomes of pictures of several sizes: "pad" all to
+    the largest input, or "cut" all to the smallest, as Depth Anything 3 does. reference: how the reference view is
+    chosen, one of REFERENCES. ray_pose: find cameras from the network's rays, more accurate and slower
+    than its own answer. seed: of the samples that `ray_pose` draws. metres: depth and places in metres, by a second
+    network, da3-metric. align_to_input_scale: whether a scene with given cameras has their scale and world, or the
+    network's; None for theirs, unless `metres` makes the scale.
+    """
+
+    input_size: Optional[int] = None
+    resize: str = "upper_bound_resize"
+    mixed: str = "pad"
+    reference: str = "saddle_balanced"
+    ray_pose: bool = False
+    seed: int = 0
+    metres: bool = False
+    align_to_input_scale: Optional[bool] = None
+
+    def __post_init__(self) -> None:
+        check_input_size(self.input_size)
+        require("resize", self.resize, RESIZES)
+        require("mixed", self.mixed, MIXED)
+        require("reference", self.reference, REFERENCES)
+        if self.seed < 0:
+            raise UsageError(f"`seed` must be 0 or more, got {self.seed}")
+        if self.metres and self.align_to_input_scale:
+            raise UsageError("`metres` and `align_to_input_scale` both give the scale", "leave out one of them")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The choices that shape a scene, by the names that results note; None for the usual ones."""
+        usual = ViewsChoice()
+        return {
+            name.replace("_", "-"): None if value == getattr(usual, name) else value
+            for name, value in vars(self).items()
+        }
+
+
+@dataclass(frozen=True)
+class FramesChoice:
+    """Which frames of a clip become the views of a scene; at most one of the first four, by default `fps` 1.
+
+    fps: so many of each second, by the frames' own times. stride: every so manieth. frames: so many in all, evenly.
+    motion: whenever the picture has moved by this part of its diagonal. sharp: of the frames around each place that
+    `frames` or `motion` gives, the sharpest.
+    """
+
+    fps: Optional[float] = None
+    stride: Optional[int] = None
+    frames: Optional[int] = None
+    motion: Optional[float] = None
+    sharp: bool = False
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("fps", "stride", "frames", "motion") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise UsageError(f"`{given[0]}` and `{given[1]}` contradict each other", "give one of them")
+        for name in given:
+            if not 0 < getattr(self, name) < math.inf:
+                raise UsageError(f"`{name}` must be more than 0, got {getattr(self, name):g}")
+        if self.sharp and not (self.frames or self.motion):
+            raise UsageError("`sharp` chooses among frames", "give `frames` or `motion` too")
+
+    @property
+    def words(self) -> str:
+        """The rule, for people."""
+        if self.stride is not None:
+            return f"frames {self.stride} apart"
+        if self.frames is not None:
+            return (
+                f"the sharpest frames of {self.frames} stretches"
+                if self.sharp
+                else f"{self.frames} of its frames, evenly"
+            )
+        if self.motion is not None:
+            return (
+                f"a{' sharp' if self.sharp else ''} frame whenever the picture moved by {self.motion:g} of its diagonal"
+            )
+        return f"frames at {self.fps or 1:g} a second"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The choice by the names that results note; None for what was left open."""
+        return {**vars(self), "sharp": self.sharp or None}
+
+
+@dataclass(frozen=True)
+class ObjectsChoice:
+    """Which objects are measured, and how.
+
+    classes: names or numbers, none for all. threshold: least score of a detection; annotations have none.
+    max_objects: the best by score, then area; None for all. trim_px: pixels left out along the edge of a mask, None for
+    1 of masks from files and the coarseness of a detector's. overlap: intersection over union beyond which a
+    detection repeats a better one. sort: one of OBJECT_ORDERS. require_metric: refuse depth without metres.
+    """
+
+    classes: tuple[str, ...] = ()
+    threshold: float = 0.5
+    max_objects: Optional[int] = None
+    trim_px: Optional[float] = None
+    overlap: float = 0.8
+    sort: str = "distance"
+    require_metric: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("threshold", "overlap"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"`{name}` must be 0 to 1, got {getattr(self, name):g}")
+        if self.max_objects is not None and self.max_objects < 1:
+            raise UsageError(f"`max_objects` must be at least 1, got {self.max_objects}")
+        if self.trim_px is not None and not 0 <= self.trim_px < math.inf:
+            raise UsageError(f"`trim_px` must be 0 pixels or more, got {self.trim_px:g}")
+        require("sort", self.sort, OBJECT_ORDERS)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The choice by the names that results note; None for those left open."""
+        return {
+            "classes": ",".join(self.classes) or None,
+            "threshold": self.threshold,
+            "max-objects": self.max_objects,
+            "trim-px": self.trim_px,
+            "overlap": self.overlap,
+            "sort": self.sort,
+        }
+
+
+@dataclass(frozen=True)
 class SceneChoice:
     """How the views of a scene become one cloud or meshes.
 
@@ -459,9 +595,21 @@ class SceneChoice:
 
     def __post_init__(self) -> None:
         if not 0 <= self.confidence < 100:
-            raise UsageError(f"confidence must be 0 to 99 percent, got {self.confidence:g}")
+            raise UsageError(f"`confidence` must be 0 to 99 percent, got {self.confidence:g}")
         for points in (self.points, self.sparse_points):
             ShapeChoice(edges=self.edges, points=points, mesh_size=self.mesh_size)  # which checks the same numbers
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All of it by the names that results note, as defaults may change."""
+        return {
+            "confidence": self.confidence,
+            "edges": self.edges or "off",
+            "points": self.points or "all",
+            "sparse-points": self.sparse_points or "all",
+            "mesh-size": self.mesh_size,
+            "show-cameras": self.cameras,
+        }
 
 
 @dataclass(frozen=True)

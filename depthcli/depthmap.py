@@ -248,8 +248,14 @@ def describe_values(
     }
 
 
-def from_description(values: np.ndarray, facts: Mapping[str, Any], valid: np.ndarray | None = None) -> DepthMap:
-    """Return the depth map that `describe` described, with `values` as its numbers and `valid` as its mask."""
+def from_description(
+    values: np.ndarray,
+    facts: Mapping[str, Any],
+    valid: np.ndarray | None = None,
+    confidence: np.ndarray | None = None,
+    sky: np.ndarray | None = None,
+) -> DepthMap:
+    """Return the depth map that `describe` described, with `values` as its numbers, and these layers."""
     width, height = facts.get("model_size") or (0, 0)
     camera, calibration = facts.get("camera"), facts.get("calibration")
     converted = facts.get("converted")
@@ -258,6 +264,8 @@ def from_description(values: np.ndarray, facts: Mapping[str, Any], valid: np.nda
         kind=DepthKind(facts["kind"]),
         max_depth=facts.get("max_depth"),
         valid=valid,
+        confidence=confidence,
+        sky=sky,
         camera=camera and camera_of(camera),
         calibration=calibration and calibration_of(calibration),
         provenance=Provenance(

@@ -29,6 +29,19 @@ class Area:
     width: float
     height: float
 
+    def inside(self, picture_size: tuple[int, int], map_size: tuple[int, int]) -> tuple[slice, slice]:
+        """Return the rows and columns of the map that show the picture: all, unless the map was padded.
+
+        picture_size, map_size: (width, height) in pixels.
+        """
+        found = []
+        for start, length, picture, pixels in zip(
+            (self.left, self.top), (self.width, self.height), picture_size, map_size
+        ):
+            scale = length / pixels
+            found.append(slice(max(0, round(-start / scale)), min(pixels, round((picture - start) / scale))))
+        return found[1], found[0]
+
 
 @dataclass(frozen=True, eq=False)
 class View:
@@ -83,6 +96,11 @@ class View:
         return self.area.width / self.depth.size[0], self.area.height / self.depth.size[1]
 
     @property
+    def inside(self) -> tuple[slice, slice]:
+        """Rows and columns of the map that show the picture."""
+        return self.area.inside(self.picture_size, self.depth.size)
+
+    @property
     def picture_camera(self) -> Camera:
         """The same camera for the picture at its own size."""
         whole = (self.area.width, self.area.height)
@@ -95,17 +113,36 @@ class View:
 
 
 @dataclass(frozen=True, eq=False)
+class Gaussians:
+    """N Gaussians in the world, float32, view after view and row by row.
+
+    means: (N, 3). scales: (N, 3), standard deviations along their own axes. rotations: (N, 4) quaternions x y z w with
+    w >= 0. harmonics: (N, 3, 9), red, green and blue. opacities: (N,) 0 to 1.
+    """
+
+    means: np.ndarray
+    scales: np.ndarray
+    rotations: np.ndarray
+    harmonics: np.ndarray
+    opacities: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Scene:
     """Ordered views of one place in one world.
 
     views: at least one, with names of their own and depth of one kind, which is also the unit of the cameras' places.
     facts: how it was made, ready for JSON: the model, the reference view, the scale and what it rests on.
+    gaussians: of all pixels of all views, in its world and unit, from models that give them; else None.
+    features: (V, rows, cols, D) float32, what the network's last block gives for each patch of each view; or None.
 
     Raises ValueError for no view, a name that two views have, and views of several kinds.
     """
 
     views: tuple[View, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    gaussians: Optional[Gaussians] = None
+    features: Optional[np.ndarray] = None
 
     def __post_init__(self) -> None:
         _set(self, "views", tuple(self.views))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -87,3 +88,17 @@ def reference_clip(frames: int, height: int, width: int) -> np.ndarray:
     """Return uint8 RGB frames (frames, height, width, 3): a window that slides over one reference picture."""
     picture = reference_image(height + 40, width + 4 * 64)
     return np.stack([picture[i % 40 : i % 40 + height, (3 * i) % 256 : (3 * i) % 256 + width] for i in range(frames)])
+
+
+def filled_weights(folder: Path, name: str) -> Path:
+    """Write the rule's weights of a row of Depth Anything 3 at full size, as its official file holds them."""
+    import torch
+    from safetensors.torch import save_file
+
+    from depthcli.nets.build import build_network
+    from depthcli.zoo.rows import find_row
+
+    shapes = {key: tuple(value.shape) for key, value in build_network(find_row(name).network).state_dict().items()}
+    path = folder / f"{name}.safetensors"
+    save_file({f"model.{key}": torch.from_numpy(value) for key, value in reference_state(shapes).items()}, str(path))
+    return path

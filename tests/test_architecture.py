@@ -33,15 +33,19 @@ ROOMS = (
     "backends",
     "temporal",
     "predict",
+    "objects",
     "eval",
+    "train",
     "jobs",
     "bench",
+    "serve",
     "cli",
 )
 LEVEL = {room: level for level, room in enumerate(ROOMS)}
 MAY_IMPORT_TORCH = (
     "nets/",
     "graphs/",
+    "train/",
     "backends/torch_eager.py",
     "backends/diffusion.py",
     "backends/torchscript.py",
@@ -171,7 +175,9 @@ def messages_of(path: Path) -> list[tuple[int, str]]:
 
 def test_below_the_command_line_no_message_names_a_flag() -> None:
     """Whoever uses Python or a service has no flags: a message names the setting in backticks."""
-    flag = re.compile(r"(?<![\w-])(--(?!upgrade|extra-index-url)[a-z]|-[of]\b(?! yuv4mpegpipe))")  # but pip's, ffmpeg's
+    flag = re.compile(
+        r"(?<![\w-])(--(?!upgrade|extra-index-url|data-binary)[a-z]|-[of]\b(?! yuv4mpegpipe))"
+    )  # pip, curl, ffmpeg
     found = [
         f"{path.relative_to(PACKAGE)}:{line}: {text}"
         for path in modules()

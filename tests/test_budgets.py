@@ -24,9 +24,9 @@ LIBRARIES = {"numpy", "cv2", "PIL", "openvino"}  # of one picture
 # Modules that are loaded: ours, and all. The slack is for other versions of Python and of the libraries.
 MOST_FOR_IMPORT = (1, 35)
 MOST_FOR_HELP = (10, 150)
-MOST_FOR_PICTURE = (88, 560)
+MOST_FOR_PICTURE = (90, 560)
 MOST_MEGABYTES = 200  # of the resident peak for one small picture through tiny; 165 on an EPYC
-MOST_PACKAGE_MEGABYTES = 10
+MOST_PACKAGE_MEGABYTES = 11
 RUN = "from depthcli.cli import app\ntry:\n    app.run()\nexcept SystemExit as end:\n    assert not end.code, end.code"
 
 
@@ -86,7 +86,7 @@ def test_one_picture_from_the_cache_loads_four_libraries_and_stays_small(monkeyp
 
 
 def test_the_package_stays_small():
-    """Nine tenths are the weights of tiny."""
+    """Four fifths are the weights of tiny."""
     sizes = {
         path.relative_to(PACKAGE).as_posix(): path.stat().st_size
         for path in PACKAGE.rglob("*")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from contextlib import closing
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -16,19 +17,27 @@ import pytest
 from PIL import Image, features
 from PIL.PngImagePlugin import PngImageFile
 
+from depthcli.choices import SourceChoice
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import DepthError, OutputError, PictureError
 from depthcli.eval.lists import read_list
 from depthcli.eval.truth import read_truth
+from depthcli.io.cameras.files import read_cameras
 from depthcli.io.codecs.files import read_depth
+from depthcli.io.codecs.foreign import count_maps, read_map
 from depthcli.io.codecs.numbers import read_numbers
 from depthcli.io.pictures.images import picture_size, read_picture
+from depthcli.io.scenes.colmap import read_colmap
+from depthcli.io.video.depth_film import DepthFilm
+from depthcli.jobs.info import examine
+from depthcli.jobs.presets import ColmapScene
 from tests.conftest import ROOT
 
 sys.path.insert(0, str(ROOT))
 fuzz = importlib.import_module("benchmarks.fuzz")
 
 ROUNDS = 15
+GROUPS = ("format-", "shape-", "camera-", "colmap")
 HERE = {"heic": find_spec("pillow_heif") is not None, "avif": features.check("avif"), "jp2": features.check("jpg_2000")}
 PICTURES = [name for name in fuzz.PICTURES if HERE.get(name, True)]
 
@@ -87,6 +96,66 @@ def test_a_damaged_depth_file_is_read_or_refused_in_a_line(file: str) -> None:
 
     read(data)
     assert "refused" in outcomes(data, file, read)
+
+
+@pytest.mark.parametrize("name", fuzz.STRANGERS)
+def test_a_damaged_file_of_another_program_is_read_or_refused_in_a_line(name: str) -> None:
+    file, options = fuzz.STRANGERS[name]
+    given = dict(zip(options[::2], options[1::2]))
+    choice, data = SourceChoice(given.get("--from"), given.get("--kind")), fuzz.stranger(name)
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+
+    def read(changed: bytes) -> None:
+        Path(file).write_bytes(changed)
+        for number in range(min(count_maps(Path(file), choice), 4)):
+            assert read_map(Path(file), choice, number).values.ndim == 2
+
+    read(data)
+    assert "refused" in outcomes(data, name, read)
+
+
+@pytest.mark.parametrize("name", [*fuzz.FORMATS, *fuzz.SHAPES, *fuzz.CAMERAS, ".bin", ".txt"])
+def test_damaged_files_of_a_kind_are_read_or_refused_in_a_line(name: str) -> None:
+    """Each file of it in its turn: of some there are several."""
+    kind = next(fuzz.KINDS[f"{group}{name}"] for group in GROUPS if f"{group}{name}" in fuzz.KINDS)
+    kind.make(Path())
+    targets = sorted(path for pattern in kind.targets for path in Path().glob(pattern) if path.is_file())
+    found = set()
+    for target in targets:
+        data = target.read_bytes()
+
+        def read(changed: bytes, target: Path = target) -> None:
+            target.write_bytes(changed)
+            if name in fuzz.FORMATS:
+                read_depth(targets[0])
+            elif name in fuzz.SHAPES:
+                examine(next(path for path in targets if path.suffix == f".{name.rpartition('.')[2]}"))
+            elif name in fuzz.CAMERAS:
+                read_cameras(targets[0])
+            else:
+                ColmapScene(Path("model")).fit(fuzz.depth_map(), "a")
+                read_colmap(Path("model"))
+
+        read(data)
+        found |= outcomes(data, name, read)
+        target.write_bytes(data)
+    assert "refused" in found
+
+
+def test_a_damaged_film_gives_its_maps_or_is_refused_in_a_line() -> None:
+    pytest.importorskip("av")
+    fuzz._film(Path())
+    path = Path("a_depth.mkv")
+    data = path.read_bytes()
+
+    def read(changed: bytes) -> None:
+        path.write_bytes(changed)
+        with closing(DepthFilm(path)) as film:
+            for number in range(min(film.count, 8)):
+                assert film.map(number).size == fuzz.SIZE
+
+    read(data)
+    assert "refused" in outcomes(data, "film", read)
 
 
 @pytest.mark.parametrize("file", ["a_depth.png", "a_depth_gray.png"])

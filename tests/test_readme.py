@@ -26,7 +26,16 @@ MEASURED = [ROOT / "docs/log.md"]  # names options of other times and of other p
 # Their transcripts show what the commands print; elsewhere the inputs are the reader's.
 EXECUTED = ("README.md", "docs/stereo.md", "docs/effects.md", "docs/pictures.md", "docs/outputs.md", "docs/models.md")
 # Options of other programs that the documents name.
-FOREIGN = {"--torch-backend", "--index-url", "--prefer-binary", "--extra-index-url", "--onnx", "--save"}
+FOREIGN = {
+    "--data-binary",  # of curl
+    "--nproc",
+    "--torch-backend",
+    "--index-url",
+    "--prefer-binary",
+    "--extra-index-url",
+    "--onnx",
+    "--save",
+}
 NEEDED = {"onnx": "onnx", "openvino": "openvino"}  # targets of `depth compile`: the package that each needs
 
 

@@ -78,3 +78,23 @@ def test_the_camera_of_the_picture_sees_what_the_map_sees() -> None:
     assert np.allclose(np.divide(part.picture_camera.focal, part.camera.focal), 2)
     whole = room().views[0]
     assert whole.scale == (PICTURE[0] / SIZE[0], PICTURE[1] / SIZE[1])
+
+
+def test_a_padded_map_tells_what_shows_the_picture() -> None:
+    """A picture of 84x28 in the middle of a map of 84x56: 14 rows above and below show nothing."""
+    one = view(picture_size=(168, 56), area=Area(0, -28, 168, 112))
+    assert one.inside == (slice(14, 42), slice(0, 84))
+    assert view().inside == (slice(0, 56), slice(0, 84))
+    whole = view(picture_size=(336, 224), area=Area(40, 30, 168, 112))  # a part of a picture: nothing is outside
+    assert whole.inside == (slice(0, 56), slice(0, 84))
+
+
+def test_what_is_outside_of_pictures_does_not_count_for_confidence() -> None:
+    from depthcli.geometry.scene_points import confidence_floor
+
+    sure = np.full((56, 84), 1.0, np.float32)
+    sure[14:42] = np.linspace(2, 3, 28)[:, None]
+    depth = DepthMap(np.ones((56, 84)), DepthKind.RELATIVE_DEPTH, confidence=sure, camera=camera((0, 0, 0)))
+    padded = Scene((view(depth=depth, picture_size=(84, 28), area=Area(0, -14, 84, 56)),))
+    assert confidence_floor(padded, 50) == pytest.approx(2.5, abs=0.02)
+    assert confidence_floor(Scene((view(depth=depth),)), 40) == pytest.approx(1.05)

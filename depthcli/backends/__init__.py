@@ -18,7 +18,7 @@ from depthcli.errors import EngineError, Log, UsageError, last_line
 from depthcli.host.memory import check_room
 from depthcli.pixels.preprocess import InputPlan
 from depthcli.zoo.locate import WeightsFile
-from depthcli.zoo.rows import ModelRow, ModelTask
+from depthcli.zoo.rows import ModelRow, ModelTask, ViewsConfig
 
 Arrays = Mapping[str, Any]
 
@@ -31,7 +31,7 @@ BACKENDS = {
     "neuron": "depthcli.backends.neuron.backend:Neuron",
 }
 CLIP_BACKENDS = ("torch", "openvino")  # those that run video models too
-SCENE_BACKENDS = ("torch",)  # those that run networks for the views of a scene
+SCENE_BACKENDS = ("torch", "openvino")  # those that run networks for the views of a scene
 # The graphs of a network for pictures, those of one for clips, and those of one for scenes.
 PICTURE_GRAPHS = ("depth",)
 CLIP_GRAPHS = ("encode", "decode")
@@ -90,7 +90,10 @@ class Backend(Protocol):
         """Return the plan with an input size that the backend takes; raises EngineError if there is none."""
 
     def check(self, plan: InputPlan, batch: int) -> None:
-        """Raise PictureError if `batch` images, or a window encoded `batch` frames at once, exceed the memory."""
+        """Raise PictureError if a run exceeds the memory.
+
+        batch: images, or views of a scene; or frames of a window that are encoded at once.
+        """
 
     def run(self, inputs: Arrays, graph: str = "depth", replica: Optional[int] = None) -> Arrays:
         """Return the outputs of one of the network's graphs by name; raises EngineError.
@@ -102,7 +105,8 @@ class Backend(Protocol):
         views: {"image": (V, 3, H, W) float32, all views of one scene} -> the outputs that
         nets.depth_anything_3.DepthAnything3Views.forward names, as arrays. Further inputs, all optional: "extrinsics"
         (V, 3 or 4, 4), world to camera, relative to the first view and of normal scale, with "intrinsics" (V, 3, 3) in
-        pixels of the image; "reference", a name of nets.views.REFERENCES; "rays" and "gaussians", True to have these.
+        pixels of the image; "reference", a name of geometry.reference_views.REFERENCES; "rays" and "gaussians", True
+        to have these; "features", a tuple of blocks of the encoder to have what they give.
         replica: run on this copy of the network, in the calling thread. None spreads the images over all copies.
         """
 
@@ -126,9 +130,9 @@ def open_backend(
         if choice.backend != "auto":
             raise UsageError(f"{name} does not run video models", f"choose from: {', '.join(('auto', *CLIP_BACKENDS))}")
         name = "torch"
-    if row.task is ModelTask.SCENE and name not in SCENE_BACKENDS:
+    if row.task is ModelTask.SCENE and (name not in SCENE_BACKENDS or (name == "openvino" and _is_for_torch(row))):
         if choice.backend != "auto":
-            raise UsageError(f"{name} does not run networks for scenes", "use `backend` auto or torch")
+            raise UsageError(f"{name} does not run {row.name}", "use `backend` auto or torch")
         name = "torch"
     module, _, attribute = BACKENDS[name].partition(":")
     with _loading(name):
@@ -169,6 +173,11 @@ def targets_of(choice: BackendChoice) -> tuple[str, ...]:
     from depthcli.backends.neuron.flavours import targets_here
 
     return targets_here(choice.allow_standin)
+
+
+def _is_for_torch(row: ModelRow) -> bool:
+    """Return whether a network for scenes has parts that are not converted: Gaussians, or a second network."""
+    return not isinstance(row.network, ViewsConfig) or row.network.gaussians
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Optional, TypeVar
 
+import numpy as np
+
 from depthcli.backends.archive import DIGEST, read_description, verified
 from depthcli.errors import CheckpointError, EngineError, UsageError
 from depthcli.io.names import sidecar_of
@@ -71,6 +73,13 @@ class Artifact:
         """The row of its model."""
         row = find_row(self.model)
         return row if self.max_depth in (None, row.max_depth) else with_max_depth(row, self.max_depth or 0)
+
+
+def named_outputs(row: ModelRow, maps: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what a compiled network gives, (B, H, W) or (B, outputs, H, W), by the names of the row's outputs."""
+    if len(row.outputs) == 1:
+        return {row.outputs[0]: maps}
+    return {name: maps[:, number] for number, name in enumerate(row.outputs)}
 
 
 def read_artifact(path: Path) -> Artifact:

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from depthcli.graphs.any_size import AnySizeGraph
 
 # Raise it with every change to the networks or their conversion that changes the files.
-GRAPH_VERSION = 4
+GRAPH_VERSION = 5
 _POSITIONS = "positions.npy"
+_CAMERAS = "cameras.npy"
 _KEPT_GRIDS = 16
 
 Write = Callable[[Path], None]
@@ -36,9 +37,14 @@ Write = Callable[[Path], None]
 
 @dataclass
 class GraphInputs:
-    """Makes a graph's inputs. positions: the trained grid (D, side, side), None for a convolutional network."""
+    """Makes a graph's inputs.
+
+    positions: the trained grid (D, side, side), None for a convolutional network. cameras: tokens (2, D) of the
+    reference view and of the others, for scenes.
+    """
 
     positions: Optional[np.ndarray]
+    cameras: Optional[np.ndarray] = None
     _grids: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
 
     def of(self, image: np.ndarray) -> list[np.ndarray]:
@@ -86,13 +92,13 @@ class ConvertedGraph:
         if not (converter.is_current(folder) and folder is not None and self._load(converter, folder)):
             graph = _trace(row, weights, trust)
             self.network, write = converter.convert(graph)
-            self.inputs = GraphInputs(graph.positions)
-            self._keeping = threading.Thread(target=self._keep, args=(name, write, graph.positions))
+            self.inputs = GraphInputs(graph.positions, graph.cameras)
+            self._keeping = threading.Thread(target=self._keep, args=(name, write))
 
     def _load(self, converter: Converter, folder: Path) -> bool:
         """Load a cache entry; False if that fails, as when another process has removed it."""
         try:
-            self.inputs = GraphInputs(np.load(folder / _POSITIONS) if (folder / _POSITIONS).exists() else None)
+            self.inputs = GraphInputs(_read(folder / _POSITIONS), _read(folder / _CAMERAS))
             self.network = converter.load(folder)
         except (EngineError, OSError, ValueError):
             return False
@@ -121,14 +127,19 @@ class ConvertedGraph:
             if self._keeping is not None and self._keeping.ident is None:
                 self._keeping.start()
 
-    def _keep(self, name: str, write: Write, positions: Optional[np.ndarray]) -> None:
+    def _keep(self, name: str, write: Write) -> None:
         try:
             with graph_cache.new_entry(name) as partial:
                 write(partial)
-                if positions is not None:
-                    np.save(partial / _POSITIONS, positions)
+                for file, array in ((_POSITIONS, self.inputs.positions), (_CAMERAS, self.inputs.cameras)):
+                    if array is not None:
+                        np.save(partial / file, array)
         except Exception as error:  # the graph runs all the same
             self._failure = error
+
+
+def _read(path: Path) -> Optional[np.ndarray]:
+    return np.load(path) if path.exists() else None
 
 
 @contextmanager
@@ -163,7 +174,9 @@ def uninterrupted() -> Iterator[None]:
 
 def graph_name(package: str, row: ModelRow, weights: WeightsFile) -> str:
     """Return the name under which this version of a backend's package keeps a checkpoint's graph."""
-    form = row.name if row.task is ModelTask.CLIP else f"{row.encoder}-metric" if row.kind.is_metric else row.encoder
+    form = f"{row.encoder}-metric" if row.kind.is_metric else row.encoder
+    if row.task is not ModelTask.PICTURE:
+        form = row.name
     return f"{form}-{weights.sha256[:32]}-{package}-{version(package)}-{GRAPH_VERSION}"
 
 

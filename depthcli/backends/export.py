@@ -1,7 +1,8 @@
 """Export a network for one batch and input size, and compare it with torch.
 
 A target's module has `export`, which writes a network's files, runs them once and returns an Export, and `run_file`,
-which returns a function from (B, 3, H, W) float32 to (B, H, W) float32.
+which returns a function from (B, 3, H, W) float32 to (B, H, W) float32; to (B, outputs, H, W) for a network with
+several outputs.
 """
 
 from __future__ import annotations
@@ -46,16 +47,27 @@ def example(shape: Shape) -> np.ndarray:
 
 
 def compare(network: torch.nn.Module, shape: Shape, run: Callable[[np.ndarray], np.ndarray], package: str) -> float:
-    """Return the largest difference of a file's depth from its network's, over the maximum. Limit: BOUND."""
+    """Return the largest difference of a file's depth from its network's, over the maximum. Limit: BOUND.
+
+    Of several outputs, that of the worst.
+    """
     import torch
+
+    from depthcli.graphs.static import joined
 
     image = example(shape)
     with torch.inference_mode():
-        wanted = network(torch.from_numpy(image)).numpy()
-    difference = float(np.abs(run(image) - wanted).max() / np.abs(wanted).max())
+        wanted = joined(network(torch.from_numpy(image))).numpy()
+    difference = relative_difference(run(image), wanted)
     if not difference <= BOUND:
         raise EngineError(
             f"{package} and torch differ by {difference:.1e} of the maximum (bound {BOUND:.0e})",
             "please report this, with the versions of both",
         )
     return difference
+
+
+def relative_difference(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Return the largest difference over the largest value, of the worst output: (B, H, W) or (B, outputs, H, W)."""
+    axes = (0, *range(2, wanted.ndim)) if wanted.ndim == 4 else None
+    return float(np.max(np.abs(found - wanted).max(axis=axes) / np.abs(wanted).max(axis=axes)))

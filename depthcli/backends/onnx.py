@@ -185,7 +185,8 @@ def export(
     from depthcli.graphs.static import trace
 
     batch, height, width = shape
-    content = to_onnx(trace(network, *shape), {"image": torch.zeros(batch, 3, height, width)}, any_size=False)
+    image, names = torch.zeros(batch, 3, height, width), (facts["output"]["name"],)
+    content = to_onnx(trace(network, *shape), {"image": image}, any_size=False, outputs=names)
     import onnx
 
     model = onnx.load_from_string(content)

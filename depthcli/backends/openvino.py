@@ -16,31 +16,37 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import numpy as np
 
-from depthcli.backends import CLIP_GRAPHS, PICTURE_GRAPHS, Arrays, Traits
+from depthcli.backends import CLIP_GRAPHS, PICTURE_GRAPHS, SCENE_GRAPHS, Arrays, Traits
 from depthcli.backends.converted import ConvertedGraph, Write, graph_name, runtime_errors, uninterrupted
 from depthcli.backends.executed import ExecutedNode, with_median_times
 from depthcli.backends.export import Export, Shape, compare
 from depthcli.choices import BackendChoice, CompilerChoice
 from depthcli.errors import EngineError, Log
 from depthcli.host.cores import compute_threads
-from depthcli.host.memory import check_clip_memory, check_memory, free_memory
+from depthcli.host.memory import check_clip_memory, check_memory, check_scene_memory, free_memory
 from depthcli.pixels.preprocess import InputPlan
 from depthcli.zoo.locate import WeightsFile
-from depthcli.zoo.rows import LiteConfig, ModelRow, ModelTask, SkyConfig
+from depthcli.zoo.rows import LiteConfig, ModelRow, ModelTask, SkyConfig, ViewsConfig
 
 if TYPE_CHECKING:
     import torch
 
     from depthcli.backends.quantize import Calibration
+    from depthcli.backends.view_parts import ViewParts
     from depthcli.graphs.any_size import AnySizeGraph
 
 # The parts of a graph, and the files that keep them.
 _PICTURE_FILES = {"depth": "compiled.blob"}
 _CLIP_FILES = {part: f"{part}.blob" for part in ("encode", "mix", "finish")}
+_SCENE_FILES = {part: f"{part}.blob" for part in ("begin", "relate", "depth", "rays", "decode", "encode")}
+_EXACT_PARTS = ("decode", "encode")  # in float32 in every precision: a focal length of 8 bits is pixels off
+_FILES = {ModelTask.PICTURE: _PICTURE_FILES, ModelTask.CLIP: _CLIP_FILES, ModelTask.SCENE: _SCENE_FILES}
+_GRAPHS = {ModelTask.PICTURE: PICTURE_GRAPHS, ModelTask.CLIP: CLIP_GRAPHS, ModelTask.SCENE: SCENE_GRAPHS}
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _CAPABILITIES = {"bf16": "BF16", "fp16": "FP16"}  # how OpenVINO names what a CPU computes natively
 
@@ -68,7 +74,7 @@ class OpenVino:
         if precision == "int8":
             if row.task is ModelTask.CLIP:
                 raise EngineError("video models do not run in int8", "use `precision` bf16 or fp32")
-            if isinstance(row.network, SkyConfig):
+            if isinstance(row.network, (SkyConfig, ViewsConfig)):
                 raise EngineError(f"{row.name} was not calibrated for int8", "use `precision` bf16 or fp32")
             from depthcli.backends.quantize import Calibration
 
@@ -78,17 +84,22 @@ class OpenVino:
         settings = _settings(_pick_precision("auto", capabilities, row) if calibration else precision)
         if count:
             settings.update(_COUNTERS)
-        converter = _Converter(
-            core, settings, calibration, _CLIP_FILES if row.task is ModelTask.CLIP else _PICTURE_FILES
-        )
+        converter = _Converter(core, settings, calibration, _FILES[row.task])
         name = f"{graph_name('openvino', row, weights)}-{kind}-{cpu}"
         self._row = row
         self._graph = ConvertedGraph(converter, name, row, weights, trust, log)
         with runtime_errors("openvino"):
             networks: Mapping[str, _Network] = self._graph.network
             self._requests = {part: network.compiled.create_infer_request() for part, network in networks.items()}
-        graphs = CLIP_GRAPHS if row.task is ModelTask.CLIP else PICTURE_GRAPHS
-        self.traits = Traits("openvino", version("openvino"), "cpu", precision, graphs=graphs)
+        self.traits = Traits("openvino", version("openvino"), "cpu", precision, graphs=_GRAPHS[row.task])
+        self._views: Optional[ViewParts] = None
+        if row.task is ModelTask.SCENE:
+            from depthcli.backends.view_parts import ViewParts  # not loaded for pictures
+            from depthcli.graphs.view_tables import TablesBySize
+
+            inputs = self._graph.inputs
+            assert isinstance(row.network, ViewsConfig) and inputs.positions is not None and inputs.cameras is not None
+            self._views = ViewParts(self._infer, TablesBySize(row.network, inputs.positions), inputs.cameras)
 
     def fit(self, plan: InputPlan) -> InputPlan:
         """Return the plan unchanged: every size runs."""
@@ -98,6 +109,8 @@ class OpenVino:
         """See Backend. The images of a batch run one by one."""
         if self._row.task is ModelTask.CLIP:
             check_clip_memory(self._row.network, plan, 1, free_memory(), whole_maps=True)
+        elif self._row.task is ModelTask.SCENE:
+            check_scene_memory(self._row.network, plan, batch, free_memory())
         else:
             check_memory(self._row.network, plan, 1, free_memory())
 
@@ -110,6 +123,10 @@ class OpenVino:
                 depth = self._decode(inputs["features"])
                 self._graph.computed()
                 return {"depth": depth}
+            if self._views is not None:
+                answer = self._views.run(inputs)
+                self._graph.computed()
+                return answer
             images = np.ascontiguousarray(inputs["image"])[:, None]
             answers = [self._infer(graph, self._graph.inputs.of(image)) for image in images]
             if graph == "encode":
@@ -132,8 +149,8 @@ class OpenVino:
         finished = (self._infer("finish", [mixed[i : i + 1], taps[1], taps[0]]) for i, taps in enumerate(frames))
         return np.concatenate([answer[0] for answer in finished])
 
-    def _infer(self, part: str, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        results = self._requests[part].infer(inputs, share_inputs=True)
+    def _infer(self, part: str, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        results = self._requests[part].infer(list(inputs), share_inputs=True)
         return [results[port].copy() for port in range(len(results))]  # the next run writes to the same memory
 
 
@@ -163,7 +180,7 @@ class _Converter:
             # Mapped: a process reads from the disk only what it uses, and processes share it.
             blob = np.memmap(folder / file, np.uint8, "c")
             with runtime_errors("openvino"):
-                compiled = self.core.import_model(Tensor(blob, shared_memory=True), "CPU", self.settings)
+                compiled = self.core.import_model(Tensor(blob, shared_memory=True), "CPU", self._settings(part))
             networks[part] = _Network(compiled, blob)
         return networks
 
@@ -172,11 +189,11 @@ class _Converter:
         facts: dict[str, str] = {}
         for part, traced in graph.parts.items():
             with runtime_errors("openvino"):
-                model = to_openvino(traced.trace, traced.examples, any_size=True)
+                model = to_openvino(traced.trace, traced.examples, any_size=True, axes=traced.axes)
             if self.calibration is not None:
                 model, facts = self.calibration.quantized(model, graph, self.settings)
             with runtime_errors("openvino"):
-                networks[part] = _Network(self.core.compile_model(model, "CPU", self.settings))
+                networks[part] = _Network(self.core.compile_model(model, "CPU", self._settings(part)))
 
         def write(folder: Path) -> None:
             for part, file in self.files.items():
@@ -185,6 +202,10 @@ class _Converter:
                 (folder / file).write_text(text, encoding="utf-8")
 
         return networks, write
+
+    def _settings(self, part: str) -> dict[str, Any]:
+        exact = self.files is _SCENE_FILES and part in _EXACT_PARTS
+        return {**self.settings, "INFERENCE_PRECISION_HINT": _HINTS["fp32"]} if exact else self.settings
 
 
 def profile(backend: OpenVino, inputs: Arrays, graph: str = "depth", runs: int = 5) -> list[ExecutedNode]:
@@ -265,13 +286,18 @@ def export(
 
     batch, height, width = shape
     model = to_openvino(trace(network, *shape), {"image": torch.zeros(batch, 3, height, width)}, any_size=False)
+    model.outputs[0].get_tensor().set_names({facts["output"]["name"]})
     model.set_rt_info(json.dumps(facts), ["depthcli", "depthcli"])
     ov.save_model(model, path, compress_to_fp16=False)
     return Export(facts, compare(network, shape, run_file(path), "openvino"))
 
 
-def to_openvino(trace: Any, examples: Mapping[str, Any], any_size: bool) -> Any:
+def to_openvino(
+    trace: Any, examples: Mapping[str, Any], any_size: bool, axes: Mapping[str, Sequence[int]] = MappingProxyType({})
+) -> Any:
     """Return a trace as a model of OpenVINO, which shares the memory of its weights. Arguments as for `to_onnx`.
+
+    axes: see graphs.any_size.Part.
 
     `openvino.convert_model` takes three times as long and sends telemetry, so the frontend is used directly.
     """
@@ -288,8 +314,8 @@ def to_openvino(trace: Any, examples: Mapping[str, Any], any_size: bool) -> Any:
         node.set_friendly_name(name)
         port.get_tensor().set_names({name})
         node.set_element_type(ov.Type.f32)
-        batch, channels, height, width = example.shape
-        node.set_partial_shape(ov.PartialShape([batch, channels, *((-1, -1) if any_size else (height, width))]))
+        freed = axes.get(name, (2, 3)) if any_size else ()
+        node.set_partial_shape(ov.PartialShape([-1 if i in freed else side for i, side in enumerate(example.shape)]))
     for port, name in zip(model.outputs, ("depth", "sky")):
         port.get_tensor().set_names({name})
     model.validate_nodes_and_infer_types()
@@ -372,7 +398,7 @@ def _pick_precision(wanted: str, capabilities: list[str], row: ModelRow) -> str:
     if wanted == "auto":
         # The narrow layers of the packaged network lose half a percent in bf16, a transformer a third of that. The exp
         # behind the head of Depth Anything 3 turns an error in its last layer into a share of the depth.
-        coarse = isinstance(row.network, (LiteConfig, SkyConfig))
+        coarse = isinstance(row.network, (LiteConfig, SkyConfig, ViewsConfig))
         return "bf16" if _CAPABILITIES["bf16"] in capabilities and not coarse else "fp32"
     if wanted not in ("fp32", "int8") and _CAPABILITIES[wanted] not in capabilities:
         raise EngineError(f"this CPU does not compute in {wanted}", "use `precision` fp32")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Optional
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import nn
 from depthcli.backends import CLIP_GRAPHS, PICTURE_GRAPHS, SCENE_GRAPHS, Arrays, Traits
 from depthcli.choices import BackendChoice
 from depthcli.errors import EngineError, Log, first_line
-from depthcli.host.memory import check_clip_memory, check_memory, free_memory
+from depthcli.host.memory import check_clip_memory, check_memory, check_scene_memory, free_memory
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import channels_last, read_network
 from depthcli.pixels.preprocess import InputPlan
@@ -25,6 +25,11 @@ _TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.fl
 # with: every call then has the same size, and a frame that is encoded again after an interruption gets the same bits.
 _FRAMES = {"cpu": 1}
 _FRAMES_ON_DEVICES = 2
+_CHECKS: dict[ModelTask, Callable[..., None]] = {
+    ModelTask.PICTURE: check_memory,
+    ModelTask.CLIP: check_clip_memory,
+    ModelTask.SCENE: check_scene_memory,
+}
 _GRAPHS = {ModelTask.PICTURE: PICTURE_GRAPHS, ModelTask.CLIP: CLIP_GRAPHS, ModelTask.SCENE: SCENE_GRAPHS}
 
 
@@ -57,7 +62,7 @@ class TorchEager:
 
     def check(self, plan: InputPlan, batch: int) -> None:
         """See Backend."""
-        check = check_clip_memory if self._row.task is ModelTask.CLIP else check_memory
+        check = _CHECKS[self._row.task]
         check(self._row.network, plan, batch, self._free_memory(), plain_attention=not HAS_FUSED)
 
     def run(self, inputs: Arrays, graph: str = "depth", replica: Optional[int] = None) -> Arrays:

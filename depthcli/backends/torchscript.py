@@ -12,7 +12,7 @@ import torch
 
 from depthcli.backends import Arrays, Traits
 from depthcli.backends.archive import seal
-from depthcli.backends.artifact import Artifact, CompiledNetworks, open_artifact, read_artifact
+from depthcli.backends.artifact import Artifact, CompiledNetworks, named_outputs, open_artifact, read_artifact
 from depthcli.backends.export import Export, Shape, compare
 from depthcli.backends.torch_eager import pick_device, torch_errors
 from depthcli.choices import BackendChoice, CompilerChoice
@@ -62,7 +62,7 @@ class TorchScript:
                 taken = images[start : start + artifact.batch]
                 batch[: len(taken)] = torch.from_numpy(taken)
                 depth.append(network(batch.to(self._device))[: len(taken)].float().cpu().numpy())
-        return {"depth": np.concatenate(depth)}
+        return named_outputs(self._row, np.concatenate(depth))
 
     def close(self) -> None:
         """Free the networks; closing twice is allowed."""

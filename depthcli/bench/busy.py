@@ -23,7 +23,8 @@ from depthcli.errors import EngineError
 from depthcli.host.cores import usable_cores
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.pictures.images import read_picture
-from depthcli.jobs.folder import FolderJob, run_folder
+from depthcli.jobs.folder import run_folder
+from depthcli.jobs.picture_job import FolderJob
 from depthcli.jobs.targets import Task
 from depthcli.pixels.preprocess import to_network_input
 from depthcli.predict.model import Model

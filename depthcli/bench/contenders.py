@@ -107,7 +107,7 @@ def measured_model(
     if choice == ModelChoice():
         choice = replace(choice, encoder="vits")
     try:
-        tasks = tuple(ModelTask) if clips else (ModelTask.PICTURE,)
+        tasks = tuple(ModelTask) if clips else (ModelTask.PICTURE, ModelTask.SCENE)
         found = resolve_model(replace(choice, offline=True), log, tasks=tasks)
         return MeasuredModel(found.row, found.weights)
     except CheckpointError:

@@ -74,7 +74,7 @@ def time_in_turns(
                 if turn == -warmup:
                     item.backend.check(plan, 1)
                 started = time.perf_counter()
-                answer = item.backend.run(inputs)["depth"][0]
+                answer = item.backend.run(inputs, item.backend.traits.graphs[0])["depth"][0]
                 milliseconds = 1000 * (time.perf_counter() - started)
             except Exception as error:  # whatever is wrong with one backend, the others are measured
                 item.error = reason(error)

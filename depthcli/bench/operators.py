@@ -122,7 +122,7 @@ def _executed(sample: Sample, item: Contender, image: np.ndarray, runs: int) -> 
 
         counted = OpenVino(model.row, model.weights, choice, sample.choice.trust, sample.log, count=True)
         try:
-            return profile_openvino(counted, inputs, runs=runs)
+            return profile_openvino(counted, inputs, counted.traits.graphs[0], runs)
         finally:
             counted.close()
     if item.name == "onnxruntime":
@@ -139,5 +139,5 @@ def _executed(sample: Sample, item: Contender, image: np.ndarray, runs: int) -> 
     if isinstance(item.backend, TorchEager):
         from depthcli.backends.torch_nodes import profile as profile_torch
 
-        return profile_torch(item.backend, inputs, runs=runs)
+        return profile_torch(item.backend, inputs, item.backend.traits.graphs[0], runs)
     raise EngineError(f"{item.name} does not tell the times of its operators", "use `backend` openvino, onnx or torch")

@@ -13,26 +13,28 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from depthcli.backends import Arrays, Traits
+from depthcli.backends import PICTURE_GRAPHS, SCENE_GRAPHS, Arrays, Traits
 from depthcli.backends.torch_eager import pick_device
 from depthcli.errors import EngineError, UsageError
 from depthcli.graphs.official_form import OfficialForm
+from depthcli.graphs.official_views import OfficialViewsForm
 from depthcli.host.memory import check_memory, free_memory
 from depthcli.io.codecs.formats import SIDE_GAP
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import read_network
+from depthcli.nets.depth_anything_3 import DepthAnything3Views
 from depthcli.nets.depth_anything_v2 import DepthAnythingV2
 from depthcli.pixels.colormap import color_table
 from depthcli.pixels.preprocess import InputPlan, plan_input
 from depthcli.zoo.locate import WeightsFile
-from depthcli.zoo.rows import ModelRow
+from depthcli.zoo.rows import ModelRow, ModelTask
 
 
 class OfficialNetwork:
     """The official code's form of a network, float32, as a backend.
 
-    fused: with torch's fused attention. Raises EngineError if torch has none, UsageError for a network other than Depth
-    Anything V2.
+    fused: with torch's fused attention, which Depth Anything 3 always has. Raises EngineError if torch has none,
+    UsageError for a network other than Depth Anything V2, or 3 for scenes.
     """
 
     def __init__(
@@ -43,10 +45,15 @@ class OfficialNetwork:
         self._row, self._fused = row, fused
         self._device = pick_device(device)
         network = read_network(row, weights, trust)
-        if not isinstance(network, DepthAnythingV2):
+        if isinstance(network, DepthAnything3Views):
+            form: nn.Module = OfficialViewsForm(network)
+        elif isinstance(network, DepthAnythingV2):
+            form = OfficialForm(network, fused)
+        else:
             raise UsageError(f"there is no official code for {row.name}", "use `encoder` vits")
-        self._form: Optional[nn.Module] = OfficialForm(network, fused).to(self._device)
-        self.traits = Traits("torch", torch.__version__, str(self._device), "fp32")
+        self._form: Optional[nn.Module] = form.to(self._device)
+        graphs = SCENE_GRAPHS if row.task is ModelTask.SCENE else PICTURE_GRAPHS
+        self.traits = Traits("torch", torch.__version__, str(self._device), "fp32", graphs=graphs)
 
     def fit(self, plan: InputPlan) -> InputPlan:
         """Return the plan: any size works."""

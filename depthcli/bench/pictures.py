@@ -37,7 +37,7 @@ from depthcli.host.machine import load_average
 from depthcli.io.pictures.images import read_picture
 from depthcli.jobs.find import find_in_folder
 from depthcli.pixels.preprocess import InputPlan, plan_input
-from depthcli.zoo.rows import LiteConfig, ModelRow
+from depthcli.zoo.rows import LiteConfig, ModelRow, ModelTask, NestedConfig, SkyConfig
 
 if TYPE_CHECKING:
     from depthcli.bench.peers import OfficialNetwork
@@ -145,7 +145,9 @@ def run_benchmark(job: BenchJob, log: Log = lambda line: None) -> Iterator[Row]:
         contenders = [Contender(choice.backend, choice, choice.precision) for choice in job.choices()]
         yield machine_row(sample.model, sample.plan, len(sample.pictures), job.runs, job.warmup, before)
         long_runs = min(job.runs, LONG_RUNS)
-        if not job.quality:
+        # No command about one picture takes a network for scenes; the network alone is measured, with one view.
+        alone = job.quality or sample.model.row.task is ModelTask.SCENE
+        if not alone:
             time_processes(sample, contenders, long_runs)  # before a backend is opened here, which would fill its cache
         try:
             official = _open(job, sample, contenders)
@@ -155,10 +157,10 @@ def run_benchmark(job: BenchJob, log: Log = lambda line: None) -> Iterator[Row]:
                 yield from measure_quality(sample, contenders, job.calibration is None)
             if job.profile:
                 yield from measure_operators(sample, contenders, long_runs)
-            if not job.quality:
+            if not alone:
                 yield from process_rows(contenders)
             yield from measure_throughput(sample, contenders, job.duration, job.cost_per_hour)
-            if job.images is not None and not job.quality:
+            if job.images is not None and not alone:
                 yield from measure_folders(sample, contenders, job.images, official, long_runs)
         finally:
             for contender in contenders:
@@ -249,7 +251,7 @@ def _load(item: Contender, make: Callable[[], Backend], log: Log) -> None:
 def _open_peers(job: BenchJob, sample: Sample, contenders: list[Contender]) -> Optional[OfficialNetwork]:
     """Put other people's forms of the network before the contenders; return the official code's."""
     row = sample.model.row
-    if isinstance(row.network, LiteConfig):
+    if isinstance(row.network, (LiteConfig, SkyConfig, NestedConfig)):
         sample.log(f"there is no official code for {row.name}: it is compared with eager torch")
         return None
     from depthcli.bench.other_forms import export_plainly, plain_onnxruntime, plain_openvino, transformers_network
@@ -270,6 +272,8 @@ def _open_peers(job: BenchJob, sample: Sample, contenders: list[Contender]) -> O
         *((PLAIN_ONNX, name, lambda name=name: plainly(plain_onnxruntime, name)) for name in ("fp32", "int8")),
         *((PLAIN_OPENVINO, name, lambda name=name: plainly(plain_openvino, name)) for name in ("fp32", "bf16")),
     ]
+    if row.task is ModelTask.SCENE:  # others do not have it, and there attention is fused already
+        makers = makers[:1]
     peers = [Contender(name, None, precision) for name, precision, _ in makers]
     contenders[:0] = peers
     for peer, (_, _, make) in zip(peers, makers):

@@ -31,10 +31,16 @@ _COMMANDS = {
         "depthcli.cli.video:video",
         "Estimate the depth of clips: steady, with the clip's size, times and sound.",
     ),
+    "scene": (
+        "depthcli.cli.scene:scene",
+        "Estimate depth and cameras of the pictures of one place: clouds, meshes, COLMAP.",
+    ),
+    "auto": ("depthcli.cli.auto:auto", "Take what is named for a picture or a scene, and say which."),
     "stereo": (
         "depthcli.cli.stereo:stereo",
         "Turn pictures and clips into 3D: two eyes, in the layout of your player.",
     ),
+    "objects": ("depthcli.cli.objects:objects", "Tell how far each object is: masks joined with depth."),
     "effect": ("depthcli.cli.effect:app", "Change pictures by their depth: blur, fog, cut, parallax."),
     "convert": ("depthcli.cli.convert:convert", "Convert depth files between formats, without a model."),
     "info": ("depthcli.cli.info:info", "Tell what a file is: kind and unit of depth, range, camera, model."),
@@ -51,7 +57,9 @@ _COMMANDS = {
         "Measure speed and memory of the backends; with --video, speed and steadiness of clips.",
     ),
     "eval": ("depthcli.cli.eval:evaluate", "Score a model, or saved predictions, against measured depth."),
+    "train": ("depthcli.cli.train:train", "Fine-tune a model on pictures with measured depth."),
     "manifest": ("depthcli.cli.manifest:app", "Merge notes about results, and find what is missing or damaged."),
+    "serve": ("depthcli.cli.serve:serve", "Keep a model loaded and answer over HTTP, with a web page."),
     "models": ("depthcli.cli.models:app", "List, download and check the models."),
     "neuron": ("depthcli.cli.neuron:app", "Check this machine for AWS Inferentia."),
 }
@@ -124,12 +132,13 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, metavar="", help="Print the version.")
     ] = False,
 ) -> None:
-    """Turn pictures and video into depth, with Depth Anything V2 and Video-Depth-Anything.
+    """Turn pictures and video into depth, with Depth Anything V2 and 3 and Video-Depth-Anything.
 
     depth photo.jpg                            writes photo_depth.png beside it
     depth photo.jpg --metric indoor -f npz     metres, as numbers
     depth photos                               a folder of pictures, into photos_depth/
     depth clip.mp4                             a steady depth film with the clip's sound
+    depth scene photos                         depth, cameras and points of one place
     """
 
 

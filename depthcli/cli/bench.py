@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Callable, Optional
 
 from depthcli.cli.groups import CLIP, MODEL, flag, grouped, option
 from depthcli.cli.options import BackendOptions, ModelOptions
-from depthcli.cli.parsing import parse_list, parse_size
 from depthcli.errors import UsageError
+from depthcli.jobs.parsing import parse_list, parse_size
 
 if TYPE_CHECKING:
     from depthcli.bench.rows import Row

@@ -10,9 +10,9 @@ import typer
 from depthcli.cli.groups import NEURON, flag, grouped, option
 from depthcli.cli.neuron import print_findings
 from depthcli.cli.options import ModelOptions
-from depthcli.cli.parsing import parse_list, parse_size
 from depthcli.cli.report import log
 from depthcli.errors import SOME_FAILED, EngineError
+from depthcli.jobs.parsing import parse_list, parse_size
 
 TARGETS = ("torchscript", "onnx", "openvino", "inf1", "inf2", "trn1", "cpu-standin")
 

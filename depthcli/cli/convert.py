@@ -11,23 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from depthcli.choices import DEPTH_IS, IF_EXISTS, KINDS, SourceChoice
+from depthcli.choices import IF_EXISTS
 from depthcli.cli.groups import flag, grouped, option
-from depthcli.cli.options import CameraOptions, Colormap, MetresOptions, ReportOptions, ShapeOptions
+from depthcli.cli.options import CameraOptions, Colormap, MetresOptions, ReportOptions, ShapeOptions, SourceOptions
 from depthcli.errors import SOME_FAILED, OutputError, UsageError
 from depthcli.io.codecs.formats import STILLS, implied_format, parse_formats
 from depthcli.io.codecs.presets import PRESETS, Preset, preset_of
 
 if TYPE_CHECKING:
     from depthcli.io.codecs.outputs import OutputSpec
-    from depthcli.jobs.convert import Conversion, Converted
-    from depthcli.jobs.folder import FolderJob
+    from depthcli.jobs.convert import Conversion
+    from depthcli.jobs.picture_job import FolderJob
     from depthcli.jobs.presets import View
-    from depthcli.jobs.targets import Target, Task
-
-# Written out because their own module loads NumPy.
-_SOURCES = ("mm", "scannet", "open3d", "nyu", "realsense", "zed", "kitti", "tum", "sun", "vda", "da3", "moge")
-_SHADES = ("white", "black")
+    from depthcli.jobs.targets import Target
 
 
 @dataclass(frozen=True)
@@ -47,23 +43,7 @@ class ConvertOptions:
     preset: Annotated[
         Optional[str], option(f"Formats for a program: {', '.join(PRESETS)}.", metavar="NAME", values=tuple(PRESETS))
     ] = None
-    source_format: Annotated[
-        Optional[str],
-        option(
-            f"What wrote the files, if not depthcli: {', '.join((*_SOURCES, *_SHADES))}.",
-            "--from",
-            metavar="NAME",
-            values=(*_SOURCES, *_SHADES),
-        ),
-    ] = None
-    kind: Annotated[
-        Optional[str],
-        option(f"Kind of depth of such files: {', '.join(KINDS)}.", metavar="KIND", values=KINDS),
-    ] = None
-    depth_is: Annotated[
-        str,
-        option("Such files hold z (along the axis) or ray (distances).", metavar="CHOICE", values=DEPTH_IS),
-    ] = "z"
+    source: SourceOptions = field(default_factory=SourceOptions)
     photo: Annotated[
         Optional[Path], option("The picture, or a folder with one of each name: colours, and EXIF.", metavar="PATH")
     ] = None
@@ -114,28 +94,30 @@ def convert(
     """
     from depthcli.cli.report import log
     from depthcli.jobs.convert import expand, plan_maps, settings_of
-    from depthcli.jobs.find import DEPTH, LeftOut, find_inputs
-    from depthcli.jobs.folder import FolderJob
+    from depthcli.jobs.find import LeftOut, depth_kind, find_inputs
     from depthcli.jobs.manifest import MANIFEST_NAME, Manifest
-    from depthcli.jobs.presets import check_scene_file, scene_range, survey
+    from depthcli.jobs.picture_job import FolderJob
+    from depthcli.jobs.presets import check_scene_file, scene_range, survey, without_endings
     from depthcli.jobs.targets import FILE, FOLDER, Target
 
     if not output:
         raise UsageError("there is no place for the results", "name a file or a folder with -o")
     preset = preset_of(options.convert.preset)
-    several = preset is not None and (len(preset.formats) > 1 or preset.folder or preset.camera or preset.photo)
-    target = Target.of(f"{output}/" if several and not output.endswith("/") else output)
+    target = Target.of(f"{output}/" if preset is not None and preset.several and not output.endswith("/") else output)
     if target.place not in (FILE, FOLDER):
         raise UsageError(f"{target} is not a file or folder", "use another `output`")
     conversion = _conversion(options)
-    left = LeftOut(DEPTH)
-    found = find_inputs(inputs, DEPTH, left)
-    outputs = _outputs(options, target, preset, len(found))
+    kind = depth_kind(conversion.source)
+    left = LeftOut(kind)
+    found = find_inputs(inputs, kind, left)
+    outputs = _outputs(options, target, preset, len(found), conversion)
     manifest = None if target.folder is None else Manifest(target.folder / MANIFEST_NAME)
     below = target.folder
     if below is not None and preset is not None:
         below = below / preset.folder
-    tasks = expand(plan_maps(found, below), conversion.source)
+    tasks = expand(plan_maps(found, below), conversion.source, preset.sequence if preset else "_")
+    if preset is not None and preset.scene:
+        tasks = without_endings(tasks)
     if target.place == FILE and len(tasks) > 1:
         raise UsageError(f"{target} cannot hold {len(tasks)} maps", "use a folder as `output`")
     if target.place == FILE:
@@ -163,7 +145,7 @@ def _conversion(options: AllOptions) -> "Conversion":
 
     asked, camera, metres = options.convert, options.camera.choice(), options.metres.choice()
     return Conversion(
-        source=SourceChoice(asked.source_format, asked.kind, asked.depth_is),
+        source=asked.source.choice(),
         cameras=GivenCameras(camera) if camera.is_given else None,
         metres=Metres(metres) if metres.is_given else None,
         photos=None if asked.photo is None else Photos(asked.photo),
@@ -179,35 +161,33 @@ def _size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _outputs(options: AllOptions, target: "Target", preset: Optional[Preset], inputs: int) -> "OutputSpec":
+def _outputs(
+    options: AllOptions, target: "Target", preset: Optional[Preset], inputs: int, conversion: "Conversion"
+) -> "OutputSpec":
     """Return what is written for each map. Options that are given win over those of a preset."""
     from depthcli.io.codecs.outputs import OneFile, OutputSpec, check_extras
+    from depthcli.io.codecs.preset_outputs import endings_of, outputs_of
     from depthcli.jobs.targets import FILE
     from depthcli.pixels.colormap import color_table
 
     asked = options.convert
     implied = implied_format(target.path, "gray") if target.place == FILE else ""
     named = asked.formats or (preset and preset.formats) or (implied and (implied,))
-    if not named:
+    if preset is not None and preset.needs_photo and asked.photo is None:
+        raise UsageError(f"{preset.name} wants the photo beside its depth", "name it with `photo`")
+    if not named and not (preset and preset.layout):
         raise UsageError("no format is given", "choose some with `formats`, such as exr, or a `preset`")
-    formats = parse_formats(named)
+    formats = parse_formats(named) if named else ()
     color_table(asked.colormap)  # an unknown name is an error now, not after the first map
     check_extras(formats)
     shape = options.shape.choice()
     if target.place == FILE:
         target.check_one(inputs, "file", formats, {name: row.suffix for name, row in STILLS.items()})
         return OneFile(formats, asked.colormap, shape=shape)
-    return OutputSpec(formats, asked.colormap, _endings(formats, preset), shape)
-
-
-def _endings(formats: Sequence[str], preset: Optional[Preset]) -> tuple[str, ...]:
-    """Return what follows a map's stem: the suffix, and the format's name if several have that suffix."""
-    suffixes = [STILLS[name].suffix for name in formats]
-    own = preset.endings if preset else {}
-    return tuple(
-        own.get(name, suffix if suffixes.count(suffix) == 1 else f"_{name}{suffix}")
-        for name, suffix in zip(formats, suffixes)
-    )
+    if preset is None:
+        return OutputSpec(formats, asked.colormap, endings_of(formats, {}), shape)
+    outputs = outputs_of(preset, formats, asked.colormap, shape, asked.if_exists == "overwrite")
+    return outputs.keeping(conversion.photos.files) if conversion.photos else outputs
 
 
 def _run(
@@ -222,19 +202,14 @@ def _run(
     from depthcli.cli.report import log, stop_signals
     from depthcli.jobs.convert import Tally, run_conversion
     from depthcli.jobs.manifest import DONE, Result
-    from depthcli.jobs.presets import write_beside, write_scene
+    from depthcli.jobs.presets import write_scene
 
     tally, quiet = Tally(), options.report.quiet
     report = options.report.report(job.total)
-    replaces = job.if_exists == "overwrite"
-
-    def beside(task: "Task", item: "Converted") -> None:
-        if preset is not None:
-            write_beside(preset, task, item, conversion, replaces)
 
     with report, stop_signals(quiet) as stop:
         try:
-            with closing(run_conversion(job, conversion, tally, lambda: stop.asked, beside)) as results:
+            with closing(run_conversion(job, conversion, tally, lambda: stop.asked)) as results:
                 for result in results:
                     report.add(result)
         except OutputError as error:  # a full disk, or a manifest that cannot be written: the rest would fail too

@@ -13,10 +13,10 @@ import typer
 from depthcli.choices import BackendChoice
 from depthcli.cli.groups import ADVANCED, flag, grouped, option
 from depthcli.cli.options import PictureOptions
-from depthcli.cli.parsing import parse_list
 from depthcli.cli.running import run, show_plan
 from depthcli.errors import UsageError
 from depthcli.jobs.failures import NO_LIMIT, FailureLimit, parse_failures
+from depthcli.jobs.parsing import parse_list
 from depthcli.jobs.shards import WHOLE, Shard, parse_shard
 
 
@@ -144,7 +144,7 @@ def do_folder(
         if output is not None and is_remote(output):
             remote = RemoteFolder(open_place(output), shard)
             stack.callback(remote.close)
-        named = str(remote.folder) if remote else f"{_beside(folder, ending)}/" if output is None else output
+        named = str(remote.folder) if remote else f"{beside(folder, ending)}/" if output is None else output
         target = Target.of(named)
         if target.folder is None:
             raise UsageError(f"{target} is not a folder", "depth dir writes a folder; put / at its end if it is one")
@@ -214,7 +214,7 @@ def _processes(workers: str) -> int:
     return int(workers)
 
 
-def _beside(folder: Path, ending: str) -> Path:
+def beside(folder: Path, ending: str) -> Path:
     """Return FOLDER_depth, for that ending, as the user wrote FOLDER, or resolved if that is `.` or `..`."""
     named = folder.resolve() if folder.name in ("", "..") else folder
     if not named.name:

@@ -22,13 +22,20 @@ from typer.core import TyperCommand, TyperGroup
 
 from depthcli.cli.help import print_help
 
-CLIP, DIFFUSION, MODEL, CAMERA, METRES, SPACE = "Clip", "Diffusion", "Model and speed", "Camera", "Metres", "3D"
+VIEWS, CLIP, TRAINING, MODEL = "Views", "Clip", "Training", "Model and speed"
+DIFFUSION, CAMERA, METRES, SPACE = "Diffusion", "Camera", "Metres", "3D"
+ACCESS, LIMITS, CLIPS = "Access", "Limits", "Clips and results"
 NEURON, ADVANCED = "AWS Inferentia", "Advanced"
 _PANELS = (
     None,
+    ACCESS,
+    VIEWS,
     CLIP,
+    TRAINING,
     MODEL,
     DIFFUSION,
+    CLIPS,
+    LIMITS,
     CAMERA,
     METRES,
     SPACE,
@@ -44,11 +51,13 @@ def option(
     metavar: Optional[str] = None,
     values: Sequence[str] = (),
     show_default: bool = False,
+    variable: Optional[str] = None,
 ) -> Any:
     """Return the declaration of an option for `Annotated`.
 
     names: flags; the first is the one that messages use; none for the field's name with dashes. metavar: "" for a flag
     without a value. values: what the shell completes; empty completes paths. panel: section of the help.
+    variable: of the environment, whose value counts if the option is not given.
     """
     return typer.Option(
         *names,
@@ -56,6 +65,7 @@ def option(
         metavar=metavar,
         rich_help_panel=panel,
         show_default=show_default,
+        envvar=variable,
         autocompletion=completer(values) if values else None,
     )
 

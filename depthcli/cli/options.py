@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 from depthcli.choices import (
     AXES,
     BACKENDS,
+    DEPTH_IS,
     DETAILS,
     FITS,
     IF_EXISTS,
+    KINDS,
     PRECISIONS,
     SHAPE_POLICIES,
     BackendChoice,
@@ -20,11 +22,13 @@ from depthcli.choices import (
     MetresChoice,
     ModelChoice,
     ShapeChoice,
+    SourceChoice,
     shaping_settings,
 )
 from depthcli.cli.groups import ADVANCED, CAMERA, METRES, MODEL, SPACE, flag, option
 from depthcli.errors import UsageError
 from depthcli.io.codecs.formats import STILLS, implied_format, parse_formats
+from depthcli.io.codecs.presets import PRESETS, Preset, preset_of
 
 if TYPE_CHECKING:
     from depthcli.cli.report import ClipReport, Report
@@ -40,6 +44,12 @@ MODELS = (
     "depthcrafter",
     *(f"da3-{kind}" for kind in ("mono", "metric", "small", "base", "large", "giant", "nested")),
 )
+# Written out because their own module loads NumPy.
+_SOURCES = (
+    *("mm", "scannet", "open3d", "nyu", "realsense", "zed", "kitti", "tum", "sun"),
+    *("vda", "da3", "moge", "gdepth", "3dgs"),
+)
+_SHADES = ("white", "black")
 COLORMAPS = tuple(
     name + end
     for name in ("Spectral", "inferno", "turbo", "magma", "viridis", "plasma", "cividis", "gray")
@@ -52,6 +62,16 @@ Colormap = Annotated[
 ]
 IfExists = Annotated[
     str, option("Existing results: skip, overwrite, error.", metavar="CHOICE", values=IF_EXISTS, show_default=True)
+]
+Edges = Annotated[
+    str,
+    option(
+        "Cut where depth jumps by this part of itself; off: never.",
+        panel=SPACE,
+        metavar="PART",
+        values=("off", "0.04"),
+        show_default=True,
+    ),
 ]
 Output = Annotated[
     Optional[str],
@@ -128,7 +148,7 @@ class NetworkOptions:
     detail: Annotated[
         str,
         option(
-            "For large pictures: off, edges (the photo's), tiles (finer, slower).",
+            "Large pictures: off, edges (the photo's), tiles (slower), nearest.",
             panel=MODEL,
             metavar="CHOICE",
             values=DETAILS,
@@ -194,6 +214,33 @@ class BackendOptions:
     def choice(self) -> BackendChoice:
         """Return the choice of the backend."""
         return BackendChoice(**vars(self))
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What depth files of other programs hold."""
+
+    source_format: Annotated[
+        Optional[str],
+        option(
+            f"What wrote the files, if not depthcli: {', '.join((*_SOURCES, *_SHADES))}.",
+            "--from",
+            metavar="NAME",
+            values=(*_SOURCES, *_SHADES),
+        ),
+    ] = None
+    kind: Annotated[
+        Optional[str],
+        option(f"Kind of depth of such files: {', '.join(KINDS)}.", metavar="KIND", values=KINDS),
+    ] = None
+    depth_is: Annotated[
+        str,
+        option("Such files hold z (along the axis) or ray (distances).", metavar="CHOICE", values=DEPTH_IS),
+    ] = "z"
+
+    def choice(self) -> SourceChoice:
+        """Return the choice of the source."""
+        return SourceChoice(**vars(self))
 
 
 @dataclass(frozen=True)
@@ -311,6 +358,10 @@ class PictureOutput:
             values=tuple(STILLS),
         ),
     ] = None
+    preset: Annotated[
+        Optional[str],
+        option("Files for a program, such as nuke, kitti, vr, 3dgs.", metavar="NAME", values=tuple(PRESETS)),
+    ] = None
     colormap: Colormap = "Spectral_r"
     template: Annotated[
         Optional[str], option("File name: {stem}, {name}, {parent}, {format} are filled in.", "--name", metavar="TEXT")
@@ -342,16 +393,7 @@ class ShapeOptions:
             values=AXES,
         ),
     ] = None
-    edges: Annotated[
-        str,
-        option(
-            "Cut where depth jumps by this part of itself; off: never.",
-            panel=SPACE,
-            metavar="PART",
-            values=("off", "0.04"),
-            show_default=True,
-        ),
-    ] = "0.04"
+    edges: Edges = "0.04"
     points: Annotated[
         str,
         option("Most points in ply and pcd, or all.", panel=SPACE, metavar="N", show_default=True),
@@ -378,11 +420,21 @@ class ShapeOptions:
         """Return the choice of the shape."""
         return ShapeChoice(
             axes=self.axes,
-            edges=None if self.edges == "off" else _number(self.edges, "edges", "off or a part such as 0.04"),
-            points=None if self.points == "all" else int(_number(self.points, "points", "a number or all")),
+            edges=edges_of(self.edges),
+            points=points_of(self.points),
             mesh_size=self.mesh_size,
             farthest=self.farthest,
         )
+
+
+def edges_of(text: str) -> Optional[float]:
+    """Return the part that `edges` names, None for off. Raises UsageError."""
+    return None if text == "off" else _number(text, "edges", "off or a part such as 0.04")
+
+
+def points_of(text: str, setting: str = "points") -> Optional[int]:
+    """Return the most points that a setting names, None for all. Raises UsageError."""
+    return None if text == "all" else int(_number(text, setting, "a number or all"))
 
 
 def _number(text: str, setting: str, wanted: str) -> float:
@@ -390,6 +442,27 @@ def _number(text: str, setting: str, wanted: str) -> float:
         return float(text)
     except ValueError:
         raise UsageError(f"`{setting}` is {text!r}", f"give {wanted}") from None
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """Which service does the work."""
+
+    server: Annotated[
+        Optional[str],
+        option(
+            "Ask `depth serve`: its URL, unix:PATH or auto. Default: $DEPTH_SERVER.",
+            panel=MODEL,
+            metavar="URL",
+            values=("auto",),
+            variable="DEPTH_SERVER",
+        ),
+    ] = None
+
+    @property
+    def address(self) -> str:
+        """The service that was asked for, "" for none."""
+        return self.server or ""
 
 
 @dataclass(frozen=True)
@@ -404,6 +477,7 @@ class PictureOptions:
     camera: CameraOptions = field(default_factory=CameraOptions)
     metres: MetresOptions = field(default_factory=MetresOptions)
     shape: ShapeOptions = field(default_factory=ShapeOptions)
+    server: ServerOptions = field(default_factory=ServerOptions)
 
     def output_spec(self, target: "Target", pictures: int = 1) -> "OutputSpec":
         """Return what is written for each picture. pictures: how many there are."""
@@ -415,6 +489,9 @@ class PictureOptions:
         if output.grayscale and output.formats:
             raise UsageError("--grayscale and --format contradict each other", "--grayscale means --format gray8")
         implied = implied_format(target.path, "color") if target.place == FILE else "color"
+        preset = preset_of(output.preset)
+        if preset is not None:
+            return self._preset_outputs(preset, target, pictures)
         formats = ("gray8",) if output.grayscale else parse_formats(output.formats or (implied,))
         shape = self.shape.choice()
         spatial = [name for name in formats if STILLS[name].spatial]
@@ -435,6 +512,34 @@ class PictureOptions:
         if "obj" in formats:
             raise UsageError(f"{target} cannot hold an OBJ, which is three files", "use -f glb, or give -o FILE")
         return OneStream(formats, output.colormap, shape=shape, name=str(target))
+
+    def _preset_outputs(self, preset: "Preset", target: "Target", pictures: int) -> "OutputSpec":
+        """Return what a preset writes for each picture; formats that are given win over its own."""
+        from depthcli.io.codecs.outputs import OneFile, check_extras
+        from depthcli.io.codecs.preset_outputs import outputs_of
+        from depthcli.jobs.targets import FILE, STREAM
+        from depthcli.pixels.colormap import color_table
+
+        output = self.output
+        if preset.scene:
+            raise UsageError(
+                f"{preset.name} wants one file about all maps, which comes after them",
+                "write `formats` npz, and make it of these with depth convert",
+            )
+        if output.template is not None or output.grayscale:
+            raise UsageError("`preset` has names and formats of its own", "leave out --name and --grayscale")
+        formats = parse_formats(output.formats or preset.formats) if output.formats or preset.formats else ()
+        if self.network.panorama and any(STILLS[name].spatial for name in formats):
+            raise UsageError(f"{preset.name} cannot be made of a panorama", "leave out --panorama")
+        color_table(output.colormap)  # an unknown name is an error now, not after the first picture
+        check_extras(formats)
+        if target.place == STREAM or (target.place == FILE and preset.several):
+            raise UsageError(f"{target} cannot hold the files of {preset.name}", "name a folder, and end it with /")
+        shape = self.shape.choice()
+        if target.place == FILE:
+            target.check_one(pictures, "picture", formats, {name: row.suffix for name, row in STILLS.items()})
+            return OneFile(formats, output.colormap, shape=shape)
+        return outputs_of(preset, formats, output.colormap, shape)
 
     def settings(self, formats: Sequence[str]) -> str:
         """Return the options that shape results of these formats as one line, for the manifest."""

@@ -209,6 +209,25 @@ class Report:
             log(line)
 
 
+class SceneReport(Report):
+    """Shows a scene: a result for each format, and one line about the scene at the end."""
+
+    def _show_progress(self) -> None:
+        """Move the bar; without a terminal the notes tell enough."""
+        if self._bar is not None:
+            super()._show_progress()
+
+    def unread(self, result: Result) -> None:
+        """Count and name a picture that is left out of the scene."""
+        self.total = (self.total or 0) + 1
+        self.add(replace(result, error=f"{result.error}; the scene is made without it"))
+
+    def summary(self, line: str) -> None:
+        """Print what became of the scene, in one line."""
+        if not self._json:
+            self.log(line)
+
+
 class ClipReport(Report):
     """Shows clips: frames done, speed and time left, as a bar, as lines without a terminal, or as JSON events."""
 

@@ -6,9 +6,10 @@ import json
 import os
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Optional, Union
 
 import typer
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     from depthcli.cli.report import Report
     from depthcli.io.codecs.outputs import OutputSpec
     from depthcli.jobs.failures import FailureLimit
-    from depthcli.jobs.folder import FolderJob
     from depthcli.jobs.folder_tasks import FolderTasks
     from depthcli.jobs.manifest import Manifest, Result
+    from depthcli.jobs.picture_job import FolderJob
     from depthcli.jobs.picture_results import MadeBy
+    from depthcli.jobs.remote import Client
+    from depthcli.jobs.remote_folder import RemotePictures
     from depthcli.jobs.remote_output import Publisher, RemoteFolder
     from depthcli.jobs.run_file import RunFile
     from depthcli.jobs.targets import Task
@@ -70,7 +73,7 @@ def open_model(
 def open_early(options: PictureOptions, inputs: Sequence[str]) -> Iterator[Optional[EarlyBackend]]:
     """Open the backend while the block runs, if all inputs are files, which are likely to be read; else yield None."""
     early = None
-    if all(map(os.path.isfile, inputs)):
+    if not options.server.address and all(map(os.path.isfile, inputs)):
         from depthcli.predict.early import EarlyBackend
 
         with suppress(DepthError):  # told later, in the order of the checks
@@ -100,9 +103,11 @@ def run(
     process for each, in place of `workers`. early: see `open_early`. failures: that end the job. remote: takes
     the results.
     """
-    from depthcli.jobs.folder import FolderJob
     from depthcli.jobs.manifest import FAILED
+    from depthcli.jobs.picture_job import FolderJob
 
+    if isinstance(tasks, Sequence):
+        outputs = outputs.keeping(task.source for task in tasks if isinstance(task.source, Path))
     output, quiet = options.output, options.report.quiet
     folder = None if isinstance(tasks, Sequence) else tasks
     job = FolderJob(
@@ -118,6 +123,19 @@ def run(
     )
     report = options.report.report(job.total)
     there = _Existing(job, options, mix_models, early, folder, remote)
+    client = _open_server(options, outputs)
+
+    def ask() -> RemotePictures:
+        assert client is not None
+        service = _remote_pictures(client, options, outputs)
+        outputs.check_kind(service.model.kind)
+        made_by = there.check(service.model.name, service.model.weights or "", service.model.remembered)
+        if folder is not None:
+            _note_run(folder, job, output.template or "", made_by)
+        if options.report.verbose:
+            title, licence = service.model.title, service.model.licence
+            report.log(f"model {title}, {licence}; {service.model.description} at {client.address}")
+        return service
 
     def load() -> DepthEstimator:
         stop.at_once = True  # a download need not be finished first
@@ -138,10 +156,11 @@ def run(
 
     if folder is not None and not quiet:
         threading.Thread(target=_count, args=(folder, report), daemon=True).start()
-    with report, stop_signals(quiet) as stop:
+    with report, client or nullcontext(), stop_signals(quiet) as stop:
         try:
             # Closed at once if a second Ctrl-C or a broken pipe ends the loop: what waits to be written is dropped.
-            with closing(_results(job, load, options, workers, devices, lambda: stop.asked)) as results:
+            results = _results(job, load, options, workers, devices, lambda: stop.asked, ask if client else None)
+            with closing(results):
                 for result in results:
                     report.add(remote.publisher.named(result) if remote else result)
                     if remote:
@@ -191,8 +210,16 @@ def _results(
     workers: int,
     devices: Sequence[str],
     stop: Callable[[], bool],
+    ask: Optional[Callable[[], RemotePictures]],
 ) -> Generator[Result, None, None]:
-    """Return the results of a job, done in this process or in several."""
+    """Return the results of a job, done in this process, in several, or by the service of `ask`."""
+    if ask is not None:
+        if workers != 1 or devices:
+            name = "devices" if devices else "workers"
+            raise UsageError(f"`{name}` is for this machine, and a service does the work", "leave it out, or `server`")
+        from depthcli.jobs.remote_folder import run_on_service
+
+        return run_on_service(job, ask, stop)
     from depthcli.jobs.folder import run_folder
 
     if workers == 1 and not devices:
@@ -214,6 +241,49 @@ def _results(
         return [partial(_open_quietly, model, place, *more) for place in places]
 
     return run_in_workers(job, len(devices) or workers, check, stop)
+
+
+def _open_server(options: PictureOptions, outputs: OutputSpec) -> Optional[Client]:
+    """Return a client of the service that was asked for, None if this machine does the work.
+
+    Raises UsageError for options that only this machine has.
+    """
+    address = options.server.address
+    if not address:
+        return None
+    from depthcli.jobs.remote import find_server
+
+    local = [name for name, value in vars(options.backend).items() if value != getattr(BackendOptions, name)]
+    local += ["batch"] if options.network.batch != 1 else []
+    local += [name for name in ("checkpoint", "offline", "max_depth", "trust") if getattr(options.model, name)]
+    if local:
+        raise UsageError(f"`{local[0]}` is for this machine, and a service does the work", "leave it out, or `server`")
+    client = find_server(address)
+    if address == "auto":
+        log("no service answers: this machine does the work" if client is None else f"asking {client.address}")
+    return client
+
+
+def _remote_pictures(client: Client, options: PictureOptions, outputs: OutputSpec) -> RemotePictures:
+    from depthcli.jobs.remote_folder import RemotePictures, shape_options
+
+    network = options.network
+    every = {
+        "colormap": outputs.colormap,
+        "input_size": network.input_size,
+        "panorama": 1 if network.panorama else None,
+        "detail": network.detail,
+        "keep_alpha": 1 if options.output.keep_alpha else None,
+        **shape_options(outputs.shape),
+    }
+    return RemotePictures.of(
+        client,
+        options.model.choice(),
+        outputs.formats,
+        every,
+        options.camera.choice(),
+        options.metres.choice(),
+    )
 
 
 def _open_quietly(
@@ -242,6 +312,26 @@ def _open_quietly(
     )
     estimator.remembered = remembered
     return estimator
+
+
+def kind_of(inputs: Sequence[str]) -> str:
+    """Return the command that takes the inputs: image, dir or video. Raises UsageError for a mixture.
+
+    A folder is of clips if no picture lies in it.
+    """
+    from depthcli.jobs.find import CLIP, command_for, find_in_folder, refuse_address
+
+    for name in inputs:
+        refuse_address(name)
+    kinds = {command_for(name) or "image" for name in inputs}
+    if len(kinds) > 1 or (kinds == {"dir"} and len(inputs) > 1):
+        raise UsageError(
+            "pictures, folders and clips are done by a command each", "give one folder, or files of a kind"
+        )
+    kind = kinds.pop()
+    if kind == "dir" and not find_in_folder(Path(inputs[0])) and find_in_folder(Path(inputs[0]), CLIP):
+        return "video"
+    return kind
 
 
 def _ignore(line: str) -> None:
@@ -276,13 +366,14 @@ class _Existing:
         remote: Optional[RemoteFolder],
     ) -> None:
         from depthcli.jobs.picture_results import ExistingResults, MadeBy
-        from depthcli.predict.model import known_model
 
         self._options, self._mix, self._settings, self._early = options, mix_models, job.settings, early
         replaces = job.if_exists == "overwrite"
         self._there = ExistingResults(job.every_path(), job.manifest, replaces, _first_run(folder, remote))
         self.warning = ""
-        if self._there.made_by:
+        if self._there.made_by and not options.server.address:
+            from depthcli.predict.model import known_model
+
             self._check(MadeBy(*known_model(options.model.choice()), job.settings))
 
     def load(self) -> DepthEstimator:
@@ -315,6 +406,13 @@ class _Existing:
             raise
         return estimator
 
+    def check(self, model: str, weights: str, remembered: Optional[str]) -> tuple[str, str, str]:
+        """Return what `made_by` does, for a model elsewhere. Raises UsageError if results would be mixed."""
+        from depthcli.jobs.picture_results import MadeBy, made_settings
+
+        self._check(MadeBy(model, weights, self._settings, remembered))
+        return model, weights, made_settings(self._settings, remembered)
+
     def made_by(self, estimator: DepthEstimator) -> tuple[str, str, str]:
         """Return the model, the weights and the settings that the results will have."""
         from depthcli.jobs.picture_results import made_settings
@@ -338,7 +436,7 @@ def show_plan(
     remote: Optional[Publisher] = None,
 ) -> None:
     """Print what a job would do: one line per file, or JSON."""
-    from depthcli.jobs.folder import FolderJob
+    from depthcli.jobs.picture_job import FolderJob
 
     job = FolderJob(
         tasks=tasks,

@@ -21,7 +21,7 @@ from depthcli.cli.options import (
     PictureOutput,
     ReportOptions,
 )
-from depthcli.cli.running import open_early
+from depthcli.cli.running import kind_of, open_early
 from depthcli.cli.video import ClipOptions, do_clips
 from depthcli.errors import UsageError
 
@@ -168,7 +168,7 @@ def stereo(
         require("if_exists", files.if_exists, IF_EXISTS)
     for line in choice.warnings:
         log(f"warning: {line}")
-    kind = _kind(inputs)
+    kind = kind_of(inputs)
     if stereo.depth is not None and (kind != "image" or len(inputs) != 1):
         raise UsageError("`depth` is of one picture", "give one picture, or leave it out")
     given = files.if_exists or ("overwrite" if kind == "image" else "skip")
@@ -183,26 +183,6 @@ def stereo(
     else:
         with open_early(pictures, inputs) as early:
             estimate(inputs, output, pictures, early)
-
-
-def _kind(inputs: Sequence[str]) -> str:
-    """Return the command that takes the inputs: image, dir or video. Raises UsageError for a mixture.
-
-    A folder is of clips if no picture lies in it.
-    """
-    from depthcli.jobs.find import CLIP, command_for, find_in_folder, refuse_address
-
-    for name in inputs:
-        refuse_address(name)
-    kinds = {command_for(name) or "image" for name in inputs}
-    if len(kinds) > 1 or (kinds == {"dir"} and len(inputs) > 1):
-        raise UsageError(
-            "pictures, folders and clips are done by a command each", "give one folder, or files of a kind"
-        )
-    kind = kinds.pop()
-    if kind == "dir" and not find_in_folder(Path(inputs[0])) and find_in_folder(Path(inputs[0]), CLIP):
-        return "video"
-    return kind
 
 
 def _clip_jobs(

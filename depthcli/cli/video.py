@@ -24,10 +24,10 @@ from depthcli.cli.options import (
     ReportOptions,
     ShapeOptions,
 )
-from depthcli.cli.parsing import parse_range, parse_rate, parse_seconds, parse_size
 from depthcli.cli.streams import is_stdout, open_stream
 from depthcli.errors import DiskFullError, OutputError, UsageError
 from depthcli.io.codecs.formats import CLIPS, parse_formats
+from depthcli.jobs.parsing import parse_range, parse_rate, parse_seconds, parse_size
 
 if TYPE_CHECKING:
     from depthcli.io.video.clip import Selection

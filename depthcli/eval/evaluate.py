@@ -47,18 +47,47 @@ class Score:
     code: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """A prediction beside its truth, both inside the entry's crop.
+
+    size: (width, height) of the whole truth. aligned: (H, W) depth in the truth's unit.
+    """
+
+    entry: Entry
+    picture: Picture
+    size: tuple[int, int]
+    aligned: np.ndarray
+    truth: Truth
+
+    def inside(self, values: np.ndarray) -> np.ndarray:
+        """Return the part inside the crop of (H, W, ...) values at the size of the whole truth."""
+        top, left, bottom, right = self.entry.crop or (0, 0, self.size[1], self.size[0])
+        return values[top:bottom, left:right]
+
+    def panels(self) -> np.ndarray:
+        """Return photo, prediction, truth and error side by side; see `error_panels`."""
+        photo = self.inside(panels.resized_photo(self.picture.rgb, self.size))
+        return panels.error_panels(photo, self.aligned, self.truth)
+
+
 def evaluate(
-    entries: Sequence[Entry], predict: Predict, alignment: str = AUTO, errors: Path | None = None
+    entries: Sequence[Entry],
+    predict: Predict,
+    alignment: str = AUTO,
+    errors: Path | None = None,
+    watch: Callable[[Compared], None] | None = None,
 ) -> Iterator[Score]:
     """Yield one Score per entry, in order; a failed entry has its error, and the rest goes on.
 
     A prediction of another size is resized to the truth's, bilinear with the corners aligned; the truth never is.
-    alignment: one of ALIGNMENTS. errors: a folder for one error picture each, NAME_error.png.
-    Raises DiskFullError if no more error pictures can be written.
+    alignment: one of ALIGNMENTS. errors: a folder for one error picture each, NAME_error.png. watch: takes each
+    prediction that is compared with a truth. Raises DiskFullError if no more error pictures can be
+    written.
     """
     for entry in entries:
         try:
-            score = _score(entry, predict, alignment, errors)
+            score = _score(entry, predict, alignment, errors, watch)
         except DiskFullError:
             raise
         except Exception as error:  # whatever a library raises for one picture, the others are scored
@@ -66,7 +95,13 @@ def evaluate(
         yield score
 
 
-def _score(entry: Entry, predict: Predict, alignment: str, errors: Path | None) -> Score:
+def _score(
+    entry: Entry,
+    predict: Predict,
+    alignment: str,
+    errors: Path | None,
+    watch: Callable[[Compared], None] | None,
+) -> Score:
     picture = read_picture(entry.picture)
     truth = known_truth(entry, picture.size)
     _check_pairs(entry, picture)
@@ -92,9 +127,11 @@ def _score(entry: Entry, predict: Predict, alignment: str, errors: Path | None) 
         pairs=pairs,
         boundary_f1=metrics.boundary_f1(aligned, truth.depth),
     )
+    compared = Compared(entry, picture, size, aligned, truth)
     if errors is not None:
-        photo = panels.resized_photo(picture.rgb, size)[top:bottom, left:right]
-        panels.write_panels(panels.error_panels(photo, aligned, truth), errors / f"{entry.name}_error.png")
+        panels.write_panels(compared.panels(), errors / f"{entry.name}_error.png")
+    if watch is not None:
+        watch(compared)
     return replace(score, figures=figures, alignment=done, known=int(known.sum()), elements=known.size)
 
 

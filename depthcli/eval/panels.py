@@ -27,9 +27,9 @@ def error_panels(photo: np.ndarray, aligned: np.ndarray, truth: Truth) -> np.nda
     span = (float(disparity[known].min()), float(disparity[known].max()))
     error = np.abs(aligned - truth.depth) / truth.depth
     panels = [
-        _colored(1 / aligned, DEFAULT_COLORMAP, span),
-        _colored(disparity, DEFAULT_COLORMAP, span) * known[..., None],
-        _colored(error, ERROR_COLORMAP, (0.0, ERROR_TOP)) * known[..., None],
+        coloured(1 / aligned, DEFAULT_COLORMAP, span),
+        coloured(disparity, DEFAULT_COLORMAP, span) * known[..., None],
+        coloured(error, ERROR_COLORMAP, (0.0, ERROR_TOP)) * known[..., None],
     ]
     return np.hstack([photo, *panels])
 
@@ -45,6 +45,7 @@ def resized_photo(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BILINEAR))
 
 
-def _colored(values: np.ndarray, colormap: str, span: tuple[float, float]) -> np.ndarray:
+def coloured(values: np.ndarray, colormap: str, span: tuple[float, float]) -> np.ndarray:
+    """Return (H, W, 3) uint8 for disparity (H, W) of any unit, the ends of `span` in the last colours."""
     finite = np.nan_to_num(np.clip(values, *span), nan=span[0])
     return to_color(DepthMap(finite, DepthKind.RELATIVE_DISPARITY), colormap, span)

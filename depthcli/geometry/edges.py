@@ -15,6 +15,7 @@ from depthcli.geometry.planes import planes_in_bands
 RANGE = 0.04  # of depth within 3x3 pixels, as a part of the depth
 _UNEVEN = 0.005  # RMS of inverse depth less the plane of 7x7 pixels, as a part of the inverse depth
 _RADIUS = 3
+_NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +50,25 @@ def find_edges(z: np.ndarray, valid: np.ndarray, tolerance: float = RANGE, cell:
 
 
 def _range(z: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Return the largest less the smallest valid depth in 3x3 pixels."""
+    """Return the largest less the smallest depth in 3x3 pixels.
+
+    A neighbour without depth is taken to go on as the one opposite begins: an edge that a hole begins at is half hidden
+    by it, and its range would be half as large.
+    """
     import cv2
 
     window = np.ones((3, 3), np.uint8)
     high = cv2.dilate(np.where(valid, z, np.float32(0)).astype(np.float32), window)
     low = cv2.erode(np.where(valid, z, np.finfo(np.float32).max).astype(np.float32), window)
+    if not valid.all():
+        rows, columns = np.nonzero(valid & (cv2.erode(valid.astype(np.uint8), window, borderValue=0) == 0))
+        middle = z[rows, columns]
+        known, depth = np.pad(valid, 1), np.pad(z, 1)
+        for down, right in _NEIGHBOURS:
+            hidden = ~known[rows + 1 + down, columns + 1 + right] & known[rows + 1 - down, columns + 1 - right]
+            at = rows[hidden], columns[hidden]
+            beyond = 2 * middle[hidden] - depth[at[0] + 1 - down, at[1] + 1 - right]
+            high[at], low[at] = np.maximum(high[at], beyond), np.minimum(low[at], beyond)
     return np.where(valid, high - np.minimum(low, high), 0)
 
 

@@ -6,9 +6,9 @@ quaternion has its parts in an order of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+
+from depthcli.scene import Gaussians
 
 HARMONICS = 9  # of each colour: degrees 0 to 2
 _PARTS = (2, 3, 4, 3 * HARMONICS, 1)  # offset in the picture, scale, quaternion, harmonics, offset in depth
@@ -19,21 +19,6 @@ _TINY = 1e-8
 _BANDS = np.repeat((1, 0.025, 0.25 * 0.025), (1, 3, 5)).astype(np.float32)  # of the degrees
 # The axes of the harmonics: y, -z and x of the world, as in files of Gaussian splats; the polar one is the second.
 _AXES = np.array([[0, 1, 0], [0, 0, -1], [1, 0, 0]], np.float64)
-
-
-@dataclass(frozen=True, eq=False)
-class Gaussians:
-    """N Gaussians in the world, float32, view after view and row by row.
-
-    means: (N, 3). scales: (N, 3), standard deviations along their own axes. rotations: (N, 4) quaternions x y z w with
-    w >= 0. harmonics: (N, 3, 9), red, green and blue. opacities: (N,) 0 to 1.
-    """
-
-    means: np.ndarray
-    scales: np.ndarray
-    rotations: np.ndarray
-    harmonics: np.ndarray
-    opacities: np.ndarray
 
 
 def to_gaussians(

@@ -26,6 +26,18 @@ def inverted(extrinsics: np.ndarray) -> np.ndarray:
     return np.concatenate([rotation, -rotation @ np.asarray(extrinsics)[:, :3, 3:]], axis=2)
 
 
+def rigid(extrinsics: np.ndarray) -> np.ndarray:
+    """Return (N, 3, 4) float64 poses with the rotations nearest to those of (N, 3, 4) or (N, 4, 4) ones.
+
+    Those of a network are rotations to the seven digits of float32, which a file that holds quaternions or inverses
+    would show as a part of a pixel.
+    """
+    out = np.array(extrinsics[:, :3], np.float64)
+    u, _, v = np.linalg.svd(out[:, :, :3])
+    out[:, :, :3] = u @ v
+    return out
+
+
 def centers(extrinsics: np.ndarray) -> np.ndarray:
     """Return the (N, 3) places of cameras in the world."""
     return inverted(extrinsics)[:, :, 3]

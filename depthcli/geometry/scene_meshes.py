@@ -21,17 +21,19 @@ def scene_meshes(scene: Scene, choice: SceneChoice = SceneChoice()) -> list[Mesh
 
     Raises OutputError if no view has a triangle, or if one has no picture.
     """
+    return [mesh for mesh in meshes_by_view(scene, choice) if mesh is not None]
+
+
+def meshes_by_view(scene: Scene, choice: SceneChoice = SceneChoice()) -> list[Optional[Mesh]]:
+    """Return one mesh per view as `scene_meshes`, None for a view of which no triangle is left."""
     bare = next((view.name for view in scene.views if view.picture is None), None)
     if bare is not None:
         raise OutputError(f"{bare} has no picture to put on its mesh", "write points instead")
     floor = confidence_floor(scene, choice.confidence)
     found = [_mesh(view, scene.unit, choice, floor) for view in scene.views]
-    meshes = [mesh for mesh in found if mesh is not None]
-    if not meshes:
-        raise OutputError(
-            "no triangle is left of the scene", "leave out fewer of the least sure pixels, or set `edges` to off"
-        )
-    return meshes
+    if not any(mesh is not None for mesh in found):
+        raise OutputError("no triangle is left of the scene", "use a smaller `confidence`, or set `edges` to off")
+    return found
 
 
 def _mesh(view: View, unit: str, choice: SceneChoice, floor: Optional[np.float32]) -> Optional[Mesh]:

@@ -45,9 +45,10 @@ class ViewPoints:
 def confidence_floor(scene: Scene, percent: float) -> Optional[np.float32]:
     """Return the confidence from which on a pixel is kept: a percentile over all views; None if nothing tells it.
 
-    It is 1.05 at least, and the 90th percentile at most, as in Depth Anything 3.
+    It is 1.05 at least, and the 90th percentile at most, as in Depth Anything 3. What lies outside a picture, in a view
+    that was padded, does not count.
     """
-    known = [view.depth.confidence for view in scene.views if view.depth.confidence is not None]
+    known = [view.depth.confidence[view.inside] for view in scene.views if view.depth.confidence is not None]
     if not known or not percent:
         return None
     low, high = np.percentile(np.concatenate([some.ravel() for some in known]), (percent, _MOST_LEFT_OUT))
@@ -76,9 +77,7 @@ def kept_masks(scene: Scene, choice: SceneChoice) -> list[np.ndarray]:
             mask &= view.depth.confidence >= floor
         found.append(mask)
     if not any(mask.any() for mask in found):
-        raise OutputError(
-            "no point of the scene is left", "leave out fewer of the least sure pixels, or set `edges` to off"
-        )
+        raise OutputError("no point of the scene is left", "use a smaller `confidence`, or set `edges` to off")
     return found
 
 
@@ -305,9 +304,14 @@ def frusta(scene: Scene, size: float) -> Iterator[np.ndarray]:
 
 
 def frustum_size(points: np.ndarray) -> float:
-    """Return the depth of a shown frustum: 3 % of the diagonal of the box around the middle 90 % of the points."""
+    """Return the depth of a shown frustum: 3 % of the extent of the points."""
+    return 0.03 * extent(points)
+
+
+def extent(points: np.ndarray) -> float:
+    """Return the diagonal of the box around the middle 90 % of (N, 3) points."""
     low, high = np.percentile(points, (5, 95), axis=0)
-    return 0.03 * float(np.linalg.norm(high - low))
+    return float(np.linalg.norm(high - low))
 
 
 def without_pictures(scene: Scene) -> Scene:

@@ -78,16 +78,16 @@ def umeyama(source: np.ndarray, target: np.ndarray, with_scale: bool = True) -> 
 def align_cameras(given: np.ndarray, predicted: np.ndarray) -> Sim3:
     """Return the transform from the world of the given (N, 3, 4) poses to that of the predicted ones.
 
-    Centres of cameras are fitted. From 10 views on, those that a fit of half of them misses by more than the median
-    distance to the nearest camera are left out; draws are seeded. If the centres do not fix a turn (one or two cameras,
+    Centres of cameras are fitted. From 10 views on, those that the best of ten fits of half of them misses are left
+    out, see `_inliers`; draws are seeded. If the centres do not fix a turn (one or two cameras,
     a straight track), it is the mean of the cameras' own turns, and the scale the ratio of the spreads; cameras in one
     place have a scale of 1.
     """
     places, goals = centers(np.asarray(given, np.float64)), centers(np.asarray(predicted, np.float64))
     if min(_widths(places)[1], _widths(goals)[1]) <= _STRAIGHT:
         return _by_turns(given, predicted)
-    kept = np.ones(len(places), bool) if len(places) < _MANY else _inliers(places, goals)
     try:
+        kept = np.ones(len(places), bool) if len(places) < _MANY else _inliers(places, goals)
         return umeyama(places[kept], goals[kept])
     except ValueError:
         return _by_turns(given, predicted)
@@ -114,20 +114,22 @@ def _by_turns(given: np.ndarray, predicted: np.ndarray) -> Sim3:
 
 
 def _inliers(places: np.ndarray, goals: np.ndarray) -> np.ndarray:
-    """Return which of the (N,) places most fits of half of them agree on."""
-    distances = np.linalg.norm(goals[:, None] - goals[None], axis=2)
-    np.fill_diagonal(distances, np.inf)
-    close = np.median(distances.min(axis=1))
+    """Return which of the (N,) places the best fit of half of them brings close to their goals.
+
+    Close is the median distance from a place, after a fit of all, to the nearest goal of any. The best fit has the most
+    close places, and of several the smaller mean error of these.
+    """
+    moved = umeyama(places, goals).points(places)
+    close = np.median(np.linalg.norm(moved[:, None] - goals[None], axis=2).min(axis=1))
     generator = np.random.default_rng(_SEED)
-    best = np.ones(len(places), bool)
-    most = 0
+    best, score = np.ones(len(places), bool), (0, 0.0)
     for _ in range(_DRAWS):
-        drawn = generator.choice(len(places), len(places) // 2, replace=False)
+        drawn = generator.choice(len(places), (len(places) + 1) // 2, replace=False)
         try:
             errors = np.linalg.norm(umeyama(places[drawn], goals[drawn]).points(places) - goals, axis=1)
         except ValueError:
             continue
-        inliers = errors < close
-        if inliers.sum() > most:
-            best, most = inliers, int(inliers.sum())
-    return best if most >= 3 else np.ones(len(places), bool)
+        inliers = errors <= close
+        if inliers.any() and (int(inliers.sum()), -float(errors[inliers].mean())) > score:
+            best, score = inliers, (int(inliers.sum()), -float(errors[inliers].mean()))
+    return best if score[0] >= 3 else np.ones(len(places), bool)

@@ -22,6 +22,7 @@ from depthcli.geometry.solids import ARBITRARY, METRES
 FARTHEST = 20.0  # of relative maps, whose nearest percent lies at 1; beyond, values near 0 are mostly sky
 _NEAREST_PERCENT = 1
 _SHARPER = 3  # edges with `detail`; by eye
+_AS_THE_NETWORK = ("off", "nearest")  # of `detail`: edges are as coarse as the network's
 _SAMPLES = 1 << 20  # pixels that a percentile is taken of
 RULES = {
     DepthKind.RELATIVE_DISPARITY: "z = 1 / value, its shift taken as 0; the nearest percent lies at 1",
@@ -85,10 +86,11 @@ def is_fixed(depth: DepthMap) -> bool:
 def _cell(depth: DepthMap) -> int:
     """Return across how many pixels of the map its edges are soft: those that one of the network's became.
 
-    With detail it is a third of them: edges drawn to the photo's are sharper, but not sharp. 1 if unknown.
+    With detail from the photo it is a third of them: edges drawn to the photo's are sharper, but not sharp. 1 if
+    unknown.
     """
     width, height = depth.provenance.input_size
     if not (width and height):
         return 1
     enlarged = math.sqrt(depth.size[0] / width * depth.size[1] / height)
-    return max(1, round(enlarged if depth.provenance.detail == "off" else enlarged / _SHARPER))
+    return max(1, round(enlarged if depth.provenance.detail in _AS_THE_NETWORK else enlarged / _SHARPER))

@@ -7,17 +7,21 @@ does not run well everywhere, so positions are the second input of a transformer
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 import torch
 from torch import nn
 
+from depthcli.graphs.any_views import BeginViews, FinishRays, FinishViews, RelateViews
 from depthcli.graphs.folded import FoldedBlock, normed, plain_norm
 from depthcli.graphs.jit import quiet_jit
+from depthcli.graphs.view_tables import RAY_SCALE
 from depthcli.nets.attention import HAS_FUSED
-from depthcli.nets.depth_anything_3 import DepthAnything3
+from depthcli.nets.cameras import NUMBERS
+from depthcli.nets.depth_anything_3 import DepthAnything3, DepthAnything3Views
 from depthcli.nets.depth_anything_v2 import DepthAnythingV2
 from depthcli.nets.lite_depth import LiteDepth
 from depthcli.nets.video_depth_anything import VideoDepthAnything
@@ -33,11 +37,13 @@ class Part:
     """A traced part of a network, float32.
 
     examples: its inputs by name, in order, of sizes that go together. outputs: names of its outputs, in order.
+    axes: the axes of an input that are open; without an entry they are the last two.
     """
 
     trace: TracedFunction
     examples: dict[str, torch.Tensor]
     outputs: tuple[str, ...] = ("depth",)
+    axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +57,16 @@ class AnySizeGraph:
         encode: image (1, 3, H, W) and positions (1, D, rows, cols) -> four maps (1, D, rows, cols)
         mix: the last two maps of a window's 32 frames -> (32, F, 2 rows, 2 cols)
         finish: one frame of that, its second and its first map -> (1, H, W)
+    parts, for scenes, of any number V of views: see graphs/any_views.py
+        begin: BeginViews, relate: RelateViews, depth: FinishViews, rays: FinishRays
+        decode: cameras' tokens (V, 2 D) -> cameras (V, 9). encode: cameras (V, 9) -> tokens (V, D)
     positions: the trained grid (D, side, side) float32, or None for a convolutional network.
+    cameras: for scenes, the tokens (2, D) of the reference view and of the others.
     """
 
     parts: dict[str, Part]
     positions: Optional[np.ndarray]
+    cameras: Optional[np.ndarray] = None
 
 
 def trace_any_size(network: nn.Module) -> AnySizeGraph:
@@ -65,6 +76,8 @@ def trace_any_size(network: nn.Module) -> AnySizeGraph:
     image = torch.zeros(1, 3, rows * PATCH, cols * PATCH)
     if isinstance(network, LiteDepth):
         return AnySizeGraph({"depth": _trace(_AnySizeLite(network), image=image)}, None)
+    if isinstance(network, DepthAnything3Views):
+        return _trace_views(network, rows, cols)
     assert isinstance(network, (DepthAnythingV2, DepthAnything3, VideoDepthAnything)), type(network)
     trained = _trained_positions(network.pretrained)
     width = len(trained)
@@ -84,6 +97,58 @@ def trace_any_size(network: nn.Module) -> AnySizeGraph:
         "finish": _trace(_AnySizeFinish(network), mixed=mixed, **fine),
     }
     return AnySizeGraph(parts, trained)
+
+
+def _trace_views(network: DepthAnything3Views, rows: int, cols: int) -> AnySizeGraph:
+    count, vit, head = 2, network.pretrained, network.head
+    trained = _trained_positions(vit)
+    width, tokens = len(trained), 1 + rows * cols
+    dim = width // next(block.attn.heads for block in vit.blocks if isinstance(block, Block))
+    channels = [layer.out_channels for layer in head.projects if isinstance(layer, nn.Conv2d)]
+    features = head.scratch.output_conv1.out_channels
+    image = torch.zeros(count, 3, rows * PATCH, cols * PATCH)
+    turns = {
+        **{f"alone_{name}": torch.zeros(tokens, dim) for name in ("cos", "sin")},
+        **{f"across_{name}": torch.zeros(count * tokens, dim) for name in ("cos", "sin")},
+    }
+    codes = {f"code{i}": torch.zeros(1, tokens - 1, each) for i, each in enumerate(channels)}
+    levels = {f"level{i}": torch.zeros(count, tokens - 1, each) for i, each in enumerate(channels)}
+
+    def places(scale: int) -> dict[str, torch.Tensor]:
+        return {
+            "columns": torch.zeros(1, features, 1, scale * cols),
+            "rows": torch.zeros(1, features, scale * rows, 1),
+        }
+
+    cameras = {"cameras": torch.zeros(count, width)}
+    begin = {"image": image, "positions": torch.zeros(1, width, rows, cols)}
+    relate = {"tokens": torch.zeros(count, tokens, width), **cameras, **turns, **codes}
+    open_levels = {"columns": (3,), "rows": (2,), **dict.fromkeys(levels, (0, 1))}
+    parts = {
+        "begin": replace(
+            _trace(BeginViews(vit), **begin), outputs=("tokens",), axes={"image": (0, 2, 3), "positions": (2, 3)}
+        ),
+        "relate": replace(
+            _trace(RelateViews(vit, head), **relate),
+            outputs=(*levels, "pose"),
+            axes={"tokens": (0, 1), "cameras": (0,), **dict.fromkeys(turns, (0,)), **dict.fromkeys(codes, (1,))},
+        ),
+        "depth": replace(
+            _trace(FinishViews(head), **places(PATCH), **levels), outputs=("depth", "confidence"), axes=open_levels
+        ),
+        "rays": replace(
+            _trace(FinishRays(head), **places(RAY_SCALE), **levels),
+            outputs=("rays", "ray_confidence"),
+            axes=open_levels,
+        ),
+        "decode": replace(
+            _trace(network.cam_dec, pose=torch.zeros(count, 2 * width)), outputs=("numbers",), axes={"pose": (0,)}
+        ),
+        "encode": replace(
+            _trace(network.cam_enc, numbers=torch.zeros(count, NUMBERS)), outputs=("cameras",), axes={"numbers": (0,)}
+        ),
+    }
+    return AnySizeGraph(parts, trained, vit.camera_token.detach().float()[0].numpy())
 
 
 def _trained_positions(vit: VisionTransformer) -> np.ndarray:

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from depthcli.graphs.view_tables import pairs_apart
+from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.vit import Block, Mlp, SwiGlu
 
 
@@ -40,12 +42,62 @@ class FoldedBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.norm(x)
         q, k, v = (layer(y).reshape(self.split).permute(0, 2, 1, 3) for layer in (self.q, self.k, self.v))
-        if self.fused:
-            y = F.scaled_dot_product_attention(q, k, v)
-        else:
-            y = (q @ k.transpose(-2, -1)).softmax(dim=-1) @ v
-        x = x + self.proj(y.permute(0, 2, 1, 3).reshape(self.joined))
+        x = x + self.proj(self.attend(q, k, v).permute(0, 2, 1, 3).reshape(self.joined))
         return x + self.mlp(self.norm(x))
+
+    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """Return the attention of queries, keys and values of all heads (batch, heads, tokens, d)."""
+        if self.fused:
+            return F.scaled_dot_product_attention(q, k, v)
+        return (q @ k.transpose(-2, -1)).softmax(dim=-1) @ v
+
+
+class TurnedBlock(nn.Module):
+    """A block whose queries and keys are normed and turned: (V, tokens, D), and angles (tokens, d) -> (V, tokens, D).
+
+    Both numbers are open. The angles are in the order of `pairs_apart`, so that the partner of a channel lies half a
+    head away: as runtimes know this step from language models.
+    """
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.folded = FoldedBlock(block, batch=1, tokens=-1, fused=HAS_FUSED)
+        self.heads = block.attn.heads
+        order = pairs_apart(block.attn.proj.out_features // self.heads)
+        self.q, self.k = (_reordered(layer, self.heads, order) for layer in (self.folded.q, self.folded.k))
+        # The fused operation scales itself. The norm undoes a scale of the layer.
+        scale = 1.0 if HAS_FUSED else len(order) ** -0.5
+        self.q_norm = _reordered_norm(block.attn.q_norm, order, scale)
+        self.k_norm = _reordered_norm(block.attn.k_norm, order)
+
+    def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        folded, y = self.folded, self.folded.norm(x)
+        split = (y.shape[0], y.shape[1], self.heads, -1)
+        q, k, v = (layer(y).reshape(split) for layer in (self.q, self.k, folded.v))
+        q, k = (_turned(part.permute(0, 2, 1, 3), cos, sin) for part in (self.q_norm(q), self.k_norm(k)))
+        y = folded.attend(q, k, v.permute(0, 2, 1, 3)).permute(0, 2, 1, 3)
+        x = x + folded.proj(y.reshape(x.shape))
+        return x + folded.mlp(folded.norm(x))
+
+
+def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+def _reordered(layer: nn.Linear, heads: int, order: list[int]) -> nn.Linear:
+    """Return a layer with the outputs of each head in this order."""
+    rows = torch.arange(layer.out_features).reshape(heads, -1)[:, order].flatten()
+    return _linear(layer.weight[rows], layer.bias[rows])
+
+
+def _reordered_norm(norm: nn.Module, order: list[int], scale: float = 1.0) -> nn.LayerNorm:
+    assert isinstance(norm, nn.LayerNorm)
+    made = plain_norm(norm)
+    with torch.no_grad():
+        made.weight.copy_(norm.weight[order] * scale)
+        made.bias.copy_(norm.bias[order] * scale)
+    return made
 
 
 def plain_norm(norm: nn.LayerNorm) -> nn.LayerNorm:

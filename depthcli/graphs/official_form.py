@@ -59,16 +59,17 @@ class OfficialForm(nn.Module):
         scratch = head.scratch
         l1, l2, l3, l4 = (up(project(x)) for x, project, up in zip(maps, head.projects, head.resize_layers))
         l1, l2, l3, l4 = scratch.layer1_rn(l1), scratch.layer2_rn(l2), scratch.layer3_rn(l3), scratch.layer4_rn(l4)
-        x = _fuse(scratch.refinenet4, l4, None, (rows, cols))
-        x = _fuse(scratch.refinenet3, x, l3, (2 * rows, 2 * cols))
-        x = _fuse(scratch.refinenet2, x, l2, (4 * rows, 4 * cols))
-        x = _fuse(scratch.refinenet1, x, l1, (8 * rows, 8 * cols))
+        x = fuse_last(scratch.refinenet4, l4, None, (rows, cols))
+        x = fuse_last(scratch.refinenet3, x, l3, (2 * rows, 2 * cols))
+        x = fuse_last(scratch.refinenet2, x, l2, (4 * rows, 4 * cols))
+        x = fuse_last(scratch.refinenet1, x, l1, (8 * rows, 8 * cols))
         x = bilinear(scratch.output_conv1(x), (PATCH * rows, PATCH * cols))
         return scratch.output_conv2(x).squeeze(1)
 
 
-def _fuse(
+def fuse_last(
     stage: FusionStage, coarse: torch.Tensor, fine: Optional[torch.Tensor], size: tuple[int, int]
 ) -> torch.Tensor:
+    """Run a fusion stage whose 1x1 convolution comes last."""
     x = coarse if fine is None else coarse + stage.resConfUnit1(fine)
     return stage.out_conv(bilinear(stage.resConfUnit2(x), size))

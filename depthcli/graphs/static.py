@@ -6,6 +6,9 @@ network within rounding. For backends that take any size see any_size.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Union
+
 import torch
 from torch import nn
 
@@ -23,18 +26,17 @@ from depthcli.zoo.rows import PATCH
 def static_network(
     network: nn.Module, batch: int, height: int, width: int, fused: bool = HAS_FUSED, resize: Resize = bilinear
 ) -> nn.Module:
-    """Return a module that maps (batch, 3, height, width) to (batch, height, width) as `network`.
+    """Return a module that maps (batch, 3, height, width) to `joined` answers of `network`: one tensor.
 
     It raises ValueError for an input of any other size, and shares unchanged weights with `network`. fused: use torch's
     fused attention, which some exporters know; else two products and a softmax. resize: how the head enlarges its maps.
-    Raises UsageError for a size that is not a multiple of 14, and for Depth Anything 3, whose second output no file
-    of a compiled network has a place for.
+    Raises UsageError for a size that is not a multiple of 14, and for networks for scenes.
     """
-    if isinstance(network, (DepthAnything3, DepthAnything3Views, DepthAnything3Nested)):
-        raise UsageError("networks of Depth Anything 3 cannot be compiled ahead", "use `backend` openvino or torch")
+    if isinstance(network, (DepthAnything3Views, DepthAnything3Nested)):
+        raise UsageError("networks for scenes cannot be compiled ahead", "use `backend` openvino or torch")
     if batch < 1 or height < PATCH or width < PATCH or height % PATCH or width % PATCH:
         raise UsageError(f"the input must have sides of multiples of {PATCH}, got {batch}x{height}x{width}")
-    if isinstance(network, DepthAnythingV2):
+    if isinstance(network, (DepthAnythingV2, DepthAnything3)):
         network = _StaticDepthAnything(network, batch, height, width, fused, resize)
     # A convolutional network has nothing to fold.
     return _OneSize(network, (batch, 3, height, width))
@@ -65,6 +67,13 @@ def guarded(traced: torch.jit.ScriptModule, batch: int, height: int, width: int)
     return script
 
 
+def joined(answer: Union[torch.Tensor, Sequence[torch.Tensor]]) -> torch.Tensor:
+    """Return a network's answer as one tensor: (B, H, W), or (B, outputs, H, W) if it has several outputs."""
+    if isinstance(answer, torch.Tensor):
+        return answer
+    return torch.cat([each.unsqueeze(1) for each in answer], dim=1)
+
+
 class _Guard(nn.Module):
     def __init__(self, traced: torch.jit.ScriptModule, size: list[int]) -> None:
         super().__init__()
@@ -91,17 +100,22 @@ class _OneSize(nn.Module):
 
 class _StaticDepthAnything(nn.Module):
     def __init__(
-        self, network: DepthAnythingV2, batch: int, height: int, width: int, fused: bool, resize: Resize
+        self,
+        network: Union[DepthAnythingV2, DepthAnything3],
+        batch: int,
+        height: int,
+        width: int,
+        fused: bool,
+        resize: Resize,
     ) -> None:
         super().__init__()
         self.resize = resize
         self.encoder = _StaticEncoder(network.pretrained, batch, height // PATCH, width // PATCH, fused)
-        self.depth_head = network.depth_head
-        self.metric = network.metric
+        self.head = network.head if isinstance(network, DepthAnything3) else network.depth_head
+        self.activate: Any = network.activate
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.depth_head(self.encoder(x), resize=self.resize)
-        return torch.sigmoid(x) if self.metric else torch.relu(x)
+        return joined(self.activate(self.head(self.encoder(x), resize=self.resize)))
 
 
 class _StaticEncoder(nn.Module):

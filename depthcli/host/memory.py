@@ -15,6 +15,9 @@ _FLOAT = 4
 _BACKEND_BYTES = {"torch": 650_000_000, "openvino": 500_000_000, "onnx": 200_000_000}
 # Peaks measured on the CPU, tiny to vitl, were 0.9 to 1.2 times the sums below.
 _MARGIN = 1.25
+_GAUSSIAN = 38  # numbers of a Gaussian, one for each pixel
+# Peaks of scenes of da3-small and da3-base of 1 to 16 views were 0.9 to 1.5 times the sums below.
+_SCENE_MARGIN = 1.4
 FINE_FRAMES = 4  # frames whose fine maps a video model makes at once
 BYTES_PER_PIXEL = 27  # picture, depth map and arrays of the formats; measured for color, gray and npz at 60 MP;
 # `detail` takes 22 before the formats are made, measured with a map as fine as the picture
@@ -58,6 +61,41 @@ def _head_floats(config: NetworkConfig, plan: InputPlan) -> int:
     fused = grid * 64 * 4 * config.features
     predicted = width * height * (2 * 32 + config.features)
     return reassembled + max(fused, predicted)
+
+
+def scene_bytes(
+    config: AnyConfig,
+    plan: InputPlan,
+    views: int,
+    plain_attention: bool = False,
+    rays: bool = False,
+    gaussians: bool = False,
+) -> int:
+    """Return the peak bytes of a forward pass over the views of a scene in float32 on a CPU, without weights.
+
+    plan: of one view, whose size all have. The four maps of all views and the answers stay; added to them is the larger
+    of the encoder, which holds all views at once, and the heads, which take one view after the other.
+    plain_attention: as for predict_bytes; the scores are those of all views' tokens with each other.
+    """
+    views_config = config.views if isinstance(config, NestedConfig) else config
+    assert isinstance(views_config, NetworkConfig)
+    width, height = plan.input_size
+    dim, tokens = views_config.embed_dim, plan.tokens * views
+    grid = (width // PATCH) * (height // PATCH)
+    # As for one picture, with the norms and the turns of queries and keys.
+    encoder = tokens * dim * 18
+    if plain_attention:
+        encoder += 2 * views_config.heads * tokens * tokens
+    # The views themselves and their copy on the device, and the four maps.
+    kept = 2 * 3 * width * height * views + 4 * tokens * views_config.map_channels
+    head = _head_floats(views_config, plan) + grid * 22 * views_config.features
+    # Those of each view, and all of them joined.
+    answers = 2 * (4 if isinstance(config, NestedConfig) else 2) * width * height * views
+    if rays:
+        answers += 2 * 7 * grid * 64 * views
+    if gaussians:
+        answers += 2 * _GAUSSIAN * width * height * views
+    return int(_SCENE_MARGIN * _FLOAT * (kept + max(encoder, head + answers)))
 
 
 def predict_clip_bytes(
@@ -163,6 +201,37 @@ def check_clip_memory(
         "are free",
         hint,
     )
+
+
+def check_scene_memory(
+    config: AnyConfig, plan: InputPlan, views: int, free: int | None, plain_attention: bool = False
+) -> None:
+    """Raise PictureError, with the number of views that would fit, if a scene needs more than `free` bytes."""
+    need = scene_bytes(config, plan, views, plain_attention)
+    if free is None or need <= free:
+        return
+    width, height = plan.input_size
+    most = most_views(config, plan, free, plain_attention)
+    hint = f"`max_views` {most} would fit, or a smaller `input_size`" if most else "use a smaller `input_size`"
+    raise PictureError(
+        f"{views} views of {width}x{height} as network input need about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB "
+        "are free",
+        hint,
+    )
+
+
+def most_views(config: AnyConfig, plan: InputPlan, free: int, plain_attention: bool = False) -> int:
+    """Return the largest number of views whose scene needs no more than `free` bytes; 0 if not even one fits."""
+    fits, beyond = 0, 1
+    while scene_bytes(config, plan, beyond, plain_attention) <= free:
+        fits, beyond = beyond, 2 * beyond
+    while beyond - fits > 1:
+        middle = (fits + beyond) // 2
+        if scene_bytes(config, plan, middle, plain_attention) <= free:
+            fits = middle
+        else:
+            beyond = middle
+    return fits
 
 
 def _largest_fit(plan: InputPlan, free: int, need_of: Callable[[int], int]) -> int | None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Optional
 
 import numpy as np
-from PIL.PngImagePlugin import PngImageFile
 
 from depthcli.camera import Camera, same_ratio
 from depthcli.choices import MetresChoice, Reference
@@ -22,15 +19,17 @@ from depthcli.geometry.rays import project
 from depthcli.io.cameras.colmap import find_model
 from depthcli.io.cameras.colmap_points import ColmapPoints
 from depthcli.io.cameras.files import read_cameras
-from depthcli.io.codecs.arrays import check_pixels, open_npz, read_bytes, read_npy
+from depthcli.io.codecs.arrays import read_bytes
 from depthcli.io.codecs.files import read_depth, read_facts
-from depthcli.io.codecs.png import check_claim
 from depthcli.io.points.files import read_shape
 
 _CELL = 4  # pixels of a side, of which the nearest point of a cloud counts: those behind it shine through
-_MAPS = (".png", ".npz", ".npy", ".exr")
+_MAPS = (".png", ".npz", ".npy", ".exr", ".pfm", ".tif", ".tiff")
 _LISTS = (".csv", ".txt")
-_KNOWN = "16-bit PNG, NPZ, NPY, CSV of u,v,z, a depth file of depthcli, a COLMAP folder, or PLY with `cloud_to_camera`"
+_KNOWN = (
+    "16-bit PNG, NPZ, NPY, EXR, PFM, TIFF, CSV of u,v,z, a depth file of depthcli, a COLMAP folder, or PLY with"
+    " `cloud_to_camera`"
+)
 _Size = tuple[int, int]
 
 
@@ -159,7 +158,9 @@ class _Named:
             return
         if isinstance(error, FileNotFoundError):
             raise UsageError(f"{self._path} does not exist", "check the path") from error
-        reason = error.message if isinstance(error, DepthError) else getattr(error, "strerror", None) or str(error)
+        if isinstance(error, DepthError):  # which names the file
+            raise UsageError(error.message, f"`scale_from` takes {_KNOWN}") from error
+        reason = getattr(error, "strerror", None) or str(error)
         text = " ".join(str(reason).split())[:200] or type(error).__name__
         raise UsageError(f"cannot read depth from {self._path}: {text}", f"`scale_from` takes {_KNOWN}") from error
 
@@ -175,7 +176,10 @@ def _read(path: Path, scale: float) -> tuple[np.ndarray, np.ndarray, Optional[_S
             raise UsageError(f"{path} holds {depth.kind.value}, and no metres", "give measured depth")
         values = np.where(depth.valid, depth.values, 0) if depth.valid is not None else depth.values
     else:
-        values = _NUMBERS[suffix](read_bytes(path), scale)
+        from depthcli.io.codecs.numbers import read_numbers  # most runs have no reference
+
+        is_png = suffix == ".png"
+        values = read_numbers(path, "depth", only_png16=is_png).astype(np.float64) / (scale if is_png else 1)
     with np.errstate(invalid="ignore"):
         rows, columns = np.nonzero(np.isfinite(values) & (values > 0))
     pixels = np.stack([columns, rows], axis=1).astype(np.float64)
@@ -195,36 +199,6 @@ def _read_list(path: Path) -> tuple[np.ndarray, np.ndarray, None]:
     rows = np.array(lines, np.float64)
     rows = rows[np.isfinite(rows).all(axis=1) & (rows[:, 2] > 0)]
     return rows[:, :2], rows[:, 2], None
-
-
-def _png(data: bytes, scale: float) -> np.ndarray:
-    PngImageFile(io.BytesIO(data)).verify()  # the check sums, which loading leaves out
-    if tuple(data[24:26]) != (16, 0):
-        raise ValueError("it is not gray with 16 bits")
-    image = PngImageFile(io.BytesIO(data))
-    check_pixels(*image.size)
-    check_claim(image, len(data))
-    image.load()
-    return np.asarray(image).astype(np.float64) / scale
-
-
-def _npz(data: bytes, scale: float) -> np.ndarray:
-    with open_npz(io.BytesIO(data)) as arrays:
-        names = arrays.names
-        if "depth" not in names and len(names) != 1:
-            raise ValueError(f"it holds {', '.join(names) or 'nothing'}: one array is wanted, or one called depth")
-        return arrays.numbers("depth" if "depth" in names else names[0])
-
-
-def _npy(data: bytes, scale: float) -> np.ndarray:
-    return read_npy(io.BytesIO(data))
-
-
-def _exr(data: bytes, scale: float) -> np.ndarray:
-    raise ValueError("it is no EXR of depthcli")
-
-
-_NUMBERS: dict[str, Callable[[bytes, float], np.ndarray]] = {".png": _png, ".npz": _npz, ".npy": _npy, ".exr": _exr}
 
 
 def _read_pose(path: Path) -> np.ndarray:

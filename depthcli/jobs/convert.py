@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any, Callable, Optional
@@ -24,10 +24,12 @@ from depthcli.io.codecs.foreign import check_source, count_maps, is_ray, read_ma
 from depthcli.io.codecs.formats import STILL_ENDINGS
 from depthcli.io.codecs.outputs import loss_line
 from depthcli.io.pictures.images import Picture, read_picture
+from depthcli.io.video.depth_film import SUFFIXES as FILM_SUFFIXES
+from depthcli.io.video.depth_film import DepthFilm
 from depthcli.jobs.find import Input, find_in_folder
-from depthcli.jobs.folder import FolderJob, failed, look_up, note, result_of
 from depthcli.jobs.manifest import DONE, Manifest, Result
 from depthcli.jobs.picture_file import PictureFile
+from depthcli.jobs.picture_job import FolderJob, failed, look_up, note, result_of
 from depthcli.jobs.picture_results import file_facts
 from depthcli.jobs.pipeline import Lane
 from depthcli.jobs.targets import Task, refuse_meeting
@@ -35,6 +37,7 @@ from depthcli.pixels.maps import filled, resized
 from depthcli.predict.metres import Metres
 
 _PER_THREAD = 2  # files on their way: one at work, one that waits
+_DIGITS = 4  # of the numbers of maps, at least
 _Done = tuple[Result, Optional["Tally"]]
 _MARK = "convert="  # begins the settings of conversions in a manifest
 
@@ -118,6 +121,14 @@ class Photos:
             for key in (relative.with_suffix("").as_posix(), relative.stem):
                 self._files.setdefault(key, []).append(relative)
 
+    @property
+    def files(self) -> Iterator[Path]:
+        """The files of all pictures."""
+        if self._one is not None:
+            yield self._one
+        for names in self._files.values():
+            yield from (self._place / name for name in names)
+
     def of(self, task: Task, source: str) -> Path:
         """Return the photo of a depth file. source: the picture that it was made of, by its facts, or empty.
 
@@ -152,25 +163,31 @@ def plan_maps(files: Sequence[Input], folder: Optional[Path]) -> list[Task]:
     return tasks
 
 
-def expand(tasks: Sequence[Task], source: SourceChoice) -> list[MapTask]:
-    """Return a task for each map: a file that holds several gives numbered results."""
+def expand(tasks: Sequence[Task], source: SourceChoice, separator: str = "_") -> list[MapTask]:
+    """Return a task for each map: a file that holds several gives numbered results.
+
+    separator: before the numbers. Raises PictureError for a film without numbers.
+    """
     found = []
     for task in tasks:
         assert isinstance(task.source, Path)
-        count = count_maps(task.source, source)
+        film = DepthFilm(task.source) if task.source.suffix.lower() in FILM_SUFFIXES else None
+        count = film.count if film else count_maps(task.source, source)
         if count == 1:
-            found.append(MapTask(task.source, task.name, task.stem))
+            found.append(MapTask(task.source, task.name, task.stem, film=film))
+        digits = max(_DIGITS, len(str(count - 1)))
         for number in range(count if count > 1 else 0):
-            stem = task.stem.with_name(f"{task.stem.name}_{number:04d}")
-            found.append(MapTask(task.source, f"{task.name}#{number}", stem, number))
+            stem = task.stem.with_name(f"{task.stem.name}{separator}{number:0{digits}d}")
+            found.append(MapTask(task.source, f"{task.name}#{number}", stem, number, film))
     return found
 
 
 @dataclass(frozen=True)
 class MapTask(Task):
-    """One map to convert. number: its place in a file that holds several."""
+    """One map to convert. number: its place in a file that holds several. film: that file, if it is one."""
 
     number: int = 0
+    film: Optional[DepthFilm] = None
 
 
 def run_conversion(
@@ -178,18 +195,20 @@ def run_conversion(
     conversion: Conversion,
     tally: Tally,
     stop: Callable[[], bool] = lambda: False,
-    beside: Callable[[Task, Converted], object] = lambda task, item: None,
 ) -> Generator[Result, None, None]:
     """Do the job; yield one Result per task, in their order. Close the iterator to stop early.
 
-    tally: counts what was converted. beside: writes further files for a map; called in any thread.
+    tally: counts what was converted.
     Raises DiskFullError if nothing more can be written, UsageError if the manifest has results with other options.
     """
     if job.manifest is not None:
         check_same_settings(job, job.manifest)
         job.manifest.check()
     threads = 0 if job.is_single else 2 * usable_cores()  # half of them wait for the disk
-    with Lane[_Done](threads) as lane:
+    films = {task.film for task in job.tasks if isinstance(task, MapTask) and task.film}
+    with ExitStack() as stack, Lane[_Done](threads) as lane:
+        for film in films:
+            stack.callback(film.close)
         for task, file, known in look_up(job):
             file.close()
             if stop() or lane.failed():
@@ -197,7 +216,7 @@ def run_conversion(
             if isinstance(known, Result):
                 lane.put_done((known, None))
             else:
-                lane.put(_convert, job, conversion, task, beside, lane)
+                lane.put(_convert, job, conversion, task, lane)
             while len(lane) > _PER_THREAD * threads or lane.ready():
                 yield _noted(job, lane.take(), tally)
         while lane:
@@ -227,11 +246,12 @@ def settings_of(conversion: Conversion, more: Mapping[str, Any]) -> str:
 def open_map(task: Task, conversion: Conversion) -> Converted:
     """Return the map of a task as it will be written. Raises DepthError."""
     assert isinstance(task.source, Path)
-    depth = read_map(task.source, conversion.source, getattr(task, "number", 0))
+    number, film = (task.number, task.film) if isinstance(task, MapTask) else (0, None)
+    depth = film.map(number) if film else read_map(task.source, conversion.source, number)
     photo, notes = _photo(task, depth, conversion)
     camera, more = _camera(task, depth, photo, conversion)
     depth = replace(depth, camera=camera)
-    if is_ray(task.source, conversion.source):
+    if film is None and is_ray(task.source, conversion.source):
         depth = _along_axis(task, depth)
     if conversion.metres is not None:
         depth = conversion.metres.applied(depth, depth.provenance.source or task.name)
@@ -248,7 +268,6 @@ def _convert(
     job: FolderJob,
     conversion: Conversion,
     task: Task,
-    beside: Callable[[Task, Converted], object],
     lane: Lane[_Done],
 ) -> _Done:
     started = time.perf_counter()
@@ -262,7 +281,6 @@ def _convert(
         depth = item.depth.with_provenance(made_of)
         if lane.closed:  # nobody waits for this any more
             raise CancelledError
-        beside(task, item)
         job.outputs.write(depth, item.rgb, job.paths(task))
         files = tuple(file_facts(os.stat(path)) for path in job.paths(task))
         warnings, losses = job.outputs.doubts(depth), job.outputs.losses(depth)
@@ -310,11 +328,17 @@ def _camera(
     """Return the camera of a map: the user's, then the file's, then that of the photo's EXIF."""
     if conversion.cameras is not None:
         blank = np.broadcast_to(np.uint8(0), (*depth.values.shape, 3))
-        given = conversion.cameras.given_to(Picture(blank, photo.name if photo else str(task.source)))
+        given = conversion.cameras.given_to(Picture(blank, photo.name if photo else _picture_of(task, depth)))
         return given.camera, given.notes
     if depth.camera is not None or photo is None or photo.camera is None:
         return depth.camera, ()
     return photo.camera.resized(photo.size, depth.size), (f"camera from the EXIF of {photo.name}",)
+
+
+def _picture_of(task: Task, depth: DepthMap) -> str:
+    """Return the path of the picture that a map was made of, as far as its facts know it."""
+    assert isinstance(task.source, Path)
+    return str(task.source.with_name(depth.provenance.source or task.source.name))
 
 
 def _along_axis(task: Task, depth: DepthMap) -> DepthMap:

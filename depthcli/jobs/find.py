@@ -14,9 +14,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Callable, NamedTuple, Union
 
+from depthcli.choices import SourceChoice
 from depthcli.errors import UsageError
 from depthcli.io.codecs.files import may_be_ours, read_facts
-from depthcli.io.codecs.foreign import DEPTH_SUFFIXES
 from depthcli.io.names import STDIN
 from depthcli.io.pictures.images import PICTURE_SUFFIXES, is_picture, may_be_listed
 from depthcli.jobs.manifest import is_note
@@ -85,12 +85,23 @@ def _is_clip_result(path: Path) -> bool:
 
 
 PICTURE = InputKind("picture", is_picture, _is_map, _fetch_picture)
-DEPTH = InputKind(
-    "depth file",
-    lambda path: path.suffix.lower() in DEPTH_SUFFIXES and not path.name.startswith("."),
-    lambda path: False,  # results of ours are what is converted
-    _fetch_picture,
-)
+
+
+def depth_kind(source: SourceChoice) -> InputKind:
+    """Return the kind of depth files to convert: maps, and films that hold numbers. source: what wrote them."""
+    from depthcli.io.codecs.foreign import suffixes_of  # which photos do not need
+
+    suffixes = suffixes_of(source)
+
+    def takes(path: Path) -> bool:
+        from depthcli.io.video.depth_film import has_numbers
+
+        return not path.name.startswith(".") and (path.suffix.lower() in suffixes or has_numbers(path))
+
+    # Results of ours are what is converted.
+    return InputKind("depth file", takes, lambda path: False, _fetch_picture)
+
+
 CLIP = InputKind(
     "clip",
     lambda path: path.suffix.lower() in CLIP_SUFFIXES,

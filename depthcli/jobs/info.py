@@ -16,7 +16,7 @@ import numpy as np
 from depthcli.calibration import calibration_of
 from depthcli.camera import LensModel, camera_of, describe_camera
 from depthcli.depthmap import DepthKind
-from depthcli.errors import DepthError, PictureError, UsageError
+from depthcli.errors import DepthError, OutputError, PictureError, UsageError
 from depthcli.geometry.solids import Mesh
 from depthcli.io.cameras.files import read_cameras
 from depthcli.io.cameras.stored import StoredCamera
@@ -119,6 +119,8 @@ def examine(path: Path) -> FileInfo:
 
 
 def _own(path: Path, facts: Mapping[str, Any], what: str) -> FileInfo:
+    if isinstance(facts.get("cameras"), list):
+        return _scene(path, facts)
     size, value_range = facts.get("size"), (facts.get("min"), facts.get("max"))
     width, height = (int(side) for side in size) if size else (0, 0)
     is_clip = "video" in facts or "frame" in facts
@@ -137,6 +139,24 @@ def _own(path: Path, facts: Mapping[str, Any], what: str) -> FileInfo:
         backend=str(facts.get("engine", "")),
         source=str(facts.get("source", "")),
         notes=(*_kept(facts), *_clip_notes(facts), *_metres(facts)),
+    )
+
+
+def _scene(path: Path, facts: Mapping[str, Any]) -> FileInfo:
+    """Return what a file of a scene of several views is."""
+    about, count = facts.get("scene", {}), len(facts["cameras"])
+    notes = [f"{about.get('cameras', 'known')} cameras"]
+    notes += [f"{name.replace('_', ' ')} {about[name]}" for name in ("reference", "world") if about.get(name)]
+    if about.get("left_out"):
+        notes.append(f"made without {', '.join(about['left_out'])}")
+    return FileInfo(
+        file=str(path),
+        what=f"scene of {count} views by depthcli, {path.suffix[1:].upper()}",
+        kind=DepthKind(facts["kind"]).value,
+        unit=facts.get("unit"),
+        model=str(about.get("model", "")),
+        backend=str(about.get("backend", "")),
+        notes=tuple(notes),
     )
 
 
@@ -181,7 +201,12 @@ def _clip_notes(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _shape(path: Path) -> FileInfo:
-    shape = read_shape(path)
+    try:
+        shape = read_shape(path)
+    except OutputError:
+        if path.suffix.lower() != ".glb":
+            raise
+        return _scene_shape(path)
     comments: tuple[str, ...] = ()
     if isinstance(shape, Mesh):
         what, counts = "mesh", f"{len(shape.vertices):,} vertices, {len(shape.faces):,} triangles"
@@ -190,9 +215,20 @@ def _shape(path: Path) -> FileInfo:
     form, notes = path.suffix[1:].upper(), (counts, f"axes {shape.axes or 'not stated'}")
     if not shape.facts:
         return FileInfo(str(path), f"{what}, {form}, not by depthcli", notes=(*notes, *comments))
+    if "views" in shape.facts:
+        what = f"{what} of a scene of {shape.facts['views']} views"
     info = _own(path, shape.facts, f"{what} by depthcli, {form}")
-    camera = shape.facts["shape"]["camera"]
+    camera = shape.facts.get("shape", {}).get("camera")
     return replace(info, unit=shape.unit, camera=camera, notes=(*info.notes, *notes))
+
+
+def _scene_shape(path: Path) -> FileInfo:
+    from depthcli.io.scenes.files import read_scene_shape
+
+    found = read_scene_shape(path)
+    what = "points" if len(found.colors) else "vertices"
+    notes = (f"{len(found.points):,} {what}", f"{len(found.cameras)} cameras")
+    return FileInfo(file=str(path), what=f"scene of {len(found.names)} views by depthcli, GLB", notes=notes)
 
 
 def _folder(path: Path) -> FileInfo:
@@ -282,7 +318,8 @@ def _to_look_at(path: Path, form: str) -> FileInfo:
     if not facts:
         raise DepthError(f"{path} is no {form} by depthcli, or is broken", "name a picture or a depth file")
     cut = ", truncated" if is_cut_short(path) else ""
-    return _own(path, facts, f"mesh by depthcli, {form}, which is not read back{cut}")
+    what = f"scene of {facts['views']} views" if "views" in facts else "mesh"
+    return _own(path, facts, f"{what} by depthcli, {form}, which is not read back{cut}")
 
 
 def _tiff(path: Path) -> FileInfo:
@@ -301,26 +338,15 @@ def _tiff(path: Path) -> FileInfo:
 
 
 def _film(path: Path) -> FileInfo:
-    from depthcli.io.video.film_comment import film_facts
+    from depthcli.io.video.depth_film import facts_of_film
 
-    facts = _beside(path) or film_facts(path)
+    facts = facts_of_film(path)
     if facts:
         return _own(path, facts, "depth film by depthcli")
     try:
         return _picture(path)  # HEIC and AVIF begin as films do
     except PictureError:
         raise DepthError(f"{path} is a video, and no depth film of depthcli", "depth video makes depth of it") from None
-
-
-def _beside(path: Path) -> dict[str, Any]:
-    """Return the facts in the sidecar of a film, which tells more than its comment."""
-    sidecar = sidecar_of(path)
-    if not sidecar.is_file() or sidecar.stat().st_size > _MOST_JSON:
-        return {}
-    try:
-        return parse_facts(sidecar.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
 
 
 def _json(path: Path) -> FileInfo:

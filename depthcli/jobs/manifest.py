@@ -15,12 +15,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Callable, Optional, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar
 
 from depthcli.errors import DiskFullError, OutputError
 from depthcli.host.atomic import FULL
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MANIFEST_NAME = "manifest.jsonl"
 RUN_NAME = "run.json"
@@ -91,6 +92,11 @@ class Manifest:
         self.rows: Mapping[str, dict[str, Any]] = _Rows(found, inputs)
         self.outputs: Mapping[str, tuple[dict[str, Any], int]] = _Outputs(found, outputs)
 
+    @property
+    def folder(self) -> Path:
+        """The folder that the outputs of rows are relative to."""
+        return self._path.parent
+
     def add(self, result: Result) -> None:
         """Append one row, its outputs relative to the manifest's folder."""
         outputs = tuple(os.path.relpath(path, self._path.parent) for path in result.outputs)
@@ -160,6 +166,8 @@ class _Index:
 
     @cached_property
     def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
+        import numpy as np  # not loaded where commands are completed
+
         hashes, places = (np.array(numbers, np.int64)[::-1] for numbers in (self._hashes, self._places))
         self._hashes, self._places = array("q"), array("q")
         unique, last = np.unique(hashes, return_index=True)  # the first of each, so the last that was added
@@ -171,7 +179,7 @@ class _Index:
     def place(self, key: str) -> Optional[int]:
         """Return the place of the last row with a key."""
         hashes, places = self._sorted
-        number = int(np.searchsorted(hashes, hash(key)))
+        number = int(hashes.searchsorted(hash(key)))
         there = number < len(hashes) and hashes[number] == hash(key)
         return int(places[number]) if there else None
 

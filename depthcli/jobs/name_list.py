@@ -40,7 +40,7 @@ def open_list(name: str) -> NameList:
         if not Path(name).is_file():
             raise UsageError(f"the list {name} is not a file", "check the path of `files_from`, or give - for stdin")
         return NameList(name, Path(name))
-    spooled = tempfile.NamedTemporaryFile(prefix="depthcli-names-")  # noqa: SIM115: removed when the process ends
+    spooled = tempfile.NamedTemporaryFile(prefix="depthcli-names-")
     shutil.copyfileobj(sys.stdin.buffer, spooled)
     spooled.flush()
     _SPOOLED.append(spooled)

@@ -19,6 +19,9 @@ from depthcli.io.pictures.images import Picture, open_picture_file, picture_size
 if TYPE_CHECKING:
     from depthcli.io.remote import RemoteFile
 
+# The file whose digest was taken last: a film or an archive has one for each of its maps.
+_last: tuple[tuple[Any, ...], str] = (), ""
+
 
 def file_digest(path: Path) -> str:
     """Return the sha256 of a file as hexadecimal digits. Raises OSError."""
@@ -73,10 +76,15 @@ class PictureFile:
     @cached_property
     def sha256(self) -> str:
         """Digest of the whole content."""
+        global _last
         _ = self.file_size  # raises for a device
+        key = (str(self._source), self.file_size, *self.times) if isinstance(self._source, Path) else ()
+        if key and _last[0] == key:
+            return _last[1]
         stream = self._open()
         stream.seek(0)
-        return _digest(stream)
+        _last = key, _digest(stream)
+        return _last[1]
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest notes, ready for JSON."""
@@ -112,6 +120,15 @@ class PictureFile:
                 raise
         self.close()  # on a network disk, another machine has replaced the file since it was opened
         return read_picture(self._open(), self._name, keep_alpha=keep_alpha)
+
+    def read_bytes(self) -> bytes:
+        """Return the whole content. Raises PictureError."""
+        stream = self._open()
+        try:
+            stream.seek(0)
+            return stream.read()
+        except OSError as error:
+            raise PictureError(f"{printable(self._name)} cannot be read: {error.strerror}", "check the disk") from error
 
     def close(self) -> None:
         """Close the file; it is opened again if it is needed."""

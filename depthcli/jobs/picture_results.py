@@ -30,11 +30,16 @@ _SUFFIXES = tuple({row.suffix for row in STILLS.values()})  # a clip's results h
 _MOST_ASKED = 1000  # files
 _REPLACE = "`if_exists` overwrite replaces it"
 # Those that only some formats have: results of others are not different without them.
-_OF_SOME = ("colormap", "axes", "edges", "points", "mesh-size", "farthest")
+_OF_SOME = (
+    *("colormap", "axes", "edges", "points", "mesh-size", "farthest"),
+    *("confidence", "sparse-points", "show-cameras"),
+)
 # Options in `settings` that change a result; the model is told by its name and its weights.
 _SHAPING = (
     *("max-depth", "input-size", "panorama", "detail", "precision", "shape-policy"),
     *("intrinsics", "focal", "fov", "f35"),
+    *("resize", "mixed", "reference", "ray-pose", "seed", "metres", "align-to-input-scale", "poses", "max-views"),
+    *("fps", "stride", "frames", "motion", "sharp"),
     *("scale-from", "fit", "scale", "unit-of-colmap", "calibration-from", "keep-alpha", *_OF_SOME),
 )
 _VIEWS = ("layout", "strength", "screen", "view", "swap", "fill", "border")  # of stereo, see StereoChoice

@@ -16,6 +16,7 @@ from depthcli.io.cameras.files import read_cameras
 from depthcli.io.cameras.stored import StoredCamera
 from depthcli.io.pictures.images import PICTURE_SUFFIXES, is_picture
 from depthcli.jobs.find import CLIP_SUFFIXES, refuse_address
+from depthcli.predict.scene import names_of
 
 
 class SceneSource(str, enum.Enum):
@@ -83,12 +84,7 @@ def _several(paths: list[Path]) -> SceneInput:
         raise UsageError(
             f"{other} is no picture, and several inputs are the pictures of one scene", "name it by itself"
         )
-    names = [path.name for path in paths]
-    if len(set(names)) < len(names):  # of several folders
-        names = [path.as_posix().lstrip("/").replace("../", "") for path in paths]
-    doubled = next((name for name in names if names.count(name) > 1), None)
-    if doubled is not None:
-        raise UsageError(f"{doubled} is named twice")
+    names = names_of(paths)
     rule = f"{len(paths)} pictures were named: views of one scene, in this order"
     return SceneInput(SceneSource.PICTURES, rule, tuple(paths), tuple(names))
 
@@ -121,7 +117,8 @@ def _folder(folder: Path, model_folder: str) -> SceneInput:
             "; pictures in folders below are other scenes" if any(path.is_dir() for path in folder.iterdir()) else ""
         )
         raise UsageError(f"{folder} has no picture directly in it{below}", "name the folder with the pictures")
-    rule = f"{folder} has {len(names)} pictures: views of one scene, sorted by name"
+    counted = "1 picture" if len(names) == 1 else f"{len(names)} pictures"
+    rule = f"{folder} has {counted}: views of one scene, sorted by name"
     return SceneInput(SceneSource.FOLDER, rule, tuple(folder / name for name in names), tuple(names))
 
 

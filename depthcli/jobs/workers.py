@@ -17,8 +17,9 @@ from depthcli.errors import DepthError, EngineError
 from depthcli.host.atomic import remove_partials
 from depthcli.host.cores import share_cores, usable_cores
 from depthcli.host.quiet import own_descriptor_2
-from depthcli.jobs.folder import FolderJob, Stages, look_up, note
+from depthcli.jobs.folder import Stages
 from depthcli.jobs.manifest import Result
+from depthcli.jobs.picture_job import FolderJob, look_up, note
 from depthcli.jobs.targets import Task
 from depthcli.predict.picture import DepthEstimator
 

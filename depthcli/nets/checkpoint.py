@@ -11,6 +11,7 @@ import re
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Union
 
@@ -62,6 +63,23 @@ def read_state(path: Path, sha256: str = "", trust: bool = False) -> State:
     if any(key.startswith("backbone.embeddings.") for key in state):
         state = remap_transformers(state, str(path))
     return state
+
+
+def read_pickled(path: Path, trust: bool, allowed: tuple[type, ...] = ()) -> Any:
+    """Return the content of a .pth or .safetensors file; nothing in it is executed.
+
+    trust: read it on a torch too old to do that safely. allowed: classes that a .pth may hold beside tensors. Raises
+    CheckpointError for everything else.
+    """
+    form = _form(path)
+    if form == "safetensors":
+        return _read_safetensors(path)
+    _refuse_unsafe(path, trust)
+    if form == "zip":
+        _check_sums(path)
+    scope = getattr(torch.serialization, "safe_globals", None)  # torch 2.5 and newer
+    with scope(list(allowed)) if scope and allowed else nullcontext():
+        return _read_pickle(path, mapped=form == "zip")
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------

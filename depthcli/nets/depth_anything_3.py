@@ -6,7 +6,7 @@ Parameter names are those of the official checkpoints, without their leading "mo
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Optional, Union
 
 import torch
@@ -19,7 +19,8 @@ from depthcli.nets.views import ViewsTransformer
 from depthcli.nets.vit import VisionTransformer
 from depthcli.zoo.rows import NestedConfig, SkyConfig, ViewsConfig
 
-_VIEWS_AT_ONCE = 8  # in a head, whose maps are large
+# Views in a head at once, whose maps are large: 8 as in the official code; on a CPU more than one only take memory.
+_VIEWS_AT_ONCE = 8
 _AUTOCAST = ("cpu", "cuda")  # devices that have it with every torch
 Named = dict[str, Union[torch.Tensor, int]]
 
@@ -32,6 +33,12 @@ def _full_precision(x: torch.Tensor) -> Iterator[None]:
         return
     with torch.autocast(x.device.type, enabled=False):
         yield
+
+
+def _parts(views: torch.Tensor) -> list[slice]:
+    """Return the views that a head computes at once."""
+    count = 1 if views.device.type == "cpu" else _VIEWS_AT_ONCE
+    return [slice(start, start + count) for start in range(0, len(views), count)]
 
 
 class DepthAnything3(nn.Module):
@@ -90,6 +97,7 @@ class DepthAnything3Views(nn.Module):
         reference: str = "saddle_balanced",
         rays: bool = False,
         gaussians: bool = False,
+        features: Sequence[int] = (),
     ) -> Named:
         """Return for V views, float32, in their order:
 
@@ -98,26 +106,25 @@ class DepthAnything3Views(nn.Module):
         cameras: (V, 9), see nets/cameras.py. reference: index of the reference view.
         With `rays`: rays (V, 8 rows, 8 cols, 6), directions and origins, and ray_confidence (V, 8 rows, 8 cols), > 1.
         With `gaussians`: gaussians (V, H, W, 38), before activations.
+        With `features`, numbers of blocks of the encoder from 0: features_N (V, rows, cols, D) behind the block N.
 
         extrinsics: (V, 3 or 4, 4) world to camera, relative to the first view and of normal scale, with intrinsics
-        (V, 3, 3) in pixels of the views; or both None. reference: strategy, of nets.views.REFERENCES.
+        (V, 3, 3) in pixels of the views; or both None. reference: strategy, of geometry.reference_views.REFERENCES.
         """
         size = size_of(views)
         known = None
         if extrinsics is not None and intrinsics is not None:
             known = self.cam_enc(to_numbers(extrinsics, intrinsics, size))
-        encoded = self.pretrained(views, known, reference)
+        encoded = self.pretrained(views, known, reference, features)
         with _full_precision(views):
             cameras = self.cam_dec(encoded.pose.float())
             found_extrinsics, found_intrinsics = to_matrices(cameras, size)
             inputs = [x.float() for x in (views, *encoded.maps)]
-            parts = [
-                self._answers([x[start : start + _VIEWS_AT_ONCE] for x in inputs], rays, gaussians)
-                for start in range(0, len(views), _VIEWS_AT_ONCE)
-            ]
+            parts = [self._answers([x[part] for x in inputs], rays, gaussians) for part in _parts(views)]
         answers: Named = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return {
             **answers,
+            **{f"features_{number}": tokens.float() for number, tokens in encoded.features.items()},
             "extrinsics": found_extrinsics,
             "intrinsics": found_intrinsics,
             "cameras": cameras,
@@ -159,10 +166,10 @@ class DepthAnything3Nested(nn.Module):
         reference: str = "saddle_balanced",
         rays: bool = False,
         gaussians: bool = False,
+        features: Sequence[int] = (),
     ) -> Named:
         """See DepthAnything3Views.forward."""
-        answers = self.da3(views, extrinsics, intrinsics, reference, rays, gaussians)
-        starts = range(0, len(views), _VIEWS_AT_ONCE)
-        parts = [self.da3_metric(views[start : start + _VIEWS_AT_ONCE]) for start in starts]
+        answers = self.da3(views, extrinsics, intrinsics, reference, rays, gaussians, features)
+        parts = [self.da3_metric(views[part]) for part in _parts(views)]
         depth, sky = (torch.cat(part) for part in zip(*parts))
         return {**answers, "metric_depth": depth, "sky": sky}

@@ -5,19 +5,17 @@ Both tell each place where it lies in the picture, by sines and cosines of its c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Optional
+from typing import Callable, Optional
 
 import torch
 from torch import nn
 
 from depthcli.nets.dpt import DPTHead, FusionStage, Resize, bilinear, conv3x3, size_of
 from depthcli.nets.vit import SizeCache
+from depthcli.pixels.codes import place_codes
 from depthcli.zoo.rows import NetworkConfig
 
-PLACE_BASE = 100.0
-PLACE_SHARE = 0.1  # of the codes, added to a map
 RAYS = 6  # direction and origin
 GAUSSIAN = 38  # raw numbers of a Gaussian: 37, and its opacity
 _LEVELS = 4
@@ -26,7 +24,7 @@ Depth = tuple[torch.Tensor, torch.Tensor]
 
 
 class Places(nn.Module):
-    """Adds to a map (B, C, H, W) the codes of its places, kept per size."""
+    """Adds to a map (B, C, H, W), in place, the codes of its places, kept per size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,29 +35,16 @@ class Places(nn.Module):
         channels, height, width = (int(side) for side in x.shape[1:])
 
         def compute() -> tuple[torch.Tensor, torch.Tensor]:
-            columns, rows = place_codes(channels, height, width, aspect)
-            return columns.to(x.device)[:, None, :], rows.to(x.device)[:, :, None]
+            columns, rows = map(torch.from_numpy, place_codes(channels, height, width, aspect))
+            # Half the channels tell the column and half the row. With 1 in the others the code is their product.
+            columns, rows = columns[:, None, :], rows[:, :, None]
+            whole = torch.cat([columns, torch.ones_like(columns)]), torch.cat([torch.ones_like(rows), rows])
+            last = [each.permute(1, 2, 0).contiguous().permute(2, 0, 1).to(x.device) for each in whole]
+            return last[0], last[1]
 
         columns, rows = self._codes.get((channels, height, width, aspect), x.device, compute)
-        # Half the channels tell the column and half the row, so the whole code is never made.
-        half = channels // 2
-        return torch.cat([x[:, :half] + columns.to(x.dtype), x[:, half:] + rows.to(x.dtype)], dim=1)
-
-
-def place_codes(channels: int, height: int, width: int, aspect: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the codes of columns (C / 2, W) and of rows (C / 2, H), float32, times PLACE_SHARE.
-
-    Coordinates are 0 in the middle and 1 at the distance of half a diagonal; the outermost are half a cell further in.
-    """
-    diagonal = math.hypot(aspect, 1)
-    spans = (aspect / diagonal * (width - 1) / width, 1 / diagonal * (height - 1) / height)
-    count = channels // 4
-    frequencies = PLACE_BASE ** (-torch.arange(count, dtype=torch.float64) / count)
-    codes = []
-    for span, length in zip(spans, (width, height)):
-        angles = frequencies[:, None] * torch.linspace(-span, span, length).double()
-        codes.append((PLACE_SHARE * torch.cat([angles.sin(), angles.cos()])).float())
-    return codes[0], codes[1]
+        # The whole code, as large as the map, is never made. Nothing else holds x.
+        return x.addcmul_(columns.to(x.dtype), rows.to(x.dtype))
 
 
 class DualHead(DPTHead):
@@ -97,23 +82,34 @@ class DualHead(DPTHead):
 
     def depth(self, levels: Sequence[torch.Tensor], grid: tuple[int, int], resize: Resize = bilinear) -> Depth:
         """Return the logits of depth and confidence."""
-        x = self._chain(levels, grid, resize, "")
+        x = self.chain(levels, grid, resize, "")
         x = self.places(self.enlarge(x, grid, resize), grid[1] / grid[0])
         depth, confidence = self.scratch.output_conv2(x).unbind(1)
         return depth, confidence
 
-    def rays(self, levels: Sequence[torch.Tensor], grid: tuple[int, int], resize: Resize = bilinear) -> torch.Tensor:
-        """Return (V, 7, 8 rows, 8 cols): direction, origin, and the logit of the confidence."""
-        x = self._chain(levels, grid, resize, "_aux")
+    def rays(
+        self,
+        levels: Sequence[torch.Tensor],
+        grid: tuple[int, int],
+        resize: Resize = bilinear,
+        add_places: Optional[Callable[[torch.Tensor], torch.Tensor]] = None,
+    ) -> torch.Tensor:
+        """Return (V, 7, 8 rows, 8 cols): direction, origin, and the logit of the confidence.
+
+        add_places: adds the codes of places, for a trace of any size.
+        """
+        x = self.chain(levels, grid, resize, "_aux")
         necks, layers = self.scratch.output_conv1_aux, self.scratch.output_conv2_aux
         assert isinstance(necks, nn.ModuleList) and isinstance(layers, nn.ModuleList)
         shared, last = list(layers[0].children()), list(layers[-1].children())
-        x = last[_FIRST](self.places(necks[-1](x), grid[1] / grid[0]))
+        x = necks[-1](x)
+        x = last[_FIRST](add_places(x) if add_places else self.places(x, grid[1] / grid[0]))
         x = shared[_NORM](x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         rays: torch.Tensor = last[_LAST](torch.relu(x))
         return rays
 
-    def _chain(self, levels: Sequence[torch.Tensor], grid: tuple[int, int], resize: Resize, name: str) -> torch.Tensor:
+    def chain(self, levels: Sequence[torch.Tensor], grid: tuple[int, int], resize: Resize, name: str) -> torch.Tensor:
+        """Run a chain of fusion stages: that of depth, or "_aux", that of rays."""
         rows, cols = grid
         stages = [getattr(self.scratch, f"refinenet{level}{name}") for level in range(1, _LEVELS + 1)]
         x = stages[3](levels[3], None, (rows, cols), resize)

@@ -11,6 +11,7 @@ from depthcli.camera import Camera
 from depthcli.depthmap import DepthMap, Provenance
 from depthcli.errors import EngineError
 from depthcli.pixels.preprocess import InputPlan
+from depthcli.pixels.sampling import nearest_cells
 from depthcli.pixels.sky import fill_sky, sky_mask
 from depthcli.zoo.rows import ModelRow
 
@@ -53,6 +54,19 @@ def picture_sky(answer: Answer, plan: InputPlan) -> np.ndarray | None:
     if answer.sky is None:
         return None
     return sky_mask(resize_bilinear(unwrap(answer.sky, plan, plan.picture_size[0]), plan.picture_size))
+
+
+def nearest_answer(answer: Answer, plan: InputPlan, row: ModelRow) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return values and sky (H, W) of the picture, each pixel as the network has it where that pixel lies.
+
+    Nothing is between two values of the network, also at the seam of a panorama. Raises as `network_values`.
+    """
+    width, height = plan.picture_size
+    values = network_values(answer.depth, plan, row)
+    rows = nearest_cells(values.shape[0], height)
+    columns = nearest_cells(values.shape[1], width + 2 * plan.wrapped)[plan.wrapped : plan.wrapped + width]
+    places = rows[:, None], columns
+    return values[places], None if answer.sky is None else sky_mask(answer.sky[places])
 
 
 def to_depth_map(

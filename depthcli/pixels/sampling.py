@@ -40,6 +40,11 @@ def centred_taps(source: int, target: int, wrap: bool = False) -> Taps:
     return taps_at((np.arange(target) + 0.5) * source / target - 0.5, source, wrap)
 
 
+def nearest_cells(source: int, target: int) -> np.ndarray:
+    """Return (target,) indices: the sample, of `source` on an axis, in which the middle of each of `target` lies."""
+    return np.minimum(((np.arange(target) + 0.5) * source / target).astype(np.intp), source - 1)
+
+
 def sample(values: np.ndarray, rows: Taps, columns: Taps) -> np.ndarray:
     """Return (N, M) float32 values at N rows and M columns of (H, W) values."""
     out = np.empty((len(rows.first), len(columns.first)), np.float32)

@@ -1,7 +1,8 @@
 """Pictures to the views of one scene, bit for bit as Depth Anything 3 prepares them.
 
 Two resizes follow each other: one side to the wanted length, then both sides to multiples of 14, by a second resize or
-by cutting. Pictures of several sizes are then cut to the smallest; `plan_scene` tells what that loses.
+by cutting. Inputs of several sizes are then cut to the smallest, as there, or padded to the largest; `plan_scene` tells
+which and what it costs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from depthcli.scene import Area
 
 PATCH = 14
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_CLIPPED_LOSS = 0.02  # share of a side that is cut without a word: a few patches' rest
+_PADDING = (124, 116, 104)  # RGB outside a padded picture: MEAN, which the network sees as 0
 
 
 class Method(str, enum.Enum):
@@ -44,7 +45,7 @@ class ViewPlan:
     """How one picture becomes a view. Sizes are (width, height) in pixels.
 
     picture_size: of the picture. bounded: after the first resize. fitted: after the second. corner: (left, top) of the
-    part of it that is kept. size: of that part, the network's input.
+    part of it that is kept; negative if the picture is padded. size: of that part, the network's input.
     """
 
     picture_size: tuple[int, int]
@@ -59,8 +60,13 @@ class ViewPlan:
         x, y = (picture / fitted for picture, fitted in zip(self.picture_size, self.fitted))
         return Area(self.corner[0] * x, self.corner[1] * y, self.size[0] * x, self.size[1] * y)
 
-    def cut_to(self, size: tuple[int, int]) -> ViewPlan:
-        """Return the plan that keeps only the middle of the input, so large."""
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """Rows and columns of the input that show the picture: all, unless it is padded."""
+        return self.area.inside(self.picture_size, self.size)
+
+    def centred(self, size: tuple[int, int]) -> ViewPlan:
+        """Return the plan whose input is so large, by cutting and padding on both sides."""
         left, top = ((mine - other) // 2 for mine, other in zip(self.size, size))
         return replace(self, corner=(self.corner[0] + left, self.corner[1] + top), size=size)
 
@@ -100,20 +106,33 @@ def plan_view(picture_size: tuple[int, int], length: int = 504, method: Method =
 
 
 def plan_scene(
-    sizes: Sequence[tuple[int, int]], length: int = 504, method: Method = Method.UPPER_BOUND_RESIZE
+    sizes: Sequence[tuple[int, int]],
+    length: int = 504,
+    method: Method = Method.UPPER_BOUND_RESIZE,
+    pad: bool = False,
 ) -> tuple[tuple[ViewPlan, ...], str]:
-    """Return the plans of all pictures of a scene, of one input size, and a line on what is cut, empty if nothing."""
+    """Return the plans of all pictures of a scene, of one input size, and a line if some are cut or padded.
+
+    sizes: (width, height) of the pictures. pad: to the largest input, instead of cutting to the smallest.
+    """
     plans = [plan_view(size, length, method) for size in sizes]
-    smallest = min(plan.size[0] for plan in plans), min(plan.size[1] for plan in plans)
-    cut = tuple(plan if plan.size == smallest else plan.cut_to(smallest) for plan in plans)
-    lost = [1 - smallest[0] * smallest[1] / (plan.size[0] * plan.size[1]) for plan in plans]
-    count = sum(share > _CLIPPED_LOSS for share in lost)
-    if not count:
-        return cut, ""
-    return cut, (
-        f"pictures of several sizes: all views are cut to {smallest[0]}x{smallest[1]} in their middle; "
-        f"{count} of {len(plans)} lose up to {100 * max(lost):.0f} % of their area"
-    )
+    choose = max if pad else min
+    common = choose(plan.size[0] for plan in plans), choose(plan.size[1] for plan in plans)
+    shared = tuple(plan if plan.size == common else plan.centred(common) for plan in plans)
+    changed = [plan for plan in plans if plan.size != common]
+    if not changed:
+        return shared, ""
+    by, whole = f"{common[0]}x{common[1]}", common[0] * common[1]
+    if pad:
+        share = max(1 - plan.size[0] * plan.size[1] / whole for plan in changed)
+        done = f"{len(changed)} of {len(plans)} views are padded to {by}, up to {100 * share:.0f} % of their input"
+    else:
+        share = max(1 - whole / (plan.size[0] * plan.size[1]) for plan in changed)
+        done = (
+            f"{len(changed)} of {len(plans)} views are cut to {by} in their middle, and lose up to "
+            f"{100 * share:.0f} % of their area"
+        )
+    return shared, f"pictures of several sizes: {done}"
 
 
 def prepare_view(rgb: np.ndarray, plan: ViewPlan) -> np.ndarray:
@@ -121,11 +140,27 @@ def prepare_view(rgb: np.ndarray, plan: ViewPlan) -> np.ndarray:
 
     Raises ValueError for a picture of another size.
     """
+    return cut_view(fit_view(rgb, plan), plan)
+
+
+def fit_view(rgb: np.ndarray, plan: ViewPlan) -> np.ndarray:
+    """Return a picture of `plan.fitted`, before anything is cut or padded; as `prepare_view`."""
     if (rgb.shape[1], rgb.shape[0]) != plan.picture_size or rgb.dtype != np.uint8:
         raise ValueError(f"the picture is {rgb.dtype} {rgb.shape}, its plan for {plan.picture_size}")
-    out = _resized(_resized(rgb, plan.bounded), plan.fitted)
+    return _resized(_resized(rgb, plan.bounded), plan.fitted)
+
+
+def cut_view(fitted: np.ndarray, plan: ViewPlan) -> np.ndarray:
+    """Return the input of a picture that has been resized: its part, padded where the plan says so."""
     (left, top), (width, height) = plan.corner, plan.size
-    return np.ascontiguousarray(out[top : top + height, left : left + width])
+    part = fitted[max(0, top) : top + height, max(0, left) : left + width]
+    if min(plan.corner) >= 0:
+        return np.ascontiguousarray(part)
+    out = np.empty((height, width, 3), np.uint8)
+    out[:] = _PADDING
+    top, left = max(0, -top), max(0, -left)
+    out[top : top + part.shape[0], left : left + part.shape[1]] = part
+    return out
 
 
 def normalise(view: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import EngineError
 from depthcli.pixels.scene_input import ViewPlan
 from depthcli.pixels.sky import sky_mask
-from depthcli.scene import Scene, View
+from depthcli.scene import Gaussians, Scene, View
 
 
 def network_intrinsics(camera: Camera, plan: ViewPlan) -> np.ndarray:
@@ -34,12 +34,15 @@ def scene_of(
     source: CameraSource = CameraSource.PREDICTED,
     provenance: Provenance = Provenance(),
     facts: Mapping[str, Any] = {},
+    gaussians: Optional[Gaussians] = None,
+    features: Optional[np.ndarray] = None,
 ) -> Scene:
     """Return the scene of a network's answers, at the size of its input.
 
     answers: depth (N, H, W), extrinsics (N, 3, 4) or (N, 4, 4), intrinsics (N, 3, 3) of the input, and if known
     confidence and sky, both (N, H, W); sky as the network gives it, or bool. plans, names: of the pictures.
-    pictures: (H, W, 3) uint8 each, prepared by the plans. Depth of 0 or less, or infinite, is invalid.
+    pictures: (H, W, 3) uint8 each, prepared by the plans. Depth of 0 or less, infinite, or of padding, is invalid.
+    gaussians, features: of the scene, see Scene.
 
     Raises EngineError for shapes that do not fit, and for a view without any depth.
     """
@@ -55,7 +58,7 @@ def scene_of(
     confidence = answers.get("confidence")
     views = []
     for number, plan in enumerate(plans):
-        valid = np.isfinite(depth[number]) & (depth[number] > 0)
+        valid = np.isfinite(depth[number]) & (depth[number] > 0) & shows_picture(plan)
         if not valid.any():
             raise EngineError(f"the network found no depth in {names[number]}", "use `precision` fp32")
         matrix = np.array(answers["intrinsics"][number], np.float64)
@@ -68,7 +71,7 @@ def scene_of(
                     replace(provenance, source=names[number], input_size=plan.size),
                     valid=valid,
                     confidence=None if confidence is None else confidence[number],
-                    sky=None if sky is None else sky[number],
+                    sky=None if sky is None else sky[number] & shows_picture(plan),
                     camera=camera,
                 ),
                 names[number],
@@ -77,4 +80,11 @@ def scene_of(
                 plan.area,
             )
         )
-    return Scene(tuple(views), facts)
+    return Scene(tuple(views), facts, gaussians, features)
+
+
+def shows_picture(plan: ViewPlan) -> np.ndarray:
+    """Return the (H, W) mask of the input's pixels that are of the picture, and not padding."""
+    mask = np.zeros(plan.size[::-1], bool)
+    mask[plan.inside] = True
+    return mask

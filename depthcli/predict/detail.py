@@ -18,7 +18,7 @@ from depthcli.pixels.preprocess import InputPlan, to_network_input
 from depthcli.pixels.sampling import centred_taps, sample
 from depthcli.pixels.tiles import Span, crop, plan_levels
 
-OFF, EDGES, TILES = DETAILS
+OFF, EDGES, TILES, NEAREST = DETAILS
 # Detail is what a Gauss filter of this part of a tile's shorter side removes.
 _COARSE = 0.075
 _CELLS = 8  # means of so many cells in a row and column are compared: the map of the whole shows no finer things

@@ -12,9 +12,9 @@ from depthcli.choices import BackendChoice, ClipChoice, ModelChoice
 from depthcli.errors import CheckpointError, Log, ModelError, UsageError
 from depthcli.zoo.diffusion import check_diffusion
 from depthcli.zoo.download import obtain, obtain_auto
-from depthcli.zoo.identify import row_for_checkpoint
+from depthcli.zoo.identify import as_trained, row_for_checkpoint
 from depthcli.zoo.locate import WeightsFile, find
-from depthcli.zoo.rows import ModelRow, ModelTask, find_row, is_row, select_row, with_max_depth
+from depthcli.zoo.rows import ROWS, ModelRow, ModelTask, find_row, is_row, select_row, with_max_depth
 from depthcli.zoo.verify import digest
 
 _VIDEO_ENCODERS = ("vits", "vitb", "vitl")  # sizes that have a video model
@@ -66,6 +66,7 @@ def resolve_model(
                 log=log,
                 accept_licence=choice.accept_licence,
             )
+        row = as_trained(row, weights.path)
     return Model(row if choice.max_depth is None else with_max_depth(row, choice.max_depth), weights, choice.trust)
 
 
@@ -146,6 +147,9 @@ def _row_by_tensors(checkpoint: Path, trust: bool, log: Log) -> ModelRow:
 def _check_task(row: ModelRow | None, checkpoint: Path | None, tasks: Sequence[ModelTask]) -> None:
     if row is not None and row.task not in tasks:
         name = row.name if checkpoint is None else f"{checkpoint}, {row.title},"
+        if ModelTask.PICTURE not in tasks:
+            scenes = ", ".join(row.name for row in ROWS if row.task is ModelTask.SCENE)
+            raise UsageError(f"{name} is no model for the views of a scene", f"choose from: {scenes}")
         if row.task is ModelTask.SCENE:
             raise UsageError(f"{name} is a model for the views of a scene", "set `model` to da3-mono or da3-metric")
         raise UsageError(f"{name} is a video model", "use: depth video")

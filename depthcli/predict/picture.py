@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,13 +25,14 @@ from depthcli.pixels.postprocess import (
     depth_map,
     in_metres,
     in_unit,
+    nearest_answer,
     picture_map,
     picture_sky,
     to_depth_map,
 )
 from depthcli.pixels.preprocess import InputPlan, plan_input, to_network_input
 from depthcli.pixels.tiles import LEVELS, plan_levels
-from depthcli.predict.detail import OFF, TILES, add_tiles
+from depthcli.predict.detail import NEAREST, OFF, TILES, add_tiles
 from depthcli.predict.early import EarlyBackend
 from depthcli.predict.model import Model, resolve_model
 from depthcli.zoo.provenance import provenance_of
@@ -64,9 +66,10 @@ class DepthEstimator:
     model: name of a zoo row, path of a checkpoint, "auto", a choice, or a resolved model.
     backend: name of a backend or a choice. input_size: length of the network input's shorter side in pixels, None for
     the model's own. panorama: join the left and right edges of the pictures. detail: for pictures larger than the
-    network's input: off, edges (depth edges where the photo has its own) or tiles (the network also sees tiles of the
-    picture; then edges). camera: of the pictures, in place of what their EXIF says. metres: how maps become metres;
-    with it, `max_depth` of a relative model is the depth beyond which pixels become invalid.
+    network's input: off, edges (depth edges where the photo has its own), tiles (the network also sees tiles of the
+    picture; then edges) or nearest (no number that the network did not give). camera: of the pictures, in place of what
+    their EXIF says. metres: how maps become metres; with it, `max_depth` of a relative model is the depth beyond which
+    pixels become invalid.
     log: receives lines about downloads and fallbacks; by default they are warnings of the logger "depthcli".
     early: a backend that is opening, taken if it is the one that is wanted.
     remembered: the backend that was taken because it was measured as the fastest here, see `remembered_backend`.
@@ -97,6 +100,7 @@ class DepthEstimator:
         self.row, self.weights = model.row.with_input_size(input_size), model.weights
         self._panorama, self.detail = panorama, detail
         self._running = threading.Lock()
+        self._shared = False  # the backend belongs to another estimator
         self._proven = False  # whether an output was not flat
         self.remembered = remembered_backend(backend, self.row)
         if self.remembered:
@@ -115,6 +119,28 @@ class DepthEstimator:
             return replace(model, row=with_max_depth(model.row, choice.max_depth))
         self._metres = self._metres.up_to(choice.max_depth)
         return model
+
+    def variant(
+        self,
+        *,
+        input_size: Optional[int] = None,
+        panorama: bool = False,
+        detail: str = OFF,
+        camera: CameraChoice = CameraChoice(),
+        metres: MetresChoice = MetresChoice(),
+    ) -> DepthEstimator:
+        """Return an estimator with other options and the same network. Closing it frees nothing.
+
+        input_size: None for that of this estimator. The others are those of the class. Raises UsageError.
+        """
+        check_input_size(input_size)
+        require("detail", detail, DETAILS)
+        other = copy.copy(self)
+        other._shared = True
+        other._cameras, other._metres = open_cameras(camera, panorama), open_metres(metres, panorama)
+        other._panorama, other.detail = panorama, detail
+        other.row = self.row.with_input_size(input_size)
+        return other
 
     @property
     def kind(self) -> DepthKind:
@@ -241,6 +267,11 @@ class DepthEstimator:
         provenance = provenance_of(
             row, self.weights, self.description, plan.input_size, source, panorama=plan.wrapped > 0
         )
+        if self.detail == NEAREST:
+            provenance = replace(provenance, detail=NEAREST)
+            values, sky = nearest_answer(answer, plan, row)
+            depth = depth_map(values, row, provenance, picture.valid, picture.camera, sky)
+            return depth if self._metres is None else self._metres.applied(depth, picture.name)
         sky = picture_sky(answer, plan)
         if self.detail != OFF:
             values = answer.depth if self.detail == TILES else picture_map(answer.depth, plan, row)
@@ -270,7 +301,8 @@ class DepthEstimator:
 
     def close(self) -> None:
         """Free the device."""
-        self._backend.close()
+        if not self._shared:
+            self._backend.close()
 
     def __enter__(self) -> DepthEstimator:
         return self
@@ -338,7 +370,7 @@ def estimate(
 ) -> DepthMap:
     """Return the depth map of one picture: load, run, free. For many pictures keep a DepthEstimator.
 
-    detail: off, edges or tiles, for large pictures. camera: of the picture, in place of what its EXIF says.
+    detail: off, edges, tiles or nearest, for large pictures. camera: of the picture, in place of what its EXIF says.
     metres: how a relative map becomes metres, by what was measured in the picture.
     """
     with DepthEstimator(model, detail=detail, camera=camera, metres=metres) as estimator:

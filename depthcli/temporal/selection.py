@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Callable, Optional
 
 import cv2
 import numpy as np
@@ -45,16 +46,27 @@ def at_rate(times: Sequence[float], rate: float) -> list[int]:
     times: of all frames, in seconds, not falling. Unlike a step of whole frames this holds for 29.97 frames a second,
     and for clips whose frames are not evenly spaced. Raises UsageError for a rate that is not positive.
     """
+    takes = taker_at_rate(rate)
+    return [index for index, moment in enumerate(times) if takes(moment)]
+
+
+def taker_at_rate(rate: float) -> Callable[[float], bool]:
+    """Return what tells, frame after frame, by its time whether `at_rate` takes it."""
     if not 0 < rate < math.inf:
         raise UsageError(f"`fps` must be positive, got {rate:g}")
-    found: list[int] = []
+    first: Optional[float] = None
     due = 0.0
-    for index, moment in enumerate(times):
-        since = moment - times[0]
-        if since >= due / rate - _SLACK:
-            found.append(index)
-            due = math.floor(since * rate + _SLACK * rate) + 1
-    return found
+
+    def takes(moment: float) -> bool:
+        nonlocal first, due
+        first = moment if first is None else first
+        since = moment - first
+        if since < due / rate - _SLACK:
+            return False
+        due = math.floor(since * rate + _SLACK * rate) + 1
+        return True
+
+    return takes
 
 
 def sharpest(sharpness: Sequence[float], count: int) -> list[int]:

@@ -33,7 +33,7 @@ from depthcli.zoo.locate import (
     hub_cache,
     whole_digest,
 )
-from depthcli.zoo.rows import Channel, ModelRow, Weights, find_row
+from depthcli.zoo.rows import Channel, ModelRow, ModelTask, Weights, find_row
 from depthcli.zoo.verify import SHA256, digest
 
 # Limit for the first request to the hub, with its name look-up and every address of the host.
@@ -90,50 +90,62 @@ def _fetch(row: ModelRow, offline: bool, log: Log) -> WeightsFile:
     if row.weights.channel is Channel.UNPUBLISHED:
         raise ModelError(f"{row.title} was never published", how_to_place(row))
 
+    files = [
+        fetch_file(weights, row.title, row.licence, offline, log, lambda reason: _failure(row, reason))
+        for weights in row.files
+    ]
+    if len(files) == 1:
+        return files[0]
+    parts = tuple(file.path for file in files)
+    return WeightsFile(parts[0], whole_digest(parts), DOWNLOADED, parts)
+
+
+def fetch_file(
+    weights: Weights, title: str, licence: str, offline: bool, log: Log, fail: Callable[[str], DownloadError]
+) -> WeightsFile:
+    """Return a file of the hub, downloaded into its cache. title, licence: for the line before a download.
+
+    fail: makes the error for a reason; it says what to do instead. Raises it.
+    """
     from huggingface_hub import constants
 
     if offline or constants.HF_HUB_OFFLINE:
         asked = "`offline`" if offline else "HF_HUB_OFFLINE"
-        raise _failure(row, f"it is not on this machine and {asked} forbids downloads")
+        raise fail(f"it is not on this machine and {asked} forbids downloads")
     if hub_cache() is None:
-        raise _failure(row, "there is no home directory to keep it in (set HOME or HF_HOME)")
+        raise fail("there is no home directory to keep it in (set HOME or HF_HOME)")
     try:
-        return _download(row, log)
+        return _download(weights, title, licence, log, fail)
     except DownloadError:
         raise
     except Exception as error:  # each major version of the hub's library used another HTTP library
-        raise _failure(row, _reason(error)) from error
+        raise fail(_reason(error)) from error
 
 
-def _download(row: ModelRow, log: Log) -> WeightsFile:
-    parts = tuple(_download_file(row, weights, log) for weights in row.files)
-    if len(parts) == 1:
-        return WeightsFile(parts[0], digest(parts[0]), DOWNLOADED)
-    return WeightsFile(parts[0], whole_digest(parts), DOWNLOADED, parts)
-
-
-def _download_file(row: ModelRow, weights: Weights, log: Log) -> Path:
+def _download(
+    weights: Weights, title: str, licence: str, log: Log, fail: Callable[[str], DownloadError]
+) -> WeightsFile:
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     url = hf_hub_url(weights.repo, weights.file, revision=weights.revision)
     # Asked here first: hf_hub_download retries a silent hub for minutes.
     offer = _within(CONNECT_SECONDS, lambda: get_hf_file_metadata(url, timeout=CONNECT_SECONDS))
     if offer.commit_hash is None:  # a hub always names the commit
-        raise _failure(row, f"{_hub_host()} does not answer like the hub; {_LOGIN}")
+        raise fail(f"{_hub_host()} does not answer like the hub; {_LOGIN}")
     promised = offer.etag if SHA256.fullmatch(offer.etag or "") else None
     wanted = weights.sha256 or promised
     if promised != wanted and promised is not None:
-        raise _failure(row, "the hub offers another file under this name than this version expects")
+        raise fail("the hub offers another file under this name than this version expects")
 
-    _check_space(row, offer.size or weights.bytes or 0)
+    _check_space(offer.size or weights.bytes or 0, fail)
     size = f"{(offer.size or weights.bytes or 0) / 1e6:.0f} MB"
-    log(f"downloading {row.title}: {weights.file}, {size}, licence {row.licence}, into {constants.HF_HUB_CACHE}")
+    log(f"downloading {title}: {weights.file}, {size}, licence {licence}, into {constants.HF_HUB_CACHE}")
     path = Path(hf_hub_download(weights.repo, weights.file, revision=weights.revision))
-    found = digest(path)
-    if wanted not in (None, found):
+    file = WeightsFile(path, digest(path), DOWNLOADED)
+    if wanted not in (None, file.sha256):
         _remove(path)
-        raise _failure(row, f"the downloaded file is not the published one (sha256 {found}) and was deleted")
-    return path
+        raise fail(f"the downloaded file is not the published one (sha256 {file.sha256}) and was deleted")
+    return file
 
 
 def _within(seconds: float, call: Callable[[], Any]) -> Any:
@@ -170,11 +182,13 @@ def _remove(path: Path) -> None:
 
 
 def _failure(row: ModelRow, reason: str) -> DownloadError:
-    hint = how_to_place(row) + ("" if row.kind.is_metric else ", or set `encoder` to tiny")
+    hint = how_to_place(row) + (
+        "" if row.kind.is_metric or row.task is ModelTask.SCENE else ", or set `encoder` to tiny"
+    )
     return DownloadError(f"cannot get {row.weights.file}: {reason}", hint)
 
 
-def _check_space(row: ModelRow, size: int) -> None:
+def _check_space(size: int, fail: Callable[[str], DownloadError]) -> None:
     from huggingface_hub import constants
 
     place = Path(constants.HF_HUB_CACHE).expanduser().absolute()
@@ -183,7 +197,7 @@ def _check_space(row: ModelRow, size: int) -> None:
         free = shutil.disk_usage(place).free
         if free < size:
             room = f"{constants.HF_HUB_CACHE} has {free / 1e6:.0f} MB left"
-            raise _failure(row, f"it needs {size / 1e6:.0f} MB and {room}")
+            raise fail(f"it needs {size / 1e6:.0f} MB and {room}")
 
 
 def _reason(error: BaseException) -> str:

@@ -6,10 +6,10 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from depthcli.errors import CheckpointError
-from depthcli.zoo.locate import PACKAGE, AnyPath, WeightsFile, how_to_place, named_file
+from depthcli.zoo.locate import ASSETS, PACKAGE, AnyPath, WeightsFile, how_to_place, named_file
 from depthcli.zoo.rows import (
     DA3_NETWORKS,
     DEPTH_ANYTHING_3,
@@ -23,6 +23,9 @@ from depthcli.zoo.rows import (
     ModelTask,
 )
 from depthcli.zoo.verify import digest
+
+if TYPE_CHECKING:
+    from depthcli.zoo.trained import Trained
 
 _TITLES = {
     DEPTH_ANYTHING_V2: "Depth Anything V2",
@@ -83,7 +86,7 @@ def check_identity(row: ModelRow, file: WeightsFile) -> None:
             f"{file.path} is damaged: it has the name and size of the published file, but another content",
             "delete it and fetch it again, or give it another name if it is your own",
         )
-    claim = _read_config(file.path) or _read_name(file.path)
+    claim = _claim_of(file.path)
     if claim.row is not None and (claim.row.task is row.task or claim.family == row.family == DEPTH_ANYTHING_3):
         _demand_same(file.path, claim.row, row)
     if claim.family not in ("", row.family):
@@ -103,6 +106,8 @@ def check_identity(row: ModelRow, file: WeightsFile) -> None:
 def is_published(row: ModelRow, file: WeightsFile) -> bool:
     """Return whether a file holds the row's published weights, and so has its title and licence."""
     weights = row.weights
+    if trained_facts(file.path) is not None:
+        return False
     if weights.channel is Channel.PACKAGE or weights.sha256 is None:
         if row.family == DEPTH_ANYTHING_3:  # all of its files have one name
             return file.from_hub or file.path.parent.name == weights.repo.rpartition("/")[2]
@@ -116,7 +121,31 @@ def row_for_checkpoint(path: AnyPath) -> ModelRow | None:
     owner = _owner(digest(path))
     if owner is not None:
         return owner
-    return (_read_config(path) or _read_name(path)).row
+    return _claim_of(path).row
+
+
+def as_trained(row: ModelRow, path: Path) -> ModelRow:
+    """Return the row with range, input size and licence of a checkpoint of `depth train`; itself for other files."""
+    trained = trained_facts(path)
+    found = trained and trained.row
+    return found if found and found.name == row.name else row
+
+
+def trained_facts(path: Path) -> Trained | None:
+    """Return what a checkpoint of `depth train` says about itself, None for other files."""
+    if path.parent == ASSETS:  # and a start with the packaged model loads a module less
+        return None
+    from depthcli.zoo.trained import read_trained
+
+    return read_trained(path)
+
+
+def _claim_of(path: Path) -> _Claim:
+    trained = trained_facts(path)
+    row = trained and trained.row
+    if row:
+        return _Claim(row.family, row.encoder, row.scene)
+    return _read_config(path) or _read_name(path)
 
 
 def _owner(sha256: str) -> ModelRow | None:

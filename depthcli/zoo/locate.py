@@ -151,7 +151,7 @@ def _locate_parts(row: ModelRow, checkpoint: AnyPath | None, folder: Path) -> tu
         missing = next(weights for weights, path in zip(row.files, found) if path is None)
         name = f"{missing.repo.rpartition('/')[2]}/{missing.file}"
         raise CheckpointError(f"{root} has no {name}", f"`checkpoint` takes a folder with the files of {row.title}")
-    cached = [next(_cached(part.repo, part.revision, part.file), None) for part in row.files]
+    cached = [next(cached_files(part.repo, part.revision, part.file), None) for part in row.files]
     parts = tuple(path for path in cached if path is not None and os.path.isfile(path))
     return (parts, CACHE) if len(parts) == len(row.files) else None
 
@@ -176,7 +176,7 @@ def _places(row: ModelRow, folder: Path) -> Iterator[tuple[Path, str]]:
     if row.family == DEPTH_ANYTHING_3:  # whose files all have one name, so the folder's or their own tells them apart
         yield folder / weights.repo.rpartition("/")[2] / weights.file, FOLDER
         yield folder / f"{row.name}.safetensors", FOLDER
-        yield from ((path, CACHE) for path in _cached(weights.repo, weights.revision, weights.file))
+        yield from ((path, CACHE) for path in cached_files(weights.repo, weights.revision, weights.file))
         return
     official = Path(weights.file)
     yield folder / official, FOLDER
@@ -189,11 +189,12 @@ def _places(row: ModelRow, folder: Path) -> Iterator[tuple[Path, str]]:
         twin = row.weights.repo.replace("-Hypersim-", "-Indoor-").replace("-VKITTI-", "-Outdoor-") + "-hf"
         twins = [twin] if row.task is ModelTask.PICTURE else []
         yield from ((folder / twin.rpartition("/")[2] / TRANSFORMERS_FILE, FOLDER) for twin in twins)
-        yield from ((path, CACHE) for path in _cached(weights.repo, weights.revision, weights.file))
-        yield from ((path, CACHE) for twin in twins for path in _cached(twin, "main", TRANSFORMERS_FILE))
+        yield from ((path, CACHE) for path in cached_files(weights.repo, weights.revision, weights.file))
+        yield from ((path, CACHE) for twin in twins for path in cached_files(twin, "main", TRANSFORMERS_FILE))
 
 
-def _cached(repo: str, revision: str, name: str) -> Iterator[Path]:
+def cached_files(repo: str, revision: str, name: str) -> Iterator[Path]:
+    """Yield where a file of a repository would lie in the hub's cache. Does not use the network."""
     cache = hub_cache()
     if cache is None:
         return

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from depthcli.camera import CameraSource, pinhole
+from depthcli.camera import CameraSource, Distortion, LensModel, pinhole
 from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.io.cameras.files import read_cameras
 from depthcli.io.codecs.files import read_depth, read_facts, write_depth
@@ -43,6 +46,20 @@ def ours(path: str, kind: DepthKind = METRIC, camera: bool = False, holes: bool 
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_depth(depth, path)
     return Path(path)
+
+
+def test_sky_and_confidence_go_along_between_formats_that_hold_them(depth):
+    z = metres(holes=False).astype(np.float32)
+    sky, sure = z > 7, (1 + z).astype(np.float32)
+    write_depth(DepthMap(z, METRIC, confidence=sure, sky=sky), "a.npz")
+    assert depth("convert", "a.npz", "-o", "b.exr").code == 0
+    assert depth("convert", "b.exr", "-o", "c.npz").code == 0
+    back = read_depth(Path("c.npz"))
+    assert np.array_equal(back.sky, sky) and np.array_equal(back.confidence, sure)
+    assert depth("convert", "c.npz", "--size", "80x60", "-o", "d.npz").code == 0
+    assert np.array_equal(read_depth(Path("d.npz")).sky, np.kron(sky, np.ones((2, 2), bool)))
+    assert depth("convert", "a.npz", "-o", "e.tiff").code == 0  # has no place for them
+    assert read_depth(Path("e.tiff")).sky is None
 
 
 EXACT = {"npz", "exr", "tiff", "pfm", "npy"}
@@ -264,6 +281,53 @@ class TestStrangers:
             assert np.array_equal(back.valid, metres() > 0)
             assert np.array_equal(back.values[back.valid], z[back.valid])
 
+    def test_an_exr_in_colours_is_no_depth(self, depth):
+        """As points.exr of MoGe, whose R is x."""
+        openexr = pytest.importorskip("OpenEXR")
+        z = metres(False).astype(np.float32)
+        header = {"compression": openexr.ZIP_COMPRESSION, "type": openexr.scanlineimage}
+        for blue, code in ((z, 0), (z + 1, 3)):
+            openexr.File(header, {"R": z, "G": z, "B": blue}).write("in.exr")
+            ran = depth("convert", "in.exr", "--from", "moge", "--kind", "metric_depth", "-o", "a.npz")
+            assert ran.code == code and ("its R, G and B differ" in ran.err) == bool(code)
+
+    @pytest.mark.parametrize("unit", [None, "0.001"])
+    def test_moge_writes_logarithms(self, depth, unit):
+        z = np.where(metres() > 0, metres(), np.nan)
+        z[0, 0] = np.inf
+        near, far = np.nanmin(z), z[np.isfinite(z)].max()
+        shares = np.log(np.nan_to_num(z, nan=1, posinf=1) / near) / np.log(far / near)
+        codes = np.where(np.isfinite(z), 1 + np.round(shares * 65533), np.where(np.isinf(z), 65535, 0))
+        texts = PngInfo()
+        for key, text in (("near", str(near)), ("far", str(far)), *([("unit", unit)] if unit else [])):
+            texts.add_text(key, text)
+        Image.fromarray(codes.astype(np.uint16)).save("in.png", pnginfo=texts)
+        command = ["convert", "in.png", "--from", "moge", "--kind", "metric_depth", "-o", "a.npz"]
+        assert depth(*command).code == 0
+        back = read_depth(Path("a.npz"))
+        assert np.array_equal(back.valid, np.isfinite(z))
+        assert np.abs(back.values / (z * float(unit or 1)) - 1)[back.valid].max() < 1e-4
+        stored("in.png")
+        assert "lacks the texts near and far" in depth(*command).err
+
+    def test_codes_of_splats_without_their_scene_are_disparity(self, depth):
+        cv2.imwrite("in.png", np.array([[0, 65535]], np.uint16))
+        assert depth("convert", "in.png", "--from", "3dgs", "-o", "a.npz").code == 0
+        back = read_depth(Path("a.npz"))
+        assert back.kind is DISPARITY and back.values.tolist() == [[0, 1]]
+        Path("scene/sparse/0").mkdir(parents=True)
+        Path("scene/depths").mkdir()
+        shutil.move("in.png", "scene/depths/a.png")
+        for text, says in (("{}", "has no scale and offset of a"), ("[", "cannot read"), ('{"a": 1}', "cannot read")):
+            Path("scene/sparse/0/depth_params.json").write_text(text)
+            ran = depth("convert", "scene/depths/a.png", "--from", "3dgs", "-o", "b.npz")
+            assert ran.code and says in ran.err and len(ran.err.splitlines()) == 1
+
+    def test_points_are_no_depth_map(self, depth):
+        Path("a.ply").write_text("ply")
+        ran = depth("convert", "a.ply", "-f", "exr", "-o", "a.exr")
+        assert ran.code and "a.ply holds points or a mesh, and no depth map" in ran.err
+
     def test_shades_are_disparity(self, depth):
         cv2.imwrite("in.png", np.array([[0, 255]], np.uint8))
         for name, values in (("white", [[0, 1]]), ("black", [[1, 0]])):
@@ -292,6 +356,9 @@ class TestPresets:
             "tum": {"a.png", "a_camera.txt"},
             "scannet": {"a.png", "a_camera.txt"},
             "facebook": {"a.jpg", "a_depth.png"},
+            "nuke-far0": {"a.exr"},
+            "lookingglass": {"a.png", "a_qs8x6a1.33.png"},
+            "vr": {"a_LRF_Full_SBS.png"},
         }.get(name, {"a.png"})
 
     @pytest.mark.parametrize(
@@ -323,9 +390,56 @@ class TestPresets:
         for name, values in (("a", [[0.0, 1.0]]), ("b", [[1.0, 4.0]])):
             write_depth(DepthMap(np.array(values), DISPARITY), f"{name}.npz")
         ran = depth("convert", "a.npz", "b.npz", "--preset", "3dgs", "-o", "scene")
-        assert ran.code == 0 and "make_depth_scale.py" in ran.err
+        assert ran.code == 0 and "give the COLMAP model of the scene as --intrinsics" in ran.err
         assert cv2.imread("scene/depths/a.png", -1).tolist() == [[0, 16384]]
         assert cv2.imread("scene/depths/b.png", -1).tolist() == [[16384, 65535]]
+
+    @pytest.mark.parametrize("kind", [METRIC, DISPARITY])
+    def test_a_splat_scene_is_fitted_to_the_points_of_its_colmap_model(self, depth, kind):
+        """What the trainer makes of file and scale is 1 / z in the unit of the model, here 4 to a metre."""
+        rng, lines, points, pictures = np.random.default_rng(0), [], [], {}
+        for number, name in enumerate(("a", "left/b"), 1):
+            z = 2 + np.add.outer(np.linspace(0, 3, 30), np.linspace(0, 1 + number, 40))  # in metres
+            pictures[name] = 4 * z
+            seen = []
+            for x, y in zip(rng.integers(0, 40, 60).tolist(), rng.integers(0, 30, 60).tolist()):
+                points.append(f"{len(points) + 1} 0 0 {float(4 * z[y, x])!r} 0 0 0 0 1 0")
+                seen.append(f"{2 * x + 1} {2 * y + 1} {len(points)}")  # the pictures are twice as large as the maps
+            lines += [f"{number} 1 0 0 0 0 0 0 1 {name}.jpg", " ".join(seen)]
+            values = z if kind is METRIC else (1 / z - 0.02) / 3
+            Path(f"maps/{name}").parent.mkdir(parents=True, exist_ok=True)
+            item = DepthMap(values.astype(np.float32), kind, Provenance("m", source=f"{Path(name).name}.jpg"))
+            write_depth(item, f"maps/{name}_depth.npz")
+        Path("model").mkdir()
+        Path("model/cameras.txt").write_text("1 PINHOLE 80 60 70 70 40 30\n")
+        Path("model/images.txt").write_text("\n".join(lines) + "\n")
+        Path("model/points3D.txt").write_text("\n".join(points) + "\n")
+        ran = depth("convert", "maps", "--preset", "3dgs", "--intrinsics", "model", "-o", "scene")
+        assert ran.code == 0 and "warning" not in ran.err, ran.err
+        params = json.loads(Path("scene/sparse/0/depth_params.json").read_text())
+        assert set(params) == {"a", "left/b"}
+        for name, z in pictures.items():
+            codes = cv2.imread(f"scene/depths/{name}.png", -1)
+            inverse = codes / 65536 * params[name]["scale"] + params[name]["offset"]  # as the trainer divides
+            assert np.abs(inverse * z - 1).max() < 2e-3
+            cv2.imwrite(f"scene/depths/{name}.png", codes)  # a file of others, which the file of the scene explains
+            assert depth("convert", f"scene/depths/{name}.png", "--from", "3dgs", "-o", "back.npz").code == 0
+            back = read_depth(Path("back.npz"))
+            assert back.kind is DepthKind.RELATIVE_DEPTH and np.abs(back.values / z - 1).max() < 2e-3
+
+    def test_maps_that_a_model_cannot_fit_are_counted(self, depth):
+        Path("model").mkdir()
+        Path("model/cameras.txt").write_text("1 PINHOLE 40 30 35 35 20 15\n")
+        Path("model/images.txt").write_text("1 1 0 0 0 0 0 0 1 a.jpg\n5 5 1\n")
+        Path("model/points3D.txt").write_text("1 0 0 2 0 0 0 0 1 0\n")
+        ours("maps/a.npz", holes=False)
+        command = ("convert", "maps", "--preset", "3dgs", "--intrinsics", "model")
+        ran = depth(*command, "-o", "scene")
+        assert ran.code == 0 and "1 maps see too few points that agree with them" in ran.err
+        assert json.loads(Path("scene/sparse/0/depth_params.json").read_text()) == {"a": {"scale": 0, "offset": 0}}
+        Path("model/points3D.txt").unlink()
+        ran = depth(*command, "-o", "other")
+        assert ran.code == 2 and "cannot read the COLMAP model model: it lacks points3D.txt" in ran.err
 
     def test_a_given_transforms_json_keeps_its_poses_and_gains_the_depth(self, depth):
         pose = np.eye(4).tolist()
@@ -350,6 +464,33 @@ class TestPresets:
         assert made["integer_depth_scale"] == 0.001 and made["enable_depth_loading"] is True
         assert made["frames"][0] == {**frame, "depth_path": "depths/a.png"} and "depth_path" not in made["frames"][1]
         assert made["fl_x"] == 35
+
+    def test_a_fisheye_is_named_above_the_frames_where_nerfstudio_looks_for_it(self, depth):
+        lens = Distortion(LensModel.FISHEYE, (0.1, 0.0, 0.0, 0.0))
+        for name, camera in (("a", CAMERA), ("b", replace(CAMERA, distortion=lens))):
+            write_depth(DepthMap(metres(False), METRIC, camera=camera), f"{name}.npz")
+        assert depth("convert", "b.npz", "--preset", "nerfstudio", "-o", "out").code == 0
+        made = json.loads(Path("out/transforms.json").read_text())
+        assert made["camera_model"] == "OPENCV_FISHEYE" and made["frames"][0]["k1"] == 0.1
+        assert read_cameras(Path("out/transforms.json")).cameras[0].camera.distortion == lens
+        ran = depth("convert", "a.npz", "b.npz", "--preset", "nerfstudio", "-o", "both")
+        assert ran.code == 2 and "one model of cameras, and some of these are fisheyes" in ran.err
+
+    def test_nuke_may_have_its_depth_inverted(self, depth):
+        ours("a.npz", camera=True)
+        assert depth("convert", "a.npz", "--preset", "nuke-far0", "-o", "out").code == 0
+        back = read_depth(Path("out/a.exr"))
+        z = metres().astype(np.float32)
+        assert back.kind is DISPARITY and back.valid is None and back.camera.focal == CAMERA.focal
+        assert np.array_equal(back.values == 0, z == 0)
+        assert np.allclose(back.values[z > 0], 1 / z[z > 0], rtol=1e-6)
+
+    @pytest.mark.parametrize("name", ["facebook", "lookingglass", "vr"])
+    def test_what_shows_the_photo_asks_for_it(self, depth, name):
+        ours("a.npz")
+        ran = depth("convert", "a.npz", "--preset", name, "-o", "out")
+        assert ran.code == 2 and f"{name} wants the photo beside its depth (name it with --photo)" in ran.err
+        assert not Path("out").exists()
 
     def test_options_that_are_given_win(self, depth):
         ours("a.npz")

@@ -14,9 +14,9 @@ import pytest
 from depthcli.choices import BackendChoice, ModelChoice
 from depthcli.cli.groups import ADVANCED, completer, flag, grouped, option
 from depthcli.cli.options import BackendOptions, ModelOptions
-from depthcli.cli.parsing import parse_list, parse_range, parse_rate, parse_seconds, parse_size
 from depthcli.cli.wording import worded
 from depthcli.errors import UsageError
+from depthcli.jobs.parsing import parse_list, parse_range, parse_rate, parse_seconds, parse_size
 from tests.conftest import environment
 
 

@@ -29,24 +29,42 @@ PICTURES = (
     + COMPILED
     + REPORT
     + RESULTS
-    + "--keep-alpha --name --pred-only "
+    + "--keep-alpha --name --pred-only --preset "
 )
 SHAPE = "--axes --edges --farthest --mesh-size --points "
 PICTURES += SHAPE
+SERVER = " --server"
 
 PLAIN = WEIGHTS + SIZED + COMPILED + REPORT
 
+SCENE = (
+    "--checkpoint --model --offline --trust-checkpoint -m --output -o --fps --frames --motion --sharp --stride "
+    + RUN
+    + REPORT
+)
+
 OPTIONS = {
     "": "--version",
-    "image": PICTURES,
-    "dir": PICTURES + "--devices --dry-run --exclude --files-from --include --max-failures --mix-models --shard"
+    "image": PICTURES + SERVER,
+    "dir": PICTURES
+    + SERVER
+    + " --devices --dry-run --exclude --files-from --include --max-failures --mix-models --shard"
     " --shard-count --shard-offset --workers -n",
     "video": PLAIN + RESULTS + METRES + CAMERA + SHAPE + "--calibration-from --end --exact --fps --max-frames"
     " --mix-models --pipe --range --rate --scale --scene --size --start --steady --stride"
     " --accept-licence --cpu-offload --guidance --max-res --overlap --seed --steps --window",
+    "scene": SCENE
+    + "--format -f --if-exists --input-size --align-to-input-scale --no-align-to-input-scale --confidence"
+    " --edges --max-views --mesh-size --metres --mixed --model-folder --no-show-cameras --points --poses --ray-pose"
+    " --reference --resize --seed --show-cameras --sparse-points",
+    "auto": SCENE,
     "stereo": "--detail --batch -b " + WEIGHTS + SIZED + COMPILED + REPORT + "--border --depth --end --exact --fill"
     " --fps --if-exists --layout --max-frames --mix-models --no-tags --output --panorama --rate --scene --screen --size"
     " --start --steady --strength --stride --swap --tags --view -o",
+    "objects": WEIGHTS + SIZED + COMPILED + REPORT + CAMERA + METRES + "--calibration-from --classes --coco --colormap"
+    " --csv --depth --depth-is --detail --detector --format --from --if-exists --kind --masks --max-objects --output"
+    " --overlap --require-metric --scale --sort --threshold --track --trim-px -f -o --end --exact --fps --max-frames"
+    " --rate --scene --size --start --steady --stride",
     "effect": "",
     **{
         f"effect {name}": f"--batch -b --detail --if-exists --output -o --panorama {PLAIN} {own}"
@@ -71,6 +89,14 @@ OPTIONS = {
     "calibrate": "--detail --input-size --json --output --quiet -o -q " + METRES + CAMERA + WEIGHTS + RUN + COMPILED,
     "compile": WEIGHTS + "--allow-cpu-ops --analyze-only --batch --fast-math --from-dir --out --output --preset"
     " --self-test --size --target --timeout --workdir -b -o",
+    "train": WEIGHTS + "--accumulate --batch --check --clip --device --ema --epochs --every --freeze --head-lr"
+    " --input-size --limit --loss --lr --masks --no-augment --output --patience --precision --quiet --root --schedule"
+    " --seed --tensorboard --truth-format --truth-scale --val --wandb --warmup --weight-decay -b -d -o -q",
+    "serve": RUN
+    + COMPILED
+    + "--calibration --input-size --checkpoint --offline --max-depth --trust-checkpoint --models --keep-alive --check"
+    " --host --port --uds --token-file --no-token --allow-host --no-page --root-path --queue --max-bytes"
+    " --max-megapixels --drain --clips --max-clip-bytes --keep --disk --gallery",
     "models": "",
     "models list": "--json",
     "models pull": "--accept-licence",
@@ -88,15 +114,20 @@ ARGUMENTS = {
     "image": ["FILE..."],
     "dir": ["FOLDER"],
     "video": ["CLIP..."],
+    "scene": ["INPUT..."],
+    "auto": ["INPUT..."],
     "stereo": ["IN..."],
+    "objects": ["IN..."],
     **{f"effect {name}": ["FILE..."] for name in ("blur", "fog", "cut", "parallax")},
     "convert": ["FILE..."],
     "info": ["FILE..."],
     "calibrate": ["FILE"],
     "eval": ["LIST"],
+    "train": ["DATA..."],
     "manifest merge": ["OUT"],
     "manifest missing": ["OUT", "[FOLDER]"],
     "manifest verify": ["OUT"],
+    "serve": ["[URL]"],
     "models pull": ["MODEL..."],
     "models verify": ["[MODEL...]"],
     "models path": ["MODEL..."],
@@ -151,7 +182,7 @@ def test_the_help_of_image_is_two_screens_with_its_examples_first_and_rare_optio
     with pytest.raises(SystemExit):
         app.run()
     out = capsys.readouterr().out
-    assert len(out.splitlines()) <= 76
+    assert len(out.splitlines()) <= 78
     order = (
         "depth image photo.jpg ",
         "─ Arguments ─",
@@ -173,7 +204,10 @@ def test_commands_stand_in_the_order_of_need():
         "image",
         "dir",
         "video",
+        "scene",
+        "auto",
         "stereo",
+        "objects",
         "effect",
         "convert",
         "info",
@@ -181,7 +215,9 @@ def test_commands_stand_in_the_order_of_need():
         "compile",
         "bench",
         "eval",
+        "train",
         "manifest",
+        "serve",
         "models",
         "neuron",
     ]

@@ -10,6 +10,7 @@ import pytest
 
 import depthcli
 from depthcli.io.codecs.files import read_facts
+from depthcli.jobs.manifest import is_note
 from tests.conftest import TINY, photo
 
 SHAPES = "ply,pcd,glb,obj,normal"
@@ -75,10 +76,10 @@ def test_a_folder_goes_on_and_notices_other_options(depth, tiny_weights):
     warned = [line for line in first.err.splitlines() if "no camera is known" in line]
     assert [line.split(": no camera")[0] for line in warned] == ["warning: a.jpg", "warning: the same for 1 more"]
     before = {path: path.stat().st_mtime_ns for path in Path("photos_depth").iterdir()}
-    assert len(before) == 9  # obj, mtl, jpg and glb of both, and the manifest
+    assert len(before) == 10  # obj, mtl, jpg and glb of both, the manifest and run.json
     again = depth(*command)
-    assert again.code == 0 and {path: path.stat().st_mtime_ns for path in before if path.suffix != ".jsonl"} == {
-        path: time for path, time in before.items() if path.suffix != ".jsonl"
+    assert again.code == 0 and {path: path.stat().st_mtime_ns for path in before if not is_note(path.name)} == {
+        path: time for path, time in before.items() if not is_note(path.name)
     }
     other = depth(*command, "--mesh-size", "16")
     assert other.code == 2 and "--mesh-size" in other.error

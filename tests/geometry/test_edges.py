@@ -12,13 +12,13 @@ from tests.geometry.scenes import camera, plane
 SIZE = (320, 240)
 
 
-def step(sigma: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Return the depth of a wall at 1 m before one at 3 m, whose inverse depth is blurred, and the flying pixels."""
-    inverse = np.full((60, 80), 1 / 3, np.float32)
+def step(sigma: float = 1.0, far: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
+    """Return the depth of a wall at 1 m before another, whose inverse depth is blurred, and the flying pixels."""
+    inverse = np.full((60, 80), 1 / far, np.float32)
     inverse[:, :40] = 1
     blurred = cv2.GaussianBlur(inverse, (0, 0), sigma)
     z = 1 / blurred
-    return z, np.minimum(abs(z - 1), abs(z - 3) / 3) > 0.03
+    return z, np.minimum(abs(z - 1), abs(z - far) / far) > 0.03
 
 
 @pytest.mark.parametrize("sigma", [1.0, 2.0])
@@ -48,6 +48,24 @@ def test_invalid_neighbours_do_not_count():
     z[:, 10:] = 0
     edges = find_edges(z, valid)
     assert not edges.flying.any() and not edges.uneven.any()
+
+
+@pytest.mark.parametrize(("sigma", "far"), [(1.0, 3.0), (2.0, 1.3), (2.0, 1.5)])
+def test_an_edge_that_a_hole_hides_in_part_is_still_one(sigma, far):
+    """What is left of the edge lies beside the hole, where half of each window is empty."""
+    z, flying = step(sigma, far)
+    valid = np.ones(z.shape, bool)
+    valid[:, 39:45] = False
+    found = find_edges(np.where(valid, z, 0).astype(np.float32), valid).flying
+    left = flying & valid
+    assert left.sum() >= 60 and found[left].all()
+    assert not found[~valid].any() and found[valid & ~flying].mean() <= 0.02
+
+
+def test_a_slanted_wall_with_holes_stays():
+    z = plane(camera(300.0, SIZE), (0.8, 0.1, 0.6), 2.0, SIZE)
+    valid = (z > 0) & (z < 30) & (np.random.default_rng(2).random(z.shape) > 0.1)
+    assert find_edges(np.where(valid, z, 0).astype(np.float32), valid).flying[valid].mean() < 0.001
 
 
 def test_edges_of_an_enlarged_map_are_looked_for_in_its_own_pixels():

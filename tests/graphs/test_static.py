@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from depthcli.errors import UsageError
+from depthcli.graphs.operators import inf1_operators, operators_of
+from depthcli.graphs.resize_matrices import MatrixResize
 from depthcli.graphs.static import static_network, trace
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import build_network
+from depthcli.nets.dpt import Resize, bilinear
 from depthcli.zoo.rows import AnyConfig, LiteConfig, NetworkConfig
 from tests.nets import da3
 from tests.reference import reference_state
@@ -82,6 +85,21 @@ def test_the_readable_network_is_left_as_it_was() -> None:
     assert all(torch.equal(before[key], value) for key, value in source.state_dict().items())
 
 
-def test_networks_with_a_second_output_are_refused() -> None:
-    with pytest.raises(UsageError, match="Depth Anything 3 cannot be compiled"):
-        static_network(da3.network("mono"), 1, 28, 42)
+def test_networks_for_scenes_are_refused() -> None:
+    with pytest.raises(UsageError, match="networks for scenes cannot be compiled"):
+        static_network(da3.network("views"), 1, 28, 42)
+
+
+@pytest.mark.parametrize("fused", ATTENTIONS)
+@pytest.mark.parametrize("resize", [bilinear, MatrixResize(snap=False)])
+def test_a_network_with_two_outputs_gives_both_in_one_tensor(resize: Resize, fused: bool) -> None:
+    source, picture = da3.network("mono"), da3.views(2)
+    with torch.no_grad():
+        depth, sky = source(picture)
+        traced = trace(source, 2, 28, 42, fused=fused, resize=resize)
+        found = traced(picture)
+    assert found.shape == (2, 2, 28, 42) and sky.std() > 0
+    assert (found[:, 0] - depth).abs().max() <= 1e-5 * depth.max()
+    assert (found[:, 1] - sky).abs().max() <= 1e-5 * sky.max()
+    if not fused:
+        assert set(operators_of(traced)) - inf1_operators() <= {"aten::upsample_bilinear2d"}

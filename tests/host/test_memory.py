@@ -10,9 +10,16 @@ import pytest
 
 from depthcli.errors import PictureError
 from depthcli.host import memory
-from depthcli.host.memory import check_memory, free_memory, predict_bytes
+from depthcli.host.memory import (
+    check_memory,
+    check_scene_memory,
+    free_memory,
+    most_views,
+    predict_bytes,
+    scene_bytes,
+)
 from depthcli.pixels.preprocess import InputPlan, plan_input
-from depthcli.zoo.rows import NETWORKS, InputPolicy
+from depthcli.zoo.rows import DA3_NETWORKS, NETWORKS, InputPolicy
 from tests.conftest import TINY, ended, photo
 
 VITS = NETWORKS["vits"]
@@ -57,6 +64,39 @@ def test_where_nothing_fits_no_size_is_promised() -> None:
 
 def test_an_unknown_amount_of_memory_forbids_nothing() -> None:
     check_memory(VITS, plan_input(5000, 100, InputPolicy(518)), 64, free=None, plain_attention=True)
+
+
+DA3_BASE = DA3_NETWORKS["da3-base"]
+PLAN_3_2 = InputPlan((504, 336), (504, 336))
+
+
+@pytest.mark.parametrize(
+    ("model", "peaks"),
+    [("da3-small", {1: 125, 2: 184, 4: 247, 8: 375}), ("da3-base", {1: 225, 2: 292, 4: 378, 8: 768, 16: 1097})],
+)
+def test_scenes_need_what_was_measured(model: str, peaks: dict[int, float]) -> None:
+    """In megabytes, with torch 2.13."""
+    for views, peak in peaks.items():
+        assert 0.9 * peak < scene_bytes(DA3_NETWORKS[model], PLAN_3_2, views) / 1e6 < 1.5 * peak
+
+
+def test_the_number_of_views_that_fits_is_told() -> None:
+    with pytest.raises(PictureError, match=r"2000 views of 504x336 .* need about \d+\.\d GB and 4\.0 GB") as error:
+        check_scene_memory(DA3_BASE, PLAN_3_2, 2000, free=4 * 10**9)
+    most = int(error.value.hint.split()[1])
+    assert most == most_views(DA3_BASE, PLAN_3_2, 4 * 10**9) > 1
+    check_scene_memory(DA3_BASE, PLAN_3_2, most, free=4 * 10**9)
+    with pytest.raises(PictureError):
+        check_scene_memory(DA3_BASE, PLAN_3_2, most + 1, free=4 * 10**9)
+    assert most_views(DA3_BASE, PLAN_3_2, 1000) == 0
+    check_scene_memory(DA3_BASE, PLAN_3_2, 2000, free=None)
+
+
+def test_gaussians_and_rays_of_a_scene_need_more() -> None:
+    plain = scene_bytes(DA3_BASE, PLAN_3_2, 1)
+    assert scene_bytes(DA3_BASE, PLAN_3_2, 1, rays=True) > plain
+    # All numbers of all pixels stay until the end.
+    assert scene_bytes(DA3_BASE, PLAN_3_2, 1, gaussians=True) > plain + 38 * 504 * 336 * 4
 
 
 def test_this_machine_has_some_memory() -> None:

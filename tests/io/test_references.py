@@ -169,7 +169,7 @@ def test_files_that_give_no_metres_are_one_line():
     (Path("half/sparse/0")).mkdir(parents=True)
     Path("half/sparse/0/cameras.txt").write_text("1 PINHOLE 64 48 60 60 32 24\n")
     for text, choice, reason in (
-        ("gray.png", {}, "it is not gray with 16 bits"),
+        ("gray.png", {}, "it has 8 bits, as a preview has"),
         ("relative.npz", {}, "holds relative_disparity, and no metres"),
         ("scan.ply", {}, "whose place is unknown"),
         ("scan.ply", {"cloud_to_camera": Path("T.txt")}, "12 or 16 numbers"),

@@ -23,6 +23,7 @@ from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import find_row
 from tests.conftest import ROOT, environment, tree
 from tests.denoiser import StandIn
+from tests.io.video.clips import make_clip
 
 CHOICE = DiffusionChoice(steps=3, window=6, overlap=2)
 WEIGHTS = WeightsFile(Path("fake.safetensors"), "0" * 64, "here")
@@ -205,9 +206,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 def test_memory_does_not_grow_with_the_clip():
     peaks = []
     for name, count in (("short", 300), ("long", 3000)):
-        shots(name, count)
+        make_clip(Path(f"{name}.mp4"), frames=count)
         ran = subprocess.run(
-            [sys.executable, "-c", PEAK.format(root=str(ROOT)), name],
+            [sys.executable, "-c", PEAK.format(root=str(ROOT)), f"{name}.mp4"],
             env=environment(),
             capture_output=True,
             timeout=300,

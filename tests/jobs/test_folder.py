@@ -25,10 +25,11 @@ from depthcli.depthmap import DepthMap, Provenance
 from depthcli.errors import DiskFullError, EngineError, ModelError, OutputError, PictureError, UsageError
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.pictures.images import picture_size, read_picture
-from depthcli.jobs import folder, picture_file
+from depthcli.jobs import folder, picture_file, picture_job
 from depthcli.jobs.find import Input, find_in_folder
-from depthcli.jobs.folder import FolderJob, run_folder, thread_counts
+from depthcli.jobs.folder import run_folder, thread_counts
 from depthcli.jobs.manifest import Manifest, Result
+from depthcli.jobs.picture_job import FolderJob
 from depthcli.jobs.pipeline import Lane
 from depthcli.jobs.targets import Task, plan_pictures
 from depthcli.pixels.preprocess import plan_input
@@ -220,7 +221,8 @@ class TestWork:
         if stage == "read":
             monkeypatch.setattr(picture_file, "read_picture", guarded(read_picture, lambda source, name, **rest: name))
         elif stage == "look up":
-            monkeypatch.setattr(folder, "find_results", guarded(folder.find_results, lambda *rest: rest[2]))
+            found = guarded(picture_job.find_results, lambda *rest: rest[2])
+            monkeypatch.setattr(picture_job, "find_results", found)
         elif stage == "run":
             fake.fails["b.png"] = Error("out of\nluck")
         elif stage == "write":

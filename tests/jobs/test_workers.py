@@ -13,8 +13,9 @@ from depthcli.choices import BackendChoice
 from depthcli.errors import EngineError, ModelError
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.jobs.find import Input, find_in_folder
-from depthcli.jobs.folder import FolderJob, run_folder
+from depthcli.jobs.folder import run_folder
 from depthcli.jobs.manifest import Manifest
+from depthcli.jobs.picture_job import FolderJob
 from depthcli.jobs.targets import plan_pictures
 from depthcli.jobs.workers import run_in_workers
 from depthcli.predict.picture import DepthEstimator

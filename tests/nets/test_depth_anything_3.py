@@ -17,13 +17,15 @@ import pytest
 import torch
 from torch import nn
 
-from depthcli.errors import CheckpointError
+from depthcli.errors import CheckpointError, UsageError
+from depthcli.geometry.reference_views import REFERENCES, similarities
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import build_network, load_network
 from depthcli.nets.cameras import quaternions, rotations, to_matrices, to_numbers
 from depthcli.nets.checkpoint import remap_da3
-from depthcli.nets.dual_dpt import PLACE_SHARE, Places
-from depthcli.nets.views import REFERENCES, _similarities, reference_first
+from depthcli.nets.dual_dpt import Places
+from depthcli.nets.views import reference_first
+from depthcli.pixels.codes import PLACE_SHARE
 from depthcli.zoo.rows import DA3_NETWORKS, find_row
 from tests.nets.da3 import FILE, NETWORKS, SIZE, answers, cameras, kept, network, views
 from tests.reference import reference_state
@@ -104,8 +106,36 @@ def test_rays_and_gaussians_come_only_if_asked_for_and_change_nothing(found: dic
     assert found["giant/gaussians"].shape == (2, *SIZE, 38)
 
 
+def test_features_come_in_the_order_of_the_views() -> None:
+    """The reference view stands first inside, from the block before `views_from` on: not in what comes out."""
+    layers, views_from = (0, 1, 3, 5), NETWORKS["views"].views_from
+    straight = run(5, reference="middle", features=layers)
+    assert straight["reference"] == 2
+    order = [0, 1, 2, 4, 3]  # the middle one stays
+    swapped = run(5, order=order, reference="middle", features=layers)
+    for layer in layers:
+        one, other = (found[f"features_{layer}"].numpy() for found in (straight, swapped))
+        assert one.shape == (5, SIZE[0] // 14, SIZE[1] // 14, 128)
+        assert error(other, one[order]) <= 1e-5 and error(other, one) > 1e-3, layer
+    assert views_from == 2 and not [name for name in run(2) if name.startswith("features")]
+
+
+def test_features_are_those_that_the_head_gets() -> None:
+    """At a tapped block: the second half of the map is the normed output of the block."""
+    net = network("views")
+    with torch.inference_mode():
+        encoded = net.pretrained(views(3), features=(3,))
+        seen = encoded.maps[1][:, 128:].permute(0, 2, 3, 1)
+    assert torch.equal(seen, encoded.features[3]) and list(encoded.features) == [3]
+
+
+def test_a_block_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UsageError, match="blocks 0 to 5, and none is 6"):
+        run(2, features=(5, 6))
+
+
 def test_more_views_than_a_head_takes_at_once() -> None:
-    """Nine views go through the heads in two parts."""
+    """Nine views go through the heads one by one, and on a GPU in two parts."""
     nine = run(9, reference="first", rays=True)
     assert nine["depth"].shape == (9, *SIZE) and nine["rays"].shape[0] == 9
     assert 1 < nine["confidence"].min() and 0 < nine["depth"].min()
@@ -114,8 +144,8 @@ def test_more_views_than_a_head_takes_at_once() -> None:
 def test_nested_answers_hold_those_of_the_metric_network(found: dict[str, np.ndarray]) -> None:
     assert found["nested/metric_depth"].shape == found["nested/sky"].shape == (2, *SIZE)
     with torch.inference_mode():
-        alone = network("nested").da3_metric(views(2))
-    assert np.array_equal(found["nested/metric_depth"], alone[0].numpy())
+        alone = [network("nested").da3_metric(view[None])[0].numpy() for view in views(2)]
+    assert np.array_equal(found["nested/metric_depth"], np.concatenate(alone))
 
 
 @pytest.mark.skipif(not HAS_FUSED, reason="bf16 on the CPU needs torch 2.0")
@@ -169,26 +199,6 @@ def test_a_view_of_no_width_has_a_focal_length() -> None:
 
 def test_the_reference_moves_to_the_front() -> None:
     assert reference_first(2, 4) == [2, 0, 1, 3]
-    tokens = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
-    assert REFERENCES["first"](tokens) == 0 and REFERENCES["middle"](tokens) == 2
-
-
-def test_the_reference_is_the_view_with_the_widest_similarities() -> None:
-    tokens = torch.tensor([[1.0, 0.0, 0.0], [0.9, 0.1, 0.0], [-1.0, 0.2, 0.0], [0.0, 0.0, 1.0]])
-    assert REFERENCES["saddle_sim_range"](tokens) == 0  # it has both the twin and the opposite
-
-
-def test_of_two_views_that_are_most_alike_the_first_is_the_reference() -> None:
-    angles = torch.tensor([1.2, 0.5, 0.1, 0.45])
-    tokens = torch.stack([angles.cos(), angles.sin()], dim=1)
-    assert REFERENCES["saddle_sim_range"](tokens) == 1  # 1 and 3
-    assert REFERENCES["saddle_sim_range"](tokens[[3, 0, 2, 1]]) == 0
-
-
-def test_the_reference_is_the_view_in_the_middle() -> None:
-    """Lengths decide where directions are alike: 2 lies between 1 and 3."""
-    tokens = torch.tensor([[1.0], [3.0], [2.0]]) * torch.tensor([[0.5, -0.5, 0.1]])
-    assert REFERENCES["saddle_balanced"](tokens) == 2
 
 
 def test_places_tell_column_and_row() -> None:
@@ -307,10 +317,10 @@ def check_official(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert error(value, golden[key]) <= (1e-5 if name in ("cameras", "extrinsics") else TOLERANCE), name
 
 
-def _of_a_tie(tokens: torch.Tensor, official: int) -> int:
+def _of_a_tie(tokens: np.ndarray, official: int) -> int:
     """Return the view that the official code took, which must be as good as ours: there, rounding decides ties."""
-    similar = _similarities(tokens)[1]
-    spread = similar.max(dim=-1).values - similar.min(dim=-1).values
+    similar = similarities(tokens)[1]
+    spread = similar.max(axis=1) - similar.min(axis=1)
     assert spread[official] >= spread.max() - 1e-6
     return official
 

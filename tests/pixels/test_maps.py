@@ -42,6 +42,15 @@ def test_the_camera_and_the_layers_go_along() -> None:
     assert resized(depth, (8, 6)) is depth
 
 
+def test_sky_stays_a_mask_and_confidence_between_its_neighbours() -> None:
+    ramp = np.tile(np.arange(8, dtype=np.float32), (6, 1))
+    depth = DepthMap(ramp, DISPARITY, confidence=1 + ramp, sky=ramp > 4)
+    large, small = resized(depth, (32, 24)), resized(depth, (4, 3))
+    assert np.array_equal(large.sky, np.kron(ramp > 4, np.ones((4, 4), bool)))
+    assert small.sky.tolist() == [[False, False, True, True]] * 3
+    assert np.allclose(large.confidence, 1 + large.values, atol=1e-5)
+
+
 def test_a_hole_takes_the_nearest_depth_there_is() -> None:
     values = np.array([[1, 0, 0, 0, 5], [1, 0, 0, 0, 5]], np.float32)
     full = filled(DepthMap(values, METRIC, valid=values > 0))

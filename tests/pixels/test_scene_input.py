@@ -68,9 +68,31 @@ def test_views_of_a_scene_have_one_size_and_what_is_cut_is_told() -> None:
     plans, line = plan_scene([(300, 200), (300, 180), (290, 210)], 140)
     assert {plan.size for plan in plans} == {(140, 84)}
     assert line == (
-        "pictures of several sizes: all views are cut to 140x84 in their middle; 2 of 3 lose up to 14 % of their area"
+        "pictures of several sizes: 2 of 3 views are cut to 140x84 in their middle, and lose up to 14 % of their area"
     )
+    assert plan_scene([(300, 200), (600, 400)], 140) == plan_scene([(300, 200), (600, 400)], 140, pad=True)
     assert plan_scene([(300, 200), (600, 400)], 140)[1] == ""
+
+
+@pytest.mark.parametrize("method", list(Method))
+def test_views_can_be_padded_and_nothing_is_lost(method: Method) -> None:
+    sizes = [(300, 200), (200, 300)]
+    plans, line = plan_scene(sizes, 140, method, pad=True)
+    assert len({plan.size for plan in plans}) == 1 and "2 of 2 views are padded to" in line
+    for plan, (width, height) in zip(plans, sizes):
+        picture = np.zeros((height, width, 3), np.uint8)
+        picture[height // 2 - 3 : height // 2 + 3, width // 2 - 3 : width // 2 + 3] = 255
+        view = prepare_view(picture, plan)
+        assert view.shape == (plan.size[1], plan.size[0], 3)
+        alone = prepare_view(picture, plan_view((width, height), 140, method))
+        assert view[plan.inside].shape[0] >= alone.shape[0] and view[plan.inside].shape[1] >= alone.shape[1]
+        outside = np.ones(view.shape[:2], bool)
+        outside[plan.inside] = False
+        assert (view[outside] == (124, 116, 104)).all() and outside.any()
+        # The camera of the picture sees its middle where the input shows it.
+        middle = network_intrinsics(pinhole((width, height), 150.0, CameraSource.GIVEN), plan)[:2, 2]
+        rows, columns = np.nonzero(view[..., 0] == 255)
+        assert np.allclose((columns.mean() + 0.5, rows.mean() + 0.5), middle, atol=0.6)
 
 
 def test_the_middle_of_a_picture_is_the_middle_of_the_input() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,11 +23,13 @@ from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import find_row
 from depthcli.zoo.verify import digest
 from tests.nets import da3
-from tests.reference import reference_image
+from tests.reference import filled_weights, reference_image
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BACKENDS = [name for name in ("torch", "openvino", "onnx") if find_spec({"onnx": "onnxruntime"}.get(name, name))]
 PICTURE = reference_image(90, 120)
+MORE = Path(os.environ["DEPTHCLI_PARITY"]) if "DEPTHCLI_PARITY" in os.environ else None
+OFFICIAL = sorted(MORE.glob("da3_pipeline_mono_n1_*.npz")) if MORE else []
 
 
 def model(name: str) -> Model:
@@ -71,7 +74,7 @@ def test_a_panorama_has_no_metres() -> None:
     assert depth.kind is DepthKind.RELATIVE_DEPTH and depth.sky is not None and depth.sky.shape == (60, 120)
 
 
-@pytest.mark.parametrize("detail", ["edges", "tiles"])
+@pytest.mark.parametrize("detail", ["edges", "tiles", "nearest"])
 def test_finer_maps_keep_the_sky(detail: str) -> None:
     with estimator("da3-mono", detail=detail) as fine:
         depth = fine.estimate(reference_image(150, 200))
@@ -104,6 +107,24 @@ def test_numbers_that_are_none_are_refused() -> None:
         broken.estimate(PICTURE)
 
 
+@pytest.mark.skipif(not OFFICIAL, reason="set DEPTHCLI_PARITY to a folder of reference outputs")
+@pytest.mark.parametrize("path", OFFICIAL, ids=[path.stem for path in OFFICIAL])
+def test_official_runs_are_reproduced(path: Path, full_weights: Path) -> None:
+    """Runs of one picture alone: the official code takes the sky's depth of all pictures of a call."""
+    data = np.load(path)
+    height, width = data["input_shapes"][0].tolist()
+    choice = ModelChoice(model="da3-mono", checkpoint=full_weights)
+    with DepthEstimator(choice, BackendChoice("torch"), input_size=int(data["process_res"])) as mono:
+        (answer,) = mono.run([mono.prepare(open_picture(reference_image(height, width)))])
+    assert np.abs(answer.depth - data["depth"][0]).max() <= 6e-6 * data["depth"].max()
+    assert answer.sky is not None and ((answer.sky >= 0.5) != data["sky"][0]).mean() < 1e-3
+
+
+@pytest.fixture(scope="module")
+def full_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return filled_weights(tmp_path_factory.mktemp("weights"), "da3-mono")
+
+
 class TestViews:
     """The backend's side of a scene: views in, named arrays out."""
 
@@ -123,6 +144,11 @@ class TestViews:
         for name in ("depth", "confidence", "rays", "extrinsics", "intrinsics"):
             assert found[name].dtype == np.float32
             assert np.allclose(found[name], wanted[name], rtol=1e-4, atol=1e-4), name
+
+    def test_features_come_if_asked_for(self) -> None:
+        found = self.open().run({"image": da3.views(3).numpy(), "features": (1, 5)}, "views")
+        assert {name for name in found if name.startswith("features")} == {"features_1", "features_5"}
+        assert found["features_5"].shape == (3, 2, 3, 128) and found["features_5"].dtype == np.float32
 
     def test_known_cameras_and_the_way_to_choose_a_reference_are_passed_on(self) -> None:
         backend, views = self.open(), da3.views(3).numpy()

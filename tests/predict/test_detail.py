@@ -113,6 +113,36 @@ def test_the_borders_of_tiles_do_not_show(monkeypatch) -> None:
     assert at.mean() == pytest.approx(slopes.mean(), rel=0.1)
 
 
+@pytest.mark.parametrize("panorama", [False, True])
+@pytest.mark.parametrize("size", [(448, 336), (301, 407), (40, 30)])
+def test_nearest_holds_no_number_that_the_network_did_not_give(monkeypatch, size, panorama: bool) -> None:
+    answers = []
+
+    def surfaces(images: np.ndarray) -> np.ndarray:
+        """Two surfaces, 1 and 9, whose edge goes through the picture: any mean of them would be neither."""
+        answers.append(np.where(brightness(images) > np.median(brightness(images)), 9.0, 1.0))
+        return answers[-1]
+
+    instance = estimator(monkeypatch, surfaces, detail="nearest", panorama=panorama)
+    depth = instance.estimate(wavy(*size))
+    assert depth.size == size and depth.provenance.detail == "nearest"
+    assert set(np.unique(depth.values)) == {1.0, 9.0}
+    smooth = estimator(monkeypatch, surfaces, detail="off", panorama=panorama).estimate(wavy(*size))
+    assert len(np.unique(smooth.values)) > 2
+    # They lie where the smooth ones do: half-way values apart, both say the same surface.
+    sure = np.abs(smooth.values - 5) > 3
+    assert (np.sign(depth.values - 5) == np.sign(smooth.values - 5))[sure].mean() > 0.99
+
+
+def test_nearest_takes_the_pixel_that_the_middle_lies_in(monkeypatch) -> None:
+    instance = estimator(monkeypatch, detail="nearest")
+    prepared = instance.prepare(open_picture(wavy(448, 336)))
+    (answer,) = instance.run([prepared])
+    rows = ((np.arange(336) + 0.5) * answer.depth.shape[0] / 336).astype(int)
+    columns = ((np.arange(448) + 0.5) * answer.depth.shape[1] / 448).astype(int)
+    assert np.array_equal(instance.finish(prepared, answer).values, answer.depth[np.ix_(rows, columns)])
+
+
 @pytest.mark.parametrize("detail", ["edges", "tiles"])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_flipped_picture_has_flipped_depth(monkeypatch, detail: str, axis: int) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Optional
 import numpy as np
 
 from depthcli.backends import Arrays, Traits, targets_of
-from depthcli.backends.artifact import Artifact, CompiledNetworks
+from depthcli.backends.artifact import Artifact, CompiledNetworks, named_outputs
 from depthcli.backends.neuron.flavours import FLAVOURS, Flavour
 from depthcli.backends.neuron.standin import NOTICE
 from depthcli.choices import BackendChoice
@@ -41,6 +41,7 @@ class Neuron:
             )
         if choice.device != "auto":
             raise EngineError(f"neuron runs on NeuronCores, not on {choice.device}", "leave out `device`")
+        self._row = row
         self._networks = CompiledNetworks(choice.artifacts, targets_of(choice), choice.shape_policy, row, weights)
         flavour: Flavour = FLAVOURS[self._networks.target]
         devices = flavour.devices()
@@ -89,12 +90,18 @@ class Neuron:
         images = inputs["image"]
         if replica is not None:
             artifact = self._networks.of((images.shape[3], images.shape[2]))
-            return {"depth": self._replicas(artifact).run(images, replica)}
-        depth = self._run_on_all(list(images))
-        return {"depth": np.stack(depth) if isinstance(images, np.ndarray) else depth}
+            return named_outputs(self._row, self._replicas(artifact).run(images, replica))
+        maps = self._run_on_all(list(images))
+        if isinstance(images, np.ndarray):
+            return named_outputs(self._row, np.stack(maps))
+        each = [named_outputs(self._row, found[None]) for found in maps]
+        return {name: [found[name][0] for found in each] for name in self._row.outputs}
 
     def _run_on_all(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return an (H, W) float32 map for each (3, H, W) image, spread over the cores; sizes may differ."""
+        """Return the float32 map (H, W), or maps (outputs, H, W), for each (3, H, W) image.
+
+        They are spread over the cores; sizes may differ.
+        """
         assert self._pool is not None
         by_size: dict[tuple[int, int], list[int]] = {}
         for number, image in enumerate(images):
@@ -163,16 +170,21 @@ class Replicas:
     networks: Sequence[Any]
 
     def run(self, images: np.ndarray, core: int) -> np.ndarray:
-        """Return (n, H, W) float32 for up to a compiled batch of images; a failed run is tried once more."""
+        """Return (n, H, W), or (n, outputs, H, W), float32 for up to a compiled batch of images.
+
+        A failed run is tried once more.
+        """
         import torch
 
+        names = self.artifact.row.outputs
+        outputs = (len(names),) if len(names) > 1 else ()
         batch = torch.zeros((self.artifact.batch, 3, self.artifact.height, self.artifact.width))
         batch[: len(images)] = torch.from_numpy(images)
         for last in (False, True):
             try:
                 with torch.no_grad():
                     depth = self.networks[core](batch)[: len(images)].float().cpu().numpy()
-                if depth.shape != (len(images), *batch.shape[2:]) or not np.isfinite(depth).all():
+                if depth.shape != (len(images), *outputs, *batch.shape[2:]) or not np.isfinite(depth).all():
                     raise RuntimeError("the output is not a depth map")
                 found: np.ndarray = depth
                 return found

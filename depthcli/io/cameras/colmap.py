@@ -36,6 +36,7 @@ _MODELS = {
     "RADIAL_FISHEYE": (9, 5),
     "THIN_PRISM_FISHEYE": (10, 12),
 }
+CameraRow = tuple[str, tuple[int, int], list[float]]  # name of the model, (width, height), parameters
 _BY_NUMBER = {number: (name, count) for name, (number, count) in _MODELS.items()}
 
 
@@ -79,17 +80,29 @@ def read_text(path: Path, text: str) -> list[StoredCamera]:
 
     Raises ValueError for a line that is no camera.
     """
-    found = {}
-    for row in _rows(text.splitlines()):
-        words = row.split()
-        number, model, width, height = int(words[0]), words[1], int(words[2]), int(words[3])
-        found[number] = model, (width, height), [*map(float, words[4:])]
-    return _for_pictures(path, found)
+    return _for_pictures(path, text_rows(text))
 
 
 def read_binary(path: Path, file: BinaryIO) -> list[StoredCamera] | None:
     """Return the cameras of a cameras.bin as `read_text`; None for any other file. Raises ValueError."""
+    found = binary_rows(file)
+    return None if found is None else _for_pictures(path, found)
+
+
+def text_rows(text: str) -> dict[int, CameraRow]:
+    """Return the rows of a cameras.txt by their numbers. Raises ValueError for a line that is no camera."""
     found = {}
+    for row in _rows(text.splitlines()):
+        words = row.split()
+        if len(words) < 4:
+            raise ValueError(f"its line {row[:60]!r} is no camera")
+        found[int(words[0])] = words[1], (int(words[2]), int(words[3])), [*map(float, words[4:])]
+    return found
+
+
+def binary_rows(file: BinaryIO) -> dict[int, CameraRow] | None:
+    """Return the rows of a cameras.bin by their numbers; None for any other file."""
+    found: dict[int, CameraRow] = {}
     head = file.read(8)
     count = int.from_bytes(head, "little")
     if len(head) < 8 or not 0 < count <= _MOST_CAMERAS:
@@ -106,10 +119,10 @@ def read_binary(path: Path, file: BinaryIO) -> list[StoredCamera] | None:
         if len(data) < 8 * parameters:
             return None
         found[number] = model, (width, height), [*struct.unpack(f"<{parameters}d", data)]
-    return None if file.read(1) else _for_pictures(path, found)
+    return None if file.read(1) else found
 
 
-def _for_pictures(path: Path, found: dict[int, tuple[str, tuple[int, int], list[float]]]) -> list[StoredCamera]:
+def _for_pictures(path: Path, found: dict[int, CameraRow]) -> list[StoredCamera]:
     cameras = {number: StoredCamera(_camera(*item), item[1]) for number, item in found.items()}
     if not cameras:
         raise ValueError("it holds no camera")
@@ -157,9 +170,9 @@ def _binary_pictures(file: BinaryIO) -> Iterator[tuple[int, str, np.ndarray]]:
 
 
 def pose_of(numbers: Sequence[float]) -> np.ndarray:
-    """Return (3, 4) world to camera of qw qx qy qz tx ty tz. A quaternion of zeros gives NaN."""
+    """Return (3, 4) world to camera of qw qx qy qz tx ty tz. A quaternion of zeros, or of huge numbers, gives NaN."""
     w, *xyz = numbers[:4]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         rotation = rotations_of(np.array([[*xyz, w]]))[0]
     return np.concatenate([rotation, np.array(numbers[4:7])[:, None]], axis=1)
 

@@ -6,12 +6,14 @@ What is written here, `read_cameras` reads back.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, Optional
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from depthcli.camera import Camera, LensModel
+from depthcli.errors import UsageError
+from depthcli.geometry.poses import inverted, square
 
 _OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])  # its cameras look along -z, and y is up
 _ROS_MODELS = {LensModel.RADIAL: "plumb_bob", LensModel.FISHEYE: "equidistant"}
@@ -47,20 +49,26 @@ def plain_matrix(camera: Camera) -> str:
 def nerf_frame(camera: Camera, size: tuple[int, int]) -> dict[str, Any]:
     """Return the camera of a frame in a transforms.json: pixel centres at half numbers, camera-to-world in OpenGL axes.
 
-    Without a pose it has no transform_matrix.
+    Without a pose it has no transform_matrix. Its model stands above all frames: see `nerf_model`.
     """
     lens, (fx, fy), (cx, cy) = camera.distortion, camera.focal, camera.center
     terms = dict(zip(_TERMS[lens.model], lens.coefficients)) if lens else {}
-    model = "OPENCV_FISHEYE" if lens and lens.model is LensModel.FISHEYE else "OPENCV"
-    frame = {"camera_model": model, "fl_x": fx, "fl_y": fy, "cx": cx + 0.5, "cy": cy + 0.5, **terms}
-    return {**frame, "w": size[0], "h": size[1], **_pose(camera.extrinsics)}
+    frame = {"w": size[0], "h": size[1], "fl_x": fx, "fl_y": fy, "cx": cx + 0.5, "cy": cy + 0.5, **terms}
+    if camera.extrinsics is None:
+        return frame
+    back = square(inverted(np.asarray(camera.extrinsics)[None]))[0] @ _OPENGL
+    return {**frame, "transform_matrix": back.tolist()}
 
 
-def _pose(extrinsics: Optional[np.ndarray]) -> Mapping[str, Any]:
-    if extrinsics is None:
-        return {}
-    world_to_camera = np.vstack([extrinsics, [0, 0, 0, 1]])
-    return {"transform_matrix": (np.linalg.inv(world_to_camera) @ _OPENGL).tolist()}
+def nerf_model(cameras: Sequence[Camera]) -> str:
+    """Return the camera_model of a transforms.json, which has one for all frames.
+
+    Raises UsageError for fisheyes beside other cameras.
+    """
+    fisheyes = sum(camera.distortion is not None and camera.distortion.model is LensModel.FISHEYE for camera in cameras)
+    if fisheyes not in (0, len(cameras)):
+        raise UsageError("a transforms.json has one model of cameras, and some of these are fisheyes", "write two")
+    return "OPENCV_FISHEYE" if fisheyes else "OPENCV"
 
 
 def _rows(name: str, matrix: np.ndarray) -> str:

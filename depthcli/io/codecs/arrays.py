@@ -11,11 +11,12 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from depthcli.camera import camera_of
+from depthcli.depthmap import DepthMap
 from depthcli.errors import OutputError
 from depthcli.host.memory import check_picture, free_memory
 from depthcli.io.codecs.facts import parse_facts
@@ -27,15 +28,39 @@ _MOST_HEADER = 1 << 16  # of an array; 128 bytes are usual
 _MOST_TEXT = 1 << 20  # characters
 _MOST_SMALL = 1 << 20  # numbers
 _ARRAY = ".npy"
+# Layers beside the numbers, by their names in files, which are those of Depth Anything 3, and in a DepthMap.
+LAYERS = {"conf": "confidence", "sky": "sky"}
 
 
-def write_npz(values: np.ndarray, target: IO[bytes], facts: Mapping[str, Any]) -> None:
+class Held(NamedTuple):
+    """What a depth file holds.
+
+    values: (H, W) numbers. facts: what they mean. valid: (H, W) bool, where there is a number. layers: (H, W) numbers
+    of confidence, and the mask of the sky, by their names in LAYERS, as far as the file has them.
+    """
+
+    values: np.ndarray
+    facts: dict[str, Any]
+    valid: np.ndarray
+    layers: Mapping[str, np.ndarray] = {}
+
+
+def layers_of(depth: DepthMap) -> dict[str, np.ndarray]:
+    """Return the layers of a map that files can hold beside its numbers, by their names there."""
+    found = {name: getattr(depth, ours) for name, ours in LAYERS.items()}
+    return {name: layer for name, layer in found.items() if layer is not None}
+
+
+def write_npz(
+    values: np.ndarray, target: IO[bytes], facts: Mapping[str, Any], layers: Mapping[str, np.ndarray] = {}
+) -> None:
     """Write (H, W) float32, uncompressed, as `depth`, and the facts as `meta`, a JSON string.
 
     The intrinsics of a camera in the facts are also the array `intrinsics`, (3, 3) float64, as other programs have it.
+    layers: further (H, W) arrays by name.
     """
     camera = facts.get("camera")
-    arrays: dict[str, Any] = {"depth": values, "meta": np.array(json.dumps(facts))}
+    arrays: dict[str, Any] = {"depth": values, "meta": np.array(json.dumps(facts)), **layers}
     if camera:
         arrays["intrinsics"] = camera_of(camera).intrinsics
     whole = io.BytesIO()  # a zip file that meets a full disk in its middle complains once more when it is collected
@@ -44,13 +69,14 @@ def write_npz(values: np.ndarray, target: IO[bytes], facts: Mapping[str, Any]) -
         target.write(content)
 
 
-def read_npz(path: Path) -> tuple[np.ndarray, dict[str, Any], np.ndarray]:
-    """Return the (H, W) numbers, the facts and the mask of a file. Raises what broken bytes lead to."""
+def read_npz(path: Path) -> Held:
+    """Return what a file holds. Raises what broken bytes lead to."""
     with path.open("rb") as stream, open_npz(stream) as arrays:
         if not {"depth", "meta"} <= set(arrays.names):
             raise OutputError(f"{path} was not written by depthcli: it lacks 'depth' or 'meta'")
         values, facts = arrays.numbers("depth"), json.loads(arrays.text("meta"))
-    return values, facts, ~np.isnan(values)
+        layers = {name: arrays.numbers(name, "uifb") for name in LAYERS if name in arrays.names}
+    return Held(values, facts, ~np.isnan(values), layers)
 
 
 def read_npz_facts(stream: IO[bytes]) -> dict[str, Any]:
@@ -76,11 +102,11 @@ def read_bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def read_npy(stream: IO[bytes]) -> np.ndarray:
-    """Return the (H, W) numbers of an NPY file. Raises ValueError if it holds anything else."""
+def read_npy(stream: IO[bytes], kinds: str = "uif") -> np.ndarray:
+    """Return the (H, W) numbers of an NPY file. Raises ValueError if it holds anything else, or others than `kinds`."""
     start = stream.tell()
     shape, dtype = _header(stream)
-    if len(shape) != 2 or 0 in shape or dtype.kind not in "uif":
+    if len(shape) != 2 or 0 in shape or dtype.kind not in kinds:
         raise ValueError(f"it holds {dtype} {shape}, not (H, W) numbers")
     check_pixels(shape[1], shape[0])
     stream.seek(start)
@@ -105,10 +131,10 @@ class Npz:
         """The names of the arrays."""
         return [name[: -len(_ARRAY)] for name in self._archive.namelist() if name.endswith(_ARRAY)]
 
-    def numbers(self, name: str) -> np.ndarray:
+    def numbers(self, name: str, kinds: str = "uif") -> np.ndarray:
         """Return the (H, W) numbers of that name. Raises ValueError if it is anything else, KeyError if not there."""
         with self._archive.open(name + _ARRAY) as stream:
-            return read_npy(stream)
+            return read_npy(stream, kinds)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of the array of that name; its numbers are not read. Raises KeyError if it is not there."""

@@ -3,6 +3,7 @@
 "OpenEXR File Layout" (openexr.com): a header of attributes, a table of offsets, and blocks of 16 rows packed as ZIP.
 The plane is stored four times: as `Z`, where compositors expect depth, and as `R`, `G` and `B`, because a file with
 Z alone is black in most viewers and some readers, such as FFmpeg, cannot open it. The copies add 6 % on a smooth map.
+Layers beside it have channels of their own: `conf`, and `sky`, which is 1 where there is sky and 0 elsewhere.
 """
 
 from __future__ import annotations
@@ -11,48 +12,56 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from depthcli.errors import OutputError
-from depthcli.io.codecs.arrays import check_pixels, memory_errors, read_bytes
+from depthcli.io.codecs.arrays import LAYERS, Held, check_pixels, memory_errors, read_bytes
 from depthcli.io.codecs.facts import TEXT_KEY, parse_facts
 
 CHANNELS = ("B", "G", "R", "Z")  # the format wants them in the order of the alphabet
+ID_CHANNEL = "id"  # behind them: the number of the object that a pixel shows, 0 for none
 MAGIC = struct.pack("<2i", 20000630, 2)
 _FLOAT, _ZIP, _INCREASING_Y = 2, 3, 0
+_LAYERS = ((), *((name,) for name in LAYERS), tuple(sorted(LAYERS)), (ID_CHANNEL,))  # that a file can have
 _BLOCK_ROWS = 16  # of ZIP
 _LEVEL = 4
 _FACTS = TEXT_KEY.encode()
 _MOST_HEADER = 1 << 20
 
 
-def write_exr(values: np.ndarray, target: IO[bytes], facts: Mapping[str, Any]) -> None:
-    """Write (H, W) float32 as they are: no scale, no gamma; facts become a text attribute named `depthcli`."""
+def write_exr(
+    values: np.ndarray, target: IO[bytes], facts: Mapping[str, Any], layers: Mapping[str, np.ndarray] = {}
+) -> None:
+    """Write (H, W) float32 as they are: no scale, no gamma; facts become a text attribute named `depthcli`.
+
+    layers: of LAYERS in arrays.py, by name; or ID_CHANNEL, whole numbers below 2**24, as compositors expect them.
+    """
     height, width = values.shape
-    header = MAGIC + _header(width, height, facts)
+    names = sorted(layers)
+    header = MAGIC + _header(width, height, facts, (*CHANNELS, *names))
+    planes = [values] * len(CHANNELS) + [layers[name] for name in names]
     blocks = []
     for top in range(0, height, _BLOCK_ROWS):
-        rows = np.ascontiguousarray(values[top : top + _BLOCK_ROWS], "<f4")
-        data = _packed(np.stack([rows] * len(CHANNELS), axis=1).tobytes())
+        rows = [np.ascontiguousarray(plane[top : top + _BLOCK_ROWS], "<f4") for plane in planes]
+        data = _packed(np.stack(rows, axis=1).tobytes())
         blocks.append(struct.pack("<2i", top, len(data)) + data)
     offsets = len(header) + 8 * len(blocks) + np.cumsum([0, *map(len, blocks[:-1])])
     target.write(header + offsets.astype("<u8").tobytes() + b"".join(blocks))
 
 
-def read_exr(path: Path) -> tuple[np.ndarray, dict[str, Any], np.ndarray]:
-    """Return the (H, W) float32, facts and mask that `write_exr` wrote. Raises OutputError for any other file."""
+def read_exr(path: Path) -> Held:
+    """Return what `write_exr` wrote, numbers as float32. Raises OutputError for any other file."""
     try:
         with memory_errors(path):
-            values, facts = _read(read_bytes(path))
+            return _read(read_bytes(path))
     except FileNotFoundError as error:
         raise OutputError(f"{path} does not exist") from error
     except (OSError, ValueError, LookupError, struct.error, zlib.error, RecursionError) as error:
         raise OutputError(f"cannot read depth from {path}: {error}") from error
-    return values, facts, ~np.isnan(values)
 
 
 def read_exr_facts(stream: IO[bytes]) -> dict[str, Any]:
@@ -78,27 +87,33 @@ def is_exr_cut_short(stream: IO[bytes]) -> bool:
         return True
 
 
-def _read(data: bytes) -> tuple[np.ndarray, dict[str, Any]]:
+def _read(data: bytes) -> Held:
     if not data.startswith(MAGIC):
         raise ValueError("it is not one of ours")
     attributes, position = attributes_of(data)
     width, height = _size(attributes)
-    if attributes[b"channels"] != _channel_list() or attributes[b"compression"] != bytes([_ZIP]):
+    names = next((names for names in _LAYERS if attributes[b"channels"] == _channel_list((*CHANNELS, *names))), None)
+    if names is None or attributes[b"compression"] != bytes([_ZIP]):
         raise ValueError("its channels are others than ours")
     check_pixels(width, height)
     if 8 * -(-height // _BLOCK_ROWS) > len(data) - position:
         raise ValueError("its table of blocks is cut short")
-    values = np.empty((height, width), np.float32)
+    kept = np.empty((1 + len(names), height, width), np.float32)
     for block in range(-(-height // _BLOCK_ROWS)):
         (offset,) = struct.unpack_from("<Q", data, position + 8 * block)
         row, length = struct.unpack_from("<2i", data, offset)
         if row != block * _BLOCK_ROWS or length < 0:
             raise ValueError("its blocks are not where they should be")
-        rows = values[row : row + _BLOCK_ROWS]
-        size = rows.nbytes * len(CHANNELS)
+        rows = kept[:, row : row + _BLOCK_ROWS]
+        channels = len(CHANNELS) + len(names)
+        size = rows[0].nbytes * channels
         planes = np.frombuffer(unpacked(data[offset + 8 : offset + 8 + length], size), "<f4")
-        rows[:] = planes.reshape(len(rows), len(CHANNELS), width)[:, 0]
-    return values, json.loads(attributes[_FACTS])
+        planes = planes.reshape(rows.shape[1], channels, width)[:, len(CHANNELS) - 1 :]
+        rows[:] = planes.transpose(1, 0, 2)
+    layers = {name: layer for name, layer in zip(names, kept[1:]) if name in LAYERS}
+    if "sky" in layers:
+        layers["sky"] = layers["sky"] > 0.5
+    return Held(kept[0], json.loads(attributes[_FACTS]), ~np.isnan(kept[0]), layers)
 
 
 def _size(attributes: Mapping[bytes, bytes]) -> tuple[int, int]:
@@ -106,10 +121,10 @@ def _size(attributes: Mapping[bytes, bytes]) -> tuple[int, int]:
     return right - left + 1, bottom - top + 1
 
 
-def _header(width: int, height: int, facts: Mapping[str, Any]) -> bytes:
+def _header(width: int, height: int, facts: Mapping[str, Any], channels: Sequence[str]) -> bytes:
     window = struct.pack("<4i", 0, 0, width - 1, height - 1)
     attributes = (
-        (b"channels", b"chlist", _channel_list()),
+        (b"channels", b"chlist", _channel_list(channels)),
         (b"compression", b"compression", bytes([_ZIP])),
         (b"dataWindow", b"box2i", window),
         (_FACTS, b"string", json.dumps(facts).encode()),
@@ -122,9 +137,9 @@ def _header(width: int, height: int, facts: Mapping[str, Any]) -> bytes:
     return b"".join(b"%s\0%s\0%s%s" % (n, kind, struct.pack("<i", len(v)), v) for n, kind, v in attributes) + b"\0"
 
 
-def _channel_list() -> bytes:
+def _channel_list(names: Sequence[str]) -> bytes:
     layout = struct.pack("<i4B2i", _FLOAT, 0, 0, 0, 0, 1, 1)  # not perceptual; every pixel of every row
-    return b"".join(name.encode() + b"\0" + layout for name in CHANNELS) + b"\0"
+    return b"".join(name.encode() + b"\0" + layout for name in names) + b"\0"
 
 
 def attributes_of(data: bytes) -> tuple[dict[bytes, bytes], int]:

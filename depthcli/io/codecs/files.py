@@ -6,7 +6,7 @@ import io
 import os
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Callable, Optional, Union
 
@@ -17,7 +17,7 @@ from depthcli.depthmap import DepthMap, from_description
 from depthcli.errors import DepthError, OutputError, UsageError
 from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs import exr, floats, png
-from depthcli.io.codecs.arrays import memory_errors, read_npz, read_npz_facts, write_npz
+from depthcli.io.codecs.arrays import LAYERS, Held, layers_of, memory_errors, read_npz, read_npz_facts, write_npz
 from depthcli.io.codecs.formats import STILLS, Format, Holds, implied_format, parse_formats, suffix_of
 from depthcli.io.codecs.stills import pixels_of_still
 from depthcli.io.names import sidecar_of
@@ -31,19 +31,21 @@ if TYPE_CHECKING:
 class FileKind:
     """One kind of file: its writer and its readers.
 
-    write: takes pixels, the open file and the facts. read: returns (H, W) numbers, facts and (H, W) mask of a path.
+    write: takes pixels, the open file and the facts. read: returns what the file of a path holds.
     read_facts: returns the facts of an open file; None if they stand in a file beside it.
+    layered: confidence and sky have a place in it; then `write` also takes `layers`.
     """
 
-    write: Callable[[np.ndarray, IO[bytes], Mapping[str, Any]], None]
-    read: Callable[[Path], tuple[np.ndarray, dict[str, Any], np.ndarray]]
+    write: Callable[..., None]
+    read: Callable[[Path], Held]
     read_facts: Optional[Callable[[IO[bytes]], dict[str, Any]]]
+    layered: bool = False
 
 
 KINDS = {
     ".png": FileKind(png.write_depth_png, png.read_depth_png, png.read_png_facts),
-    ".npz": FileKind(write_npz, read_npz, read_npz_facts),
-    ".exr": FileKind(exr.write_exr, exr.read_exr, exr.read_exr_facts),
+    ".npz": FileKind(write_npz, read_npz, read_npz_facts, layered=True),
+    ".exr": FileKind(exr.write_exr, exr.read_exr, exr.read_exr_facts, layered=True),
     ".tiff": FileKind(floats.write_tiff, floats.read_tiff, floats.read_tiff_facts),
     ".pfm": FileKind(floats.write_pfm, floats.read_pfm, None),
     ".npy": FileKind(floats.write_npy, floats.read_npy, None),
@@ -71,10 +73,14 @@ def write_file(
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What a file holds. body: the pixels of its format, or the points or mesh. facts: of the file."""
+    """What a file holds. body: the pixels of its format, or the points or mesh. facts: of the file.
+
+    layers: confidence and sky, for kinds of files that have a place for them.
+    """
 
     body: Union[np.ndarray, Shape]
     facts: Mapping[str, Any]
+    layers: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def content_of(
@@ -90,7 +96,9 @@ def content_of(
     if format.shape:
         solid = _shape_of(format, depth, colormap, rgb, shape)
         return Content(solid, solid.facts)
-    return Content(*pixels_of_still(format, depth, colormap, rgb, scene, ends))
+    kind = KINDS.get(format.suffix)  # films have none
+    layers = layers_of(depth) if kind is not None and kind.layered else {}
+    return Content(*pixels_of_still(format, depth, colormap, rgb, scene, ends), layers)
 
 
 def write_content(format: Format, content: Content, path: Path) -> None:
@@ -105,7 +113,14 @@ def write_content(format: Format, content: Content, path: Path) -> None:
         _write_with_facts(format, body, facts, path)
         return
     with atomic_path(path) as partial, partial.open("wb") as stream:
-        KINDS[format.suffix].write(body, stream, facts)
+        _write_pixels(KINDS[format.suffix], content, stream)
+
+
+def _write_pixels(kind: FileKind, content: Content, stream: IO[bytes]) -> None:
+    if kind.layered:
+        kind.write(content.body, stream, content.facts, content.layers)
+    else:
+        kind.write(content.body, stream, content.facts)
 
 
 def _write_with_facts(format: Format, pixels: np.ndarray, facts: Mapping[str, Any], path: Path) -> None:
@@ -142,8 +157,7 @@ def write_still(
 
         write_to_stream(_shape_of(format, depth, colormap, rgb, shape), format.suffix, target)
         return
-    pixels, facts = pixels_of_still(format, depth, colormap, rgb, scene)
-    KINDS[format.suffix].write(pixels, target, facts)
+    _write_pixels(KINDS[format.suffix], content_of(format, depth, colormap, rgb, shape, scene), target)
 
 
 def write_depth(depth: DepthMap, path: Path | str, format: str | None = None, colormap: str = DEFAULT_COLORMAP) -> None:
@@ -176,9 +190,10 @@ def read_depth(path: Path | str) -> DepthMap:
             way_out = "" if path.suffix.lower() in (".html", ".usdz") else "depthcli.read_shape reads it"
             raise OutputError(f"{path} holds points or a mesh, and no depth map", way_out)
         with memory_errors(path), np.errstate(all="ignore"):
-            values, facts, valid = _kind_of(path).read(path)
-            masked = "invalid_pixels" in facts
-            return from_description(values, facts, valid if masked else None)
+            held = _kind_of(path).read(path)
+            masked = "invalid_pixels" in held.facts
+            layers = {LAYERS[name]: layer for name, layer in held.layers.items()}
+            return from_description(held.values, held.facts, held.valid if masked else None, **layers)
     except DepthError:
         raise
     except FileNotFoundError as error:

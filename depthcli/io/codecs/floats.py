@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from depthcli.errors import OutputError
-from depthcli.io.codecs.arrays import check_pixels, read_bytes
+from depthcli.io.codecs.arrays import Held, check_pixels, read_bytes
 from depthcli.io.codecs.facts import parse_facts
 from depthcli.io.codecs.numbers import npy_numbers, pfm_numbers
 from depthcli.io.names import sidecar_of
@@ -86,21 +86,21 @@ def write_tiff(values: np.ndarray, target: IO[bytes], facts: Mapping[str, Any]) 
     target.write(b"".join([head, *beyond, *strips]))
 
 
-def read_pfm(path: Path) -> tuple[np.ndarray, dict[str, Any], np.ndarray]:
+def read_pfm(path: Path) -> Held:
     """Return the (H, W) float32, facts and mask of a file that has its facts beside it. Raises OutputError."""
     facts, data = _with_facts(path)
     values = pfm_numbers(data)
-    return values, facts, np.isfinite(values)
+    return Held(values, facts, np.isfinite(values))
 
 
-def read_npy(path: Path) -> tuple[np.ndarray, dict[str, Any], np.ndarray]:
+def read_npy(path: Path) -> Held:
     """Return the (H, W) float32, facts and mask of a file that has its facts beside it. Raises OutputError."""
     facts, data = _with_facts(path)
     values = npy_numbers(data)
-    return values, facts, ~np.isnan(values)
+    return Held(values, facts, ~np.isnan(values))
 
 
-def read_tiff(path: Path) -> tuple[np.ndarray, dict[str, Any], np.ndarray]:
+def read_tiff(path: Path) -> Held:
     """Return the (H, W) float32, facts and mask of one of our files. Raises what broken bytes lead to."""
     with path.open("rb") as file:
         facts = read_tiff_facts(file)
@@ -109,7 +109,7 @@ def read_tiff(path: Path) -> tuple[np.ndarray, dict[str, Any], np.ndarray]:
         page = tiff.read_page(file)
         check_pixels(*page.size)
         values = tiff.read_samples(file, page)[..., 0]
-    return values, facts, ~np.isnan(values)
+    return Held(values, facts, ~np.isnan(values))
 
 
 def read_tiff_facts(stream: IO[bytes]) -> dict[str, Any]:

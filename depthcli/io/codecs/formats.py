@@ -104,6 +104,7 @@ FORMATS = (
     Format("gray8", "8-bit gray PNG, white is near", Holds.GRAY8, "_depth_gray8.png", "_depth_gray8"),
     Format("npz", "float32 numbers of the model", Holds.VALUES, "_depth.npz", "_depth_npz"),
     Format("exr", "float32 numbers of the model in Z and RGB of OpenEXR", Holds.VALUES, "_depth.exr", "_depth_exr"),
+    Format("far0", "1 / depth in OpenEXR, 0 at infinity", Holds.VALUES, "_depth_far0.exr", "_depth_far0", inverse=True),
     Format("tiff", "float32 numbers of the model, TIFF", Holds.VALUES, "_depth.tiff", "_depth_tiff"),
     Format("pfm", "float32 numbers of the model, PFM", Holds.VALUES, "_depth.pfm", "_depth_pfm"),
     Format("npy", "float32 numbers of the model, NPY", Holds.VALUES, "_depth.npy", "_depth_npy"),

@@ -102,7 +102,7 @@ def read_numbers(path: Path, array: str = "depth", only_png16: bool = False) -> 
     array: name of the array if an NPZ holds several. only_png16: refuse all but 16-bit PNG. Raises PictureError.
     """
     reader = _READERS.get(suffix_of(path))
-    if reader is None or (only_png16 and reader is not _png):
+    if reader is None or (only_png16 and reader is not png_numbers):
         known = "16-bit PNG" if only_png16 else ", ".join(suffix[1:].upper() for suffix in _READERS)
         raise PictureError(f"{path} is not {known}", "another format may be meant")
     try:
@@ -121,7 +121,8 @@ def read_numbers(path: Path, array: str = "depth", only_png16: bool = False) -> 
     return numbers
 
 
-def _png(data: bytes, array: str) -> np.ndarray:
+def png_numbers(data: bytes, array: str = "") -> np.ndarray:
+    """Return the (H, W) uint8 or uint16 of a gray PNG. Raises what broken bytes lead to."""
     PngImageFile(io.BytesIO(data)).verify()  # the check sums, which loading leaves out
     bits, colour = data[24:26]
     if bits not in (8, 16) or colour != 0:  # fewer bits would be stretched to 8
@@ -175,4 +176,4 @@ def _exr(data: bytes, array: str) -> np.ndarray:
     return exr_numbers(data)
 
 
-_READERS = {".png": _png, ".npz": _npz, ".npy": npy_numbers, ".pfm": pfm_numbers, ".tiff": _tiff, ".exr": _exr}
+_READERS = {".png": png_numbers, ".npz": _npz, ".npy": npy_numbers, ".pfm": pfm_numbers, ".tiff": _tiff, ".exr": _exr}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -46,6 +46,10 @@ class OutputSpec:
         """Return the files for one picture, from its output path without any ending."""
         endings = self.endings or [STILLS[name].still for name in self.formats]
         return tuple(stem.with_name(fitting_name(stem.parent, stem.name, ending)) for ending in endings)
+
+    def keeping(self, photos: Iterable[Path]) -> OutputSpec:
+        """Return what writes the same, and never into one of these photos."""
+        return self
 
     def check_kind(self, kind: DepthKind) -> None:
         """Raise UsageError if one of the formats cannot hold this kind of depth."""
@@ -111,11 +115,15 @@ class OneStream(OutputSpec):
 
     def write(self, depth: DepthMap, rgb: Optional[np.ndarray], paths: Sequence[Path]) -> None:
         """Write the result when it is whole. Raises OutputError, and BrokenPipeError if the reader has left."""
-        assert self.stream is not None
         whole = BytesIO()
         write_still(STILLS[self.formats[0]], depth, whole, self.colormap, rgb, self.shape, self.scene)
+        self.send(whole.getvalue())
+
+    def send(self, data: bytes) -> None:
+        """Send a whole file. Raises as `write`."""
+        assert self.stream is not None
         try:
-            self.stream.write(whole.getvalue())
+            self.stream.write(data)
             self.stream.flush()
         except BrokenPipeError:
             raise

@@ -13,7 +13,7 @@ import numpy as np
 from PIL.PngImagePlugin import PngImageFile
 
 from depthcli.errors import OutputError
-from depthcli.io.codecs.arrays import check_pixels
+from depthcli.io.codecs.arrays import Held, check_pixels
 from depthcli.io.codecs.encode import decode
 from depthcli.io.codecs.facts import TEXT_KEY, parse_facts
 from depthcli.io.codecs.formats import SIDE_GAP
@@ -37,7 +37,7 @@ def write_depth_png(pixels: np.ndarray, target: IO[bytes], facts: Mapping[str, A
     write_png(pixels, target, texts)
 
 
-def read_depth_png(path: Path) -> tuple[np.ndarray, dict[str, Any], np.ndarray]:
+def read_depth_png(path: Path) -> Held:
     """Return the (H, W) float32 numbers, the facts and the mask of a file. Raises what broken bytes lead to."""
     # Not Image.open, whose limit on the number of pixels is below what we write.
     with path.open("rb") as stream:
@@ -45,14 +45,14 @@ def read_depth_png(path: Path) -> tuple[np.ndarray, dict[str, Any], np.ndarray]:
         facts = _facts_in(image)
         if not facts:
             raise OutputError(f"{path} does not say what its numbers mean", "only depthcli's files can be read back")
-        if {"stereo", "effect"} & set(facts):
+        if {"stereo", "effect", "objects"} & set(facts):
             raise OutputError(f"{path} shows a picture and is not a depth map", "give the depth that it was made of")
         check_pixels(*image.size, most=2 * MAX_PIXELS + SIDE_GAP * image.size[1])  # beside a photo it is twice as wide
         check_claim(image, path.stat().st_size)
         image.load()  # or numpy 1.22 hides that a file is cut short
         pixels = np.asarray(image)
     values, valid = decode(pixels, facts)
-    return values, facts, valid
+    return Held(values, facts, valid)
 
 
 def read_png_facts(stream: IO[bytes]) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def fitted(depth: DepthMap, size: tuple[int, int]) -> DepthMap:
 def coarseness(depth: DepthMap, width: int) -> float:
     """Return how many pixels of a picture `width` wide share a pixel of what its depth was made of."""
     finest = depth.size[0]
-    if depth.provenance.detail == "off" and depth.provenance.input_size[0]:
+    if depth.provenance.detail in ("off", "nearest") and depth.provenance.input_size[0]:
         finest = min(finest, depth.provenance.input_size[0])
     return max(1.0, width / finest)
 

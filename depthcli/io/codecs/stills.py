@@ -94,6 +94,8 @@ def pixels_of_still(
         codes = metres_to_codes(depth, format.scale)
         encoding = _encoding(format, depth.kind, (0, 0), "")
         return rotated(codes) if format.rotated else codes, {**facts_of(depth), "encoding": encoding}
+    if format.holds is Holds.VALUES and format.inverse:
+        depth = _to_infinity(_inverse(depth))
     pixels, encoding = _shaded(format, depth, colormap, ends or _ends(format, depth, scene))
     if in_millimetres(format.holds, depth.kind):
         encoding["clamped_pixels"] = clamped_pixels(depth)
@@ -168,6 +170,13 @@ def _inverse(depth: DepthMap) -> DepthMap:
     values = np.zeros_like(depth.values)
     np.divide(1, depth.values, out=values, where=depth.values > 0)
     return replace(depth, values=values, kind=DepthKind.RELATIVE_DISPARITY)
+
+
+def _to_infinity(depth: DepthMap) -> DepthMap:
+    """Return inverse depth whose pixels without depth are at infinity, at 0."""
+    if depth.valid is None:
+        return depth
+    return replace(depth, values=np.where(depth.valid, depth.values, np.float32(0)), valid=None)
 
 
 def _without(depth: DepthMap, lost: np.ndarray) -> DepthMap:

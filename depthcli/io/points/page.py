@@ -13,7 +13,7 @@ import html
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import IO, Any, Optional
@@ -57,9 +57,9 @@ class GridCodes:
 def write_page(mesh: Mesh, target: IO[bytes], facts: Mapping[str, Any]) -> None:
     """Write a page. facts: of the file. Raises UsageError for a mesh that is not one of a depth map's pixels."""
     data = page_data(mesh, facts)
-    spare = MOST_BYTES - len(_json(data)) - len(_page({}, facts))
-    data["texture"] = _text(fitting_texture(mesh.texture, spare * 3 // 4))
-    target.write(_page(data, facts))
+    spare = MOST_BYTES - len(page_bytes(data, facts))
+    data["texture"] = packed(fitting_texture(mesh.texture, spare * 3 // 4))
+    target.write(page_bytes(data, facts))
 
 
 def page_data(mesh: Mesh, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,21 +75,16 @@ def page_data(mesh: Mesh, facts: Mapping[str, Any]) -> dict[str, Any]:
     if camera is None or size is None or mesh.axes is None or not len(mesh.faces):
         raise UsageError(_REASON, "use glb")
     points = with_axes(mesh, OPENCV).vertices.astype(np.float64)
-    codes = grid_codes(mesh, int(facts.get("shape", {}).get("step", 0)))
-    shape, z = (len(codes.rows), len(codes.columns)), points[:, 2]
+    step = int(facts.get("shape", {}).get("step", 0))
+    codes, z = grid_codes(mesh, step), points[:, 2]
     near, far = float(z.min()), float(z.max())
     if near <= 0:
         raise UsageError(_REASON, "use glb")
-    span = max(np.log(far / near), 1e-9)
-    grid = np.zeros(shape[0] * shape[1], "<u2")
-    grid[codes.numbers] = 1 + np.round(np.log(z / near) / span * (_STEPS - 1))
-    packed = np.zeros(len(codes.cells) + len(codes.cells) % 2, np.uint8)
-    packed[: len(codes.cells)] = codes.cells
     return {
         "name": str(facts.get("source") or "depth"),
         "size": list(size),
-        "step": [shape[1], shape[0], int(facts["shape"]["step"])],
-        "camera": _camera(camera),
+        "step": [len(codes.columns), len(codes.rows), step],
+        "camera": camera_data(camera),
         "unit": mesh.unit if camera.source is not CameraSource.ASSUMED else "arbitrary",
         "kind": str(facts.get("kind", "")),
         "model": str(facts.get("model_title") or facts.get("model") or ""),
@@ -97,18 +92,39 @@ def page_data(mesh: Mesh, facts: Mapping[str, Any]) -> dict[str, Any]:
         "far": far,
         "inverse": facts.get("near_is") == "high",
         "fill": not facts.get("invalid_pixels"),
-        "z": _text(grid.tobytes()),
-        "cells": _text((packed[::2] | packed[1::2] << 4).tobytes()),
+        **grid_data(codes, z, near, far),
         "rays": _bent_rays(points, codes, camera),
-        "colors": _text(color_table(DEFAULT_COLORMAP).tobytes()),
+        "colors": colors_data(),
     }
+
+
+def grid_data(codes: GridCodes, z: np.ndarray, near: float, far: float) -> dict[str, str]:
+    """Return `z` and `cells` of page_data. z: (N,) depths of the vertices, from `near` to `far`."""
+    span = max(np.log(far / near), 1e-9)
+    grid = np.zeros(len(codes.rows) * len(codes.columns), "<u2")
+    grid[codes.numbers] = 1 + np.round(np.log(z / near) / span * (_STEPS - 1))
+    cells = np.zeros(len(codes.cells) + len(codes.cells) % 2, np.uint8)
+    cells[: len(codes.cells)] = codes.cells
+    return {"z": packed(grid.tobytes()), "cells": packed((cells[::2] | cells[1::2] << 4).tobytes())}
+
+
+def camera_data(camera: Camera) -> dict[str, Any]:
+    """Return a pinhole camera for the viewer."""
+    matrix = camera.intrinsics
+    places = {"fx": (0, 0), "fy": (1, 1), "cx": (0, 2), "cy": (1, 2), "skew": (0, 1)}
+    return {"source": camera.source.value, **{name: float(matrix[place]) for name, place in places.items()}}
+
+
+def colors_data() -> str:
+    """Return `colors` of page_data."""
+    return packed(color_table(DEFAULT_COLORMAP).tobytes())
 
 
 def grid_codes(mesh: Mesh, step: int) -> GridCodes:
     """Return a mesh as codes on every `step`-th pixel. Raises UsageError if it is another mesh."""
     assert mesh.size is not None
     pixels = mesh.uv.astype(np.float64) * mesh.size - 0.5
-    columns, rows = (_lines(length, step) for length in mesh.size)
+    columns, rows = (grid_lines(length, step) for length in mesh.size)
     places = np.stack([np.searchsorted(rows, np.round(pixels[:, 1])), np.searchsorted(columns, np.round(pixels[:, 0]))])
     if step < 1 or (places.max(axis=1) >= (len(rows), len(columns))).any():
         raise UsageError(_REASON, "use glb")
@@ -125,17 +141,20 @@ def grid_codes(mesh: Mesh, step: int) -> GridCodes:
     return GridCodes(rows, columns, places[0] * len(columns) + places[1], cells)
 
 
-def fitting_texture(jpeg: bytes, most: int) -> bytes:
-    """Return a picture as a JPEG file of at most `most` bytes and 4096 pixels a side, or the smallest that is made."""
+def fitting_texture(jpeg: bytes, most: int, sides: Sequence[int] = _SIDES) -> bytes:
+    """Return a picture as a JPEG file of at most `most` bytes and 4096 pixels a side, or the smallest that is made.
+
+    sides: the longer sides that are tried, from the largest.
+    """
     from PIL import Image
 
     with Image.open(io.BytesIO(jpeg)) as file:
         longest = max(file.size)
-        if len(jpeg) <= most and longest <= _SIDES[0]:
+        if len(jpeg) <= most and longest <= sides[0]:
             return jpeg
         picture = file.convert("RGB")
     best = jpeg
-    for side in (min(longest, _SIDES[0]), *(side for side in _SIDES if side < min(longest, _SIDES[0]))):
+    for side in (min(longest, sides[0]), *(side for side in sides if side < min(longest, sides[0]))):
         smaller = picture.copy()
         smaller.thumbnail((side, side), Image.Resampling.LANCZOS)
         stream = io.BytesIO()
@@ -153,7 +172,7 @@ def read_page_facts(stream: IO[bytes]) -> dict[str, Any]:
     return parse_facts(found[1].decode("ascii")) if found else {}
 
 
-def _lines(length: int, step: int) -> np.ndarray:
+def grid_lines(length: int, step: int) -> np.ndarray:
     """Return every `step`-th of `length` pixels, and the last, as grid_mesh takes them."""
     return np.unique(np.append(np.arange(0, length, max(1, step)), length - 1))
 
@@ -167,17 +186,14 @@ def _bent_rays(points: np.ndarray, codes: GridCodes, camera: Camera) -> Optional
     if np.abs(rays[codes.numbers] - seen).max() <= _PINHOLE_SLACK:
         return None
     rays[codes.numbers] = seen
-    return _text(rays.astype("<f4").tobytes())
+    return packed(rays.astype("<f4").tobytes())
 
 
-def _camera(camera: Camera) -> dict[str, Any]:
-    matrix = camera.intrinsics
-    places = {"fx": (0, 0), "fy": (1, 1), "cx": (0, 2), "cy": (1, 2), "skew": (0, 1)}
-    return {"source": camera.source.value, **{name: float(matrix[place]) for name, place in places.items()}}
+def page_bytes(data: Mapping[str, Any], facts: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a page. data: what the viewer draws. facts: of the file.
 
-
-def _page(data: Mapping[str, Any], facts: Mapping[str, Any]) -> bytes:
-    """Return the bytes of a page. Its policy has the digests of the scripts and the style: no other may run."""
+    The page's policy has the digests of its scripts and its style: no other may run.
+    """
     parts = {
         "policy": "default-src 'none'; img-src data:; "
         f"script-src {_digest('viewer.js')} {_digest('page.js')}; style-src {_digest('page.css')}",
@@ -199,7 +215,8 @@ def _json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _text(content: bytes) -> str:
+def packed(content: bytes) -> str:
+    """Return bytes as text, as the viewer takes them."""
     return base64.b64encode(content).decode("ascii")
 
 
@@ -209,4 +226,4 @@ def _part(name: str) -> str:
 
 
 def _digest(name: str) -> str:
-    return f"'sha256-{_text(hashlib.sha256(_part(name).encode()).digest())}'"
+    return f"'sha256-{packed(hashlib.sha256(_part(name).encode()).digest())}'"

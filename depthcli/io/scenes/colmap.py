@@ -7,7 +7,7 @@ half numbers, and points have a track through all views that see them. `depthcli
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +20,15 @@ from depthcli.errors import OutputError
 from depthcli.geometry.poses import quaternions_of
 from depthcli.geometry.scene_points import Tracks, find_tracks
 from depthcli.host.atomic import atomic_path
-from depthcli.io.cameras.colmap import pose_of
+from depthcli.io.cameras.colmap import CameraRow, binary_rows, text_rows
+from depthcli.io.cameras.colmap_points import POINT2D, TRACK, ColmapImage, ColmapPoint, read_images, read_points
 from depthcli.scene import Scene
 
 _PINHOLE = 1
+_PINHOLES = {"SIMPLE_PINHOLE": 3, "PINHOLE": 4}
 _FILES = ("cameras", "images", "points3D")
 _OTHERS = ("rigs", "frames")  # of newer models, which must fit the cameras beside them
 _SUFFIXES = (".bin", ".txt")
-_POINT2D = np.dtype([("xy", "<f8", 2), ("point", "<i8")])
-_TRACK = np.dtype([("image", "<i4"), ("index", "<i4")])
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +123,7 @@ def _write_images(model: ColmapModel, target: IO[bytes]) -> None:
     target.write(struct.pack("<Q", len(model.names)))
     for number, (name, pose) in enumerate(zip(model.names, _quaternions(model))):
         target.write(struct.pack("<i7di", number + 1, *pose, number + 1) + name.encode() + b"\0")
-        rows = np.empty(len(model.seen[number]), _POINT2D)
+        rows = np.empty(len(model.seen[number]), POINT2D)
         rows["xy"], rows["point"] = model.places[number], model.seen[number] + 1
         target.write(struct.pack("<Q", len(rows)) + rows.tobytes())
 
@@ -137,7 +137,7 @@ def _write_points(model: ColmapModel, target: IO[bytes]) -> None:
 
 def _tracks(model: ColmapModel) -> Iterator[np.ndarray]:
     """Yield for each point the rows of its track, with pictures numbered from 1."""
-    rows = np.empty(len(model.tracks), _TRACK)
+    rows = np.empty(len(model.tracks), TRACK)
     rows["image"], rows["index"] = model.tracks[:, 1] + 1, model.tracks[:, 2]
     ends = np.cumsum(np.bincount(model.tracks[:, 0], minlength=len(model.points)))
     return (rows[start:end] for start, end in zip(np.concatenate([[0], ends[:-1]]), ends))
@@ -200,92 +200,56 @@ def read_colmap(folder: Path) -> ColmapModel:
     suffix = next((ending for ending in _SUFFIXES if (folder / f"cameras{ending}").is_file()), None)
     if suffix is None:
         raise OutputError(f"{folder} holds no COLMAP model: cameras.bin or cameras.txt is missing")
-    read = _read_binary if suffix == ".bin" else _read_text
+    cameras, images, points = (folder / f"{name}{suffix}" for name in _FILES)
     try:
-        return read(*(folder / f"{name}{suffix}" for name in _FILES))
+        return _assembled(_cameras(cameras), read_images(images), read_points(points))
     except FileNotFoundError as error:
         raise OutputError(f"{folder} lacks {Path(str(error.filename)).name}") from error
     except (OSError, ValueError, LookupError, OverflowError, struct.error) as error:
         raise OutputError(f"cannot read the COLMAP model in {folder}: {' '.join(str(error).split())}") from error
 
 
-def _read_binary(cameras: Path, images: Path, points: Path) -> ColmapModel:
-    data, at = cameras.read_bytes(), 8
-    known: dict[int, tuple[tuple[int, int], np.ndarray]] = {}
-    for _ in range(_count(data)):
-        number, kind, width, height = struct.unpack_from("<iiQQ", data, at)
-        known[number] = (width, height), _pinhole(kind, struct.unpack_from(f"<{3 + (kind > 0)}d", data, at + 24))
-        at += 24 + 8 * (3 + (kind > 0))
-    data, at = images.read_bytes(), 8
-    pictures = []
-    for _ in range(_count(data)):
-        number, *pose, camera = struct.unpack_from("<i7di", data, at)
-        end = data.index(b"\0", at + 64)
-        (count,) = struct.unpack_from("<Q", data, end + 1)
-        rows = np.frombuffer(data, _POINT2D, count, end + 9)
-        pictures.append((number, pose, camera, data[at + 64 : end].decode(), rows["xy"], rows["point"]))
-        at = end + 9 + count * _POINT2D.itemsize
-    data, at = points.read_bytes(), 8
-    solid = []
-    for _ in range(_count(data)):
-        number, x, y, z, red, green, blue, error, count = struct.unpack_from("<Q3d3BdQ", data, at)
-        track = np.frombuffer(data, _TRACK, count, at + 51)
-        solid.append((number, (x, y, z), (red, green, blue), error, np.stack([track["image"], track["index"]], 1)))
-        at += 51 + count * _TRACK.itemsize
-    return _assembled(known, pictures, solid)
+def _cameras(path: Path) -> dict[int, CameraRow]:
+    if path.suffix == ".txt":
+        return text_rows(path.read_text(encoding="utf-8"))
+    with path.open("rb") as file:
+        found = binary_rows(file)
+    if found is None:
+        raise ValueError("its cameras.bin is cut short or damaged")
+    return found
 
 
-def _read_text(cameras: Path, images: Path, points: Path) -> ColmapModel:
-    known: dict[int, tuple[tuple[int, int], np.ndarray]] = {}
-    for words in _words(cameras):
-        kind = {"SIMPLE_PINHOLE": 0, "PINHOLE": 1}.get(words[1], 2)
-        known[int(words[0])] = (int(words[2]), int(words[3])), _pinhole(kind, [*map(float, words[4:])])
-    pictures = []
-    rows = iter([line for line in images.read_text(encoding="utf-8").splitlines() if not line.startswith("#")])
-    for row in rows:
-        words = row.split(maxsplit=9)
-        seen = np.array(next(rows, "").split(), np.float64).reshape(-1, 3)
-        pose = [*map(float, words[1:8])]
-        pictures.append((int(words[0]), pose, int(words[8]), words[9], seen[:, :2], seen[:, 2].astype(np.int64)))
-    solid = []
-    for words in _words(points):
-        track = np.array(words[8:], np.int64).reshape(-1, 2)
-        place, color = (*map(float, words[1:4]),), (*map(int, words[4:7]),)
-        solid.append((int(words[0]), place, color, float(words[7]), track))
-    return _assembled(known, pictures, solid)
-
-
-def _words(path: Path) -> Iterator[list[str]]:
-    with path.open(encoding="utf-8") as lines:
-        yield from (line.split() for line in lines if line.strip() and not line.startswith("#"))
-
-
-def _count(data: bytes) -> int:
-    return int(struct.unpack_from("<Q", data)[0])
-
-
-def _pinhole(kind: int, numbers: list[float] | tuple[float, ...]) -> np.ndarray:
-    if kind > 1:
+def _pinhole(model: str, numbers: Sequence[float]) -> tuple[float, ...]:
+    if model not in _PINHOLES:
         raise ValueError("a camera of it has a lens: undistort the pictures with COLMAP first")
-    return np.array(numbers if kind else (numbers[0], *numbers), np.float64)
+    if len(numbers) != _PINHOLES[model]:
+        raise ValueError(f"its {model} has {len(numbers)} parameters, not {_PINHOLES[model]}")
+    return (numbers[0], *numbers[-3:])
 
 
 def _assembled(
-    known: dict[int, tuple[tuple[int, int], np.ndarray]], pictures: list[tuple], solid: list[tuple]
+    cameras: Mapping[int, CameraRow], images: Sequence[ColmapImage], points: Sequence[ColmapPoint]
 ) -> ColmapModel:
-    of_point = {row[0]: index for index, row in enumerate(solid)}
-    of_picture = {row[0]: index for index, row in enumerate(pictures)}
-    tracks = [(index, of_picture[image], place) for index, row in enumerate(solid) for image, place in row[4].tolist()]
-    seen = [np.array([of_point.get(int(point), -1) for point in row[5]], np.int64) for row in pictures]
+    of_point = {point.number: index for index, point in enumerate(points)}
+    of_image = {image.number: index for index, image in enumerate(images)}
+    pinholes = {number: _pinhole(model, numbers) for number, (model, _, numbers) in cameras.items()}
+    tracks = [
+        (index, of_image[image], place)
+        for index, point in enumerate(points)
+        for image, place in zip(point.track["image"].tolist(), point.track["index"].tolist())
+    ]
+    seen = [
+        np.array([of_point.get(number, -1) for number in image.rows["point"].tolist()], np.int64) for image in images
+    ]
     return ColmapModel(
-        names=tuple(row[3] for row in pictures),
-        sizes=np.array([known[row[2]][0] for row in pictures], np.int64).reshape(-1, 2),
-        pinholes=np.array([known[row[2]][1] for row in pictures]).reshape(-1, 4),
-        extrinsics=np.array([pose_of(row[1]) for row in pictures]).reshape(-1, 3, 4),
-        points=np.array([row[1] for row in solid], np.float64).reshape(-1, 3),
-        colors=np.array([row[2] for row in solid], np.uint8).reshape(-1, 3),
-        errors=np.array([row[3] for row in solid], np.float64),
-        places=tuple(np.array(row[4], np.float64).reshape(-1, 2) for row in pictures),
+        names=tuple(image.name for image in images),
+        sizes=np.array([cameras[image.camera][1] for image in images], np.int64).reshape(-1, 2),
+        pinholes=np.array([pinholes[image.camera] for image in images], np.float64).reshape(-1, 4),
+        extrinsics=np.array([image.pose for image in images]).reshape(-1, 3, 4),
+        points=np.array([point.place for point in points], np.float64).reshape(-1, 3),
+        colors=np.array([point.color for point in points], np.uint8).reshape(-1, 3),
+        errors=np.array([point.error for point in points], np.float64),
+        places=tuple(image.rows["xy"].astype(np.float64) for image in images),
         seen=tuple(seen),
         tracks=np.array(tracks, np.int64).reshape(-1, 3),
     )

@@ -4,16 +4,21 @@
     mini_npz    exports/mini_npz/results.npz    ply            scene.ply, in the world of the cameras
     colmap      sparse/0/*.bin                  transforms     transforms.json
     colmap-txt  sparse/0/*.txt                  depth_vis      depth_vis/0000.jpg ...
-    cameras     cameras.json
+    cameras     cameras.json                    gs_ply         gs_ply/0000.ply
+    html        scene.html                      feat_vis       feat_vis/0000.jpg ...
 
-Other files in the folder stay.
+Other files in the folder stay. A further format is a row of EXPORTS.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Callable
+
+import numpy as np
 
 from depthcli.choices import SceneChoice
 from depthcli.errors import OutputError, UsageError
@@ -22,15 +27,20 @@ from depthcli.host.atomic import atomic_path
 from depthcli.io.points.files import write_shape
 from depthcli.io.scenes import colmap, vis
 from depthcli.io.scenes.cameras import write_cameras
+from depthcli.io.scenes.features import enlarged
 from depthcli.io.scenes.glb import SceneShape, read_scene_glb, write_scene_glb
 from depthcli.io.scenes.npz import read_npz, write_npz
+from depthcli.io.scenes.page import write_scene_page
+from depthcli.io.scenes.splats import Splats, kept_splats, write_splats
 from depthcli.io.scenes.transforms import write_transforms
+from depthcli.pixels.features import feature_colors
 from depthcli.scene import Scene
 
 NPZ, MINI_NPZ = Path("exports/npz/results.npz"), Path("exports/mini_npz/results.npz")
-GLB, THUMBNAIL, PLY = Path("scene.glb"), Path("scene.jpg"), Path("scene.ply")
+GLB, THUMBNAIL, PLY, PAGE = Path("scene.glb"), Path("scene.jpg"), Path("scene.ply"), Path("scene.html")
 MODEL = Path("sparse/0")
 TRANSFORMS, CAMERAS, VIS = Path("transforms.json"), Path("cameras.json"), Path("depth_vis")
+GAUSSIANS, FEATURES = Path("gs_ply/0000.ply"), Path("feat_vis")
 
 _Export = Callable[[Scene, Path, SceneChoice], "list[Path]"]
 
@@ -87,26 +97,77 @@ def _cameras(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
 def _depth_vis(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
     written = []
     for number, view in enumerate(scene.views):
-        pixels = vis.jpeg(vis.beside_picture(view))
-        written += _one(folder / VIS / f"{number:04d}.jpg", lambda stream, pixels=pixels: _put(stream, pixels))  # type: ignore[misc]
+        content = vis.jpeg(vis.beside_picture(view))
+        written += _one(folder / VIS / f"{number:04d}.jpg", partial(_put, content=content))
     return written
+
+
+def _html(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
+    return _one(folder / PAGE, lambda stream: write_scene_page(scene, stream, choice))
 
 
 def _put(stream: IO[bytes], content: bytes) -> None:
     stream.write(content)
 
 
-EXPORTS: dict[str, _Export] = {
-    "npz": _npz,
-    "mini_npz": _mini_npz,
-    "glb": _glb,
-    "glb-mesh": _glb_mesh,
-    "ply": _ply,
-    "colmap": _colmap,
-    "colmap-txt": _colmap_txt,
-    "transforms": _transforms,
-    "cameras": _cameras,
-    "depth_vis": _depth_vis,
+def _gs_ply(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
+    if scene.gaussians is None:
+        raise OutputError("the scene has no Gaussians", "they come from `model` da3-giant or da3-nested")
+    found = scene.gaussians
+    splats = Splats(found.means, found.scales, found.rotations, found.opacities, found.harmonics[:, :, 0])
+    kept = kept_splats(np.stack([view.depth.values for view in scene.views]))
+    for mask, view in zip(kept, scene.views):
+        if view.depth.valid is not None:
+            mask &= view.depth.valid
+    return _one(folder / GAUSSIANS, lambda stream: write_splats(splats, stream, kept))
+
+
+def _feat_vis(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
+    if scene.features is None:
+        raise OutputError("the scene has no features", "`depth scene` keeps them if the network runs for them")
+    written = []
+    for number, (view, colors) in enumerate(zip(scene.views, feature_colors(scene.features))):
+        content = vis.jpeg(enlarged(colors, view.depth.size))
+        written += _one(folder / FEATURES / f"{number:04d}.jpg", partial(_put, content=content))
+    return written
+
+
+@dataclass(frozen=True)
+class Export:
+    """One format of a scene.
+
+    what: for people. paths: of its files in the folder; a number such as {:04d} stands for each view. write: takes the
+    scene, the folder and the choice, and returns the files.
+    """
+
+    what: str
+    paths: tuple[Path, ...]
+    write: _Export
+
+    def files(self, views: int) -> list[Path]:
+        """Return the paths of its files, relative to the folder, for so many views."""
+        found = [[str(path).format(number) for number in range(views)] for path in self.paths]
+        return [Path(path) for path in dict.fromkeys(path for paths in found for path in paths)]
+
+
+def _model_files(suffix: str) -> tuple[Path, ...]:
+    return tuple(MODEL / f"{name}{suffix}" for name in ("cameras", "images", "points3D"))
+
+
+EXPORTS: dict[str, Export] = {
+    "npz": Export("depth, confidence, cameras, pictures: keys of Depth Anything 3", (NPZ,), _npz),
+    "mini_npz": Export("the same without pictures", (MINI_NPZ,), _mini_npz),
+    "glb": Export("points and cameras, glTF 2.0", (GLB, THUMBNAIL), _glb),
+    "glb-mesh": Export("a mesh per view and cameras, glTF 2.0", (GLB, THUMBNAIL), _glb_mesh),
+    "ply": Export("points, PLY", (PLY,), _ply),
+    "colmap": Export("COLMAP model, binary", _model_files(".bin"), _colmap),
+    "colmap-txt": Export("COLMAP model, text", _model_files(".txt"), _colmap_txt),
+    "transforms": Export("cameras for Nerfstudio and instant-ngp", (TRANSFORMS,), _transforms),
+    "cameras": Export("cameras with all digits, JSON", (CAMERAS,), _cameras),
+    "depth_vis": Export("picture and depth side by side, JPEG", (VIS / "{:04d}.jpg",), _depth_vis),
+    "html": Export("page to look at in a browser", (PAGE,), _html),
+    "gs_ply": Export("Gaussian splats of da3-giant, PLY", (GAUSSIANS,), _gs_ply),
+    "feat_vis": Export("what the network's last block sees, in colours", (FEATURES / "{:04d}.jpg",), _feat_vis),
 }
 _SAME_FILES = (("glb", "glb-mesh"), ("colmap", "colmap-txt"))
 
@@ -121,6 +182,11 @@ def check_exports(formats: Sequence[str]) -> None:
             raise UsageError(f"{pair[0]} and {pair[1]} would be written to the same place", "choose one of them")
 
 
+def in_order(formats: Sequence[str]) -> list[str]:
+    """Return formats in the order in which they are written, each once: PLY before transforms.json, which names it."""
+    return sorted(dict.fromkeys(formats), key=lambda name: (name != "ply", list(EXPORTS).index(name)))
+
+
 def write_scene(
     scene: Scene, folder: Path | str, formats: Sequence[str], choice: SceneChoice = SceneChoice()
 ) -> list[Path]:
@@ -129,9 +195,7 @@ def write_scene(
     Raises UsageError as `check_exports`, OutputError if something cannot be written or no point is left.
     """
     check_exports(formats)
-    # PLY first: transforms.json names it.
-    ordered = sorted(dict.fromkeys(formats), key=lambda name: (name != "ply", list(EXPORTS).index(name)))
-    return [path for name in ordered for path in EXPORTS[name](scene, Path(folder), choice)]
+    return [path for name in in_order(formats) for path in EXPORTS[name].write(scene, Path(folder), choice)]
 
 
 def read_scene(path: Path | str) -> Scene:

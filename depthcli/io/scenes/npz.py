@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any, Optional
 
 import numpy as np
 
 from depthcli.camera import Camera, CameraSource, camera_of, describe_camera
-from depthcli.depthmap import DepthKind, DepthMap
+from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import OutputError
 from depthcli.io.codecs.facts import SCHEMA
 from depthcli.io.scenes.cameras import scene_facts
@@ -78,7 +79,7 @@ def _meta(scene: Scene) -> dict[str, Any]:
         }
         for view in scene.views
     ]
-    return {**scene_facts(scene), "maps": maps}
+    return {**scene_facts(scene), "maps": maps, "provenance": asdict(scene.views[0].depth.provenance)}
 
 
 def _scene(arrays: dict[str, np.ndarray]) -> Scene:
@@ -89,6 +90,7 @@ def _scene(arrays: dict[str, np.ndarray]) -> Scene:
     if meta.get("schema") != SCHEMA:
         meta = {}
     count, height, width = depth.shape
+    made = Provenance(**{**meta.get("provenance", {}), "converted": None}) if meta else Provenance()
     views = []
     for number in range(count):
         camera = camera_of(meta["maps"][number]) if meta else _camera(arrays, number, (width, height))
@@ -103,6 +105,7 @@ def _scene(arrays: dict[str, np.ndarray]) -> Scene:
                     confidence=_layer(arrays, "conf", number),
                     sky=_layer(arrays, "sky", number),
                     camera=camera,
+                    provenance=replace(made, source=str(about.get("name", "")), input_size=(width, height)),
                 ),
                 about.get("name", f"{number:04d}.png"),
                 _layer(arrays, "image", number),

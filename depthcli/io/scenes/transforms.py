@@ -6,14 +6,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import IO, Any
 
-import numpy as np
-
-from depthcli.geometry.poses import inverted, square
+from depthcli.io.cameras.written import nerf_frame, nerf_model
 from depthcli.scene import Scene, View
-
-_TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 def write_transforms(scene: Scene, target: IO[bytes], folder: str = "images", cloud: str = "") -> None:
@@ -22,7 +19,7 @@ def write_transforms(scene: Scene, target: IO[bytes], folder: str = "images", cl
     folder: of the pictures, before their names; empty for none. cloud: path of a PLY file with points to begin with.
     """
     content: dict[str, Any] = {
-        "camera_model": "OPENCV",
+        "camera_model": nerf_model([view.camera for view in scene.views]),
         **{key: 0.0 for key in ("k1", "k2", "p1", "p2")},
         **({"ply_file_path": cloud} if cloud else {}),
         "frames": [_frame(view, f"{folder}/{view.name}" if folder else view.name) for view in scene.views],
@@ -31,17 +28,5 @@ def write_transforms(scene: Scene, target: IO[bytes], folder: str = "images", cl
 
 
 def _frame(view: View, path: str) -> dict[str, Any]:
-    camera = view.picture_camera
-    (fx, fy), (cx, cy) = camera.focal, camera.center
-    width, height = view.picture_size
-    back = square(inverted(view.extrinsics[None]))[0] @ _TO_OPENGL
-    return {
-        "file_path": path,
-        "w": width,
-        "h": height,
-        "fl_x": fx,
-        "fl_y": fy,
-        "cx": cx + 0.5,
-        "cy": cy + 0.5,
-        "transform_matrix": back.tolist(),
-    }
+    camera = replace(view.picture_camera, extrinsics=view.extrinsics)
+    return {"file_path": path, **nerf_frame(camera, view.picture_size)}

@@ -91,7 +91,13 @@ def exr_numbers(data: bytes) -> np.ndarray:
     chosen = next((lower[name] for name in ("z", *layers, "depth", "v", "y", "r") if name in lower), None)
     if chosen is None:
         raise ValueError(f"it holds no depth, but the channels {', '.join(map(printable, list(header.channels)[:6]))}")
-    return _on_display(header, _planes(header, data, [chosen]))[..., 0]
+    others = [lower[name] for name in "gb" if name in lower] if chosen == lower.get("r") else []
+    planes = _on_display(header, _planes(header, data, [chosen, *others]))
+    if not all(
+        np.array_equal(planes[..., 0], planes[..., place], equal_nan=True) for place in range(1, 1 + len(others))
+    ):
+        raise ValueError("its R, G and B differ: it holds a picture or points, and no depth")
+    return planes[..., 0]
 
 
 def is_our_exr(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -46,6 +47,40 @@ def written(tmp_path: Path, depth: DepthMap, name: str, colormap: str = "Spectra
     (path,) = spec.paths(tmp_path / "photo")
     spec.write(depth, RGB, [path])
     return path
+
+
+@pytest.mark.parametrize("name", ["npz", "exr"])
+@pytest.mark.parametrize("layers", [(), ("sky",), ("confidence",), ("confidence", "sky")])
+def test_sky_and_confidence_stay_beside_the_numbers(tmp_path: Path, name: str, layers: tuple[str, ...]) -> None:
+    random = np.random.default_rng(7)
+    known = {"sky": random.random((23, 31)) > 0.6, "confidence": random.uniform(1, 9, (23, 31)).astype(np.float32)}
+    depth = replace(make(DepthKind.RELATIVE_DEPTH), **{layer: known[layer] for layer in layers})
+    path = written(tmp_path, depth, name)
+    back = read_depth(path)
+    assert np.array_equal(back.values, depth.values)
+    for layer, content in known.items():
+        kept = getattr(back, layer)
+        assert np.array_equal(kept, content) and kept.dtype == content.dtype if layer in layers else kept is None
+    if name == "npz":
+        with np.load(path) as arrays:
+            assert set(arrays.files) - {"depth", "meta"} == {"conf" if one == "confidence" else one for one in layers}
+
+
+def test_other_programs_find_the_sky_in_exr(tmp_path: Path) -> None:
+    sky = np.arange(23 * 31).reshape(23, 31) % 5 == 0
+    path = written(tmp_path, replace(make(DepthKind.RELATIVE_DEPTH), sky=sky), "exr")
+    openexr = pytest.importorskip("OpenEXR")
+    with openexr.File(str(path), separate_channels=True) as file:
+        assert np.array_equal(file.channels()["sky"].pixels, sky.astype(np.float32))
+        assert np.array_equal(file.channels()["Z"].pixels, read_depth(path).values)
+
+
+def test_a_layer_of_another_size_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, make(DepthKind.RELATIVE_DEPTH), "npz")
+    with np.load(path) as arrays:
+        np.savez(path, sky=np.zeros((2, 2), bool), **arrays)
+    with pytest.raises(OutputError, match=r"sky is \(2, 2\), the depth map \(23, 31\)"):
+        read_depth(path)
 
 
 @pytest.mark.parametrize("kind", list(DepthKind))

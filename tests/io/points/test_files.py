@@ -29,6 +29,7 @@ from depthcli.geometry.solids import Mesh, PointCloud
 from depthcli.io.codecs.files import is_cut_short, may_be_ours, read_facts, write_depth
 from depthcli.io.codecs.outputs import check_extras
 from depthcli.io.points import glb, obj, pcd, ply
+from depthcli.jobs.info import examine
 from tests.geometry.scenes import camera, metric, small
 
 ALL = ShapeChoice(edges=None, points=None)
@@ -526,3 +527,16 @@ def test_a_relative_map_is_written_without_a_unit():
     write_depth(DepthMap(values, DepthKind.RELATIVE_DISPARITY), "r.ply")
     shape = depthcli.read_shape("r.ply")
     assert shape.unit == "arbitrary" and "1 / value" in shape.facts["shape"]["rule"]
+
+
+def test_gaussians_of_any_program_are_points_in_their_colours(tmp_path: Path) -> None:
+    names = ["x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", *(f"f_rest_{n}" for n in range(45))]
+    names += ["opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"]
+    rows = np.zeros(2, [(name, "<f4") for name in names])
+    rows["x"], rows["f_dc_0"], rows["f_dc_1"] = (1, 2), (np.sqrt(np.pi), 0), (-9, 0)
+    head = ["ply", "format binary_little_endian 1.0", "element vertex 2", *(f"property float {n}" for n in names)]
+    (tmp_path / "a.ply").write_bytes("\n".join([*head, "end_header", ""]).encode() + rows.tobytes())
+    cloud = depthcli.read_shape(tmp_path / "a.ply")
+    assert isinstance(cloud, PointCloud) and cloud.normals is None
+    assert cloud.points[:, 0].tolist() == [1, 2] and cloud.colors.tolist() == [[255, 0, 128], [128, 128, 128]]
+    assert any("3D Gaussians" in line for line in examine(tmp_path / "a.ply").lines())

@@ -1,32 +1,22 @@
-"""The page of a mesh in a real browser: Chromium without a window and with software WebGL, if it is installed.
-
-pip install playwright; apt-get install chromium
-"""
+"""The page of a mesh in a real browser, if there is one: see tests/io/browser.py."""
 
 from __future__ import annotations
 
-import io
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
 import depthcli
 from depthcli.choices import ShapeChoice
 from depthcli.depthmap import DepthMap, Provenance
 from tests.geometry.scenes import camera, metric
+from tests.io.browser import BACKGROUND, difference
 
-sync_api = pytest.importorskip("playwright.sync_api")
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [pytest.mark.skipif(BROWSER is None, reason="no Chromium"), pytest.mark.slow]
-FLAGS = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox", "--force-color-profile=srgb")
+pytestmark = pytest.mark.slow
 SIZE = (320, 240)
-BACKGROUND = (22, 22, 23)
 
 
 def scene(off_axis: float = 0.0) -> tuple[DepthMap, np.ndarray]:
@@ -42,79 +32,9 @@ def scene(off_axis: float = 0.0) -> tuple[DepthMap, np.ndarray]:
     return replace(metric(z, seen_by), provenance=Provenance(source="photo.jpg")), rgb
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    with sync_api.sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=BROWSER, args=list(FLAGS))
-        yield chromium
-        chromium.close()
-
-
-class Visit:
-    """A page that is open, what it asked for, and what it complained about."""
-
-    def __init__(self, browser, path: Path, wait: bool = True, **context) -> None:
-        self.context = browser.new_context(
-            **{"viewport": {"width": 480, "height": 500}, "reduced_motion": "reduce", **context}
-        )
-        self.page = self.context.new_page()
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.complaints.append(dialog.message), dialog.dismiss()))
-        self.page.goto(path.resolve().as_uri())
-        if wait:
-            self.settle()
-
-    def settle(self) -> None:
-        """Wait until the view shows more than the background."""
-        for _ in range(100):
-            shot = Image.open(io.BytesIO(self.page.screenshot())).convert("L")
-            if (np.asarray(shot) > 60).mean() > 0.05:
-                return
-            self.page.wait_for_timeout(30)
-
-    def pixels(self) -> np.ndarray:
-        """The (H, W, 3) view without what lies above it. Without motion, it is drawn in the next frame."""
-        self.page.evaluate(
-            """() => new Promise((done) => {
-              for (const one of document.querySelectorAll("header, footer")) one.style.opacity = 0;
-              requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 30)));
-            })"""
-        )
-        shot = self.page.screenshot()
-        self.page.evaluate("for (const one of document.querySelectorAll('header, footer')) one.style.opacity = 1")
-        return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))
-
-    def drag(self, dx: int, dy: int) -> None:
-        self.page.mouse.move(240, 250)
-        self.page.mouse.down()
-        self.page.mouse.move(240 + dx, 250 + dy, steps=3)
-        self.page.mouse.up()
-
-
-@pytest.fixture
-def visit(browser) -> Iterator[object]:
-    opened: list[Visit] = []
-
-    def open_page(path: Path, **context) -> Visit:
-        opened.append(Visit(browser, path, **context))
-        return opened[-1]
-
-    yield open_page
-    for one in opened:
-        one.context.close()
-
-
 def page_of(depth: DepthMap, rgb: np.ndarray) -> Path:
     depthcli.write_shape(depthcli.mesh(depth, rgb, ShapeChoice(farthest=50)), "x.html")
     return Path("x.html")
-
-
-def difference(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.abs(one.astype(float) - other).mean())
 
 
 @pytest.mark.parametrize("ratio", [1, 2])

@@ -23,7 +23,15 @@ from depthcli.io.scenes.files import EXPORTS, read_scene_shape, write_scene
 from depthcli.io.scenes.npz import read_npz
 from depthcli.io.scenes.vis import depth_colors
 from depthcli.scene import Area, Scene, View
-from tests.geometry.rooms import PICTURE, SIZE, room, surface_errors
+from tests.geometry.rooms import (
+    BALL_COLOUR,
+    FLOOR_COLOUR,
+    PICTURE,
+    SIZE,
+    WALL_COLOUR,
+    room,
+    surface_errors,
+)
 
 GOLDEN = np.load(Path(__file__).parents[2] / "data/da3_scene.npz")
 PIXELS = np.array([12, 30, 45]), np.array([20, 41, 70])  # rows, columns
@@ -33,7 +41,9 @@ EXACT = 1e-4  # pixels of the map
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scene")
-    write_scene(room(), folder, [name for name in EXPORTS if name not in ("glb-mesh", "colmap-txt")])
+    write_scene(
+        room(), folder, [name for name in EXPORTS if name not in ("glb-mesh", "colmap-txt", "gs_ply", "feat_vis")]
+    )
     return folder
 
 
@@ -149,6 +159,31 @@ def test_meshes_in_glb_are_one_per_view(tmp_path: Path) -> None:
     trimesh = pytest.importorskip("trimesh")
     kinds = [type(part).__name__ for part in trimesh.load(tmp_path / "scene.glb").geometry.values()]
     assert kinds.count("Trimesh") == 3
+
+
+def test_strangers_find_each_surface_in_its_colour_on_the_meshes(tmp_path: Path) -> None:
+    """As another program reads them: a vertex lies on the surface whose colour its texture has there."""
+    trimesh = pytest.importorskip("trimesh")
+    write_scene(room(), tmp_path, ["glb-mesh"], SceneChoice(edges=None))
+    back = np.linalg.inv(read_scene_shape(tmp_path / "scene.glb").transform)
+    loaded = trimesh.load(tmp_path / "scene.glb")
+    meshes = [part for part in loaded.geometry.values() if isinstance(part, trimesh.Trimesh)]
+    colours = np.array([BALL_COLOUR, FLOOR_COLOUR, WALL_COLOUR])
+    for mesh, view in zip(meshes, room().views):
+        world = shown(back, mesh.vertices)
+        texture = np.asarray(mesh.visual.material.baseColorTexture.convert("RGB")).astype(int)
+        height, width = texture.shape[:2]
+        # trimesh counts v from below.
+        u, v = mesh.visual.uv[:, 0] * width - 0.5, (1 - mesh.visual.uv[:, 1]) * height - 0.5
+        near = np.abs(texture[np.round(v).astype(int), np.round(u).astype(int)][:, None] - colours).sum(axis=2)
+        clear = near.min(axis=1) < 40  # JPEG mixes colours at edges
+        errors = surface_errors(world, colours[near.argmin(axis=1)].astype(np.uint8))
+        assert clear.mean() > 0.8 and errors[clear].max() < 1e-5
+        # Faces turn their front to their camera.
+        corners = world[mesh.faces]
+        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        centre = -view.extrinsics[:, :3].T @ view.extrinsics[:, 3]
+        assert ((normals * (centre - corners.mean(axis=1))).sum(axis=1) > 0).all()
 
 
 def same(one: ColmapModel, other: ColmapModel) -> None:
@@ -316,6 +351,18 @@ def test_the_same_scene_gives_the_same_bytes(tmp_path: Path) -> None:
     for path in sorted((tmp_path / "a").rglob("*.*")):
         if path.is_file():
             assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
+
+
+def test_every_format_writes_the_files_that_its_row_names(tmp_path: Path) -> None:
+    for name, row in EXPORTS.items():
+        if name not in ("gs_ply", "feat_vis"):
+            written = write_scene(room(), tmp_path / name, [name])
+            assert sorted(written) == sorted(tmp_path / name / path for path in row.files(3)), name
+
+
+def test_a_scene_without_gaussians_has_no_splats(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="the scene has no Gaussians"):
+        write_scene(room(), tmp_path, ["gs_ply"])
 
 
 def test_formats_are_checked(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@
 
   find("name").textContent = data.name;
   const unit = data.unit === "m" ? "unit m" : data.kind === "metric_depth" ? "no unit: the camera is not known" : "relative depth, no unit";
-  for (const text of [unit, SOURCES[data.camera.source] || data.camera.source, data.model].filter(Boolean)) {
+  const source = (data.camera || data.views[0].camera).source;
+  const count = data.views ? `${data.views.length} view${data.views.length > 1 ? "s" : ""}` : "";
+  for (const text of [count, unit, SOURCES[source] || source, data.model].filter(Boolean)) {
     const part = document.createElement("span");
     part.textContent = text;
     find("about").append(part);
@@ -29,17 +31,33 @@
     find("message").textContent = text;
     find("message").hidden = false;
   };
+  const many = Boolean(data.views);
+  for (const part of document.querySelectorAll(many ? ".one" : ".many")) part.hidden = true;
   const buttons = [...document.querySelectorAll("[data-show]")];
   const update = () => {
     for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.show === viewer.shown));
     find("scale").hidden = viewer.shown !== "depth";
+    if (!many) return;
+    viewer.views.forEach((view, i) => {
+      rows[i].box.checked = view.on;
+      rows[i].button.setAttribute("aria-pressed", String(viewer.through === i));
+    });
+    find("overview").setAttribute("aria-pressed", String(viewer.through < 0));
+    find("cameras").checked = viewer.framed;
+    find("least").value = viewer.least;
+    find("percent").textContent = viewer.least + " %";
+    if (viewer.through !== seen && viewer.through >= 0) rows[viewer.through].button.scrollIntoView({ block: "nearest" });
+    seen = viewer.through;
   };
+  let seen = null;
   const beside = matchMedia("(max-height: 480px) and (orientation: landscape)");
   // The bar alone counts, not the scale above it: the photo must not jump when the scale appears.
   const padding = () => {
     const bar = footer.querySelector(".bar").getBoundingClientRect();
     if (beside.matches) return [8, header.offsetLeft + header.offsetWidth + 8, innerHeight - bar.top + 8, header.offsetLeft + header.offsetWidth + 8];
-    return [header.offsetTop + header.offsetHeight + 12, 12, innerHeight - bar.top + 12, 12];
+    // On a wide screen the list of the views stands beside the scene, on others above it.
+    const list = find("views").hidden || innerWidth <= 720 ? 0 : find("views").offsetWidth + 12;
+    return [header.offsetTop + header.offsetHeight + 12, 12 + list, innerHeight - bar.top + 12, 12];
   };
   const viewer = depthViewer(canvas, data, { padding, keys: document, onchange: update, onerror: say });
   if (!viewer) {
@@ -53,10 +71,47 @@
   for (const button of buttons) button.addEventListener("click", () => viewer.show(button.dataset.show));
   find("reset").addEventListener("click", viewer.reset);
   find("help").addEventListener("click", () => help(find("keys").hidden));
+  const list = (open) => {
+    find("views").hidden = !open;
+    find("list").setAttribute("aria-expanded", String(open));
+    viewer.changed();
+  };
   addEventListener("keydown", (event) => {
     if (event.key === "Escape") help(false);
-    else if ((event.key === "h" || event.key === "H") && !event.ctrlKey && !event.metaKey && !event.altKey) help(find("keys").hidden);
+    else if (event.ctrlKey || event.metaKey || event.altKey) return;
+    else if (event.key === "h" || event.key === "H") help(find("keys").hidden);
+    else if (many && (event.key === "v" || event.key === "V")) list(find("views").hidden);
   });
+  const rows = many ? viewer.views.map(row) : [];
+  if (many) {
+    canvas.setAttribute("aria-label", "The scene in three dimensions");
+    find("reset").title = "Back to the view as it was (R)";
+    find("sureness").hidden = !viewer.views.some((view) => view.sure);
+    find("overview").addEventListener("click", () => viewer.look(-1));
+    for (const [id, on] of [["all", true], ["none", false]])
+      find(id).addEventListener("click", () => viewer.views.forEach((view, i) => viewer.put(i, on)));
+    find("cameras").addEventListener("change", (event) => viewer.cameras(event.target.checked));
+    find("least").addEventListener("input", (event) => viewer.floor(Number(event.target.value)));
+    find("list").addEventListener("click", () => list(find("views").hidden));
+    list(innerWidth > 720 && innerHeight > 480);
+  }
+
+  /** Add a view to the list: a box that shows and hides it, and a button to look through its camera. */
+  function row({ name, tint }, i) {
+    const item = document.createElement("li"), label = document.createElement("label");
+    const box = document.createElement("input"), button = document.createElement("button"), mark = document.createElement("i");
+    Object.assign(box, { type: "checkbox", ariaLabel: "show " + name });
+    box.addEventListener("change", () => viewer.put(i, box.checked));
+    Object.assign(button, { type: "button", title: "Look through the camera of " + name });
+    button.addEventListener("click", () => viewer.look(i));
+    mark.style.background = `rgb(${tint.map((part) => Math.round(255 * part))})`;
+    button.append(mark, name);
+    label.append(box);
+    item.append(label, button);
+    find("each").append(item);
+    return { box, button };
+  }
+
   if (!data.fill) find("fill-key").hidden = find("fill-does").hidden = true;
   update();
   canvas.focus({ preventScroll: true });

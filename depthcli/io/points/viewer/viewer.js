@@ -1,13 +1,17 @@
 
 "use strict";
 /*
- * depthViewer(canvas, data, options) draws the mesh of a depth map and returns what a page needs to steer it:
- *   show("mesh" | "points" | "depth"), reset(), sway(), fill(on), changed(), shown, filled.
- * data: see page_data in depthcli/io/points/page.py. options: padding() gives [top, right, bottom, left] in CSS pixels
- * around the photo in the first view; keys: the element whose keys steer, by default the canvas; onchange() is called if another thing is shown; onerror(text).
+ * depthViewer(canvas, data, options) draws the mesh of a depth map, or those of the views of a scene, and returns what
+ * a page needs to steer it:
+ *   show("mesh" | "points" | "depth"), reset(), sway(), fill(on), changed(), shown, filled;
+ *   of a scene also look(view), only(), views (name, on, tint), put(view, on), cameras(on), floor(percent), and what is
+ *   now: through (the view that is looked through, or -1), framed, least.
+ * data: see page_data in depthcli/io/points/page.py, and scene_page_data in depthcli/io/scenes/page.py for a scene.
+ * options: padding() gives [top, right, bottom, left] in CSS pixels around the photo in the first view; keys: the
+ * element whose keys steer, by default the canvas; onchange() is called if another thing is shown; onerror(text).
  *
- * Space is that of the photo's camera: x right, y down, z forward. The first view is the photo's own: a vertex lies on
- * its pixel's ray. Turning is about a point on the axis, at the middle depth.
+ * Space is that of a camera: x right, y down, z forward. A picture is seen first as its camera saw it: a vertex lies on
+ * its pixel's ray. Turning is about a point on the axis, at the middle depth. A scene is seen first from outside.
  */
 function depthViewer(canvas, data, options = {}) {
   const gl = canvas.getContext("webgl2", { antialias: true, alpha: false, powerPreference: "low-power" });
@@ -19,14 +23,21 @@ function depthViewer(canvas, data, options = {}) {
   gl.clearColor(22 / 255, 22 / 255, 23 / 255, 1);
   gl.clear(gl.COLOR_BUFFER_BIT);
   const still = matchMedia("(prefers-reduced-motion: reduce)");
-  const [width, height] = data.size;
-  const camera = data.camera;
-  const grid = makeGrid(data);
-  const middle = middleDepth(grid);
+  const SAME = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0]; // rows of a pose
   const HOME = { yaw: 0, pitch: 0, x: 0, y: 0, distance: 1 };
   const PAUSE = 900, SWAY = 7000; // milliseconds
-  let goal = { ...HOME }, now = { ...HOME };
-  let shown = "mesh", filled = data.fill, swayFrom = null, asked = 0, last = 0, ready = null;
+  const views = (data.views || [data]).map((from, i, all) => ({
+    ...from, pose: from.pose || SAME, grid: makeGrid(from, data), on: true, tint: tintOf((i + 0.5) / all.length),
+  }));
+  // A place to look from: `from` takes the space of the first view to that of the place's camera. `unit` is a length.
+  const places = views.map((view) => {
+    const pivot = middleDepth(view);
+    return { from: inverse(view.pose), camera: view.camera, size: view.size, pivot, rest: pivot, unit: pivot[2], home: HOME };
+  });
+  if (data.views) places[-1] = outside(data);
+  let through = data.views ? -1 : 0, place = places[through], framed = true, least = data.least || 0;
+  let goal = { ...place.home }, now = { ...goal };
+  let shown = data.views ? "points" : "mesh", filled = data.fill, swayFrom = null, asked = 0, last = 0, ready = null;
 
   // --- The picture -----------------------------------------------------------------------------------------------
 
@@ -35,29 +46,39 @@ function depthViewer(canvas, data, options = {}) {
     layout(location = 0) in vec2 ray;
     layout(location = 1) in vec2 uv;
     layout(location = 2) in float z;
-    uniform mat4 projection;
+    layout(location = 3) in float sure;
+    uniform mat4 projection, pose;
     uniform mat3 turn;
     uniform vec3 pivot, shift;
     uniform float dot;
     out vec2 place;
-    out float depth;
+    out float depth, known;
     void main() {
-      vec3 seen = turn * (vec3(ray * z, z) - pivot) + shift;
+      vec3 there = (pose * vec4(ray * z, z, 1.0)).xyz;
+      vec3 seen = turn * (there - pivot) + shift;
       gl_Position = projection * vec4(seen, 1.0);
       gl_PointSize = clamp(dot * z / max(seen.z, 1e-6), 1.5, 48.0);
       place = uv;
-      depth = z;
+      depth = there.z;
+      known = sure;
     }`;
   const FRAGMENT = `#version 300 es
     precision highp float;
     in vec2 place;
-    in float depth;
+    in float depth, known;
     uniform sampler2D photo, colors;
     uniform vec2 range;
+    uniform vec3 tint;
+    uniform float least;
     uniform int look;
     uniform bool inverse;
     out vec4 color;
     void main() {
+      if (look == 3) {
+        color = vec4(tint, 1.0);
+        return;
+      }
+      if (known < least) discard;
       if (look == 1 && length(gl_PointCoord - 0.5) > 0.5) discard;
       if (look == 2) {
         float t = inverse ? (1.0 / depth - 1.0 / range.y) / (1.0 / range.x - 1.0 / range.y)
@@ -69,7 +90,7 @@ function depthViewer(canvas, data, options = {}) {
       if (look != 1 && !gl_FrontFacing) color.rgb *= 0.4;
     }`;
 
-  function setUp(image) {
+  function setUp(images) {
     const program = gl.createProgram();
     for (const [kind, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
       const shader = gl.createShader(kind);
@@ -84,34 +105,49 @@ function depthViewer(canvas, data, options = {}) {
     }
     gl.useProgram(program);
     const at = {};
-    for (const name of ["projection", "turn", "pivot", "shift", "dot", "photo", "colors", "range", "look", "inverse"])
-      at[name] = gl.getUniformLocation(program, name);
+    for (const name of ["projection", "pose", "turn", "pivot", "shift", "dot", "photo", "colors", "range", "tint", "least",
+      "look", "inverse"]) at[name] = gl.getUniformLocation(program, name);
     gl.uniform1i(at.photo, 0);
     gl.uniform1i(at.colors, 1);
     gl.uniform1i(at.inverse, data.inverse ? 1 : 0);
     gl.uniform2f(at.range, data.near, Math.max(data.far, data.near * (1 + 1e-6)));
-    gl.uniform3f(at.pivot, ...middle);
-    setTexture(0, image);
     setTexture(1, null);
-    const rays = buffer(gl.ARRAY_BUFFER, grid.rays), places = buffer(gl.ARRAY_BUFFER, grid.places);
-    const layer = (depths, indices) => {
-      const array = gl.createVertexArray();
-      gl.bindVertexArray(array);
-      [[rays, 2], [places, 2], [buffer(gl.ARRAY_BUFFER, depths), 1]].forEach(([from, size], location) => {
-        gl.bindBuffer(gl.ARRAY_BUFFER, from);
-        gl.enableVertexAttribArray(location);
-        gl.vertexAttribPointer(location, size, gl.FLOAT, false, 0, 0);
-      });
-      buffer(gl.ELEMENT_ARRAY_BUFFER, indices);
-      return { array, count: indices.length };
-    };
-    ready = { at, mesh: layer(grid.depths, grid.triangles), points: layer(grid.depths, grid.vertices) };
-    const gaps = data.fill ? makeGaps(grid, data) : null;
-    if (gaps) ready.gaps = layer(gaps.depths, gaps.triangles);
+    ready = { at, views: views.map((view, i) => layersOf(view, images[i])) };
     gl.enable(gl.DEPTH_TEST);
     gl.depthFunc(gl.LEQUAL);
     gl.clearColor(22 / 255, 22 / 255, 23 / 255, 1);
     changed();
+  }
+
+  function layersOf(view, image) {
+    const texture = setTexture(0, image), { grid } = view;
+    const sure = grid.sure && buffer(gl.ARRAY_BUFFER, grid.sure);
+    const layer = ({ rays, places, depths }, indices, sure = null) => {
+      const array = gl.createVertexArray();
+      gl.bindVertexArray(array);
+      [[rays, 2], [places, 2], [depths, 1]].forEach(([from, size], location) => {
+        gl.bindBuffer(gl.ARRAY_BUFFER, from);
+        gl.enableVertexAttribArray(location);
+        gl.vertexAttribPointer(location, size, gl.FLOAT, false, 0, 0);
+      });
+      if (sure) {
+        gl.bindBuffer(gl.ARRAY_BUFFER, sure);
+        gl.enableVertexAttribArray(3);
+        gl.vertexAttribPointer(3, 1, gl.UNSIGNED_BYTE, false, 0, 0);
+      }
+      buffer(gl.ELEMENT_ARRAY_BUFFER, indices);
+      return { array, count: indices.length };
+    };
+    const buffers = (from) => Object.fromEntries(["rays", "places", "depths"].map((name) => [name, buffer(gl.ARRAY_BUFFER, from[name])]));
+    const own = buffers(grid);
+    const made = { texture, mesh: layer(own, grid.triangles, sure), points: layer(own, grid.vertices, sure) };
+    const gaps = data.fill ? makeGaps(grid, data) : null;
+    if (gaps) made.gaps = layer({ ...own, depths: buffer(gl.ARRAY_BUFFER, gaps.depths) }, gaps.triangles);
+    if (data.frustum) {
+      const lines = makeFrustum(view, data.frustum);
+      made.frustum = layer(buffers(lines), lines.segments);
+    }
+    return made;
   }
 
   function buffer(target, content) {
@@ -123,13 +159,14 @@ function depthViewer(canvas, data, options = {}) {
 
   function setTexture(unit, image) {
     gl.activeTexture(gl.TEXTURE0 + unit);
-    gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
+    const texture = gl.createTexture();
+    gl.bindTexture(gl.TEXTURE_2D, texture);
     gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
     for (const side of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, side, gl.CLAMP_TO_EDGE);
     if (!image) {
       gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR);
       gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGB8, 256, 1, 0, gl.RGB, gl.UNSIGNED_BYTE, bytesOf(data.colors));
-      return;
+      return texture;
     }
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, gl.RGBA, gl.UNSIGNED_BYTE, fitting(image));
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR_MIPMAP_LINEAR);
@@ -138,6 +175,7 @@ function depthViewer(canvas, data, options = {}) {
       gl.texParameterf(gl.TEXTURE_2D, sharp.TEXTURE_MAX_ANISOTROPY_EXT,
         Math.min(8, gl.getParameter(sharp.MAX_TEXTURE_MAX_ANISOTROPY_EXT)));
     gl.generateMipmap(gl.TEXTURE_2D);
+    return texture;
   }
 
   function fitting(image) {
@@ -157,6 +195,7 @@ function depthViewer(canvas, data, options = {}) {
     const ratio = Math.min(window.devicePixelRatio || 1, 3);
     const wide = Math.max(1, Math.round(canvas.clientWidth * ratio)), high = Math.max(1, Math.round(canvas.clientHeight * ratio));
     let [top, right, bottom, left] = (options.padding ? options.padding() : [0, 0, 0, 0]).map((side) => side * ratio);
+    const [width, height] = place.size;
     if (left + right > 0.7 * wide || top + bottom > 0.7 * high) top = right = bottom = left = 0; // no room to spare
     const scale = Math.max(1e-6, Math.min((wide - left - right) / width, (high - top - bottom) / height));
     return { wide, high, ratio, scale, x: (left + wide - right) / 2, y: (top + high - bottom) / 2 };
@@ -189,14 +228,15 @@ function depthViewer(canvas, data, options = {}) {
   }
 
   function paint(yaw, pitch) {
-    const { at } = ready, box = frame();
+    const { at } = ready, box = frame(), { camera, size: [width, height], pivot, rest, unit } = place;
     if (canvas.width !== box.wide || canvas.height !== box.high) [canvas.width, canvas.height] = [box.wide, box.high];
     gl.viewport(0, 0, box.wide, box.high);
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
     const [fx, fy] = [camera.fx * box.scale, camera.fy * box.scale];
     const cx = box.x + (camera.cx + 0.5 - width / 2) * box.scale, cy = box.y + (camera.cy + 0.5 - height / 2) * box.scale;
-    const distance = middle[2] * now.distance;
-    const near = Math.max(0.02 * data.near, 0.002 * distance), far = 2 * (data.far * 2 + distance);
+    const distance = unit * now.distance, poses = views.map((view) => chained(place.from, view.pose));
+    const apart = Math.max(...poses.map((pose) => Math.hypot(pose[3], pose[7], pose[11])));
+    const near = Math.max(0.02 * data.near, 0.002 * distance), far = 2 * (data.far * 2 + distance + apart);
     gl.uniformMatrix4fv(at.projection, false, [
       (2 * fx) / box.wide, 0, 0, 0,
       (2 * camera.skew * box.scale) / box.wide, (-2 * fy) / box.high, 0, 0,
@@ -204,16 +244,33 @@ function depthViewer(canvas, data, options = {}) {
       0, 0, (-2 * far * near) / (far - near), 0,
     ]);
     const [cosY, sinY, cosX, sinX] = [Math.cos(yaw), Math.sin(yaw), Math.cos(pitch), Math.sin(pitch)];
-    gl.uniformMatrix3fv(at.turn, false, [cosY, sinX * sinY, -cosX * sinY, 0, cosX, sinX, sinY, -sinX * cosY, cosX * cosY]);
-    gl.uniform3f(at.shift, middle[0] + now.x * middle[2], middle[1] + now.y * middle[2], distance);
-    gl.uniform1f(at.dot, data.step[2] * box.scale);
-    gl.uniform1i(at.look, { mesh: 0, points: 1, depth: 2 }[shown]);
-    if (shown === "points") put(gl.POINTS, ready.points);
-    else put(gl.TRIANGLES, ready.mesh);
-    if (shown === "mesh" && filled && ready.gaps) put(gl.TRIANGLES, ready.gaps);
+    const turned = [cosY, sinX * sinY, -cosX * sinY, 0, cosX, sinX, sinY, -sinX * cosY, cosX * cosY]; // by column
+    const shift = [rest[0] + now.x * unit, rest[1] + now.y * unit, distance];
+    const eye = pivot.map((x, i) => x - turned[3 * i] * shift[0] - turned[3 * i + 1] * shift[1] - turned[3 * i + 2] * shift[2]);
+    gl.uniformMatrix3fv(at.turn, false, turned);
+    gl.uniform3f(at.pivot, ...pivot);
+    gl.uniform3f(at.shift, ...shift);
+    gl.uniform1f(at.least, least);
+    gl.activeTexture(gl.TEXTURE0);
+    views.forEach((view, i) => {
+      const layers = ready.views[i], [a, b, c, x, d, e, f, y, g, h, k, z] = poses[i];
+      gl.uniformMatrix4fv(at.pose, false, [a, d, g, 0, b, e, h, 0, c, f, k, 0, x, y, z, 1]);
+      gl.uniform1f(at.dot, view.step[2] * box.scale * (camera.fx / view.camera.fx));
+      gl.uniform1i(at.look, { mesh: 0, points: 1, depth: 2 }[shown]);
+      if (view.on) {
+        gl.bindTexture(gl.TEXTURE_2D, layers.texture);
+        if (shown === "points") drawLayer(gl.POINTS, layers.points);
+        else drawLayer(gl.TRIANGLES, layers.mesh);
+        if (shown === "mesh" && filled && layers.gaps) drawLayer(gl.TRIANGLES, layers.gaps);
+      }
+      if (!framed || !layers.frustum || Math.hypot(x - eye[0], y - eye[1], z - eye[2]) < 2 * data.frustum) return; // in the face
+      gl.uniform1i(at.look, 3);
+      gl.uniform3f(at.tint, ...view.tint);
+      drawLayer(gl.LINES, layers.frustum);
+    });
   }
 
-  function put(kind, layer) {
+  function drawLayer(kind, layer) {
     gl.bindVertexArray(layer.array);
     gl.drawElements(kind, layer.count, gl.UNSIGNED_INT, 0);
   }
@@ -239,25 +296,47 @@ function depthViewer(canvas, data, options = {}) {
   /** Move by pixels of the page, so that the middle stays under the hand. */
   function slide(dx, dy) {
     const { scale, ratio } = frame(), by = (ratio * goal.distance) / scale;
-    move({ x: goal.x + (dx * by) / camera.fx, y: goal.y + (dy * by) / camera.fy });
+    move({ x: goal.x + (dx * by) / place.camera.fx, y: goal.y + (dy * by) / place.camera.fy });
   }
 
   function reset() {
     const turns = Math.round(now.yaw / (2 * Math.PI)) * 2 * Math.PI; // the short way home
     now.yaw -= turns;
-    move({ ...HOME });
+    move({ ...place.home });
+  }
+
+  /** Look as a view's camera did, or from outside: -1. */
+  function look(view) {
+    if (!places[view]) return;
+    through = view;
+    place = places[view];
+    now = { ...place.home };
+    move({ ...place.home });
+    if (options.onchange) options.onchange();
+  }
+
+  function change(alter) {
+    alter();
+    if (options.onchange) options.onchange();
+    changed();
+  }
+
+  const put = (view, on) => change(() => { views[view].on = on; });
+  const cameras = (on) => change(() => { framed = on; });
+  const floor = (percent) => change(() => { least = percent; });
+
+  /** Show only the view that is looked through; all, if it is alone already. */
+  function only() {
+    const alone = views.every((view, i) => view.on === (i === Math.max(0, through)));
+    change(() => views.forEach((view, i) => { view.on = alone || i === Math.max(0, through); }));
   }
 
   function show(name) {
-    shown = name;
-    if (options.onchange) options.onchange();
-    changed();
+    change(() => { shown = name; });
   }
 
   function fill(on) {
-    filled = on && data.fill;
-    if (options.onchange) options.onchange();
-    changed();
+    change(() => { filled = on && data.fill; });
   }
 
   function sway(pause = 0) {
@@ -311,13 +390,18 @@ function depthViewer(canvas, data, options = {}) {
   const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   (options.keys || canvas).addEventListener("keydown", (event) => {
     if (event.target !== canvas && event.key === " ") return; // presses a button
-    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    if (event.ctrlKey || event.altKey || event.metaKey || event.target.type === "range") return;
     const key = event.key, way = KEYS[key];
     if (way && event.shiftKey) slide(way[0] * 24, way[1] * 24);
     else if (way) turn(way[0] * 0.08, way[1] * 0.08);
     else if (key === "+" || key === "=") move({ distance: goal.distance / 1.12 });
     else if (key === "-" || key === "_") move({ distance: goal.distance * 1.12 });
+    else if (data.views && (key === "Home" || key === "0")) look(-1);
     else if (key === "r" || key === "R" || key === "Home" || key === "0") reset();
+    else if (data.views && (key === "n" || key === "N" || key === "PageDown")) look((through + 1) % views.length);
+    else if (data.views && (key === "p" || key === "P" || key === "PageUp")) look(through > 0 ? through - 1 : views.length - 1);
+    else if (data.views && (key === "o" || key === "O")) only();
+    else if (data.views && (key === "c" || key === "C")) cameras(!framed);
     else if (key === "1" || key === "2" || key === "3") show(["mesh", "points", "depth"][key - 1]);
     else if (key === "f" || key === "F") fill(!filled);
     else if (key === " ") swayFrom === null ? sway() : (swayFrom = null);
@@ -327,20 +411,29 @@ function depthViewer(canvas, data, options = {}) {
 
   // --- Start -----------------------------------------------------------------------------------------------------
 
-  const image = new Image();
-  image.onload = () => {
-    setUp(image);
-    sway(PAUSE);
-  };
-  image.onerror = () => fail("The photo in this page cannot be read.");
-  image.src = "data:image/jpeg;base64," + data.texture;
+  const images = views.map((view) => {
+    const image = new Image();
+    image.src = "data:image/jpeg;base64," + view.texture;
+    return image;
+  });
+  Promise.all(images.map((image) => new Promise((done, failed) => Object.assign(image, { onload: done, onerror: failed })))).then(
+    () => {
+      setUp(images);
+      sway(PAUSE);
+    },
+    () => fail("A photo in this page cannot be read."),
+  );
   canvas.addEventListener("webglcontextlost", (event) => {
     event.preventDefault();
     ready = null;
   });
-  canvas.addEventListener("webglcontextrestored", () => setUp(image));
+  canvas.addEventListener("webglcontextrestored", () => setUp(images));
   new ResizeObserver(changed).observe(canvas);
-  return { show, reset, sway, fill, changed, get shown() { return shown; }, get filled() { return filled; } };
+  return {
+    show, reset, sway, fill, changed, look, only, put, cameras, floor, views,
+    get shown() { return shown; }, get filled() { return filled; }, get through() { return through; },
+    get framed() { return framed; }, get least() { return least; },
+  };
 
   // --- Data ------------------------------------------------------------------------------------------------------
 
@@ -349,7 +442,7 @@ function depthViewer(canvas, data, options = {}) {
   }
 
   /** Return rays, places in the photo and depths of the grid's vertices, and the triangles between them. */
-  function makeGrid({ step: [columns, rows, step], z, cells, rays, near, far }) {
+  function makeGrid({ step: [columns, rows, step], z, cells, rays, sure, size: [width, height], camera }, { near, far }) {
     const codes = new Uint16Array(bytesOf(z).buffer), packed = bytesOf(cells), count = columns * rows;
     const bent = rays && new Float32Array(bytesOf(rays).buffer);
     const made = { columns, rows, codes, rays: new Float32Array(2 * count), places: new Float32Array(2 * count) };
@@ -376,6 +469,7 @@ function depthViewer(canvas, data, options = {}) {
     made.whole = whole;
     made.triangles = Uint32Array.from(triangles);
     made.vertices = Uint32Array.from([...codes.keys()].filter((i) => codes[i]));
+    made.sure = sure ? bytesOf(sure) : null;
     return made;
   }
 
@@ -417,8 +511,52 @@ function depthViewer(canvas, data, options = {}) {
   }
 
   /** Return the point to turn about: on the ray through the photo's middle, at the median depth. */
-  function middleDepth({ depths, vertices }) {
-    const sorted = Float32Array.from(vertices, (i) => depths[i]).sort(), z = sorted[sorted.length >> 1];
+  function middleDepth({ grid: { depths, vertices }, size: [width, height], camera }) {
+    const sorted = Float32Array.from(vertices, (i) => depths[i]).sort(), z = sorted.length ? sorted[sorted.length >> 1] : data.far;
     return [((width - 1) / 2 - camera.cx) / camera.fx * z, ((height - 1) / 2 - camera.cy) / camera.fy * z, z];
+  }
+
+  /** Return the place from which a scene is seen as a whole: beside and above the first camera, as it stands upright. */
+  function outside({ middle, extent, views: [{ size }] }) {
+    const reach = Math.max(...views.map(({ pose }) => Math.hypot(pose[3] - middle[0], pose[7] - middle[1], pose[11] - middle[2])));
+    const focal = Math.max(...size), camera = { fx: focal, fy: focal, cx: (size[0] - 1) / 2, cy: (size[1] - 1) / 2, skew: 0 };
+    const home = { ...HOME, yaw: 0.5, pitch: 0.35, distance: Math.max(1.1, Math.min(2, (1.6 * reach) / extent)) };
+    return { from: SAME, camera, size, pivot: middle, rest: [0, 0], unit: extent, home };
+  }
+
+  /** Return the lines around a view: from its camera to the corners of its picture, at a depth, and around these. */
+  function makeFrustum({ size: [width, height], camera }, depth) {
+    const y = (v) => (v - camera.cy) / camera.fy, x = (u, v) => (u - camera.cx - camera.skew * y(v)) / camera.fx;
+    const corners = [[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]];
+    return {
+      rays: Float32Array.from([0, 0, ...corners.flatMap(([u, v]) => [x(u, v), y(v)])]),
+      places: new Float32Array(10),
+      depths: Float32Array.from([0, depth, depth, depth, depth]),
+      segments: Uint32Array.from([0, 1, 0, 2, 0, 3, 0, 4, 1, 2, 2, 3, 3, 4, 4, 1]),
+    };
+  }
+
+  /** Return the pose that applies `second` and then `first`; both are three rows of four numbers. */
+  function chained(first, second) {
+    const out = [];
+    for (let row = 0; row < 12; row += 4)
+      for (let column = 0; column < 4; column++) {
+        let sum = column === 3 ? first[row + 3] : 0;
+        for (let k = 0; k < 3; k++) sum += first[row + k] * second[4 * k + column];
+        out.push(sum);
+      }
+    return out;
+  }
+
+  function inverse([a, b, c, x, d, e, f, y, g, h, k, z]) {
+    return [a, d, g, -(a * x + d * y + g * z), b, e, h, -(b * x + e * y + h * z), c, f, k, -(c * x + f * y + k * z)];
+  }
+
+  /** Return a colour of a hue from 0 to 1, as (red, green, blue) from 0 to 1. */
+  function tintOf(hue) {
+    return [5, 3, 1].map((from) => {
+      const k = (from + hue * 6) % 6;
+      return 0.95 - 0.95 * 0.85 * Math.max(0, Math.min(k, 4 - k, 1));
+    });
   }
 }

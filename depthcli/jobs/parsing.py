@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from fractions import Fraction
@@ -52,3 +53,21 @@ def parse_range(text: Optional[str]) -> Optional[tuple[float, float]]:
 def parse_list(items: Optional[Sequence[str]]) -> tuple[str, ...]:
     """Return the names of an option that may be repeated and may hold lists with commas."""
     return tuple(name.strip() for item in items or () for name in item.split(",") if name.strip())
+
+
+def parse_bytes(text: str, setting: str) -> int:
+    """Return the bytes of 64M, 1.5G or 1000. setting: named in the error."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise UsageError(f"{text!r} is not a size", f"give `{setting}` as 64M or 20G")
+    return int(float(match[1]) * 1024 ** "KMGT".find(match[2].upper()) * 1024) if match[2] else int(float(match[1]))
+
+
+def parse_duration(text: str, setting: str) -> float:
+    """Return the seconds of 90, 30s, 30m, 24h or 7d; infinity for -1. setting: named in the error."""
+    if text.strip() == "-1":
+        return math.inf
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise UsageError(f"{text!r} is not a time", f"give `{setting}` as 90s, 30m or 24h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2].lower()]

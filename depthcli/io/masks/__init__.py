@@ -1,0 +1,1 @@
+"""Masks of objects in files: COCO JSON, label pictures, and the JSON that depthcli writes."""

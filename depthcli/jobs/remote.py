@@ -1,0 +1,327 @@
+"""A client of `depth serve`, by the standard library alone: it loads no web library, no NumPy and no torch."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional, Union
+from urllib.parse import urlencode, urlsplit
+
+from depthcli.errors import (
+    DepthError,
+    EngineError,
+    ModelError,
+    OutputError,
+    PictureError,
+    UsageError,
+    first_line,
+)
+
+if TYPE_CHECKING:
+    from depthcli.depthmap import DepthMap
+
+DEFAULT_ADDRESS = "http://127.0.0.1:7373"
+SERVER_VARIABLE, TOKEN_VARIABLE = "DEPTH_SERVER", "DEPTH_TOKEN"
+AUTO, UNIX = "auto", "unix:"
+_AUTO_SECONDS = 0.05  # that the default address has to answer in
+_TRIES = 5  # of a request whose connection breaks
+_BUSY_SECONDS = 900.0  # that a request waits for a full queue, at most
+_LONGEST_WAIT = 10.0
+_CLASSES = {2: UsageError, 4: ModelError, 5: EngineError}
+_BROKEN = (ConnectionError, http.client.HTTPException, TimeoutError, socket.timeout)
+Query = Sequence[tuple[str, Union[str, int, float, bool]]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a service answered. headers: by their names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What the answer says of its depth map. Raises EngineError if it is not from a service of depthcli."""
+        try:
+            return dict(json.loads(self.headers["depth-meta"]))
+        except (KeyError, ValueError, TypeError) as error:
+            raise EngineError("the answer is not from depth serve", "check the address of `server`") from error
+
+
+class _BusyError(Exception):
+    """The service is full. seconds: to wait."""
+
+    def __init__(self, error: DepthError, seconds: float) -> None:
+        super().__init__(str(error))
+        self.error, self.seconds = error, seconds
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class ServiceGoneError(EngineError):
+    """There is no service at an address, or it does not answer any more."""
+
+
+class Client:
+    """A running `depth serve`. Threads may share one; each has its own connection.
+
+        with depthcli.Client("http://127.0.0.1:7373") as client:
+            depth = client.estimate("photo.jpg", model="tiny")
+
+    address: http://HOST:PORT, https://..., or unix:PATH. token: that the service wants; by default that of the variable
+    DEPTH_TOKEN. timeout: seconds that a connection may be silent. Raises UsageError for an address that makes no sense.
+    Requests raise EngineError if the service cannot be reached, and the errors of the service: UsageError,
+    PictureError, ModelError, EngineError.
+    """
+
+    def __init__(self, address: str = DEFAULT_ADDRESS, token: Optional[str] = None, timeout: float = 300.0) -> None:
+        self.address = address.rstrip("/")
+        self._token = os.environ.get(TOKEN_VARIABLE, "").strip() if token is None else token
+        self._timeout = timeout
+        self._local = threading.local()
+        self._open: list[http.client.HTTPConnection] = []
+        self._prefix = ""
+        if address.startswith(UNIX):
+            if not address[len(UNIX) :]:
+                raise UsageError(f"{address} names no socket", "give `server` as unix:PATH")
+            return
+        parts = urlsplit(self.address if "://" in address else f"http://{self.address}")
+        try:
+            port = parts.port
+        except ValueError:
+            port = -1
+        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1 or parts.query:
+            raise UsageError(f"{address!r} is not the address of a service", f"such as {DEFAULT_ADDRESS}, or unix:PATH")
+        self._parts, self._prefix = parts, parts.path.rstrip("/")
+
+    def about(self) -> dict[str, Any]:
+        """Return what the service offers: version, models, formats, limits."""
+        try:
+            found = json.loads(self.request("GET", "/v1").body)
+            if found["service"] != "depthcli":
+                raise ValueError
+        except (ValueError, KeyError, TypeError) as error:
+            raise EngineError(f"{self.address} is not depth serve", "check the address of `server`") from error
+        return dict(found)
+
+    def check_ready(self) -> None:
+        """Raise EngineError, with the reason, if the service does not take work now."""
+        try:
+            self._once("GET", "/readyz", (), b"")
+        except _BusyError as busy:
+            raise EngineError(f"{self.address}: {busy.error.message}") from busy
+        except OSError as error:
+            raise self._gone(error) from error
+        except http.client.HTTPException as error:
+            raise EngineError(f"{self.address} is not depth serve", "check the address of `server`") from error
+
+    def estimate(self, picture: Union[str, Path, bytes], **options: Any) -> DepthMap:
+        """Return the depth map of a picture, with the numbers of the model.
+
+        picture: a path, or the bytes of a file. options: parameters of POST /v1/depth, such as model, input_size,
+        panorama, detail, focal.
+        """
+        import numpy as np
+
+        from depthcli.depthmap import from_description
+
+        data, name = (picture, "") if isinstance(picture, bytes) else (_read(picture), Path(picture).name)
+        query = [("format", "f32"), ("name", name), *_pairs(options)]
+        answer = self.request("POST", "/v1/depth", query, data)
+        meta = answer.meta
+        values = np.frombuffer(answer.body, "<f4").reshape(meta["height"], meta["width"])
+        valid = ~np.isnan(values)
+        return from_description(np.where(valid, values, np.float32(0)), meta, None if valid.all() else valid)
+
+    def files(self, picture: bytes, formats: Sequence[str], **options: Any) -> dict[str, bytes]:
+        """Return the files of a picture, by their names, as `depth image` writes them.
+
+        picture: the bytes of its file. options: as of `estimate`; also colormap, file, mesh_size and so on.
+        """
+        from depthcli.io.codecs.formats import STILLS
+
+        if len(formats) == 1 and not options.get("file"):  # a name asks for a ZIP
+            stem = Path(options.get("name") or "picture").stem
+            options["file"] = [stem + STILLS[formats[0]].still]
+        query = [("format", ",".join(formats)), *_pairs(options)]
+        return unpack(self.request("POST", "/v1/depth", query, picture))
+
+    def request(self, method: str, path: str, query: Query = (), body: bytes = b"") -> Answer:
+        """Return the answer to a request, tried again while the service is full or the connection breaks.
+
+        Raises EngineError if the service is gone, PictureError if only this request fails again and again, and the
+        error that the service answers with.
+        """
+        tries, until = 0, time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                return self._once(method, path, query, body)
+            except _BusyError as busy:
+                if time.monotonic() + busy.seconds > until:
+                    raise busy.error from None
+                time.sleep(busy.seconds * random.uniform(0.5, 1.5))
+            except _BROKEN as error:
+                if isinstance(error, ConnectionRefusedError):
+                    tries = max(tries, _TRIES - 2)  # it may be about to start again
+                tries += 1
+                if tries >= _TRIES:
+                    raise self._broken(error) from error
+                time.sleep(random.uniform(0, min(_LONGEST_WAIT, 0.1 * 2**tries)))
+            except OSError as error:
+                raise self._gone(error) from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        for connection in self._open:
+            connection.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _once(self, method: str, path: str, query: Query, body: bytes) -> Answer:
+        connection, used = self._connection()
+        try:
+            return self._ask(connection, method, path, query, body)
+        except _BROKEN:
+            connection.close()
+            if not used:
+                raise
+        except BaseException:
+            connection.close()
+            raise
+        # The service closes idle connections; that this one was closed says nothing.
+        try:
+            return self._ask(connection, method, path, query, body)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _ask(self, connection: http.client.HTTPConnection, method: str, path: str, query: Query, body: bytes) -> Answer:
+        headers = {"Accept": "*/*"}
+        if body:
+            headers["Content-Type"] = "application/octet-stream"
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        target = self._prefix + path + (f"?{urlencode(query, errors='surrogateescape')}" if query else "")
+        try:
+            connection.request(method, target, body or None, headers)
+        except (BrokenPipeError, ConnectionResetError):  # it may have answered before it closed
+            pass
+        self._local.used = True
+        response = connection.getresponse()
+        answer = Answer(
+            response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+        )
+        if answer.status >= 400:
+            _raise(answer)
+        return answer
+
+    def _connection(self) -> tuple[http.client.HTTPConnection, bool]:
+        """Return the connection of this thread, and whether it was used before."""
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._connect()
+            self._open.append(connection)
+            self._local.connection, self._local.used = connection, False
+        return connection, self._local.used and connection.sock is not None
+
+    def _connect(self) -> http.client.HTTPConnection:
+        if self.address.startswith(UNIX):
+            return _UnixConnection(self.address[len(UNIX) :], self._timeout)
+        made = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
+        return made(str(self._parts.hostname), self._parts.port, timeout=self._timeout)
+
+    def _broken(self, error: BaseException) -> DepthError:
+        """Return the error for connections that break: of this request, or of the service if that is gone."""
+        with suppress(OSError, http.client.HTTPException, DepthError, _BusyError):
+            self._once("GET", "/livez", (), b"")
+            return PictureError(f"the connection to {self.address} broke {_TRIES} times: {first_line(error)}")
+        return self._gone(error)
+
+    def _gone(self, error: BaseException) -> ServiceGoneError:
+        reason = (error.strerror if isinstance(error, OSError) else "") or first_line(error)
+        return ServiceGoneError(f"there is no service at {self.address}: {reason}", "start it with: depth serve")
+
+
+def find_server(server: str) -> Optional[Client]:
+    """Return a client of the service that `server` means; None if it is auto and none answers quickly."""
+    if server != AUTO:
+        return Client(server)
+    client = Client(DEFAULT_ADDRESS, timeout=_AUTO_SECONDS)
+    try:
+        client._once("GET", "/livez", (), b"")
+    except (OSError, http.client.HTTPException, DepthError, _BusyError):
+        return None
+    finally:
+        client.close()
+    return Client(DEFAULT_ADDRESS)
+
+
+def unpack(answer: Answer) -> dict[str, bytes]:
+    """Return the files in an answer by their names. Raises EngineError for a damaged one."""
+    import io
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise EngineError(f"the answer of the service is damaged: {first_line(error)}") from error
+
+
+def _raise(answer: Answer) -> None:
+    """Raise the error that an answer holds."""
+    try:
+        problem = json.loads(answer.body)
+        title, hint, code = str(problem["title"]), str(problem["hint"]), int(problem["exit_code"])
+    except (ValueError, KeyError, TypeError):
+        raise EngineError(f"the service answered {answer.status}", "check the address of `server`") from None
+    kind = _CLASSES.get(code) or (OutputError if answer.status in (500, 507) else PictureError)
+    error = kind(title, hint)
+    if answer.status == 503:
+        with suppress(ValueError):
+            raise _BusyError(error, min(_LONGEST_WAIT, float(answer.headers.get("retry-after", "1"))))
+        raise _BusyError(error, 1.0)
+    raise error
+
+
+def _pairs(options: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return options as parameters; lists are repeated, None is left out."""
+    pairs: list[tuple[str, Any]] = []
+    for name, value in options.items():
+        for item in value if isinstance(value, (list, tuple)) else [value]:
+            if item is not None:
+                pairs.append((name, int(item) if isinstance(item, bool) else item))
+    return pairs
+
+
+def _read(path: Union[str, Path]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise PictureError(f"{path} cannot be read: {error.strerror}", "check the path") from error

@@ -1,0 +1,456 @@
+"""The scene job: views through one network into the files of a scene, resumable.
+
+The manifest has a row for each format: what it was made of, and by what. A format whose files are as noted is skipped.
+If the NPZ file is among those, the rest is made from it, without the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Callable, Optional, Union
+
+from depthcli.choices import IF_EXISTS, BackendChoice, FramesChoice, ModelChoice, SceneChoice, ViewsChoice, require
+from depthcli.depthmap import DepthKind
+from depthcli.errors import DepthError, DiskFullError, OutputError, PictureError, UsageError, first_line
+from depthcli.host.atomic import remove_partials
+from depthcli.io.cameras.files import read_cameras
+from depthcli.io.codecs.formats import STILLS
+from depthcli.io.codecs.outputs import OutputSpec
+from depthcli.io.codecs.stills import check_kind
+from depthcli.io.pictures.images import picture_size, read_picture
+from depthcli.io.scenes.files import EXPORTS, NPZ, check_exports, in_order, read_scene
+from depthcli.jobs.manifest import DONE, FAILED, MANIFEST_NAME, SKIPPED, Manifest, Result
+from depthcli.jobs.picture_results import MadeBy, difference, file_facts
+from depthcli.jobs.scene_inputs import SceneInput, SceneSource
+from depthcli.jobs.scene_views import IMAGES, ViewSource, clip_views, picture_views
+from depthcli.jobs.targets import refuse_replacing
+from depthcli.pixels.scene_size import at_picture_size
+from depthcli.predict.model import known_model
+from depthcli.predict.scene import Cameras, ReadView, SceneEstimator, check_count, given_cameras
+from depthcli.scene import Scene, View
+
+_OF_NETWORK = ("gs_ply", "feat_vis")  # hold what no NPZ file has
+DEPTH = "depth-"  # before the name of a format of single maps: a file per view
+_OF_PICTURES = ("colmap", "colmap-txt", "transforms")  # which name the pictures, so that frames have to be files
+_WITH_SHAPE = ("glb", "glb-mesh", "ply", "colmap", "colmap-txt")
+_BEGUN = "begun"  # in the manifest: files that an interrupted run may have left
+_FOLDER = "depth"
+_PATIENCE = 10.0  # seconds between two lines of progress
+
+
+@dataclass(frozen=True)
+class SceneJob:
+    """The views of one scene and the files to make of them.
+
+    found: what was named. folder: for the files. formats: of io.scenes.files.EXPORTS, or depth- and one of STILLS.
+    poses: file or folder of cameras with poses, in place of those that were found. max_views: take at most so many,
+    evenly. if_exists: skip, overwrite or error for formats whose files exist. show: how points and meshes are made.
+
+    Raises UsageError for unknown formats, and two of one place.
+    """
+
+    found: SceneInput
+    folder: Path
+    formats: tuple[str, ...]
+    model: ModelChoice = ModelChoice()
+    backend: BackendChoice = BackendChoice()
+    views: ViewsChoice = ViewsChoice()
+    frames: FramesChoice = FramesChoice()
+    show: SceneChoice = SceneChoice()
+    poses: Optional[Path] = None
+    max_views: Optional[int] = None
+    if_exists: str = "skip"
+
+    def __post_init__(self) -> None:
+        require("if_exists", self.if_exists, IF_EXISTS)
+        check_formats(self.formats)
+        if self.max_views is not None and self.max_views < 2:
+            raise UsageError(f"`max_views` must be at least 2, got {self.max_views}")
+        if self.found.source is SceneSource.PICTURE:
+            check_count(1)
+        if self.found.source is SceneSource.FOLDER and _same_place(self.folder, self.found.paths[0].parent):
+            raise UsageError(f"scene.jpg would be taken for a picture of {self.folder}", "use another `output`")
+        results = [(name, self.files(name, self.found.names)) for name in self.ordered]
+        refuse_replacing("picture", results, self.found.paths)
+        if self.frames != FramesChoice() and self.found.source is not SceneSource.CLIP:
+            name = next(name for name, value in vars(self.frames).items() if value)
+            raise UsageError(f"`{name}` chooses frames of a clip, and {self.found.rule}", "leave it out")
+
+    @property
+    def ordered(self) -> list[str]:
+        """The formats in the order in which they are made; for a clip with its frames, if another format needs them."""
+        scenes = in_order([name for name in self.formats if name in EXPORTS])
+        scenes.sort(key=lambda name: name != "npz")  # so that a later run can go on from it
+        maps = [name for name in self.formats if name.startswith(DEPTH)]
+        needs_images = self.found.source is SceneSource.CLIP and (maps or set(_OF_PICTURES) & set(scenes))
+        return [*([IMAGES] if needs_images else []), *scenes, *maps]
+
+    @property
+    def wants_gaussians(self) -> bool:
+        """Whether the network is asked for Gaussians."""
+        return "gs_ply" in self.formats
+
+    @property
+    def wants_features(self) -> bool:
+        """Whether what the network's last block gives is kept."""
+        return "feat_vis" in self.formats
+
+    def settings(self, format: str = "") -> str:
+        """Return the options that shape the scene, or one of its formats, as one line."""
+        shaping: dict[str, Any] = {
+            "backend": self.backend.backend,
+            "precision": self.backend.precision,
+            **self.views.settings,
+            **self.frames.settings,
+            "max-views": self.max_views,
+            "poses": self.poses and read_cameras(self.poses).fingerprint,
+            **(self.show.settings if format in _WITH_SHAPE else {}),
+        }
+        return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)
+
+    def files(self, format: str, names: Sequence[str]) -> list[Path]:
+        """Return the paths of a format's files. names: of the views."""
+        if format == IMAGES:
+            return [self.folder / IMAGES / name for name in names]
+        if format in EXPORTS:
+            return [self.folder / path for path in EXPORTS[format].files(len(names))]
+        return [path for paths in depth_paths(self.folder, format, names) for path in paths]
+
+
+def _same_place(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line about the work."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A picture that cannot be read, and is left out of the scene."""
+
+    result: Result
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """The scene, as it is about to be written. seconds: that reading and the network took; 0 if it was there."""
+
+    scene: Scene
+    seconds: float = 0.0
+
+
+Event = Union[Note, Unread, Made, Result]
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raise UsageError for unknown formats, for two of one place, and for none."""
+    if not formats:
+        raise UsageError("no output format given", f"choose from: {', '.join(EXPORTS)}")
+    maps = [name[len(DEPTH) :] for name in formats if name.startswith(DEPTH)]
+    unknown = next((name for name in maps if name not in STILLS), None)
+    if unknown is not None:
+        raise UsageError(f"no depth file is called {DEPTH}{unknown}", f"{DEPTH} and one of: {', '.join(STILLS)}")
+    others = [name for name in formats if not name.startswith(DEPTH)]
+    single = next((name for name in others if name not in EXPORTS and name in STILLS), None)
+    if single is not None:
+        raise UsageError(f"{single} is a format of single maps", f"{DEPTH}{single} gives one for each view")
+    check_exports(others)
+
+
+def depth_paths(folder: Path, format: str, names: Sequence[str]) -> list[tuple[Path, ...]]:
+    """Return the files of each view for a format of single maps; views that differ only in suffix keep it."""
+    spec = OutputSpec((format[len(DEPTH) :],))
+    stems = [PurePosixPath(name).with_suffix("") for name in names]
+    chosen = [name if stems.count(stem) > 1 else str(stem) for name, stem in zip(names, stems)]
+    return [spec.paths(folder / _FOLDER / name) for name in chosen]
+
+
+def run_scene(job: SceneJob, load: Callable[[], SceneEstimator]) -> Generator[Event, None, None]:
+    """Do the job; yield notes, pictures that cannot be read, and a Result for each format.
+
+    load: makes the estimator; called if the network has to run. A format that fails does not stop the others. Raises
+    UsageError for existing results of other options, PictureError for too many views, and as `SceneEstimator`.
+    """
+    written = {path.parent for name in job.ordered for path in job.files(name, job.found.names)}
+    for folder in {*written, *(folder.parent for folder in written)}:
+        remove_partials(folder)
+    manifest = Manifest(job.folder / MANIFEST_NAME)
+    manifest.check()
+    digest = _digest(job)
+    _check_made_by(job, manifest, MadeBy(*_known(job), job.settings()))
+    wanted = [name for name in job.ordered if job.if_exists != "skip" or not _is_there(manifest, name, digest)]
+    for name in job.ordered:
+        if name not in wanted:
+            outputs = tuple(str(path) for path in _noted(manifest, name))
+            yield Result(name, outputs, SKIPPED)
+    if not wanted:
+        yield from _unread_before(job, manifest, digest)
+        return
+    yield from _make(job, load, manifest, wanted, digest)
+
+
+def _make(
+    job: SceneJob, load: Callable[[], SceneEstimator], manifest: Manifest, wanted: Sequence[str], digest: str
+) -> Generator[Event, None, None]:
+    sources = _sources(job)
+    check_count(len(sources))
+    if job.found.missing:
+        count = len(job.found.missing)
+        yield Note(f"{count} picture{'s' * (count > 1)} of the cameras not there, such as {job.found.missing[0]}")
+    if len(sources) < len(job.found.paths):
+        yield Note(f"{len(sources)} of {len(job.found.paths)} pictures are taken, evenly (`max_views`)")
+    _refuse_foreign(job, manifest, wanted, [source.name for source in sources])
+    scene = None if {*_OF_NETWORK, IMAGES} & set(wanted) else _from_npz(job, manifest, digest)
+    made = Made(scene) if scene is not None else None
+    by = manifest.rows.get("npz", {}) if scene is not None else {}
+    model, weights = str(by.get("model", "")), str(by.get("weights", ""))
+    if made is None:
+        with load() as estimator:
+            model, weights = estimator.row.name, estimator.weights.sha256
+            _check_made_by(job, manifest, MadeBy(model, weights, job.settings()))
+            _check_kinds(job.formats, estimator.kind)
+            for event in _estimate(job, estimator, sources, IMAGES in wanted):
+                if isinstance(event, Made):
+                    made = event
+                if isinstance(event, Unread):
+                    manifest.add(replace(event.result, source={"sha256": digest}))
+                yield event
+        assert made is not None
+    else:
+        yield Note(f"the scene of {job.folder / NPZ} is written in further formats")
+        yield from _unread_before(job, manifest, digest)
+        _check_kinds(job.formats, made.scene.kind)
+        yield made
+    paths = {source.name: source.path or job.folder / IMAGES / source.name for source in sources}
+    names = [view.name for view in made.scene.views]
+    for name in wanted:
+        about: dict[str, Any] = {
+            "model": model,
+            "weights": weights,
+            "settings": job.settings(name),
+            "source": {"sha256": digest},
+        }
+        started = time.perf_counter()
+        if name != IMAGES:
+            manifest.add(Result(name, tuple(map(str, job.files(name, names))), _BEGUN, **about))
+        try:
+            warnings, files = _write(job, name, made.scene, paths)
+        except (DiskFullError, BrokenPipeError):
+            raise
+        except Exception as error:  # one format that cannot be made does not cost the others
+            yield _failed(manifest, name, error)
+            continue
+        facts = tuple(file_facts(os.stat(path)) for path in files)
+        ms = round(1000 * (time.perf_counter() - started), 1)
+        result = Result(name, tuple(map(str, files)), DONE, ms=ms, warnings=warnings, files=facts, **about)
+        manifest.add(result)
+        yield result
+
+
+def _sources(job: SceneJob) -> list[ViewSource]:
+    if job.found.source is SceneSource.CLIP:
+        return clip_views(job.found.paths[0], job.frames, job.max_views)
+    return picture_views(job.found, job.max_views)
+
+
+def _estimate(
+    job: SceneJob, estimator: SceneEstimator, sources: Sequence[ViewSource], keep_images: bool
+) -> Iterator[Event]:
+    """Read the views and run the network; yield what cannot be read and, at last, the scene."""
+    started = time.perf_counter()
+    sizes = [picture_size(source.path) if source.path else None for source in sources]
+    known = [(source, size) for source, size in zip(sources, sizes) if size is not None]
+    if len(known) > 1:  # before the pictures are read, which may take minutes
+        estimator.plan([size for _, size in known])
+        cameras = _cameras(job, [source for source, _ in known])
+        if cameras is not None:
+            given_cameras(cameras, [(source.name, size) for source, size in known])
+    views: list[ReadView] = []
+    there: list[ViewSource] = []
+    told = time.perf_counter()
+    for source, picture in _pictures(job, sources, keep_images):
+        if isinstance(picture, PictureError):
+            yield Unread(Result(source.name, (), FAILED, error=str(picture), code=picture.exit_code))
+            continue
+        views.append(estimator.read(picture, source.name))
+        there.append(source)
+        if time.perf_counter() - told > _PATIENCE:
+            told = time.perf_counter()
+            yield Note(f"{len(views)} of {len(sources)} pictures are read")
+    check_count(len(views))
+    plan = estimator.plan([view.size for view in views])
+    width, height = plan.size
+    yield Note(
+        f"{len(views)} views of {width}x{height} at once, about {estimator.memory(plan) / 1e9:.1f} GB of memory;"
+        f" {estimator.row.title}, {estimator.row.licence}; {estimator.description}"
+    )
+    scene = estimator.run(views, _cameras(job, there))
+    if len(there) < len(sources):
+        names = [source.name for source in sources if source not in there]
+        scene = replace(scene, facts={**scene.facts, "left_out": names})
+    yield Made(scene, time.perf_counter() - started)
+
+
+def _pictures(job: SceneJob, sources: Sequence[ViewSource], keep_images: bool) -> Iterator[tuple[ViewSource, Any]]:
+    """Yield each source with its picture, or with the error of reading it."""
+    if job.found.source is SceneSource.CLIP:
+        from depthcli.jobs.scene_views import clip_frames
+
+        yield from clip_frames(job.found.paths[0], sources, job.folder / IMAGES if keep_images else None)
+        return
+    for source in sources:
+        assert source.path is not None
+        try:
+            yield source, read_picture(source.path)
+        except PictureError as error:
+            yield source, error
+
+
+def _cameras(job: SceneJob, sources: Sequence[ViewSource]) -> Optional[Cameras]:
+    if job.poses is not None:
+        return job.poses
+    cameras = [source.camera for source in sources]
+    return None if None in cameras else [camera for camera in cameras if camera is not None]
+
+
+def _write(job: SceneJob, format: str, scene: Scene, paths: dict[str, Path]) -> tuple[tuple[str, ...], list[Path]]:
+    """Write one format; return warnings and the files. paths: of the pictures, by the names of the views."""
+    if format == IMAGES:  # written when they were read
+        return (), [path for path in job.files(IMAGES, [view.name for view in scene.views]) if path.is_file()]
+    if format in EXPORTS:
+        return (), EXPORTS[format].write(scene, job.folder, job.show)
+    spec = OutputSpec((format[len(DEPTH) :],))
+    files: list[Path] = []
+    warnings: dict[str, None] = {}
+    for view, outputs in zip(scene.views, depth_paths(job.folder, format, [view.name for view in scene.views])):
+        finer = _at_picture_size(view, paths[view.name])
+        for path in outputs:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        spec.write(finer.depth, finer.picture, outputs)
+        warnings.update(dict.fromkeys(spec.warnings(finer.depth)))
+        files += outputs
+    return tuple(warnings), files
+
+
+def _at_picture_size(view: View, path: Path) -> View:
+    return at_picture_size(view, read_picture(path).rgb)
+
+
+# --- What is there ----------------------------------------------------------------------------------------------------
+
+
+def _digest(job: SceneJob) -> str:
+    """Return a digest of the contents of all inputs and of their names."""
+    found = hashlib.sha256()
+    for name, path in zip(job.found.names, job.found.paths):
+        found.update(name.encode("utf-8", "surrogateescape") + b"\0")
+        try:
+            with path.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    found.update(block)
+        except OSError:  # reading it will tell
+            found.update(b"\0")
+    for stored in job.found.cameras or ():
+        found.update(f"{stored.content}{None if stored.pose is None else stored.pose.tolist()}".encode())
+    return found.hexdigest()
+
+
+def _known(job: SceneJob) -> tuple[str, str]:
+    from depthcli.predict.scene import DEFAULT_MODEL
+
+    model, weights = known_model(job.model)
+    return model or ("" if job.model.checkpoint else DEFAULT_MODEL), weights
+
+
+def _unread_before(job: SceneJob, manifest: Manifest, digest: str) -> Iterator[Event]:
+    """Yield the pictures that the scene was made without."""
+    for name in job.found.names:
+        row = manifest.rows.get(name, {})
+        if row.get("status") == FAILED and _source(row) == digest:
+            yield Unread(Result(name, (), FAILED, error=str(row.get("error")), code=int(row.get("code") or 1)))
+
+
+def _noted(manifest: Manifest, format: str) -> list[Path]:
+    row = manifest.rows.get(format, {})
+    return [manifest.folder / str(name) for name in row.get("outputs", ())]
+
+
+def _is_there(manifest: Manifest, format: str, digest: str) -> bool:
+    """Return whether a format was made of these inputs, and its files are as they were then."""
+    row = manifest.rows.get(format, {})
+    if row.get("status") != DONE or _source(row) != digest:
+        return False
+    return all(_is_as_noted(path, facts) for path, facts in zip(_noted(manifest, format), row.get("files", ())))
+
+
+def _source(row: Mapping[str, Any]) -> str:
+    return str((row.get("source") or {}).get("sha256", ""))
+
+
+def _is_as_noted(path: Path, facts: Sequence[int]) -> bool:
+    try:
+        return file_facts(os.stat(path)) == tuple(facts)
+    except OSError:
+        return False
+
+
+def _check_made_by(job: SceneJob, manifest: Manifest, wanted: MadeBy) -> None:
+    """Raise UsageError if the folder has the scene of another model, or of other options, and it is to stay."""
+    if job.if_exists == "overwrite":
+        return
+    for name in job.ordered:
+        row = manifest.rows.get(name, {})
+        if row.get("status") not in (DONE, _BEGUN):
+            continue
+        made_by = MadeBy(*(str(row.get(key) or "") for key in ("model", "weights", "settings")))
+        different = difference(made_by, replace(wanted, settings=job.settings(name)))
+        if different:
+            hint = "`if_exists` overwrite makes all anew, or use another `output`"
+            raise UsageError(f"{name} in {job.folder} was made {different}", hint)
+
+
+def _refuse_foreign(job: SceneJob, manifest: Manifest, wanted: Sequence[str], names: Sequence[str]) -> None:
+    """Raise OutputError if a file that is not of this tool would be replaced, or any, with `if_exists` error."""
+    if job.if_exists == "overwrite":
+        return
+    for name in wanted:
+        for path in job.files(name, names):
+            ours = str(path) in manifest.outputs and job.if_exists == "skip"
+            if os.path.lexists(path) and not ours:
+                raise OutputError(f"{path} is there already", "`if_exists` overwrite replaces it")
+
+
+def _check_kinds(formats: Sequence[str], kind: DepthKind) -> None:
+    for name in formats:
+        if name.startswith(DEPTH):
+            try:
+                check_kind(STILLS[name[len(DEPTH) :]], kind)
+            except UsageError as error:
+                raise UsageError(error.message, "`metres` makes metres; or use another format") from error
+
+
+def _from_npz(job: SceneJob, manifest: Manifest, digest: str) -> Optional[Scene]:
+    """Return the scene of the NPZ file, if it is as noted and of these inputs."""
+    if job.if_exists != "skip" or not _is_there(manifest, "npz", digest):
+        return None
+    try:
+        return read_scene(job.folder / NPZ)
+    except OutputError:
+        return None
+
+
+def _failed(manifest: Manifest, name: str, error: Exception) -> Result:
+    if not isinstance(error, DepthError):
+        error = DepthError(f"{type(error).__name__}: {first_line(error)}")
+    result = Result(name, (), FAILED, error=" ".join(str(error).split()), code=error.exit_code)
+    manifest.add(result)
+    return result

@@ -1,0 +1,1 @@
+"""Objects of a picture with their depth: masks joined with a DepthMap."""

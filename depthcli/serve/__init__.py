@@ -1,0 +1,1 @@
+"""The service: a model that stays loaded, behind HTTP. Needs the extra [serve]."""

@@ -1,0 +1,410 @@
+"""The service as an ASGI application: its routes, and what they share."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
+
+from depthcli.depthmap import DepthMap
+from depthcli.errors import DepthError, EngineError, Log, ModelError, UsageError, first_line
+from depthcli.io.codecs.formats import CLIPS, STILLS
+from depthcli.serve.admission import Places
+from depthcli.serve.answers import RAW, Body, Wanted, disposition, media_type_of, meta_of, render
+from depthcli.serve.clip_query import ClipQuery
+from depthcli.serve.gallery import MOST_ENTRIES, Galleries
+from depthcli.serve.guard import Guard
+from depthcli.serve.jobs import ENDED, ClipJobs
+from depthcli.serve.metrics import Metrics
+from depthcli.serve.models import Models
+from depthcli.serve.photos import jpeg_of
+from depthcli.serve.pictures import Estimated, Pictures
+from depthcli.serve.problems import BusyError, Refusal, problem_of
+from depthcli.serve.queries import DepthQuery, LookQuery
+from depthcli.serve.results import Result, Results
+from depthcli.serve.runner import Runner
+from depthcli.serve.settings import ServiceSettings
+from depthcli.version import __version__
+
+_MOST_UPLOADS = 4  # of clips at once
+_EVENT_SECONDS, _COMMENT_SECONDS = 0.5, 15.0
+_IDLE_SECONDS = 5.0  # between two looks for models and results that are not needed any more
+_LEFT = 499  # nobody reads it
+
+
+class Service:
+    """What the routes share. `start` it in the event loop, and `close` it in the end."""
+
+    def __init__(self, settings: ServiceSettings, log: Log) -> None:
+        self.settings, self.log = settings, log
+        self.metrics = Metrics()
+        self.models = Models(settings, self.metrics, log)
+        self.runner = Runner(self.metrics)
+        self.results = Results()
+        self.draining = False
+        self.pictures = Pictures(settings, self.models, self.runner, self.metrics)
+        self.clips: Optional[ClipJobs] = None
+        if settings.clips is not None:
+            self.clips = ClipJobs(settings.clips, settings, self.models, self.runner, self.metrics, log)
+
+    def start(self) -> None:
+        """Load the first model, and go on with the clips that an earlier service left."""
+        self.models.load_first()
+        if self.clips is not None:
+            self.clips.start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a picture or a clip is in work."""
+        return self.pictures.places.taken > 0 or (self.clips is not None and self.clips.busy)
+
+    def check(self) -> None:
+        """Raise a DepthError if the service cannot take work now."""
+        if self.draining:
+            raise BusyError("the service is stopping")
+        if self.runner.lost is not None:
+            raise self.runner.lost
+        if self.models.error is not None:
+            raise self.models.error
+        if not self.runner.alive or not self.models.names or not self.models.is_loaded(self.models.names[0]):
+            raise BusyError("the model is not loaded yet")
+
+    def drain(self) -> None:
+        """Take no new work, and stop clips at their next frame."""
+        self.draining = True
+        if self.clips is not None:
+            self.clips.stop()
+
+    async def tidy(self) -> None:
+        """Forget what is old, for ever."""
+        while True:
+            await asyncio.sleep(_IDLE_SECONDS)
+            self.results.drop_old()
+            await asyncio.to_thread(self.models.drop_idle)
+
+    def close(self) -> None:
+        """End the threads and free the models."""
+        if self.clips is not None:
+            self.clips.close()
+        self.runner.close()
+        self.pictures.close()
+        self.models.close()
+
+
+def make_app(service: Service) -> Any:
+    """Return the ASGI application of a service, guarded."""
+    settings = service.settings
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        tidying = asyncio.create_task(service.tidy())
+        yield
+        tidying.cancel()
+
+    app = FastAPIOffline(
+        title="depth",
+        version=__version__,
+        description="Depth maps of pictures and clips.",
+        lifespan=lifespan,
+        root_path=settings.root_path,
+        redoc_url=None,
+    )
+    _add_errors(app, service)
+    _add_state(app, service)
+    _add_pictures(app, service)
+    if service.clips is not None:
+        _add_clips(app, service, service.clips)
+    if settings.galleries:
+        _add_gallery(app, service)
+    if settings.page:
+        _add_page(app)
+    return Guard(app, settings, service.metrics)
+
+
+def _add_errors(app: FastAPI, service: Service) -> None:
+    @app.exception_handler(DepthError)
+    async def expected(request: Request, error: DepthError) -> Response:
+        return problem_of(error, request)
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong_parameter(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        name = str(first["loc"][-1]) if first.get("loc") else "parameter"
+        if first["type"] == "extra_forbidden":
+            return problem_of(UsageError(f"there is no parameter {name!r}", "see /docs"), request)
+        return problem_of(UsageError(f"`{name}`: {first['msg']}", "see /docs"), request)
+
+    @app.exception_handler(StarletteHTTPException)
+    async def unknown(request: Request, error: HTTPException) -> Response:
+        what = f"there is no {request.url.path}" if error.status_code == 404 else str(error.detail)
+        refusal = Refusal(error.status_code, what, "see /docs", UsageError.exit_code, getattr(error, "headers", None))
+        return problem_of(refusal, request)
+
+    @app.exception_handler(ClientDisconnect)
+    async def left(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=_LEFT)
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> Response:
+        line = f"unexpected {type(error).__name__}: {first_line(error)}"
+        service.log(f"error: {request.method} {request.url.path}: {line}")
+        return problem_of(DepthError(line, "please report it"), request)
+
+
+def _add_state(app: FastAPI, service: Service) -> None:
+    @app.get("/livez", tags=["state"], summary="200 if the service answers at all")
+    async def live() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @app.get("/readyz", tags=["state"], summary="200 if the service takes work, else 503")
+    async def ready() -> dict[str, str]:
+        try:
+            service.check()
+        except (ModelError, EngineError) as error:
+            raise Refusal(503, error.message, error.hint, error.exit_code) from error
+        return {"status": "ready"}
+
+    @app.get("/v1", tags=["state"], summary="Version, models, formats and limits")
+    async def about() -> dict[str, Any]:
+        return describe(service)
+
+    @app.get("/metrics", tags=["state"], summary="Figures for Prometheus")
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def describe(service: Service) -> dict[str, Any]:
+    """Return what a service offers, JSON-ready."""
+    settings = service.settings
+    return {
+        "service": "depthcli",
+        "version": __version__,
+        "models": service.models.describe(),
+        "formats": {name: row.what for name, row in STILLS.items()},
+        "raw_formats": list(RAW),
+        "clip_formats": {name: row.what for name, row in CLIPS.items()} if settings.clips else {},
+        "limits": {
+            "max_bytes": settings.max_bytes,
+            "max_pixels": settings.max_pixels,
+            "queue": settings.queue,
+            "concurrency": max(1, min(settings.queue, 8)),
+            "max_clip_bytes": settings.max_clip_bytes,
+        },
+        "galleries": [folder.resolve().name for folder in settings.galleries],
+        "token": bool(settings.token),
+    }
+
+
+def _add_pictures(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/depth", tags=["pictures"], summary="Depth of the picture in the body", openapi_extra=_BODY)
+    async def depth(request: Request, query: Annotated[DepthQuery, Query()]) -> Response:
+        if service.draining:
+            raise BusyError("the service is stopping")
+        refuse_multipart(request)
+        done = await service.pictures.estimate(request, query)
+        if done.body is None:
+            name = service.results.add(done.result)
+            return _kept(app, name, done)
+        return body_of(done.body, done.result.depth, done.result.about, {"Server-Timing": done.timing.header()})
+
+    def kept(name: str) -> Result:
+        found = service.results.get(name)
+        if found is None:
+            raise Refusal(404, "this result is not kept any more", "send the picture again", 1)
+        return found
+
+    @app.get("/v1/results/{name}", tags=["pictures"], summary="What is known of a kept depth map")
+    async def result(name: str) -> dict[str, Any]:
+        return _about_kept(app, name, kept(name))
+
+    @app.get("/v1/results/{name}/photo", tags=["pictures"], summary="The upright picture of a kept depth map, as JPEG")
+    async def photo(name: str, max_side: Annotated[int, Query(ge=16, le=8192)] = 2048) -> Response:
+        rgb = kept(name).rgb
+        data = await asyncio.to_thread(jpeg_of, rgb, max_side)
+        return Response(data, media_type="image/jpeg")
+
+    @app.get("/v1/results/{name}/{format}", tags=["pictures"], summary="A kept depth map in a format")
+    async def rendered(name: str, format: str, query: Annotated[LookQuery, Query()]) -> Response:
+        found = kept(name)
+        body = await service.pictures.render(found, query.look([format]))
+        return body_of(body, found.depth, found.about, {})
+
+    @app.delete("/v1/results/{name}", tags=["pictures"], summary="Forget a kept depth map", status_code=204)
+    async def forget(name: str) -> Response:
+        kept(name)
+        service.results.remove(name)
+        return Response(status_code=204)
+
+
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+def refuse_multipart(request: Request) -> None:
+    """Raise Refusal for a form: the body is the file itself."""
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        url = f"{request.url.path}?{request.url.query}".rstrip("?")
+        raise Refusal(415, "the body must be the file itself, not a form", f"curl --data-binary @FILE '{url}'", 2)
+
+
+def body_of(body: Body, depth: Any, about: Any, headers: dict[str, str]) -> Response:
+    """Return the answer that holds a rendered map."""
+    return Response(
+        body.data,
+        headers={
+            "Depth-Meta": meta_of(depth, body.size, about),
+            "Content-Disposition": disposition(body.name),
+            **headers,
+        },
+        media_type=body.media_type,
+    )
+
+
+def _kept(app: FastAPI, name: str, done: Estimated) -> Response:
+    about = _about_kept(app, name, done.result)
+    return JSONResponse(about, 201, {"Location": about["url"], "Server-Timing": done.timing.header()})
+
+
+def _about_kept(app: FastAPI, name: str, result: Result) -> dict[str, Any]:
+    meta = json.loads(meta_of(result.depth, result.depth.size, result.about))
+    return {"id": name, "url": f"{app.root_path}/v1/results/{name}", "name": result.name, "meta": meta}
+
+
+def _add_clips(app: FastAPI, service: Service, clips: ClipJobs) -> None:
+    root = app.root_path
+    uploads = Places(_MOST_UPLOADS)
+
+    @app.post(
+        "/v1/clips",
+        tags=["clips"],
+        summary="Depth of the clip in the body, as a job",
+        status_code=202,
+        openapi_extra=_BODY,
+    )
+    async def clip(request: Request, query: Annotated[ClipQuery, Query()]) -> Response:
+        if service.draining:
+            raise BusyError("the service is stopping")
+        refuse_multipart(request)
+        wish = query.wish(service.models.check_clip(query.model))
+        with uploads.one(), clips.upload(query.name, wish) as upload:
+            stated = request.headers.get("content-length", "0")
+            upload.expect(int(stated) if stated.isdecimal() else 0)
+            async for chunk in request.stream():
+                upload.write(chunk)
+            await asyncio.to_thread(upload.finish)
+        assert upload.job is not None
+        about = clips.describe(upload.job, root)
+        return JSONResponse(about, 202, {"Location": about["url"]})
+
+    @app.get("/v1/jobs", tags=["clips"], summary="All jobs, the newest first")
+    async def jobs() -> dict[str, Any]:
+        return {"jobs": [clips.describe(job, root) for job in clips.list()]}
+
+    @app.get("/v1/jobs/{name}", tags=["clips"], summary="A job")
+    async def job(name: str) -> dict[str, Any]:
+        return clips.describe(clips.get(name), root)
+
+    @app.delete("/v1/jobs/{name}", tags=["clips"], summary="Cancel a job, or forget one that has ended")
+    async def cancel(name: str) -> Response:
+        left = await asyncio.to_thread(clips.cancel, name)
+        return Response(status_code=204) if left is None else JSONResponse(clips.describe(left, root))
+
+    @app.get("/v1/jobs/{name}/files/{file}", tags=["clips"], summary="A file of a job, with Range")
+    async def file(name: str, file: str) -> Response:
+        path = clips.path_of(clips.get(name), file)
+        return FileResponse(path, media_type=media_type_of(file), headers={"Content-Disposition": disposition(file)})
+
+    @app.get("/v1/jobs/{name}/events", tags=["clips"], summary="Progress of a job as text/event-stream")
+    async def events(name: str, request: Request) -> Response:
+        clips.get(name)
+        last = request.headers.get("last-event-id", "")
+        return StreamingResponse(_events(service, clips, name, root, last), media_type="text/event-stream")
+
+
+async def _events(service: Service, clips: ClipJobs, name: str, root: str, last: str) -> AsyncIterator[bytes]:
+    """Yield the changes of a job until it has ended. last: id of the event that the client had last."""
+    state, version = "", last
+    silent = time.monotonic()
+    while not service.draining:
+        try:
+            job = clips.get(name)
+        except Refusal:  # it was forgotten
+            return
+        if str(job.version) != version:
+            kind = "progress" if job.state == state else "state"
+            state, version = job.state, str(job.version)
+            data = json.dumps(clips.describe(job, root))
+            yield f"id: {version}\nevent: {kind}\ndata: {data}\n\n".encode()
+            silent = time.monotonic()
+        elif time.monotonic() - silent > _COMMENT_SECONDS:
+            yield b": still here\n\n"
+            silent = time.monotonic()
+        if job.state in ENDED:
+            return
+        await asyncio.sleep(_EVENT_SECONDS)
+
+
+def _add_gallery(app: FastAPI, service: Service) -> None:
+    galleries = Galleries(service.settings.galleries)
+    root = app.root_path
+
+    @app.get("/v1/gallery", tags=["gallery"], summary="A page of results")
+    async def page(
+        gallery: int = 0, status: str = "", cursor: str = "", limit: Annotated[int, Query(ge=1, le=MOST_ENTRIES)] = 60
+    ) -> dict[str, Any]:
+        return await asyncio.to_thread(galleries.page, gallery, status, cursor, limit, root)
+
+    @app.get("/v1/gallery/{name}/thumb", tags=["gallery"], summary="A small JPEG of a result")
+    async def thumb(name: str, max_side: Annotated[int, Query(ge=16, le=2048)] = 320) -> Response:
+        data = await service.pictures.write(lambda: galleries.thumb(name, max_side))
+        return Response(data, media_type="image/jpeg")
+
+    @app.get("/v1/gallery/{name}/{format}", tags=["gallery"], summary="A file of a result, or its numbers")
+    async def file(name: str, format: str, max_side: Optional[int] = None) -> Response:
+        if format not in RAW:
+            path = await asyncio.to_thread(galleries.path_of, name, format)
+            shown = {"Content-Disposition": disposition(path.name)}
+            return FileResponse(path, media_type=media_type_of(path.name), headers=shown)
+        wanted = Wanted((format,), max_side=max_side)
+
+        def numbers() -> tuple[DepthMap, Body]:
+            depth = galleries.numbers(name)
+            return depth, render(depth, None, depth.provenance.source, wanted)
+
+        depth, body = await service.pictures.write(numbers)
+        return body_of(body, depth, {"notes": [], "warnings": []}, {})
+
+
+def _add_page(app: FastAPI) -> None:
+    """Serve the files of the page: those that are there at the start, by name."""
+    folder = Path(__file__).parent / "page"
+    files = {path.name: (path.read_bytes(), media_type_of(path.name)) for path in folder.iterdir() if path.is_file()}
+
+    def page(name: str) -> Response:
+        if name not in files:
+            raise Refusal(404, "the page has no such file", exit_code=1)
+        data, kind = files[name]
+        return Response(data, media_type=kind)
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> Response:
+        return page("index.html")
+
+    @app.get("/page/{name}", include_in_schema=False)
+    async def file(name: str) -> Response:
+        return page(name)

@@ -1,0 +1,75 @@
+"""Depth maps that are kept for a while, so that one estimate gives many downloads."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+import numpy as np
+
+from depthcli.depthmap import DepthMap
+
+KEPT_BYTES = 512 << 20
+KEPT_SECONDS = 600.0
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A depth map with its picture. rgb: (H, W, 3) uint8. name: of the picture. about: what its answer says of it."""
+
+    depth: DepthMap
+    rgb: np.ndarray
+    name: str
+    about: Mapping[str, Any]
+    made: float = field(default_factory=time.monotonic)
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes."""
+        layers = (self.depth.values, self.depth.valid, self.depth.confidence, self.depth.sky, self.rgb)
+        return sum(layer.nbytes for layer in layers if layer is not None)
+
+
+class Results:
+    """Results by a name that cannot be guessed; the one that was used longest ago leaves first."""
+
+    def __init__(self, most: int = KEPT_BYTES, seconds: float = KEPT_SECONDS) -> None:
+        self._most, self._seconds = most, seconds
+        self._kept: OrderedDict[str, Result] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, result: Result) -> str:
+        """Keep a result and return its name. One that is larger than all that may be kept is kept alone."""
+        name = secrets.token_urlsafe(12)
+        with self._lock:
+            self._kept[name] = result
+            while len(self._kept) > 1 and sum(item.size for item in self._kept.values()) > self._most:
+                self._kept.popitem(last=False)
+        self.drop_old()
+        return name
+
+    def get(self, name: str) -> Optional[Result]:
+        """Return a result, None if it is not kept any more."""
+        self.drop_old()
+        with self._lock:
+            found = self._kept.get(name)
+            if found is not None:
+                self._kept.move_to_end(name)
+            return found
+
+    def remove(self, name: str) -> None:
+        """Forget a result."""
+        with self._lock:
+            self._kept.pop(name, None)
+
+    def drop_old(self) -> None:
+        """Forget what has been kept for its time."""
+        since = time.monotonic() - self._seconds
+        with self._lock:
+            for name in [name for name, item in self._kept.items() if item.made < since]:
+                del self._kept[name]

@@ -1,0 +1,129 @@
+"""Every engine for networks that see the views of a scene gives what the network gives."""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from depthcli.backends import SCENE_BACKENDS, Backend, open_backend
+from depthcli.choices import BackendChoice
+from depthcli.errors import EngineError, PictureError, UsageError
+from depthcli.host import graph_cache
+from depthcli.nets.attention import HAS_FUSED
+from depthcli.pixels.preprocess import InputPlan
+from depthcli.zoo.locate import WeightsFile
+from depthcli.zoo.rows import find_row
+from depthcli.zoo.verify import digest
+from tests.nets import da3
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ROW = dataclasses.replace(find_row("da3-small"), network=da3.VIEWS)
+ENGINES = [name for name in SCENE_BACKENDS if name == "torch" or find_spec(name)]
+CONVERTED = [name for name in ENGINES if name != "torch"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> WeightsFile:
+    path = tmp_path_factory.mktemp("weights") / "views.safetensors"
+    save_file(da3.network("views").state_dict(), str(path))
+    return WeightsFile(path, digest(path), "test")
+
+
+def opened(checkpoint: WeightsFile, name: str, precision: str = "fp32") -> Backend:
+    return open_backend(ROW, checkpoint, BackendChoice(name, "cpu", precision))
+
+
+def check(found, wanted, bound: float = 1e-5) -> None:
+    assert set(found) == set(wanted)
+    for name, value in wanted.items():
+        value = np.asarray(value)
+        assert np.abs(found[name] - value).max() <= bound * np.abs(value).max(), name
+        assert found[name].shape == value.shape
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_the_answer_is_that_of_the_network_at_every_number_and_size_of_views(checkpoint, name) -> None:
+    backend = opened(checkpoint, name)
+    network, references = da3.network("views"), set()
+    for count, height, width in ((1, 28, 42), (2, 42, 28), (5, 28, 42), (3, 70, 56)):
+        views = da3.views(count, height, width)
+        with torch.inference_mode():
+            wanted = network(views)
+        found = backend.run({"image": views.numpy()}, "views")
+        check(found, wanted)
+        references.add(int(found["reference"]))
+    assert len(references) > 1  # so it was chosen
+    assert backend.traits.graphs == ("views",) and "cpu fp32" in backend.traits.description
+    backend.close()
+    with pytest.raises(EngineError, match="closed"):
+        backend.run({"image": views.numpy()}, "views")
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_cameras_strategies_and_rays_reach_the_network(checkpoint, name) -> None:
+    backend, network, views = opened(checkpoint, name), da3.network("views"), da3.views(5)
+    known = da3.cameras(5)
+    with torch.inference_mode():
+        posed, middle = network(views, **known, rays=True), network(views, reference="middle")
+    arrays = {key: value.numpy() for key, value in known.items()}
+    check(backend.run({"image": views.numpy(), **arrays, "rays": True}, "views"), posed)
+    found = backend.run({"image": views.numpy(), "reference": "middle"}, "views")
+    check(found, middle)
+    assert found["reference"] == 2
+    backend.close()
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_a_converted_network_is_kept_and_runs_without_torch(checkpoint, name, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv(graph_cache.FOLDER_VARIABLE, str(tmp_path))
+    views = da3.views(3).numpy()
+    first = opened(checkpoint, name)
+    wanted = first.run({"image": views}, "views")
+    first.close()
+    monkeypatch.setattr("depthcli.graphs.any_size.trace_any_size", None)
+    again = opened(checkpoint, name)
+    found = again.run({"image": views}, "views")
+    again.close()
+    assert all(np.array_equal(found[key], wanted[key]) for key in wanted)
+
+
+@pytest.mark.skipif("openvino" not in ENGINES or not HAS_FUSED, reason="bf16 needs OpenVINO")
+def test_cameras_stay_in_float32(checkpoint) -> None:
+    """The parts for cameras are as exact as in float32; what the encoder rounds reaches them."""
+    views, known = da3.views(3).numpy(), {key: value.numpy() for key, value in da3.cameras(3).items()}
+    try:
+        backend = opened(checkpoint, "openvino", "bf16")
+    except EngineError:
+        pytest.skip("this CPU does not compute in bf16")
+    exact = opened(checkpoint, "openvino").run({"image": views, **known}, "views")
+    found = backend.run({"image": views, **known}, "views")
+    backend.close()
+    assert 1e-5 < np.abs(found["depth"] / exact["depth"] - 1).mean() < 0.02
+    assert np.abs(found["extrinsics"] - exact["extrinsics"]).max() < 0.05
+
+
+def test_what_a_backend_does_not_compute_is_said(checkpoint) -> None:
+    for name in CONVERTED:
+        backend = opened(checkpoint, name)
+        with pytest.raises(EngineError, match="Gaussians"):
+            backend.run({"image": da3.views(1).numpy(), "gaussians": True}, "views")
+        backend.close()
+        with pytest.raises(UsageError, match=f"{name} does not run da3-giant"):
+            open_backend(find_row("da3-giant"), checkpoint, BackendChoice(name))
+    with pytest.raises(UsageError, match="onnx does not run"):
+        open_backend(ROW, checkpoint, BackendChoice("onnx"))
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_more_views_than_fit_are_refused_with_the_number_that_does(checkpoint, name) -> None:
+    backend = opened(checkpoint, name)
+    with pytest.raises(PictureError, match="views would fit"):
+        backend.check(InputPlan((504, 504), (504, 504)), 10**6)
+    backend.check(InputPlan((42, 28), (42, 28)), 3)
+    backend.close()
