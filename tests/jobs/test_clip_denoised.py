@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import tracemalloc
+from collections import deque
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +18,11 @@ from PIL import Image
 from depthcli.choices import ClipChoice, DiffusionChoice, ModelChoice
 from depthcli.errors import PictureError
 from depthcli.io.codecs.files import read_depth
+from depthcli.io.video.clip import Frame
 from depthcli.jobs.clip import run_clip
 from depthcli.jobs.clip_job import ClipJob, Progress
 from depthcli.jobs.manifest import DONE, FAILED, Result
+from depthcli.predict.clip import FrameLoop
 from depthcli.predict.denoised import WindowsOfNoise
 from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import find_row
@@ -190,29 +195,16 @@ def test_a_broken_answer_fails_the_clip():
     assert result.status == FAILED and "NaN" in result.error
 
 
-PEAK = """
-import resource, sys
-sys.path.insert(0, {root!r})
-from tests.jobs import test_clip_denoised as module
-
-clip_job = module.job(sys.argv[1], sys.argv[1] + "_out")
-module.run(module.replace(clip_job, outputs=clip_job.outputs[1:]))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-"""
-
-
-@pytest.mark.slow  # 3,300 frames
-def test_memory_does_not_grow_with_the_clip():
-    peaks = []
-    for name, count in (("short", 300), ("long", 3000)):
-        shown = bytes(range(256)) * 48  # a frame of 128x64 in 4:2:0
-        Path(f"{name}.y4m").write_bytes(b"YUV4MPEG2 W128 H64 F24:1 C420jpeg\n" + (b"FRAME\n" + shown) * count)
-        ran = subprocess.run(
-            [sys.executable, "-c", PEAK.format(root=str(ROOT)), f"{name}.y4m"],
-            env=environment(),
-            capture_output=True,
-            timeout=300,
-            check=True,
-        )
-        peaks.append(int(ran.stdout))
+@pytest.mark.slow  # every allocation is traced
+def test_what_is_allocated_does_not_grow_with_the_clip():
+    rgb, peaks = np.zeros((64, 64, 3), np.uint8), []
+    for count in (60, 300):
+        network = StandIn()
+        network.calls = deque(maxlen=1)
+        loop = FrameLoop(predictor(network=network), (64, 64), threads=False)
+        tracemalloc.start()
+        made = sum(len(maps) for maps in loop.run(Frame(i, Fraction(i), Fraction(1), rgb) for i in range(count)))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert made == count
     assert peaks[1] < 1.05 * peaks[0]
