@@ -46,6 +46,9 @@ LAYOUTS = (
 VIEWS = ("both", "left", "right")
 FILLS = ("stretch", "edge", "telea")
 BORDERS = ("crop", "stretch")
+OFFLOADS = ("none", "model", "sequential")
+LATENT_MULTIPLE = 64  # pixels: sides of a diffusion model's input are multiples of it
+MOST_STEPS, MOST_RES = 1000, 8192
 OBJECT_FILES = ("json", "overlay", "masks", "mattes", "exr")
 OBJECT_ORDERS = ("distance", "score", "area", "label")
 COMFORT = 4.0  # percent of the width: more parallax is hard to look at
@@ -62,6 +65,7 @@ class ModelChoice:
     model: name of a zoo row or path of a checkpoint. encoder: vits, vitb, vitl, vitg, tiny or auto.
     metric: indoor or outdoor. checkpoint: file to load instead of looking for one. max_depth: largest depth of a metric
     model, metres. offline: never download. trust: read a pickle that this torch cannot read safely.
+    accept_licence: of a model that may be used for some purposes only; it is remembered.
     """
 
     model: Optional[str] = None
@@ -71,6 +75,7 @@ class ModelChoice:
     max_depth: Optional[float] = None
     offline: bool = False
     trust: bool = False
+    accept_licence: bool = False
 
     @classmethod
     def of(cls, model: Union[str, ModelChoice]) -> ModelChoice:
@@ -128,6 +133,52 @@ class BackendChoice:
 
 
 @dataclass(frozen=True)
+class DiffusionChoice:
+    """How a diffusion model makes the depth of a clip; the defaults are those it was published with.
+
+    steps: of denoising. window: frames that are denoised at once. overlap: frames that two windows share; 0 for windows
+    that know nothing of each other. guidance: 1 for none; more runs the network twice a step. seed: of the noise.
+    max_res: bound of the network input's longer side, pixels. cpu_offload: one of OFFLOADS, what stays in the memory of
+    the host while another part runs on the GPU.
+    """
+
+    steps: int = 5
+    window: int = 110
+    overlap: int = 25
+    guidance: float = 1.0
+    seed: int = 42
+    max_res: int = 1024
+    cpu_offload: str = "none"
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("window", 1), ("overlap", 0), ("seed", 0), ("max_res", LATENT_MULTIPLE)):
+            if getattr(self, name) < least:
+                raise UsageError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
+        for name, most in (("steps", MOST_STEPS), ("seed", (1 << 64) - 1), ("max_res", MOST_RES)):
+            if getattr(self, name) > most:
+                raise UsageError(f"`{name}` must be at most {most}, got {getattr(self, name)}")
+        if self.overlap >= self.window:
+            raise UsageError(
+                f"`overlap` must be less than `window`, got {self.overlap} of {self.window}", "25 of 110 are usual"
+            )
+        if not 1 <= self.guidance < math.inf:
+            raise UsageError(f"`guidance` must be 1 (none) or more, got {self.guidance:g}")
+        require("cpu_offload", self.cpu_offload, OFFLOADS)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The choices that shape depth, by the names that results note."""
+        return {
+            "steps": self.steps,
+            "window": self.window,
+            "overlap": self.overlap,
+            "guidance": self.guidance,
+            "seed": self.seed,
+            "max-res": self.max_res,
+        }
+
+
+@dataclass(frozen=True)
 class ClipChoice:
     """How a clip is processed, excluding the model.
 
@@ -136,7 +187,7 @@ class ClipChoice:
     exact: align a video model's windows with the official code's arithmetic, at the size of the frames.
     input_size: length of the network input's shorter side in pixels, None for the model's own.
     batch: frames that share a run of a picture model. panorama: join the left and right edges of the frames.
-    scenes: find cuts, and process each shot alone.
+    scenes: find cuts, and process each shot alone. diffusion: for a diffusion model.
     """
 
     steady: str = "auto"
@@ -146,6 +197,7 @@ class ClipChoice:
     batch: int = 1
     panorama: bool = False
     scenes: bool = True
+    diffusion: DiffusionChoice = field(default_factory=DiffusionChoice)
 
     def __post_init__(self) -> None:
         check_batch(self.batch)

@@ -48,6 +48,7 @@ MAY_IMPORT_TORCH = (
     "graphs/",
     "train/",
     "backends/torch_eager.py",
+    "backends/diffusion.py",
     "backends/torchscript.py",
     "backends/onnx.py",
     "backends/torch_nodes.py",

@@ -24,7 +24,7 @@ from depthcli.host.machine import cpu_flags, cpu_model, versions
 from depthcli.pixels.preprocess import InputPlan
 from depthcli.predict.model import resolve_model
 from depthcli.zoo.locate import WeightsFile
-from depthcli.zoo.rows import ModelRow, ModelTask, find_row, is_row, select_row
+from depthcli.zoo.rows import DEPTHCRAFTER, ModelRow, ModelTask, find_row, is_row, select_row
 
 # Measurements that take seconds are repeated no more often than this, whatever `runs` is.
 LONG_RUNS = 3
@@ -104,6 +104,8 @@ def measured_model(
     if compiled is not None:
         found = resolve_model(choice, log, backend=compiled)
         return MeasuredModel(found.row, found.weights)
+    if choice.model == DEPTHCRAFTER:
+        raise UsageError(f"{DEPTHCRAFTER} is not measured here", "choose another model")
     if choice == ModelChoice():
         choice = replace(choice, encoder="vits")
     try:

@@ -15,6 +15,7 @@ def network_flops(config: AnyConfig, width: int, height: int) -> int:
         return _lite(config, width, height)
     if isinstance(config, NestedConfig):
         return network_flops(config.views, width, height) + network_flops(config.metric, width, height)
+    assert isinstance(config, NetworkConfig)
     return encoder_flops(config, width, height) + head_flops(config, width, height)
 
 

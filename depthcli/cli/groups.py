@@ -23,7 +23,7 @@ from typer.core import TyperCommand, TyperGroup
 from depthcli.cli.help import print_help
 
 VIEWS, CLIP, TRAINING, MODEL = "Views", "Clip", "Training", "Model and speed"
-CAMERA, METRES, SPACE = "Camera", "Metres", "3D"
+DIFFUSION, CAMERA, METRES, SPACE = "Diffusion", "Camera", "Metres", "3D"
 ACCESS, LIMITS, CLIPS = "Access", "Limits", "Clips and results"
 NEURON, ADVANCED = "AWS Inferentia", "Advanced"
 _PANELS = (
@@ -33,6 +33,7 @@ _PANELS = (
     CLIP,
     TRAINING,
     MODEL,
+    DIFFUSION,
     CLIPS,
     LIMITS,
     CAMERA,

@@ -87,12 +87,19 @@ def _kind(row: "ModelRow") -> str:
 
 
 @app.command("pull", cls=PlainCommand)
-def pull(names: Names) -> None:
+def pull(
+    names: Names,
+    accept_licence: Annotated[
+        bool, flag("Accept a licence for some purposes only; asked for once.", "--accept-licence")
+    ] = False,
+) -> None:
     """Download weights into the Hugging Face cache, verify them, and print their paths."""
     from depthcli.zoo.download import obtain
 
     for row in _rows(names):
-        print(obtain(row, log=log).path)
+        file = obtain(row, log=log, accept_licence=accept_licence)
+        for path in file.parts or (file.path,):
+            print(path)
 
 
 @app.command("verify", cls=PlainCommand)
@@ -147,7 +154,8 @@ def path(names: Names) -> None:
         file = find(row)
         if file is None:
             raise CheckpointError(f"{row.name} is not on this machine", f"depth models pull {row.name}")
-        print(file.path)
+        for path in file.parts or (file.path,):
+            print(path)
 
 
 @app.command("cache", cls=PlainCommand)

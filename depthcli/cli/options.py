@@ -43,6 +43,7 @@ MODELS = (
     *ENCODERS,
     *(f"metric-{place}-{encoder}" for place in ("indoor", "outdoor") for encoder in ("vits", "vitb", "vitl")),
     *(f"vda-{kind}{encoder}" for kind in ("", "metric-") for encoder in ("vits", "vitb", "vitl")),
+    "depthcrafter",
     *(f"da3-{kind}" for kind in ("mono", "metric", "small", "base", "large", "giant", "nested")),
 )
 # Written out because their own module loads NumPy.

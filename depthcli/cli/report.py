@@ -285,15 +285,16 @@ class ClipReport(Report):
         elif now - self._shown >= _PLAIN_SECONDS:
             self._shown = now
             of = "" if event.total is None else f"/{event.total}"
+            doing = f", {event.doing}" if event.doing else ""
             eta = "" if left is None else f", about {_duration(left)} left"
-            log(f"{event.clip}: {self._WORDS[event.stage]}, {event.frames}{of} frames, {fps:.2f} fps{eta}")
+            log(f"{event.clip}: {self._WORDS[event.stage]}, {event.frames}{of} frames{doing}, {fps:.2f} fps{eta}")
 
     def _show_bar(self, event: Progress, fps: float) -> None:
         if self._clip_bar is None:
             self._clip_bar = _start_bar("{task.description}", "{task.fields[fps]}")
             text = f"{os.path.basename(event.clip)}: {self._WORDS[event.stage]}"
             self._task = self._clip_bar.add_task(text, total=event.total, fps="")
-        self._clip_bar.update(self._task, completed=event.frames, fps=f"{fps:.2f} fps")
+        self._clip_bar.update(self._task, completed=event.frames, fps=event.doing or f"{fps:.2f} fps")
 
     def _stderr(self, line: str) -> None:
         if self._clip_bar is not None:

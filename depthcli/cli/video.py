@@ -4,15 +4,15 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from depthcli.choices import IF_EXISTS, STEADY, ClipChoice, parse_colormap, require
-from depthcli.cli.groups import ADVANCED, CLIP, flag, grouped, option
+from depthcli.choices import IF_EXISTS, OFFLOADS, STEADY, ClipChoice, DiffusionChoice, parse_colormap, require
+from depthcli.cli.groups import ADVANCED, CLIP, DIFFUSION, flag, grouped, option
 from depthcli.cli.options import (
     BackendOptions,
     CameraOptions,
@@ -166,6 +166,46 @@ class ClipOptions:
         }
 
 
+@dataclass(frozen=True)
+class DiffusionOptions:
+    """How a diffusion model works."""
+
+    steps: Annotated[
+        int, option("For depthcrafter: steps of denoising.", panel=DIFFUSION, metavar="N", show_default=True)
+    ] = 5
+    window: Annotated[
+        int, option("Frames that are denoised at once.", panel=DIFFUSION, metavar="N", show_default=True)
+    ] = 110
+    overlap: Annotated[
+        int, option("Frames that two windows share.", panel=DIFFUSION, metavar="N", show_default=True)
+    ] = 25
+    max_res: Annotated[
+        int,
+        option("Longer side of the network input, at most.", panel=DIFFUSION, metavar="PIXELS", show_default=True),
+    ] = 1024
+    guidance: Annotated[
+        float, option("Above 1: sharper, at twice the time.", panel=DIFFUSION, metavar="FACTOR", show_default=True)
+    ] = 1.0
+    seed: Annotated[int, option("Of the noise.", panel=DIFFUSION, metavar="N", show_default=True)] = 42
+    cpu_offload: Annotated[
+        str,
+        option(
+            "Keep on the GPU: all (none), the network (model) or the layer (sequential) that runs.",
+            panel=DIFFUSION,
+            metavar="CHOICE",
+            values=OFFLOADS,
+            show_default=True,
+        ),
+    ] = "none"
+    accept_licence: Annotated[
+        bool, flag("Accept a licence for some purposes only; asked for once.", "--accept-licence", panel=DIFFUSION)
+    ] = False
+
+    def choice(self) -> DiffusionChoice:
+        """Return the choice."""
+        return DiffusionChoice(**{name: value for name, value in vars(self).items() if name != "accept_licence"})
+
+
 @grouped(without=("detail",))
 def video(
     clips: Annotated[
@@ -179,6 +219,7 @@ def video(
     files: ClipOutput,
     report: ReportOptions,
     clip: ClipOptions,
+    diffusion: DiffusionOptions,
     model: ModelOptions,
     network: NetworkOptions,
     backend: BackendOptions,
@@ -197,6 +238,11 @@ def video(
     The same command continues an interrupted run and ends with the same files.
     A damaged clip is done as far as it can be read; the message names it.
     """
+    from depthcli.zoo.diffusion import check_diffusion
+
+    choice = replace(model.choice(), accept_licence=diffusion.accept_licence)
+    clip_choice = replace(clip.choice(network, backend), diffusion=diffusion.choice())
+    check_diffusion(choice, clip_choice)
     from depthcli.io.codecs.encode import Look
     from depthcli.io.codecs.outputs import check_extras
     from depthcli.jobs.clip_job import ClipJob
@@ -205,7 +251,7 @@ def video(
     from depthcli.predict.picture import open_cameras, open_clip_metres
 
     wanted = files.check()
-    choice, clip_choice, selection, raw = model.choice(), clip.choice(network, backend), clip.selection(), clip.raw()
+    selection, raw = clip.selection(), clip.raw()
     target = Target.of(output)
     streams = target.place == STREAM
     spatial = [CLIPS[name].name for name in wanted if CLIPS[name].spatial]
@@ -305,6 +351,8 @@ def do_clips(
     def load() -> "ClipPredictor":
         from depthcli.jobs.clip import check_models
         from depthcli.predict.clip import open_clip_predictor
+        from depthcli.temporal.denoising import EIGHT
+        from depthcli.zoo.rows import DEPTHCRAFTER
 
         if not opened:
             if manifest is not None:
@@ -314,6 +362,9 @@ def do_clips(
             stop.at_once = False
             if not (pipe or mix_models):
                 check_models(jobs, opened[0])
+            if pipe and opened[0].row.family == DEPTHCRAFTER:
+                latest = jobs[0].clip.diffusion.window + EIGHT
+                progress.warn(f"depth comes up to {latest} frames late: each window is denoised as a whole")
             if report.verbose:
                 row = opened[0].row
                 progress.log(f"model {row.title}, {row.licence}; {opened[0].description}")

@@ -30,6 +30,7 @@ def predict_bytes(config: AnyConfig, plan: InputPlan, batch: int = 1, plain_atte
     """
     if isinstance(config, NestedConfig):
         config = config.views  # the larger; both run one after the other
+    assert isinstance(config, (NetworkConfig, LiteConfig))
     floats = _lite_floats(plan) if isinstance(config, LiteConfig) else _vit_floats(config, plan, plain_attention)
     return int(_MARGIN * batch * _FLOAT * floats)
 

@@ -205,7 +205,7 @@ def open_place(url: str) -> RemotePlace:
         raise UsageError(f"{url} has a step up in it", "name the folder itself")
     extra = _EXTRAS.get(protocol)
     try:
-        import fsspec  # type: ignore[import-untyped]
+        import fsspec
 
         store, root = fsspec.core.url_to_fs(url)
     except ImportError as error:

@@ -54,7 +54,7 @@ from depthcli.views.layouts import LAYOUTS
 
 NO_LOCKS = "the disk of the results has no file locks: do not start the same command twice at once"
 # Raise it when the arrays of a state change: unfinished work is not resumed from a state of another format.
-_STATE_FORMAT = 3
+_STATE_FORMAT = 4
 _MOST_SHAPES = 100  # frames that become points or meshes without being asked twice: a cloud takes tens of megabytes
 # In what an unfinished run may differ from this one, in words.
 _OTHER = {
@@ -154,7 +154,9 @@ class _Work:
         self._total = job.selection.count(clip.info)
         with _refusing():  # whose messages have the name
             self._seen_by = camera_of_clip(clip.info, job.cameras, job.clip.panorama)
-        self._loop = FrameLoop(predictor, clip.info.size, self._seen_by.camera, find_cuts=job.clip.scenes)
+        self._loop = FrameLoop(
+            predictor, clip.info.size, self._seen_by.camera, frames=self._total, find_cuts=job.clip.scenes
+        )
         self._provenance = self._loop.provenance(Path(clip.info.name).name)
         self._notes = (*clip.info.notes, *self._seen_by.notes, *self._loop.plan.notes)
         self._check_formats()

@@ -23,6 +23,7 @@ from depthcli.io.video.clip import Number, Selection
 from depthcli.jobs.clip_results import spool_of
 from depthcli.jobs.manifest import FAILED, Result
 from depthcli.predict.clip_metres import ClipMetres
+from depthcli.zoo.rows import DEPTHCRAFTER
 
 MAKING, WRITING = "depth", "write"
 _COARSE = (Holds.COLOR, Holds.GRAY8, Holds.GRAY16, Holds.SHADES)
@@ -34,12 +35,16 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a clip is. stage: MAKING or WRITING. frames: done of about `total`, None if unknown."""
+    """How far a clip is.
+
+    stage: MAKING or WRITING. frames: done of about `total`, None if unknown. doing: a part of the stage, in words.
+    """
 
     clip: str
     stage: str
     frames: int
     total: Optional[int]
+    doing: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,13 @@ class ClipJob:
         """The settings that shape the maps and are not part of the model, its backend or its input."""
         policy = self.clip.backend.shape_policy
         every = {"steady": self.clip.steady, "exact": self.clip.exact or None, "shape-policy": policy}
-        return {name: value for name, value in every.items() if value not in (None, "strict")}
+        shaping = {name: value for name, value in every.items() if value not in (None, "strict")}
+        return {**shaping, **self._diffusion}
+
+    @property
+    def _diffusion(self) -> dict[str, Any]:
+        """The settings of a diffusion model, which is taken only if it is named."""
+        return self.clip.diffusion.settings if self.model.model == DEPTHCRAFTER else {}
 
     @property
     def settings_text(self) -> str:
@@ -120,6 +131,7 @@ class ClipJob:
             "steady": clip.steady,
             "exact": clip.exact or None,
             **shaping_settings(self.model, clip.backend, clip.input_size, clip.panorama),
+            **self._diffusion,
             **_described(self.selection),
             "rate": self.rate,
             "size": self.size,

@@ -53,9 +53,13 @@ def make_depth(
             frames = stack.enter_context(closing(clip.frames(selection, made)))  # type: ignore[type-var]
             steps = loop.run(until_stopped(frames, damage, stop, check), recorder.add)
             for _ in stack.enter_context(closing(steps)):  # type: ignore[type-var]
-                if loop.fed > made:  # the steps after the last frame only bring the remaining maps
+                reached = loop.reached
+                if loop.fed > made or reached:  # the steps after the last frame only bring the remaining maps
                     made = loop.fed
-                    yield Progress(clip.info.name, MAKING, made, total)
+                    if reached is None:
+                        yield Progress(clip.info.name, MAKING, made, total)
+                    else:
+                        yield Progress(clip.info.name, MAKING, reached.frames, total, reached.doing)
                     if stop():
                         raise StoppedError
     except BaseException:
@@ -101,7 +105,7 @@ class _Recorder:
             self._extremes = min(low, float(item.values.min())), max(high, float(item.values.max()))
             self._spool.add(item.values, item.time, item.duration, item.cut)
         self._complete = True
-        if self._spool.full or time.monotonic() - self._kept > _KEEP_SECONDS:
+        if self._spool.full or self._loop.costly or time.monotonic() - self._kept > _KEEP_SECONDS:
             self.keep()
 
     def keep(self) -> None:

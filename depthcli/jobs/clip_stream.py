@@ -75,7 +75,7 @@ def _stream(
         with closing(clip.frames(job.selection)) as frames:  # type: ignore[type-var]
             for maps in loop.run(until_stopped(frames, damage, stop)):
                 sender.add(maps)
-                if loop.fed > made:
+                if loop.fed > made or loop.reached:
                     made = loop.fed
                     yield Progress(info.name, MAKING, made, total)
                     if stop():

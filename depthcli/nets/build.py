@@ -44,6 +44,7 @@ def build_network(config: AnyConfig, metric: bool = False, temporal: bool = Fals
         return DepthAnything3Views(config)
     if isinstance(config, NestedConfig):
         return DepthAnything3Nested(config)
+    assert isinstance(config, NetworkConfig)
     return VideoDepthAnything(config) if temporal else DepthAnythingV2(config, metric)
 
 

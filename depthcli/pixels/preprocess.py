@@ -63,7 +63,8 @@ class InputPlan:
         """What a user should know: that the picture is squeezed, or stretched to a size that the backend can run."""
         notes = []
         width, height = self.picture_size
-        if self.policy.bound is not Bound.LONGER_SIDE and max(width, height) > MAX_RATIO * min(width, height):
+        squeezed = self.policy.bound not in (Bound.LONGER_SIDE, Bound.LONGER_SIDE_AT_MOST)
+        if squeezed and max(width, height) > MAX_RATIO * min(width, height):
             sides = f"{round(width / height, 1):.9g}:1" if width > height else f"1:{round(height / width, 1):.9g}"
             notes.append(f"network input bounded to {by_height(self.input_size)}: the picture is {sides}")
         if self.fitted_from is not None:
@@ -81,6 +82,8 @@ def plan_input(width: int, height: int, policy: InputPolicy, wrap: bool = False)
 
     wrap: add columns at the left and right, as for a panorama.
     """
+    if policy.bound is Bound.LONGER_SIDE_AT_MOST:
+        return InputPlan((width, height), _at_most(width, height, policy), policy=policy)
     if policy.bound is Bound.LONGER_SIDE:
         columns, rows = (_nearest_multiple(side, policy.multiple) for side in _longer_side(width, height, policy.size))
         plan = InputPlan((width, height), (columns, rows), policy=policy)
@@ -112,6 +115,20 @@ def _longer_side(width: int, height: int, size: int) -> tuple[int, int]:
     """Return (width, height) of a picture whose longer side is `size`."""
     scale = size / max(width, height)
     return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _at_most(width: int, height: int, policy: InputPolicy) -> tuple[int, int]:
+    """Return the multiples nearest to the sides (half to even), with the longer one scaled to `size` if it exceeds it.
+
+    The bound is checked after the rounding, as the official code of DepthCrafter does. A side is at least one multiple.
+    """
+
+    def rounded(scale: float) -> tuple[int, int]:
+        columns, rows = (max(1, round(side * scale / policy.multiple)) * policy.multiple for side in (width, height))
+        return columns, rows
+
+    plain = rounded(1.0)
+    return rounded(policy.size / max(width, height)) if max(plain) > policy.size else plain
 
 
 def _nearest_multiple(length: int, multiple: int) -> int:
@@ -185,11 +202,12 @@ def _resize_in_steps(rgb: np.ndarray, plan: InputPlan) -> np.ndarray:
     """Return (H, W, 3) uint8 at the input's size, first resized to the bounded side; a panorama in one step."""
     x = wrap_columns(rgb, plan.wrapped)
     if not plan.wrapped:
-        x = _resize_once(x, _longer_side(x.shape[1], x.shape[0], plan.policy.size))
-    return _resize_once(x, plan.input_size)
+        x = resize_pixels(x, _longer_side(x.shape[1], x.shape[0], plan.policy.size))
+    return resize_pixels(x, plan.input_size)
 
 
-def _resize_once(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize_pixels(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return (h, w, 3) uint8 pixels at (width, height): by area to shrink, bicubic to enlarge."""
     height, width = pixels.shape[:2]
     if (width, height) == size:
         return pixels

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -23,13 +23,14 @@ from depthcli.io.cameras.pictures import GivenCameras
 from depthcli.io.video.clip import ClipInfo, Frame, Selection
 from depthcli.io.video.reader import FOLDER_RATE, open_clip
 from depthcli.pixels.postprocess import at_size
-from depthcli.predict.clip_predictors import ClipPredictor, FrameByFrame, WindowByWindow
+from depthcli.predict.clip_predictors import ClipPredictor, FrameByFrame, Reached, WindowByWindow
+from depthcli.predict.denoised import open_denoised
 from depthcli.predict.model import resolve_clip_model
 from depthcli.predict.picture import CROPPED, DepthEstimator, open_cameras, open_picture
 from depthcli.temporal.cuts import CutDetector
 from depthcli.temporal.state import State, join_states, part_of
 from depthcli.zoo.provenance import provenance_of
-from depthcli.zoo.rows import ModelTask, with_max_depth
+from depthcli.zoo.rows import DEPTHCRAFTER, ModelTask, with_max_depth
 
 T = TypeVar("T")
 _RECORDED = "the focal length is the clip's own, which stabilisation may have shortened the view of by 10 %"
@@ -137,21 +138,30 @@ class _Input:
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """What the network returned after a frame. state: makes the predictor's state; None if it cannot be left here."""
+    """What the network returned after a frame, or for a piece of the work that a frame left.
+
+    frame: None for a piece. state: makes the predictor's state; None if it cannot be left here. cuts: state of the cut
+    detector. costly: a piece.
+    """
 
     answers: Sequence[Any]
     frame: Optional[_Input] = None
     fed: int = 0
     state: Optional[Callable[[], State]] = None
+    cuts: State = field(default_factory=dict)
+    costly: bool = False
 
 
 class FrameLoop:
     """Sends the frames of one clip through a predictor: find cuts, prepare, run the network, postprocess.
 
-    size: (width, height) of the frames. camera: of the clip, or None. find_cuts: process each shot alone.
-    threads: read and postprocess in threads beside the network, a few frames ahead and behind. timed: returns a context
-    that measures a stage: "read", "prepare", "network" or "postprocess". fed: number of frames fed to the network.
-    plan: of the network's input. warnings: what is doubtful about the maps.
+    size: (width, height) of the frames. camera: of the clip, or None. frames: in the clip, None if unknown.
+    find_cuts: process each shot alone. threads: read and postprocess in threads beside the network, a few frames ahead
+    and behind. timed: returns a context that measures a stage: "read", "prepare", "network" or "postprocess".
+
+    fed: number of frames fed to the network. reached: how far a predictor is that works in pieces, None for others.
+    costly: the maps that are recorded are of such a piece, after which the state is worth keeping. plan: of the
+    network's input. warnings: what is doubtful about the maps.
     Raises PictureError if the frames do not fit into the memory.
     """
 
@@ -161,15 +171,18 @@ class FrameLoop:
         size: tuple[int, int],
         camera: Optional[Camera] = None,
         *,
+        frames: Optional[int] = None,
         find_cuts: bool = True,
         threads: bool = True,
         timed: Callable[[str], AbstractContextManager[None]] = lambda stage: nullcontext(),
     ) -> None:
         self._predictor, self._find_cuts, self._threads, self._timed = predictor, find_cuts, threads, timed
         self.camera = camera
-        self.plan = predictor.begin(size, camera)
+        self.plan = predictor.begin(size, camera, frames)
         self.warnings = predictor.warnings
         self.fed = 0
+        self.reached: Optional[Reached] = None
+        self.costly = False
         self._cuts = CutDetector()
         self._due: deque[tuple[int, Fraction, Fraction, bool]] = deque()  # frames whose maps are not final
         self._state: Optional[Callable[[], State]] = None
@@ -232,15 +245,32 @@ class FrameLoop:
         return at_size(values, self.plan.picture_size, self._predictor.row, provenance, self.camera)
 
     def _steps(self, frames: Iterator[Frame]) -> Iterator[_Step]:
+        cuts = self._cuts.state()
+        if self.fed:  # a state may have been kept in the middle of what its last frame left
+            yield from self._pieces(cuts)
         with closing(_ahead(self._inputs(frames), _AHEAD if self._threads else 0)) as inputs:  # type: ignore[type-var]
             for item in inputs:
                 with self._timed("network"):
                     answers = self._predictor.feed(item.prepared, item.facts[-1])
                 self.fed += 1
-                yield _Step(answers, item, self.fed, self._predictor.state())
+                self.reached = self._predictor.reached()
+                cuts = item.cuts
+                yield _Step(answers, item, self.fed, self._predictor.state(), cuts)
+                yield from self._pieces(cuts)
         with self._timed("network"):
             answers = self._predictor.finish()
         yield _Step(answers)
+        yield from self._pieces(cuts)
+
+    def _pieces(self, cuts: State) -> Iterator[_Step]:
+        """Yield what comes of the work that a frame, or the end, left to do."""
+        while True:
+            with self._timed("network"):
+                answers = self._predictor.advance()
+            if answers is None:
+                return
+            self.reached = self._predictor.reached()
+            yield _Step(answers, None, self.fed, self._predictor.state(), cuts, costly=True)
 
     def _inputs(self, frames: Iterator[Frame]) -> Iterator[_Input]:
         while True:
@@ -256,7 +286,7 @@ class FrameLoop:
     def _maps_of(self, step: _Step, record: Optional[Callable[[list[FrameMap]], None]]) -> list[FrameMap]:
         if self._broken:  # nothing may follow a frame whose map is missing
             return []
-        self._broken, self._state = True, None
+        self._broken, self._state, self.costly = True, None, step.costly
         if step.frame is not None:
             self._due.append(step.frame.facts)
         maps = []
@@ -272,11 +302,11 @@ class FrameLoop:
         return maps
 
     def _state_after(self, step: _Step) -> Optional[Callable[[], State]]:
-        make, frame = step.state, step.frame
-        if make is None or frame is None:
+        make, cuts = step.state, step.cuts
+        if make is None:
             return None
         return lambda: {
-            **join_states(predictor=make(), cuts=frame.cuts),
+            **join_states(predictor=make(), cuts=cuts),
             "fed": np.array(step.fed),
             "due": np.array(
                 [(index, *a.as_integer_ratio(), *b.as_integer_ratio(), cut) for index, a, b, cut in self._due], np.int64
@@ -325,6 +355,8 @@ def open_clip_predictor(
     model = resolve_clip_model(replace(choice, max_depth=None) if metres else choice, clip, log)
     if metres and choice.max_depth is not None and model.row.kind.is_metric:
         model = replace(model, row=with_max_depth(model.row, choice.max_depth))
+    if model.row.family == DEPTHCRAFTER:
+        return open_denoised(model.row.with_input_size(clip.diffusion.max_res), model.weights, clip)
     if model.row.task is ModelTask.CLIP:
         row = model.row.with_input_size(clip.input_size)
         backend = open_backend(row, model.weights, clip.backend, model.trust, log)

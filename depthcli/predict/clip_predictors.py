@@ -1,12 +1,13 @@
-"""The two ways to steady the depth of a clip, behind one protocol.
+"""The ways to make the depth of a clip steady, behind one protocol.
 
 `FrameByFrame` runs a picture model on each frame, with the filter of temporal/steady.py behind it.
-`WindowByWindow` runs a video model on windows of 32 frames.
+`WindowByWindow` runs a video model on windows of 32 frames. A diffusion model is in predict/denoised.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Callable, Optional, Protocol
 
 import numpy as np
@@ -23,6 +24,14 @@ from depthcli.temporal.steady import SteadyFilter
 from depthcli.temporal.windows import Windows
 from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import ModelRow
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How far the work on a clip is. frames: that the work so far is worth. doing: the piece under way, in words."""
+
+    frames: int
+    doing: str
 
 
 class ClipPredictor(Protocol):
@@ -44,10 +53,10 @@ class ClipPredictor(Protocol):
     exact: bool
     map_size: tuple[int, int]
 
-    def begin(self, size: tuple[int, int], camera: Optional[Camera] = None) -> InputPlan:
+    def begin(self, size: tuple[int, int], camera: Optional[Camera] = None, frames: Optional[int] = None) -> InputPlan:
         """Begin a clip with frames of (width, height); raises PictureError if they do not fit into the memory.
 
-        camera: of the clip, for networks that need its focal length for metres.
+        camera: of the clip, for networks that need its focal length for metres. frames: of the clip, None if unknown.
         """
 
     def prepare(self, rgb: np.ndarray) -> Any:
@@ -58,6 +67,15 @@ class ClipPredictor(Protocol):
 
     def finish(self) -> Sequence[Any]:
         """Return the remaining answers after the last frame."""
+
+    def advance(self) -> Optional[Sequence[Any]]:
+        """Do a piece of the work that `feed` or `finish` left, and return the answers that are final now.
+
+        None: nothing is left. Called until then after each `feed` and `finish`.
+        """
+
+    def reached(self) -> Optional[Reached]:
+        """Return how far the work is; None for predictors that leave nothing to `advance`."""
 
     def postprocess(self, answer: Any) -> np.ndarray:
         """Return the map (H, W) float32 for an answer, in the kind and unit of the row."""
@@ -75,7 +93,17 @@ class ClipPredictor(Protocol):
         """Free the device."""
 
 
-class FrameByFrame:
+class AtOnce:
+    """What predictors have in common that do all work in `feed` and `finish`."""
+
+    def advance(self) -> None:
+        """See ClipPredictor."""
+
+    def reached(self) -> None:
+        """See ClipPredictor."""
+
+
+class FrameByFrame(AtOnce):
     """A picture model that sees each frame alone.
 
     steady: filter the maps over time. batch: frames per run of the network; the backend may take more.
@@ -89,7 +117,7 @@ class FrameByFrame:
         self._batch = max(batch, estimator.best_batch)
         self.row, self.weights, self.description = estimator.row, estimator.weights, estimator.description
 
-    def begin(self, size: tuple[int, int], camera: Optional[Camera] = None) -> InputPlan:
+    def begin(self, size: tuple[int, int], camera: Optional[Camera] = None, frames: Optional[int] = None) -> InputPlan:
         """See ClipPredictor."""
         self._plan, self._camera = self._estimator.plan(size), camera
         row = self._estimator.row
@@ -140,7 +168,7 @@ class FrameByFrame:
         self._estimator.close()
 
 
-class WindowByWindow:
+class WindowByWindow(AtOnce):
     """A video model. exact: align its windows as the official code does, at the size of the frames."""
 
     warnings: tuple[str, ...] = ()
@@ -151,7 +179,7 @@ class WindowByWindow:
         self.row, self.weights, self.description, self.exact = row, weights, backend.traits.description, exact
         self._backend, self._panorama = backend, panorama
 
-    def begin(self, size: tuple[int, int], camera: Optional[Camera] = None) -> InputPlan:
+    def begin(self, size: tuple[int, int], camera: Optional[Camera] = None, frames: Optional[int] = None) -> InputPlan:
         """See ClipPredictor."""
         check_picture(size, free_memory())
         self._plan = plan_input(*size, self.row.input, self._panorama)

@@ -10,6 +10,7 @@ from depthcli.backends import targets_of
 from depthcli.backends.artifact import find_artifacts, select_artifacts, weights_of
 from depthcli.choices import BackendChoice, ClipChoice, ModelChoice
 from depthcli.errors import CheckpointError, Log, ModelError, UsageError
+from depthcli.zoo.diffusion import check_diffusion
 from depthcli.zoo.download import obtain, obtain_auto
 from depthcli.zoo.identify import as_trained, row_for_checkpoint
 from depthcli.zoo.locate import WeightsFile, find
@@ -58,7 +59,13 @@ def resolve_model(
             if notice:
                 log(notice)
         else:
-            weights = obtain(row, checkpoint=checkpoint, offline=choice.offline, log=log)
+            weights = obtain(
+                row,
+                checkpoint=checkpoint,
+                offline=choice.offline,
+                log=log,
+                accept_licence=choice.accept_licence,
+            )
         row = as_trained(row, weights.path)
     return Model(row if choice.max_depth is None else with_max_depth(row, choice.max_depth), weights, choice.trust)
 
@@ -69,6 +76,7 @@ def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, log: Log = lambda 
     If the choice names at most a size, it is the video model of that size, or a picture model if those weights cannot
     be had. Raises as `resolve_model`, and UsageError for a video model behind the filter.
     """
+    check_diffusion(choice, clip)
     if clip.backend.runs_compiled:
         return resolve_model(choice, log, backend=clip.backend)
     if choice.checkpoint is not None and choice.model is None and choice.metric is None:

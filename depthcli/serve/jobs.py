@@ -489,16 +489,21 @@ class _InTurn:
         self.map_size = (0, 0)
         self.prepare, self.postprocess = predictor.prepare, predictor.postprocess
         self.state, self.restore, self.close = predictor.state, predictor.restore, predictor.close
+        self.reached = predictor.reached
 
-    def begin(self, size: tuple[int, int], camera: Optional[Camera] = None) -> Any:
+    def begin(self, size: tuple[int, int], camera: Optional[Camera] = None, frames: Optional[int] = None) -> Any:
         """See ClipPredictor."""
-        plan = self._predictor.begin(size, camera)
+        plan = self._predictor.begin(size, camera, frames)
         self.map_size, self.row, self.warnings = self._predictor.map_size, self._predictor.row, self._predictor.warnings
         return plan
 
     def feed(self, prepared: Any, cut: bool) -> Any:
         """See ClipPredictor."""
         return self._runner.call(lambda: self._predictor.feed(prepared, cut))
+
+    def advance(self) -> Any:
+        """See ClipPredictor."""
+        return self._runner.call(self._predictor.advance)
 
     def finish(self) -> Any:
         """See ClipPredictor."""

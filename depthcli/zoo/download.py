@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from depthcli.errors import DownloadError, Log, ModelError
 from depthcli.zoo.identify import check_identity
+from depthcli.zoo.licences import check_licence
 from depthcli.zoo.locate import (
     ASSETS,
     CHECKPOINTS,
@@ -30,6 +31,7 @@ from depthcli.zoo.locate import (
     find,
     how_to_place,
     hub_cache,
+    whole_digest,
 )
 from depthcli.zoo.rows import Channel, ModelRow, ModelTask, Weights, find_row
 from depthcli.zoo.verify import SHA256, digest
@@ -51,13 +53,15 @@ def obtain(
     offline: bool = False,
     folder: Path = CHECKPOINTS,
     log: Log = tell,
+    accept_licence: bool = False,
 ) -> WeightsFile:
     """Return the row's weights, downloaded into the hub's cache if they are not on this machine.
 
-    log: takes one line before a download. The progress bar is the hub's, on stderr.
-    Raises CheckpointError for a file of another model, DownloadError for a failed download, ModelError for weights that
-    were never published.
+    accept_licence: of a restricted row. log: takes one line before a download. The progress bar is the hub's.
+    Raises LicenceError for a licence that was not accepted, CheckpointError for a file of another model, DownloadError
+    for a failed download, ModelError for weights that were never published.
     """
+    check_licence(row, accept_licence)
     file = find(row, checkpoint, folder) or _fetch(row, offline, log)
     check_identity(row, file)
     return file
@@ -86,7 +90,14 @@ def _fetch(row: ModelRow, offline: bool, log: Log) -> WeightsFile:
     if row.weights.channel is Channel.UNPUBLISHED:
         raise ModelError(f"{row.title} was never published", how_to_place(row))
 
-    return fetch_file(row.weights, row.title, row.licence, offline, log, lambda reason: _failure(row, reason))
+    files = [
+        fetch_file(weights, row.title, row.licence, offline, log, lambda reason: _failure(row, reason))
+        for weights in row.files
+    ]
+    if len(files) == 1:
+        return files[0]
+    parts = tuple(file.path for file in files)
+    return WeightsFile(parts[0], whole_digest(parts), DOWNLOADED, parts)
 
 
 def fetch_file(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 from depthcli.errors import CheckpointError
-from depthcli.zoo.rows import DEPTH_ANYTHING_3, ROWS, Channel, ModelRow, ModelTask
+from depthcli.zoo.rows import DEPTH_ANYTHING_3, ROWS, Channel, ModelRow, ModelTask, Weights
 from depthcli.zoo.verify import digest
 
 # Places of files, as printed.
@@ -35,11 +36,13 @@ class WeightsFile:
     """One file of weights on this machine.
 
     sha256: of its content, "" if not computed (`inventory`). where: the place it was found in, as printed.
+    parts: all files of a model of several, in the order of its row; the sha256 is then that of the list of theirs.
     """
 
     path: Path
     sha256: str
     where: str
+    parts: tuple[Path, ...] = ()
 
     @property
     def from_hub(self) -> bool:
@@ -61,6 +64,8 @@ def find(row: ModelRow, checkpoint: AnyPath | None = None, folder: Path = CHECKP
     checkpoint: this file and no other, or a folder in the layout of transformers or of Depth Anything 3.
     Raises CheckpointError if the named file does not exist or a file in the cache is not the published one.
     """
+    if len(row.files) > 1:
+        return _find_parts(row, checkpoint, folder)
     located = _locate(row, checkpoint, folder)
     if located is None:
         return None
@@ -76,12 +81,21 @@ def inventory(folder: Path = CHECKPOINTS) -> list[InventoryItem]:
     items = []
     for row in ROWS:
         located = _locate(row, None, folder)
-        if located is None:
+        if len(row.files) > 1:
+            parts, where = _locate_parts(row, None, folder) or ((), "")
+            file = WeightsFile(parts[0], "", where, parts) if parts else None
+            items.append(InventoryItem(row, file, sum(part.stat().st_size for part in parts)))
+        elif located is None:
             items.append(InventoryItem(row, None, row.weights.bytes or 0))
         else:
             path, where = located
             items.append(InventoryItem(row, WeightsFile(path, "", where), path.stat().st_size))
     return items
+
+
+def whole_digest(parts: Sequence[Path]) -> str:
+    """Return the digest of a model of several files: the sha256 of theirs, one a line."""
+    return hashlib.sha256("".join(f"{digest(part)}\n" for part in parts).encode()).hexdigest()
 
 
 def named_file(checkpoint: AnyPath) -> Path:
@@ -96,6 +110,10 @@ def named_file(checkpoint: AnyPath) -> Path:
 
 def how_to_place(row: ModelRow) -> str:
     """Return, as a hint, how to put the row's weights on this machine by hand."""
+    if len(row.files) > 1:
+        repos = dict.fromkeys(weights.repo for weights in row.files)
+        places = [f"{HUB}/{repo} into {CHECKPOINTS}/{repo.rpartition('/')[2]}/" for repo in repos]
+        return f"put the files of {' and of '.join(places)}"
     if row.family == DEPTH_ANYTHING_3:
         name = row.weights.repo.rpartition("/")[2]
         return f"put the files of {HUB}/{row.weights.repo} into {CHECKPOINTS}/{name}/"
@@ -113,6 +131,35 @@ def hub_cache() -> Path | None:
     homeless = os.environ.get("HOME") == "" or not os.path.isabs(os.path.expanduser("~"))
     named = any(map(os.environ.get, ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")))
     return None if homeless and not named else Path(folder)
+
+
+def _find_parts(row: ModelRow, checkpoint: AnyPath | None, folder: Path) -> WeightsFile | None:
+    located = _locate_parts(row, checkpoint, folder)
+    if located is None:
+        return None
+    parts, where = located
+    return WeightsFile(parts[0], whole_digest(parts), where, parts)
+
+
+def _locate_parts(row: ModelRow, checkpoint: AnyPath | None, folder: Path) -> tuple[tuple[Path, ...], str] | None:
+    """Return all files of a model of several: in a folder that has a folder for each repository, or in the cache."""
+    root = folder if checkpoint is None else Path(os.path.expanduser(checkpoint))
+    found = [_part_in(root, weights) for weights in row.files]
+    if all(found):
+        return tuple(filter(None, found)), FOLDER if checkpoint is None else NAMED
+    if checkpoint is not None:
+        missing = next(weights for weights, path in zip(row.files, found) if path is None)
+        name = f"{missing.repo.rpartition('/')[2]}/{missing.file}"
+        raise CheckpointError(f"{root} has no {name}", f"`checkpoint` takes a folder with the files of {row.title}")
+    cached = [next(cached_files(part.repo, part.revision, part.file), None) for part in row.files]
+    parts = tuple(path for path in cached if path is not None and os.path.isfile(path))
+    return (parts, CACHE) if len(parts) == len(row.files) else None
+
+
+def _part_in(root: Path, weights: Weights) -> Path | None:
+    """Return a file in its repository's folder, in half precision or not."""
+    place = root / weights.repo.rpartition("/")[2]
+    return next(filter(os.path.isfile, (place / weights.file, place / weights.file.replace(".fp16.", "."))), None)
 
 
 def _locate(row: ModelRow, checkpoint: AnyPath | None, folder: Path) -> tuple[Path, str] | None:

@@ -11,7 +11,7 @@ import enum
 from dataclasses import dataclass, replace
 from typing import Optional, Union
 
-from depthcli.choices import check_input_size
+from depthcli.choices import LATENT_MULTIPLE, check_input_size
 from depthcli.errors import UsageError
 from depthcli.kinds import DepthKind
 
@@ -22,6 +22,7 @@ WINDOW = 32  # frames that a video model sees at once
 DEPTH_ANYTHING_V2 = "depth-anything-v2"
 VIDEO_DEPTH_ANYTHING = "video-depth-anything"
 DEPTH_ANYTHING_3 = "depth-anything-3"
+DEPTHCRAFTER = "depthcrafter"
 TINY = "tiny"
 
 
@@ -39,6 +40,7 @@ class Bound(str, enum.Enum):
     SHORTER_SIDE = "shorter side >= size"
     SHORTER_SIDE_16_9 = "shorter side >= size, less for pictures longer than 16:9"
     LONGER_SIDE = "longer side about size"
+    LONGER_SIDE_AT_MOST = "longer side <= size, else as the picture"
 
 
 class Resize(str, enum.Enum):
@@ -154,7 +156,14 @@ class LiteConfig:
     features: int
 
 
-AnyConfig = Union[NetworkConfig, LiteConfig, NestedConfig]
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Size of the UNet of a diffusion model; the rest is in the config.json of its files. width: of its first level."""
+
+    width: int
+
+
+AnyConfig = Union[NetworkConfig, LiteConfig, NestedConfig, DiffusionConfig]
 
 
 @dataclass(frozen=True)
@@ -183,6 +192,7 @@ class ModelRow:
     max_depth: metres at the top of a metric model's range, None if the network answers in metres itself.
     outputs: names of the network's outputs. canonical_focal: focal length in pixels of the network input for which the
     network answers in metres; for others, metres are in proportion. None if they need no focal length.
+    restricted: its licence must be accepted before it is used.
     """
 
     name: str
@@ -199,6 +209,7 @@ class ModelRow:
     input: InputPolicy = InputPolicy()
     outputs: tuple[str, ...] = ("depth",)
     canonical_focal: Optional[float] = None
+    restricted: bool = False
 
     @property
     def weights(self) -> Weights:
@@ -254,6 +265,7 @@ DA3_NETWORKS: dict[str, AnyConfig] = {
 
 APACHE = "Apache-2.0"
 NON_COMMERCIAL = "CC-BY-NC-4.0"
+RESEARCH = "research and education only"
 # The hub pages of the larger metric models say Apache-2.0 or nothing, while their encoders come from CC-BY-NC models.
 UNCLEAR = "unclear, treat as non-commercial"
 
@@ -307,6 +319,34 @@ def _video(scene: str, encoder: str, revision: str, sha256: str, size: int) -> M
         licence=APACHE if encoder == "vits" else NON_COMMERCIAL,
         task=ModelTask.CLIP,
         input=InputPolicy(bound=Bound.SHORTER_SIDE_16_9),
+    )
+
+
+def _depthcrafter() -> ModelRow:
+    """Return the row of DepthCrafter; of its files neither digest nor exact size is known.
+
+    The UNet is DepthCrafter's, the other networks are those of Stable Video Diffusion. Each has its config.json.
+    """
+    own, stable = "tencent/DepthCrafter", "stabilityai/stable-video-diffusion-img2vid-xt"
+    return ModelRow(
+        name="depthcrafter",
+        title="DepthCrafter",
+        family=DEPTHCRAFTER,
+        encoder="svd-xt",
+        network=DiffusionConfig(320),
+        kind=DepthKind.RELATIVE_DISPARITY,
+        files=(
+            Weights(own, "diffusion_pytorch_model.safetensors"),
+            Weights(own, "config.json"),
+            Weights(stable, "vae/diffusion_pytorch_model.fp16.safetensors"),
+            Weights(stable, "vae/config.json"),
+            Weights(stable, "image_encoder/model.fp16.safetensors"),
+            Weights(stable, "image_encoder/config.json"),
+        ),
+        licence=RESEARCH,
+        task=ModelTask.CLIP,
+        input=InputPolicy(1024, Bound.LONGER_SIDE_AT_MOST, LATENT_MULTIPLE, Resize.STEPS),
+        restricted=True,
     )
 
 
@@ -451,6 +491,7 @@ ROWS: tuple[ModelRow, ...] = (
         "24eba25342e7ee0f054be25da6a852ebd7cfa40cd6bf41a353ecb6abfe24e620",
         1_538_348_216,
     ),
+    _depthcrafter(),
     _da3_picture("da3-mono", "Mono Large", "da3mono-large", "DA3MONO-LARGE"),
     _da3_picture("da3-metric", "Metric Large", "da3metric-large", "DA3METRIC-LARGE"),
     # The licence of the data behind the small model was questioned in its repository.

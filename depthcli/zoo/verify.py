@@ -13,7 +13,7 @@ from depthcli.zoo.digests import sha256_of
 
 if TYPE_CHECKING:
     from depthcli.zoo.locate import WeightsFile
-    from depthcli.zoo.rows import ModelRow
+    from depthcli.zoo.rows import ModelRow, Weights
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -43,20 +43,29 @@ def digest(path: Path) -> str:
 
 
 def verify(row: ModelRow, file: WeightsFile) -> Verification:
-    """Read every byte of a file, and compare its digest with the row's, or with its name in the hub's cache."""
+    """Read every byte of a file, and compare its digest with the row's, or with its name in the hub's cache.
+
+    Of a model of several files, all are read.
+    """
+    found = [_verify(weights, path, file) for weights, path in zip(row.files, file.parts or (file.path,))]
+    worst = min(found, key=lambda each: (each.ok is not False, each.ok is not None))
+    return Verification(worst.ok, found[0].sha256, "; ".join(each.says for each in found))
+
+
+def _verify(weights: Weights, path: Path, file: WeightsFile) -> Verification:
     try:
-        sha256 = sha256_of(file.path, afresh=True)
+        sha256 = sha256_of(path, afresh=True)
     except OSError as error:
-        raise _unreadable(file.path, error) from error
-    blob = file.path.resolve().name
-    wanted = row.weights.sha256 if file.path.name == row.weights.file else None
+        raise _unreadable(path, error) from error
+    blob = path.resolve().name
+    wanted = weights.sha256 if path.name == weights.file else None
     if wanted is None and file.from_hub and SHA256.fullmatch(blob):
         wanted = blob
     if wanted is None:
-        return Verification(None, sha256, f"{file.path}: no digest is published for it; its sha256 is {sha256}")
+        return Verification(None, sha256, f"{path}: no digest is published for it; its sha256 is {sha256}")
     if sha256 == wanted:
-        return Verification(True, sha256, f"{file.path}: verified, sha256 {sha256}")
-    return Verification(False, sha256, f"{file.path}: not the published file; its sha256 is {sha256}, not {wanted}")
+        return Verification(True, sha256, f"{path}: verified, sha256 {sha256}")
+    return Verification(False, sha256, f"{path}: not the published file; its sha256 is {sha256}, not {wanted}")
 
 
 @cache

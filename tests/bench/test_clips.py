@@ -28,6 +28,7 @@ from depthcli.jobs.clip_job import ClipJob
 from depthcli.nets.random_weights import random_weights
 from depthcli.pixels.preprocess import InputPlan
 from depthcli.predict.clip import FrameLoop
+from depthcli.predict.clip_predictors import AtOnce
 from depthcli.temporal.cuts import CutDetector
 from depthcli.temporal.flow import dense_flow
 from depthcli.zoo.locate import WeightsFile
@@ -42,7 +43,7 @@ FIGURES = ("opw", "flow_flicker", "range_jitter", "flicker", "contrast_kept", "c
 SLOPE = np.broadcast_to(np.linspace(1, 2, SIZE[0], dtype=np.float32), SIZE[::-1])
 
 
-class Fake:
+class Fake(AtOnce):
     """An predictor that gives the maps it is told, one after the other, `late` frames later, and takes its time."""
 
     exact = False
@@ -56,7 +57,7 @@ class Fake:
         self.cuts: list[int] = []
         self._maps, self._late, self._seconds = maps, late, (network, settle)
 
-    def begin(self, size: tuple[int, int], camera: Camera | None = None) -> InputPlan:
+    def begin(self, size: tuple[int, int], camera: Camera | None = None, frames: int | None = None) -> InputPlan:
         self._next, self._waiting, self._fed = cycle(self._maps), deque(), 0
         self.cuts = []
         return InputPlan(size, SIZE)

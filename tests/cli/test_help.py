@@ -52,7 +52,8 @@ OPTIONS = {
     " --include --max-failures --mix-models --pack --ray-address --shard"
     " --shard-count --shard-offset --workers -n",
     "video": PLAIN + RESULTS + METRES + CAMERA + SHAPE + "--calibration-from --end --exact --fps --max-frames"
-    " --mix-models --pipe --range --rate --scale --scene --size --start --steady --stride" + SERVER,
+    " --mix-models --pipe --range --rate --scale --scene --size --start --steady --stride"
+    " --accept-licence --cpu-offload --guidance --max-res --overlap --seed --steps --window" + SERVER,
     "scene": SCENE
     + "--format -f --if-exists --input-size --align-to-input-scale --no-align-to-input-scale --confidence"
     " --chunk --overlap --loops --no-loops --edges"
@@ -107,7 +108,7 @@ OPTIONS = {
     " --max-megapixels --drain --clips --max-clip-bytes --keep --disk --gallery",
     "models": "",
     "models list": "--json",
-    "models pull": "",
+    "models pull": "--accept-licence",
     "models verify": "--checkpoint",
     "models path": "",
     "models cache": "--clear --forget --json",

@@ -32,7 +32,7 @@ from depthcli.jobs.clip_stream import stream_clip
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
 from depthcli.pixels.postprocess import resize_bilinear
 from depthcli.pixels.preprocess import InputPlan
-from depthcli.predict.clip_predictors import FrameByFrame, WindowByWindow
+from depthcli.predict.clip_predictors import AtOnce, FrameByFrame, WindowByWindow
 from depthcli.temporal.windows import WINDOW
 from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import find_row
@@ -47,7 +47,7 @@ WEIGHTS = WeightsFile(Path("fake.pth"), "0" * 64, "here")
 GRID = (8, 6)  # (width, height) of the maps of these fakes
 
 
-class Fake:
+class Fake(AtOnce):
     """A model whose map is the brightness of the frame: near is bright. log: what it was asked, in order."""
 
     exact = False
@@ -60,7 +60,7 @@ class Fake:
         self.log: list[tuple[int, bool]] = []
         self.settled = 0
 
-    def begin(self, size, camera=None):
+    def begin(self, size, camera=None, frames=None):
         self.settled = 0
         return InputPlan(size, (14 * GRID[0], 14 * GRID[1]))
 

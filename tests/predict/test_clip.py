@@ -23,6 +23,7 @@ from depthcli.pixels.preprocess import InputPlan
 from depthcli.predict import clip as module
 from depthcli.predict import model, picture
 from depthcli.predict.clip import FrameLoop
+from depthcli.predict.clip_predictors import AtOnce
 from depthcli.predict.picture import DepthEstimator
 from tests.conftest import TINY
 from tests.io.video.clips import SIZE, make_clip, scene
@@ -149,7 +150,7 @@ def test_memory_that_runs_short_within_a_clip_is_an_error(monkeypatch):
 # --- The loop ---------------------------------------------------------------------------------------------------------
 
 
-class Sums:
+class Sums(AtOnce):
     """A predictor whose map is the sum of all frames until then, given `late` frames late. cuts: where shots began."""
 
     map_size = (1, 1)
@@ -159,7 +160,7 @@ class Sums:
         self._late = late
         self.cuts: list[int] = []
 
-    def begin(self, size: tuple[int, int], camera: Camera | None = None) -> InputPlan:
+    def begin(self, size: tuple[int, int], camera: Camera | None = None, frames: int | None = None) -> InputPlan:
         self._waiting: list[int] = []
         self._sum = self._fed = 0
         return InputPlan(size, size)

@@ -5,6 +5,7 @@ complete, so the next run can resume after any end.
 
     shard_000000.npz   times (n, 5) int64: time and duration as fractions, and whether a shot begins;
                        codes (n, H, W); ends (n, 2)
+    state_first.npz    the state of work that has no shard yet
     state_000000.npz   the state after the shard; removed when the next shard is there
     job.json           what is being made; a spool of anything else is not resumed
     end.json           facts about the whole clip; there when all maps are
@@ -107,6 +108,8 @@ class Spool:
                 return _read_arrays(path)
             self._shard(len(self._counts) - 1).unlink()
             self._counts.pop()
+        with contextlib.suppress(OSError, ValueError):
+            return _read_arrays(self._state(-1))
         return None
 
     def add(self, values: np.ndarray, time: Fraction, duration: Fraction, cut: bool = False) -> None:
@@ -122,11 +125,15 @@ class Spool:
     def keep(self, state: Optional[Mapping[str, np.ndarray]]) -> None:
         """Write the waiting maps as a shard with the state to resume from; None after the last frame.
 
+        If no maps wait, the state takes the place of the one before.
+
         Raises DiskFullError if the disk is full; earlier shards stay.
         """
-        if not self._waiting:
-            return
         number = len(self._counts)
+        if not self._waiting:
+            if state is not None:
+                self._write(self._state(number - 1), state)
+            return
         if state is not None:
             self._write(self._state(number), state)
         times = [
@@ -219,7 +226,8 @@ class Spool:
         return self.folder / f"shard_{number:06d}.npz"
 
     def _state(self, number: int) -> Path:
-        return self.folder / f"state_{number:06d}.npz"
+        """Return the file of the state after a shard; -1: before the first one."""
+        return self.folder / (f"state_{number:06d}.npz" if number >= 0 else "state_first.npz")
 
 
 def spooled_job(folder: Path) -> dict[str, Any]:
