@@ -28,6 +28,7 @@ EXECUTED = ("README.md", "docs/stereo.md", "docs/effects.md", "docs/pictures.md"
 # Options of other programs that the documents name.
 FOREIGN = {
     "--data-binary",  # of curl
+    "--address",  # of ray
     "--nproc",
     "--torch-backend",
     "--index-url",

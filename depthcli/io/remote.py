@@ -24,7 +24,7 @@ _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://(.*)", re.IGNORECASE | re.DOTALL)
 _NOT_PLACES = ("http", "https", "ftp", "ftps", "rtsp", "rtmp", "udp", "srt", "file")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _PACKAGES = {"s3": "s3fs", "gcs": "gcsfs"}
-_TRIES = 6
+_TRIES = 8
 _LONGEST_WAIT = 30.0  # seconds, of the last waits: full jitter below 0.5, 1, 2, ... 30
 # Errors of the network that are no OSError in botocore, aiohttp and urllib3, by name, as these are not imported here.
 _OF_TRANSPORT = frozenset(

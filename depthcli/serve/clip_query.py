@@ -98,7 +98,7 @@ class ClipQuery(BaseModel):
     input_size: Annotated[Optional[int], Field(description="Shorter side of the network input.", le=2072)] = None
     batch: Annotated[int, Field(description="Frames per run of a picture model.", le=64)] = 1
     settings: Annotated[
-        Optional[str], Field(description="What the files note as the options, if `place` is given.", max_length=4096)
+        Optional[str], Field(description="What the files note as the options, if the place is given.", max_length=4096)
     ] = None
     place: Annotated[
         Optional[str], Field(description="What the files note as the place of the clip.", pattern="^[0-9a-f]{16}$")

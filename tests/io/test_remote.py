@@ -94,7 +94,7 @@ class TestTransport:
         FlakyStore.plan[:] = ["500"] * 20
         with pytest.raises(OutputError, match=r"cannot write flaky://bucket/photos/x.png: the server answered 500"):
             place.put("x.png", b"1")
-        assert len(FlakyStore.calls) == 6
+        assert len(FlakyStore.calls) == 8
         FlakyStore.plan.clear()
         assert place.get("x.png") is None
         FlakyStore.plan[:] = ["timeout"] * 20
@@ -110,6 +110,6 @@ class TestTransport:
         waits: list[float] = []
         monkeypatch.setattr(remote.time, "sleep", waits.append)
         monkeypatch.setattr(remote.random, "uniform", lambda low, high: high)
-        FlakyStore.plan[:] = ["500"] * 5
+        FlakyStore.plan[:] = ["500"] * 7
         place.put("x", b"")
-        assert waits == [0.5, 1, 2, 4, 8]
+        assert waits == [0.5, 1, 2, 4, 8, 16, 30]

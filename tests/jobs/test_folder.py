@@ -24,6 +24,7 @@ from depthcli import read_depth
 from depthcli.depthmap import DepthMap, Provenance
 from depthcli.errors import DiskFullError, EngineError, ModelError, OutputError, PictureError, UsageError
 from depthcli.io.codecs.outputs import OutputSpec
+from depthcli.io.pictures import images
 from depthcli.io.pictures.images import picture_size, read_picture
 from depthcli.jobs import folder, picture_file, picture_job
 from depthcli.jobs.find import Input, find_in_folder
@@ -112,7 +113,7 @@ def reads(monkeypatch) -> list[str]:
         names.append(Path(name).name)
         return read_picture(source, name, **options)
 
-    monkeypatch.setattr(picture_file, "read_picture", read)
+    monkeypatch.setattr(images, "read_picture", read)
     return names
 
 
@@ -219,7 +220,7 @@ class TestWork:
 
         fake, outputs = Fake(), OutputSpec()
         if stage == "read":
-            monkeypatch.setattr(picture_file, "read_picture", guarded(read_picture, lambda source, name, **rest: name))
+            monkeypatch.setattr(images, "read_picture", guarded(read_picture, lambda source, name, **rest: name))
         elif stage == "look up":
             found = guarded(picture_job.find_results, lambda *rest: rest[2])
             monkeypatch.setattr(picture_job, "find_results", found)
@@ -539,7 +540,8 @@ class TestWhatFits:
         monkeypatch.setattr(folder, "_MOST_OPEN", most)
         for stop in (lambda: True, lambda: False):
             go(Fake(), stop=stop, batch=batch)
-            assert opened and all(file.closed for file in opened)
+            assert all(file.closed for file in opened)
+        assert opened
 
     def test_a_picture_that_is_replaced_while_it_is_read_does_not_look_done(self, monkeypatch):
         photo("in/a.png")
@@ -549,7 +551,7 @@ class TestWhatFits:
             return read_picture(source, name, **options)
 
         with monkeypatch.context() as patch:
-            patch.setattr(picture_file, "read_picture", read)
+            patch.setattr(images, "read_picture", read)
             assert [r.status for r in go(Fake())] == ["done"]
         assert [r.status for r in go(Fake())] == ["done"]
         assert [r.status for r in go(Fake())] == ["skipped"]
@@ -562,7 +564,7 @@ class TestWhatFits:
             return picture_size(source)
 
         with monkeypatch.context() as patch:
-            patch.setattr(picture_file, "picture_size", size)
+            patch.setattr(images, "picture_size", size)
             assert [r.status for r in go(Fake(), manifest=Manifest(MANIFEST))] == ["done"]
         assert [r.status for r in go(Fake(), manifest=Manifest(MANIFEST))] == ["done"]
         assert read_depth("out/a_depth.png").size == (30, 20)
@@ -773,7 +775,7 @@ class TestOverlap:
             alive.add(picture)
             return picture
 
-        monkeypatch.setattr(picture_file, "read_picture", read)
+        monkeypatch.setattr(images, "read_picture", read)
         fake.at["a.png"] = lambda: most.append(len(alive))
         for _ in run_folder(FolderJob(tasks=many, outputs=OutputSpec()), fake.load):
             pass
@@ -791,7 +793,7 @@ class TestOverlap:
             found.append(len(begun) - len(written))
             return read_picture(source, name, **options)
 
-        monkeypatch.setattr(picture_file, "read_picture", read)
+        monkeypatch.setattr(images, "read_picture", read)
         at = {f"{n}_depth.png": lambda: written.append(1) for n in range(100)}
         results = list(run_folder(FolderJob(tasks=many, outputs=Hooked(at=at)), Fake().load))
         assert [r.status for r in results] == ["done"] * 100

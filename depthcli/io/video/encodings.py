@@ -12,7 +12,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Encoding:
-    """How frames are encoded. lo, hi: the codes of gray 0 and 65535, None for colour. even: sizes have to be."""
+    """How frames are encoded. lo, hi: the codes of gray 0 and 65535, None for colour. even: sizes have to be.
+
+    least: shortest side of a frame that the encoder takes, in pixels.
+    """
 
     container: str
     codec: str
@@ -26,6 +29,7 @@ class Encoding:
     tag: str = ""
     even: tuple[int, int] = (2, 2)
     muxer: tuple[tuple[str, str], ...] = ()
+    least: int = 0
 
     @property
     def no_colour(self) -> int:
@@ -82,6 +86,7 @@ HEVC10 = Encoding(
     hi=1023,
     tag="hvc1",  # without which QuickTime does not play it
     muxer=_FASTSTART,
+    least=48,  # x265 of 2023 to 2026 aborts the process for frames of 40x32 and 38x22; 64x48 and 71x50 are taken
 )
 FFV1 = Encoding(
     "matroska",

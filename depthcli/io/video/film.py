@@ -10,6 +10,7 @@ from typing import Optional
 
 import numpy as np
 
+from depthcli.errors import OutputError
 from depthcli.io.codecs.encode import check_pixels
 from depthcli.io.video.boxes import STEREO_MODES
 from depthcli.io.video.clip_output import ClipOutput
@@ -26,6 +27,12 @@ class FilmWriter(ABC):
         self.notes: list[str] = []
         self.count = 0
         self.shape = encoding.stored_shape(output.size)
+        if min(self.shape) < encoding.least:
+            size, least = "{}x{}".format(*output.size), encoding.least
+            raise OutputError(
+                f"{output.path} cannot hold frames of {size}: {output.row.name} takes {least}x{least} or more",
+                "use `formats` ffv1",
+            )
         self._output, self._encoding, self._partial = output, encoding, partial
         self._stamps = Stamps(output.timing.rate, output.timing.time_base)
         self._comment = json.dumps({**output.facts, "video": encoding.described(self.shape)}, ensure_ascii=False)

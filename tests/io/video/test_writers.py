@@ -612,3 +612,12 @@ def test_y4m_refuses_times_that_it_cannot_hold() -> None:
     writer.write(scene(1), 3 + 1 / RATE)
     with pytest.raises(UsageError, match="y4m has one rate"):
         writer.write(scene(2), Fraction(4))
+
+
+@pytest.mark.parametrize("size", [(38, 22), (200, 46)])
+def test_frames_that_x265_does_not_survive_are_refused(tmp_path: Path, size: tuple[int, int]) -> None:
+    output = ClipOutput("hevc10", tmp_path / "a.mp4", size, TIMING, FACTS)
+    with pytest.raises(OutputError, match=r"cannot hold frames of .*: hevc10 takes 48x48 or more .use `formats` ffv1"):
+        with video_writer(output):
+            pass
+    assert not list(tmp_path.iterdir())
