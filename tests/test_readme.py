@@ -76,7 +76,9 @@ def parse(words: list[str]) -> None:
     command = typer.main.get_command(app)
     words = list(words)
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
-        if words[0] not in command.commands:  # a picture, a clip or a folder in the command's place
+        if words[0] not in command.commands and "list" in command.commands:  # of `depth eval`
+            words.insert(0, "list")
+        elif words[0] not in command.commands:  # a picture, a clip or a folder in the command's place
             words.insert(0, "video" if words[0].endswith(".mp4") else "image")
         command = command.commands[words.pop(0)]
     if hasattr(command, "commands"):  # options of a group act while they are parsed: --version, --install-completion

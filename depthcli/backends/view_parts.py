@@ -46,6 +46,7 @@ class ViewParts:
             cameras[reference] = self.first[0]
         across = [np.tile(table, (views, 1)) for table in tables.across]
         *levels, pose = self.infer("relate", [tokens, cameras, *tables.alone, *across, *tables.codes])
+        descriptors = tokens[:, 0].astype(np.float32)
         del tokens
         (numbers,) = self.infer("decode", [pose])
         extrinsics, intrinsics = decode_cameras(numbers, size)
@@ -62,4 +63,5 @@ class ViewParts:
             "intrinsics": intrinsics.astype(np.float32),
             "cameras": numbers,
             "reference": np.array(reference),
+            "descriptors": descriptors,
         }
