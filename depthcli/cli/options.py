@@ -61,6 +61,17 @@ Colormap = Annotated[
 IfExists = Annotated[
     str, option("Existing results: skip, overwrite, error.", metavar="CHOICE", values=IF_EXISTS, show_default=True)
 ]
+Device = Annotated[
+    str,
+    option(
+        "auto, cpu, cuda, cuda:N or mps. Default: auto.",
+        "--device",
+        "-d",
+        panel=MODEL,
+        metavar="NAME",
+        values=DEVICES,
+    ),
+]
 Edges = Annotated[
     str,
     option(
@@ -163,17 +174,7 @@ class NetworkOptions:
 class BackendOptions:
     """What runs the network."""
 
-    device: Annotated[
-        str,
-        option(
-            "auto, cpu, cuda, cuda:N or mps. Default: auto.",
-            "--device",
-            "-d",
-            panel=MODEL,
-            metavar="NAME",
-            values=DEVICES,
-        ),
-    ] = "auto"
+    device: Device = "auto"
     backend: Annotated[
         str,
         option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional, Union
 import typer
 
 from depthcli.cli.groups import ADVANCED, MODEL, TRAINING, flag, grouped, option
-from depthcli.cli.options import DEVICES, ModelOptions
+from depthcli.cli.options import Device, ModelOptions
 from depthcli.errors import INTERRUPTED, UsageError
 
 if TYPE_CHECKING:
@@ -141,17 +141,7 @@ def train(
     tensorboard: Annotated[bool, flag("Write events for TensorBoard into RUN.", "--tensorboard")] = False,
     wandb: Annotated[Optional[str], option("Send numbers to Weights & Biases.", metavar="PROJECT")] = None,
     quiet: Annotated[bool, flag("Print errors and warnings only.", "--quiet", "-q")] = False,
-    device: Annotated[
-        str,
-        option(
-            "auto, cpu, cuda, cuda:N or mps. Default: auto.",
-            "--device",
-            "-d",
-            panel=MODEL,
-            metavar="NAME",
-            values=DEVICES,
-        ),
-    ] = "auto",
+    device: Device = "auto",
     *,
     model: ModelOptions,
     training: TrainOptions,
