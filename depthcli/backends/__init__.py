@@ -32,6 +32,7 @@ BACKENDS = {
 }
 CLIP_BACKENDS = ("torch", "openvino")  # those that run video models too
 SCENE_BACKENDS = ("torch", "openvino")  # those that run networks for the views of a scene
+_CONVERTS_SCENES = 2026  # first major version of OpenVINO; tried: 2025.4 and 2026.4
 # The graphs of a network for pictures, those of one for clips, and those of one for scenes.
 PICTURE_GRAPHS = ("depth",)
 CLIP_GRAPHS = ("encode", "decode")
@@ -130,7 +131,9 @@ def open_backend(
         if choice.backend != "auto":
             raise UsageError(f"{name} does not run video models", f"choose from: {', '.join(('auto', *CLIP_BACKENDS))}")
         name = "torch"
-    if row.task is ModelTask.SCENE and (name not in SCENE_BACKENDS or (name == "openvino" and _is_for_torch(row))):
+    if row.task is ModelTask.SCENE and (
+        name not in SCENE_BACKENDS or (name == "openvino" and not converts_scenes(row))
+    ):
         if choice.backend != "auto":
             raise UsageError(f"{name} does not run {row.name}", "use `backend` auto or torch")
         name = "torch"
@@ -175,9 +178,17 @@ def targets_of(choice: BackendChoice) -> tuple[str, ...]:
     return targets_here(choice.allow_standin)
 
 
-def _is_for_torch(row: ModelRow) -> bool:
-    """Return whether a network for scenes has parts that are not converted: Gaussians, or a second network."""
-    return not isinstance(row.network, ViewsConfig) or row.network.gaussians
+def converts_scenes(row: Optional[ModelRow] = None) -> bool:
+    """Return whether the OpenVINO that is installed runs networks for scenes, or that of a row.
+
+    Gaussians, and a second network, are not converted. OpenVINO 2025.4 cannot tell the shapes of the graph.
+    """
+    from importlib.metadata import version  # which pictures do not need
+
+    major = version("openvino").partition(".")[0]
+    network = row.network if row else None
+    has_more = row is not None and (not isinstance(network, ViewsConfig) or network.gaussians)
+    return not has_more and int(major) >= _CONVERTS_SCENES
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from depthcli.backends import SCENE_BACKENDS, Backend, open_backend
+from depthcli.backends import SCENE_BACKENDS, Backend, converts_scenes, open_backend
 from depthcli.choices import BackendChoice
 from depthcli.errors import EngineError, PictureError, UsageError
 from depthcli.host import graph_cache
@@ -24,7 +24,7 @@ from tests.nets import da3
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROW = dataclasses.replace(find_row("da3-small"), network=da3.VIEWS)
-ENGINES = [name for name in SCENE_BACKENDS if name == "torch" or find_spec(name)]
+ENGINES = [name for name in SCENE_BACKENDS if name == "torch" or (find_spec(name) and converts_scenes())]
 CONVERTED = [name for name in ENGINES if name != "torch"]
 
 
