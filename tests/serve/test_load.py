@@ -77,17 +77,15 @@ def test_a_signal_lets_everything_that_was_accepted_be_answered(serving):
 
 
 def test_a_second_signal_ends_at_once(serving):
-    with serving(network=5) as service:
+    with serving(network=60) as service:  # whose end is not waited for
         thread = threading.Thread(target=lambda: _ignore(service))
         thread.start()
         until(lambda: b"\ndepth_queue_length 1.0" in service.ask("/metrics").body)
         service.signal()
         time.sleep(0.2)
         assert service.process.poll() is None
-        began = time.monotonic()
         service.signal(signal.SIGINT)
-        service.process.wait(20)
-        assert time.monotonic() - began < 3
+        service.process.wait(30)
         thread.join()
 
 
