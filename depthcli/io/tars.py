@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from depthcli.errors import PictureError, first_line
+from depthcli.host.temporary import TemporaryFile
 from depthcli.io.names import printable
 from depthcli.io.pictures.files import is_picture
 
@@ -33,7 +34,7 @@ class LocalTar:
     name: str
     path: Path
     changed: int = 0
-    temporary: Optional[Any] = field(default=None, repr=False)
+    temporary: Optional[TemporaryFile] = field(default=None, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "temporary": None}  # a copy of this in another process does not keep the file

@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Optional
+from typing import Optional
 
 from depthcli.errors import UsageError
+from depthcli.host.temporary import TemporaryFile
 from depthcli.io.names import STDIN
 
 
 @dataclass(frozen=True, eq=False)
 class NameList:
-    """A list that can be read more than once, line by line. name: for messages. path: of the file."""
+    """A list that can be read more than once, line by line.
+
+    name: for messages. path: of the file. temporary: a copy of stdin.
+    """
 
     name: str
     path: Path
+    temporary: Optional[TemporaryFile] = None
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names: a line of text, or `input` of a JSON object. Raises UsageError for a damaged line."""
@@ -40,14 +44,10 @@ def open_list(name: str) -> NameList:
         if not Path(name).is_file():
             raise UsageError(f"the list {name} is not a file", "check the path of `files_from`, or give - for stdin")
         return NameList(name, Path(name))
-    spooled = tempfile.NamedTemporaryFile(prefix="depthcli-names-")
-    shutil.copyfileobj(sys.stdin.buffer, spooled)
-    spooled.flush()
-    _SPOOLED.append(spooled)
-    return NameList("stdin", Path(spooled.name))
-
-
-_SPOOLED: list[IO[bytes]] = []  # held until the process ends, as the files go with them
+    spooled = TemporaryFile("depthcli-names-")
+    with spooled.path.open("wb") as stream:
+        shutil.copyfileobj(sys.stdin.buffer, stream)
+    return NameList("stdin", spooled.path, spooled)
 
 
 def _name(line: bytes, number: int, list_name: str) -> Optional[str]:

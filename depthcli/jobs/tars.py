@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from depthcli.errors import DepthError, PictureError, UsageError
+from depthcli.host.temporary import TemporaryFile
 from depthcli.io.remote import RemotePlace, is_remote, open_place
 from depthcli.io.tars import LocalTar, TarMember, read_samples
 from depthcli.jobs.find import Input, LeftOut
@@ -113,9 +113,9 @@ class TarSet:
                 raise PictureError(f"{path} does not exist") from None
             except OSError as error:
                 raise PictureError(f"{path} cannot be read: {error.strerror}") from error
-        copy = tempfile.NamedTemporaryFile(prefix="depthcli-tar-", suffix=SUFFIX)
-        self.base.fetch(name, Path(copy.name))
-        return LocalTar(name, Path(copy.name), 0, copy)
+        copy = TemporaryFile("depthcli-tar-", SUFFIX)
+        self.base.fetch(name, copy.path)
+        return LocalTar(name, copy.path, 0, copy)
 
 
 def _has_wildcard(pattern: str) -> bool:

@@ -111,7 +111,8 @@ class Service:
         finally:
             if connection is None:
                 own.close()
-                self._open.remove(own)
+                with suppress(ValueError):  # the service was closed meanwhile, by another thread
+                    self._open.remove(own)
 
     def depth(self, picture: Path | bytes, **query: object) -> Got:
         return self.ask("/v1/depth", picture if isinstance(picture, bytes) else picture.read_bytes(), **query)
