@@ -100,7 +100,7 @@ def test_known_cameras_count() -> None:
 def test_rays_and_gaussians_come_only_if_asked_for_and_change_nothing(found: dict[str, np.ndarray]) -> None:
     plain = run()
     assert not {"rays", "ray_confidence", "gaussians"} & set(plain)
-    assert np.array_equal(plain["depth"].numpy(), found["views/depth"])
+    assert error(plain["depth"].numpy(), found["views/depth"]) <= 1e-6
     rows, cols = SIZE[0] // 14, SIZE[1] // 14
     assert found["views/rays"].shape == (3, 8 * rows, 8 * cols, 6)
     assert found["giant/gaussians"].shape == (2, *SIZE, 38)
@@ -145,7 +145,7 @@ def test_nested_answers_hold_those_of_the_metric_network(found: dict[str, np.nda
     assert found["nested/metric_depth"].shape == found["nested/sky"].shape == (2, *SIZE)
     with torch.inference_mode():
         alone = [network("nested").da3_metric(view[None])[0].numpy() for view in views(2)]
-    assert np.array_equal(found["nested/metric_depth"], np.concatenate(alone))
+    assert error(found["nested/metric_depth"], np.concatenate(alone)) <= 1e-6
 
 
 @pytest.mark.skipif(not HAS_FUSED, reason="bf16 on the CPU needs torch 2.0")
