@@ -18,7 +18,7 @@ class FakeBackend:
     def fit(self, plan: Any) -> Any:
         return plan
 
-    def check(self, plan: Any, batch: int) -> None:
+    def check(self, plan: Any, batch: int, further: Any = ()) -> None:
         pass
 
     def run(self, inputs: Any, graph: str = "depth", replica: Optional[int] = None) -> Any:

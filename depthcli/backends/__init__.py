@@ -8,7 +8,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional, Protocol
 
@@ -90,10 +90,11 @@ class Backend(Protocol):
     def fit(self, plan: InputPlan) -> InputPlan:
         """Return the plan with an input size that the backend takes; raises EngineError if there is none."""
 
-    def check(self, plan: InputPlan, batch: int) -> None:
+    def check(self, plan: InputPlan, batch: int, further: Sequence[str] = ()) -> None:
         """Raise PictureError if a run exceeds the memory.
 
-        batch: images, or views of a scene; or frames of a window that are encoded at once.
+        batch: images, or views of a scene; or frames of a window that are encoded at once. further: answers of a scene
+        that will be asked for, of rays and gaussians.
         """
 
     def run(self, inputs: Arrays, graph: str = "depth", replica: Optional[int] = None) -> Arrays:

@@ -67,7 +67,7 @@ class OnnxRuntime:
         """Return the plan unchanged: every size runs."""
         return plan
 
-    def check(self, plan: InputPlan, batch: int) -> None:
+    def check(self, plan: InputPlan, batch: int, further: Sequence[str] = ()) -> None:
         """See Backend. The images of a batch run one by one."""
         check_memory(self._row.network, plan, 1, free_memory(), plain_attention=True)
 

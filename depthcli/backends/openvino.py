@@ -105,12 +105,12 @@ class OpenVino:
         """Return the plan unchanged: every size runs."""
         return plan
 
-    def check(self, plan: InputPlan, batch: int) -> None:
+    def check(self, plan: InputPlan, batch: int, further: Sequence[str] = ()) -> None:
         """See Backend. The images of a batch run one by one."""
         if self._row.task is ModelTask.CLIP:
             check_clip_memory(self._row.network, plan, 1, free_memory(), whole_maps=True)
         elif self._row.task is ModelTask.SCENE:
-            check_scene_memory(self._row.network, plan, batch, free_memory())
+            check_scene_memory(self._row.network, plan, batch, free_memory(), further=further)
         else:
             check_memory(self._row.network, plan, 1, free_memory())
 

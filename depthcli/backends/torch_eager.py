@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -25,11 +25,6 @@ _TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.fl
 # with: every call then has the same size, and a frame that is encoded again after an interruption gets the same bits.
 _FRAMES = {"cpu": 1}
 _FRAMES_ON_DEVICES = 2
-_CHECKS: dict[ModelTask, Callable[..., None]] = {
-    ModelTask.PICTURE: check_memory,
-    ModelTask.CLIP: check_clip_memory,
-    ModelTask.SCENE: check_scene_memory,
-}
 _GRAPHS = {ModelTask.PICTURE: PICTURE_GRAPHS, ModelTask.CLIP: CLIP_GRAPHS, ModelTask.SCENE: SCENE_GRAPHS}
 
 
@@ -60,10 +55,14 @@ class TorchEager:
         """Return the plan unchanged: every size runs."""
         return plan
 
-    def check(self, plan: InputPlan, batch: int) -> None:
+    def check(self, plan: InputPlan, batch: int, further: Sequence[str] = ()) -> None:
         """See Backend."""
-        check = _CHECKS[self._row.task]
-        check(self._row.network, plan, batch, self._free_memory(), plain_attention=not HAS_FUSED)
+        facts = self._row.network, plan, batch, self._free_memory(), not HAS_FUSED
+        if self._row.task is ModelTask.SCENE:
+            check_scene_memory(*facts, further)
+        else:
+            check = check_clip_memory if self._row.task is ModelTask.CLIP else check_memory
+            check(*facts)
 
     def run(self, inputs: Arrays, graph: str = "depth", replica: Optional[int] = None) -> Arrays:
         """See Backend. Features stay on the device."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -45,7 +45,7 @@ class TorchScript:
         """Return the plan with a compiled input size. Raises EngineError if none fits the picture."""
         return self._networks.fit(plan)
 
-    def check(self, plan: InputPlan, batch: int) -> None:
+    def check(self, plan: InputPlan, batch: int, further: Sequence[str] = ()) -> None:
         """See Backend. A run is as large as the compiled batch."""
         check_memory(self._row.network, plan, self._networks.of(plan.input_size).batch, free_memory(), not HAS_FUSED)
 

@@ -7,6 +7,7 @@ row with the reason.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -45,7 +46,7 @@ class OtherForm:
         """Return the plan: it is the one that the form was made for."""
         return plan
 
-    def check(self, plan: InputPlan, batch: int) -> None:
+    def check(self, plan: InputPlan, batch: int, further: Sequence[str] = ()) -> None:
         """Raise PictureError if a picture of this size does not fit into the memory."""
         check_memory(self._row.network, plan, batch, free_memory(), plain_attention=True)
 

@@ -59,7 +59,7 @@ class OfficialNetwork:
         """Return the plan: any size works."""
         return plan
 
-    def check(self, plan: InputPlan, batch: int) -> None:
+    def check(self, plan: InputPlan, batch: int, further: Sequence[str] = ()) -> None:
         """Raise PictureError if a batch of this size does not fit into the memory."""
         free = torch.cuda.mem_get_info(self._device)[0] if self._device.type == "cuda" else free_memory()
         check_memory(self._row.network, plan, batch, free, plain_attention=not self._fused)

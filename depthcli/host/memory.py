@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from depthcli.errors import EngineError, PictureError
 from depthcli.host.control_groups import group_folders, read_number
@@ -68,14 +68,14 @@ def scene_bytes(
     plan: InputPlan,
     views: int,
     plain_attention: bool = False,
-    rays: bool = False,
-    gaussians: bool = False,
+    further: Sequence[str] = (),
 ) -> int:
     """Return the peak bytes of a forward pass over the views of a scene in float32 on a CPU, without weights.
 
     plan: of one view, whose size all have. The four maps of all views and the answers stay; added to them is the larger
     of the encoder, which holds all views at once, and the heads, which take one view after the other.
-    plain_attention: as for predict_bytes; the scores are those of all views' tokens with each other.
+    plain_attention: as for predict_bytes; the scores are those of all views' tokens with each other. further: answers
+    asked for beside depth, confidence and cameras, of rays and gaussians.
     """
     views_config = config.views if isinstance(config, NestedConfig) else config
     assert isinstance(views_config, NetworkConfig)
@@ -91,9 +91,9 @@ def scene_bytes(
     head = _head_floats(views_config, plan) + grid * 22 * views_config.features
     # Those of each view, and all of them joined.
     answers = 2 * (4 if isinstance(config, NestedConfig) else 2) * width * height * views
-    if rays:
+    if "rays" in further:
         answers += 2 * 7 * grid * 64 * views
-    if gaussians:
+    if "gaussians" in further:
         answers += 2 * _GAUSSIAN * width * height * views
     return int(_SCENE_MARGIN * _FLOAT * (kept + max(encoder, head + answers)))
 
@@ -204,14 +204,19 @@ def check_clip_memory(
 
 
 def check_scene_memory(
-    config: AnyConfig, plan: InputPlan, views: int, free: int | None, plain_attention: bool = False
+    config: AnyConfig,
+    plan: InputPlan,
+    views: int,
+    free: int | None,
+    plain_attention: bool = False,
+    further: Sequence[str] = (),
 ) -> None:
     """Raise PictureError, with the number of views that would fit, if a scene needs more than `free` bytes."""
-    need = scene_bytes(config, plan, views, plain_attention)
+    need = scene_bytes(config, plan, views, plain_attention, further)
     if free is None or need <= free:
         return
     width, height = plan.input_size
-    most = most_views(config, plan, free, plain_attention)
+    most = most_views(config, plan, free, plain_attention, further)
     hint = f"`max_views` {most} would fit, or a smaller `input_size`" if most else "use a smaller `input_size`"
     raise PictureError(
         f"{views} views of {width}x{height} as network input need about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB "
@@ -220,14 +225,16 @@ def check_scene_memory(
     )
 
 
-def most_views(config: AnyConfig, plan: InputPlan, free: int, plain_attention: bool = False) -> int:
+def most_views(
+    config: AnyConfig, plan: InputPlan, free: int, plain_attention: bool = False, further: Sequence[str] = ()
+) -> int:
     """Return the largest number of views whose scene needs no more than `free` bytes; 0 if not even one fits."""
     fits, beyond = 0, 1
-    while scene_bytes(config, plan, beyond, plain_attention) <= free:
+    while scene_bytes(config, plan, beyond, plain_attention, further) <= free:
         fits, beyond = beyond, 2 * beyond
     while beyond - fits > 1:
         middle = (fits + beyond) // 2
-        if scene_bytes(config, plan, middle, plain_attention) <= free:
+        if scene_bytes(config, plan, middle, plain_attention, further) <= free:
             fits = middle
         else:
             beyond = middle

@@ -165,18 +165,18 @@ class SceneEstimator:
         """Return the plan for pictures of (width, height). Raises UsageError for one, PictureError for too many."""
         check_count(len(sizes))
         plans, note = plan_scene(sizes, self.row.input_size, Method(self.views.resize), self.views.mixed == "pad")
-        self._backend.check(self._input_plan(plans[0].size), len(plans))
+        self._backend.check(self._input_plan(plans[0].size), len(plans), self._further)
         return ScenePlan(plans, note)
 
     def memory(self, plan: ScenePlan) -> int:
         """Return the bytes that the network is predicted to take beside its weights."""
-        return scene_bytes(
-            self.row.network,
-            self._input_plan(plan.size),
-            len(plan.views),
-            rays=self.views.ray_pose,
-            gaussians=self._gaussians,
-        )
+        return scene_bytes(self.row.network, self._input_plan(plan.size), len(plan.views), further=self._further)
+
+    @property
+    def _further(self) -> tuple[str, ...]:
+        """Answers of the network beside depth, confidence and cameras."""
+        asked = {"rays": self.views.ray_pose, "gaussians": self._gaussians}
+        return tuple(name for name, is_asked in asked.items() if is_asked)
 
     def _input_plan(self, size: tuple[int, int]) -> InputPlan:
         return InputPlan(size, size, policy=self.row.input)
@@ -238,10 +238,7 @@ class SceneEstimator:
 
     def _inputs(self, images: np.ndarray, plan: ScenePlan, given: Optional[Sequence[Camera]]) -> dict[str, Any]:
         inputs: dict[str, Any] = {"image": images, "reference": self.views.reference}
-        if self.views.ray_pose:
-            inputs["rays"] = True
-        if self._gaussians:
-            inputs["gaussians"] = True
+        inputs.update(dict.fromkeys(self._further, True))
         if self._last_block is not None:
             inputs["features"] = (self._last_block,)
         if given is not None:

@@ -94,9 +94,9 @@ def test_the_number_of_views_that_fits_is_told() -> None:
 
 def test_gaussians_and_rays_of_a_scene_need_more() -> None:
     plain = scene_bytes(DA3_BASE, PLAN_3_2, 1)
-    assert scene_bytes(DA3_BASE, PLAN_3_2, 1, rays=True) > plain
+    assert scene_bytes(DA3_BASE, PLAN_3_2, 1, further=("rays",)) > plain
     # All numbers of all pixels stay until the end.
-    assert scene_bytes(DA3_BASE, PLAN_3_2, 1, gaussians=True) > plain + 38 * 504 * 336 * 4
+    assert scene_bytes(DA3_BASE, PLAN_3_2, 1, further=("gaussians",)) > plain + 38 * 504 * 336 * 4
 
 
 def test_this_machine_has_some_memory() -> None:

@@ -283,6 +283,25 @@ def test_the_nested_network_is_in_metres() -> None:
 
 
 @pytest.mark.usefixtures("one_thread")
+def test_memory_for_gaussians_and_rays_is_asked_for_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [reference_image(42, 56, i) for i in range(2)]
+
+    def run(**asked: bool) -> int:
+        views = ViewsChoice(56, ray_pose=asked.get("ray_pose", False))
+        gaussians = asked.get("gaussians", False)
+        with SceneEstimator(small("nested", "da3-nested"), "torch", views=views, gaussians=gaussians) as estimator:
+            estimator.estimate(pictures)
+            return estimator.memory(estimator.plan([(56, 42)] * 2))
+
+    enough = run()
+    monkeypatch.setattr("depthcli.backends.torch_eager.free_memory", lambda: enough)
+    assert run() == enough
+    for more in ("ray_pose", "gaussians"):
+        with pytest.raises(PictureError, match="views of 56x42 as network input need"):
+            run(**{more: True})
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_pictures_of_several_sizes_are_padded_and_the_line_says_so() -> None:
     lines: list[str] = []
     pictures = [reference_image(42, 56, 0), reference_image(56, 42, 1)]

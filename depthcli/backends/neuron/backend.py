@@ -79,7 +79,7 @@ class Neuron:
         """Return the plan with a compiled input size. Raises EngineError if none fits the picture."""
         return self._networks.fit(plan)
 
-    def check(self, plan: InputPlan, batch: int) -> None:
+    def check(self, plan: InputPlan, batch: int, further: Sequence[str] = ()) -> None:
         """Raise EngineError if no network was compiled for this input size; the compiler has checked the memory."""
         self._networks.of(plan.input_size)
 
