@@ -9,13 +9,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from depthcli.choices import ObjectsChoice
+from depthcli.choices import BackendChoice, ObjectsChoice
 from depthcli.errors import Log, UsageError
 from depthcli.io.masks.files import MaskFiles
 from depthcli.io.masks.found import ObjectMask
 from depthcli.objects.detect import masks_of, to_input, trim_of
 from depthcli.objects.measure import FILE_TRIM
-from depthcli.zoo.detectors import DEFAULT, find_detector
+from depthcli.zoo.detectors import DEFAULT
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,9 @@ class MaskSource(Protocol):
     def of_frame(self, number: int, rgb: np.ndarray) -> FoundMasks:
         """Return the masks of a frame of a clip, counted from 0."""
 
+    def close(self) -> None:
+        """Free what it holds."""
+
 
 class MasksFromFiles:
     """The masks of a file or folder."""
@@ -62,31 +65,46 @@ class MasksFromFiles:
         masks, notes = self._files.of_frame(number, _size(rgb))
         return FoundMasks(masks, notes=notes)
 
+    def close(self) -> None:
+        """Do nothing."""
+
 
 class Detector:
-    """A detector that finds masks; its package is loaded with it.
+    """A detector that finds masks; its package is loaded with it. Close it in the end.
 
-    name: of a row, a folder or a .pth; see `find_detector`. Raises UsageError for classes that it does not know.
+    name: as for `open_detector`. Raises UsageError for classes that it does not know.
     """
 
     def __init__(
-        self, name: str = DEFAULT, *, choice: ObjectsChoice, device: str, offline: bool, trust: bool, log: Log
+        self,
+        name: str = DEFAULT,
+        *,
+        choice: ObjectsChoice,
+        backend: BackendChoice,
+        offline: bool,
+        trust: bool,
+        log: Log,
     ) -> None:
-        files = find_detector(name, offline=offline, log=log)
-        from depthcli.nets.rf_detr import RfDetr, pick_device
+        from depthcli.backends.detector import open_detector
 
-        self._network = RfDetr(files, pick_device(device), trust)
-        self._files, self._threshold = files, choice.threshold
+        self._network = open_detector(name, backend, offline=offline, trust=trust, log=log)
+        self._threshold = choice.threshold
         known = {each.casefold() for pair in self._network.classes.items() for each in map(str, pair)}
         for wanted in choice.classes:
             if wanted.casefold() not in known:
+                self.close()
                 some = ", ".join(list(self._network.classes.values())[:5])
-                raise UsageError(f"{files.name} knows no class {wanted!r}", f"`classes` are such as {some}")
+                raise UsageError(f"{self._network.name} knows no class {wanted!r}", f"`classes` are such as {some}")
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Name and digest of the weights."""
-        return {"source": self._files.name, "digest": self._files.sha256[:12]}
+        """Name and digest of the weights, and what runs them."""
+        network = self._network
+        return {"source": network.name, "digest": network.sha256[:12], "engine": network.engine}
+
+    def close(self) -> None:
+        """Free the network, and keep a converted one."""
+        self._network.close()
 
     def of_picture(self, path: Path, rgb: np.ndarray) -> FoundMasks:
         """Return what is found in a picture."""
