@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 import numpy as np
 
-from depthcli.errors import DepthError, EngineError, Log, first_line, last_line
+from depthcli.errors import CheckpointError, DepthError, EngineError, Log, first_line, last_line
 from depthcli.graphs.positions import resize_positions
 from depthcli.host import graph_cache
 from depthcli.zoo.locate import WeightsFile
@@ -175,6 +175,15 @@ def runtime_errors(package: str) -> Iterator[None]:
     except Exception as error:
         line = last_line(error) if package == "openvino" else first_line(error)
         raise EngineError(f"{package} failed: {line}", "try `backend` torch") from error
+
+
+@contextmanager
+def file_errors(path: Path) -> Iterator[None]:
+    """Turn what a package raises about a compiled file into a CheckpointError."""
+    try:
+        yield
+    except Exception as error:
+        raise CheckpointError(f"{path} is damaged or no network: {first_line(error)}", "compile it again") from error
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from depthcli.backends.converted import (
     ReadyNetwork,
     Write,
     entry_name,
+    file_errors,
     graph_name,
     runtime_errors,
     trace_of,
@@ -159,9 +160,11 @@ def open_converted(form: str, sha256: str, trace: Callable[[], AnySizeGraph], lo
 
 
 def open_file(path: Path) -> ReadyNetwork:
-    """Return a network that `export_one` wrote. Raises EngineError."""
-    session = _Converter(_import_onnxruntime(), None)._session(str(path))
-    facts = json.loads(session.get_modelmeta().custom_metadata_map.get(_FACTS) or "{}")
+    """Return a network that `export_one` wrote. Raises EngineError, and CheckpointError for another file."""
+    converter = _Converter(_import_onnxruntime(), None)
+    with file_errors(path):
+        session = converter._session(str(path))
+        facts = json.loads(session.get_modelmeta().custom_metadata_map.get(_FACTS) or "{}")
     return ReadyNetwork(facts, "onnxruntime", lambda image: _answers(session, image))
 
 

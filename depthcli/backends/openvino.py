@@ -27,6 +27,7 @@ from depthcli.backends.converted import (
     ReadyNetwork,
     Write,
     entry_name,
+    file_errors,
     graph_name,
     runtime_errors,
     trace_of,
@@ -244,9 +245,12 @@ def open_converted(form: str, sha256: str, trace: Callable[[], AnySizeGraph], lo
 
 
 def open_file(path: Path) -> ReadyNetwork:
-    """Return a network that `export_one` wrote. Raises EngineError."""
+    """Return a network that `export_one` wrote. Raises EngineError, and CheckpointError for another file."""
     core = shared_core()
-    with runtime_errors("openvino"):
+    with file_errors(path):
+        with path.open("rb") as stream:
+            if stream.read(5) != b"<?xml":  # for which OpenVINO tries one format after the other, and prints about it
+                raise ValueError("it is no XML")
         model = core.read_model(str(path))
         facts = json.loads(model.get_rt_info(_FACTS).astype(str)) if model.has_rt_info(_FACTS) else {}
         request = core.compile_model(model, "CPU", _settings("fp32")).create_infer_request()

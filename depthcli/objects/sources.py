@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Optional, Protocol
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from depthcli.io.masks.found import ObjectMask
 from depthcli.objects.detect import masks_of, to_input, trim_of
 from depthcli.objects.measure import FILE_TRIM
 from depthcli.zoo.detectors import DEFAULT
+
+Answers = tuple[np.ndarray, np.ndarray, np.ndarray]  # logits, boxes and mask logits
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +36,20 @@ class MaskSource(Protocol):
     def facts(self) -> dict[str, Any]:
         """What results say about it: `source`, and a digest of the file or the weights."""
 
-    def of_picture(self, path: Path, rgb: np.ndarray) -> FoundMasks:
-        """Return the masks of a (H, W, 3) uint8 picture. Raises DepthError."""
+    # The three steps, for jobs that do them at the same time for different pictures. `prepare` and `finish` may be
+    # called from any thread, `run` from one at a time.
 
-    def of_frame(self, number: int, rgb: np.ndarray) -> FoundMasks:
-        """Return the masks of a frame of a clip, counted from 0."""
+    def prepare(self, rgb: np.ndarray, path: Optional[Path] = None, number: int = 0) -> Any:
+        """Return what `run` takes of a (H, W, 3) uint8 picture, or of a frame with a number from 0 if it has no path.
+
+        Raises DepthError.
+        """
+
+    def run(self, prepared: Any) -> Any:
+        """Return the answer of a network. Raises DepthError."""
+
+    def finish(self, prepared: Any, answer: Any, size: tuple[int, int]) -> FoundMasks:
+        """Return the masks. size: (width, height) of the picture."""
 
     def close(self) -> None:
         """Free what it holds."""
@@ -55,15 +66,18 @@ class MasksFromFiles:
         """Name and digest."""
         return {"source": self._files.name, "digest": self._files.fingerprint}
 
-    def of_picture(self, path: Path, rgb: np.ndarray) -> FoundMasks:
-        """Return the masks that belong to a picture's path."""
-        masks, notes = self._files.of_picture(path, _size(rgb))
+    def prepare(self, rgb: np.ndarray, path: Optional[Path] = None, number: int = 0) -> FoundMasks:
+        """Return the masks that belong to a picture's path, or to a frame."""
+        size = rgb.shape[1], rgb.shape[0]
+        masks, notes = self._files.of_frame(number, size) if path is None else self._files.of_picture(path, size)
         return FoundMasks(masks, notes=notes)
 
-    def of_frame(self, number: int, rgb: np.ndarray) -> FoundMasks:
-        """Return the masks of a frame."""
-        masks, notes = self._files.of_frame(number, _size(rgb))
-        return FoundMasks(masks, notes=notes)
+    def run(self, prepared: FoundMasks) -> None:
+        """Do nothing."""
+
+    def finish(self, prepared: FoundMasks, answer: None, size: tuple[int, int]) -> FoundMasks:
+        """Return what was read."""
+        return prepared
 
     def close(self) -> None:
         """Do nothing."""
@@ -106,16 +120,15 @@ class Detector:
         """Free the network, and keep a converted one."""
         self._network.close()
 
-    def of_picture(self, path: Path, rgb: np.ndarray) -> FoundMasks:
-        """Return what is found in a picture."""
-        size, side = _size(rgb), self._network.side
-        answers = self._network.run(to_input(rgb, side))
-        return FoundMasks(masks_of(*answers, size, self._network.classes, self._threshold), trim_of(size, side))
+    def prepare(self, rgb: np.ndarray, path: Optional[Path] = None, number: int = 0) -> np.ndarray:
+        """Return the input of the network."""
+        return to_input(rgb, self._network.side)
 
-    def of_frame(self, number: int, rgb: np.ndarray) -> FoundMasks:
-        """Return what is found in a frame."""
-        return self.of_picture(Path(), rgb)
+    def run(self, prepared: np.ndarray) -> Answers:
+        """Return the answers of the network."""
+        return self._network.run(prepared)
 
-
-def _size(rgb: np.ndarray) -> tuple[int, int]:
-    return rgb.shape[1], rgb.shape[0]
+    def finish(self, prepared: np.ndarray, answer: Answers, size: tuple[int, int]) -> FoundMasks:
+        """Return the masks of what is found."""
+        network = self._network
+        return FoundMasks(masks_of(*answer, size, network.classes, self._threshold), trim_of(size, network.side))
