@@ -6,9 +6,10 @@ the end, so that the first result does not wait for the disk.
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 import numpy as np
 
-from depthcli.errors import DepthError, EngineError, Log, first_line, last_line
+from depthcli.errors import CheckpointError, DepthError, EngineError, Log, first_line, last_line
 from depthcli.graphs.positions import resize_positions
 from depthcli.host import graph_cache
 from depthcli.zoo.locate import WeightsFile
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 GRAPH_VERSION = 5
 _POSITIONS = "positions.npy"
 _CAMERAS = "cameras.npy"
+_FACTS = "facts.json"
 _KEPT_GRIDS = 16
 
 Write = Callable[[Path], None]
@@ -75,30 +77,33 @@ class Converter(Protocol):
 class ConvertedGraph:
     """A checkpoint's converted graph.
 
-    name: of its entry in the cache. network: what the backend runs. inputs: of the network. log: receives the reason if
-    the graph cannot be cached. Raises ModelError for unreadable weights, and the converter's errors.
+    name: of its entry in the cache. trace: makes the graph, if it is not in the cache. network: what the backend runs.
+    inputs: of the network. facts: of the graph. log: receives the reason if the graph cannot be cached. Raises
+    ModelError for unreadable weights, and the converter's errors.
     """
 
-    def __init__(
-        self, converter: Converter, name: str, row: ModelRow, weights: WeightsFile, trust: bool, log: Log
-    ) -> None:
+    def __init__(self, converter: Converter, name: str, trace: Callable[[], AnySizeGraph], log: Log) -> None:
         self._log = log
         self.network: Any = None
         self._keeping: Optional[threading.Thread] = None
         self._failure: Optional[Exception] = None
         self._starting = threading.Lock()
+        self.facts: Mapping[str, Any] = {}
         self._answered = False
         folder = graph_cache.find(name)
         if not (converter.is_current(folder) and folder is not None and self._load(converter, folder)):
-            graph = _trace(row, weights, trust)
+            graph = trace()
             self.network, write = converter.convert(graph)
             self.inputs = GraphInputs(graph.positions, graph.cameras)
+            self.facts = graph.facts
             self._keeping = threading.Thread(target=self._keep, args=(name, write))
 
     def _load(self, converter: Converter, folder: Path) -> bool:
         """Load a cache entry; False if that fails, as when another process has removed it."""
         try:
             self.inputs = GraphInputs(_read(folder / _POSITIONS), _read(folder / _CAMERAS))
+            facts = folder / _FACTS
+            self.facts = json.loads(facts.read_bytes()) if facts.exists() else {}
             self.network = converter.load(folder)
         except (EngineError, OSError, ValueError):
             return False
@@ -134,12 +139,28 @@ class ConvertedGraph:
                 for file, array in ((_POSITIONS, self.inputs.positions), (_CAMERAS, self.inputs.cameras)):
                     if array is not None:
                         np.save(partial / file, array)
+                if self.facts:
+                    (partial / _FACTS).write_text(json.dumps(self.facts), encoding="utf-8")
         except Exception as error:  # the graph runs all the same
             self._failure = error
 
 
 def _read(path: Path) -> Optional[np.ndarray]:
     return np.load(path) if path.exists() else None
+
+
+@dataclass(frozen=True, eq=False)
+class ReadyNetwork:
+    """A network of one size that is ready to run in float32 on the CPU.
+
+    facts: that were kept with it. package: that runs it. infer: takes the input, returns the outputs in order, and
+    raises EngineError. close: frees it; closing twice is allowed.
+    """
+
+    facts: Mapping[str, Any]
+    package: str
+    infer: Callable[[np.ndarray], Sequence[np.ndarray]]
+    close: Callable[[], None] = lambda: None
 
 
 @contextmanager
@@ -154,6 +175,15 @@ def runtime_errors(package: str) -> Iterator[None]:
     except Exception as error:
         line = last_line(error) if package == "openvino" else first_line(error)
         raise EngineError(f"{package} failed: {line}", "try `backend` torch") from error
+
+
+@contextmanager
+def file_errors(path: Path) -> Iterator[None]:
+    """Turn what a package raises about a compiled file into a CheckpointError."""
+    try:
+        yield
+    except Exception as error:
+        raise CheckpointError(f"{path} is damaged or no network: {first_line(error)}", "compile it again") from error
 
 
 @contextmanager
@@ -177,7 +207,17 @@ def graph_name(package: str, row: ModelRow, weights: WeightsFile) -> str:
     form = f"{row.encoder}-metric" if row.kind.is_metric else row.encoder
     if row.task is not ModelTask.PICTURE:
         form = row.name
-    return f"{form}-{weights.sha256[:32]}-{package}-{version(package)}-{GRAPH_VERSION}"
+    return entry_name(package, form, weights.sha256)
+
+
+def entry_name(package: str, form: str, sha256: str) -> str:
+    """Return the name under which a graph is kept. form: of the network. sha256: of all that determines it."""
+    return f"{form}-{sha256[:32]}-{package}-{version(package)}-{GRAPH_VERSION}"
+
+
+def trace_of(row: ModelRow, weights: WeightsFile, trust: bool) -> Callable[[], AnySizeGraph]:
+    """Return a function that reads a checkpoint and traces its graph. It raises ModelError."""
+    return lambda: _trace(row, weights, trust)
 
 
 def _trace(row: ModelRow, weights: WeightsFile, trust: bool) -> AnySizeGraph:

@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 import numpy as np
 
 from depthcli.backends import Arrays, Traits
-from depthcli.backends.converted import ConvertedGraph, Write, graph_name, runtime_errors, uninterrupted
+from depthcli.backends.converted import (
+    ConvertedGraph,
+    ReadyNetwork,
+    Write,
+    entry_name,
+    file_errors,
+    graph_name,
+    runtime_errors,
+    trace_of,
+    uninterrupted,
+)
 from depthcli.backends.executed import ExecutedNode, with_median_times
 from depthcli.backends.export import Export, Shape, compare
 from depthcli.choices import BackendChoice, CompilerChoice
@@ -31,12 +41,13 @@ from depthcli.zoo.rows import ModelRow
 if TYPE_CHECKING:
     import torch
 
-    from depthcli.graphs.any_size import AnySizeGraph
+    from depthcli.graphs.any_size import AnySizeGraph, Part
 
 _FILE = "network.onnx"
 # Layer norm is one operation from this version on, and every runtime since 2022 reads it.
 OPSET = 17
 _OUTPUT = "depth"
+_FACTS = "depthcli"  # where a file keeps its description
 _WIDTHS = {"int64": 8, "double": 8, "float16": 2, "bfloat16": 2, "int8": 1, "uint8": 1, "bool": 1}  # bytes, else 4
 
 
@@ -59,7 +70,8 @@ class OnnxRuntime:
             raise EngineError(f"onnx computes in fp32, not {choice.precision}", "use `backend` openvino or torch")
         converter = _Converter(_import_onnxruntime(), records)
         self._row = row
-        self._graph = ConvertedGraph(converter, graph_name("onnxruntime", row, weights), row, weights, trust, log)
+        name = graph_name("onnxruntime", row, weights)
+        self._graph = ConvertedGraph(converter, name, trace_of(row, weights, trust), log)
         self._names = [item.name for item in self._graph.network.get_inputs()]
         self.traits = Traits("onnxruntime", version("onnxruntime"), "cpu", "fp32")
 
@@ -112,8 +124,8 @@ class _Converter:
         return self._session(str(folder / _FILE))
 
     def convert(self, graph: AnySizeGraph) -> tuple[Any, Write]:
-        part = graph.parts["depth"]
-        content = to_onnx(part.trace, part.examples, any_size=True, outputs=part.outputs)
+        (part,) = graph.parts.values()
+        content = to_onnx(part.trace, part.examples, any_size=part.any_size, outputs=part.outputs)
 
         def write(folder: Path) -> None:
             (folder / _FILE).write_bytes(content)
@@ -129,6 +141,37 @@ class _Converter:
             options.profile_file_prefix = str(self.records / "onnxruntime")
         with runtime_errors("onnxruntime"):
             return self.runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def open_converted(form: str, sha256: str, trace: Callable[[], AnySizeGraph], log: Log) -> ReadyNetwork:
+    """Return a graph of one part and size, from the cache or converted now. form, sha256: see `entry_name`.
+
+    Raises EngineError, and what `trace` raises.
+    """
+    name = entry_name("onnxruntime", form, sha256)
+    graph = ConvertedGraph(_Converter(_import_onnxruntime(), None), name, trace, log)
+
+    def infer(image: np.ndarray) -> list[np.ndarray]:
+        answers = _answers(graph.network, image)
+        graph.computed()
+        return answers
+
+    return ReadyNetwork(graph.facts, "onnxruntime", infer, graph.close)
+
+
+def open_file(path: Path) -> ReadyNetwork:
+    """Return a network that `export_one` wrote. Raises EngineError, and CheckpointError for another file."""
+    converter = _Converter(_import_onnxruntime(), None)
+    with file_errors(path):
+        session = converter._session(str(path))
+        facts = json.loads(session.get_modelmeta().custom_metadata_map.get(_FACTS) or "{}")
+    return ReadyNetwork(facts, "onnxruntime", lambda image: _answers(session, image))
+
+
+def _answers(session: Any, image: np.ndarray) -> list[np.ndarray]:
+    with runtime_errors("onnxruntime"):
+        answers: list[np.ndarray] = session.run(None, {session.get_inputs()[0].name: image})
+    return answers
 
 
 def profile(backend: OnnxRuntime, inputs: Arrays, runs: int = 5) -> list[ExecutedNode]:
@@ -187,12 +230,21 @@ def export(
     batch, height, width = shape
     image, names = torch.zeros(batch, 3, height, width), (facts["output"]["name"],)
     content = to_onnx(trace(network, *shape), {"image": image}, any_size=False, outputs=names)
+    _save(content, path, facts)
+    return Export(facts, compare(network, shape, run_file(path), "onnxruntime"))
+
+
+def export_one(part: Part, path: Path, facts: Mapping[str, Any]) -> None:
+    """Write a part of one size as ONNX, with the facts in its metadata. Raises EngineError."""
+    _save(to_onnx(part.trace, part.examples, any_size=False, outputs=part.outputs), path, facts)
+
+
+def _save(content: bytes, path: Path, facts: Mapping[str, Any]) -> None:
     import onnx
 
     model = onnx.load_from_string(content)
-    onnx.helper.set_model_props(model, {"depthcli": json.dumps(facts)})
+    onnx.helper.set_model_props(model, {_FACTS: json.dumps(facts)})
     onnx.save(model, str(path))
-    return Export(facts, compare(network, shape, run_file(path), "onnxruntime"))
 
 
 def to_onnx(trace: Any, examples: Mapping[str, Any], any_size: bool, outputs: Sequence[str] = (_OUTPUT,)) -> bytes:

@@ -22,7 +22,17 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 import numpy as np
 
 from depthcli.backends import CLIP_GRAPHS, PICTURE_GRAPHS, SCENE_GRAPHS, Arrays, Traits
-from depthcli.backends.converted import ConvertedGraph, Write, graph_name, runtime_errors, uninterrupted
+from depthcli.backends.converted import (
+    ConvertedGraph,
+    ReadyNetwork,
+    Write,
+    entry_name,
+    file_errors,
+    graph_name,
+    runtime_errors,
+    trace_of,
+    uninterrupted,
+)
 from depthcli.backends.executed import ExecutedNode, with_median_times
 from depthcli.backends.export import Export, Shape, compare
 from depthcli.choices import BackendChoice, CompilerChoice
@@ -38,7 +48,7 @@ if TYPE_CHECKING:
 
     from depthcli.backends.quantize import Calibration
     from depthcli.backends.view_parts import ViewParts
-    from depthcli.graphs.any_size import AnySizeGraph
+    from depthcli.graphs.any_size import AnySizeGraph, Part
 
 # The parts of a graph, and the files that keep them.
 _PICTURE_FILES = {"depth": "compiled.blob"}
@@ -51,6 +61,9 @@ _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _CAPABILITIES = {"bf16": "BF16", "fp16": "FP16"}  # how OpenVINO names what a CPU computes natively
 
 Taps = Sequence[np.ndarray]  # the four feature maps (1, D, rows, cols) of one frame
+_ONE = "network"  # the part of a graph that has one
+_ONE_FILE = {_ONE: "compiled.blob"}
+_FACTS = ["depthcli", "depthcli"]  # where a file keeps its description
 _COUNTERS = {"PERF_COUNT": True}  # OpenVINO's own clock around every node
 
 
@@ -66,9 +79,7 @@ class OpenVino:
         with runtime_errors("openvino"):
             core = shared_core()
             capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-            # What is compiled for one CPU need not run on another that shares the cache.
-            facts = [core.get_property("CPU", "FULL_DEVICE_NAME"), *capabilities]
-            cpu = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
+            cpu = _cpu_name(core)
         precision = _pick_precision(choice.precision, capabilities, row)
         kind, calibration = precision, None
         if precision == "int8":
@@ -87,7 +98,7 @@ class OpenVino:
         converter = _Converter(core, settings, calibration, _FILES[row.task])
         name = f"{graph_name('openvino', row, weights)}-{kind}-{cpu}"
         self._row = row
-        self._graph = ConvertedGraph(converter, name, row, weights, trust, log)
+        self._graph = ConvertedGraph(converter, name, trace_of(row, weights, trust), log)
         with runtime_errors("openvino"):
             networks: Mapping[str, _Network] = self._graph.network
             self._requests = {part: network.compiled.create_infer_request() for part, network in networks.items()}
@@ -150,8 +161,7 @@ class OpenVino:
         return np.concatenate([answer[0] for answer in finished])
 
     def _infer(self, part: str, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        results = self._requests[part].infer(list(inputs), share_inputs=True)
-        return [results[port].copy() for port in range(len(results))]  # the next run writes to the same memory
+        return _copied(self._requests[part].infer(list(inputs), share_inputs=True))
 
 
 @dataclass(frozen=True)
@@ -189,7 +199,7 @@ class _Converter:
         facts: dict[str, str] = {}
         for part, traced in graph.parts.items():
             with runtime_errors("openvino"):
-                model = to_openvino(traced.trace, traced.examples, any_size=True, axes=traced.axes)
+                model = to_openvino(traced.trace, traced.examples, traced.any_size, traced.axes, traced.outputs)
             if self.calibration is not None:
                 model, facts = self.calibration.quantized(model, graph, self.settings)
             with runtime_errors("openvino"):
@@ -206,6 +216,54 @@ class _Converter:
     def _settings(self, part: str) -> dict[str, Any]:
         exact = self.files is _SCENE_FILES and part in _EXACT_PARTS
         return {**self.settings, "INFERENCE_PRECISION_HINT": _HINTS["fp32"]} if exact else self.settings
+
+
+def open_converted(form: str, sha256: str, trace: Callable[[], AnySizeGraph], log: Log) -> ReadyNetwork:
+    """Return a graph of one part and size, from the cache or converted now. form, sha256: see `entry_name`.
+
+    Raises EngineError, and what `trace` raises.
+    """
+    core = shared_core()
+    with runtime_errors("openvino"):
+        name = f"{entry_name('openvino', form, sha256)}-fp32-{_cpu_name(core)}"
+    graph = ConvertedGraph(_Converter(core, _settings("fp32"), None, _ONE_FILE), name, trace, log)
+    request: list[Any] = []
+
+    def infer(image: np.ndarray) -> list[np.ndarray]:
+        with runtime_errors("openvino"):
+            if not request:
+                request.append(graph.network[_ONE].compiled.create_infer_request())
+            answers = _copied(request[0].infer([image], share_inputs=True))
+        graph.computed()
+        return answers
+
+    def close() -> None:
+        request.clear()
+        graph.close()
+
+    return ReadyNetwork(graph.facts, "openvino", infer, close)
+
+
+def open_file(path: Path) -> ReadyNetwork:
+    """Return a network that `export_one` wrote. Raises EngineError, and CheckpointError for another file."""
+    core = shared_core()
+    with file_errors(path):
+        with path.open("rb") as stream:
+            if stream.read(5) != b"<?xml":  # for which OpenVINO tries one format after the other, and prints about it
+                raise ValueError("it is no XML")
+        model = core.read_model(str(path))
+        facts = json.loads(model.get_rt_info(_FACTS).astype(str)) if model.has_rt_info(_FACTS) else {}
+        request = core.compile_model(model, "CPU", _settings("fp32")).create_infer_request()
+
+    def infer(image: np.ndarray) -> list[np.ndarray]:
+        with runtime_errors("openvino"):
+            return _copied(request.infer([image], share_inputs=True))
+
+    return ReadyNetwork(facts, "openvino", infer)
+
+
+def _copied(results: Any) -> list[np.ndarray]:
+    return [results[port].copy() for port in range(len(results))]  # the next run writes to the same memory
 
 
 def profile(backend: OpenVino, inputs: Arrays, graph: str = "depth", runs: int = 5) -> list[ExecutedNode]:
@@ -287,17 +345,30 @@ def export(
     batch, height, width = shape
     model = to_openvino(trace(network, *shape), {"image": torch.zeros(batch, 3, height, width)}, any_size=False)
     model.outputs[0].get_tensor().set_names({facts["output"]["name"]})
-    model.set_rt_info(json.dumps(facts), ["depthcli", "depthcli"])
+    model.set_rt_info(json.dumps(facts), _FACTS)
     ov.save_model(model, path, compress_to_fp16=False)
     return Export(facts, compare(network, shape, run_file(path), "openvino"))
 
 
+def export_one(part: Part, path: Path, facts: Mapping[str, Any]) -> None:
+    """Write a part of one size as OpenVINO's .xml and .bin in float32, with the facts in its metadata."""
+    import openvino as ov
+
+    model = to_openvino(part.trace, part.examples, any_size=False, outputs=part.outputs)
+    model.set_rt_info(json.dumps(facts), _FACTS)
+    ov.save_model(model, path, compress_to_fp16=False)
+
+
 def to_openvino(
-    trace: Any, examples: Mapping[str, Any], any_size: bool, axes: Mapping[str, Sequence[int]] = MappingProxyType({})
+    trace: Any,
+    examples: Mapping[str, Any],
+    any_size: bool,
+    axes: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    outputs: Sequence[str] = ("depth",),
 ) -> Any:
     """Return a trace as a model of OpenVINO, which shares the memory of its weights. Arguments as for `to_onnx`.
 
-    axes: see graphs.any_size.Part.
+    axes, outputs: see graphs.any_size.Part.
 
     `openvino.convert_model` takes three times as long and sends telemetry, so the frontend is used directly.
     """
@@ -316,7 +387,7 @@ def to_openvino(
         node.set_element_type(ov.Type.f32)
         freed = axes.get(name, (2, 3)) if any_size else ()
         node.set_partial_shape(ov.PartialShape([-1 if i in freed else side for i, side in enumerate(example.shape)]))
-    for port, name in zip(model.outputs, ("depth", "sky")):
+    for port, name in zip(model.outputs, outputs):
         port.get_tensor().set_names({name})
     model.validate_nodes_and_infer_types()
     return model
@@ -378,6 +449,13 @@ def _without(name: str) -> Iterator[None]:
         yield
     finally:
         del sys.modules[name]
+
+
+def _cpu_name(core: Any) -> str:
+    """Return a digest of the CPU: what is compiled for one need not run on another that shares the cache."""
+    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    facts = [core.get_property("CPU", "FULL_DEVICE_NAME"), *capabilities]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
 
 
 def _settings(precision: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -11,9 +12,10 @@ from depthcli.cli.groups import NEURON, flag, grouped, option
 from depthcli.cli.neuron import print_findings
 from depthcli.cli.options import ModelOptions
 from depthcli.cli.report import log
-from depthcli.errors import SOME_FAILED, EngineError
+from depthcli.errors import SOME_FAILED, EngineError, UsageError
 from depthcli.jobs.parsing import parse_list, parse_size
 
+DETECTORS = ("seg-nano", "seg-small", "seg-medium", "seg-large")
 TARGETS = ("torchscript", "onnx", "openvino", "inf1", "inf2", "trn1", "cpu-standin")
 
 
@@ -23,6 +25,15 @@ def compile_command(
         str,
         option("torchscript, onnx, openvino, or for AWS's chips inf1, inf2, trn1.", metavar="TARGET", values=TARGETS),
     ],
+    detector: Annotated[
+        Optional[str],
+        option(
+            f"For depth objects, instead of a model: {', '.join(DETECTORS)}, a folder or a .pth. "
+            "With onnx and openvino.",
+            metavar="NAME",
+            values=DETECTORS,
+        ),
+    ] = None,
     size: Annotated[
         Optional[list[str]],
         option(
@@ -47,7 +58,7 @@ def compile_command(
         Optional[str],
         option(
             "File, or folder for MODEL_HxW files. Default: this folder; for torchscript checkpoints/compiled, where "
-            "`depth image` finds them.",
+            "`depth image` finds them; so too a detector, for `depth objects`.",
             "-o",
             "--output",
             "--out",
@@ -91,14 +102,25 @@ def compile_command(
     depth compile --target onnx --size 518x686             one ONNX file
     depth compile --target torchscript --preset common     seven sizes, for --backend torchscript
     depth compile --target inf1 --from-dir photos          sizes of these pictures, for AWS Inferentia
+    depth compile --target openvino --detector seg-small   what finds objects, without torch
 
     The file is run once and compared with torch before it gets its name.
     Its metadata and a .json beside it describe input and output.
     Only torchscript and neuron need compiled files; the other backends need nothing beforehand.
     """
     from depthcli.choices import CompilerChoice
-    from depthcli.jobs.compile import CompileJob, analyze_model, compile_model
+    from depthcli.jobs.compile import CompileJob, DetectorJob, analyze_model, compile_detector, compile_model
 
+    if detector is not None:
+        if size or preset or from_dir or batch != 1 or analyze_only or self_test:
+            raise UsageError("`detector` has one input size and one picture per run", "leave out the other options")
+        given = replace(model, offline=False, trust=False)
+        if given != ModelOptions():
+            raise UsageError("`detector` is compiled instead of a model", "leave out the options of the model")
+        compiled = compile_detector(DetectorJob(target, detector, output, model.offline, model.trust), log)
+        print(*compiled.paths, sep="\n")
+        log(compiled.summary)
+        return
     sizes = tuple(parse_size(text, "size", "518x686: height x width") for text in parse_list(size))
     compiler = CompilerChoice(fast_math, workdir, timeout, allow_cpu_ops)
     job = CompileJob(target, model.choice(), sizes, preset, from_dir, batch, output, compiler)

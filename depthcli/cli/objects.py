@@ -248,7 +248,7 @@ def _pictures(
     with ExitStack() as stack, report, stop_signals(quiet) as stop:
         try:
             results = run_objects(
-                job, lambda: _open_masks(options), lambda: _open_depth(options, stack), lambda: stop.asked
+                job, lambda: _open_masks(options, stack), lambda: _open_depth(options, stack), lambda: stop.asked
             )
             with closing(results):
                 for result in results:
@@ -280,7 +280,7 @@ def _clips(
     report = replace(options.report, as_json=options.report.as_json and bool(formats), quiet=quiet).report(len(found))
     if_exists = options.output.if_exists or "skip"
     with ExitStack() as stack, report, stop_signals(quiet, "frame") as stop:
-        masks = cache(lambda: _open_masks(options))
+        masks = cache(lambda: _open_masks(options, stack))
         depth = cache(lambda: _open_clip_depth(options, stack))
         for (source, _), stem in zip(found, clip_stems(found, target.folder)):
             job = ObjectsClipJob(
@@ -338,21 +338,23 @@ def _write_tables(documents: Sequence[dict[str, Any]], options: AllOptions, quie
                 print(path)
 
 
-def _open_masks(options: AllOptions) -> "MaskSource":
+def _open_masks(options: AllOptions, stack: ExitStack) -> "MaskSource":
+    """Return where masks come from. stack: frees a detector when it is closed."""
     from depthcli.cli.report import log
     from depthcli.objects.sources import Detector, MasksFromFiles
 
     asked, model = options.objects, options.model
     if asked.masks is not None:
         return MasksFromFiles(asked.masks)
-    return Detector(
+    detector = Detector(
         asked.detector or DEFAULT_DETECTOR,
         choice=asked.choice(),
-        device=options.backend.device,
+        backend=options.backend.choice(),
         offline=model.offline,
         trust=model.trust,
         log=log,
     )
+    return stack.enter_context(closing(detector))
 
 
 def _open_depth(options: AllOptions, stack: ExitStack) -> "DepthSource":

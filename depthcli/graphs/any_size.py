@@ -37,13 +37,14 @@ class Part:
     """A traced part of a network, float32.
 
     examples: its inputs by name, in order, of sizes that go together. outputs: names of its outputs, in order.
-    axes: the axes of an input that are open; without an entry they are the last two.
+    axes: the axes of an input that are open; without an entry they are the last two. any_size: False if none are.
     """
 
     trace: TracedFunction
     examples: dict[str, torch.Tensor]
     outputs: tuple[str, ...] = ("depth",)
     axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    any_size: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +63,13 @@ class AnySizeGraph:
         decode: cameras' tokens (V, 2 D) -> cameras (V, 9). encode: cameras (V, 9) -> tokens (V, D)
     positions: the trained grid (D, side, side) float32, or None for a convolutional network.
     cameras: for scenes, the tokens (2, D) of the reference view and of the others.
+    facts: what else has to be kept of the network, ready for JSON.
     """
 
     parts: dict[str, Part]
     positions: Optional[np.ndarray]
     cameras: Optional[np.ndarray] = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def trace_any_size(network: nn.Module) -> AnySizeGraph:
@@ -75,7 +78,7 @@ def trace_any_size(network: nn.Module) -> AnySizeGraph:
     rows, cols = 3, 5
     image = torch.zeros(1, 3, rows * PATCH, cols * PATCH)
     if isinstance(network, LiteDepth):
-        return AnySizeGraph({"depth": _trace(_AnySizeLite(network), image=image)}, None)
+        return AnySizeGraph({"depth": trace_part(_AnySizeLite(network), image=image)}, None)
     if isinstance(network, DepthAnything3Views):
         return _trace_views(network, rows, cols)
     assert isinstance(network, (DepthAnythingV2, DepthAnything3, VideoDepthAnything)), type(network)
@@ -83,18 +86,18 @@ def trace_any_size(network: nn.Module) -> AnySizeGraph:
     width = len(trained)
     examples = {"image": image, "positions": torch.zeros(1, width, rows, cols)}
     if isinstance(network, DepthAnythingV2):
-        return AnySizeGraph({"depth": _trace(_AnySizeDepthAnything(network), **examples)}, trained)
+        return AnySizeGraph({"depth": trace_part(_AnySizeDepthAnything(network), **examples)}, trained)
     if isinstance(network, DepthAnything3):
-        part = replace(_trace(_AnySizeDepthAnything(network), **examples), outputs=("depth", "sky"))
+        part = replace(trace_part(_AnySizeDepthAnything(network), **examples), outputs=("depth", "sky"))
         return AnySizeGraph({"depth": part}, trained)
     features = network.head.scratch.output_conv1.in_channels
     coarse = {name: torch.zeros(WINDOW, width, rows, cols) for name in ("map3", "map4")}
     fine = {name: torch.zeros(1, width, rows, cols) for name in ("map2", "map1")}
     mixed = torch.zeros(1, features, 2 * rows, 2 * cols)
     parts = {
-        "encode": _trace(_AnySizeEncoder(network.pretrained), **examples),
-        "mix": _trace(_AnySizeMix(network), **coarse),
-        "finish": _trace(_AnySizeFinish(network), mixed=mixed, **fine),
+        "encode": trace_part(_AnySizeEncoder(network.pretrained), **examples),
+        "mix": trace_part(_AnySizeMix(network), **coarse),
+        "finish": trace_part(_AnySizeFinish(network), mixed=mixed, **fine),
     }
     return AnySizeGraph(parts, trained)
 
@@ -126,26 +129,28 @@ def _trace_views(network: DepthAnything3Views, rows: int, cols: int) -> AnySizeG
     open_levels = {"columns": (3,), "rows": (2,), **dict.fromkeys(levels, (0, 1))}
     parts = {
         "begin": replace(
-            _trace(BeginViews(vit), **begin), outputs=("tokens",), axes={"image": (0, 2, 3), "positions": (2, 3)}
+            trace_part(BeginViews(vit), **begin), outputs=("tokens",), axes={"image": (0, 2, 3), "positions": (2, 3)}
         ),
         "relate": replace(
-            _trace(RelateViews(vit, head), **relate),
+            trace_part(RelateViews(vit, head), **relate),
             outputs=(*levels, "pose"),
             axes={"tokens": (0, 1), "cameras": (0,), **dict.fromkeys(turns, (0,)), **dict.fromkeys(codes, (1,))},
         ),
         "depth": replace(
-            _trace(FinishViews(head), **places(PATCH), **levels), outputs=("depth", "confidence"), axes=open_levels
+            trace_part(FinishViews(head), **places(PATCH), **levels), outputs=("depth", "confidence"), axes=open_levels
         ),
         "rays": replace(
-            _trace(FinishRays(head), **places(RAY_SCALE), **levels),
+            trace_part(FinishRays(head), **places(RAY_SCALE), **levels),
             outputs=("rays", "ray_confidence"),
             axes=open_levels,
         ),
         "decode": replace(
-            _trace(network.cam_dec, pose=torch.zeros(count, 2 * width)), outputs=("numbers",), axes={"pose": (0,)}
+            trace_part(network.cam_dec, pose=torch.zeros(count, 2 * width)), outputs=("numbers",), axes={"pose": (0,)}
         ),
         "encode": replace(
-            _trace(network.cam_enc, numbers=torch.zeros(count, NUMBERS)), outputs=("cameras",), axes={"numbers": (0,)}
+            trace_part(network.cam_enc, numbers=torch.zeros(count, NUMBERS)),
+            outputs=("cameras",),
+            axes={"numbers": (0,)},
         ),
     }
     return AnySizeGraph(parts, trained, vit.camera_token.detach().float()[0].numpy())
@@ -157,7 +162,8 @@ def _trained_positions(vit: VisionTransformer) -> np.ndarray:
     return np.ascontiguousarray(grid.numpy().reshape(len(grid), side, side))
 
 
-def _trace(module: nn.Module, **examples: torch.Tensor) -> Part:
+def trace_part(module: nn.Module, **examples: torch.Tensor) -> Part:
+    """Return a traced module, which is frozen by this."""
     module.eval().requires_grad_(False)
 
     # Weights of a function are constants from the start, which takes a third of the time of freezing a module.

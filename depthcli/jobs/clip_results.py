@@ -135,7 +135,7 @@ def place_of(source: Source, folder: Path) -> str:
     return hashlib.sha256(os.fsencode(there)).hexdigest()[:16]
 
 
-def _relation(made: Mapping[str, Any], source: Source, files: ClipFiles, folder: Path) -> str:
+def relation_of(made: Mapping[str, Any], source: Source, files: ClipFiles, folder: Path) -> str:
     """Return whether a result in a folder is of this clip: SAME, CHANGED (of an earlier version), or OTHER."""
     if "content" in made:
         if made["content"] == files.identity["content"]:
@@ -182,7 +182,7 @@ def is_result_of(source: Source, stem: Path) -> bool:
         return False
     try:
         files = ClipFiles.of(source)
-        return begun == files.identity or any(_relation(item, source, files, stem.parent) != OTHER for item in made)
+        return begun == files.identity or any(relation_of(item, source, files, stem.parent) != OTHER for item in made)
     except (OSError, ClipError):
         return False
 
@@ -232,7 +232,7 @@ def _relations(source: Source, present: Mapping[Path, Mapping[str, Any]], begun:
         elif source == STDIN:
             return relations, f"{path} is there, of an earlier stream ({REPLACE})"
         elif files is not None:
-            relations.add(_relation(made_of, source, files, path.parent))
+            relations.add(relation_of(made_of, source, files, path.parent))
             if OTHER in relations:
                 other = f"{path} is of another clip, {made_of.get('name')}"
                 return relations, f"{other} (choose another `output`, or {REPLACE})"

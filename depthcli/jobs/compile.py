@@ -18,12 +18,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import numpy as np
 
 from depthcli.backends.artifact import FOLDER, SCHEMA, SUFFIX
-from depthcli.backends.export import Export, Shape
+from depthcli.backends.detector import SCHEMA as DETECTOR_SCHEMA
+from depthcli.backends.detector import SUFFIXES
+from depthcli.backends.export import BOUND, Export, Shape, answers_difference, checked
 from depthcli.backends.neuron.common import cast_arguments
 from depthcli.backends.neuron.flavours import CHIPS, FLAVOURS
 from depthcli.choices import CompilerChoice, ModelChoice
@@ -33,9 +35,11 @@ from depthcli.host.memory import free_memory, predict_bytes
 from depthcli.io.names import sidecar_of
 from depthcli.io.pictures.files import is_picture
 from depthcli.io.pictures.images import picture_size
+from depthcli.objects.detect import DEVIATION, MEAN
 from depthcli.pixels.preprocess import InputPlan, plan_input
 from depthcli.predict.model import resolve_model
 from depthcli.version import __version__
+from depthcli.zoo.detectors import DetectorFiles, find_detector, licence_of
 from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.provenance import provenance_of
 from depthcli.zoo.rows import PATCH, InputPolicy, ModelRow
@@ -44,7 +48,10 @@ from depthcli.zoo.verify import digest
 if TYPE_CHECKING:
     import torch
 
+    from depthcli.backends.converted import ReadyNetwork
     from depthcli.backends.neuron.analysis import Analysis
+    from depthcli.graphs.any_size import AnySizeGraph
+    from depthcli.nets.rf_detr import RfDetr
 
 Size = tuple[int, int]  # height, width
 # Ratios of sides; 1620x1080 and not 6048x4032, which the reference rounds to another width.
@@ -181,6 +188,72 @@ def compile_model(job: CompileJob, log: Log) -> Iterator[Compiled]:
             yield Compiled(size, paths, export)
 
 
+@dataclass(frozen=True)
+class DetectorJob:
+    """A detector to compile. Raises UsageError.
+
+    target: onnx or openvino. detector: name of a row, a folder or a .pth; see `find_detector`. output: as of
+    CompileJob; None for the folder where `depth objects` finds it.
+    """
+
+    target: str
+    detector: str
+    output: Optional[str] = None
+    offline: bool = False
+    trust: bool = False
+
+    def __post_init__(self) -> None:
+        if self.target not in SUFFIXES:
+            raise UsageError(
+                f"`detector` is not compiled for {self.target}", f"choose a `target` from: {', '.join(SUFFIXES)}"
+            )
+
+
+def compile_detector(job: DetectorJob, log: Log) -> Compiled:
+    """Write a detector as a file of its one input size, after it was run and compared with torch.
+
+    Raises ModelError for weights that do not fit, DownloadError, EngineError for a missing package or other answers.
+    """
+    _require(job.target)
+    files = find_detector(job.detector, offline=job.offline, log=log)
+    if files.path.suffix.lower() in SUFFIXES.values():
+        raise UsageError(f"{files.path} is compiled already", "`detector` takes a row, a folder or a .pth")
+    from depthcli.graphs.detector import trace_detector
+    from depthcli.nets.rf_detr import RfDetr
+
+    with _compiler_errors("transformers"):
+        detector = RfDetr(files, trust=job.trust)
+        graph = trace_detector(detector)
+    facts = describe_detector(files, job.target, graph)
+    size = detector.side, detector.side
+    output = _place(job.output, FOLDER, f"{files.stem}_{_name(size)}", job.target)
+
+    def write(draft: Path) -> Export:
+        module: Any = importlib.import_module(TARGETS[job.target].module)
+        module.export_one(graph.parts["network"], draft, facts)
+        return Export(facts, compare_detector(detector, module.open_file(draft)))
+
+    _check_suffix(job.target, output)
+    export, paths = _written(job.target, output, write)
+    return Compiled(size, paths, export)
+
+
+def compare_detector(detector: RfDetr, ready: ReadyNetwork) -> float:
+    """Return how far a compiled detector is from torch, over the maximum. Raises EngineError.
+
+    The first stage sorts its proposals by score. Two that are closer than rounding may change places, and all that
+    follows with them, so the best of three inputs counts.
+    """
+    differences = []
+    for number in range(3):
+        image = np.random.default_rng(number).standard_normal((3, detector.side, detector.side)).astype(np.float32)
+        found = [array[0] for array in ready.infer(image[None])]
+        differences.append(answers_difference(found, detector.run(image)))
+        if differences[-1] <= BOUND:
+            break
+    return checked(min(differences), ready.package)
+
+
 def analyze_model(job: CompileJob, log: Log) -> Iterator[Analyzed]:
     """Yield for each input size whether it would compile for an AWS chip; nothing is written."""
     if job.target not in FLAVOURS:
@@ -218,18 +291,33 @@ def write_network(
 
     Raises EngineError if it cannot be exported or differs from the network, OutputError if it cannot be written.
     """
-    kind = TARGETS[target]
-    if output.suffix != kind.suffixes[0]:
-        raise UsageError(f"the file for `target` {target} ends in {kind.suffixes[0]}, got {output.name}")
+
+    def write(draft: Path) -> Export:
+        exporter: Any = importlib.import_module(TARGETS[target].module)
+        facts = describe_network(model, target, shape)
+        export: Export = exporter.export(model.network, shape, draft, facts, options, log)
+        return export
+
+    _check_suffix(target, output)
     _check_room(model.row, shape)
+    return _written(target, output, write)
+
+
+def _check_suffix(target: str, output: Path) -> None:
+    suffix = TARGETS[target].suffixes[0]
+    if output.suffix != suffix:
+        raise UsageError(f"the file for `target` {target} ends in {suffix}, got {output.name}")
+
+
+def _written(target: str, output: Path, write: Callable[[Path], Export]) -> tuple[Export, tuple[Path, ...]]:
+    """Let `write` make the main file of a target as a draft; give the files their names, and describe them beside."""
+    kind = TARGETS[target]
     paths = [output.with_suffix(suffix) for suffix in kind.suffixes]
     try:
         with tempfile.TemporaryDirectory(prefix="depthcli-") as name:
             draft = Path(name) / output.name
             with _compiler_errors(kind.package):
-                exporter: Any = importlib.import_module(kind.module)
-                facts = describe_network(model, target, shape)
-                export: Export = exporter.export(model.network, shape, draft, facts, options, log)
+                export = write(draft)
             sums = {path.name: digest(draft.with_suffix(path.suffix)) for path in paths}
             sidecar = {**export.facts, "file_sha256": sums[output.name]}
             sidecar.update(export.proof if target in FLAVOURS else {"files_sha256": sums})
@@ -245,13 +333,16 @@ def write_network(
 
 def output_path(output: Optional[str], target: str, row: ModelRow, size: Size, batch: int) -> Path:
     """Return the file to write for an `output` as in CompileJob."""
+    shared = TARGETS[target].suffixes[0] == SUFFIX  # by several targets
+    name = f"{row.name}_{_name(size)}" + (f"_b{batch}" if batch > 1 else "") + (f"_{target}" if shared else "")
+    return _place(output, FOLDER if shared else Path(), name, target)
+
+
+def _place(output: Optional[str], folder: Path, name: str, target: str) -> Path:
+    """Return the file that an `output` names; or a name in the folder that it names, or in this one."""
     if output and not output.endswith("/") and Path(output).suffix and not Path(output).is_dir():
         return Path(output)
-    suffix = TARGETS[target].suffixes[0]
-    kind = f"_{target}" if suffix == SUFFIX else ""  # several targets share that suffix
-    name = f"{row.name}_{_name(size)}" + (f"_b{batch}" if batch > 1 else "") + kind
-    folder = Path(output) if output else FOLDER if suffix == SUFFIX else Path()
-    return folder / (name + suffix)
+    return (Path(output) if output else folder) / (name + TARGETS[target].suffixes[0])
 
 
 def _sizes(job: CompileJob, row: ModelRow, log: Log) -> list[Size]:
@@ -322,6 +413,38 @@ def describe_network(model: LoadedModel, target: str, shape: Shape) -> dict[str,
             "near_is": "high" if row.kind.near_is_high else "low",
             "meaning": f"times {row.max_depth:g}: depth in metres" if row.max_depth else row.kind.meaning,
         },
+    }
+
+
+def describe_detector(files: DetectorFiles, target: str, graph: AnySizeGraph) -> dict[str, Any]:
+    """Return what a program has to know to run a compiled detector, ready for JSON."""
+    part = graph.parts["network"]
+    ((name, image),) = part.examples.items()
+    meanings = (
+        "before the sigmoid, a row for each query; columns without a name in `classes` are no classes",
+        "middle and size of each query's box, 0 to 1 of the picture's sides",
+        "above 0 inside of each query's mask, of the whole picture",
+    )
+    return {
+        "schema": DETECTOR_SCHEMA,
+        "depthcli": __version__,
+        "target": target,
+        "versions": {"python": platform.python_version(), "torch": version("torch"), "numpy": np.__version__},
+        "detector": files.name,
+        "weights_sha256": files.sha256,
+        "weights_licence": licence_of(files),
+        "input": {
+            "name": name,
+            "shape": list(image.shape),
+            "dtype": "float32",
+            "meaning": "RGB / 255, less mean, over std; stretched to the square, bilinear without antialiasing",
+            "mean": list(MEAN),
+            "std": list(DEVIATION),
+        },
+        "outputs": [
+            {"name": each, "dtype": "float32", "meaning": meaning} for each, meaning in zip(part.outputs, meanings)
+        ],
+        **graph.facts,
     }
 
 

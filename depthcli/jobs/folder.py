@@ -53,10 +53,10 @@ class _ReadPicture:
     seconds: float
 
 
-def _bytes_of(file: PictureFile) -> int:
-    """Return the bytes that a picture takes; none if it cannot be read."""
+def bytes_of(file: PictureFile, more: int = 0) -> int:
+    """Return the bytes that a picture takes; none if it cannot be read. more: bytes per pixel beside those of depth."""
     width, height = file.size or (0, 0)
-    return width * height * BYTES_PER_PIXEL
+    return width * height * (BYTES_PER_PIXEL + more)
 
 
 def thread_counts(single: bool) -> tuple[int, int]:
@@ -168,7 +168,7 @@ class Stages:
         """Start reading as many pictures as may be read now."""
         while self._next is not None and len(self._reading) < self._ahead + self._batch:
             task, file, known = self._next
-            need = 0 if known is not None else _bytes_of(file)
+            need = 0 if known is not None else bytes_of(file)
             if known is not None:
                 self._reading.put_done(known)
                 self._held.append((file, 0))

@@ -3,46 +3,68 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import Any, Callable, Optional, Protocol
+from typing import Any, Callable, Optional, Protocol, TypeVar, Union
 
 from depthcli.camera import same_ratio
 from depthcli.choices import DEFAULT_COLORMAP, IF_EXISTS, OBJECT_FILES, ObjectsChoice, SourceChoice, require
 from depthcli.depthmap import DepthMap
-from depthcli.errors import DeviceLostError, DiskFullError, ModelError, OutputError, UsageError
+from depthcli.errors import DeviceLostError, DiskFullError, ModelError, OutputError, PictureError, UsageError
 from depthcli.geometry.rays import depth_along_axis
 from depthcli.host.atomic import remove_partials
+from depthcli.host.memory import free_memory
 from depthcli.io.cameras.pictures import GivenCameras
 from depthcli.io.codecs.foreign import check_source, is_ray, read_map
 from depthcli.io.codecs.formats import STILL_ENDINGS
 from depthcli.io.masks.files import SCHEMA
 from depthcli.io.pictures.images import Picture
 from depthcli.jobs.find import depth_kind, find_in_folder
+from depthcli.jobs.folder import bytes_of, thread_counts
 from depthcli.jobs.manifest import DONE, SKIPPED, Result
 from depthcli.jobs.picture_file import PictureFile
 from depthcli.jobs.picture_job import failure
+from depthcli.jobs.pipeline import Lane, wait_for_oldest
 from depthcli.jobs.targets import Task, refuse_replacing
 from depthcli.objects.document import Objects, document_of, objects_in
 from depthcli.objects.files import paths_of, write_objects
 from depthcli.objects.select import select
 from depthcli.objects.sources import FoundMasks, MaskSource
 from depthcli.pixels.maps import resized
+from depthcli.pixels.postprocess import Answer
 from depthcli.predict.metres import Metres
-from depthcli.predict.picture import DepthEstimator
+from depthcli.predict.picture import DepthEstimator, Prepared
 
 NO_METRES = "its depth is relative: order alone, no metres (`metric`, `scale_from` or `depth` gives them)"
+
+
+T = TypeVar("T")
+FoundDepth = tuple[DepthMap, tuple[str, ...]]  # with notes
+# Part of the free memory for pictures on their way; the networks need the rest.
+_SHARE = 0.25
+_MASKS = 32  # bytes per pixel for masks: so many objects, of which only the largest pictures have more
 
 
 class DepthSource(Protocol):
     """Where depth comes from: files or a model."""
 
-    def of_picture(self, task: Task, picture: Picture) -> tuple[DepthMap, tuple[str, ...]]:
-        """Return the depth of a picture at its size, with its camera, and notes. Raises DepthError."""
+    # The three steps, as those of a MaskSource.
+
+    def prepare(self, task: Task, picture: Picture) -> Any:
+        """Return what `run` takes of a picture; in any thread. Raises DepthError."""
+
+    def run(self, prepared: Any) -> Any:
+        """Return the answer of a network; in one thread at a time. Raises DepthError."""
+
+    def finish(self, prepared: Any, answer: Any) -> FoundDepth:
+        """Return the depth at the picture's size, with its camera, and notes; in any thread. Raises DepthError."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +89,7 @@ class DepthFromFiles:
                 files.setdefault(key, []).append(relative)
         object.__setattr__(self, "_files", files)
 
-    def of_picture(self, task: Task, picture: Picture) -> tuple[DepthMap, tuple[str, ...]]:
+    def prepare(self, task: Task, picture: Picture) -> FoundDepth:
         """Return the depth of a picture at its size."""
         path = self._file_of(task)
         depth, notes = fit_to(read_map(path, self.source), picture, path.name, self.cameras)
@@ -80,6 +102,13 @@ class DepthFromFiles:
         with closing(PictureFile(path, path.name)) as file:
             made_of = replace(depth.provenance, converted=(file.name, file.sha256))
         return depth.with_provenance(made_of), notes
+
+    def run(self, prepared: FoundDepth) -> None:
+        """Do nothing."""
+
+    def finish(self, prepared: FoundDepth, answer: None) -> FoundDepth:
+        """Return what was read."""
+        return prepared
 
     def _file_of(self, task: Task) -> Path:
         files: Mapping[str, Sequence[Path]] = self._files  # type: ignore[attr-defined]
@@ -108,11 +137,18 @@ class DepthFromModel:
 
     estimator: DepthEstimator
 
-    def of_picture(self, task: Task, picture: Picture) -> tuple[DepthMap, tuple[str, ...]]:
+    def prepare(self, task: Task, picture: Picture) -> Prepared:
+        """Return the input of the network."""
+        return self.estimator.prepare(replace(picture, notes=()))
+
+    def run(self, prepared: Prepared) -> Answer:
+        """Return the answer of the network."""
+        (answer,) = self.estimator.run([prepared], recheck=True)
+        return answer
+
+    def finish(self, prepared: Prepared, answer: Answer) -> FoundDepth:
         """Return the depth of a picture."""
-        prepared = self.estimator.prepare(picture)
-        (answer,) = self.estimator.run([prepared])
-        return self.estimator.finish(prepared, answer), prepared.picture.notes[len(picture.notes) :]
+        return self.estimator.finish(prepared, answer), prepared.picture.notes
 
 
 def fit_to(
@@ -169,68 +205,190 @@ def run_objects(
     open_depth: Callable[[], DepthSource],
     stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Result, None, None]:
-    """Do the job; yield one Result per picture. A picture that fails does not stop the rest.
+    """Do the job; yield one Result per picture, in their order. A picture that fails does not stop the rest.
 
+    While one picture is in the networks, in the calling thread, other threads read the next and write the last.
     open_masks, open_depth: called once, when the first picture needs them. Raises ModelError, EngineError or UsageError
     if they do not open, DiskFullError if nothing more can be written.
     """
     for folder in {task.stem.parent for task in job.tasks}:
         remove_partials(folder)
-    sources: list[Any] = []
-    for task in job.tasks:
-        if stop():
+    with closing(_Stages(job, open_masks, open_depth)) as stages:
+        for done in stages.results(stop):
+            if done.document is not None:
+                job.keep(done.document)
+            yield done.result
+
+
+@dataclass(frozen=True, eq=False)
+class _Done:
+    """A picture that has left. document: its JSON, None for a failure."""
+
+    result: Result
+    document: Optional[dict[str, Any]] = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """A picture that was read. prepared: for the masks and for the depth; None before these are open."""
+
+    task: Task
+    picture: Picture
+    sha256: str
+    prepared: Optional[tuple[Any, Any]]
+    seconds: float
+
+
+class _Stages:
+    """Pictures pass `reading`, the networks and `finishing` in the order of the tasks.
+
+    Threads call `_read` and `_finish` only; everything else belongs to the calling thread.
+    """
+
+    def __init__(
+        self, job: ObjectsJob, open_masks: Callable[[], MaskSource], open_depth: Callable[[], DepthSource]
+    ) -> None:
+        self._job, self._open = job, (open_masks, open_depth)
+        self._sources: Optional[tuple[MaskSource, DepthSource]] = None
+        self._ahead, self._behind = thread_counts(len(job.tasks) == 1)
+        self._reading: Lane[Union[_Done, _Read]] = Lane(self._ahead)
+        self._finishing: Lane[_Done] = Lane(self._behind)
+        self._tasks = iter(job.tasks)
+        self._next = next(self._tasks, None)
+        self._held: deque[int] = deque()  # bytes of each picture on its way
+        free = free_memory()
+        self._budget = math.inf if free is None else free * _SHARE
+
+    def close(self) -> None:
+        """Wait for the threads."""
+        with closing(self._finishing), closing(self._reading):
+            pass
+
+    def results(self, stop: Callable[[], bool]) -> Iterator[_Done]:
+        """Yield what has left; after `stop` or an error nothing new begins."""
+        while not (self._finishing.failed() or stop()):
+            if self._finishing.ready():
+                yield self._leave()
+                continue
+            self._read_ahead()
+            if not self._reading and not self._finishing:
+                break
+            if not self._reading or len(self._finishing) > self._behind:
+                wait_for_oldest(self._finishing)
+            elif self._reading.ready():
+                self._take()
+            else:
+                wait_for_oldest(self._reading, self._finishing)
+        while self._finishing:
+            yield self._leave()
+
+    def _leave(self) -> _Done:
+        self._held.popleft()
+        return self._finishing.take()
+
+    def _read_ahead(self) -> None:
+        """Start reading as many pictures as may be read now; one always may."""
+        while self._next is not None and len(self._reading) <= self._ahead:
+            assert isinstance(self._next.source, Path)
+            file = PictureFile(self._next.source, self._next.name)
+            need = bytes_of(file, _MASKS)
+            if self._held and sum(self._held) + need > self._budget:
+                file.close()
+                return
+            self._held.append(need)
+            self._reading.put(self._read, self._next, file)
+            self._next = next(self._tasks, None)
+
+    def _take(self) -> None:
+        """Move the oldest picture out of `reading` and through the networks."""
+        item = self._reading.take()
+        if isinstance(item, _Done):
+            self._finishing.put_done(item)
             return
+        if self._sources is None:
+            self._sources = self._open[0](), self._open[1]()  # an error here is not the picture's: it ends the job
+        masks, depth = self._sources
         started = time.perf_counter()
         try:
-            assert isinstance(task.source, Path)
-            with closing(PictureFile(task.source, task.name)) as file:
+            prepared = item.prepared or self._prepared(item.task, item.picture)
+            answers = self._with_room(lambda: (masks.run(prepared[0]), depth.run(prepared[1])))
+        except (DeviceLostError, ModelError):
+            raise
+        except Exception as error:
+            self._finishing.put_done(_Done(failure(item.task, error, self._job.settings)))
+            return
+        seconds = item.seconds + time.perf_counter() - started
+        self._finishing.put(self._finish, replace(item, prepared=prepared, seconds=seconds), answers)
+
+    def _with_room(self, call: Callable[[], T]) -> T:
+        """Make a call; if memory is short, once more when everything has been written."""
+        try:
+            return call()
+        except (PictureError, MemoryError):
+            if not self._finishing:
+                raise
+        self._finishing.wait()
+        return call()
+
+    def _prepared(self, task: Task, picture: Picture) -> tuple[Any, Any]:
+        assert self._sources is not None and isinstance(task.source, Path)
+        masks, depth = self._sources
+        return masks.prepare(picture.rgb, task.source), depth.prepare(task, picture)
+
+    def _read(self, task: Task, file: PictureFile) -> Union[_Done, _Read]:
+        """Read one picture, unless its files are there, and prepare it if the sources are open."""
+        job, started = self._job, time.perf_counter()
+        try:
+            with closing(file):
                 sha256 = file.sha256
                 document = _existing(job, task, sha256)
                 if document is not None:
-                    job.keep(document)
-                    yield Result(task.name, _texts(job, task), SKIPPED, settings=job.settings)
-                    continue
+                    return _Done(Result(task.name, _texts(job, task), SKIPPED, settings=job.settings), document)
                 picture = file.read()
+            prepared = self._prepared(task, picture) if self._sources else None
         except Exception as error:  # whatever a decoder raises
-            yield failure(task, error, job.settings)
-            continue
-        if not sources:
-            sources = [open_masks(), open_depth()]
+            return _Done(failure(task, error, job.settings))
+        return _Read(task, picture, sha256, prepared, time.perf_counter() - started)
+
+    def _finish(self, item: _Read, answers: tuple[Any, Any]) -> _Done:
+        """Measure the objects of a picture and write them."""
+        started = time.perf_counter()
         try:
-            result = _measured(job, task, picture, sha256, *sources)
-        except (DiskFullError, DeviceLostError, ModelError, BrokenPipeError):
+            done = self._measured(item, answers)
+        except (DiskFullError, CancelledError, BrokenPipeError):
             raise
         except Exception as error:
-            yield failure(task, error, job.settings)
-            continue
-        yield replace(result, ms=round(1000 * (time.perf_counter() - started), 1))
+            return _Done(failure(item.task, error, self._job.settings))
+        seconds = item.seconds + time.perf_counter() - started
+        return replace(done, result=replace(done.result, ms=round(1000 * seconds, 1)))
 
-
-def _measured(
-    job: ObjectsJob, task: Task, picture: Picture, sha256: str, masks: MaskSource, source: DepthSource
-) -> Result:
-    depth, notes = source.of_picture(task, picture)
-    check_metric(depth, task.name, job.choice)
-    assert isinstance(task.source, Path)
-    found = masks.of_picture(task.source, picture.rgb)
-    objects = chosen_objects(found, depth, job.choice)
-    about = {"path": PurePath(task.name).as_posix(), "sha256": sha256}
-    document = document_of(
-        objects, about, {**masks.facts, "threshold": job.choice.threshold}, {"settings": job.settings}
-    )
-    write_objects(objects, document, job.paths(task), job.colormap)
-    job.keep(document)
-    warnings = () if depth.kind.is_metric else (NO_METRES,)
-    return Result(
-        task.name,
-        _texts(job, task),
-        DONE,
-        notes=(*picture.notes, *notes, *found.notes),
-        warnings=(*picture.warnings, *warnings),
-        model=depth.provenance.model,
-        weights=depth.provenance.sha256,
-        settings=job.settings,
-    )
+    def _measured(self, item: _Read, answers: tuple[Any, Any]) -> _Done:
+        assert self._sources is not None and item.prepared is not None
+        job, task, picture = self._job, item.task, item.picture
+        masks, source = self._sources
+        depth, notes = source.finish(item.prepared[1], answers[1])
+        check_metric(depth, task.name, job.choice)
+        found = masks.finish(item.prepared[0], answers[0], picture.size)
+        objects = chosen_objects(found, depth, job.choice)
+        about = {"path": PurePath(task.name).as_posix(), "sha256": item.sha256}
+        document = document_of(
+            objects, about, {**masks.facts, "threshold": job.choice.threshold}, {"settings": job.settings}
+        )
+        if self._finishing.closed:  # nobody waits for this any more
+            raise CancelledError
+        write_objects(objects, document, job.paths(task), job.colormap)
+        warnings = () if depth.kind.is_metric else (NO_METRES,)
+        result = Result(
+            task.name,
+            _texts(job, task),
+            DONE,
+            notes=(*picture.notes, *notes, *found.notes),
+            warnings=(*picture.warnings, *warnings),
+            model=depth.provenance.model,
+            weights=depth.provenance.sha256,
+            settings=job.settings,
+        )
+        return _Done(result, document)
 
 
 def chosen_objects(found: FoundMasks, depth: DepthMap, choice: ObjectsChoice) -> Objects:

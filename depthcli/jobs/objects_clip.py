@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Callable, Optional, Protocol, Union
 from depthcli.choices import DEFAULT_COLORMAP, IF_EXISTS, ObjectsChoice, SourceChoice, require
 from depthcli.depthmap import DepthMap
 from depthcli.errors import ClipError, OutputError, UsageError
-from depthcli.host.atomic import atomic_path, remove_partials
+from depthcli.host.atomic import atomic_path, remove_partials, temporary_folder
 from depthcli.io.cameras.pictures import GivenCameras
 from depthcli.io.codecs.facts import facts_of
 from depthcli.io.codecs.foreign import DEPTH_SUFFIXES, check_source, count_maps, read_map
@@ -26,8 +27,10 @@ from depthcli.io.video.clip import Frame, Number, Selection
 from depthcli.io.video.clip_output import ClipOutput, Timing
 from depthcli.io.video.reader import natural_order, open_clip
 from depthcli.io.video.writers import video_writer
+from depthcli.jobs.clip_results import CHANGED, GONE, OTHER, REPLACE, SAME, ClipFiles, is_our_map, relation_of
 from depthcli.jobs.manifest import DONE, SKIPPED, Result
 from depthcli.jobs.objects import NO_METRES, check_metric, chosen_objects, fit_to
+from depthcli.jobs.pipeline import Lane
 from depthcli.objects.document import Objects, document_of
 from depthcli.objects.files import write_label_picture, write_objects_exr
 from depthcli.objects.overlay import overlay
@@ -37,6 +40,8 @@ from depthcli.predict.clip import FrameLoop, readable_frames
 from depthcli.predict.clip_predictors import ClipPredictor
 from depthcli.predict.metres import Metres
 
+_WAITING = 2  # frames that may wait to be written
+_FRAME = re.compile(r"\d{6,}\.(png|exr)")
 ENDINGS = {"json": "_objects.jsonl", "overlay": "_objects.mp4", "masks": "_masks", "exr": "_objects_exr"}
 
 
@@ -173,18 +178,28 @@ def objects_of_clip(
             clip = stack.enter_context(open_clip(job.source, job.rate, job.size))
             rate = job.selection.rate(clip.info.rate)
             frames = stack.enter_context(closing(clip.frames(job.selection)))  # type: ignore[type-var]
+            files = ClipFiles.of(job.source)
             masks, depth = open_masks(), open_depth()
             maps = depth.maps(readable_frames(frames, damage), Path(clip.info.name).name, clip.info.size)
-            results = stack.enter_context(_Results(job, clip.info.size, Timing(rate, clip.info.time_base)))
+            timing = Timing(rate, clip.info.time_base)
+            results = stack.enter_context(_Results(job, clip.info.size, timing, files.made_of(job.stem.parent)))
+            writing: Lane[dict[str, Any]] = stack.enter_context(Lane(1))  # while the networks see the next frame
             count, metric = 0, True
             for frame, found in stack.enter_context(closing(maps)):  # type: ignore[type-var]
                 if stop():
                     raise _StoppedError
                 check_metric(found, name, job.choice)
-                results.add(frame, found, masks)
+                prepared = masks.prepare(frame.rgb, number=frame.index)
+                writing.put(results.add, frame, found, masks, prepared, masks.run(prepared))
                 count, metric = count + 1, found.kind.is_metric
+                while len(writing) > _WAITING:
+                    job.keep(writing.take())
+            while writing:
+                job.keep(writing.take())
             if not count:
                 raise damage[0] if damage else ClipError(f"{name} has no frame that was chosen", "", 0)
+            if files.compare() in (CHANGED, GONE):
+                raise ClipError(f"{name} changed while it was read", "start the command again")
     except _StoppedError:
         return None
     if damage:
@@ -197,8 +212,10 @@ def objects_of_clip(
 class _Results:
     """The files of a clip while they are written; they appear when the block ends without an error."""
 
-    def __init__(self, job: ObjectsClipJob, size: tuple[int, int], timing: Timing) -> None:
-        self._job, self._size, self._timing = job, size, timing
+    def __init__(self, job: ObjectsClipJob, size: tuple[int, int], timing: Timing, made_of: Mapping[str, Any]) -> None:
+        """made_of: which clip it is, as results note it."""
+        self._job, self._size, self._timing, self._made_of = job, size, timing, made_of
+        self._folders: dict[str, Path] = {}  # of frames, by format
         self._stack = ExitStack()
         self._tracker = Tracker() if job.track else None
         self._range: Optional[tuple[float, float]] = None
@@ -213,12 +230,16 @@ class _Results:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
+        with self._stack:
+            if error[0] is None:
+                for name, folder in self._folders.items():
+                    _replace_frames(folder, self._job.paths[name])
+            self._stack.pop_all().__exit__(*error)
 
-    def add(self, frame: Frame, depth: DepthMap, source: MaskSource) -> None:
-        """Measure the objects of a frame, and write them."""
+    def add(self, frame: Frame, depth: DepthMap, source: MaskSource, prepared: Any, answer: Any) -> dict[str, Any]:
+        """Measure the objects of a frame, write them, and return their JSON. prepared, answer: of `source`."""
         job = self._job
-        found = chosen_objects(source.of_frame(frame.index, frame.rgb), depth, job.choice)
+        found = chosen_objects(source.finish(prepared, answer, depth.size), depth, job.choice)
         smooth: list[Optional[float]] = []
         if self._tracker is not None:
             numbers = self._tracker.follow(found.masks)
@@ -230,14 +251,19 @@ class _Results:
             found,
             {"path": Path(str(job.source)).name},
             {**source.facts, "threshold": job.choice.threshold},
-            {"settings": job.settings, "frame": frame.index, "time": round(float(frame.time), 6)},
+            {
+                "settings": job.settings,
+                "clip": self._made_of,
+                "frame": frame.index,
+                "time": round(float(frame.time), 6),
+            },
         )
         for row, distance in zip(document["objects"], smooth):
             row["smooth_distance"] = None if distance is None else round(distance, 4)
         if self._lines is not None:
             self._lines.write(json.dumps(document, ensure_ascii=False) + "\n")
         self._write_pictures(frame, found, smooth)
-        job.keep(document)
+        return document
 
     def _write_pictures(self, frame: Frame, found: Objects, smooth: Sequence[Optional[float]]) -> None:
         paths, depth = self._job.paths, found.depth
@@ -251,9 +277,25 @@ class _Results:
             self._film.write(picture, frame.time)
         name = f"{frame.index:06d}"
         if "masks" in paths:
-            write_label_picture(found, paths["masks"] / f"{name}.png")
+            write_label_picture(found, self._folder("masks") / f"{name}.png")
         if "exr" in paths:
-            write_objects_exr(found, paths["exr"] / f"{name}.exr")
+            write_objects_exr(found, self._folder("exr") / f"{name}.exr")
+
+    def _folder(self, name: str) -> Path:
+        """Return the folder of a format's frames while they are written."""
+        if name not in self._folders:
+            self._folders[name] = self._stack.enter_context(temporary_folder(self._job.stem.parent))
+        return self._folders[name]
+
+
+def _replace_frames(made: Path, folder: Path) -> None:
+    """Move frames to the folder of their name. Ours of an earlier run go; what is not ours stays."""
+    folder.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        if _FRAME.fullmatch(path.name) and is_our_map(path):
+            path.unlink()
+    for path in made.iterdir():
+        os.replace(path, folder / path.name)
 
 
 class _StoppedError(Exception):
@@ -265,16 +307,25 @@ def _film_facts(depth: DepthMap) -> dict[str, Any]:
 
 
 def _existing(job: ObjectsClipJob) -> Optional[list[dict[str, Any]]]:
-    """Return the lines of a clip that need not be done again. Raises OutputError if nothing may be there."""
+    """Return the lines of a clip that need not be done again.
+
+    Raises OutputError if nothing may be there, or if the files are of another clip.
+    """
     paths = job.paths
     there = [path for path in paths.values() if os.path.lexists(path)]
     if job.if_exists == "error" and there:
         raise OutputError(f"{there[0]} is there already")
-    if job.if_exists != "skip" or "json" not in paths or len(there) < len(paths):
+    if job.if_exists != "skip" or "json" not in paths:
         return None
     try:
         documents = [json.loads(line) for line in paths["json"].read_bytes().splitlines()]
+        made_of = documents[0]["clip"] if documents else {}
+        relation = relation_of(made_of, job.source, ClipFiles.of(job.source), job.stem.parent)
         same = all(each["settings"] == job.settings and each["schema"] == SCHEMA for each in documents)
-        return documents if documents and same else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, ClipError):
         return None
+    if relation == OTHER:
+        raise OutputError(
+            f"{paths['json']} is of another clip, {made_of.get('name')}", f"choose another `output`, or {REPLACE}"
+        )
+    return documents if relation == SAME and same and len(there) == len(paths) else None

@@ -34,7 +34,7 @@ class RfDetr:
     """A loaded detector. Raises ModelError if its files do not make one, also for a missing package.
 
     side: of the square input in pixels. classes: names by number; other rows of the logits are no classes.
-    device: cpu, cuda or mps.
+    network: the module of transformers. device: cpu, cuda or mps.
     """
 
     def __init__(self, files: DetectorFiles, device: str = "cpu", trust: bool = False) -> None:
@@ -45,7 +45,7 @@ class RfDetr:
         self.classes = names
         self.device = device
         try:
-            self._network = network.eval().to(device)
+            self.network = network.eval().to(device)
         except (RuntimeError, AssertionError) as error:
             raise EngineError(f"`device` {device} cannot be used: {first_line(error)}", "use `device` cpu") from error
 
@@ -55,7 +55,7 @@ class RfDetr:
         image: (3, side, side) float32, normalised.
         """
         with torch.inference_mode():
-            found = self._network(pixel_values=torch.from_numpy(image)[None].to(self.device))
+            found = self.network(pixel_values=torch.from_numpy(image)[None].to(self.device))
         arrays = (found.logits, found.pred_boxes, found.pred_masks)
         return tuple(array[0].float().cpu().numpy() for array in arrays)
 
@@ -98,7 +98,7 @@ def _from_checkpoint(path: Path, trust: bool) -> tuple[Any, dict[int, str]]:
 
 def _built(path: Path, make: Any) -> Any:
     """Return the network with every tensor in its place. Raises ModelError for any other file."""
-    with _silence():
+    with silence():
         try:
             network, info = make()
         except Exception as error:  # whatever a damaged file leads to
@@ -196,7 +196,7 @@ def _transformers() -> Any:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Keep transformers from drawing a bar and from listing tensors while it loads."""
     from transformers.utils import logging
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Optional, Protocol
 
 import numpy as np
 
-from depthcli.choices import ObjectsChoice
+from depthcli.choices import BackendChoice, ObjectsChoice
 from depthcli.errors import Log, UsageError
 from depthcli.io.masks.files import MaskFiles
 from depthcli.io.masks.found import ObjectMask
 from depthcli.objects.detect import masks_of, to_input, trim_of
 from depthcli.objects.measure import FILE_TRIM
-from depthcli.zoo.detectors import DEFAULT, find_detector
+from depthcli.zoo.detectors import DEFAULT
+
+Answers = tuple[np.ndarray, np.ndarray, np.ndarray]  # logits, boxes and mask logits
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +36,23 @@ class MaskSource(Protocol):
     def facts(self) -> dict[str, Any]:
         """What results say about it: `source`, and a digest of the file or the weights."""
 
-    def of_picture(self, path: Path, rgb: np.ndarray) -> FoundMasks:
-        """Return the masks of a (H, W, 3) uint8 picture. Raises DepthError."""
+    # The three steps, for jobs that do them at the same time for different pictures. `prepare` and `finish` may be
+    # called from any thread, `run` from one at a time.
 
-    def of_frame(self, number: int, rgb: np.ndarray) -> FoundMasks:
-        """Return the masks of a frame of a clip, counted from 0."""
+    def prepare(self, rgb: np.ndarray, path: Optional[Path] = None, number: int = 0) -> Any:
+        """Return what `run` takes of a (H, W, 3) uint8 picture, or of a frame with a number from 0 if it has no path.
+
+        Raises DepthError.
+        """
+
+    def run(self, prepared: Any) -> Any:
+        """Return the answer of a network. Raises DepthError."""
+
+    def finish(self, prepared: Any, answer: Any, size: tuple[int, int]) -> FoundMasks:
+        """Return the masks. size: (width, height) of the picture."""
+
+    def close(self) -> None:
+        """Free what it holds."""
 
 
 class MasksFromFiles:
@@ -52,52 +66,69 @@ class MasksFromFiles:
         """Name and digest."""
         return {"source": self._files.name, "digest": self._files.fingerprint}
 
-    def of_picture(self, path: Path, rgb: np.ndarray) -> FoundMasks:
-        """Return the masks that belong to a picture's path."""
-        masks, notes = self._files.of_picture(path, _size(rgb))
+    def prepare(self, rgb: np.ndarray, path: Optional[Path] = None, number: int = 0) -> FoundMasks:
+        """Return the masks that belong to a picture's path, or to a frame."""
+        size = rgb.shape[1], rgb.shape[0]
+        masks, notes = self._files.of_frame(number, size) if path is None else self._files.of_picture(path, size)
         return FoundMasks(masks, notes=notes)
 
-    def of_frame(self, number: int, rgb: np.ndarray) -> FoundMasks:
-        """Return the masks of a frame."""
-        masks, notes = self._files.of_frame(number, _size(rgb))
-        return FoundMasks(masks, notes=notes)
+    def run(self, prepared: FoundMasks) -> None:
+        """Do nothing."""
+
+    def finish(self, prepared: FoundMasks, answer: None, size: tuple[int, int]) -> FoundMasks:
+        """Return what was read."""
+        return prepared
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 class Detector:
-    """A detector that finds masks; its package is loaded with it.
+    """A detector that finds masks; its package is loaded with it. Close it in the end.
 
-    name: of a row, a folder or a .pth; see `find_detector`. Raises UsageError for classes that it does not know.
+    name: as for `open_detector`. Raises UsageError for classes that it does not know.
     """
 
     def __init__(
-        self, name: str = DEFAULT, *, choice: ObjectsChoice, device: str, offline: bool, trust: bool, log: Log
+        self,
+        name: str = DEFAULT,
+        *,
+        choice: ObjectsChoice,
+        backend: BackendChoice,
+        offline: bool,
+        trust: bool,
+        log: Log,
     ) -> None:
-        files = find_detector(name, offline=offline, log=log)
-        from depthcli.nets.rf_detr import RfDetr, pick_device
+        from depthcli.backends.detector import open_detector
 
-        self._network = RfDetr(files, pick_device(device), trust)
-        self._files, self._threshold = files, choice.threshold
+        self._network = open_detector(name, backend, offline=offline, trust=trust, log=log)
+        self._threshold = choice.threshold
         known = {each.casefold() for pair in self._network.classes.items() for each in map(str, pair)}
         for wanted in choice.classes:
             if wanted.casefold() not in known:
+                self.close()
                 some = ", ".join(list(self._network.classes.values())[:5])
-                raise UsageError(f"{files.name} knows no class {wanted!r}", f"`classes` are such as {some}")
+                raise UsageError(f"{self._network.name} knows no class {wanted!r}", f"`classes` are such as {some}")
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Name and digest of the weights."""
-        return {"source": self._files.name, "digest": self._files.sha256[:12]}
+        """Name and digest of the weights, and what runs them."""
+        network = self._network
+        return {"source": network.name, "digest": network.sha256[:12], "engine": network.engine}
 
-    def of_picture(self, path: Path, rgb: np.ndarray) -> FoundMasks:
-        """Return what is found in a picture."""
-        size, side = _size(rgb), self._network.side
-        answers = self._network.run(to_input(rgb, side))
-        return FoundMasks(masks_of(*answers, size, self._network.classes, self._threshold), trim_of(size, side))
+    def close(self) -> None:
+        """Free the network, and keep a converted one."""
+        self._network.close()
 
-    def of_frame(self, number: int, rgb: np.ndarray) -> FoundMasks:
-        """Return what is found in a frame."""
-        return self.of_picture(Path(), rgb)
+    def prepare(self, rgb: np.ndarray, path: Optional[Path] = None, number: int = 0) -> np.ndarray:
+        """Return the input of the network."""
+        return to_input(rgb, self._network.side)
 
+    def run(self, prepared: np.ndarray) -> Answers:
+        """Return the answers of the network."""
+        return self._network.run(prepared)
 
-def _size(rgb: np.ndarray) -> tuple[int, int]:
-    return rgb.shape[1], rgb.shape[0]
+    def finish(self, prepared: np.ndarray, answer: Answers, size: tuple[int, int]) -> FoundMasks:
+        """Return the masks of what is found."""
+        network = self._network
+        return FoundMasks(masks_of(*answer, size, network.classes, self._threshold), trim_of(size, network.side))

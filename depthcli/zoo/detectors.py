@@ -6,6 +6,7 @@ RF-DETR Segmentation; the windows are not in the shapes of the tensors, and a wr
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,6 +53,18 @@ class DetectorFiles:
         """Whether the files have the layout of transformers."""
         return self.path.is_dir()
 
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all that shapes the network: of a folder also its configuration."""
+        if not self.is_folder:
+            return self.sha256
+        return hashlib.sha256(self.sha256.encode() + (self.path / CONFIG_FILE).read_bytes()).hexdigest()
+
+    @property
+    def stem(self) -> str:
+        """The name without the ending of a checkpoint."""
+        return self.name if self.is_folder or self.name in DETECTORS else Path(self.name).stem
+
 
 def _row(size: str, letter: str, side: int, windows: int = 2) -> DetectorRow:
     weights = Weights(f"Roboflow/rf-detr-seg-{size}", TRANSFORMERS_FILE)
@@ -70,6 +83,12 @@ DETECTORS = {
 }
 
 
+def licence_of(files: DetectorFiles) -> Optional[str]:
+    """Return the licence of a row's weights, None for those of a user."""
+    row = DETECTORS.get(files.name)
+    return row.licence if row else None
+
+
 def windows_of(side: int) -> int:
     """Return the windows of the official detector of an input side; 2 for one that is not among them."""
     return next((row.windows for row in DETECTORS.values() if row.side == side), 2)
@@ -83,8 +102,25 @@ def find_detector(name: str, *, offline: bool = False, folder: Path = CHECKPOINT
     any other name.
     """
     row = DETECTORS.get(name)
+    found = detector_here(name, folder)
+    if found is not None:
+        return found
     if row is not None:
-        return _here(row, folder) or _fetched(row, offline, log)
+        return _fetched(row, offline, log)
+    path = Path(os.path.expanduser(name))
+    if path.suffix or os.sep in name:
+        raise CheckpointError(f"there is no {path}", "`detector` takes a .pth of RF-DETR, or a folder of transformers")
+    raise UsageError(f"no detector is called {name!r}", f"choose from: {', '.join(DETECTORS)}, a folder, a .pth")
+
+
+def detector_here(name: str, folder: Path = CHECKPOINTS) -> Optional[DetectorFiles]:
+    """Return the files of a detector without a download, None if they are not here. Arguments as `find_detector`.
+
+    Raises CheckpointError for a folder without the files of transformers.
+    """
+    row = DETECTORS.get(name)
+    if row is not None:
+        return _here(row, folder)
     path = Path(os.path.expanduser(name))
     if path.is_dir():
         missing = [file for file in (CONFIG_FILE, TRANSFORMERS_FILE) if not (path / file).is_file()]
@@ -93,9 +129,7 @@ def find_detector(name: str, *, offline: bool = False, folder: Path = CHECKPOINT
         return DetectorFiles(path.resolve().name, path, digest(path / TRANSFORMERS_FILE))
     if path.is_file():
         return DetectorFiles(path.name, path, digest(path))
-    if path.suffix or os.sep in name:
-        raise CheckpointError(f"there is no {path}", "`detector` takes a .pth of RF-DETR, or a folder of transformers")
-    raise UsageError(f"no detector is called {name!r}", f"choose from: {', '.join(DETECTORS)}, a folder, a .pth")
+    return None
 
 
 def _here(row: DetectorRow, folder: Path) -> Optional[DetectorFiles]:

@@ -96,7 +96,8 @@ OPTIONS = {
     " --output --photo --preset --size -f -o",
     "info": "--json",
     "calibrate": "--detail --input-size --json --output --quiet -o -q " + METRES + CAMERA + WEIGHTS + RUN + COMPILED,
-    "compile": WEIGHTS + "--allow-cpu-ops --analyze-only --batch --fast-math --from-dir --out --output --preset"
+    "compile": WEIGHTS
+    + "--allow-cpu-ops --analyze-only --batch --detector --fast-math --from-dir --out --output --preset"
     " --self-test --size --target --timeout --workdir -b -o",
     "train": WEIGHTS + "--accumulate --batch --check --clip --device --ema --epochs --every --freeze --head-lr"
     " --input-size --limit --loss --lr --masks --no-augment --output --patience --precision --quiet --root --schedule"

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from depthcli.backends.detector import open_detector
+from depthcli.choices import BackendChoice
 from depthcli.errors import CheckpointError, ModelError
 from depthcli.nets.rf_detr import RfDetr
 from depthcli.objects.detect import best_pairs, mask_at, pixel_box, to_input
@@ -144,8 +146,9 @@ class TestRefusals:
 
 
 @pytest.mark.skipif(not PARITY, reason="DEPTHCLI_PARITY names the folder of the official package's outputs")
+@pytest.mark.parametrize("engine", ["torch", "openvino", "onnx"])
 @pytest.mark.parametrize(("name", "size"), [("w1", (160, 120)), ("w2", (211, 97))])
-def test_the_official_package_answers_the_same(name, size, monkeypatch, one_thread):
+def test_the_official_package_answers_the_same(name, size, engine, monkeypatch, one_thread):
     """Weights by rule, made for this; the encoder is the published one."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("transformers", reason="the extra `objects` is not installed")
@@ -159,7 +162,7 @@ def test_the_official_package_answers_the_same(name, size, monkeypatch, one_thre
     arguments = argparse.Namespace(num_windows=official["num_windows"], class_names=names)
     torch.save({"model": state, "args": arguments}, "official.pth")
 
-    detector = RfDetr(find_detector("official.pth"))
+    detector = open_detector("official.pth", BackendChoice(engine))
     image = to_input(reference_image(size[1], size[0]), detector.side)
     logits, boxes, masks = detector.run(image)
     assert np.abs(image[:, ::8, ::8] - wanted["input_sample"]).max() < 1e-5
