@@ -16,7 +16,7 @@ from typing import Any, Optional, Union
 from depthcli.errors import SOME_FAILED, ClipError, UsageError
 from depthcli.io.codecs.facts import SCHEMA
 from depthcli.io.codecs.files import read_facts
-from depthcli.io.codecs.formats import CLIPS, may_be_ours
+from depthcli.io.codecs.formats import CLIP_ROWS, CLIPS, CRAFTER_FILES, may_be_ours
 from depthcli.io.names import STDIN, fitting_name, name_limit, printable, sidecar_of
 from depthcli.io.video.exr_frames import is_exr, is_our_exr
 from depthcli.io.video.reader import frames_of_folder, frames_of_pattern
@@ -171,7 +171,7 @@ def spool_of(stem: Path) -> Path:
 
 def result_path(stem: Path, format: str) -> Path:
     """Return the path of a result in a format, shortened if its sidecar's name would be too long."""
-    return stem.with_name(fitting_name(stem.parent, stem.name, CLIPS[format].clip, spare=len(".json")))
+    return stem.with_name(fitting_name(stem.parent, stem.name, CLIP_ROWS[format].clip, spare=len(".json")))
 
 
 def check_name(path: Path) -> None:
@@ -183,7 +183,8 @@ def check_name(path: Path) -> None:
 
 def is_result_of(source: Source, stem: Path) -> bool:
     """Return whether results of a clip, or its spool, have a path without ending as their stem."""
-    found = [facts_beside(result_path(stem, name)) for name in CLIPS]
+    names = (*CLIPS, *(row.name for row in CRAFTER_FILES))
+    found = [facts_beside(result_path(stem, name)) for name in names]
     made = [facts["made_of"] for facts in found if isinstance(facts.get("made_of"), Mapping)]
     begun = spooled_job(spool_of(stem)).get("clip")
     if source == STDIN or not (made or begun):
