@@ -184,7 +184,8 @@ class ClipChoice:
 
     steady: "auto" takes a video model if its weights are here or can be downloaded, else the filter; "on" takes the
     filter behind a picture model; "off" keeps every frame as the picture model answers it.
-    exact: align a video model's windows with the official code's arithmetic, at the size of the frames.
+    exact: align a video model's windows with the official code's arithmetic, at the size of the frames. For
+    DepthCrafter the clip job writes the files of the official code; its numbers are the official ones anyway.
     input_size: length of the network input's shorter side in pixels, None for the model's own.
     batch: frames that share a run of a picture model. panorama: join the left and right edges of the frames.
     scenes: find cuts, and process each shot alone. diffusion: for a diffusion model.

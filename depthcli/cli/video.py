@@ -28,7 +28,8 @@ from depthcli.cli.options import (
 from depthcli.cli.running import open_server
 from depthcli.cli.streams import is_stdout, open_stream
 from depthcli.errors import DiskFullError, OutputError, UsageError
-from depthcli.io.codecs.formats import CLIPS, parse_formats
+from depthcli.io.codecs.formats import CLIP_ROWS, CLIPS, crafter_files, parse_formats
+from depthcli.io.names import STDIN
 from depthcli.jobs.parsing import parse_range, parse_rate, parse_seconds, parse_size
 
 if TYPE_CHECKING:
@@ -134,7 +135,8 @@ class ClipOptions:
         ),
     ] = "auto"
     exact: Annotated[
-        bool, flag("Video models: align as the official script, bit for bit.", "--exact", panel=ADVANCED)
+        bool,
+        flag("Video models: as the official script, bit for bit; depthcrafter: its files.", "--exact", panel=ADVANCED),
     ] = False
 
     def choice(self, network: NetworkOptions, backend: BackendOptions) -> ClipChoice:
@@ -239,9 +241,23 @@ def video(
     A damaged clip is done as far as it can be read; the message names it.
     """
     from depthcli.zoo.diffusion import check_diffusion
+    from depthcli.zoo.rows import DEPTHCRAFTER
 
     choice = replace(model.choice(), accept_licence=diffusion.accept_licence)
     clip_choice = replace(clip.choice(network, backend), diffusion=diffusion.choice())
+    wanted, official = files.check(), clip.exact and choice.model == DEPTHCRAFTER
+    if official:  # whose script sees one shot
+        clip_choice, wanted = replace(clip_choice, scenes=False), crafter_files(wanted)
+        other = {
+            f"-o {output}": output == STDIN,
+            "--range": bool(files.value_range),
+            "metres": metres.choice().is_given,
+        }
+        for name, given in other.items():
+            if given:
+                raise UsageError(
+                    f"`exact` writes depth from 0 to 1 over the whole clip, {name} does not", "leave it out"
+                )
     check_diffusion(choice, clip_choice)
     from depthcli.io.codecs.encode import Look
     from depthcli.io.codecs.outputs import check_extras
@@ -250,11 +266,12 @@ def video(
     from depthcli.jobs.targets import STREAM, Target, plan_clips
     from depthcli.predict.picture import open_cameras, open_clip_metres
 
-    wanted = files.check()
     selection, raw = clip.selection(), clip.raw()
     target = Target.of(output)
     streams = target.place == STREAM
-    spatial = [CLIPS[name].name for name in wanted if CLIPS[name].spatial]
+    if official and streams:  # a pipe or a device
+        raise UsageError(f"`exact` writes files, and -o {output} is a stream", "leave out one")
+    spatial = [CLIP_ROWS[name].name for name in wanted if CLIP_ROWS[name].spatial]
     if network.panorama and spatial:
         raise UsageError(f"{spatial[0]} cannot be made of a panorama", "leave out --panorama")
     if streams and metres.choice().is_given:
@@ -288,6 +305,7 @@ def video(
     ]
     only_here = {
         **{name: getattr(clip, name) is not None for name in ("rate", "size")},
+        "exact": official,
         **{name: value is not None for name, value in vars(camera).items()},
         **{name: value != getattr(MetresOptions, name) for name, value in vars(metres).items()},
         **{name: value != getattr(ShapeOptions, name) for name, value in vars(shape).items()},

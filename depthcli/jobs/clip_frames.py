@@ -15,7 +15,7 @@ from depthcli.choices import StereoChoice
 from depthcli.depthmap import DepthMap
 from depthcli.errors import OutputError
 from depthcli.geometry.space import FARTHEST, is_fixed
-from depthcli.io.codecs.encode import beside
+from depthcli.io.codecs.encode import beside, encoding_of
 from depthcli.io.codecs.files import Content, content_of
 from depthcli.io.codecs.formats import CLIP_ROWS, Format
 from depthcli.io.codecs.stereo import stereo_facts
@@ -27,6 +27,7 @@ from depthcli.io.video.spool import SpooledFrame
 from depthcli.jobs.clip_job import ClipJob
 from depthcli.jobs.clip_shots import ShownClip
 from depthcli.pixels.colormap import color_table
+from depthcli.pixels.preprocess import resize_pixels
 from depthcli.views.layouts import LAYOUTS, show
 from depthcli.views.nearness import nearness
 
@@ -54,7 +55,7 @@ class ClipFrames(Protocol):
 
 def clip_frames(job: ClipJob, clip: ShownClip, shown: tuple[float, float], about: Mapping[str, Any]) -> ClipFrames:
     """Return what makes the frames of a job. shown: the range of the clip. about: facts about all of its maps."""
-    kind = DepthFrames if job.stereo is None else StereoFrames
+    kind = CrafterFrames if job.as_crafter else DepthFrames if job.stereo is None else StereoFrames
     return kind(job, clip, shown, about)
 
 
@@ -136,6 +137,41 @@ def _without_holes(pixels: np.ndarray, colormap: str) -> np.ndarray:
     if pixels.ndim < 3 or pixels.shape[2] == 3:
         return pixels
     return np.where(pixels[..., 3:] > 0, pixels[..., :3], color_table(colormap)[0])
+
+
+class CrafterFrames:
+    """Shows depth as DepthCrafter's own script: at the network's size, from 0 to 1 over the whole clip."""
+
+    def __init__(self, job: ClipJob, clip: ShownClip, shown: tuple[float, float], about: Mapping[str, Any]) -> None:
+        low, high = map(np.float32, clip.extremes)
+        self._low, self._distance = low, high - low
+        self._clip, self._about = clip, {**about, "min": 0.0, "max": float(high > low)}
+        self._rows = {path: CLIP_ROWS[name] for name, path in job.outputs}
+        self.notes: dict[str, None] = {}
+
+    def output(self, common: ClipOutput, name: str, path: Path) -> ClipOutput:
+        """See ClipFrames."""
+        row, size = self._rows[path], self._clip.provenance.input_size
+        about = {**self._about, "size": list(size)}
+        if row.colormap:
+            about["encoding"] = encoding_of(row.holds, self._clip.kind, (0.0, 1.0), row.colormap)
+        return replace(common, format=name, path=path, size=size, facts=about)
+
+    def pixels(self, paths: Collection[Path], frame: SpooledFrame, source: Optional[Frame]) -> Mapping[Path, Any]:
+        """See ClipFrames."""
+        values = frame.values - self._low
+        if self._distance > 0:
+            values /= self._distance
+        codes = (values * np.float32(255)).astype(np.uint8)
+        shown: dict[Path, np.ndarray] = {}
+        for path in paths:
+            row = self._rows[path]
+            if row.beside:
+                assert source is not None
+                shown[path] = resize_pixels(source.rgb, self._clip.provenance.input_size)
+            else:
+                shown[path] = color_table(row.colormap)[codes] if row.colormap else values
+        return shown
 
 
 class StereoFrames:

@@ -17,7 +17,7 @@ from depthcli.errors import DepthError, UsageError, first_line
 from depthcli.host.atomic import temporary_path
 from depthcli.io.cameras.pictures import GivenCameras
 from depthcli.io.codecs.encode import Look
-from depthcli.io.codecs.formats import CLIP_ROWS, Holds
+from depthcli.io.codecs.formats import CLIP_ROWS, CRAFTER_FILES, Holds
 from depthcli.io.names import STDIN
 from depthcli.io.video.clip import Number, Selection
 from depthcli.jobs.clip_results import spool_of
@@ -165,6 +165,11 @@ class ClipJob:
         return any(CLIP_ROWS[name].beside or CLIP_ROWS[name].shape for name, _ in self.outputs)
 
     @property
+    def as_crafter(self) -> bool:
+        """Whether the outputs are the files of DepthCrafter's own script."""
+        return any(CLIP_ROWS[name] in CRAFTER_FILES for name, _ in self.outputs)
+
+    @property
     def shapes(self) -> tuple[str, ...]:
         """The formats of points and meshes."""
         return tuple(name for name, _ in self.outputs if CLIP_ROWS[name].shape)
@@ -176,7 +181,7 @@ class ClipJob:
         if self.source == STDIN:
             return temporary_path(path.parent)
         ending = CLIP_ROWS[name].clip
-        stem = path.name[: -len(ending)] if path.name.endswith(ending) else path.stem
+        stem = path.name.removesuffix(ending) if path.name.endswith(ending) else path.stem
         return spool_of(path.with_name(stem))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, Optional, Union
 from depthcli.errors import SOME_FAILED, ClipError, UsageError
 from depthcli.io.codecs.facts import SCHEMA
 from depthcli.io.codecs.files import read_facts
-from depthcli.io.codecs.formats import CLIPS, may_be_ours
+from depthcli.io.codecs.formats import CLIP_ROWS, CLIPS, CRAFTER_FILES, may_be_ours
 from depthcli.io.names import STDIN, fitting_name, name_limit, printable, sidecar_of
 from depthcli.io.video.exr_frames import is_exr, is_our_exr
 from depthcli.io.video.reader import frames_of_folder, frames_of_pattern
@@ -47,25 +48,31 @@ def is_our_map(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class ClipFiles:
-    """The files of a clip when they were listed. sizes: bytes; times: of changes, in ns."""
+    """The files of a clip when they were listed. sizes: bytes; times: of changes, in ns, two for each file.
+
+    A clip may be a hundred thousand frames in files, so they are kept as plain text and arrays.
+    """
 
     source: Source
-    paths: tuple[Path, ...]
-    sizes: tuple[int, ...]
-    times: tuple[tuple[int, int], ...]
+    paths: tuple[str, ...]
+    sizes: array[int]
+    times: array[int]
     single: bool
 
     @classmethod
     def of(cls, source: Source) -> ClipFiles:
         """List the files of a clip. Raises OSError or ClipError if it is missing or may not be read."""
         if source == STDIN:
-            return cls(source, (), (), (), single=False)
+            return cls(source, (), array("q"), array("q"), single=False)
         path = Path(source)
         single = path.is_file()
-        paths = (path,) if single else tuple(_frames_of(path))
-        stats = [item.stat() for item in paths]
-        sizes, times = (found.st_size for found in stats), ((found.st_mtime_ns, found.st_ctime_ns) for found in stats)
-        return cls(source, paths, tuple(sizes), tuple(times), single)
+        paths = (str(path),) if single else tuple(map(str, _frames_of(path)))
+        sizes, times = array("q"), array("q")
+        for item in paths:
+            found = os.stat(item)
+            sizes.append(found.st_size)
+            times.extend((found.st_mtime_ns, found.st_ctime_ns))
+        return cls(source, paths, sizes, times, single)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -88,7 +95,7 @@ class ClipFiles:
                 return SAME
             if not now.paths or (not self.single and not set(self.paths) <= set(now.paths)):
                 return GONE
-            sizes = tuple(path.stat().st_size for path in self.paths)
+            sizes = array("q", (os.stat(path).st_size for path in self.paths))
             longer = self.single and sizes[0] > self.sizes[0]
             if (sizes != self.sizes and not longer) or self._digest() != self.identity["content"]:
                 return CHANGED
@@ -100,9 +107,10 @@ class ClipFiles:
         """Return a digest of the content, up to the sizes when the files were listed. Raises OSError."""
         digest = hashlib.sha256()
         for path, size in zip(self.paths, self.sizes):
-            digest.update(repr(("" if self.single else os.fsencode(path.name), size)).encode())
-            with path.open("rb") as stream:
-                for start, length in _pieces(size, path.suffix.lower() in _UNPACKED):
+            name = os.path.basename(path)
+            digest.update(repr(("" if self.single else os.fsencode(name), size)).encode())
+            with open(path, "rb") as stream:
+                for start, length in _pieces(size, os.path.splitext(name)[1].lower() in _UNPACKED):
                     stream.seek(start)
                     digest.update(stream.read(length))
         return digest.hexdigest()[:32]
@@ -163,7 +171,7 @@ def spool_of(stem: Path) -> Path:
 
 def result_path(stem: Path, format: str) -> Path:
     """Return the path of a result in a format, shortened if its sidecar's name would be too long."""
-    return stem.with_name(fitting_name(stem.parent, stem.name, CLIPS[format].clip, spare=len(".json")))
+    return stem.with_name(fitting_name(stem.parent, stem.name, CLIP_ROWS[format].clip, spare=len(".json")))
 
 
 def check_name(path: Path) -> None:
@@ -175,7 +183,8 @@ def check_name(path: Path) -> None:
 
 def is_result_of(source: Source, stem: Path) -> bool:
     """Return whether results of a clip, or its spool, have a path without ending as their stem."""
-    found = [facts_beside(result_path(stem, name)) for name in CLIPS]
+    names = (*CLIPS, *(row.name for row in CRAFTER_FILES))
+    found = [facts_beside(result_path(stem, name)) for name in names]
     made = [facts["made_of"] for facts in found if isinstance(facts.get("made_of"), Mapping)]
     begun = spooled_job(spool_of(stem)).get("clip")
     if source == STDIN or not (made or begun):

@@ -91,6 +91,7 @@ def _open_writers(
         whole=job.selection.whole,
         pixel_aspect=info.pixel_aspect,
         made_of=made_of,
+        frames=spool.ended["frames"] if spool.ended else None,
         number_of=(lambda moment: numbers[round(moment * info.rate)]) if numbers else None,
     )
     outputs = [shows.output(common, name, path) for name, path in job.outputs]

@@ -15,7 +15,7 @@ from string import Formatter
 from typing import TYPE_CHECKING, Optional, Union
 
 from depthcli.errors import UsageError
-from depthcli.io.codecs.formats import CLIPS, STILL_ENDINGS, STILLS, suffix_of
+from depthcli.io.codecs.formats import CLIP_ROWS, CLIPS, STILL_ENDINGS, STILLS, suffix_of
 from depthcli.io.names import STDIN, fitting_name, printable
 from depthcli.io.pictures.files import PICTURE_SUFFIXES
 from depthcli.jobs.find import CLIP_SUFFIXES, Input
@@ -356,12 +356,15 @@ def plan_clips(clips: Sequence[Input], formats: Sequence[str], target: Target) -
     from depthcli.jobs.clip_results import check_name, result_path
 
     if target.place == FILE:
-        target.check_one(len(clips), "clip", formats, {name: Path(row.clip).suffix for name, row in CLIPS.items()})
+        known = {**CLIPS, **{name: CLIP_ROWS[name] for name in formats}}
+        target.check_one(
+            len(clips), "clip", formats, {name: Path(f"x{row.clip}").suffix for name, row in known.items()}
+        )
         check_name(target.path)
         planned = [[(formats[0], target.path)]]
     else:
         stems = clip_stems(clips, target.folder)
-        refuse_meeting(clips, stems, CLIPS[formats[0]].clip, "give each its own `output`")
+        refuse_meeting(clips, stems, CLIP_ROWS[formats[0]].clip, "give each its own `output`")
         planned = [[(name, result_path(stem, name)) for name in formats] for stem in stems]
     _refuse_replacing_clips(clips, planned)
     return planned

@@ -19,7 +19,6 @@ def check_diffusion(choice: ModelChoice, clip: ClipChoice) -> None:
     given = {
         "steady": (clip.steady != "auto", "leave it out: its windows are steady without a filter"),
         "input_size": (clip.input_size is not None, "set `max_res`, the bound of its longer side"),
-        "exact": (clip.exact, "leave it out: without it the numbers are the network's own"),
         "panorama": (clip.panorama, "leave it out, or choose another model"),
         "batch": (clip.batch != 1, "set `window`, the frames it takes at once"),
         "backend": (clip.backend.backend not in ("auto", "torch"), "leave it out: torch runs it"),

@@ -18,10 +18,14 @@ from PIL import Image
 from depthcli.choices import ClipChoice, DiffusionChoice, ModelChoice
 from depthcli.errors import PictureError
 from depthcli.io.codecs.files import read_depth
+from depthcli.io.codecs.formats import CLIP_ROWS, CRAFTER_FILES
 from depthcli.io.video.clip import Frame
+from depthcli.io.video.reader import open_clip
 from depthcli.jobs.clip import run_clip
 from depthcli.jobs.clip_job import ClipJob, Progress
 from depthcli.jobs.manifest import DONE, FAILED, Result
+from depthcli.pixels.colormap import color_table
+from depthcli.pixels.preprocess import resize_pixels
 from depthcli.predict.clip import FrameLoop
 from depthcli.predict.denoised import WindowsOfNoise
 from depthcli.zoo.locate import WeightsFile
@@ -71,6 +75,48 @@ def after(calls: int):
 
 def maps(folder: str) -> list[np.ndarray]:
     return [read_depth(path).values for path in sorted(Path(folder).iterdir())]
+
+
+def crafter_job(folder: str, *names: str) -> ClipJob:
+    outputs = [(name, Path(folder) / f"shot{CLIP_ROWS[name].clip}") for name in names]
+    clip = ClipChoice(exact=True, scenes=False, diffusion=CHOICE)
+    return ClipJob("shot", outputs, model=ModelChoice("depthcrafter"), clip=clip)
+
+
+def test_official_files_have_the_network_size_and_one_range_also_after_stops():
+    shots("shot", 9, 7)
+    for path in Path("shot").iterdir():
+        with Image.open(path) as picture:
+            picture.resize((150, 70)).save(path)
+    names = [row.name for row in CRAFTER_FILES]
+    assert run(crafter_job("whole", *names)).status == DONE
+    with np.load("whole/shot.npz") as file:
+        depth = file["depth"]
+    assert depth.shape == (16, 64, 128) and depth.min() == 0 and depth.max() == 1
+    for name, colormap in (("depth", "gray"), ("vis", "inferno"), ("input", "")):
+        with open_clip(Path(f"whole/shot_{name}.mp4")) as film:
+            frames = [frame.rgb for frame in film.frames()]
+        assert len(frames) == 16 and frames[0].shape == (64, 128, 3)
+        if colormap:
+            wanted = color_table(colormap)[(depth[3] * 255).astype(np.uint8)]
+        else:
+            wanted = resize_pixels(np.asarray(Image.open("shot/0003.png")), (128, 64))
+        assert np.abs(frames[3].astype(float) - wanted).mean() < 12  # 4:2:0 of blocks
+    for calls in (3, 5, 7, 4, 6, 9, 12, 15):  # films begin anew, so the last run is not stopped
+        assert run(crafter_job("out", *names), after(calls)) is None
+    assert run(crafter_job("out", *names)).status == DONE
+    assert tree("out") == tree("whole")
+
+
+def test_constant_depth_is_0_in_official_files():
+    class Flat(StandIn):
+        def decode(self, latents):
+            return np.full_like(super().decode(latents), 0.3)
+
+    shots("shot", 3)
+    assert run(crafter_job("out", "crafter-npz"), network=Flat()).status == DONE
+    with np.load("out/shot.npz") as file:
+        assert not file["depth"].any()
 
 
 def test_a_cut_begins_anew():

@@ -11,6 +11,7 @@ from PIL import Image
 from depthcli.choices import BackendChoice, ClipChoice, DiffusionChoice
 from depthcli.errors import CheckpointError, UsageError
 from depthcli.io.codecs.files import read_depth
+from depthcli.io.video.exr_frames import exr_channels
 from depthcli.predict import denoised
 from depthcli.predict.denoised import WindowsOfNoise, open_denoised
 from depthcli.zoo.locate import WeightsFile, find
@@ -135,8 +136,8 @@ def test_files_of_other_networks_are_refused(tmp_path, weights):
         Diffusion(other, CPU)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_command_writes_the_official_maps(case, weights, monkeypatch, depth):
+def ran_on(case: Case, weights: WeightsFile, monkeypatch, depth, *options: str) -> None:
+    """Run the command on the frames of a case, in a folder, with the noise of the case."""
     monkeypatch.setattr(denoised, "counted_noise", lambda seed: case.noise)
     Path("shot").mkdir()
     for index, frame in enumerate(reference_clip(case.frames, case.height, case.width)):
@@ -153,8 +154,31 @@ def test_the_command_writes_the_official_maps(case, weights, monkeypatch, depth)
         choice.guidance,
     ]
     which = ["-m", "depthcrafter", "--checkpoint", weights.path.parents[1], "--accept-licence", "-d", "cpu"]
-    ran = depth("video", "shot", *which, *how, "-f", "npz", "-o", "out/", "--scene", "off")
+    ran = depth("video", "shot", *which, *how, *options, "-o", "out/")
     assert ran.code == 0, ran.err
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_command_writes_the_official_maps(case, weights, monkeypatch, depth):
+    ran_on(case, weights, monkeypatch, depth, "-f", "npz", "--scene", "off")
     maps = [read_depth(path) for path in sorted(Path("out/shot_depth_npz").iterdir())]
     check_maps(np.stack([found.values for found in maps]), case)
     assert maps[0].provenance.licence == "research and education only"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_exact_writes_the_official_files(case, weights, monkeypatch, depth):
+    ran_on(case, weights, monkeypatch, depth, "-f", "mp4,npz,exr", "--exact")
+    names = {"shot", "shot.npz", "shot_depth.mp4", "shot_vis.mp4", "shot_input.mp4"}
+    assert {path.name for path in Path("out").iterdir()} == names | {f"{name}.json" for name in names}
+    with np.load("out/shot.npz") as file:
+        found = file["depth"]
+    assert found.dtype == np.float32 and found.shape == (case.frames, case.height, case.width)
+    assert found.min() == 0 and found.max() == 1
+    wanted = case.found()
+    low, high = wanted["ends"]
+    assert np.abs(found[:, ::4, ::4] - (wanted["decoded"] - low) / (high - low)).max() < 2e-4
+    frames = [Path(f"out/shot/frame_{index:04}.exr") for index in range(case.frames)]
+    assert sorted(Path("out/shot").iterdir()) == frames
+    assert all(exr_channels(path) == ((case.width, case.height), ["Z"]) for path in frames)
+    assert np.array_equal(np.stack([read_depth(path).values for path in frames]), found)

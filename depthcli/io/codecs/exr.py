@@ -23,10 +23,12 @@ from depthcli.io.codecs.arrays import LAYERS, Held, check_pixels, memory_errors,
 from depthcli.io.codecs.facts import TEXT_KEY, parse_facts
 
 CHANNELS = ("B", "G", "R", "Z")  # the format wants them in the order of the alphabet
+Z_ALONE = ("Z",)
 ID_CHANNEL = "id"  # behind them: the number of the object that a pixel shows, 0 for none
 MAGIC = struct.pack("<2i", 20000630, 2)
 _FLOAT, _ZIP, _INCREASING_Y = 2, 3, 0
 _LAYERS = ((), *((name,) for name in LAYERS), tuple(sorted(LAYERS)), (ID_CHANNEL,))  # that a file can have
+_CONTENTS = (*((CHANNELS, layers) for layers in _LAYERS), (Z_ALONE, ()))
 _BLOCK_ROWS = 16  # of ZIP
 _LEVEL = 4
 _FACTS = TEXT_KEY.encode()
@@ -34,16 +36,21 @@ _MOST_HEADER = 1 << 20
 
 
 def write_exr(
-    values: np.ndarray, target: IO[bytes], facts: Mapping[str, Any], layers: Mapping[str, np.ndarray] = {}
+    values: np.ndarray,
+    target: IO[bytes],
+    facts: Mapping[str, Any],
+    layers: Mapping[str, np.ndarray] = {},
+    channels: Sequence[str] = CHANNELS,
 ) -> None:
     """Write (H, W) float32 as they are: no scale, no gamma; facts become a text attribute named `depthcli`.
 
     layers: of LAYERS in arrays.py, by name; or ID_CHANNEL, whole numbers below 2**24, as compositors expect them.
+    channels: that hold the values, CHANNELS or Z_ALONE.
     """
     height, width = values.shape
     names = sorted(layers)
-    header = MAGIC + _header(width, height, facts, (*CHANNELS, *names))
-    planes = [values] * len(CHANNELS) + [layers[name] for name in names]
+    header = MAGIC + _header(width, height, facts, (*channels, *names))
+    planes = [values] * len(channels) + [layers[name] for name in names]
     blocks = []
     for top in range(0, height, _BLOCK_ROWS):
         rows = [np.ascontiguousarray(plane[top : top + _BLOCK_ROWS], "<f4") for plane in planes]
@@ -92,8 +99,10 @@ def _read(data: bytes) -> Held:
         raise ValueError("it is not one of ours")
     attributes, position = attributes_of(data)
     width, height = _size(attributes)
-    names = next((names for names in _LAYERS if attributes[b"channels"] == _channel_list((*CHANNELS, *names))), None)
-    if names is None or attributes[b"compression"] != bytes([_ZIP]):
+    own, names = next(
+        (pair for pair in _CONTENTS if attributes[b"channels"] == _channel_list((*pair[0], *pair[1]))), ((), ())
+    )
+    if not own or attributes[b"compression"] != bytes([_ZIP]):
         raise ValueError("its channels are others than ours")
     check_pixels(width, height)
     if 8 * -(-height // _BLOCK_ROWS) > len(data) - position:
@@ -105,10 +114,10 @@ def _read(data: bytes) -> Held:
         if row != block * _BLOCK_ROWS or length < 0:
             raise ValueError("its blocks are not where they should be")
         rows = kept[:, row : row + _BLOCK_ROWS]
-        channels = len(CHANNELS) + len(names)
+        channels = len(own) + len(names)
         size = rows[0].nbytes * channels
         planes = np.frombuffer(unpacked(data[offset + 8 : offset + 8 + length], size), "<f4")
-        planes = planes.reshape(rows.shape[1], channels, width)[:, len(CHANNELS) - 1 :]
+        planes = planes.reshape(rows.shape[1], channels, width)[:, len(own) - 1 :]
         rows[:] = planes.transpose(1, 0, 2)
     layers = {name: layer for name, layer in zip(names, kept[1:]) if name in LAYERS}
     if "sky" in layers:

@@ -87,7 +87,7 @@ class Format:
     @property
     def folder(self) -> bool:
         """Whether a clip becomes a folder of files."""
-        return not PurePath(self.clip).suffix
+        return not PurePath(f"x{self.clip}").suffix
 
     def frame_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return (width, height) of the frames that show a clip of this size."""
@@ -195,7 +195,21 @@ STEREO_FILMS = tuple(
     for suffix in ("mp4", "mov", "mkv")
     for chroma in ("", "-444")
 )
-CLIP_ROWS: Mapping[str, Format] = {**CLIPS, **{row.name: row for row in STEREO_FILMS}}  # all that a clip can become
+# The files of DepthCrafter's own script: at the network's size, depth from 0 to 1 over the whole clip.
+CRAFTER_FILES = (
+    Format("crafter-gray", "gray, H.264", Holds.COLOR, "", "_depth.mp4", colormap="gray"),
+    Format("crafter-inferno", "inferno, H.264", Holds.COLOR, "", "_vis.mp4", colormap="inferno"),
+    Format("crafter-input", "the network's input, H.264", Holds.COLOR, "", "_input.mp4", beside=True),
+    Format("crafter-npz", "(T, H, W) float32 in one file", Holds.VALUES, "", ".npz"),
+    Format("crafter-exr", "float32 in Z of OpenEXR", Holds.VALUES, "", ""),
+)
+_CRAFTER_NAMES = {
+    "mp4": ("crafter-gray", "crafter-inferno", "crafter-input"),
+    "npz": ("crafter-npz",),
+    "exr": ("crafter-exr",),
+}
+# All that a clip can become.
+CLIP_ROWS: Mapping[str, Format] = {**CLIPS, **{row.name: row for row in (*STEREO_FILMS, *CRAFTER_FILES)}}
 STILL_ENDINGS = tuple(row.still for row in STILLS.values())
 _STILL_SUFFIXES = frozenset(row.suffix for row in STILLS.values())
 # Files without a map: points, meshes, and the picture beside an OBJ.
@@ -220,6 +234,17 @@ def parse_formats(names: Sequence[str], known: Mapping[str, Format] = STILLS) ->
         if name not in keys:
             raise UsageError(f"no {kind} format is called {name!r}", choices)
     return tuple(dict.fromkeys(keys[name] for name in wanted))
+
+
+def crafter_files(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the files of DepthCrafter's own script for some of mp4, npz and exr. Raises UsageError for others."""
+    for name in names:
+        if name not in _CRAFTER_NAMES:
+            raise UsageError(
+                f"DepthCrafter's own script does not write {CLIPS[name].name}",
+                f"with `exact` choose from: {', '.join(_CRAFTER_NAMES)}",
+            )
+    return tuple(file for name in names for file in _CRAFTER_NAMES[name])
 
 
 def suffix_of(path: PurePath | str) -> str:

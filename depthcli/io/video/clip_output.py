@@ -45,7 +45,8 @@ class ClipOutput:
     hold them; the notes name the rest. whole: all of the clip is shown at its speed, so sound and subtitles can be
     copied. pixel_aspect: width of a pixel by its height. made_of: facts for the sidecar only, to tell whether it is up
     to date. number_of: number in the file name of the frame at a time; None counts from 0. keep: files in the folder
-    are from an interrupted run that wrote the same, and are kept. packing, half_sphere: how a film says that it shows
+    are from an interrupted run that wrote the same, and are kept. frames: how many will be written, None if that is not
+    known. packing, half_sphere: how a film says that it shows
     two eyes, see `boxes.tag_film`; None for a film that does not say so. Raises UsageError for an unknown format.
     """
 
@@ -60,6 +61,7 @@ class ClipOutput:
     made_of: Mapping[str, Any] = field(default_factory=dict)
     number_of: Optional[Callable[[Fraction], int]] = None
     keep: bool = False
+    frames: Optional[int] = None
     packing: Optional[int] = None
     half_sphere: bool = False
 

@@ -119,6 +119,7 @@ _MUXERS = {"mp4": ("mp4", _FASTSTART), "mov": ("mov", _FASTSTART), "mkv": ("matr
 ENCODINGS = {
     "mp4": H264,
     "side": H264,
+    **dict.fromkeys(("crafter-gray", "crafter-inferno", "crafter-input"), H264),
     "ffv1": FFV1,
     "hevc10": HEVC10,
     "prores": PRORES,

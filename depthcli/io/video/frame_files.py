@@ -52,7 +52,7 @@ class FolderWriter:
         index = len(self.times)
         frame = {"index": index, "time": float(time)}
         facts = {**self._output.facts, **content.facts, "frame": frame}
-        write_content(self._output.row, replace(content, facts=facts), self._path(index, time))
+        self._save(replace(content, facts=facts), self._path(index, time))
         self.skip(time, duration)
 
     def has(self, index: int, time: Fraction) -> bool:
@@ -70,6 +70,9 @@ class FolderWriter:
         for path, number in frames_in(self._output.path, self._suffix):
             if number not in self._numbers:
                 path.unlink()
+
+    def _save(self, content: Content, path: Path) -> None:
+        write_content(self._output.row, content, path)
 
     def _number(self, index: int, time: Fraction) -> int:
         return index if self._output.number_of is None else self._output.number_of(time)

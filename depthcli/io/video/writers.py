@@ -15,9 +15,11 @@ from contextlib import contextmanager
 
 from depthcli.errors import OutputError
 from depthcli.host.atomic import atomic_path
+from depthcli.io.codecs.formats import Holds
 from depthcli.io.names import sidecar_of
 from depthcli.io.video.boxes import TAGGED, tag_film
 from depthcli.io.video.clip_output import ClipOutput, FrameWriter, write_sidecar
+from depthcli.io.video.crafter_files import ArrayWriter, CrafterFolder
 from depthcli.io.video.encodings import ENCODINGS
 from depthcli.io.video.ffmpeg_program import find_program
 from depthcli.io.video.film_ffmpeg import ProgramFilm
@@ -35,7 +37,9 @@ def video_writer(output: ClipOutput) -> Iterator[FrameWriter]:
 
     Raises OutputError if it cannot be written or has no frame.
     """
-    with (_open_folder if output.row.folder else _open_film)(output) as writer:
+    numbers = output.row.holds is Holds.VALUES
+    opened = _open_folder if output.row.folder else _open_array if numbers else _open_film
+    with opened(output) as writer:
         yield writer
 
 
@@ -64,10 +68,23 @@ def _open_film(output: ClipOutput) -> Iterator[FrameWriter]:
 
 
 @contextmanager
+def _open_array(output: ClipOutput) -> Iterator[FrameWriter]:
+    sidecar_of(output.path).unlink(missing_ok=True)
+    with atomic_path(output.path) as partial, partial.open("wb") as stream:
+        writer = ArrayWriter(output, stream)
+        try:
+            yield writer
+            writer.finish()
+        finally:
+            writer.close()
+    write_sidecar(output, len(writer.times), {"times": writer.times, "duration": writer.length}, writer.notes)
+
+
+@contextmanager
 def _open_folder(output: ClipOutput) -> Iterator[FrameWriter]:
     # While frames of one run lie beside those of another, no sidecar says that the folder is whole.
     sidecar_of(output.path).unlink(missing_ok=True)
-    writer = FolderWriter(output)
+    writer = (CrafterFolder if output.format == CrafterFolder.FORMAT else FolderWriter)(output)
     yield writer
     writer.remove_others()
     if not writer.times:
