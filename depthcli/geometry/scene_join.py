@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Optional
 
 import numpy as np
@@ -13,7 +13,8 @@ from depthcli.choices import SceneChoice
 from depthcli.depthmap import DepthMap
 from depthcli.geometry.edges import find_edges
 from depthcli.geometry.nearest import box_means
-from depthcli.geometry.point_fit import fit_overlap
+from depthcli.geometry.point_fit import fit_robust, pair_weights, robust_ratio
+from depthcli.geometry.poses import centers
 from depthcli.geometry.scene_points import has_depth, scene_cloud, seen_from, world_points
 from depthcli.geometry.sim3 import Sim3
 from depthcli.geometry.solids import PointCloud
@@ -29,20 +30,54 @@ _SHARED = 0.25  # share of a view's points that the other one sees, at least, if
 def fit_views(source: Sequence[View], target: Sequence[View]) -> Sim3:
     """Return the transform from the world of one scene to that of another, by views that both have, in one order.
 
-    Every pixel is a pair of points, and the unsure ones weigh less. Raises ValueError for maps of different sizes, and
-    if points fix no transform.
+    The scale is that of the depths of the same pixels, whose error is a part of the depth: over a chain of chunks it
+    drifts half as much as that of a fit of points, in which far points rule. Turn and place are those that bring the
+    points of all pixels, and the cameras, together; the camera of a view weighs as much as all its pixels. Unsure
+    pixels weigh less. Raises ValueError for maps of different sizes, and if points fix no transform.
     """
     if [view.depth.size for view in source] != [view.depth.size for view in target]:
         raise ValueError("the maps have different sizes")
     pixels = sum(view.depth.values.size for view in source)
     step = max(1, int(np.ceil(np.sqrt(pixels / _MOST_POINTS))))
-    (points, sure), (goals, sure_of_goals) = (_pixels(views, step) for views in (source, target))
-    return fit_overlap(points, sure, goals, sure_of_goals, limit=None, rounds=_ROUNDS)
+    ours, theirs = (_sampled(views, step) for views in (source, target))
+    weights = pair_weights(ours.sure, theirs.sure)
+    scale = robust_ratio(ours.depths, theirs.depths, weights, _ROUNDS)
+    sums = np.array([part.sum() for part in np.split(weights, ours.ends[:-1])])
+    fit = fit_robust(
+        np.concatenate([ours.points, ours.centers]) * scale,
+        np.concatenate([theirs.points, theirs.centers]),
+        np.concatenate([weights, sums]),
+        with_scale=False,
+        limit=None,
+        rounds=_ROUNDS,
+    )
+    return Sim3(scale, fit.rotation, fit.translation)
 
 
-def _pixels(views: Sequence[View], step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (N, 3) points of every so manieth row and column, and (N,) how sure they are; 0 without depth."""
-    points, sure = [], []
+def depth_ratio(source: Sequence[View], target: Sequence[View]) -> float:
+    """Return the factor from the depths of views to those of the same views in another scene, as in `fit_views`."""
+    step = max(1, int(np.ceil(np.sqrt(sum(view.depth.values.size for view in source) / _MOST_POINTS))))
+    ours, theirs = (_sampled(views, step) for views in (source, target))
+    return robust_ratio(ours.depths, theirs.depths, pair_weights(ours.sure, theirs.sure), _ROUNDS)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sampled:
+    """Pixels of every so manieth row and column of V views, view after view.
+
+    points: (N, 3) in the world. depths: (N,). sure: (N,), 0 without depth. ends: (V,) where each view ends.
+    centers: (V, 3) places of the cameras.
+    """
+
+    points: np.ndarray
+    depths: np.ndarray
+    sure: np.ndarray
+    ends: np.ndarray
+    centers: np.ndarray
+
+
+def _sampled(views: Sequence[View], step: int) -> _Sampled:
+    points, depths, sure = [], [], []
     for view in views:
         width, height = view.depth.size
         rows, columns = (some.ravel() for some in np.mgrid[step // 2 : height : step, step // 2 : width : step])
@@ -50,8 +85,13 @@ def _pixels(views: Sequence[View], step: int) -> tuple[np.ndarray, np.ndarray]:
         confidence = view.depth.confidence
         above = np.ones(len(rows)) if confidence is None else np.maximum(confidence[rows, columns] - 1.0, 0)
         points.append(world_points(view, rows, columns))
+        depths.append(view.depth.values[rows, columns])
         sure.append(np.where(known & np.isfinite(above), above, 0))
-    return np.concatenate(points), np.concatenate(sure)
+    return _Sampled(
+        *(np.concatenate(parts) for parts in (points, depths, sure)),
+        ends=np.cumsum([len(part) for part in sure]),
+        centers=centers(np.stack([view.extrinsics for view in views])),
+    )
 
 
 def show_one_place(views: Sequence[View], others: Sequence[View]) -> bool:
