@@ -306,8 +306,8 @@ def _summary(made: "Made", job: "SceneJob") -> str:
     scene = made.scene
     facts = scene.facts
     size = f"{scene.size[0]}x{scene.size[1]}" if scene.size else "several sizes"
-    known = [view.depth for view in scene.views if view.depth.valid is None or view.depth.valid.any()]
-    ranges = [depth.range for depth in known] or [(0.0, 0.0)]
+    depths = (view.depth for view in scene.views)  # one held at a time
+    ranges = [depth.range for depth in depths if depth.valid is None or depth.valid.any()] or [(0.0, 0.0)]
     low, high = min(one[0] for one in ranges), max(one[1] for one in ranges)
     unit = "m" if scene.unit == "m" else "in the unit of the given cameras" if facts.get("world") == "given" else ""
     unit = unit or "in an arbitrary unit"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
@@ -18,7 +18,7 @@ from depthcli.geometry.poses import centers
 from depthcli.geometry.scene_points import has_depth, scene_cloud, seen_from, world_points
 from depthcli.geometry.sim3 import Sim3
 from depthcli.geometry.solids import PointCloud
-from depthcli.scene import Area, Scene, View
+from depthcli.scene import Area, Scene, View, ViewTable
 
 _MOST_POINTS = 200_000  # that a fit uses; more only take longer
 _ROUNDS = 12
@@ -87,11 +87,9 @@ def _sampled(views: Sequence[View], step: int) -> _Sampled:
         points.append(world_points(view, rows, columns))
         depths.append(view.depth.values[rows, columns])
         sure.append(np.where(known & np.isfinite(above), above, 0))
-    return _Sampled(
-        *(np.concatenate(parts) for parts in (points, depths, sure)),
-        ends=np.cumsum([len(part) for part in sure]),
-        centers=centers(np.stack([view.extrinsics for view in views])),
-    )
+    ends = np.cumsum([len(part) for part in sure])
+    places = centers(np.stack([view.extrinsics for view in views]))
+    return _Sampled(np.concatenate(points), np.concatenate(depths), np.concatenate(sure), ends, places)
 
 
 def show_one_place(views: Sequence[View], others: Sequence[View]) -> bool:
@@ -159,13 +157,43 @@ def sketched(view: View, pixels: int, edges: Optional[float]) -> View:
     return View(depth, view.name, picture, view.picture_size, Area(*corner.tolist(), *extent.tolist()))
 
 
+def sketch_table(views: Iterable[View], count: int, pixels: int, edges: Optional[float]) -> ViewTable:
+    """Return `sketched` views of one size as a table. count: of the views, which are taken one after the other."""
+    first: Optional[View] = None
+    names: list[str] = []
+    arrays: dict[str, Optional[np.ndarray]] = {}
+    for number, view in enumerate(views):
+        small = sketched(view, pixels, edges)
+        layers = {
+            "depths": small.depth.values,
+            "valid": small.depth.valid,
+            "confidence": small.depth.confidence,
+            "pictures": small.picture,
+            "intrinsics": small.camera.intrinsics,
+            "extrinsics": small.extrinsics,
+        }
+        if first is None:
+            first = small
+            arrays = {
+                name: None if layer is None else np.empty((count, *layer.shape), layer.dtype)
+                for name, layer in layers.items()
+            }
+        for name, layer in layers.items():
+            array = arrays[name]
+            if array is not None:
+                array[number] = layer
+        names.append(view.name)
+    assert first is not None and len(names) == count
+    return ViewTable(first, names, **arrays)  # type: ignore[arg-type]
+
+
 def thin_cloud(scene: Scene, choice: SceneChoice) -> PointCloud:
     """Return the points of all views as `scene_cloud`, with one point, their mean, for those that lie together.
 
     Boxes are as wide as a pixel of the maps is at the median depth. Raises OutputError if no point is left.
     """
     cloud = scene_cloud(scene, choice)
-    known = [(view, has_depth(view)) for view in scene.views]
+    known = ((view, has_depth(view)) for view in scene.views)
     widths = [np.median(view.depth.values[mask]) / view.camera.focal[0] for view, mask in known if mask.any()]
     width = float(np.median(widths))
     colors = None if cloud.colors is None else cloud.colors.astype(np.float64)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -193,8 +194,9 @@ def check_formats(formats: Sequence[str]) -> None:
 def depth_paths(folder: Path, format: str, names: Sequence[str]) -> list[tuple[Path, ...]]:
     """Return the files of each view for a format of single maps; views that differ only in suffix keep it."""
     spec = OutputSpec((format[len(DEPTH) :],))
-    stems = [PurePosixPath(name).with_suffix("") for name in names]
-    chosen = [name if stems.count(stem) > 1 else str(stem) for name, stem in zip(names, stems)]
+    stems = [str(PurePosixPath(name).with_suffix("")) for name in names]
+    counts = Counter(stems)
+    chosen = [name if counts[stem] > 1 else stem for name, stem in zip(names, stems)]
     return [spec.paths(folder / _FOLDER / name) for name in chosen]
 
 
@@ -258,7 +260,7 @@ def _make(
         _check_kinds(job.formats, made.scene.kind)
         yield made
     scene = made.scene
-    names = [view.name for view in scene.views]
+    names = scene.names
     writer = partial(_write, job, scene=scene, views=lambda: scene.views, paths=_paths(job, sources))
     yield from _write_all(job, manifest, wanted, names, digest, (model, weights), writer)
 
@@ -421,7 +423,7 @@ def _make_long(
     scene = LongScene(chunks, joined, job.show.edges, pixels)
     yield Made(scene.sketch, time.perf_counter() - started)
     bare = replace(job, show=replace(job.show, edges=None))  # the sketch is without them already
-    writer = partial(_write, bare, scene=scene.sketch, views=scene.views, paths=_paths(job, kept), thin=True)
+    writer = partial(_write, bare, scene=scene.sketch, views=scene.views, paths=_paths(job, kept), long=scene)
     yield from _write_all(job, manifest, wanted, names, digest, made_by, writer)
 
 
@@ -449,26 +451,29 @@ def _write(
     scene: Scene,
     views: Callable[[], Iterable[View]],
     paths: dict[str, Path],
-    thin: bool = False,
+    long: Optional[LongScene] = None,
 ) -> tuple[tuple[str, ...], list[Path]]:
     """Write one format; return warnings and the files.
 
     views: with all pixels, in order, for formats of single views; scene may have fewer pixels of each. paths: of the
-    pictures, by the names of the views. thin: one point for those that lie together.
+    pictures, by the names of the views. long: what the scene is a sketch of; a cloud then has one point for those that
+    lie together, and a page some of the views.
     """
     if format == IMAGES:  # written when they were read
-        return (), [path for path in job.files(IMAGES, [view.name for view in scene.views]) if path.is_file()]
+        return (), [path for path in job.files(IMAGES, scene.names) if path.is_file()]
     if format in EXPORTS:
         if format == "depth_vis":
             return (), [path for number, view in enumerate(views()) for path in write_vis(view, number, job.folder)]
-        if format == "ply" and thin:
+        if format == "ply" and long is not None:
             write_shape(thin_cloud(scene, job.show), job.folder / PLY)
             return (), [job.folder / PLY]
+        if format == "html" and long is not None:
+            return (), EXPORTS[format].write(long.overview(), job.folder, job.show)
         return (), EXPORTS[format].write(scene, job.folder, job.show)
     spec = OutputSpec((format[len(DEPTH) :],))
     files: list[Path] = []
     warnings: dict[str, None] = {}
-    for view, outputs in zip(views(), depth_paths(job.folder, format, [view.name for view in scene.views])):
+    for view, outputs in zip(views(), depth_paths(job.folder, format, scene.names)):
         finer = _at_picture_size(view, paths[view.name])
         for path in outputs:
             path.parent.mkdir(parents=True, exist_ok=True)

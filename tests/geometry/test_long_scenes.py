@@ -135,10 +135,11 @@ def test_pairs_and_windows_are_the_official_ones() -> None:
 def test_views_of_one_place_are_alike_and_neighbours_do_not_count() -> None:
     angles = np.linspace(0, 2 * np.pi, 61)[:-1]  # once round, so that the last views see what the first ones saw
     found = alike(np.stack([np.cos(angles), np.sin(angles)], axis=1), least=0.99, gap=10)
-    assert found and all(later - earlier > 50 for earlier, later, _ in found)
-    assert len({pair[:2] for pair in found}) == len(found)
+    assert len(found) and all(later - earlier > 50 for earlier, later, _ in found)
+    assert len(np.unique(found[:, :2], axis=0)) == len(found)
     assert all(
-        score == pytest.approx(np.cos(angles[later] - angles[earlier]), abs=1e-6) for earlier, later, score in found
+        score == pytest.approx(np.cos(angles[int(later)] - angles[int(earlier)]), abs=1e-6)
+        for earlier, later, score in found
     )
     assert thinned(found)[0][2] == max(score for *_, score in found)
 
