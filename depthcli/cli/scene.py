@@ -48,7 +48,7 @@ class ViewsOptions:
     poses: Annotated[
         Optional[Path],
         option(
-            "Known cameras with poses: COLMAP, transforms.json, cameras.json, NPZ. Default: those of the folder.",
+            "Known cameras: COLMAP, transforms.json, cameras.json, NPZ; or poses: TUM, KITTI. Default: the folder's.",
             panel=VIEWS,
             metavar="PATH",
         ),

@@ -14,7 +14,7 @@ import numpy as np
 TOP, LEAST_LIKENESS, GAP = 5, 0.85, 10
 APART = 25  # views around both ends of a kept pair in which no other pair begins or ends
 WINDOW = 20
-_BLOCK = 512  # rows of the table of likenesses that are held at once
+_BLOCK = 256  # rows of the table of likenesses, and columns, that are held at once
 
 
 Pair = tuple[int, int, float]  # two views and how alike they are

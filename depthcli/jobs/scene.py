@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Callable, Optional, Union
 
@@ -41,11 +41,12 @@ from depthcli.jobs.long_scene import LongScene, check_space, chunks_of, join_chu
 from depthcli.jobs.manifest import DONE, FAILED, MANIFEST_NAME, SKIPPED, Manifest, Result
 from depthcli.jobs.picture_results import MadeBy, difference, file_facts
 from depthcli.jobs.scene_inputs import SceneInput, SceneSource
-from depthcli.jobs.scene_views import IMAGES, ViewSource, clip_frames, clip_views, picture_views
+from depthcli.jobs.scene_paths import GivenPath, given_path
+from depthcli.jobs.scene_views import IMAGES, ViewSource, at_most, clip_frames, clip_views, picture_views
 from depthcli.jobs.targets import refuse_replacing
 from depthcli.pixels.scene_size import at_picture_size
 from depthcli.predict.model import known_model
-from depthcli.predict.scene import Cameras, ReadView, SceneEstimator, check_count, given_cameras
+from depthcli.predict.scene import Cameras, ReadView, SceneEstimator, check_count, given_cameras, poses_alone
 from depthcli.scene import Scene, View
 
 _OF_NETWORK = ("gs_ply", "feat_vis")  # hold what no NPZ file has
@@ -63,7 +64,8 @@ class SceneJob:
     """The views of one scene and the files to make of them.
 
     found: what was named. folder: for the files. formats: of io.scenes.files.EXPORTS, or depth- and one of STILLS.
-    poses: file or folder of cameras with poses, in place of those that were found. max_views: take at most so many,
+    poses: file or folder of cameras with poses, or a path of poses as text, in place
+    of those that were found. max_views: take at most so many,
     evenly. if_exists: skip, overwrite or error for formats whose files exist. show: how points and meshes are made.
     chunks: how more views than fit at once are made; chunks and formats of `WHOLE` exclude each other.
 
@@ -133,10 +135,23 @@ class SceneJob:
             **self.frames.settings,
             "max-views": self.max_views,
             **self.chunks.settings,
-            "poses": self.poses and read_cameras(self.poses).fingerprint,
+            "poses": self.poses and (self.path or read_cameras(self.poses)).fingerprint,
             **(self.show.settings if format in _WITH_SHAPE else {}),
         }
         return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)
+
+    @cached_property
+    def path(self) -> Optional[GivenPath]:
+        """The poses that were given as text, or None."""
+        return None if self.poses is None else given_path(self.poses)
+
+    def with_poses(self, sources: list[ViewSource]) -> list[ViewSource]:
+        """Return the views with the poses of a path that was given as text. Raises UsageError for one without."""
+        if self.path is None:
+            return sources
+        indices = [source.index for source in sources] if self.found.source is SceneSource.CLIP else None
+        cameras = self.path.cameras([source.name for source in sources], indices)
+        return [replace(source, camera=camera) for source, camera in zip(sources, cameras)]
 
     def files(self, format: str, names: Sequence[str]) -> list[Path]:
         """Return the paths of a format's files. names: of the views."""
@@ -306,8 +321,8 @@ def _write_all(
 
 def _sources(job: SceneJob) -> list[ViewSource]:
     if job.found.source is SceneSource.CLIP:
-        return clip_views(job.found.paths[0], job.frames, job.max_views)
-    return picture_views(job.found, job.max_views)
+        return job.with_poses(clip_views(job.found.paths[0], job.frames, job.max_views))
+    return at_most(job.with_poses(picture_views(job.found)), job.max_views)
 
 
 def _estimate(
@@ -320,7 +335,7 @@ def _estimate(
     if len(known) > 1:  # before the pictures are read, which may take minutes
         estimator.plan([size for _, size in known])
         cameras = _cameras(job, [source for source, _ in known])
-        if cameras is not None:
+        if cameras is not None and poses_alone(cameras) is None:
             given_cameras(cameras, [(source.name, size) for source, size in known])
     views: list[ReadView] = []
     there: list[ViewSource] = []
@@ -362,7 +377,7 @@ def _pictures(job: SceneJob, sources: Sequence[ViewSource], keep_images: bool) -
 
 
 def _cameras(job: SceneJob, sources: Sequence[ViewSource]) -> Optional[Cameras]:
-    if job.poses is not None:
+    if job.poses is not None and job.path is None:
         return job.poses
     cameras = [source.camera for source in sources]
     return None if None in cameras else [camera for camera in cameras if camera is not None]

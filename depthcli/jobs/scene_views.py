@@ -31,11 +31,10 @@ class ViewSource:
     camera: Optional[StoredCamera] = None
 
 
-def picture_views(found: SceneInput, max_views: Optional[int]) -> list[ViewSource]:
-    """Return the pictures, at most `max_views` of them, evenly."""
+def picture_views(found: SceneInput) -> list[ViewSource]:
+    """Return the pictures."""
     cameras = found.cameras or [None] * len(found.paths)
-    sources = [ViewSource(name, path, 0, camera) for name, path, camera in zip(found.names, found.paths, cameras)]
-    return _at_most(sources, max_views)
+    return [ViewSource(name, path, 0, camera) for name, path, camera in zip(found.names, found.paths, cameras)]
 
 
 def clip_views(path: Path, choice: FramesChoice, max_views: Optional[int]) -> list[ViewSource]:
@@ -51,7 +50,7 @@ def clip_views(path: Path, choice: FramesChoice, max_views: Optional[int]) -> li
             f"{choice.words} gives {len(indices)} view{'s' * (len(indices) != 1)} of {path}",
             "`fps` or `frames` takes more",
         )
-    return _at_most([ViewSource(f"{index:06d}.png", None, index) for index in indices], max_views)
+    return at_most([ViewSource(f"{index:06d}.png", None, index) for index in indices], max_views)
 
 
 def clip_frames(
@@ -98,7 +97,8 @@ def _by_pixels(frames: Iterator[Frame], choice: FramesChoice) -> list[int]:
     return sharpest(sharp, choice.frames)
 
 
-def _at_most(sources: list[ViewSource], max_views: Optional[int]) -> list[ViewSource]:
+def at_most(sources: list[ViewSource], max_views: Optional[int]) -> list[ViewSource]:
+    """Return at most so many views, evenly."""
     if max_views is None or len(sources) <= max_views:
         return sources
     return [sources[place] for place in evenly(len(sources), max_views)]

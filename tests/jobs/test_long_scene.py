@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -14,10 +15,10 @@ from PIL import Image
 from depthcli.choices import ChunksChoice, FramesChoice, SceneChoice, ViewsChoice
 from depthcli.errors import OutputError, UsageError
 from depthcli.eval.poses import score_path
-from depthcli.geometry.poses import inverted
+from depthcli.geometry.poses import inverted, quaternions_of, square
 from depthcli.io.codecs.files import read_depth
 from depthcli.io.points.files import read_shape
-from depthcli.io.trajectories import read_trajectory
+from depthcli.io.trajectories import read_trajectory, write_intrinsics, write_kitti, write_matrices, write_tum
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
 from depthcli.jobs.scene import Made, Note, SceneJob, Unread, run_scene
 from depthcli.jobs.scene_inputs import recognise
@@ -26,6 +27,7 @@ from tests.conftest import environment, tree
 from tests.io.video.clips import make_clip
 from tests.jobs import walks
 
+OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 FORMATS = ("poses", "ply", "glb", "cameras", "transforms", "depth_vis", "depth-npz")
 
 
@@ -173,6 +175,95 @@ def test_unreadable_pictures_are_named_and_left_out(monkeypatch: pytest.MonkeyPa
     results, _ = run(job("poses"))
     assert results["00003.png"].status == FAILED and results["poses"].status == DONE
     assert len(read_trajectory(Path("out/camera_poses.txt"))) == 19
+
+
+def as_nerfstudio(poses: np.ndarray) -> None:
+    """Make walk/ a folder of Nerfstudio, with the pictures in images/."""
+    Path("walk").rename("images")
+    Path("walk").mkdir()
+    Path("images").rename("walk/images")
+    frames = [
+        {"file_path": f"images/{number:05d}.png", "transform_matrix": (square(back[None])[0] @ OPENGL).tolist()}
+        for number, back in enumerate(inverted(poses))
+    ]
+    fx, fy, cx, cy = walks.MATRIX[(0, 1, 0, 1), (0, 1, 2, 2)].tolist()
+    width, height = walks.SIZE
+    about = {"w": width, "h": height, "fl_x": fx, "fl_y": fy, "cx": cx + 0.5, "cy": cy + 0.5, "frames": frames}
+    Path("walk/transforms.json").write_text(json.dumps(about))
+
+
+def as_colmap(poses: np.ndarray) -> None:
+    """Make walk/ a folder of COLMAP."""
+    Path("walk").rename("images")
+    Path("walk/sparse/0").mkdir(parents=True)
+    Path("images").rename("walk/images")
+    fx, fy, cx, cy = walks.MATRIX[(0, 1, 0, 1), (0, 1, 2, 2)].tolist()
+    size = f"{walks.SIZE[0]} {walks.SIZE[1]}"
+    Path("walk/sparse/0/cameras.txt").write_text(f"1 PINHOLE {size} {fx} {fy} {cx + 0.5} {cy + 0.5}\n")
+    lines = []
+    for number, pose in enumerate(poses):
+        x, y, z, w = quaternions_of(pose[None, :, :3])[0].tolist()
+        moves = " ".join(map(repr, pose[:, 3].tolist()))
+        lines.append(f"{number + 1} {w} {x} {y} {z} {moves} 1 {number:05d}.png\n\n")
+    Path("walk/sparse/0/images.txt").write_text("".join(lines))
+    Path("walk/sparse/0/points3D.txt").write_text("")
+
+
+def as_text(poses: np.ndarray, form: str) -> None:
+    with Path(form).open("wb") as stream:
+        if form == "tum":
+            write_tum(poses, range(len(poses)), stream)
+        else:
+            (write_kitti if form == "kitti" else write_matrices)(poses, stream)
+
+
+@pytest.mark.parametrize("form", ["nerfstudio", "colmap", "tum", "kitti", "matrices", "matrices and intrinsics"])
+def test_given_cameras_are_kept_in_chunks(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    walker = walks.use_walk(monkeypatch, 30, noise=0.0, bias=0.0)
+    walks.pictures(Path("walk"), 30)
+    poses = None
+    if form == "nerfstudio":
+        as_nerfstudio(walker.truth)
+    elif form == "colmap":
+        as_colmap(walker.truth)
+    else:
+        poses = Path(form.split()[0])
+        as_text(walker.truth, poses.name)
+    matrix = walks.MATRIX.copy()
+    if "intrinsics" in form:
+        matrix[0, 0] = 31.0
+        with Path("intrinsic.txt").open("wb") as stream:
+            write_intrinsics(np.tile(matrix, (30, 1, 1)), stream)
+    results, _ = run(job("poses", "depth-npz", poses=poses))
+    assert {result.status for result in results.values()} == {DONE}
+    assert np.abs(path() - walker.truth).max() < 1e-9
+    depths = [read_depth(file) for file in sorted(Path("out/depth").rglob("*.npz"))]
+    assert len(depths) == 30
+    ratios = [np.median(depth.values / walks.traced(pose)) for depth, pose in zip(depths, walker.truth)]
+    assert np.abs(np.array(ratios) - 1).max() < 0.02  # cameras that the stand-in answers are a little off
+    assert np.allclose(np.loadtxt("out/intrinsic.txt"), matrix[(0, 1, 0, 1), (0, 1, 2, 2)], atol=1e-4)
+    before = walker.runs
+    assert {result.status for result in run(job("poses", "depth-npz", poses=poses))[0].values()} == {SKIPPED}
+    assert walker.runs == before
+
+
+def test_poses_that_do_not_fit_the_views_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    walker = walks.use_walk(monkeypatch, 20)
+    walks.pictures(Path("walk"), 20)
+    as_text(walker.truth[:19], "kitti")
+    with pytest.raises(UsageError, match="kitti has 19 poses for 20 views"):
+        run(job("poses", poses=Path("kitti")))
+    as_text(walker.truth[:19], "tum")
+    with pytest.raises(UsageError, match=r"tum has no pose for 00019\.png, at 19"):
+        run(job("poses", poses=Path("tum")))
+    Path("tum").write_text("0 0 0 0 0 0 0\n")
+    with pytest.raises(UsageError, match="tum"):
+        run(job("poses", poses=Path("tum")))
+    as_text(walker.truth, "kitti")
+    Path("intrinsic.txt").write_text("1 2 3\n")
+    with pytest.raises(UsageError, match=r"intrinsic\.txt is not fx fy cx cy for each of 20 poses"):
+        run(job("poses", poses=Path("kitti")))
+    assert not Path("out/camera_poses.txt").exists()
 
 
 KILLED = """

@@ -53,7 +53,7 @@ def traced(pose: np.ndarray) -> np.ndarray:
     return _traced(np.ascontiguousarray(pose).tobytes())
 
 
-@lru_cache(2000)
+@lru_cache(128)
 def _traced(content: bytes) -> np.ndarray:
     pose = np.frombuffer(content).reshape(3, 4)
     camera = Camera(MATRIX, CameraSource.GIVEN)
