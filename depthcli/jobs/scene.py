@@ -12,8 +12,10 @@ import os
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, Callable, Optional, Union
 
@@ -46,7 +48,15 @@ from depthcli.jobs.scene_views import IMAGES, ViewSource, at_most, clip_frames, 
 from depthcli.jobs.targets import refuse_replacing
 from depthcli.pixels.scene_size import at_picture_size
 from depthcli.predict.model import known_model
-from depthcli.predict.scene import Cameras, ReadView, SceneEstimator, check_count, given_cameras, poses_alone
+from depthcli.predict.scene import (
+    FEWEST_VIEWS,
+    Cameras,
+    ReadView,
+    SceneEstimator,
+    check_count,
+    given_cameras,
+    poses_alone,
+)
 from depthcli.scene import Scene, View
 
 _OF_NETWORK = ("gs_ply", "feat_vis")  # hold what no NPZ file has
@@ -56,6 +66,8 @@ _OF_PICTURES = ("colmap", "colmap-txt", "transforms")  # which name the pictures
 _WITH_SHAPE = ("glb", "glb-mesh", "ply", "colmap", "colmap-txt")
 _BEGUN = "begun"  # in the manifest: files that an interrupted run may have left
 _FOLDER = "depth"
+_SHOT = "shot-{:03d}"
+_Load = Callable[[], AbstractContextManager[SceneEstimator]]
 _PATIENCE = 10.0  # seconds between two lines of progress
 
 
@@ -67,7 +79,8 @@ class SceneJob:
     poses: file or folder of cameras with poses, or a path of poses as text, in place
     of those that were found. max_views: take at most so many,
     evenly. if_exists: skip, overwrite or error for formats whose files exist. show: how points and meshes are made.
-    chunks: how more views than fit at once are made; chunks and formats of `WHOLE` exclude each other.
+    chunks: how more views than fit at once are made; chunks and formats of `WHOLE` exclude each other. shot: the first
+    and the last frame of the shot of a clip that this is the scene of, "" for all.
 
     Raises UsageError for unknown formats, and two of one place.
     """
@@ -84,6 +97,7 @@ class SceneJob:
     max_views: Optional[int] = None
     if_exists: str = "skip"
     chunks: ChunksChoice = ChunksChoice()
+    shot: str = ""
 
     def __post_init__(self) -> None:
         require("if_exists", self.if_exists, IF_EXISTS)
@@ -134,6 +148,7 @@ class SceneJob:
             **self.views.settings,
             **self.frames.settings,
             "max-views": self.max_views,
+            "shot": self.shot or None,
             **self.chunks.settings,
             "poses": self.poses and (self.path or read_cameras(self.poses)).fingerprint,
             **(self.show.settings if format in _WITH_SHAPE else {}),
@@ -188,7 +203,15 @@ class Made:
     seconds: float = 0.0
 
 
-Event = Union[Note, Unread, Made, Result]
+@dataclass(frozen=True)
+class Shot:
+    """The scene of a shot of a clip begins: what follows is of it. number: from 1. job: its own."""
+
+    number: int
+    job: SceneJob
+
+
+Event = Union[Note, Unread, Made, Shot, Result]
 
 
 def check_formats(formats: Sequence[str]) -> None:
@@ -215,18 +238,25 @@ def depth_paths(folder: Path, format: str, names: Sequence[str]) -> list[tuple[P
     return [spec.paths(folder / _FOLDER / name) for name in chosen]
 
 
-def run_scene(job: SceneJob, load: Callable[[], SceneEstimator]) -> Generator[Event, None, None]:
+def run_scene(job: SceneJob, load: _Load) -> Generator[Event, None, None]:
     """Do the job; yield notes, pictures that cannot be read, and a Result for each format.
 
-    load: makes the estimator; called if the network has to run. A format that fails does not stop the others. Raises
+    load: makes the estimator; called if the network has to run. A format that fails does not stop the others. Views of
+    a clip that go in chunks and come from several shots become a scene for each shot, in a folder of its own. Raises
     UsageError for existing results of other options, PictureError for too many views, and as `SceneEstimator`.
     """
+    yield from _run(job, load, _digest(job))
+
+
+def _run(
+    job: SceneJob, load: _Load, digest: str, sources: Optional[list[ViewSource]] = None
+) -> Generator[Event, None, None]:
+    """Do the job. digest: of the inputs. sources: the views, if they are known already."""
     written = {path.parent for name in job.ordered for path in job.files(name, job.found.names)}
     for folder in {*written, *(folder.parent for folder in written)}:
         remove_partials(folder)
     manifest = Manifest(job.folder / MANIFEST_NAME)
     manifest.check()
-    digest = _digest(job)
     _check_made_by(job, manifest, MadeBy(*_known(job), job.settings()))
     wanted = [name for name in job.ordered if job.if_exists != "skip" or not _is_there(manifest, name, digest)]
     for name in job.ordered:
@@ -236,13 +266,42 @@ def run_scene(job: SceneJob, load: Callable[[], SceneEstimator]) -> Generator[Ev
     if not wanted:
         yield from _unread_before(job, manifest, digest)
         return
-    yield from _make(job, load, manifest, wanted, digest)
+    if sources is None:
+        sources = _sources(job)
+        if len({source.shot for source in sources}) > 1:
+            yield from _make_shots(job, load, digest, sources)
+            return
+    yield from _make(job, load, manifest, wanted, digest, sources)
+
+
+def _make_shots(job: SceneJob, load: _Load, digest: str, sources: list[ViewSource]) -> Iterator[Event]:
+    """Make the scene of each shot; nothing tells how the worlds of two shots lie."""
+    shots = [list(group) for _, group in groupby(sources, lambda source: source.shot)]
+    yield Note(f"{len(shots)} shots, each a scene of its own, in {job.folder / _SHOT.format(1)} and so on")
+    opened: list[SceneEstimator] = []
+
+    def keep() -> AbstractContextManager[SceneEstimator]:
+        if not opened:
+            opened.append(load().__enter__())
+        return nullcontext(opened[0])
+
+    try:
+        for number, views in enumerate(shots, 1):
+            frames = f"{views[0].index}-{views[-1].index}"
+            if len(views) < FEWEST_VIEWS:
+                yield Note(f"shot {number}, frame {frames}, has one view, which is no scene: it is left out")
+                continue
+            own = replace(job, folder=job.folder / _SHOT.format(number), shot=frames)
+            yield Shot(number, own)
+            yield from _run(own, keep, digest, views)
+    finally:
+        for estimator in opened:
+            estimator.close()
 
 
 def _make(
-    job: SceneJob, load: Callable[[], SceneEstimator], manifest: Manifest, wanted: Sequence[str], digest: str
+    job: SceneJob, load: _Load, manifest: Manifest, wanted: Sequence[str], digest: str, sources: list[ViewSource]
 ) -> Generator[Event, None, None]:
-    sources = _sources(job)
     check_count(len(sources))
     if job.found.missing:
         count = len(job.found.missing)
@@ -321,7 +380,8 @@ def _write_all(
 
 def _sources(job: SceneJob) -> list[ViewSource]:
     if job.found.source is SceneSource.CLIP:
-        return job.with_poses(clip_views(job.found.paths[0], job.frames, job.max_views))
+        find_cuts = job.chunks.chunk is not None
+        return job.with_poses(clip_views(job.found.paths[0], job.frames, job.max_views, find_cuts))
     return at_most(job.with_poses(picture_views(job.found)), job.max_views)
 
 
@@ -385,7 +445,7 @@ def _cameras(job: SceneJob, sources: Sequence[ViewSource]) -> Optional[Cameras]:
 
 def _make_long(
     job: SceneJob,
-    load: Callable[[], SceneEstimator],
+    load: _Load,
     manifest: Manifest,
     wanted: Sequence[str],
     digest: str,

@@ -20,7 +20,7 @@ from depthcli.io.codecs.files import read_depth
 from depthcli.io.points.files import read_shape
 from depthcli.io.trajectories import read_trajectory, write_intrinsics, write_kitti, write_matrices, write_tum
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
-from depthcli.jobs.scene import Made, Note, SceneJob, Unread, run_scene
+from depthcli.jobs.scene import Made, Note, SceneJob, Shot, Unread, run_scene
 from depthcli.jobs.scene_inputs import recognise
 from depthcli.predict.scene import SceneEstimator
 from tests.conftest import environment, tree
@@ -43,7 +43,7 @@ def run(work: SceneJob) -> tuple[dict[str, Result], list[str]]:
     for event in run_scene(work, lambda: SceneEstimator(work.model, work.backend, views=work.views)):
         if isinstance(event, Note):
             notes.append(event.text)
-        elif not isinstance(event, Made):
+        elif not isinstance(event, (Made, Shot)):
             result = event.result if isinstance(event, Unread) else event
             results[result.input] = result
     return results, notes
@@ -299,6 +299,47 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(monkeypat
     found, wanted = tree("out"), tree("once")
     assert found.keys() == wanted.keys()
     assert [name for name in wanted if name != "manifest.jsonl" and found[name] != wanted[name]] == []
+
+
+def test_every_shot_of_a_clip_is_a_scene_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two shots of 20 and 12 frames, then one of a single frame, which is none."""
+    walker = walks.use_walk(monkeypatch, 33)
+    monkeypatch.setattr("depthcli.jobs.scene_views.CutDetector", lambda: Cuts(20, 32))
+    make_clip(Path("walk.mp4"), frames=33, size=walks.SIZE)
+    real, read = SceneEstimator.read, []
+
+    def numbered(self: SceneEstimator, picture: object, name: str) -> object:
+        read.append(name)
+        pixels = np.full((walks.SIZE[1], walks.SIZE[0], 3), 128, np.uint8)
+        pixels[0, 0] = int(name[:6]), 0, 7
+        return real(self, pixels, name)
+
+    monkeypatch.setattr(SceneEstimator, "read", numbered)
+    wanted = job("poses", "depth-npz", inputs=["walk.mp4"], frames=FramesChoice(stride=1))
+    results, notes = run(wanted)
+    assert {result.status for result in results.values()} == {DONE}
+    assert notes[0] == "3 shots, each a scene of its own, in out/shot-001 and so on"
+    assert any("shot 3, frame 32-32, has one view" in note for note in notes)
+    for folder, frames in (("shot-001", range(20)), ("shot-002", range(20, 32))):
+        assert len(list(Path("out", folder, "depth").iterdir())) == len(frames)
+        found = read_trajectory(Path("out", folder, "camera_poses.txt")).extrinsics
+        score = score_path(found, walker.truth[frames.start : frames.stop])
+        assert score.ate_rmse / score.length < 0.02
+    assert {path.name for path in Path("out").iterdir()} == {"shot-001", "shot-002"}
+    before = walker.runs, len(read)
+    assert {result.status for result in run(wanted)[0].values()} == {SKIPPED}
+    assert (walker.runs, len(read)) == before
+
+
+class Cuts:
+    """In the place of a detector: cuts before some frames."""
+
+    def __init__(self, *places: int) -> None:
+        self.places, self.number = places, -1
+
+    def is_cut(self, rgb: np.ndarray) -> bool:
+        self.number += 1
+        return self.number in self.places
 
 
 def test_frames_of_a_clip_go_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
