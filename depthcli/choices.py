@@ -187,7 +187,8 @@ class ClipChoice:
     exact: align a video model's windows with the official code's arithmetic, at the size of the frames. For
     DepthCrafter the clip job writes the files of the official code; its numbers are the official ones anyway.
     input_size: length of the network input's shorter side in pixels, None for the model's own.
-    batch: frames that share a run of a picture model. panorama: join the left and right edges of the frames.
+    batch: frames that share a run of a picture model; of a model for scenes, which takes 16 if it is 1.
+    panorama: join the left and right edges of the frames.
     scenes: find cuts, and process each shot alone. diffusion: for a diffusion model.
     """
 

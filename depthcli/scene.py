@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import Any, Optional
+from typing import Any, Optional, Union, overload
 
 import numpy as np
 
@@ -113,6 +113,55 @@ class View:
         return (pixels + 0.5) * self.scale - 0.5 + (self.area.left, self.area.top)
 
 
+class ViewTable(Sequence[View]):
+    """Views whose maps have one size, held as arrays: thousands of them take little more than their pixels.
+
+    first: a view with what all share: the kind of depth, the sizes, the area and where it comes from. names: of the
+    views. depths: (N, H, W) float32. valid: (N, H, W). confidence: (N, H, W), or None. pictures: (N, H, W, 3) uint8, or
+    None. intrinsics: (N, 3, 3). extrinsics: (N, 3, 4). A view is made each time it is asked for.
+    """
+
+    def __init__(
+        self,
+        first: View,
+        names: Sequence[str],
+        depths: np.ndarray,
+        valid: np.ndarray,
+        confidence: Optional[np.ndarray],
+        pictures: Optional[np.ndarray],
+        intrinsics: np.ndarray,
+        extrinsics: np.ndarray,
+    ) -> None:
+        self._first, self.names = first, tuple(names)
+        self._depths, self._valid, self._confidence, self._pictures = depths, valid, confidence, pictures
+        self.intrinsics, self.extrinsics = intrinsics, extrinsics
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, number: int) -> View: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> tuple[View, ...]: ...
+
+    def __getitem__(self, number: Union[int, slice]) -> Union[View, tuple[View, ...]]:
+        """Return a view by its number, or several."""
+        if isinstance(number, slice):
+            return tuple(self[one] for one in range(*number.indices(len(self))))
+        name, first = self.names[number], self._first
+        depth = replace(
+            first.depth,
+            values=self._depths[number],
+            valid=self._valid[number],
+            confidence=None if self._confidence is None else self._confidence[number],
+            camera=Camera(self.intrinsics[number], first.camera.source, self.extrinsics[number]),
+            provenance=replace(first.depth.provenance, source=name),
+        )
+        picture = None if self._pictures is None else self._pictures[number]
+        return View(depth, name, picture, first.picture_size, first.area)
+
+
 @dataclass(frozen=True, eq=False)
 class Gaussians:
     """N Gaussians in the world, float32, view after view and row by row.
@@ -132,7 +181,8 @@ class Gaussians:
 class Scene:
     """Ordered views of one place in one world.
 
-    views: at least one, with names of their own and depth of one kind, which is also the unit of the cameras' places.
+    views: at least one, a tuple or a ViewTable, with names of their own and depth of one kind, which is also the unit
+    of the cameras' places.
     facts: how it was made, ready for JSON: the model, the reference view, the scale and what it rests on.
     gaussians: of all pixels of all views, in its world and unit, from models that give them; else None.
     features: (V, rows, cols, D) float32, what the network's last block gives for each patch of each view; or None.
@@ -140,22 +190,29 @@ class Scene:
     Raises ValueError for no view, a name that two views have, and views of several kinds.
     """
 
-    views: tuple[View, ...]
+    views: Sequence[View]
     facts: Mapping[str, Any] = field(default_factory=dict)
     gaussians: Optional[Gaussians] = None
     features: Optional[np.ndarray] = None
 
     def __post_init__(self) -> None:
-        _set(self, "views", tuple(self.views))
+        table = self.views if isinstance(self.views, ViewTable) else None
+        if table is None:
+            _set(self, "views", tuple(self.views))
         _set(self, "facts", MappingProxyType(dict(self.facts)))
         if not self.views:
             raise ValueError("a scene needs at least one view")
-        names = [view.name for view in self.views]
+        names = self.names
         doubled = next((name for name, count in Counter(names).items() if count > 1), None)
         if doubled is not None:
             raise ValueError(f"two views of a scene are called {doubled}")
-        if len({view.depth.kind for view in self.views}) > 1:
+        if table is None and len({view.depth.kind for view in self.views}) > 1:
             raise ValueError("the views of a scene hold depth of several kinds")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the views."""
+        return self.views.names if isinstance(self.views, ViewTable) else tuple(view.name for view in self.views)
 
     @property
     def kind(self) -> DepthKind:
@@ -176,11 +233,15 @@ class Scene:
     @property
     def extrinsics(self) -> np.ndarray:
         """(N, 3, 4) float64, world to camera."""
+        if isinstance(self.views, ViewTable):
+            return self.views.extrinsics.copy()
         return np.stack([view.extrinsics for view in self.views])
 
     @property
     def intrinsics(self) -> np.ndarray:
         """(N, 3, 3) float64, in pixels of the maps."""
+        if isinstance(self.views, ViewTable):
+            return self.views.intrinsics.copy()
         return np.stack([view.camera.intrinsics for view in self.views])
 
 

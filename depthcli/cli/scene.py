@@ -48,7 +48,7 @@ class ViewsOptions:
     poses: Annotated[
         Optional[Path],
         option(
-            "Known cameras with poses: COLMAP, transforms.json, cameras.json, NPZ. Default: those of the folder.",
+            "Known cameras: COLMAP, transforms.json, cameras.json, NPZ; or poses: TUM, KITTI. Default: the folder's.",
             panel=VIEWS,
             metavar="PATH",
         ),
@@ -236,7 +236,7 @@ def do_scene(found: "SceneInput", inputs: list[str], output: Optional[str], opti
     """Make the scene of what was found, report it, and leave with the exit code. inputs: as the user named them."""
     from depthcli.cli.report import SceneReport, stop_signals
     from depthcli.jobs.manifest import DONE, Result
-    from depthcli.jobs.scene import Made, Note, SceneJob, Unread, run_scene
+    from depthcli.jobs.scene import Made, Note, SceneJob, Shot, Unread, run_scene
     from depthcli.jobs.scene_inputs import SceneSource
 
     frames = options.frames.choice()
@@ -258,6 +258,13 @@ def do_scene(found: "SceneInput", inputs: list[str], output: Optional[str], opti
     show = options.report
     report = SceneReport(len(job.ordered), as_json=show.as_json, quiet=show.quiet, verbose=show.verbose)
     made: Optional[Made] = None
+    own = job
+
+    def tell(earlier: int) -> None:
+        if made is not None and report.counts[DONE] > earlier:
+            report.summary(_summary(made, own))
+
+    done = 0
     with report, stop_signals(show.quiet) as stop:
         stop.at_once = True  # nothing is lost: files appear whole, and what is done stays
         report.log(f"{found.rule}: {frames.words}" if found.source is SceneSource.CLIP else found.rule)
@@ -269,10 +276,15 @@ def do_scene(found: "SceneInput", inputs: list[str], output: Optional[str], opti
                     report.unread(event.result)
                 elif isinstance(event, Made):
                     made = event
+                elif isinstance(event, Shot):
+                    tell(done)
+                    made, own, done = None, event.job, report.counts[DONE]
+                    if event.number > 1:
+                        report.total = (report.total or 0) + len(job.ordered)
+                    report.log(f"shot {event.number}: frames {own.shot}")
                 elif isinstance(event, Result):
                     report.add(event)
-        if made is not None and report.counts[DONE]:
-            report.summary(_summary(made, job))
+        tell(done)
         report.finish()
     raise typer.Exit(report.exit_code())
 
@@ -306,8 +318,8 @@ def _summary(made: "Made", job: "SceneJob") -> str:
     scene = made.scene
     facts = scene.facts
     size = f"{scene.size[0]}x{scene.size[1]}" if scene.size else "several sizes"
-    known = [view.depth for view in scene.views if view.depth.valid is None or view.depth.valid.any()]
-    ranges = [depth.range for depth in known] or [(0.0, 0.0)]
+    depths = (view.depth for view in scene.views)  # one held at a time
+    ranges = [depth.range for depth in depths if depth.valid is None or depth.valid.any()] or [(0.0, 0.0)]
     low, high = min(one[0] for one in ranges), max(one[1] for one in ranges)
     unit = "m" if scene.unit == "m" else "in the unit of the given cameras" if facts.get("world") == "given" else ""
     unit = unit or "in an arbitrary unit"

@@ -7,13 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, Union
 
 import numpy as np
 
 TOP, LEAST_LIKENESS, GAP = 5, 0.85, 10
 APART = 25  # views around both ends of a kept pair in which no other pair begins or ends
 WINDOW = 20
-_BLOCK = 512  # rows of the table of likenesses that are held at once
+_BLOCK = 256  # rows of the table of likenesses, and columns, that are held at once
+
+
+Pair = tuple[int, int, float]  # two views and how alike they are
+
+
+class Rows(Protocol):
+    """Rows of numbers, of which a few are taken at a time."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> np.ndarray:
+        """Return the rows."""
 
 
 @dataclass(frozen=True)
@@ -50,47 +63,61 @@ def plan_chunks(count: int, size: int, overlap: int) -> list[Chunk]:
     return [Chunk(start, min(start + size, count)) for start in starts]
 
 
-def alike(
-    descriptors: np.ndarray, top: int = TOP, least: float = LEAST_LIKENESS, gap: int = GAP
-) -> list[tuple[int, int, float]]:
-    """Return pairs (earlier, later, likeness) of views that look alike, each once, in order of the views.
+def alike(descriptors: Rows, top: int = TOP, least: float = LEAST_LIKENESS, gap: int = GAP) -> np.ndarray:
+    """Return pairs of views that look alike, (M, 3) float64: earlier, later, likeness; each once.
 
-    descriptors: (N, C), one per view; likeness is the cosine between them. top: so many of each view's likest ones.
-    least: likeness. gap: views between the two, at least.
+    descriptors: (N, C), one per view, an array or what gives arrays for slices of rows, which are taken a few at a
+    time; likeness is the cosine between them. top: so many of each view's likest ones. least: likeness. gap: views
+    between the two, at least.
     """
-    unit = np.asarray(descriptors, np.float32)
-    unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
-    found: dict[tuple[int, int], float] = {}
-    for start in range(0, len(unit), _BLOCK):
-        table = unit[start : start + _BLOCK] @ unit.T
-        rows = np.arange(len(table))
-        table[np.abs(rows[:, None] + start - np.arange(len(unit))) <= gap] = -2  # itself and its neighbours
-        best = np.argsort(-table, axis=1, kind="stable")[:, :top]
-        for row, columns in zip(rows, best):
-            for column in columns[table[row, columns] > least]:
-                first, second = sorted((start + int(row), int(column)))
-                found[first, second] = float(table[row, column])
-    return [(first, second, likeness) for (first, second), likeness in sorted(found.items())]
+    count = len(descriptors)
+    blocks = [slice(start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK)]
+    found = [np.empty((0, 3))]
+    for block in blocks:
+        ours, rows = _unit(descriptors[block]), np.arange(block.start, block.stop)
+        best: np.ndarray = np.empty((len(rows), 0))
+        columns: np.ndarray = np.empty((len(rows), 0), np.intp)
+        for other in blocks:
+            table = ours @ _unit(descriptors[other]).T
+            there = np.arange(other.start, other.stop)
+            table[np.abs(rows[:, None] - there) <= gap] = -2  # itself and its neighbours
+            best = np.concatenate([best, table], axis=1)
+            columns = np.concatenate([columns, np.broadcast_to(there, table.shape)], axis=1)
+            order = np.argsort(-best, axis=1, kind="stable")[:, :top]
+            best, columns = (np.take_along_axis(some, order, axis=1) for some in (best, columns))
+        row, place = np.nonzero(best > least)
+        pairs = np.sort(np.stack([rows[row], columns[row, place]], axis=1), axis=1)
+        found.append(np.column_stack([pairs, best[row, place]]))
+    every = np.concatenate(found)
+    _, last = np.unique(every[::-1, :2], axis=0, return_index=True)
+    return every[len(every) - 1 - last]
 
 
-def thinned(pairs: Sequence[tuple[int, int, float]], apart: int = APART) -> list[tuple[int, int, float]]:
+def _unit(rows: np.ndarray) -> np.ndarray:
+    rows = np.asarray(rows, np.float32)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
+def thinned(pairs: Union[np.ndarray, Sequence[tuple[int, int, float]]], apart: int = APART) -> list[Pair]:
     """Return the likest pairs (later, earlier, likeness), none of which begins or ends near another.
 
     A pair goes if either of its views is within `apart` of either view of a likelier pair that stays.
     """
-    kept: list[tuple[int, int, float]] = []
-    taken: list[tuple[int, int]] = []
-    for one, other, likeness in sorted(pairs, key=lambda pair: -pair[2]):
-        if any(low <= view <= high for view in (one, other) for low, high in taken):
+    rows = np.reshape(np.asarray(pairs, np.float64), (-1, 3))
+    ends = np.sort(rows[:, :2].astype(np.intp), axis=1)
+    taken = np.zeros(int(ends.max(initial=-1)) + 1, bool)
+    kept: list[Pair] = []
+    for number in np.argsort(-rows[:, 2], kind="stable"):
+        first, second = (int(end) for end in ends[number])
+        if taken[first] or taken[second]:
             continue
-        first, second = sorted((int(one), int(other)))
-        kept.append((second, first, float(likeness)))
-        taken.append((first - apart, min(first + apart, second - 1)))
-        taken.append((max(second - apart, first + 1), second + apart))
+        kept.append((second, first, float(rows[number, 2])))
+        taken[max(0, first - apart) : min(first + apart, second - 1) + 1] = True
+        taken[max(0, second - apart, first + 1) : second + apart + 1] = True
     return kept
 
 
-def plan_loops(pairs: Sequence[tuple[int, int, float]], chunks: Sequence[Chunk], window: int = WINDOW) -> list[Loop]:
+def plan_loops(pairs: Sequence[Pair], chunks: Sequence[Chunk], window: int = WINDOW) -> list[Loop]:
     """Return the windows of (later, earlier, likeness) pairs: around each view, inside the last chunk that it is in.
 
     Pairs inside one chunk close no loop; of several pairs between two chunks the first is taken.

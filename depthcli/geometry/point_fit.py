@@ -6,7 +6,7 @@ spreads, and outliers lose weight by Huber's rule, fit after fit. `sim3.umeyama`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Optional
 
 import numpy as np
@@ -77,6 +77,30 @@ def fit_robust(
     return fit
 
 
+def robust_ratio(source: np.ndarray, target: np.ndarray, weights: np.ndarray, rounds: int = ROUNDS) -> float:
+    """Return the factor from (N,) depths to other depths of the same pixels, by Huber's rule on their logarithms.
+
+    weights: (N,), 0 or more. The limit comes from the median error of each round. Raises ValueError if no
+    pixel with weight has two depths above 0.
+    """
+    known = (source > 0) & (target > 0) & (weights > 0)
+    if not known.any():
+        raise ValueError("no pixel has two depths")
+    logs = np.log(target[known].astype(np.float64)) - np.log(source[known].astype(np.float64))
+    share = weights[known].astype(np.float64)
+    found = float(np.median(logs))
+    for _ in range(rounds):
+        errors = np.abs(logs - found)
+        bound = _MEDIAN_LIMIT * float(np.median(errors))
+        if bound <= 0:  # more than half of them agree
+            break
+        robust = share * np.minimum(1.0, bound / np.maximum(errors, bound))
+        before, found = found, float(robust @ logs / robust.sum())
+        if abs(found - before) < _SMALL:
+            break
+    return float(np.exp(found))
+
+
 def _moved(fit: Sim3, following: Sim3) -> bool:
     """Return whether two fits are the same for all purposes."""
     shift = abs(following.scale - fit.scale) + float(np.linalg.norm(following.translation - fit.translation))
@@ -84,7 +108,7 @@ def _moved(fit: Sim3, following: Sim3) -> bool:
     return shift < _SMALL and float(np.arccos(np.clip(cosine, -1, 1))) < _SMALL_TURN
 
 
-def chained(steps: list[Sim3]) -> Iterator[Sim3]:
+def chained(steps: Iterable[Sim3]) -> Iterator[Sim3]:
     """Yield the transform to the first world of each following world. steps: each takes a world to the one before."""
     whole: Optional[Sim3] = None
     for step in steps:
@@ -107,7 +131,13 @@ def fit_overlap(
     either confidence is at or below a tenth of the smaller median do not count, and the others weigh the root of the
     product. Raises ValueError as `fit_weighted`.
     """
+    weights = pair_weights(source_confidence, target_confidence)
+    kept = weights > 0
+    return fit_robust(source[kept], target[kept], weights[kept], with_scale, limit, rounds)
+
+
+def pair_weights(source_confidence: np.ndarray, target_confidence: np.ndarray) -> np.ndarray:
+    """Return the (N,) float64 weights of pairs, 0 for those that do not count; see `fit_overlap`."""
     medians = [float(np.median(some)) for some in (source_confidence, target_confidence)]
     kept = np.minimum(source_confidence, target_confidence) > _UNSURE * min(medians)
-    weights = np.sqrt(source_confidence[kept].astype(np.float64) * target_confidence[kept])
-    return fit_robust(source[kept], target[kept], weights, with_scale, limit, rounds)
+    return np.where(kept, np.sqrt(source_confidence.astype(np.float64) * target_confidence), 0)

@@ -18,6 +18,7 @@ from depthcli.geometry.sim3 import IDENTITY, Sim3
 ROUNDS = 30
 _DAMPING = 1e-6
 _ENOUGH = 1e-12  # change of the cost, relative to it, at which the work ends
+_LOOPS_AT_ONCE = 16  # whose columns are held together
 _STEP = 1e-5  # of numerical derivatives, whose error is of its square
 # Integrals over [0, 1] of smooth functions; 16 places give all digits for turns up to half a circle.
 _PLACES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
@@ -64,7 +65,7 @@ def close_loops(steps: Sequence[Sim3], loops: Sequence[Link], rounds: int = ROUN
         if not cost < before:
             damping *= 2
             costs.append(before)
-            if damping > 1e6:
+            if damping > 1e6 or cost - before < _ENOUGH * before:
                 break
             continue
         worlds, residuals, damping = moved, after, damping / 2
@@ -155,41 +156,74 @@ def _solve(derivatives: np.ndarray, residuals: np.ndarray, ends: np.ndarray, cou
     """Return the (count, 7) damped step of all worlds but the first, which stays.
 
     The links of the chain are a matrix of blocks beside its diagonal, which is solved block after block; the few loops
-    are added by the formula of Woodbury, so that memory grows as worlds times loops.
+    are added by the formula of Woodbury, some at a time, so that memory grows as the square of their number alone.
     """
     of_source, of_target = derivatives
-    chain, loops = slice(0, count), range(count, len(ends))
+    chain, loops = slice(0, count), slice(count, len(ends))
     diagonal = np.einsum("nki,nkj->nij", of_source[chain], of_source[chain])
     diagonal[:-1] += np.einsum("nki,nkj->nij", of_target[1:count], of_target[1:count])
     beside = np.einsum("nki,nkj->nij", of_target[1:count], of_source[1:count])
-    right = np.zeros((count + 1, 7))
-    spread = np.zeros((count + 1, 7, 7 * len(loops)))
-    for number, (source, target) in enumerate(ends):
-        right[source] -= of_source[number].T @ residuals[number]
-        right[target] -= of_target[number].T @ residuals[number]
-        if number >= count:
-            columns = slice(7 * (number - count), 7 * (number - count + 1))
-            spread[source, :, columns] += of_source[number].T
-            spread[target, :, columns] += of_target[number].T
-    sums = np.einsum("nii->ni", diagonal) + (spread[1:] ** 2).sum(axis=2)
-    np.einsum("nii->ni", diagonal)[...] += damping * sums
-    found = _solve_blocks(diagonal, beside, np.concatenate([right[1:, :, None], spread[1:]], axis=2))
-    wide = spread[1:].reshape(7 * count, -1)
-    alone, through = found[:, :, 0].reshape(-1), found[:, :, 1:].reshape(7 * count, -1)
-    shared = np.linalg.solve(np.eye(wide.shape[1]) + wide.T @ through, wide.T @ alone)
-    return (alone - through @ shared).reshape(count, 7)
+    right, sums = np.zeros((count + 1, 7)), np.zeros((count + 1, 7))
+    np.add.at(right, ends[:, 0], -np.einsum("nki,nk->ni", of_source, residuals))
+    np.add.at(right, ends[:, 1], -np.einsum("nki,nk->ni", of_target, residuals))
+    sums[1:] = np.einsum("nii->ni", diagonal)
+    for derivative, side in ((of_source[loops], 0), (of_target[loops], 1)):
+        np.add.at(sums, ends[loops, side], (derivative**2).sum(axis=1))
+    np.einsum("nii->ni", diagonal)[...] += damping * sums[1:]
+    solver = _Blocks(diagonal, beside)
+    alone = solver.solve(right[1:])
+    some = range(count, len(ends), _LOOPS_AT_ONCE)
+    inner = np.empty((7 * (len(ends) - count),) * 2)
+    for start in some:
+        part = slice(start, min(start + _LOOPS_AT_ONCE, len(ends)))
+        through = solver.solve(_spread(derivatives[:, part], ends[part], count))
+        columns = slice(7 * (part.start - count), 7 * (part.stop - count))
+        inner[:, columns] = _gathered(derivatives[:, loops], ends[loops], through)
+    inner[np.diag_indices(len(inner))] += 1
+    shared = np.linalg.solve(inner, _gathered(derivatives[:, loops], ends[loops], alone[:, :, None])[:, 0])
+    for start in some:
+        part = slice(start, min(start + _LOOPS_AT_ONCE, len(ends)))
+        spread = _spread(derivatives[:, part], ends[part], count)
+        right[1:] -= spread @ shared[7 * (part.start - count) : 7 * (part.stop - count)]
+    return solver.solve(right[1:])
 
 
-def _solve_blocks(diagonal: np.ndarray, beside: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return x of a symmetric matrix with (N, 7, 7) blocks on its diagonal and (N - 1, 7, 7) to the right of them."""
-    out, count = right.copy(), len(diagonal)
-    pivots = diagonal.copy()
-    for k in range(1, count):
-        factor = np.linalg.solve(pivots[k - 1], beside[k - 1]).T
-        pivots[k] -= factor @ beside[k - 1]
-        out[k] -= factor @ out[k - 1]
-    for k in range(count - 1, -1, -1):
-        if k + 1 < count:
-            out[k] -= beside[k] @ out[k + 1]
-        out[k] = np.linalg.solve(pivots[k], out[k])
-    return out
+def _spread(derivatives: np.ndarray, ends: np.ndarray, count: int) -> np.ndarray:
+    """Return (count, 7, 7 L): the transposed derivatives of L loops, as columns of all worlds but the first."""
+    out = np.zeros((count + 1, 7, len(ends), 7))
+    for number, pair in enumerate(ends):
+        for side, world in enumerate(pair):
+            out[world, :, number] += derivatives[side, number].T
+    return out[1:].reshape(count, 7, -1)
+
+
+def _gathered(derivatives: np.ndarray, ends: np.ndarray, through: np.ndarray) -> np.ndarray:
+    """Return (7 L, C): the derivatives of L loops times (count, 7, C) columns of all worlds but the first."""
+    out = np.zeros((len(ends), 7, through.shape[2]))
+    for number, pair in enumerate(ends):
+        for side, world in enumerate(pair):
+            if world:
+                out[number] += derivatives[side, number] @ through[world - 1]
+    return out.reshape(-1, through.shape[2])
+
+
+class _Blocks:
+    """A symmetric matrix with (N, 7, 7) blocks on its diagonal and (N - 1, 7, 7) to the right of them."""
+
+    def __init__(self, diagonal: np.ndarray, beside: np.ndarray) -> None:
+        self._beside, self._pivots = beside, diagonal.copy()
+        self._factors = np.empty_like(beside)
+        for k in range(1, len(diagonal)):
+            self._factors[k - 1] = np.linalg.solve(self._pivots[k - 1], beside[k - 1]).T
+            self._pivots[k] -= self._factors[k - 1] @ beside[k - 1]
+
+    def solve(self, right: np.ndarray) -> np.ndarray:
+        """Return x for (N, 7) numbers or (N, 7, C) columns on the right."""
+        out = right[:, :, None].copy() if right.ndim == 2 else right.copy()
+        for k in range(1, len(out)):
+            out[k] -= self._factors[k - 1] @ out[k - 1]
+        for k in range(len(out) - 1, -1, -1):
+            if k + 1 < len(out):
+                out[k] -= self._beside[k] @ out[k + 1]
+            out[k] = np.linalg.solve(self._pivots[k], out[k])
+        return out.reshape(right.shape)

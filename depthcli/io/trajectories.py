@@ -131,8 +131,8 @@ def _by_times(one: np.ndarray, other: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _write(rows: np.ndarray, target: IO[bytes]) -> None:
-    lines = (" ".join(repr(float(number)) for number in row) for row in rows)
-    target.write("".join(f"{line}\n" for line in lines).encode("ascii"))
+    for row in rows:
+        target.write((" ".join(repr(float(number)) for number in row) + "\n").encode("ascii"))
 
 
 def _of_text(text: str) -> Optional[Trajectory]:

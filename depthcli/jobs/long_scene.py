@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from depthcli.choices import ChunksChoice
 from depthcli.errors import EngineError, OutputError, UsageError
 from depthcli.geometry.chunk_plan import WINDOW, Chunk, Loop, alike, plan_chunks, plan_loops, thinned
 from depthcli.geometry.pose_graph import Link, close_loops, matrices, transforms
-from depthcli.geometry.scene_join import fit_views, moved_view, show_one_place, sketched
+from depthcli.geometry.scene_join import fit_views, moved_view, show_one_place, sketch_table
 from depthcli.geometry.sim3 import IDENTITY, Sim3
 from depthcli.host.atomic import atomic_path, remove_partials
 from depthcli.io.scenes.files import read_scene
@@ -35,10 +36,12 @@ from depthcli.io.scenes.npz import write_npz
 from depthcli.io.video.spool import check_disk, readable
 from depthcli.predict.scene import Cameras, ReadView, SceneEstimator
 from depthcli.scene import Scene, View
+from depthcli.temporal.selection import evenly
 
 FOLDER, ABOUT = "chunks", "about.json"
 _PIXEL_BYTES = 4 + 4 + 3 + 1  # depth, confidence, picture and sky
 _LEAST_PIXELS = 4  # of a view in the sketch of all views
+_MOST_SHOWN = 200  # views of a page
 _PATIENCE = 5.0  # seconds between two lines of progress
 
 Log = Callable[[str], None]
@@ -109,7 +112,7 @@ class Joined:
 
 @dataclass(frozen=True, eq=False)
 class LongScene:
-    """Chunks in one world. edges: limit of pixels between surfaces. pixels: of all views together, in the sketch."""
+    """Chunks in one world. edges: limit of pixels between surfaces. pixels: of all views together, in the sketches."""
 
     chunks: Chunks
     joined: Joined
@@ -125,11 +128,18 @@ class LongScene:
     @cached_property
     def sketch(self) -> Scene:
         """All views with some of their pixels, for what shows the whole: clouds, cameras, COLMAP."""
+        return self._sketch(self.views(), self.chunks.plan[-1].stop)
+
+    def overview(self) -> Scene:
+        """Return some of the views, evenly, with more of their pixels: a page cannot show thousands."""
         count = self.chunks.plan[-1].stop
-        share = max(_LEAST_PIXELS, self.pixels // count)
+        chosen = set(evenly(count, _MOST_SHOWN))
+        return self._sketch((view for number, view in enumerate(self.views()) if number in chosen), len(chosen))
+
+    def _sketch(self, views: Iterable[View], count: int) -> Scene:
         facts = dict(self.chunks.scene(0).facts)
         facts.update(chunks=len(self.chunks.plan), loops=self.joined.loops, reference=None)
-        return Scene(tuple(sketched(view, share, self.edges) for view in self.views()), facts)
+        return Scene(sketch_table(views, count, max(_LEAST_PIXELS, self.pixels // count), self.edges), facts)
 
 
 def chunks_of(names: Sequence[str], choice: ChunksChoice, folder: Path, digest: str, *made_by: str) -> Chunks:
@@ -226,9 +236,9 @@ def _links(chunks: Chunks, estimator: Callable[[], SceneEstimator], log: Log) ->
     if not all(path.is_file() for path in paths):
         log("this network gives nothing to find places by that are seen again: no loop is closed")
         return
-    descriptors = np.concatenate([np.load(path)[chunks.own(number)] for number, path in enumerate(paths)])
     window = min(WINDOW, max(1, len(chunks.plan[0]) // 2))
-    found = [one for one in plan_loops(thinned(alike(descriptors)), chunks.plan, window) if one.later - one.earlier > 1]
+    pairs = thinned(alike(_Descriptors(chunks)))
+    found = [one for one in plan_loops(pairs, chunks.plan, window) if one.later - one.earlier > 1]
     for number, loop in enumerate(found):
         path = chunks.loop_path(loop)
         if not path.is_file():
@@ -239,6 +249,28 @@ def _links(chunks: Chunks, estimator: Callable[[], SceneEstimator], log: Log) ->
         content = np.load(path)
         if len(content):
             yield Link(loop.later, loop.earlier, transforms(content)[0])
+
+
+class _Descriptors:
+    """The descriptors of all views as rows, read from the files of their chunks: all of a long clip take megabytes."""
+
+    def __init__(self, chunks: Chunks) -> None:
+        self._chunks = chunks
+        self._starts = [chunk.start for chunk in chunks.plan]
+
+    def __len__(self) -> int:
+        return self._chunks.plan[-1].stop
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """Return rows `start` to `stop` - 1, of the later of two chunks that have one."""
+        parts, row = [], rows.start
+        while row < rows.stop:
+            number = bisect_right(self._starts, row) - 1
+            start = self._starts[number]
+            stop = min(rows.stop, start + self._chunks.own(number).stop)
+            parts.append(np.load(self._chunks.descriptors_path(number))[row - start : stop - start])
+            row = stop
+        return np.concatenate(parts)
 
 
 def _close(chunks: Chunks, loop: Loop, estimator: SceneEstimator) -> Optional[Sim3]:

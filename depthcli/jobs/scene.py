@@ -10,9 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, Callable, Optional, Union
 
@@ -40,11 +43,20 @@ from depthcli.jobs.long_scene import LongScene, check_space, chunks_of, join_chu
 from depthcli.jobs.manifest import DONE, FAILED, MANIFEST_NAME, SKIPPED, Manifest, Result
 from depthcli.jobs.picture_results import MadeBy, difference, file_facts
 from depthcli.jobs.scene_inputs import SceneInput, SceneSource
-from depthcli.jobs.scene_views import IMAGES, ViewSource, clip_frames, clip_views, picture_views
+from depthcli.jobs.scene_paths import GivenPath, given_path
+from depthcli.jobs.scene_views import IMAGES, ViewSource, at_most, clip_frames, clip_views, picture_views
 from depthcli.jobs.targets import refuse_replacing
 from depthcli.pixels.scene_size import at_picture_size
 from depthcli.predict.model import known_model
-from depthcli.predict.scene import Cameras, ReadView, SceneEstimator, check_count, given_cameras
+from depthcli.predict.scene import (
+    FEWEST_VIEWS,
+    Cameras,
+    ReadView,
+    SceneEstimator,
+    check_count,
+    given_cameras,
+    poses_alone,
+)
 from depthcli.scene import Scene, View
 
 _OF_NETWORK = ("gs_ply", "feat_vis")  # hold what no NPZ file has
@@ -54,6 +66,8 @@ _OF_PICTURES = ("colmap", "colmap-txt", "transforms")  # which name the pictures
 _WITH_SHAPE = ("glb", "glb-mesh", "ply", "colmap", "colmap-txt")
 _BEGUN = "begun"  # in the manifest: files that an interrupted run may have left
 _FOLDER = "depth"
+_SHOT = "shot-{:03d}"
+_Load = Callable[[], AbstractContextManager[SceneEstimator]]
 _PATIENCE = 10.0  # seconds between two lines of progress
 
 
@@ -62,9 +76,11 @@ class SceneJob:
     """The views of one scene and the files to make of them.
 
     found: what was named. folder: for the files. formats: of io.scenes.files.EXPORTS, or depth- and one of STILLS.
-    poses: file or folder of cameras with poses, in place of those that were found. max_views: take at most so many,
+    poses: file or folder of cameras with poses, or a path of poses as text, in place
+    of those that were found. max_views: take at most so many,
     evenly. if_exists: skip, overwrite or error for formats whose files exist. show: how points and meshes are made.
-    chunks: how more views than fit at once are made; chunks and formats of `WHOLE` exclude each other.
+    chunks: how more views than fit at once are made; chunks and formats of `WHOLE` exclude each other. shot: the first
+    and the last frame of the shot of a clip that this is the scene of, "" for all.
 
     Raises UsageError for unknown formats, and two of one place.
     """
@@ -81,6 +97,7 @@ class SceneJob:
     max_views: Optional[int] = None
     if_exists: str = "skip"
     chunks: ChunksChoice = ChunksChoice()
+    shot: str = ""
 
     def __post_init__(self) -> None:
         require("if_exists", self.if_exists, IF_EXISTS)
@@ -131,11 +148,25 @@ class SceneJob:
             **self.views.settings,
             **self.frames.settings,
             "max-views": self.max_views,
+            "shot": self.shot or None,
             **self.chunks.settings,
-            "poses": self.poses and read_cameras(self.poses).fingerprint,
+            "poses": self.poses and (self.path or read_cameras(self.poses)).fingerprint,
             **(self.show.settings if format in _WITH_SHAPE else {}),
         }
         return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)
+
+    @cached_property
+    def path(self) -> Optional[GivenPath]:
+        """The poses that were given as text, or None."""
+        return None if self.poses is None else given_path(self.poses)
+
+    def with_poses(self, sources: list[ViewSource]) -> list[ViewSource]:
+        """Return the views with the poses of a path that was given as text. Raises UsageError for one without."""
+        if self.path is None:
+            return sources
+        indices = [source.index for source in sources] if self.found.source is SceneSource.CLIP else None
+        cameras = self.path.cameras([source.name for source in sources], indices)
+        return [replace(source, camera=camera) for source, camera in zip(sources, cameras)]
 
     def files(self, format: str, names: Sequence[str]) -> list[Path]:
         """Return the paths of a format's files. names: of the views."""
@@ -172,7 +203,15 @@ class Made:
     seconds: float = 0.0
 
 
-Event = Union[Note, Unread, Made, Result]
+@dataclass(frozen=True)
+class Shot:
+    """The scene of a shot of a clip begins: what follows is of it. number: from 1. job: its own."""
+
+    number: int
+    job: SceneJob
+
+
+Event = Union[Note, Unread, Made, Shot, Result]
 
 
 def check_formats(formats: Sequence[str]) -> None:
@@ -193,23 +232,31 @@ def check_formats(formats: Sequence[str]) -> None:
 def depth_paths(folder: Path, format: str, names: Sequence[str]) -> list[tuple[Path, ...]]:
     """Return the files of each view for a format of single maps; views that differ only in suffix keep it."""
     spec = OutputSpec((format[len(DEPTH) :],))
-    stems = [PurePosixPath(name).with_suffix("") for name in names]
-    chosen = [name if stems.count(stem) > 1 else str(stem) for name, stem in zip(names, stems)]
+    stems = [str(PurePosixPath(name).with_suffix("")) for name in names]
+    counts = Counter(stems)
+    chosen = [name if counts[stem] > 1 else stem for name, stem in zip(names, stems)]
     return [spec.paths(folder / _FOLDER / name) for name in chosen]
 
 
-def run_scene(job: SceneJob, load: Callable[[], SceneEstimator]) -> Generator[Event, None, None]:
+def run_scene(job: SceneJob, load: _Load) -> Generator[Event, None, None]:
     """Do the job; yield notes, pictures that cannot be read, and a Result for each format.
 
-    load: makes the estimator; called if the network has to run. A format that fails does not stop the others. Raises
+    load: makes the estimator; called if the network has to run. A format that fails does not stop the others. Views of
+    a clip that go in chunks and come from several shots become a scene for each shot, in a folder of its own. Raises
     UsageError for existing results of other options, PictureError for too many views, and as `SceneEstimator`.
     """
+    yield from _run(job, load, _digest(job))
+
+
+def _run(
+    job: SceneJob, load: _Load, digest: str, sources: Optional[list[ViewSource]] = None
+) -> Generator[Event, None, None]:
+    """Do the job. digest: of the inputs. sources: the views, if they are known already."""
     written = {path.parent for name in job.ordered for path in job.files(name, job.found.names)}
     for folder in {*written, *(folder.parent for folder in written)}:
         remove_partials(folder)
     manifest = Manifest(job.folder / MANIFEST_NAME)
     manifest.check()
-    digest = _digest(job)
     _check_made_by(job, manifest, MadeBy(*_known(job), job.settings()))
     wanted = [name for name in job.ordered if job.if_exists != "skip" or not _is_there(manifest, name, digest)]
     for name in job.ordered:
@@ -219,13 +266,42 @@ def run_scene(job: SceneJob, load: Callable[[], SceneEstimator]) -> Generator[Ev
     if not wanted:
         yield from _unread_before(job, manifest, digest)
         return
-    yield from _make(job, load, manifest, wanted, digest)
+    if sources is None:
+        sources = _sources(job)
+        if len({source.shot for source in sources}) > 1:
+            yield from _make_shots(job, load, digest, sources)
+            return
+    yield from _make(job, load, manifest, wanted, digest, sources)
+
+
+def _make_shots(job: SceneJob, load: _Load, digest: str, sources: list[ViewSource]) -> Iterator[Event]:
+    """Make the scene of each shot; nothing tells how the worlds of two shots lie."""
+    shots = [list(group) for _, group in groupby(sources, lambda source: source.shot)]
+    yield Note(f"{len(shots)} shots, each a scene of its own, in {job.folder / _SHOT.format(1)} and so on")
+    opened: list[SceneEstimator] = []
+
+    def keep() -> AbstractContextManager[SceneEstimator]:
+        if not opened:
+            opened.append(load().__enter__())
+        return nullcontext(opened[0])
+
+    try:
+        for number, views in enumerate(shots, 1):
+            frames = f"{views[0].index}-{views[-1].index}"
+            if len(views) < FEWEST_VIEWS:
+                yield Note(f"shot {number}, frame {frames}, has one view, which is no scene: it is left out")
+                continue
+            own = replace(job, folder=job.folder / _SHOT.format(number), shot=frames)
+            yield Shot(number, own)
+            yield from _run(own, keep, digest, views)
+    finally:
+        for estimator in opened:
+            estimator.close()
 
 
 def _make(
-    job: SceneJob, load: Callable[[], SceneEstimator], manifest: Manifest, wanted: Sequence[str], digest: str
+    job: SceneJob, load: _Load, manifest: Manifest, wanted: Sequence[str], digest: str, sources: list[ViewSource]
 ) -> Generator[Event, None, None]:
-    sources = _sources(job)
     check_count(len(sources))
     if job.found.missing:
         count = len(job.found.missing)
@@ -258,7 +334,7 @@ def _make(
         _check_kinds(job.formats, made.scene.kind)
         yield made
     scene = made.scene
-    names = [view.name for view in scene.views]
+    names = scene.names
     writer = partial(_write, job, scene=scene, views=lambda: scene.views, paths=_paths(job, sources))
     yield from _write_all(job, manifest, wanted, names, digest, (model, weights), writer)
 
@@ -304,8 +380,9 @@ def _write_all(
 
 def _sources(job: SceneJob) -> list[ViewSource]:
     if job.found.source is SceneSource.CLIP:
-        return clip_views(job.found.paths[0], job.frames, job.max_views)
-    return picture_views(job.found, job.max_views)
+        find_cuts = job.chunks.chunk is not None
+        return job.with_poses(clip_views(job.found.paths[0], job.frames, job.max_views, find_cuts))
+    return at_most(job.with_poses(picture_views(job.found)), job.max_views)
 
 
 def _estimate(
@@ -318,7 +395,7 @@ def _estimate(
     if len(known) > 1:  # before the pictures are read, which may take minutes
         estimator.plan([size for _, size in known])
         cameras = _cameras(job, [source for source, _ in known])
-        if cameras is not None:
+        if cameras is not None and poses_alone(cameras) is None:
             given_cameras(cameras, [(source.name, size) for source, size in known])
     views: list[ReadView] = []
     there: list[ViewSource] = []
@@ -360,7 +437,7 @@ def _pictures(job: SceneJob, sources: Sequence[ViewSource], keep_images: bool) -
 
 
 def _cameras(job: SceneJob, sources: Sequence[ViewSource]) -> Optional[Cameras]:
-    if job.poses is not None:
+    if job.poses is not None and job.path is None:
         return job.poses
     cameras = [source.camera for source in sources]
     return None if None in cameras else [camera for camera in cameras if camera is not None]
@@ -368,7 +445,7 @@ def _cameras(job: SceneJob, sources: Sequence[ViewSource]) -> Optional[Cameras]:
 
 def _make_long(
     job: SceneJob,
-    load: Callable[[], SceneEstimator],
+    load: _Load,
     manifest: Manifest,
     wanted: Sequence[str],
     digest: str,
@@ -421,7 +498,7 @@ def _make_long(
     scene = LongScene(chunks, joined, job.show.edges, pixels)
     yield Made(scene.sketch, time.perf_counter() - started)
     bare = replace(job, show=replace(job.show, edges=None))  # the sketch is without them already
-    writer = partial(_write, bare, scene=scene.sketch, views=scene.views, paths=_paths(job, kept), thin=True)
+    writer = partial(_write, bare, scene=scene.sketch, views=scene.views, paths=_paths(job, kept), long=scene)
     yield from _write_all(job, manifest, wanted, names, digest, made_by, writer)
 
 
@@ -449,26 +526,29 @@ def _write(
     scene: Scene,
     views: Callable[[], Iterable[View]],
     paths: dict[str, Path],
-    thin: bool = False,
+    long: Optional[LongScene] = None,
 ) -> tuple[tuple[str, ...], list[Path]]:
     """Write one format; return warnings and the files.
 
     views: with all pixels, in order, for formats of single views; scene may have fewer pixels of each. paths: of the
-    pictures, by the names of the views. thin: one point for those that lie together.
+    pictures, by the names of the views. long: what the scene is a sketch of; a cloud then has one point for those that
+    lie together, and a page some of the views.
     """
     if format == IMAGES:  # written when they were read
-        return (), [path for path in job.files(IMAGES, [view.name for view in scene.views]) if path.is_file()]
+        return (), [path for path in job.files(IMAGES, scene.names) if path.is_file()]
     if format in EXPORTS:
         if format == "depth_vis":
             return (), [path for number, view in enumerate(views()) for path in write_vis(view, number, job.folder)]
-        if format == "ply" and thin:
+        if format == "ply" and long is not None:
             write_shape(thin_cloud(scene, job.show), job.folder / PLY)
             return (), [job.folder / PLY]
+        if format == "html" and long is not None:
+            return (), EXPORTS[format].write(long.overview(), job.folder, job.show)
         return (), EXPORTS[format].write(scene, job.folder, job.show)
     spec = OutputSpec((format[len(DEPTH) :],))
     files: list[Path] = []
     warnings: dict[str, None] = {}
-    for view, outputs in zip(views(), depth_paths(job.folder, format, [view.name for view in scene.views])):
+    for view, outputs in zip(views(), depth_paths(job.folder, format, scene.names)):
         finer = _at_picture_size(view, paths[view.name])
         for path in outputs:
             path.parent.mkdir(parents=True, exist_ok=True)

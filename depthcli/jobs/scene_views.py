@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from depthcli.io.cameras.stored import StoredCamera
 from depthcli.io.video.clip import Frame
 from depthcli.io.video.reader import open_clip
 from depthcli.jobs.scene_inputs import SceneInput
+from depthcli.temporal.cuts import CutDetector
 from depthcli.temporal.selection import evenly, every, moved, sharpest, sharpness, shift, taker_at_rate
 
 IMAGES = "images"  # folder for the frames of a clip, and the name of that format
@@ -23,35 +25,51 @@ IMAGES = "images"  # folder for the frames of a clip, and the name of that forma
 
 @dataclass(frozen=True, eq=False)
 class ViewSource:
-    """Where a view comes from. path: of a picture, or None for a frame. index: of a frame. camera: known, or None."""
+    """Where a view comes from.
+
+    path: of a picture, or None for a frame. index: of a frame. camera: known, or None. shot: of a clip, from 0.
+    """
 
     name: str
     path: Optional[Path] = None
     index: int = 0
     camera: Optional[StoredCamera] = None
+    shot: int = 0
 
 
-def picture_views(found: SceneInput, max_views: Optional[int]) -> list[ViewSource]:
-    """Return the pictures, at most `max_views` of them, evenly."""
+def picture_views(found: SceneInput) -> list[ViewSource]:
+    """Return the pictures."""
     cameras = found.cameras or [None] * len(found.paths)
-    sources = [ViewSource(name, path, 0, camera) for name, path, camera in zip(found.names, found.paths, cameras)]
-    return _at_most(sources, max_views)
+    return [ViewSource(name, path, 0, camera) for name, path, camera in zip(found.names, found.paths, cameras)]
 
 
-def clip_views(path: Path, choice: FramesChoice, max_views: Optional[int]) -> list[ViewSource]:
+def clip_views(path: Path, choice: FramesChoice, max_views: Optional[int], find_cuts: bool = False) -> list[ViewSource]:
     """Return the frames that a rule chooses, at most `max_views` of them, evenly; the clip is read once for that.
 
-    They are called by their number in the clip, as 000024.png. Raises ClipError if no frame can be read, and UsageError
+    They are called by their number in the clip, as 000024.png. find_cuts: look for cuts between all frames of the clip;
+    otherwise it is one shot. Raises ClipError if no frame can be read, and UsageError
     if fewer than two are chosen.
     """
+    cuts: list[int] = []
     with open_clip(path) as clip:
-        indices = _chosen(clip.frames(), choice)
+        frames = _watched(clip.frames(), cuts) if find_cuts else clip.frames()
+        indices = _chosen(frames, choice)
     if len(indices) < 2:
         raise UsageError(
             f"{choice.words} gives {len(indices)} view{'s' * (len(indices) != 1)} of {path}",
             "`fps` or `frames` takes more",
         )
-    return _at_most([ViewSource(f"{index:06d}.png", None, index) for index in indices], max_views)
+    sources = [ViewSource(f"{index:06d}.png", None, index, shot=bisect_right(cuts, index)) for index in indices]
+    return at_most(sources, max_views)
+
+
+def _watched(frames: Iterator[Frame], cuts: list[int]) -> Iterator[Frame]:
+    """Yield the frames; the numbers of those that begin a shot are appended to `cuts`."""
+    detector = CutDetector()
+    for frame in frames:
+        if detector.is_cut(frame.rgb):
+            cuts.append(frame.index)
+        yield frame
 
 
 def clip_frames(
@@ -98,7 +116,8 @@ def _by_pixels(frames: Iterator[Frame], choice: FramesChoice) -> list[int]:
     return sharpest(sharp, choice.frames)
 
 
-def _at_most(sources: list[ViewSource], max_views: Optional[int]) -> list[ViewSource]:
+def at_most(sources: list[ViewSource], max_views: Optional[int]) -> list[ViewSource]:
+    """Return at most so many views, evenly."""
     if max_views is None or len(sources) <= max_views:
         return sources
     return [sources[place] for place in evenly(len(sources), max_views)]

@@ -16,9 +16,9 @@ import numpy as np
 
 from depthcli.backends import open_backend
 from depthcli.camera import Camera, CameraSource
-from depthcli.choices import CameraChoice, ClipChoice, ModelChoice
+from depthcli.choices import CameraChoice, ClipChoice, ModelChoice, ViewsChoice
 from depthcli.depthmap import DepthMap, Provenance
-from depthcli.errors import ClipError, Log, warn
+from depthcli.errors import ClipError, Log, UsageError, warn
 from depthcli.io.cameras.pictures import GivenCameras
 from depthcli.io.video.clip import ClipInfo, Frame, Selection
 from depthcli.io.video.reader import FOLDER_RATE, open_clip
@@ -27,6 +27,8 @@ from depthcli.predict.clip_predictors import ClipPredictor, FrameByFrame, Reache
 from depthcli.predict.denoised import open_denoised
 from depthcli.predict.model import resolve_clip_model
 from depthcli.predict.picture import CROPPED, DepthEstimator, open_cameras, open_picture
+from depthcli.predict.scene import SceneEstimator
+from depthcli.predict.views_of_clip import FRAMES, ViewsByChunk
 from depthcli.temporal.cuts import CutDetector
 from depthcli.temporal.state import State, join_states, part_of
 from depthcli.zoo.provenance import provenance_of
@@ -53,7 +55,8 @@ def estimate_clip(
     camera: of the clip, in place of what it tells itself.
     log: receives lines about downloads and fallbacks; by default they are warnings of the logger "depthcli".
 
-    Maps of a video model come in groups, up to 32 frames late. The model is freed when the generator ends or is closed.
+    Maps of a video model, and of one for scenes, come in groups, up to 32 frames late. The model is freed when the
+    generator ends or is closed.
     Raises ClipError, after the maps of all frames that could be read, if the clip is damaged.
     """
     damage: list[ClipError] = []
@@ -361,5 +364,12 @@ def open_clip_predictor(
         row = model.row.with_input_size(clip.input_size)
         backend = open_backend(row, model.weights, clip.backend, model.trust, log)
         return WindowByWindow(row, model.weights, backend, clip.exact, clip.panorama)
+    if model.row.task is ModelTask.SCENE:
+        if clip.panorama:
+            raise UsageError(f"{model.row.name} takes no panorama", "leave out `panorama`, or use another `model`")
+        views = ViewsChoice(input_size=clip.input_size)
+        return ViewsByChunk(
+            SceneEstimator(model, clip.backend, views=views, log=log), clip.batch if clip.batch > 1 else FRAMES
+        )
     estimator = DepthEstimator(model, clip.backend, input_size=clip.input_size, panorama=clip.panorama, log=log)
     return FrameByFrame(estimator, clip.steady != "off", clip.batch)

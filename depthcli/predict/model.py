@@ -93,7 +93,7 @@ def resolve_clip_model(choice: ModelChoice, clip: ClipChoice, log: Log = lambda 
             return Model(row, obtain(row, offline=choice.offline, log=log), choice.trust)
         except ModelError as error:
             log(f"no weights of {row.name}: {error.message}; using a picture model and the filter instead")
-    model = resolve_model(choice, log, tasks=(ModelTask.PICTURE, ModelTask.CLIP))
+    model = resolve_model(choice, log, tasks=(ModelTask.PICTURE, ModelTask.CLIP, ModelTask.SCENE))
     check_clip_row(model.row, clip)
     return model
 
@@ -151,13 +151,16 @@ def _check_task(row: ModelRow | None, checkpoint: Path | None, tasks: Sequence[M
             scenes = ", ".join(row.name for row in ROWS if row.task is ModelTask.SCENE)
             raise UsageError(f"{name} is no model for the views of a scene", f"choose from: {scenes}")
         if row.task is ModelTask.SCENE:
-            raise UsageError(f"{name} is a model for the views of a scene", "set `model` to da3-mono or da3-metric")
+            raise UsageError(
+                f"{name} is a model for the views of a scene",
+                "use depth scene or depth video, or set `model` to da3-mono or da3-metric",
+            )
         raise UsageError(f"{name} is a video model", "use: depth video")
 
 
 def check_clip_row(row: ModelRow, clip: ClipChoice) -> None:
-    """Raise UsageError for a video model behind the filter, and for a picture model that is to be `exact`."""
+    """Raise UsageError for a steady model behind the filter, and for another than a video model to be `exact`."""
     if clip.exact and row.task is not ModelTask.CLIP:
-        raise UsageError("`exact` needs a video model", "leave it out with a picture model")
-    if row.task is ModelTask.CLIP and clip.steady != "auto":
+        raise UsageError("`exact` needs a video model", "leave it out with another model")
+    if row.task is not ModelTask.PICTURE and clip.steady != "auto":
         raise UsageError(f"{row.name} is steady without a filter", "leave out `steady`, or choose a picture model")

@@ -29,7 +29,7 @@ from depthcli.pixels.scene_input import Method, ViewPlan, cut_view, fit_view, no
 from depthcli.pixels.scene_output import network_intrinsics, scene_of, shows_picture
 from depthcli.predict.model import Model, resolve_model
 from depthcli.predict.picture import AnyPicture, open_picture
-from depthcli.scene import Gaussians, Scene, View
+from depthcli.scene import Gaussians, Scene, View, check_pose
 from depthcli.zoo.provenance import provenance_of
 from depthcli.zoo.rows import ModelTask, NestedConfig, ViewsConfig
 
@@ -190,9 +190,12 @@ class SceneEstimator:
         plan = self.plan([view.size for view in views])
         if plan.note:
             self._log(plan.note)
-        given = None if cameras is None else given_cameras(cameras, [(view.name, view.size) for view in views])
+        poses = None if cameras is None else poses_alone(cameras)
+        given = None
+        if cameras is not None and poses is None:
+            given = given_cameras(cameras, [(view.name, view.size) for view in views])
         pixels = [cut_view(view.fitted, one) for view, one in zip(views, plan.views)]
-        return self._run([(view.name, view.size) for view in views], pixels, plan, given)
+        return self._run([(view.name, view.size) for view in views], pixels, plan, given, poses)
 
     def run_again(self, views: Sequence[View]) -> Scene:
         """Return a scene of views of other scenes, by their pictures, which were the network's input then."""
@@ -206,8 +209,12 @@ class SceneEstimator:
         pixels: Sequence[np.ndarray],
         plan: ScenePlan,
         given: Optional[list[Camera]],
+        poses: Optional[np.ndarray] = None,
     ) -> Described:
-        """Run the network. views: name and (width, height) of each picture. pixels: (H, W, 3) uint8 inputs."""
+        """Run the network. views: name and (width, height) of each picture. pixels: (H, W, 3) uint8 inputs.
+
+        given: cameras that the network is told. poses: (N, 3, 4) without cameras, to whose world the scene is brought.
+        """
         images = np.stack([normalise(view) for view in pixels])
         answers = dict(self._backend.run(self._inputs(images, plan, given), "views"))
         if not np.isfinite(answers["depth"]).any():
@@ -221,7 +228,11 @@ class SceneEstimator:
         facts = self._facts(answers, names, given)
         moved = self._in_metres(answers, images, inside, facts)
         if given is not None:
-            moved = self._with_given(answers, given, plan, facts) @ moved
+            moved = self._settle(answers, np.stack([_pose(camera) for camera in given]), facts) @ moved
+            answers["intrinsics"] = np.stack([network_intrinsics(one, view) for one, view in zip(given, plan.views)])
+        elif poses is not None:
+            facts.update(cameras="given poses", reference=None)
+            moved = self._settle(answers, poses, facts) @ moved
         scene = scene_of(
             answers,
             plan.views,
@@ -283,16 +294,12 @@ class SceneEstimator:
         facts["metres"] = {**second, "scale": scaled.scale}
         return Sim3(scaled.scale, np.eye(3), np.zeros(3))
 
-    def _with_given(
-        self, answers: dict[str, np.ndarray], given: Sequence[Camera], plan: ScenePlan, facts: dict[str, Any]
-    ) -> Sim3:
-        """Replace the cameras by the given ones, in one world with the depth; return the transform from before."""
-        poses = np.stack([_pose(camera) for camera in given])
+    def _settle(self, answers: dict[str, np.ndarray], poses: np.ndarray, facts: dict[str, Any]) -> Sim3:
+        """Replace the poses by given ones, in one world with the depth; return the transform from before."""
         theirs = self.views.align_to_input_scale
         keep = not self.is_metric if theirs is None else theirs
         settled = settle_given_poses(answers["depth"], answers["extrinsics"], poses, keep)
         answers["depth"], answers["extrinsics"] = settled.depth, settled.extrinsics
-        answers["intrinsics"] = np.stack([network_intrinsics(one, view) for one, view in zip(given, plan.views)])
         facts["world"] = "given" if keep else "network"
         facts["scale_of_given"] = settled.transform.scale
         return settled.transform.inverse() if keep else IDENTITY
@@ -384,6 +391,25 @@ def given_cameras(cameras: Cameras, pictures: Sequence[tuple[str, tuple[int, int
     if len(cameras) != len(pictures):
         raise UsageError(f"{len(cameras)} cameras were given for {len(pictures)} pictures", "each view needs one")
     return [posed_camera(_stored(one, name, size), size) for one, (name, size) in zip(cameras, pictures)]
+
+
+def poses_alone(cameras: Cameras) -> Optional[np.ndarray]:
+    """Return the (N, 3, 4) poses of given cameras that have no intrinsics; None if one has some, or a file has them.
+
+    Raises UsageError for a pose that is no rotation.
+    """
+    if isinstance(cameras, (str, Path)):
+        return None
+    poses = []
+    for one in cameras:
+        if not isinstance(one, StoredCamera) or one.camera is not None or one.view is not None or one.pose is None:
+            return None
+        try:
+            check_pose(one.pose, one.name or "a pose")
+        except ValueError as error:
+            raise UsageError(str(error), "poses are world to camera with OpenCV's axes") from error
+        poses.append(one.pose[:3])
+    return np.stack(poses)
 
 
 def _stored(camera: Union[Camera, StoredCamera], name: str, size: tuple[int, int]) -> StoredCamera:

@@ -8,7 +8,7 @@ slowly over the picture, and cameras are a little off.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,11 @@ def poses(count: int, rounds: float = 1.05) -> np.ndarray:
 
 
 def traced(pose: np.ndarray) -> np.ndarray:
-    """Return the (H, W) depth along the axis that a (3, 4) pose sees; each is traced once."""
+    """Return the (H, W) depth along the axis that a (3, 4) pose sees; each is traced once or twice."""
     return _traced(np.ascontiguousarray(pose).tobytes())
 
 
-@cache
+@lru_cache(128)
 def _traced(content: bytes) -> np.ndarray:
     pose = np.frombuffer(content).reshape(3, 4)
     camera = Camera(MATRIX, CameraSource.GIVEN)
@@ -122,13 +122,19 @@ class Walker:
         }
 
 
-def use_walk(monkeypatch: pytest.MonkeyPatch, count: int, **settings: float) -> Walker:
-    """Put the stand-in in the place of all networks."""
-    walker = Walker(poses(count), **settings)  # type: ignore[arg-type]
+def stand_in(walker: Walker) -> tuple[Any, Any]:
+    """Return what takes the places of `resolve_model` and `open_backend` of predict.scene."""
 
     def resolve(choice: Any, *_: Any, **__: Any) -> Model:
         return Model(find_row(choice.model), WeightsFile(Path(f"{choice.model}.safetensors"), "0" * 64, "test"))
 
+    return resolve, lambda *_: FakeBackend(views=walker.answers)
+
+
+def use_walk(monkeypatch: pytest.MonkeyPatch, count: int, **settings: float) -> Walker:
+    """Put the stand-in in the place of all networks."""
+    walker = Walker(poses(count), **settings)  # type: ignore[arg-type]
+    resolve, open_backend = stand_in(walker)
     monkeypatch.setattr("depthcli.predict.scene.resolve_model", resolve)
-    monkeypatch.setattr("depthcli.predict.scene.open_backend", lambda *_: FakeBackend(views=walker.answers))
+    monkeypatch.setattr("depthcli.predict.scene.open_backend", open_backend)
     return walker

@@ -101,7 +101,9 @@ def _cameras(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
 
 def _poses(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
     poses = scene.extrinsics
-    maps_to_pictures = np.stack([view.picture_camera.intrinsics for view in scene.views])
+    maps_to_pictures = np.empty((len(scene.views), 3, 3))
+    for number, view in enumerate(scene.views):
+        maps_to_pictures[number] = view.picture_camera.intrinsics
     return [
         *_one(folder / POSES, lambda stream: write_matrices(poses, stream)),
         *_one(folder / INTRINSICS, lambda stream: write_intrinsics(maps_to_pictures, stream)),
@@ -112,7 +114,7 @@ def _poses(scene: Scene, folder: Path, choice: SceneChoice) -> list[Path]:
 
 def frame_numbers(scene: Scene) -> list[float]:
     """Return what stands for times in a TUM file: the numbers in the views' names if they rise, else 0, 1, 2 ..."""
-    found = [re.findall(r"\d+", PurePosixPath(view.name).stem) for view in scene.views]
+    found = [re.findall(r"\d+", PurePosixPath(name).stem) for name in scene.names]
     numbers = [float(digits[-1]) for digits in found if digits]
     rises = len(numbers) == len(found) and all(before < after for before, after in zip(numbers, numbers[1:]))
     return numbers if rises else [float(number) for number in range(len(found))]
@@ -172,8 +174,9 @@ class Export:
 
     def files(self, views: int) -> list[Path]:
         """Return the paths of its files, relative to the folder, for so many views."""
-        found = [[str(path).format(number) for number in range(views)] for path in self.paths]
-        return [Path(path) for path in dict.fromkeys(path for paths in found for path in paths)]
+        numbered = [path for path in self.paths if "{" in path.name]
+        single = [path for path in self.paths if path not in numbered]
+        return [*single, *(Path(str(path).format(number)) for path in numbered for number in range(views))]
 
 
 def _model_files(suffix: str) -> tuple[Path, ...]:

@@ -1,7 +1,8 @@
 """GLB files of a scene: points of all views, or a mesh per view, and the cameras, as people look at them.
 
 The world is turned and moved for that (`show_transform`); the scene's extras have the transform, under the name that
-Depth Anything 3 gives it too, and all cameras. Each camera is a glTF camera to look through, and lines around its view.
+Depth Anything 3 gives it too, and the cameras; of more than 500 views 500 of them, evenly. Each camera is a glTF camera
+to look through, and lines around its view.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from depthcli.io.scenes.cameras import scene_facts
 from depthcli.scene import Scene
 
 _TRANSFORM = "hf_alignment"
+_MOST_CAMERAS = 500
 _TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
@@ -61,12 +63,23 @@ def write_scene_glb(scene: Scene, target: IO[bytes], choice: SceneChoice = Scene
         points = glb.vertices(shown(transform, places).astype(np.float32), cloud.colors, file, glb.POINTS)
         document.update(meshes=[{"primitives": [points], "name": "points"}], materials=[glb.material()])
     nodes = [{"mesh": number, "name": mesh["name"]} for number, mesh in enumerate(document["meshes"])]
+    told = _with_cameras(scene)
     if choice.cameras:
-        _add_cameras(document, nodes, scene, transform, frustum_size(shown(transform, places)), file)
-    extras = {TEXT_KEY: scene_facts(scene), _TRANSFORM: transform.tolist(), "axes": OPENGL, "unit": scene.unit}
+        _add_cameras(document, nodes, told, transform, frustum_size(shown(transform, places)), file)
+    facts = {**scene_facts(told), **({} if told is scene else {"views": len(scene.views)})}
+    extras = {TEXT_KEY: facts, _TRANSFORM: transform.tolist(), "axes": OPENGL, "unit": scene.unit}
     document["scenes"] = [{"nodes": list(range(len(nodes))), "extras": extras}]
     document["nodes"] = nodes
     glb.write_document(document, file, target)
+
+
+def _with_cameras(scene: Scene) -> Scene:
+    """Return the scene, or of very many views some, evenly: no viewer shows thousands of cameras."""
+    count = len(scene.views)
+    if count <= _MOST_CAMERAS:
+        return scene
+    chosen = np.linspace(0, count - 1, _MOST_CAMERAS).round().astype(int)
+    return Scene(tuple(scene.views[number] for number in chosen.tolist()), scene.facts)
 
 
 def _surfaces(surfaces: list[Mesh], transform: np.ndarray, file: glb.Parts) -> dict[str, Any]:

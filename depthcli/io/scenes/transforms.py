@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import IO, Any
 
 from depthcli.io.cameras.written import nerf_frame, nerf_model
+from depthcli.io.scenes.cameras import write_rows
 from depthcli.scene import Scene, View
 
 
@@ -19,12 +19,13 @@ def write_transforms(scene: Scene, target: IO[bytes], folder: str = "images", cl
     folder: of the pictures, before their names; empty for none. cloud: path of a PLY file with points to begin with.
     """
     content: dict[str, Any] = {
-        "camera_model": nerf_model([view.camera for view in scene.views]),
+        "camera_model": nerf_model([scene.views[0].camera]),  # all are pinholes
         **{key: 0.0 for key in ("k1", "k2", "p1", "p2")},
         **({"ply_file_path": cloud} if cloud else {}),
-        "frames": [_frame(view, f"{folder}/{view.name}" if folder else view.name) for view in scene.views],
+        "frames": [],
     }
-    target.write((json.dumps(content, indent=1) + "\n").encode("ascii"))
+    paths = (f"{folder}/{name}" if folder else name for name in scene.names)
+    write_rows(content, "frames", map(_frame, scene.views, paths), target)
 
 
 def _frame(view: View, path: str) -> dict[str, Any]:
