@@ -37,7 +37,7 @@ _TENSORS = ("data/", "constants/", ".data/", "version", "byteorder")
 # Operators of our graphs, in every torch from 1.13 on. None of them opens a file.
 _OPERATORS = frozenset(
     "_convolution add cat gelu hardtanh_ layer_norm linear list matmul mul ne permute relu relu_ reshape "
-    "scaled_dot_product_attention select sigmoid silu size slice softmax squeeze to transpose "
+    "reciprocal scaled_dot_product_attention select sigmoid silu size slice softmax softplus squeeze to transpose "
     "upsample_bilinear2d".split()
 )
 _BUILTINS = frozenset(("getattr", "str", "ops.prim.RaiseException"))

@@ -61,9 +61,10 @@ def list_models(as_json: Annotated[bool, flag("Print one JSON object per model."
             }
             print(json.dumps(facts))
         return
+    absent = {Channel.UNPUBLISHED: "no, never published", Channel.TRAINED: "no, see depth train"}
     rows = [("MODEL", "FOR", "KIND OF DEPTH", "SIZE", "LICENCE", "HERE")]
     for row, file, size in items:
-        here = file.where if file else "no, never published" if row.weights.channel is Channel.UNPUBLISHED else "no"
+        here = file.where if file else absent.get(row.weights.channel, "no")
         rows.append((row.name, _purpose(row), _kind(row), _megabytes(size), row.licence, here))
     widths = [max(len(line[column]) for line in rows) for column in range(len(rows[0]))]
     for line in rows:

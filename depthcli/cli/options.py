@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 ENCODERS = ("tiny", "vits", "vitb", "vitl", "vitg")
 MODELS = (
     *ENCODERS,
+    "metric-tiny",
     *(f"metric-{place}-{encoder}" for place in ("indoor", "outdoor") for encoder in ("vits", "vitb", "vitl")),
     *(f"vda-{kind}{encoder}" for kind in ("", "metric-") for encoder in ("vits", "vitb", "vitl")),
     "depthcrafter",

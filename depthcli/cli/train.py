@@ -140,6 +140,9 @@ def train(
     check: Annotated[bool, flag("Only check the data, and write its contact sheet.", "--check")] = False,
     tensorboard: Annotated[bool, flag("Write events for TensorBoard into RUN.", "--tensorboard")] = False,
     wandb: Annotated[Optional[str], option("Send numbers to Weights & Biases.", metavar="PROJECT")] = None,
+    processes: Annotated[
+        int, option("Processes on this machine: one for each GPU.", metavar="N", show_default=True)
+    ] = 1,
     quiet: Annotated[bool, flag("Print errors and warnings only.", "--quiet", "-q")] = False,
     device: Device = "auto",
     *,
@@ -151,7 +154,7 @@ def train(
     depth train list.json -o run --encoder tiny
     depth train sequence -o run --metric indoor --max-depth 10
     depth train rgbd -o run --truth-format realsense --limit 20      try it out first
-    torchrun --nproc_per_node 2 -m depthcli train list.json -o run   on two GPUs
+    depth train list.json -o run --processes 2                       on two GPUs
 
     The same command again goes on after an interruption. RUN/best.safetensors is the result, for
     --checkpoint of the other commands; it keeps the licence of the weights it started from.
@@ -172,6 +175,7 @@ def train(
         truth_format=TruthFormat(truth_format, truth_scale),
         masks=masks,
         device=device,
+        processes=processes,
         check_only=check,
         tensorboard=tensorboard,
         wandb=wandb,

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Optional, Union
+
+import torch
+from torch import nn
 
 from depthcli.backends.torch_eager import pick_device, torch_errors
 from depthcli.choices import ModelChoice
 from depthcli.errors import Log, OutputError, UsageError
 from depthcli.nets.build import channels_last, read_network
-from depthcli.predict.model import Model, resolve_model
+from depthcli.nets.lite_depth import LiteDepth
+from depthcli.predict.model import Model, named_row, resolve_model
 from depthcli.train import track
 from depthcli.train.check import DataFacts, check_data, write_contact_sheet
 from depthcli.train.data import DataSet, TruthFormat, read_data
 from depthcli.train.masks import open_masks
-from depthcli.train.parallel import Processes, joined
-from depthcli.train.run import CONTACT_SHEET, SETTINGS, Event, Outcome, Run
+from depthcli.train.parallel import Member, check_processes, joined, started
+from depthcli.train.run import CONTACT_SHEET, LAST, SETTINGS, Event, Outcome, Run
+from depthcli.train.samples import Sampler, common_shape
 from depthcli.train.settings import TrainChoice, check_model
+from depthcli.train.start import fit_metres
+from depthcli.zoo.locate import find
 from depthcli.zoo.provenance import provenance_of
+from depthcli.zoo.rows import Channel, ModelRow
 from depthcli.zoo.trained import Trained, read_trained
 
 Callback = Callable[[Event], None]
+_FITTED = 32  # pictures that the start of a model in metres is fitted to
 _UNKNOWN = "unknown, that of the weights it started from"
 
 
@@ -34,7 +44,8 @@ class TrainJob:
     data: lists of `depth eval` (.json, .csv) and folders, see docs/train.md. output: folder of the run. root: folder of
     the paths in lists. val: a list or folder to validate on, or a share of the data; None for the data's own part, or a
     tenth. truth_format: of the depth in folders. masks: folder of label pictures, for scores by class. device: auto,
-    cpu, cuda, cuda:N or mps. wandb: name of a project.
+    cpu, cuda, cuda:N or mps. processes: on this machine, one for each GPU, or sharing the cores. wandb: name of a
+    project.
     """
 
     data: Sequence[Path]
@@ -46,6 +57,7 @@ class TrainJob:
     truth_format: TruthFormat = field(default_factory=TruthFormat)
     masks: Optional[Path] = None
     device: str = "auto"
+    processes: int = 1
     check_only: bool = False
     tensorboard: bool = False
     wandb: Optional[str] = None
@@ -63,68 +75,118 @@ def train(
     step. Raises UsageError for data or settings that make no sense, ModelError for the weights, PictureError for a loss
     that is not finite, EngineError for the device.
     """
+    device = pick_device(job.device)
+    check_processes(job.processes, device)
     data = read_data(job.data, job.truth_format, job.root, job.val, job.choice.limit)
+    if job.processes == 1 or job.check_only:
+        return _train(job, data, device, None, log, callbacks, stop)
+    with started(job.processes, device, partial(_take_part, job, data, device)) as member:
+        return _train(job, data, device, member, log, callbacks, stop)
+
+
+def _take_part(job: TrainJob, data: DataSet, device: torch.device, member: Member) -> None:
+    """Train as a process that is not the first: it writes and tells nothing."""
+    _train(job, data, device, member, _silent, (), lambda: False)
+
+
+def _train(
+    job: TrainJob,
+    data: DataSet,
+    device: torch.device,
+    member: Optional[Member],
+    log: Log,
+    callbacks: Sequence[Callback],
+    stop: Callable[[], bool],
+) -> Optional[Outcome]:
     masks = open_masks(job.masks) if job.masks else None
-    with ExitStack() as stack:
-        device = pick_device(job.device)
-        processes = stack.enter_context(joined(device))
+    with ExitStack() as stack, torch_errors():
+        processes = stack.enter_context(joined(device, member))
         tell = log if processes.is_first else _silent
         model = _model(job, tell)
         job.choice.loss_of(model.row)
         for line in data.notes:
             tell(f"note: {line}")
-        facts = _look_at(job, data, model, processes, tell)
+        facts = processes.of_first(lambda: _look_at(job, data, model, tell))
         if job.check_only:
             return None
         trained = _trained(job, model, data)
         tell(f"licence of the result: {trained.licence}, as that of {trained.origin}")
-        with torch_errors():
-            network = channels_last(read_network(model.row, model.weights, model.trust)).to(processes.device(device))
-            for parameter in network.parameters():
-                parameter.data = parameter.data.clone()  # it may lie in the mapped file
+        network = _network(job, model, data, facts, tell).to(processes.device(device))
         run = Run(job.output, network, model.row, job.choice, data, facts.sizes, trained, masks, processes)
         if run.trainer.step_number:
             tell(f"going on after step {run.trainer.step_number} of {run.steps}")
-        every = [*callbacks, *_trackers(job, stack)] if processes.is_first else []
+        every = [*callbacks, *_trackers(job, run, stack, tell)] if processes.is_first else []
 
         def tell_all(event: Event) -> None:
             for callback in every:
                 callback(event)
 
-        with torch_errors():
-            return run.go(stop, tell_all)
+        return run.go(stop, tell_all)
 
 
-def _model(job: TrainJob, log: Log) -> Model:
-    model = resolve_model(job.model, log)
-    model = replace(model, row=model.row.with_input_size(job.choice.input_size))
-    check_model(model.row)
-    return model
+@dataclass(frozen=True)
+class _Start:
+    """What is trained: the row, and the model whose weights it starts from; usually the row's own."""
+
+    row: ModelRow
+    origin: Model
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether a relative model becomes one in metres."""
+        return self.row.kind.is_metric and not self.origin.row.kind.is_metric
 
 
-def _look_at(job: TrainJob, data: DataSet, model: Model, processes: Processes, log: Log) -> DataFacts:
+def _model(job: TrainJob, log: Log) -> _Start:
+    row = named_row(job.model)
+    if row and row.weights.channel is Channel.TRAINED and job.model.checkpoint is None and find(row) is None:
+        origin = resolve_model(ModelChoice(encoder=row.encoder, offline=job.model.offline), log)
+    else:
+        origin = resolve_model(job.model, log)
+        row = origin.row
+    row = row.with_input_size(job.choice.input_size)
+    check_model(row)
+    return _Start(row, origin)
+
+
+def _network(job: TrainJob, start: _Start, data: DataSet, facts: DataFacts, log: Log) -> nn.Module:
+    """Return the network with the weights to start from."""
+    row = start.row
+    network = channels_last(read_network(row, start.origin.weights, start.origin.trust))
+    for parameter in network.parameters():
+        parameter.data = parameter.data.clone()  # it may lie in the mapped file
+    if start.is_fitted and not (job.output / LAST).exists():
+        assert isinstance(network, LiteDepth) and row.max_depth is not None
+        shape = common_shape(facts.sizes, row)
+        sampler = Sampler(data.train, row, shape, False, job.choice.seed)
+        samples = [sampler.sample(position, shape) for position in range(min(_FITTED, len(data.train)))]
+        fit_metres(network, samples, row.max_depth)
+        log(f"{row.name} starts from {start.origin.row.name}, one scale and shift fitted to {len(samples)} pictures")
+    return network
+
+
+def _look_at(job: TrainJob, data: DataSet, model: _Start, log: Log) -> DataFacts:
     """Check the data and write the contact sheet. Raises UsageError for data that no training can use."""
     facts = check_data((*data.train, *data.val), model.row)
     log(f"data: {facts.line}; {len(data.train)} to train, {len(data.val)} to validate")
     for line in facts.warnings:
         log(f"warning: {line}")
-    if processes.is_first:
-        if job.output.exists() and not job.output.is_dir():
-            raise UsageError(f"{job.output} is a file, not a folder", "use another `output`")
-        if not (job.output / SETTINGS).exists() and any(job.output.glob("*.safetensors")):
-            raise UsageError(f"{job.output} holds weights and no training", "use another `output`")
-        try:
-            job.output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot make {job.output}: {error.strerror}", "use another `output`") from error
-        write_contact_sheet((*data.train, *data.val), job.output / CONTACT_SHEET)
-        log(f"look at {job.output / CONTACT_SHEET}: pictures above their depth, red is near")
+    if job.output.exists() and not job.output.is_dir():
+        raise UsageError(f"{job.output} is a file, not a folder", "use another `output`")
+    if not (job.output / SETTINGS).exists() and any(job.output.glob("*.safetensors")):
+        raise UsageError(f"{job.output} holds weights and no training", "use another `output`")
+    try:
+        job.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make {job.output}: {error.strerror}", "use another `output`") from error
+    write_contact_sheet((*data.train, *data.val), job.output / CONTACT_SHEET)
+    log(f"look at {job.output / CONTACT_SHEET}: pictures above their depth, red is near")
     return facts
 
 
-def _trained(job: TrainJob, model: Model, data: DataSet) -> Trained:
-    row, weights = model.row, model.weights
-    before, made = read_trained(weights.path), provenance_of(row, weights)
+def _trained(job: TrainJob, model: _Start, data: DataSet) -> Trained:
+    row, weights = model.row, model.origin.weights
+    before, made = read_trained(weights.path), provenance_of(model.origin.row, weights)
     return Trained(
         model=row.name,
         licence=made.licence or _UNKNOWN,
@@ -136,12 +198,12 @@ def _trained(job: TrainJob, model: Model, data: DataSet) -> Trained:
     )
 
 
-def _trackers(job: TrainJob, stack: ExitStack) -> list[Callback]:
+def _trackers(job: TrainJob, run: Run, stack: ExitStack, log: Log) -> list[Callback]:
     found = []
     if job.tensorboard:
-        found.append(stack.enter_context(track.tensorboard(job.output / "tensorboard")))
+        found.append(stack.enter_context(track.tensorboard(job.output / "tensorboard", run.trainer.step_number)))
     if job.wandb:
-        found.append(stack.enter_context(track.wandb(job.wandb, job.output, job.choice.facts())))
+        found.append(stack.enter_context(track.wandb(job.wandb, job.output, job.choice.facts(), log)))
     return found
 
 

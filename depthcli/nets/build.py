@@ -37,7 +37,7 @@ _MOTION = "head.motion_modules."  # keys that only checkpoints of Video-Depth-An
 def build_network(config: AnyConfig, metric: bool = False, temporal: bool = False) -> nn.Module:
     """Return a network of these sizes with torch's default initialisation."""
     if isinstance(config, LiteConfig):
-        return LiteDepth(config)
+        return LiteDepth(config, metric)
     if isinstance(config, SkyConfig):
         return DepthAnything3(config)
     if isinstance(config, ViewsConfig):

@@ -10,6 +10,7 @@ from typing import Optional
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from depthcli.nets.dpt import FusionStage, bilinear, conv3x3, size_of
 from depthcli.nets.efficientnet_lite import TAP_CHANNELS, EfficientNetLite
@@ -49,18 +50,25 @@ class FusionHead(nn.Module):
 
 
 class LiteDepth(nn.Module):
-    """Normalised picture (B, 3, H, W) -> disparity (B, H, W), >= 0, large is near. size: (H, W) in a trace."""
+    """Normalised picture (B, 3, H, W) -> (B, H, W). size: (H, W) in a trace.
 
-    def __init__(self, config: LiteConfig) -> None:
+    Relative: disparity >= 0, large is near. Metric: depth as a fraction 0 to 1 of the row's max_depth, large is far.
+    """
+
+    def __init__(self, config: LiteConfig, metric: bool = False) -> None:
         super().__init__()
+        self.metric = metric
         self.encoder = EfficientNetLite()
         self.depth_head = FusionHead(config.features)
 
     def forward(self, x: torch.Tensor, size: Optional[tuple[int, int]] = None) -> torch.Tensor:
         size = size or size_of(x)
         # In half precision the resize would repeat a few hundred values.
-        depth = bilinear(self.depth_head(self.encoder(x), _halvings(size)).float(), size)
-        return torch.relu(depth[:, 0])
+        answer = bilinear(self.depth_head(self.encoder(x), _halvings(size)).float(), size)[:, 0]
+        if not self.metric:
+            return torch.relu(answer)
+        # The head answers disparity in both forms: weights of the relative one are a start for the metric one.
+        return torch.reciprocal(1 + F.softplus(answer))
 
 
 def _halvings(size: tuple[int, int]) -> list[tuple[int, int]]:

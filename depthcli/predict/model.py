@@ -106,6 +106,12 @@ def known_model(choice: ModelChoice) -> tuple[str, str]:
     return row.name if row else "", file.sha256 if file else ""
 
 
+def named_row(choice: ModelChoice) -> ModelRow | None:
+    """Return the row that a choice names, with its range; None if it names none, or a file."""
+    row, _ = _named(choice)
+    return row if row is None or choice.max_depth is None else with_max_depth(row, choice.max_depth)
+
+
 def _named(choice: ModelChoice) -> tuple[ModelRow | None, Path | None]:
     """Return the row and the file that a choice names, None for what it leaves open."""
     checkpoint = choice.checkpoint

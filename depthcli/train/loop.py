@@ -266,8 +266,10 @@ class Feed:
 
     def _begin(self, step: int) -> list[Future[Sample]]:
         shape = self._sampler.shape_of(step)
-        pictures = self._choice.pictures * self._processes.count
-        mine = range(step * pictures + self._processes.rank, (step + 1) * pictures, self._processes.count)
+        # Runs of neighbours, so that two processes compute what one does with twice the runs, to the last bit.
+        pictures = self._choice.pictures
+        begin = (step * self._processes.count + self._processes.rank) * pictures
+        mine = range(begin, begin + pictures)
         return [self._pool.submit(self._sampler.sample, position, shape) for position in mine]
 
     def close(self) -> None:

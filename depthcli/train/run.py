@@ -1,7 +1,7 @@
 """One training from its data to its files: validate, step, keep the best, go on after an interruption.
 
 A folder RUN holds settings.json, data.png, log.csv (a line per step), scores.csv and groups.csv (lines per validation),
-validation.png, last.pt (what an interrupted training needs) and best.safetensors (the result).
+validation.png, curve.png, last.pt (what an interrupted training needs) and best.safetensors (the result).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch import nn
 from depthcli.errors import CheckpointError, UsageError, first_line
 from depthcli.eval.metrics import Figures
 from depthcli.host.atomic import atomic_path, remove_partials
+from depthcli.train.curve import Line, write_curve
 from depthcli.train.data import DataSet
 from depthcli.train.loop import Feed, Step, Trainer
 from depthcli.train.masks import Masks
@@ -40,7 +41,7 @@ BEST, LAST, SETTINGS, LOG, SCORES, GROUPS = (
     "scores.csv",
     "groups.csv",
 )
-SHEET, CONTACT_SHEET = "validation.png", "data.png"
+SHEET, CONTACT_SHEET, CURVE = "validation.png", "data.png", "curve.png"
 _SAVE_SECONDS = 600.0
 
 
@@ -177,6 +178,7 @@ class Run:
             self._write_best(found)
         else:
             progress.without += 1
+        self._write_curve()
         progress.early = bool(self.choice.patience and progress.without >= self.choice.patience and not last)
         progress.ended = last or progress.early
         if found is not None:
@@ -264,6 +266,25 @@ class Run:
         _append(self.folder / SCORES, [{**place, "pictures": found.pictures, **figures}])
         groups = [("range", group) for group in found.ranges] + [("class", group) for group in found.classes]
         _append(self.folder / GROUPS, [{**place, "of": of, **asdict(group)} for of, group in groups])
+
+    def _write_curve(self) -> None:
+        """Draw the curve of all that the folder's tables hold."""
+        if not self.processes.is_first:
+            return
+        scores = _columns(self.folder / SCORES)
+        shown = (("abs_rel", "AbsRel"), ("delta1", "delta1"))
+        lines = [Line(heading, scores["step"], scores[name]) for name, heading in shown if name in scores]
+        losses = _columns(self.folder / LOG)
+        write_curve(Line("loss", losses["step"], losses["loss"]), lines, self.folder / CURVE)
+
+
+def _columns(path: Path) -> dict[str, list[float]]:
+    """Return the columns of a table of numbers by name, NaN where a cell is empty; nothing if there is no file."""
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as stream:
+        names, *rows = csv.reader(stream)
+    return {name: [float(row[place] or "nan") for row in rows] for place, name in enumerate(names)}
 
 
 def _append(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional
 
-from depthcli.errors import UsageError
+from depthcli.errors import Log, UsageError, first_line
 from depthcli.train.run import Event
 
 Numbers = dict[str, float]
@@ -29,13 +30,16 @@ def numbers_of(event: Event) -> Numbers:
 
 
 @contextmanager
-def tensorboard(folder: Path) -> Iterator[Callable[[Event], None]]:
-    """Give a callback that writes events for TensorBoard into a folder. Raises UsageError without the package."""
+def tensorboard(folder: Path, step: int = 0) -> Iterator[Callable[[Event], None]]:
+    """Give a callback that writes events for TensorBoard into a folder. Raises UsageError without the package.
+
+    step: after which the training goes on; what an interrupted run wrote after it is hidden.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UsageError(f"`tensorboard` needs its package: {error}", 'pip install "depthcli[train]"') from None
-    writer: Any = SummaryWriter(str(folder))
+    writer: Any = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
     def tell(event: Event) -> None:
         for name, value in numbers_of(event).items():
@@ -48,13 +52,26 @@ def tensorboard(folder: Path) -> Iterator[Callable[[Event], None]]:
 
 
 @contextmanager
-def wandb(project: str, folder: Path, settings: dict[str, Any]) -> Iterator[Callable[[Event], None]]:
-    """Give a callback that sends events to a project of Weights & Biases. Raises UsageError without the package."""
+def wandb(
+    project: str, folder: Path, settings: dict[str, Any], log: Log = lambda line: None
+) -> Iterator[Callable[[Event], None]]:
+    """Give a callback that sends events to a project of Weights & Biases. Raises UsageError without the package.
+
+    Without an account on this machine, and with WANDB_MODE=offline, the numbers are kept in the folder, to be sent
+    later.
+    """
     try:
         import wandb as library
     except ImportError as error:
         raise UsageError(f"`wandb` needs its package: {error}", "pip install wandb") from None
-    run: Any = library.init(project=project, dir=str(folder), config=settings)
+    mode = os.environ.get("WANDB_MODE") or ("online" if _has_account(library) else "offline")
+    try:
+        run: Any = library.init(project=project, dir=str(folder), config=settings, mode=mode)
+    except Exception as error:  # its own classes differ between versions
+        reason = f"Weights & Biases does not start: {first_line(error)}"
+        raise UsageError(reason, "set WANDB_MODE=offline, or leave out `wandb`") from error
+    if mode == "offline":
+        log(f"note: Weights & Biases is offline; later: wandb sync {folder}/wandb/offline-run-*")
 
     def tell(event: Event) -> None:
         run.log(numbers_of(event), step=event.step)
@@ -63,3 +80,8 @@ def wandb(project: str, folder: Path, settings: dict[str, Any]) -> Iterator[Call
         yield tell
     finally:
         run.finish()
+
+
+def _has_account(library: Any) -> bool:
+    """Return whether a key for Weights & Biases is on this machine; without one it would ask, also a script."""
+    return bool(os.environ.get("WANDB_API_KEY") or getattr(library.api, "api_key", None))

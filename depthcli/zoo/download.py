@@ -89,6 +89,8 @@ def _fetch(row: ModelRow, offline: bool, log: Log) -> WeightsFile:
         raise ModelError(f"{ASSETS / row.weights.file} is missing from this installation", "reinstall depthcli")
     if row.weights.channel is Channel.UNPUBLISHED:
         raise ModelError(f"{row.title} was never published", how_to_place(row))
+    if row.weights.channel is Channel.TRAINED:
+        raise ModelError(f"{row.name} has no weights until you train it on your own pictures", how_to_place(row))
 
     files = [
         fetch_file(weights, row.title, row.licence, offline, log, lambda reason: _failure(row, reason))

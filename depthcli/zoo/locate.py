@@ -119,6 +119,8 @@ def how_to_place(row: ModelRow) -> str:
         return f"put the files of {HUB}/{row.weights.repo} into {CHECKPOINTS}/{name}/"
     if row.weights.channel is Channel.HUB:
         return f"put {row.weights.file} from {HUB}/{row.weights.repo} into {CHECKPOINTS}/"
+    if row.weights.channel is Channel.TRAINED:
+        return f"train it: depth train DATA -o RUN --model {row.name}; then set `checkpoint` to RUN/best.safetensors"
     return f"put your own {row.weights.file} into {CHECKPOINTS}/"
 
 

@@ -55,11 +55,15 @@ class Resize(str, enum.Enum):
 
 
 class Channel(str, enum.Enum):
-    """How a file of weights is distributed: on the Hugging Face hub, inside the package, or not at all."""
+    """How a file of weights is distributed: on the Hugging Face hub, inside the package, or not at all.
+
+    TRAINED: everyone makes their own with `depth train`, which starts from the relative model of the same network.
+    """
 
     HUB = "hub"
     PACKAGE = "package"
     UNPUBLISHED = "unpublished"
+    TRAINED = "trained"
 
 
 @dataclass(frozen=True)
@@ -269,6 +273,7 @@ RESEARCH = "research and education only"
 # The hub pages of the larger metric models say Apache-2.0 or nothing, while their encoders come from CC-BY-NC models.
 UNCLEAR = "unclear, treat as non-commercial"
 
+_RANGES = {"indoor": 20.0, "outdoor": 80.0}  # metres, by the scene of a metric model
 _SIZE_NAMES = {"vits": "Small", "vitb": "Base", "vitl": "Large", "vitg": "Giant"}
 
 
@@ -286,7 +291,7 @@ def _relative(encoder: str, licence: str, weights: Weights) -> ModelRow:
 
 
 def _metric(scene: str, encoder: str, licence: str, sha256: str | None, size: int | None = None) -> ModelRow:
-    dataset, max_depth = {"indoor": ("Hypersim", 20.0), "outdoor": ("VKITTI", 80.0)}[scene]
+    dataset = {"indoor": "Hypersim", "outdoor": "VKITTI"}[scene]
     size_name = _SIZE_NAMES[encoder]
     file = f"depth_anything_v2_metric_{dataset.lower()}_{encoder}.pth"
     return ModelRow(
@@ -297,7 +302,7 @@ def _metric(scene: str, encoder: str, licence: str, sha256: str | None, size: in
         network=NETWORKS[encoder],
         kind=DepthKind.METRIC_DEPTH,
         scene=scene,
-        max_depth=max_depth,
+        max_depth=_RANGES[scene],
         files=(Weights(f"depth-anything/Depth-Anything-V2-Metric-{dataset}-{size_name}", file, "main", sha256, size),),
         licence=licence,
     )
@@ -401,6 +406,19 @@ ROWS: tuple[ModelRow, ...] = (
                 channel=Channel.PACKAGE,
             ),
         ),
+        licence=APACHE,
+        input=InputPolicy(210),
+    ),
+    ModelRow(
+        name="metric-tiny",
+        title="depthcli tiny in metres",
+        family=TINY,
+        encoder="tiny",
+        network=NETWORKS["tiny"],
+        kind=DepthKind.METRIC_DEPTH,
+        scene="metric",
+        max_depth=_RANGES["indoor"],
+        files=(Weights("", "metric_tiny.safetensors", channel=Channel.TRAINED),),
         licence=APACHE,
         input=InputPolicy(210),
     ),
@@ -528,8 +546,10 @@ def select_row(encoder: str, metric: str | None = None) -> ModelRow:
         raise UsageError(f"no encoder is called {encoder!r}", f"choose from: {', '.join(ENCODERS)}")
     if metric is None:
         return _BY_NAME[encoder]
-    if metric not in ("indoor", "outdoor"):
+    if metric not in _RANGES:
         raise UsageError(f"no metric model for {metric!r}", "`metric` is indoor or outdoor")
+    if encoder == "tiny":  # one model for both: only the range differs
+        return with_max_depth(_BY_NAME["metric-tiny"], _RANGES[metric])
     name = f"metric-{metric}-{encoder}"
     if name not in _BY_NAME:
         raise UsageError(f"there is no metric model of size {encoder}", "choose vits, vitb or vitl")
