@@ -25,7 +25,7 @@ from depthcli.io.codecs.formats import STILLS
 from depthcli.jobs.parsing import parse_list
 
 if TYPE_CHECKING:
-    from depthcli.jobs.scene import Made, SceneJob
+    from depthcli.jobs.scene import SceneJob
     from depthcli.jobs.scene_inputs import SceneInput
     from depthcli.predict.scene import SceneEstimator
 
@@ -236,7 +236,7 @@ def do_scene(found: "SceneInput", inputs: list[str], output: Optional[str], opti
     """Make the scene of what was found, report it, and leave with the exit code. inputs: as the user named them."""
     from depthcli.cli.report import SceneReport, stop_signals
     from depthcli.jobs.manifest import DONE, Result
-    from depthcli.jobs.scene import Made, Note, SceneJob, Unread, run_scene
+    from depthcli.jobs.scene import Made, Note, SceneJob, Unread, run_scene, summary_of
     from depthcli.jobs.scene_inputs import SceneSource
 
     frames = options.frames.choice()
@@ -272,7 +272,7 @@ def do_scene(found: "SceneInput", inputs: list[str], output: Optional[str], opti
                 elif isinstance(event, Result):
                     report.add(event)
         if made is not None and report.counts[DONE]:
-            report.summary(_summary(made, job))
+            report.summary(f"{summary_of(made)}, in {job.folder}")
         report.finish()
     raise typer.Exit(report.exit_code())
 
@@ -299,20 +299,3 @@ def _folder(inputs: list[str], output: Optional[str]) -> Path:
     if target.folder is None:
         raise UsageError(f"{target} is not a folder", "a scene is several files; put / at its end if it is a folder")
     return target.folder
-
-
-def _summary(made: "Made", job: "SceneJob") -> str:
-    """Return what was made, in one line."""
-    scene = made.scene
-    facts = scene.facts
-    size = f"{scene.size[0]}x{scene.size[1]}" if scene.size else "several sizes"
-    known = [view.depth for view in scene.views if view.depth.valid is None or view.depth.valid.any()]
-    ranges = [depth.range for depth in known] or [(0.0, 0.0)]
-    low, high = min(one[0] for one in ranges), max(one[1] for one in ranges)
-    unit = "m" if scene.unit == "m" else "in the unit of the given cameras" if facts.get("world") == "given" else ""
-    unit = unit or "in an arbitrary unit"
-    took = f", {made.seconds:.1f} s" if made.seconds else ""
-    return (
-        f"scene of {len(scene.views)} views of {size}: depth {low:.4g} to {high:.4g} {unit}, "
-        f"{facts.get('cameras', 'predicted')} cameras, model {facts.get('model', 'unknown')}{took}, in {job.folder}"
-    )

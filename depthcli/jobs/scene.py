@@ -172,7 +172,36 @@ class Made:
     seconds: float = 0.0
 
 
-Event = Union[Note, Unread, Made, Result]
+READING, MAKING, WRITING = "read", "depth", "write"  # stages of a scene
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far a scene is. stage: READING, MAKING or WRITING. done: pictures or files of `total`, None if unknown."""
+
+    stage: str
+    done: int = 0
+    total: Optional[int] = None
+
+
+Event = Union[Note, Unread, Made, Step, Result]
+
+
+def summary_of(made: Made) -> str:
+    """Return what was made, in one line."""
+    scene = made.scene
+    facts = scene.facts
+    size = f"{scene.size[0]}x{scene.size[1]}" if scene.size else "several sizes"
+    known = [view.depth for view in scene.views if view.depth.valid is None or view.depth.valid.any()]
+    ranges = [depth.range for depth in known] or [(0.0, 0.0)]
+    low, high = min(one[0] for one in ranges), max(one[1] for one in ranges)
+    unit = "m" if scene.unit == "m" else "in the unit of the given cameras" if facts.get("world") == "given" else ""
+    unit = unit or "in an arbitrary unit"
+    took = f", {made.seconds:.1f} s" if made.seconds else ""
+    return (
+        f"scene of {len(scene.views)} views of {size}: depth {low:.4g} to {high:.4g} {unit}, "
+        f"{facts.get('cameras', 'predicted')} cameras, model {facts.get('model', 'unknown')}{took}"
+    )
 
 
 def check_formats(formats: Sequence[str]) -> None:
@@ -199,7 +228,7 @@ def depth_paths(folder: Path, format: str, names: Sequence[str]) -> list[tuple[P
 
 
 def run_scene(job: SceneJob, load: Callable[[], SceneEstimator]) -> Generator[Event, None, None]:
-    """Do the job; yield notes, pictures that cannot be read, and a Result for each format.
+    """Do the job; yield notes, steps, pictures that cannot be read, and a Result for each format.
 
     load: makes the estimator; called if the network has to run. A format that fails does not stop the others. Raises
     UsageError for existing results of other options, PictureError for too many views, and as `SceneEstimator`.
@@ -278,7 +307,8 @@ def _write_all(
 ) -> Iterator[Event]:
     """Write the formats; yield a Result for each. names: of the views. made_by: model and weights."""
     model, weights = made_by
-    for name in wanted:
+    for number, name in enumerate(wanted):
+        yield Step(WRITING, number, len(wanted))
         about: dict[str, Any] = {
             "model": model,
             "weights": weights,
@@ -329,6 +359,7 @@ def _estimate(
             continue
         views.append(estimator.read(picture, source.name))
         there.append(source)
+        yield Step(READING, len(views), len(sources))
         if time.perf_counter() - told > _PATIENCE:
             told = time.perf_counter()
             yield Note(f"{len(views)} of {len(sources)} pictures are read")
@@ -339,6 +370,7 @@ def _estimate(
         f"{len(views)} views of {width}x{height} at once, about {estimator.memory(plan) / 1e9:.1f} GB of memory;"
         f" {estimator.row.title}, {estimator.row.licence}; {estimator.description}"
     )
+    yield Step(MAKING)
     scene = estimator.run(views, _cameras(job, there))
     if len(there) < len(sources):
         names = [source.name for source in sources if source not in there]
@@ -411,6 +443,7 @@ def _make_long(
         reader = _read_again(job, estimator, kept[from_:], IMAGES in wanted)
         for _ in range(first - from_):
             next(reader)
+        yield Step(MAKING)
         for line in make_chunks(chunks, reader, estimator, lambda chunk: _cameras(job, kept[chunk.start : chunk.stop])):
             yield Note(line)
         lines: list[str] = []

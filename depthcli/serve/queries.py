@@ -36,8 +36,8 @@ class LookQuery(BaseModel):
     @property
     def shape(self) -> ShapeChoice:
         """How points and meshes are made."""
-        edges = None if self.edges == "off" else _number("edges", self.edges)
-        points = None if self.points == "all" else int(_number("points", self.points))
+        edges = None if self.edges == "off" else number_of("edges", self.edges)
+        points = None if self.points == "all" else int(number_of("points", self.points))
         return ShapeChoice(self.axes, edges, points, self.mesh_size, self.farthest)
 
     def look(self, formats: list[str]) -> Wanted:
@@ -126,7 +126,8 @@ def _is_spatial(name: str) -> bool:
     return name in STILLS and STILLS[name].spatial
 
 
-def _number(setting: str, text: str) -> float:
+def number_of(setting: str, text: str) -> float:
+    """Return the number that a parameter is. Raises UsageError."""
     try:
         number = float(text)
     except ValueError:
