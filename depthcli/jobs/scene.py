@@ -185,6 +185,8 @@ class Step:
 
 
 Event = Union[Note, Unread, Made, Step, Result]
+# Makes what is wanted of the sources on another machine: (manifest, formats, sources, digest of all inputs).
+Elsewhere = Callable[[Manifest, Sequence[str], Sequence[ViewSource], str], Iterator[Event]]
 
 
 def summary_of(made: Made) -> str:
@@ -227,11 +229,14 @@ def depth_paths(folder: Path, format: str, names: Sequence[str]) -> list[tuple[P
     return [spec.paths(folder / _FOLDER / name) for name in chosen]
 
 
-def run_scene(job: SceneJob, load: Callable[[], SceneEstimator]) -> Generator[Event, None, None]:
+def run_scene(
+    job: SceneJob, load: Callable[[], SceneEstimator], elsewhere: Optional[Elsewhere] = None
+) -> Generator[Event, None, None]:
     """Do the job; yield notes, steps, pictures that cannot be read, and a Result for each format.
 
-    load: makes the estimator; called if the network has to run. A format that fails does not stop the others. Raises
-    UsageError for existing results of other options, PictureError for too many views, and as `SceneEstimator`.
+    load: makes the estimator; called if the network has to run, unless it does elsewhere. A format that fails does not
+    stop the others. Raises UsageError for existing results of other options, PictureError for too many views, and as
+    `SceneEstimator`.
     """
     written = {path.parent for name in job.ordered for path in job.files(name, job.found.names)}
     for folder in {*written, *(folder.parent for folder in written)}:
@@ -239,7 +244,7 @@ def run_scene(job: SceneJob, load: Callable[[], SceneEstimator]) -> Generator[Ev
     manifest = Manifest(job.folder / MANIFEST_NAME)
     manifest.check()
     digest = _digest(job)
-    _check_made_by(job, manifest, MadeBy(*_known(job), job.settings()))
+    check_made_by(job, manifest, MadeBy(*_known(job), job.settings()))
     wanted = [name for name in job.ordered if job.if_exists != "skip" or not _is_there(manifest, name, digest)]
     for name in job.ordered:
         if name not in wanted:
@@ -248,11 +253,16 @@ def run_scene(job: SceneJob, load: Callable[[], SceneEstimator]) -> Generator[Ev
     if not wanted:
         yield from _unread_before(job, manifest, digest)
         return
-    yield from _make(job, load, manifest, wanted, digest)
+    yield from _make(job, load, manifest, wanted, digest, elsewhere)
 
 
 def _make(
-    job: SceneJob, load: Callable[[], SceneEstimator], manifest: Manifest, wanted: Sequence[str], digest: str
+    job: SceneJob,
+    load: Callable[[], SceneEstimator],
+    manifest: Manifest,
+    wanted: Sequence[str],
+    digest: str,
+    elsewhere: Optional[Elsewhere],
 ) -> Generator[Event, None, None]:
     sources = _sources(job)
     check_count(len(sources))
@@ -262,18 +272,22 @@ def _make(
     if len(sources) < len(job.found.paths):
         yield Note(f"{len(sources)} of {len(job.found.paths)} pictures are taken, evenly (`max_views`)")
     _refuse_foreign(job, manifest, wanted, [source.name for source in sources])
-    if job.chunks.chunk is not None and len(sources) > job.chunks.chunk:
+    in_chunks = job.chunks.chunk is not None and len(sources) > job.chunks.chunk
+    scene = None if in_chunks or {*_OF_NETWORK, IMAGES} & set(wanted) else _from_npz(job, manifest, digest)
+    if scene is None and elsewhere is not None:
+        yield from elsewhere(manifest, wanted, sources, digest)
+        return
+    if in_chunks:
         yield from _make_long(job, load, manifest, wanted, digest, sources)
         return
-    scene = None if {*_OF_NETWORK, IMAGES} & set(wanted) else _from_npz(job, manifest, digest)
     made = Made(scene) if scene is not None else None
     by = manifest.rows.get("npz", {}) if scene is not None else {}
     model, weights = str(by.get("model", "")), str(by.get("weights", ""))
     if made is None:
         with load() as estimator:
             model, weights = estimator.row.name, estimator.weights.sha256
-            _check_made_by(job, manifest, MadeBy(model, weights, job.settings()))
-            _check_kinds(job.formats, estimator.kind)
+            check_made_by(job, manifest, MadeBy(model, weights, job.settings()))
+            check_kinds(job.formats, estimator.kind)
             for event in _estimate(job, estimator, sources, IMAGES in wanted):
                 if isinstance(event, Made):
                     made = event
@@ -284,7 +298,7 @@ def _make(
     else:
         yield Note(f"the scene of {job.folder / NPZ} is written in further formats")
         yield from _unread_before(job, manifest, digest)
-        _check_kinds(job.formats, made.scene.kind)
+        check_kinds(job.formats, made.scene.kind)
         yield made
     scene = made.scene
     names = [view.name for view in scene.views]
@@ -426,8 +440,8 @@ def _make_long(
     names = [source.name for source in kept]
     with load() as estimator:
         made_by = estimator.row.name, estimator.weights.sha256
-        _check_made_by(job, manifest, MadeBy(*made_by, job.settings()))
-        _check_kinds(job.formats, estimator.kind)
+        check_made_by(job, manifest, MadeBy(*made_by, job.settings()))
+        check_kinds(job.formats, estimator.kind)
         without_loops = replace(job, chunks=replace(job.chunks, loops=True))  # which do not shape the chunks
         chunks = chunks_of(names, job.chunks, job.folder, digest, *made_by, without_loops.settings())
         plan = estimator.plan([*sizes] * len(chunks.plan[0]))
@@ -573,7 +587,7 @@ def _is_as_noted(path: Path, facts: Sequence[int]) -> bool:
         return False
 
 
-def _check_made_by(job: SceneJob, manifest: Manifest, wanted: MadeBy) -> None:
+def check_made_by(job: SceneJob, manifest: Manifest, wanted: MadeBy) -> None:
     """Raise UsageError if the folder has the scene of another model, or of other options, and it is to stay."""
     if job.if_exists == "overwrite":
         return
@@ -599,7 +613,8 @@ def _refuse_foreign(job: SceneJob, manifest: Manifest, wanted: Sequence[str], na
                 raise OutputError(f"{path} is there already", "`if_exists` overwrite replaces it")
 
 
-def _check_kinds(formats: Sequence[str], kind: DepthKind) -> None:
+def check_kinds(formats: Sequence[str], kind: DepthKind) -> None:
+    """Raise UsageError for a format of single maps that cannot hold a kind."""
     for name in formats:
         if name.startswith(DEPTH):
             try:
