@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Optional
 from urllib.parse import quote
 
-from depthcli.choices import ModelChoice
+from depthcli.choices import ChunksChoice, FramesChoice, ModelChoice, SceneChoice, ViewsChoice
 from depthcli.errors import DepthError, EngineError, ModelError, PictureError, UsageError, first_line
 from depthcli.host.atomic import atomic_path, disk_errors, temporary_folder
 from depthcli.io.pictures.images import read_picture
@@ -27,6 +27,7 @@ from depthcli.jobs.remote import Client, Upload
 from depthcli.jobs.remote_folder import RemoteModel, named_model
 from depthcli.jobs.remote_jobs import ALIVE, CANCELLED, ENDED, Waits
 from depthcli.jobs.scene import (
+    BEGUN,
     Event,
     Note,
     SceneJob,
@@ -36,7 +37,7 @@ from depthcli.jobs.scene import (
     check_made_by,
     run_scene,
 )
-from depthcli.jobs.scene_inputs import SceneSource
+from depthcli.jobs.scene_inputs import SceneSource, recognise
 from depthcli.jobs.scene_views import IMAGES, ViewSource
 from depthcli.kinds import DepthKind
 
@@ -64,6 +65,43 @@ class RemoteScenes:
         if missing:
             raise UsageError(f"the service at {client.address} does not write {missing[0]}", "it is of another version")
         return cls(client, RemoteModel.of(client, rows, named_model(model) or str(rows[0]["name"])))
+
+
+def make_scene(
+    client: Client, inputs: Sequence[str], folder: Path, formats: Sequence[str], options: Mapping[str, Any]
+) -> list[Path]:
+    """Make the files of a scene at a service; return their paths. options: as of POST /v1/scenes.
+
+    Raises UsageError for an option that there is not, PictureError for a picture that cannot be read, and as
+    `run_scene_on_service`.
+    """
+    given = dict(options)
+
+    def taken(kind: Any, **other: str) -> Any:
+        """Return a choice of those options that are its fields. other: names of fields that are others there."""
+        names = {other.get(name, name): name for name in kind.__dataclass_fields__}
+        return kind(**{names[name]: given.pop(name) for name in list(given) if name in names})
+
+    service = RemoteScenes.of(client, ModelChoice(model=given.pop("model", None)), formats)
+    job = SceneJob(
+        recognise(inputs),
+        folder,
+        tuple(formats),
+        ModelChoice(model=service.model.name),
+        views=taken(ViewsChoice),
+        frames=taken(FramesChoice),
+        show=taken(SceneChoice, cameras="show_cameras"),
+        chunks=taken(ChunksChoice),
+        max_views=given.pop("max_views", None),
+    )
+    if given:
+        raise UsageError(f"there is no option {next(iter(given))!r} of a scene")
+    events = [event.result if isinstance(event, Unread) else event for event in run_scene_on_service(job, service)]
+    results = [event for event in events if isinstance(event, Result)]
+    for result in results:
+        if result.status == FAILED:
+            raise _CLASSES.get(result.code, PictureError)(result.error)
+    return [Path(path) for result in results for path in result.outputs]
 
 
 def run_scene_on_service(job: SceneJob, service: RemoteScenes) -> Generator[Event, None, None]:
@@ -246,6 +284,7 @@ class _Work:
             result = Result(name, (), FAILED, error=self._here(row["error"]), code=row["exit_code"])
         else:
             allowed = self._job.files(name, views)
+            self._manifest.add(Result(name, tuple(map(str, allowed)), BEGUN, **made_by))
             with disk_errors(self._job.folder):
                 files = self._fetch([file for file in about["files"] if file["format"] == name], place, allowed)
             facts = tuple(file_facts(os.stat(path)) for path in files)

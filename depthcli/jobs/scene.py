@@ -52,7 +52,7 @@ DEPTH = "depth-"  # before the name of a format of single maps: a file per view
 WHOLE = ("npz", "mini_npz", "glb-mesh", *_OF_NETWORK)  # formats that need every pixel of all views at once
 _OF_PICTURES = ("colmap", "colmap-txt", "transforms")  # which name the pictures, so that frames have to be files
 _WITH_SHAPE = ("glb", "glb-mesh", "ply", "colmap", "colmap-txt")
-_BEGUN = "begun"  # in the manifest: files that an interrupted run may have left
+BEGUN = "begun"  # in the manifest: files that an interrupted run may have left
 _FOLDER = "depth"
 _PATIENCE = 10.0  # seconds between two lines of progress
 
@@ -331,7 +331,7 @@ def _write_all(
         }
         started = time.perf_counter()
         if name != IMAGES:
-            manifest.add(Result(name, tuple(map(str, job.files(name, names))), _BEGUN, **about))
+            manifest.add(Result(name, tuple(map(str, job.files(name, names))), BEGUN, **about))
         try:
             warnings, files = write(name)
         except (DiskFullError, BrokenPipeError):
@@ -593,7 +593,7 @@ def check_made_by(job: SceneJob, manifest: Manifest, wanted: MadeBy) -> None:
         return
     for name in job.ordered:
         row = manifest.rows.get(name, {})
-        if row.get("status") not in (DONE, _BEGUN):
+        if row.get("status") not in (DONE, BEGUN):
             continue
         made_by = MadeBy(*(str(row.get(key) or "") for key in ("model", "weights", "settings")))
         different = difference(made_by, replace(wanted, settings=job.settings(name)))
