@@ -242,7 +242,7 @@ def _place(folder: Path, number: int, name: str) -> Path:
 def _unpack(packed: Path, folder: Path, most_pixels: int) -> list[str]:
     """Unpack the pictures of a tar into a folder; return their names, in order. Other files are left out."""
     names: list[str] = []
-    with _tar_errors(), tarfile.open(packed, "r:") as archive:
+    with _tar_errors(), tarfile.open(packed, "r:", encoding="utf-8") as archive:
         for member in archive:
             if member.isdir() or not is_picture(Path(PurePosixPath(member.name).name)):
                 continue

@@ -39,6 +39,13 @@ if os.environ.get("ROOM"):  # networks for scenes answer with the room of tests/
     from tests.predict.rooms import use_room
     from depthcli.predict.scene import SceneEstimator
     use_room(pytest.MonkeyPatch())
+    from depthcli.serve import scene_query
+    usual = scene_query.SceneQuery.wish
+    def wish(self, model):  # the page asks for the usual size, and the room has one size
+        if self.input_size is None:
+            self.input_size = int(os.environ["ROOM"])
+        return usual(self, model)
+    scene_query.SceneQuery.wish = wish
     run_views = SceneEstimator.run
     def slowly_views(self, views, cameras=None):
         time.sleep(seconds)
