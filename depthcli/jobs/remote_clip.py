@@ -55,11 +55,17 @@ class RemoteClips:
 
     @classmethod
     def of(
-        cls, client: Client, model: ModelChoice, clip: ClipChoice, formats: Sequence[str], options: Mapping[str, Any]
+        cls,
+        client: Client,
+        model: ModelChoice,
+        clip: ClipChoice,
+        formats: Sequence[str],
+        options: Mapping[str, Any],
+        space: Sequence[tuple[str, Any]] = (),
     ) -> RemoteClips:
         """Ask a service what it offers. Raises UsageError for what it does not, and EngineError if it is gone.
 
-        options: further parameters of its requests, None for what is left open.
+        options: further parameters of its requests, None for what is left open. space: of the camera and of metres.
         """
         about = client.about()
         if not about["clip_formats"]:
@@ -70,7 +76,7 @@ class RemoteClips:
         tasks = {str(row["name"]): row["task"] for row in about["models"]}
         found = RemoteModel.of(client, about["models"], _name_for_clips(model, clip, tasks))
         every = {**options, "model": found.name, "format": ",".join(formats)}
-        return cls(client, found, [(key, value) for key, value in every.items() if value is not None])
+        return cls(client, found, [*((key, value) for key, value in every.items() if value is not None), *space])
 
     def check_models(self, jobs: Sequence[ClipJob]) -> None:
         """Raise UsageError if existing results are of another model than this service would take."""

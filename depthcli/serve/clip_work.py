@@ -22,6 +22,7 @@ from depthcli.jobs.manifest import DONE, Result
 from depthcli.jobs.targets import Target, plan_clips
 from depthcli.predict.clip import open_clip_predictor
 from depthcli.predict.clip_predictors import ClipPredictor, FrameByFrame
+from depthcli.predict.picture import open_cameras, open_clip_metres
 from depthcli.serve.clip_query import ClipWish
 from depthcli.serve.jobs import SOURCE, JobFile, Outcome, packed_folder
 from depthcli.serve.models import Models
@@ -105,8 +106,8 @@ class ClipWork:
             if row.task is ModelTask.CLIP:
 
                 def load() -> ClipPredictor:
-                    choice = replace(self._settings.choice, model=wish.model)
-                    opened.append(open_clip_predictor(choice, wish.choice(self._settings.backend), self._log))
+                    choice, how = replace(self._settings.choice, model=wish.model), wish.choice(self._settings.backend)
+                    opened.append(open_clip_predictor(choice, how, self._log, wish.metres.is_given))
                     return _InTurn(opened[0], self._runner)
 
                 yield load
@@ -129,6 +130,9 @@ class ClipWork:
             look=Look(wish.colormap, wish.limits),
             selection=wish.selection(),
             if_exists="skip",
+            cameras=open_cameras(wish.camera, wish.panorama),
+            metres=open_clip_metres(wish.metres, wish.panorama),
+            solid=wish.shape,
             noted=wish.noted,
         )
 

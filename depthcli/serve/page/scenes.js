@@ -71,7 +71,7 @@ export async function sceneView(about) {
   }
 
   async function sendAll() {
-    const files = state.pictures.map(({ file }) => file), name = `${files.length} pictures, ${files[0].name} first`;
+    const files = state.pictures.map(({ file }) => file), name = `${files[0].name} and ${files.length - 1} more`;
     chosen.hidden = true;
     if (await jobs.sent("v1/scenes", query(name.replace(/[\\/]/g, "_")), await packed(files), name)) drop(files.map((_, i) => i));
     else chosen.hidden = false;

@@ -67,7 +67,7 @@ def test_pictures_become_a_scene_that_turns(scenes, open_page, window):
     file = next(file for file in job["files"] if file["name"] == "scene.glb")
     assert Path("got.glb").read_bytes() == scenes.ask(file["url"]).body
     page.keyboard.press("Escape")
-    page.get_by_role("button", name=re.compile("^Remove 3 pictures")).click()
+    page.get_by_role("button", name=re.compile("^Remove 0.png and 2 more")).click()
     card.wait_for(state="detached")
     assert scenes.ask(job["url"]).status == 404
 
