@@ -73,7 +73,7 @@ def test_pictures_become_a_scene_that_turns(scenes, open_page, window):
 
 
 def test_a_clip_is_a_scene_too_and_each_page_lists_its_own_jobs(scenes, open_page):
-    clip = make_clip(Path("walk.mp4"), frames=72, size=(84, 56), pixel_format="yuv420p")
+    clip = make_clip(Path("walk.mp4"), frames=60, size=(84, 56), pixel_format="yuv420p")
     there = open_page(scenes, "#scenes")
     choose(there, [clip])
     card = there.page.locator(".job[aria-label='walk.mp4']")
