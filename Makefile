@@ -1,7 +1,7 @@
 # Every target works on a fresh clone: it makes what it needs first.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-inf1 inference test test-inf1 test-lowest lint bench deploy-check package requirements clean
+.PHONY: help setup setup-inf1 inference test test-browser test-inf1 test-lowest lint bench deploy-check package requirements clean
 .DELETE_ON_ERROR:
 
 ENCODER = auto
@@ -45,6 +45,13 @@ WORKERS = -n auto --dist worksteal
 
 test: $(READY) ## the test suite
 	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
+
+# Two processes: a Chromium with software WebGL takes a core.
+test-browser: $(READY) ## the tests of pages in Chromium, which root gets by apt-get if it is missing; skipped without one
+	@if requirements/chromium.sh; then \
+	  $(BIN)/python -c 'import playwright' 2>/dev/null || $(UV) pip install --quiet --python $(VENV) --group browser || exit 1; \
+	  $(BIN)/python -m pytest -n 2 --dist loadfile tests/serve/browser tests/io/points/test_page_browser.py \
+	    tests/io/scenes/test_page_browser.py $(ARGS); fi
 
 test-inf1: .venv-inf1/.ready ## the test suite on what an AWS Inf1 machine has: Python 3.9, torch 1.13.1, numpy 1.22
 	.venv-inf1/bin/python -m pytest $(WORKERS) $(ARGS)

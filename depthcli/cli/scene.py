@@ -2,7 +2,8 @@
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
-from contextlib import closing
+from collections.abc import Generator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -15,17 +16,28 @@ from depthcli.choices import (
     RESIZES,
     ChunksChoice,
     FramesChoice,
+    ModelChoice,
     SceneChoice,
     ViewsChoice,
 )
 from depthcli.cli.groups import ADVANCED, CLIP, MODEL, SPACE, VIEWS, flag, grouped, option
-from depthcli.cli.options import BackendOptions, Edges, IfExists, ModelOptions, ReportOptions, edges_of, points_of
+from depthcli.cli.options import (
+    BackendOptions,
+    Edges,
+    IfExists,
+    ModelOptions,
+    ReportOptions,
+    ServerOptions,
+    edges_of,
+    points_of,
+)
 from depthcli.errors import UsageError
 from depthcli.io.codecs.formats import STILLS
 from depthcli.jobs.parsing import parse_list
 
 if TYPE_CHECKING:
-    from depthcli.jobs.scene import Made, SceneJob
+    from depthcli.jobs.remote_scene import RemoteScenes
+    from depthcli.jobs.scene import Event, SceneJob
     from depthcli.jobs.scene_inputs import SceneInput
     from depthcli.predict.scene import SceneEstimator
 
@@ -200,6 +212,7 @@ class SceneOptions:
     model: ModelOptions = field(default_factory=ModelOptions)
     backend: BackendOptions = field(default_factory=BackendOptions)
     shape: SceneShapeOptions = field(default_factory=SceneShapeOptions)
+    server: ServerOptions = field(default_factory=ServerOptions)
 
 
 @grouped(without=LEFT_OUT)
@@ -236,16 +249,17 @@ def do_scene(found: "SceneInput", inputs: list[str], output: Optional[str], opti
     """Make the scene of what was found, report it, and leave with the exit code. inputs: as the user named them."""
     from depthcli.cli.report import SceneReport, stop_signals
     from depthcli.jobs.manifest import DONE, Result
-    from depthcli.jobs.scene import Made, Note, SceneJob, Shot, Unread, run_scene
+    from depthcli.jobs.scene import Made, Note, SceneJob, Shot, Unread, summary_of
     from depthcli.jobs.scene_inputs import SceneSource
 
+    remote = _service(options)
     frames = options.frames.choice()
     chunks = ChunksChoice(options.views.chunk, options.views.overlap, options.views.loops)
     job = SceneJob(
         found=found,
         folder=_folder(inputs, output),
         formats=parse_list(options.formats) or (DEFAULT_FORMATS if chunks.chunk is None else FORMATS_OF_CHUNKS),
-        model=options.model.choice(),
+        model=options.model.choice() if remote is None else ModelChoice(model=remote.model.name),
         backend=options.backend.choice(),
         views=options.views.choice(),
         frames=frames,
@@ -258,17 +272,16 @@ def do_scene(found: "SceneInput", inputs: list[str], output: Optional[str], opti
     show = options.report
     report = SceneReport(len(job.ordered), as_json=show.as_json, quiet=show.quiet, verbose=show.verbose)
     made: Optional[Made] = None
-    own = job
+    own, done = job, 0
 
-    def tell(earlier: int) -> None:
-        if made is not None and report.counts[DONE] > earlier:
-            report.summary(_summary(made, own))
+    def tell() -> None:
+        if made is not None and report.counts[DONE] > done:
+            report.summary(f"{summary_of(made)}, in {own.folder}")
 
-    done = 0
-    with report, stop_signals(show.quiet) as stop:
+    with report, remote.client if remote else nullcontext(), stop_signals(show.quiet) as stop:
         stop.at_once = True  # nothing is lost: files appear whole, and what is done stays
         report.log(f"{found.rule}: {frames.words}" if found.source is SceneSource.CLIP else found.rule)
-        with closing(run_scene(job, lambda: _load(job))) as events:
+        with closing(_events(job, remote)) as events:
             for event in events:
                 if isinstance(event, Note):
                     report.log(event.text)
@@ -277,16 +290,44 @@ def do_scene(found: "SceneInput", inputs: list[str], output: Optional[str], opti
                 elif isinstance(event, Made):
                     made = event
                 elif isinstance(event, Shot):
-                    tell(done)
+                    tell()
                     made, own, done = None, event.job, report.counts[DONE]
                     if event.number > 1:
                         report.total = (report.total or 0) + len(job.ordered)
                     report.log(f"shot {event.number}: frames {own.shot}")
                 elif isinstance(event, Result):
                     report.add(event)
-        tell(done)
+        tell()
         report.finish()
     raise typer.Exit(report.exit_code())
+
+
+def _service(options: SceneOptions) -> "Optional[RemoteScenes]":
+    """Return the service that was asked for, None if this machine does the work."""
+    from depthcli.cli.running import open_server
+
+    only_here = {name: getattr(options.views, name) is not None for name in ("poses", "align_to_input_scale")}
+    only_here["model_folder"] = bool(options.views.model_folder)
+    client = open_server(options.server, options.model, options.backend, only_here)
+    if client is None:
+        return None
+    from depthcli.jobs.remote_scene import RemoteScenes
+
+    try:
+        return RemoteScenes.of(client, options.model.choice(), parse_list(options.formats) or ())
+    except BaseException:
+        client.close()
+        raise
+
+
+def _events(job: "SceneJob", remote: "Optional[RemoteScenes]") -> "Generator[Event, None, None]":
+    from depthcli.jobs.scene import run_scene
+
+    if remote is None:
+        return run_scene(job, lambda: _load(job))
+    from depthcli.jobs.remote_scene import run_scene_on_service
+
+    return run_scene_on_service(job, remote)
 
 
 def _load(job: "SceneJob") -> "SceneEstimator":
@@ -311,20 +352,3 @@ def _folder(inputs: list[str], output: Optional[str]) -> Path:
     if target.folder is None:
         raise UsageError(f"{target} is not a folder", "a scene is several files; put / at its end if it is a folder")
     return target.folder
-
-
-def _summary(made: "Made", job: "SceneJob") -> str:
-    """Return what was made, in one line."""
-    scene = made.scene
-    facts = scene.facts
-    size = f"{scene.size[0]}x{scene.size[1]}" if scene.size else "several sizes"
-    depths = (view.depth for view in scene.views)  # one held at a time
-    ranges = [depth.range for depth in depths if depth.valid is None or depth.valid.any()] or [(0.0, 0.0)]
-    low, high = min(one[0] for one in ranges), max(one[1] for one in ranges)
-    unit = "m" if scene.unit == "m" else "in the unit of the given cameras" if facts.get("world") == "given" else ""
-    unit = unit or "in an arbitrary unit"
-    took = f", {made.seconds:.1f} s" if made.seconds else ""
-    return (
-        f"scene of {len(scene.views)} views of {size}: depth {low:.4g} to {high:.4g} {unit}, "
-        f"{facts.get('cameras', 'predicted')} cameras, model {facts.get('model', 'unknown')}{took}, in {job.folder}"
-    )

@@ -71,11 +71,15 @@ def serve(
         str, option("Time to finish what was accepted, after SIGTERM.", panel=LIMITS, metavar="TIME", show_default=True)
     ] = "60s",
     clips: Annotated[
-        Optional[Path], option("Folder for clips and their results. Default: no clips.", panel=CLIPS, metavar="FOLDER")
+        Optional[Path], option("Folder for clips, scenes and results. Default: neither.", panel=CLIPS, metavar="FOLDER")
     ] = None,
-    max_clip_bytes: Annotated[str, option("Of a clip's file.", panel=CLIPS, metavar="SIZE", show_default=True)] = "8G",
-    keep: Annotated[str, option("How long clips are kept.", panel=CLIPS, metavar="TIME", show_default=True)] = "24h",
-    disk: Annotated[str, option("For all clips and results.", panel=CLIPS, metavar="SIZE", show_default=True)] = "20G",
+    max_clip_bytes: Annotated[
+        str, option("Of a clip's file, or a scene's pictures.", panel=CLIPS, metavar="SIZE", show_default=True)
+    ] = "8G",
+    keep: Annotated[str, option("How long results are kept.", panel=CLIPS, metavar="TIME", show_default=True)] = "24h",
+    disk: Annotated[
+        str, option("For clips, scenes and results.", panel=CLIPS, metavar="SIZE", show_default=True)
+    ] = "20G",
     gallery: Annotated[
         Optional[list[str]], option("Show a folder of results. Repeatable.", panel=CLIPS, metavar="FOLDER")
     ] = None,

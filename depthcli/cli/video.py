@@ -306,14 +306,13 @@ def video(
     only_here = {
         **{name: getattr(clip, name) is not None for name in ("rate", "size")},
         "exact": official,
-        **{name: value is not None for name, value in vars(camera).items()},
-        **{name: value != getattr(MetresOptions, name) for name, value in vars(metres).items()},
-        **{name: value != getattr(ShapeOptions, name) for name, value in vars(shape).items()},
     }
     if streams and server.address:
         raise UsageError(f"-o {output} is a stream, and a service writes files", "leave out --server, or name a file")
     client = open_server(server, model, backend, only_here)
-    service = None if client is None else _RemoteWork(client, files, clip, network, wanted)
+    service = None if client is None else _RemoteWork(client, files, clip, network, wanted, camera, metres, shape)
+    if service is not None:
+        service.check()
     do_clips(jobs, output, left, report, files.mix_models, files.pipe if streams else "", service)
 
 
@@ -326,12 +325,23 @@ class _RemoteWork:
     clip: ClipOptions
     network: NetworkOptions
     formats: Sequence[str]
+    camera: CameraOptions
+    metres: MetresOptions
+    shape: ShapeOptions
+
+    def check(self) -> None:
+        """Raise UsageError for files that only this machine can read."""
+        from depthcli.jobs.remote_folder import space_options
+
+        space_options(self.camera.choice(), self.metres.choice())
 
     def open(self, job: "ClipJob") -> "RemoteClips":
         """Ask what the service offers, for clips as `job`."""
         from depthcli.jobs.remote_clip import RemoteClips
+        from depthcli.jobs.remote_folder import shape_options, space_options
 
         clip, network = self.clip, self.network
+        space = space_options(self.camera.choice(), self.metres.choice())
         options = {
             "colormap": self.files.colors,
             "value_range": self.files.value_range,
@@ -341,8 +351,9 @@ class _RemoteWork:
             "panorama": 1 if network.panorama else None,
             "input_size": network.input_size,
             "batch": network.batch,
+            **(shape_options(self.shape.choice()) if job.shapes else {}),
         }
-        return RemoteClips.of(self.client, job.model, job.clip, self.formats, options)
+        return RemoteClips.of(self.client, job.model, job.clip, self.formats, options, space)
 
 
 def do_clips(

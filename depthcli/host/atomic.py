@@ -84,6 +84,16 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Raise errors of the disk as OutputError, or DiskFullError if nothing more fits. path: that is written."""
+    try:
+        yield
+    except OSError as error:
+        kind = DiskFullError if error.errno in FULL else OutputError
+        raise kind(f"cannot write {path}: {error.strerror}") from error
+
+
 def temporary_path(folder: Path) -> Path:
     """Return a path in a folder, unique among all machines; short, to be valid for any file system."""
     return folder / f".depthcli-{_LIFE.mark()}-{os.urandom(4).hex()}.part"

@@ -28,6 +28,7 @@ from depthcli.errors import (
 
 if TYPE_CHECKING:
     from depthcli.depthmap import DepthMap
+    from depthcli.scene import Scene
 
 DEFAULT_ADDRESS = "http://127.0.0.1:7373"
 SERVER_VARIABLE, TOKEN_VARIABLE = "DEPTH_SERVER", "DEPTH_TOKEN"
@@ -187,6 +188,36 @@ class Client:
             options["file"] = [stem + STILLS[formats[0]].still]
         query = [("format", ",".join(formats)), *_pairs(options)]
         return unpack(self.request("POST", "/v1/depth", query, picture))
+
+    def estimate_scene(self, pictures: Union[str, Path, Sequence[Union[str, Path]]], **options: Any) -> Scene:
+        """Return the scene of several pictures, or of a folder of pictures or a clip.
+
+        options: parameters of POST /v1/scenes, such as model, input_size, metres, max_views. Raises as `scene_files`.
+        """
+        import tempfile
+
+        from depthcli.io.scenes.files import read_scene
+
+        with tempfile.TemporaryDirectory(prefix="depthcli-") as folder:
+            (file,) = self.scene_files(pictures, folder, ["npz"], **options)
+            return read_scene(file)
+
+    def scene_files(
+        self,
+        pictures: Union[str, Path, Sequence[Union[str, Path]]],
+        folder: Union[str, Path],
+        formats: Sequence[str],
+        **options: Any,
+    ) -> list[Path]:
+        """Write the files of a scene into a folder, as `depth scene` does, and return their paths.
+
+        pictures: several, or a folder of pictures or a clip. options: as of `estimate_scene`. What is there already
+        stays. Raises PictureError for a picture that cannot be read, once the rest of the scene is there.
+        """
+        from depthcli.jobs.remote_scene import make_scene
+
+        inputs = [pictures] if isinstance(pictures, (str, Path)) else pictures
+        return make_scene(self, [str(one) for one in inputs], Path(folder), formats, options)
 
     def request(self, method: str, path: str, query: Query = (), body: Body = b"") -> Answer:
         """Return the answer to a request, tried again while the service is full or the connection breaks.

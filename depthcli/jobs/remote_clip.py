@@ -24,11 +24,10 @@ from depthcli.errors import (
     EngineError,
     Log,
     ModelError,
-    OutputError,
     UsageError,
     first_line,
 )
-from depthcli.host.atomic import FULL, atomic_path, remove_partials, temporary_folder
+from depthcli.host.atomic import atomic_path, disk_errors, remove_partials, temporary_folder
 from depthcli.io.codecs.formats import CLIPS
 from depthcli.io.names import sidecar_of
 from depthcli.io.video.frame_files import frames_in
@@ -40,10 +39,9 @@ from depthcli.jobs.manifest import DONE, FAILED, Result
 from depthcli.jobs.picture_file import file_digest
 from depthcli.jobs.remote import Client, Upload
 from depthcli.jobs.remote_folder import RemoteModel, check_sent_name, named_model
+from depthcli.jobs.remote_jobs import ALIVE, ENDED, Waits
+from depthcli.jobs.remote_jobs import DONE as ENDED_WELL
 
-_DONE, _CANCELLED = "done", "cancelled"  # states of a job
-_ALIVE, _ENDED = ("queued", "running", _DONE), (_DONE, "failed", _CANCELLED)
-_FIRST_LOOK, _NEXT_LOOK = 0.05, 0.5  # seconds between two questions about a job
 _MOST_NAME = 150  # bytes of a clip's name that a service keeps
 
 
@@ -57,11 +55,17 @@ class RemoteClips:
 
     @classmethod
     def of(
-        cls, client: Client, model: ModelChoice, clip: ClipChoice, formats: Sequence[str], options: Mapping[str, Any]
+        cls,
+        client: Client,
+        model: ModelChoice,
+        clip: ClipChoice,
+        formats: Sequence[str],
+        options: Mapping[str, Any],
+        space: Sequence[tuple[str, Any]] = (),
     ) -> RemoteClips:
         """Ask a service what it offers. Raises UsageError for what it does not, and EngineError if it is gone.
 
-        options: further parameters of its requests, None for what is left open.
+        options: further parameters of its requests, None for what is left open. space: of the camera and of metres.
         """
         about = client.about()
         if not about["clip_formats"]:
@@ -72,7 +76,7 @@ class RemoteClips:
         tasks = {str(row["name"]): row["task"] for row in about["models"]}
         found = RemoteModel.of(client, about["models"], _name_for_clips(model, clip, tasks))
         every = {**options, "model": found.name, "format": ",".join(formats)}
-        return cls(client, found, [(key, value) for key, value in every.items() if value is not None])
+        return cls(client, found, [*((key, value) for key, value in every.items() if value is not None), *space])
 
     def check_models(self, jobs: Sequence[ClipJob]) -> None:
         """Raise UsageError if existing results are of another model than this service would take."""
@@ -138,7 +142,7 @@ class _Work:
         notes, warnings = (tuple(map(self._here, about[key])) for key in ("notes", "warnings"))
         for note in notes:
             self._log(f"{self._job.name}: {note}")
-        done = about["state"] == _DONE
+        done = about["state"] == ENDED_WELL
         yield Result(
             self._job.name,
             texts_of(self._job),
@@ -169,7 +173,7 @@ class _Work:
     def _taken_up(self, key: str) -> Optional[str]:
         """Return the id of the job that an earlier run left, None if there is none."""
         for about in json.loads(self._client.request("GET", "/v1/jobs").body)["jobs"]:
-            if about.get("key") == key and about["state"] in _ALIVE:
+            if about.get("key") == key and about["state"] in ALIVE:
                 self._log(f"{self._job.name}: the service has it already ({about['state']})")
                 return str(about["id"])
         return None
@@ -182,19 +186,21 @@ class _Work:
 
     def _followed(self, place: str) -> Generator[Progress, None, dict[str, Any]]:
         """Yield the progress of a job and return what has become of it."""
-        shown, wait = ("", 0), _FIRST_LOOK
+        shown, waits = ("", 0), Waits()
         while True:
             about: dict[str, Any] = json.loads(self._client.request("GET", place).body)
-            if about["state"] in _ENDED:
+            if about["state"] in ENDED:
                 return about
+            line = waits.line(about)
+            if line:
+                self._log(f"{self._job.name}: {line} at {self._client.address}")
             now = about["stage"], about["frames_done"]
             if about["stage"] and now != shown:
                 shown = now
                 yield Progress(self._job.name, *now, about["frames"])
             if self._stop():
                 raise StoppedError
-            time.sleep(wait)
-            wait = min(_NEXT_LOOK, 1.5 * wait)
+            time.sleep(waits.seconds())
 
     def _fetch(self, place: str, about: Mapping[str, Any]) -> Mapping[str, Any]:
         """Fetch the results of a job, all before the first appears; return the facts of one. Raises StoppedError."""
@@ -202,7 +208,7 @@ class _Work:
         sidecars = {file["name"]: file for file in about["files"] if file["format"] == "json"}
         wanted = [(CLIPS[name], path, sent[name]) for name, path in self._job.outputs if name in sent]
         facts: dict[str, Any] = {}
-        with _disk_errors(self._job.paths[0]), ExitStack() as stack:
+        with disk_errors(self._job.paths[0]), ExitStack() as stack:
             for row, path, file in wanted:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 name = f"{re.sub('[.]zip$', '', file['name']) if row.folder else file['name']}.json"
@@ -321,13 +327,3 @@ def _unpack(packed: Path, folder: Path) -> None:
                     shutil.copyfileobj(data, target, 1 << 20)
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise EngineError(f"the answer of the service is damaged: {first_line(error)}") from error
-
-
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """Raise errors of the disk as OutputError, or DiskFullError if nothing more fits."""
-    try:
-        yield
-    except OSError as error:
-        kind = DiskFullError if error.errno in FULL else OutputError
-        raise kind(f"cannot write {path}: {error.strerror}") from error

@@ -89,20 +89,23 @@ class RemotePictures:
             raise UsageError(f"the service at {client.address} does not write {missing[0]}", "it is of another version")
         if metres.is_given:
             found = replace(found, kind=DepthKind.METRIC_DEPTH)
-        every: dict[str, Any] = {
-            **options,
-            "model": found.name,
-            "focal": camera.focal,
-            "fov": camera.fov,
-            "f35": camera.f35,
-            "intrinsics": _inline(camera),
-            "scale": metres.scale,
-            "fit": None if metres.fit == "auto" else metres.fit,
-        }
+        every = {**options, "model": found.name}
         query = [(key, value) for key, value in every.items() if value is not None]
-        query += [("scale_from", text) for text in _measured(metres)]
+        query += space_options(camera, metres)
         concurrency = min(_MOST_AT_ONCE, int(about["limits"]["concurrency"]))
         return cls(client, found, concurrency, query)
+
+
+def space_options(camera: CameraChoice, metres: MetresChoice) -> list[tuple[str, Any]]:
+    """Return the parameters of a camera and of what makes metres. Raises UsageError for files, which stay here."""
+    every = {
+        **{name: getattr(camera, name) for name in ("focal", "fov", "f35")},
+        "intrinsics": _inline(camera),
+        "scale": metres.scale,
+        "fit": None if metres.fit == "auto" else metres.fit,
+    }
+    given = [(key, value) for key, value in every.items() if value is not None]
+    return given + [("scale_from", text) for text in _measured(metres)]
 
 
 def shape_options(shape: ShapeChoice) -> dict[str, Any]:

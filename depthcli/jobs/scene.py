@@ -64,10 +64,12 @@ DEPTH = "depth-"  # before the name of a format of single maps: a file per view
 WHOLE = ("npz", "mini_npz", "glb-mesh", *_OF_NETWORK)  # formats that need every pixel of all views at once
 _OF_PICTURES = ("colmap", "colmap-txt", "transforms")  # which name the pictures, so that frames have to be files
 _WITH_SHAPE = ("glb", "glb-mesh", "ply", "colmap", "colmap-txt")
-_BEGUN = "begun"  # in the manifest: files that an interrupted run may have left
+BEGUN = "begun"  # in the manifest: files that an interrupted run may have left
 _FOLDER = "depth"
 _SHOT = "shot-{:03d}"
 _Load = Callable[[], AbstractContextManager[SceneEstimator]]
+# What a service says of a clip that becomes several scenes.
+SEVERAL_SHOTS = ("the clip has several shots, each a scene of its own", "leave out `server`, or send one shot")
 _PATIENCE = 10.0  # seconds between two lines of progress
 
 
@@ -211,7 +213,38 @@ class Shot:
     job: SceneJob
 
 
-Event = Union[Note, Unread, Made, Shot, Result]
+READING, MAKING, WRITING = "read", "depth", "write"  # stages of a scene
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far a scene is. stage: READING, MAKING or WRITING. done: pictures or files of `total`, None if unknown."""
+
+    stage: str
+    done: int = 0
+    total: Optional[int] = None
+
+
+Event = Union[Note, Unread, Made, Shot, Step, Result]
+# Makes what is wanted of the sources on another machine: (manifest, formats, sources, digest of all inputs).
+Elsewhere = Callable[[Manifest, Sequence[str], Sequence[ViewSource], str], Iterator[Event]]
+
+
+def summary_of(made: Made) -> str:
+    """Return what was made, in one line."""
+    scene = made.scene
+    facts = scene.facts
+    size = f"{scene.size[0]}x{scene.size[1]}" if scene.size else "several sizes"
+    depths = (view.depth for view in scene.views)  # one held at a time
+    ranges = [depth.range for depth in depths if depth.valid is None or depth.valid.any()] or [(0.0, 0.0)]
+    low, high = min(one[0] for one in ranges), max(one[1] for one in ranges)
+    unit = "m" if scene.unit == "m" else "in the unit of the given cameras" if facts.get("world") == "given" else ""
+    unit = unit or "in an arbitrary unit"
+    took = f", {made.seconds:.1f} s" if made.seconds else ""
+    return (
+        f"scene of {len(scene.views)} views of {size}: depth {low:.4g} to {high:.4g} {unit}, "
+        f"{facts.get('cameras', 'predicted')} cameras, model {facts.get('model', 'unknown')}{took}"
+    )
 
 
 def check_formats(formats: Sequence[str]) -> None:
@@ -238,18 +271,23 @@ def depth_paths(folder: Path, format: str, names: Sequence[str]) -> list[tuple[P
     return [spec.paths(folder / _FOLDER / name) for name in chosen]
 
 
-def run_scene(job: SceneJob, load: _Load) -> Generator[Event, None, None]:
-    """Do the job; yield notes, pictures that cannot be read, and a Result for each format.
+def run_scene(job: SceneJob, load: _Load, elsewhere: Optional[Elsewhere] = None) -> Generator[Event, None, None]:
+    """Do the job; yield notes, steps, pictures that cannot be read, and a Result for each format.
 
-    load: makes the estimator; called if the network has to run. A format that fails does not stop the others. Views of
-    a clip that go in chunks and come from several shots become a scene for each shot, in a folder of its own. Raises
-    UsageError for existing results of other options, PictureError for too many views, and as `SceneEstimator`.
+    load: makes the estimator; called if the network has to run, unless it does elsewhere. A format that fails does not
+    stop the others. Views of a clip that go in chunks and come from several shots become a scene for each shot, in a
+    folder of its own. Raises UsageError for existing results of other options, PictureError for too many views, and as
+    `SceneEstimator`.
     """
-    yield from _run(job, load, _digest(job))
+    yield from _run(job, load, _digest(job), elsewhere=elsewhere)
 
 
 def _run(
-    job: SceneJob, load: _Load, digest: str, sources: Optional[list[ViewSource]] = None
+    job: SceneJob,
+    load: _Load,
+    digest: str,
+    sources: Optional[list[ViewSource]] = None,
+    elsewhere: Optional[Elsewhere] = None,
 ) -> Generator[Event, None, None]:
     """Do the job. digest: of the inputs. sources: the views, if they are known already."""
     written = {path.parent for name in job.ordered for path in job.files(name, job.found.names)}
@@ -257,7 +295,7 @@ def _run(
         remove_partials(folder)
     manifest = Manifest(job.folder / MANIFEST_NAME)
     manifest.check()
-    _check_made_by(job, manifest, MadeBy(*_known(job), job.settings()))
+    check_made_by(job, manifest, MadeBy(*_known(job), job.settings()))
     wanted = [name for name in job.ordered if job.if_exists != "skip" or not _is_there(manifest, name, digest)]
     for name in job.ordered:
         if name not in wanted:
@@ -269,9 +307,11 @@ def _run(
     if sources is None:
         sources = _sources(job)
         if len({source.shot for source in sources}) > 1:
+            if elsewhere is not None:
+                raise UsageError(*SEVERAL_SHOTS)
             yield from _make_shots(job, load, digest, sources)
             return
-    yield from _make(job, load, manifest, wanted, digest, sources)
+    yield from _make(job, load, manifest, wanted, digest, sources, elsewhere)
 
 
 def _make_shots(job: SceneJob, load: _Load, digest: str, sources: list[ViewSource]) -> Iterator[Event]:
@@ -300,7 +340,13 @@ def _make_shots(job: SceneJob, load: _Load, digest: str, sources: list[ViewSourc
 
 
 def _make(
-    job: SceneJob, load: _Load, manifest: Manifest, wanted: Sequence[str], digest: str, sources: list[ViewSource]
+    job: SceneJob,
+    load: _Load,
+    manifest: Manifest,
+    wanted: Sequence[str],
+    digest: str,
+    sources: list[ViewSource],
+    elsewhere: Optional[Elsewhere] = None,
 ) -> Generator[Event, None, None]:
     check_count(len(sources))
     if job.found.missing:
@@ -309,18 +355,22 @@ def _make(
     if len(sources) < len(job.found.paths):
         yield Note(f"{len(sources)} of {len(job.found.paths)} pictures are taken, evenly (`max_views`)")
     _refuse_foreign(job, manifest, wanted, [source.name for source in sources])
-    if job.chunks.chunk is not None and len(sources) > job.chunks.chunk:
+    in_chunks = job.chunks.chunk is not None and len(sources) > job.chunks.chunk
+    scene = None if in_chunks or {*_OF_NETWORK, IMAGES} & set(wanted) else _from_npz(job, manifest, digest)
+    if scene is None and elsewhere is not None:
+        yield from elsewhere(manifest, wanted, sources, digest)
+        return
+    if in_chunks:
         yield from _make_long(job, load, manifest, wanted, digest, sources)
         return
-    scene = None if {*_OF_NETWORK, IMAGES} & set(wanted) else _from_npz(job, manifest, digest)
     made = Made(scene) if scene is not None else None
     by = manifest.rows.get("npz", {}) if scene is not None else {}
     model, weights = str(by.get("model", "")), str(by.get("weights", ""))
     if made is None:
         with load() as estimator:
             model, weights = estimator.row.name, estimator.weights.sha256
-            _check_made_by(job, manifest, MadeBy(model, weights, job.settings()))
-            _check_kinds(job.formats, estimator.kind)
+            check_made_by(job, manifest, MadeBy(model, weights, job.settings()))
+            check_kinds(job.formats, estimator.kind)
             for event in _estimate(job, estimator, sources, IMAGES in wanted):
                 if isinstance(event, Made):
                     made = event
@@ -331,7 +381,7 @@ def _make(
     else:
         yield Note(f"the scene of {job.folder / NPZ} is written in further formats")
         yield from _unread_before(job, manifest, digest)
-        _check_kinds(job.formats, made.scene.kind)
+        check_kinds(job.formats, made.scene.kind)
         yield made
     scene = made.scene
     names = scene.names
@@ -354,7 +404,8 @@ def _write_all(
 ) -> Iterator[Event]:
     """Write the formats; yield a Result for each. names: of the views. made_by: model and weights."""
     model, weights = made_by
-    for name in wanted:
+    for number, name in enumerate(wanted):
+        yield Step(WRITING, number, len(wanted))
         about: dict[str, Any] = {
             "model": model,
             "weights": weights,
@@ -363,7 +414,7 @@ def _write_all(
         }
         started = time.perf_counter()
         if name != IMAGES:
-            manifest.add(Result(name, tuple(map(str, job.files(name, names))), _BEGUN, **about))
+            manifest.add(Result(name, tuple(map(str, job.files(name, names))), BEGUN, **about))
         try:
             warnings, files = write(name)
         except (DiskFullError, BrokenPipeError):
@@ -406,6 +457,7 @@ def _estimate(
             continue
         views.append(estimator.read(picture, source.name))
         there.append(source)
+        yield Step(READING, len(views), len(sources))
         if time.perf_counter() - told > _PATIENCE:
             told = time.perf_counter()
             yield Note(f"{len(views)} of {len(sources)} pictures are read")
@@ -416,6 +468,7 @@ def _estimate(
         f"{len(views)} views of {width}x{height} at once, about {estimator.memory(plan) / 1e9:.1f} GB of memory;"
         f" {estimator.row.title}, {estimator.row.licence}; {estimator.description}"
     )
+    yield Step(MAKING)
     scene = estimator.run(views, _cameras(job, there))
     if len(there) < len(sources):
         names = [source.name for source in sources if source not in there]
@@ -471,8 +524,8 @@ def _make_long(
     names = [source.name for source in kept]
     with load() as estimator:
         made_by = estimator.row.name, estimator.weights.sha256
-        _check_made_by(job, manifest, MadeBy(*made_by, job.settings()))
-        _check_kinds(job.formats, estimator.kind)
+        check_made_by(job, manifest, MadeBy(*made_by, job.settings()))
+        check_kinds(job.formats, estimator.kind)
         without_loops = replace(job, chunks=replace(job.chunks, loops=True))  # which do not shape the chunks
         chunks = chunks_of(names, job.chunks, job.folder, digest, *made_by, without_loops.settings())
         plan = estimator.plan([*sizes] * len(chunks.plan[0]))
@@ -488,6 +541,7 @@ def _make_long(
         reader = _read_again(job, estimator, kept[from_:], IMAGES in wanted)
         for _ in range(first - from_):
             next(reader)
+        yield Step(MAKING)
         for line in make_chunks(chunks, reader, estimator, lambda chunk: _cameras(job, kept[chunk.start : chunk.stop])):
             yield Note(line)
         lines: list[str] = []
@@ -620,13 +674,13 @@ def _is_as_noted(path: Path, facts: Sequence[int]) -> bool:
         return False
 
 
-def _check_made_by(job: SceneJob, manifest: Manifest, wanted: MadeBy) -> None:
+def check_made_by(job: SceneJob, manifest: Manifest, wanted: MadeBy) -> None:
     """Raise UsageError if the folder has the scene of another model, or of other options, and it is to stay."""
     if job.if_exists == "overwrite":
         return
     for name in job.ordered:
         row = manifest.rows.get(name, {})
-        if row.get("status") not in (DONE, _BEGUN):
+        if row.get("status") not in (DONE, BEGUN):
             continue
         made_by = MadeBy(*(str(row.get(key) or "") for key in ("model", "weights", "settings")))
         different = difference(made_by, replace(wanted, settings=job.settings(name)))
@@ -646,7 +700,8 @@ def _refuse_foreign(job: SceneJob, manifest: Manifest, wanted: Sequence[str], na
                 raise OutputError(f"{path} is there already", "`if_exists` overwrite replaces it")
 
 
-def _check_kinds(formats: Sequence[str], kind: DepthKind) -> None:
+def check_kinds(formats: Sequence[str], kind: DepthKind) -> None:
+    """Raise UsageError for a format of single maps that cannot hold a kind."""
     for name in formats:
         if name.startswith(DEPTH):
             try:

@@ -19,12 +19,15 @@ from starlette.requests import ClientDisconnect
 from depthcli.depthmap import DepthMap
 from depthcli.errors import DepthError, EngineError, Log, ModelError, UsageError, first_line
 from depthcli.io.codecs.formats import CLIPS, STILLS
+from depthcli.io.scenes.files import EXPORTS
+from depthcli.jobs.scene import DEPTH
 from depthcli.serve.admission import Places
 from depthcli.serve.answers import RAW, Body, Wanted, disposition, media_type_of, meta_of, render
 from depthcli.serve.clip_query import ClipQuery
+from depthcli.serve.clip_work import ClipWork, plain_clip_name
 from depthcli.serve.gallery import MOST_ENTRIES, Galleries
 from depthcli.serve.guard import Guard
-from depthcli.serve.jobs import ENDED, ClipJobs
+from depthcli.serve.jobs import ENDED, Jobs, Wish
 from depthcli.serve.metrics import Metrics
 from depthcli.serve.models import Models
 from depthcli.serve.page_files import page_files
@@ -34,6 +37,8 @@ from depthcli.serve.problems import BusyError, Refusal, problem_of
 from depthcli.serve.queries import DepthQuery, LookQuery
 from depthcli.serve.results import Result, Results
 from depthcli.serve.runner import Runner
+from depthcli.serve.scene_query import SceneQuery
+from depthcli.serve.scene_work import SceneWork, scene_file_name
 from depthcli.serve.settings import ServiceSettings
 from depthcli.version import __version__
 
@@ -54,20 +59,21 @@ class Service:
         self.results = Results()
         self.draining = False
         self.pictures = Pictures(settings, self.models, self.runner, self.metrics)
-        self.clips: Optional[ClipJobs] = None
+        self.jobs: Optional[Jobs] = None
         if settings.clips is not None:
-            self.clips = ClipJobs(settings.clips, settings, self.models, self.runner, self.metrics, log)
+            works = (ClipWork(settings, self.models, self.runner, log), SceneWork(settings, self.models))
+            self.jobs = Jobs(settings.clips, settings, works, self.runner, self.metrics)
 
     def start(self) -> None:
-        """Load the first model, and go on with the clips that an earlier service left."""
+        """Load the first model, and go on with the jobs that an earlier service left."""
         self.models.load_first()
-        if self.clips is not None:
-            self.clips.start()
+        if self.jobs is not None:
+            self.jobs.start()
 
     @property
     def busy(self) -> bool:
-        """Whether a picture or a clip is in work."""
-        return self.pictures.places.taken > 0 or (self.clips is not None and self.clips.busy)
+        """Whether a picture or a job is in work."""
+        return self.pictures.places.taken > 0 or (self.jobs is not None and self.jobs.busy)
 
     def check(self) -> None:
         """Raise a DepthError if the service cannot take work now."""
@@ -81,10 +87,10 @@ class Service:
             raise BusyError("the model is not loaded yet")
 
     def drain(self) -> None:
-        """Take no new work, and stop clips at their next frame."""
+        """Take no new work, and stop jobs at their next step."""
         self.draining = True
-        if self.clips is not None:
-            self.clips.stop()
+        if self.jobs is not None:
+            self.jobs.stop()
 
     async def tidy(self) -> None:
         """Forget what is old, for ever."""
@@ -95,8 +101,8 @@ class Service:
 
     def close(self) -> None:
         """End the threads and free the models."""
-        if self.clips is not None:
-            self.clips.close()
+        if self.jobs is not None:
+            self.jobs.close()
         self.runner.close()
         self.pictures.close()
         self.models.close()
@@ -115,16 +121,18 @@ def make_app(service: Service) -> Any:
     app = FastAPIOffline(
         title="depth",
         version=__version__,
-        description="Depth maps of pictures and clips.",
+        description="Depth maps of pictures, clips and scenes.",
         lifespan=lifespan,
-        root_path=settings.root_path,
         redoc_url=None,
     )
+    app.state.root = settings.root_path
     _add_errors(app, service)
     _add_state(app, service)
     _add_pictures(app, service)
-    if service.clips is not None:
-        _add_clips(app, service, service.clips)
+    if service.jobs is not None:
+        _add_jobs(app, service, service.jobs)
+    else:
+        _refuse_scenes(app, service)
     if settings.galleries:
         _add_gallery(app, service)
     if settings.page:
@@ -194,6 +202,7 @@ def describe(service: Service) -> dict[str, Any]:
         "formats": {name: row.what for name, row in STILLS.items()},
         "raw_formats": list(RAW),
         "clip_formats": {name: row.what for name, row in CLIPS.items()} if settings.clips else {},
+        "scene_formats": _scene_formats() if service.models.scene_names else {},
         "limits": {
             "max_bytes": settings.max_bytes,
             "max_pixels": settings.max_pixels,
@@ -204,6 +213,11 @@ def describe(service: Service) -> dict[str, Any]:
         "galleries": [folder.resolve().name for folder in settings.galleries],
         "token": bool(settings.token),
     }
+
+
+def _scene_formats() -> dict[str, str]:
+    views = {f"{DEPTH}{name}": f"for each view: {row.what}" for name, row in STILLS.items()}
+    return {**{name: row.what for name, row in EXPORTS.items()}, **views}
 
 
 def _add_pictures(app: FastAPI, service: Service) -> None:
@@ -255,11 +269,11 @@ _BODY: dict[str, Any] = {
 }
 
 
-def refuse_multipart(request: Request) -> None:
-    """Raise Refusal for a form: the body is the file itself."""
+def refuse_multipart(request: Request, command: str = "curl --data-binary @FILE") -> None:
+    """Raise Refusal for a form: the body is the file itself. command: that sends it."""
     if request.headers.get("content-type", "").lower().startswith("multipart/"):
         url = f"{request.url.path}?{request.url.query}".rstrip("?")
-        raise Refusal(415, "the body must be the file itself, not a form", f"curl --data-binary @FILE '{url}'", 2)
+        raise Refusal(415, "the body must be the file itself, not a form", f"{command} '{url}'", 2)
 
 
 def body_of(body: Body, depth: Any, about: Any, headers: dict[str, str]) -> Response:
@@ -282,16 +296,28 @@ def _kept(app: FastAPI, name: str, done: Estimated) -> Response:
 
 def _about_kept(app: FastAPI, name: str, result: Result) -> dict[str, Any]:
     meta = json.loads(meta_of(result.depth, result.depth.size, result.about))
-    return {"id": name, "url": f"{app.root_path}/v1/results/{name}", "name": result.name, "meta": meta}
+    return {"id": name, "url": f"{app.state.root}/v1/results/{name}", "name": result.name, "meta": meta}
 
 
-def _add_clips(app: FastAPI, service: Service, clips: ClipJobs) -> None:
-    root = app.root_path
+def _add_jobs(app: FastAPI, service: Service, jobs: Jobs) -> None:
+    root = app.state.root
     uploads = Places(_MOST_UPLOADS)
+
+    async def received(request: Request, kind: str, names: tuple[str, str], wish: Wish, key: str) -> Response:
+        """Take the body of a request as a job. names: of the file, and of the job if that is another."""
+        with uploads.one(), jobs.upload(kind, names[0], wish, key, names[1] if names[1] != names[0] else "") as upload:
+            stated = request.headers.get("content-length", "0")
+            upload.expect(int(stated) if stated.isdecimal() else 0)
+            async for chunk in request.stream():
+                upload.write(chunk)
+            await asyncio.to_thread(jobs.receive, wish, upload)
+        assert upload.job is not None
+        about = jobs.describe(upload.job, root)
+        return JSONResponse(about, 202, {"Location": about["url"]})
 
     @app.post(
         "/v1/clips",
-        tags=["clips"],
+        tags=["jobs"],
         summary="Depth of the clip in the body, as a job",
         status_code=202,
         openapi_extra=_BODY,
@@ -301,54 +327,69 @@ def _add_clips(app: FastAPI, service: Service, clips: ClipJobs) -> None:
             raise BusyError("the service is stopping")
         refuse_multipart(request)
         wish = query.wish(service.models.check_clip(query.model))
-        with uploads.one(), clips.upload(query.name, wish, query.key) as upload:
-            stated = request.headers.get("content-length", "0")
-            upload.expect(int(stated) if stated.isdecimal() else 0)
-            async for chunk in request.stream():
-                upload.write(chunk)
-            await asyncio.to_thread(upload.finish)
-        assert upload.job is not None
-        about = clips.describe(upload.job, root)
-        return JSONResponse(about, 202, {"Location": about["url"]})
+        name = plain_clip_name(query.name)
+        return await received(request, ClipWork.kind, (name, name), wish, query.key)
 
-    @app.get("/v1/jobs", tags=["clips"], summary="All jobs, the newest first")
-    async def jobs() -> dict[str, Any]:
-        return {"jobs": [clips.describe(job, root) for job in clips.list()]}
+    @app.post(
+        "/v1/scenes",
+        tags=["jobs"],
+        summary="Depth and cameras of the pictures in the body, a tar, or of the clip in it, as a job",
+        status_code=202,
+        openapi_extra=_BODY,
+    )
+    async def scene(request: Request, query: Annotated[SceneQuery, Query()]) -> Response:
+        if service.draining:
+            raise BusyError("the service is stopping")
+        refuse_multipart(request, "tar c a.jpg b.jpg | curl --data-binary @-")
+        wish = query.wish(service.models.check_scene(query.model))
+        return await received(request, SceneWork.kind, scene_file_name(query.name), wish, query.key)
 
-    @app.get("/v1/jobs/{name}", tags=["clips"], summary="A job")
+    @app.get("/v1/jobs", tags=["jobs"], summary="All jobs, the newest first")
+    async def every() -> dict[str, Any]:
+        return {"jobs": [jobs.describe(job, root) for job in jobs.list()]}
+
+    @app.get("/v1/jobs/{name}", tags=["jobs"], summary="A job")
     async def job(name: str) -> dict[str, Any]:
-        return clips.describe(clips.get(name), root)
+        return jobs.describe(jobs.get(name), root)
 
-    @app.delete("/v1/jobs/{name}", tags=["clips"], summary="Cancel a job, or forget one that has ended")
+    @app.delete("/v1/jobs/{name}", tags=["jobs"], summary="Cancel a job, or forget one that has ended")
     async def cancel(name: str) -> Response:
-        left = await asyncio.to_thread(clips.cancel, name)
-        return Response(status_code=204) if left is None else JSONResponse(clips.describe(left, root))
+        left = await asyncio.to_thread(jobs.cancel, name)
+        return Response(status_code=204) if left is None else JSONResponse(jobs.describe(left, root))
 
-    @app.get("/v1/jobs/{name}/files/{file}", tags=["clips"], summary="A file of a job, with Range")
+    @app.get("/v1/jobs/{name}/files/{file}", tags=["jobs"], summary="A file of a job, with Range")
     async def file(name: str, file: str) -> Response:
-        path = clips.path_of(clips.get(name), file)
+        path = jobs.path_of(jobs.get(name), file)
         return FileResponse(path, media_type=media_type_of(file), headers={"Content-Disposition": disposition(file)})
 
-    @app.get("/v1/jobs/{name}/events", tags=["clips"], summary="Progress of a job as text/event-stream")
+    @app.get("/v1/jobs/{name}/events", tags=["jobs"], summary="Progress of a job as text/event-stream")
     async def events(name: str, request: Request) -> Response:
-        clips.get(name)
+        jobs.get(name)
         last = request.headers.get("last-event-id", "")
-        return StreamingResponse(_events(service, clips, name, root, last), media_type="text/event-stream")
+        return StreamingResponse(_events(service, jobs, name, root, last), media_type="text/event-stream")
 
 
-async def _events(service: Service, clips: ClipJobs, name: str, root: str, last: str) -> AsyncIterator[bytes]:
+def _refuse_scenes(app: FastAPI, service: Service) -> None:
+    """Tell who sends a scene to a service without jobs how to start one."""
+
+    @app.post("/v1/scenes", include_in_schema=False)
+    async def scene() -> None:
+        service.models.check_scene(None)
+
+
+async def _events(service: Service, jobs: Jobs, name: str, root: str, last: str) -> AsyncIterator[bytes]:
     """Yield the changes of a job until it has ended. last: id of the event that the client had last."""
     state, version = "", last
     silent = time.monotonic()
     while not service.draining:
         try:
-            job = clips.get(name)
+            job = jobs.get(name)
         except Refusal:  # it was forgotten
             return
         if str(job.version) != version:
             kind = "progress" if job.state == state else "state"
             state, version = job.state, str(job.version)
-            data = json.dumps(clips.describe(job, root))
+            data = json.dumps(jobs.describe(job, root))
             yield f"id: {version}\nevent: {kind}\ndata: {data}\n\n".encode()
             silent = time.monotonic()
         elif time.monotonic() - silent > _COMMENT_SECONDS:
@@ -361,7 +402,7 @@ async def _events(service: Service, clips: ClipJobs, name: str, root: str, last:
 
 def _add_gallery(app: FastAPI, service: Service) -> None:
     galleries = Galleries(service.settings.galleries)
-    root = app.root_path
+    root = app.state.root
 
     @app.get("/v1/gallery", tags=["gallery"], summary="A page of results")
     async def page(

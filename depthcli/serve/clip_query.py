@@ -6,15 +6,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Optional
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from depthcli.choices import BackendChoice, ClipChoice, check_batch, check_input_size, require
+from depthcli.choices import (
+    BackendChoice,
+    CameraChoice,
+    ClipChoice,
+    MetresChoice,
+    ShapeChoice,
+    check_batch,
+    check_input_size,
+    require,
+)
+from depthcli.errors import UsageError
 from depthcli.io.codecs.formats import CLIPS, parse_formats
 from depthcli.io.video.clip import Selection
 from depthcli.jobs.clip_job import NotedAs
 from depthcli.jobs.parsing import parse_range, parse_rate, parse_seconds
 from depthcli.pixels.colormap import color_table
 from depthcli.predict.model import check_clip_row
+from depthcli.serve.queries import ShapeQuery, SpaceQuery
 from depthcli.zoo.rows import find_row
 
 _SCENES = ("auto", "off")
@@ -39,6 +50,9 @@ class ClipWish:
     panorama: bool = False
     input_size: Optional[int] = None
     batch: int = 1
+    camera: CameraChoice = CameraChoice()
+    metres: MetresChoice = MetresChoice()
+    shape: ShapeChoice = ShapeChoice()
     noted: Optional[NotedAs] = None
 
     def __post_init__(self) -> None:
@@ -49,12 +63,22 @@ class ClipWish:
         check_clip_row(find_row(self.model), self.choice(BackendChoice()))
         self.selection()
         parse_range(self.value_range)
+        spatial = [name for name in self.formats if name in CLIPS and CLIPS[name].spatial]
+        if self.panorama and spatial:
+            raise UsageError(f"{spatial[0]} cannot be made of a panorama", "leave out `panorama`")
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> ClipWish:
         """Return the wish that was kept as JSON."""
-        noted = facts.get("noted")
-        return cls(**{**facts, "formats": tuple(facts["formats"]), "noted": NotedAs(**noted) if noted else None})
+        noted, metres = facts.get("noted"), facts.get("metres", {})
+        values = {
+            "formats": tuple(facts["formats"]),
+            "camera": CameraChoice(**facts.get("camera", {})),
+            "metres": MetresChoice(**{**metres, "scale_from": tuple(metres.get("scale_from", ()))}),
+            "shape": ShapeChoice(**facts.get("shape", {})),
+            "noted": NotedAs(**noted) if noted else None,
+        }
+        return cls(**{**facts, **values})
 
     @property
     def limits(self) -> Optional[tuple[float, float]]:
@@ -74,10 +98,8 @@ class ClipWish:
         )
 
 
-class ClipQuery(BaseModel):
+class ClipQuery(ShapeQuery, SpaceQuery):
     """How the depth of a clip is estimated, and what is written."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: Annotated[str, Field(description="Name of the file; its suffix tells its kind.", max_length=1024)] = ""
     format: Annotated[
@@ -112,6 +134,8 @@ class ClipQuery(BaseModel):
 
     def wish(self, model: str) -> ClipWish:
         """Return what is asked for. Raises UsageError."""
-        facts = self.model_dump(exclude={"name", "format", "model", "settings", "place", "called", "key"})
+        others = {"name", "format", "model", "settings", "place", "called", "key"}
+        facts = self.model_dump(exclude={*others, *ShapeQuery.model_fields, *SpaceQuery.model_fields})
+        facts.update(camera=self.camera, metres=self.metres, shape=self.shape)
         noted = None if self.place is None else NotedAs(self.settings or "", self.place, self.called or self.name)
         return ClipWish(model=model, formats=parse_formats(self.format, CLIPS), noted=noted, **facts)

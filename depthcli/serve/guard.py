@@ -54,6 +54,7 @@ class Guard:
         given = headers.get("x-request-id", "")
         request_id = given if _ID.fullmatch(given) else os.urandom(8).hex()
         scope.setdefault("state", {})["request_id"] = request_id
+        scope["root_path"] = self._root
         path = scope["path"]
         fixed = {
             b"x-request-id": request_id,

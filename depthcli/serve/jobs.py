@@ -1,7 +1,7 @@
-"""Clips as jobs on disk: one folder each, done one after the other, resumed after a restart, removed after a while.
+"""Long work as jobs on disk: one folder each, done one after the other, resumed after a restart, removed after a while.
 
-FOLDER/<id>/job.json       what is to be done, and what has become of it; written when the whole clip is there
-FOLDER/<id>/files/         the clip, and beside it its results, as `depth video` leaves them
+FOLDER/<id>/job.json       what is to be done, and what has become of it; written when all that was sent is there
+FOLDER/<id>/files/         what was sent, and its results, as the command line leaves them
 """
 
 from __future__ import annotations
@@ -14,73 +14,120 @@ import shutil
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Optional
+from typing import IO, Any, Optional, Protocol, Union
 from urllib.parse import quote
 
-from depthcli.camera import Camera
-from depthcli.choices import ModelChoice
 from depthcli.errors import (
     ClipError,
     DepthError,
     DeviceLostError,
     DiskFullError,
     EngineError,
-    Log,
     UsageError,
     first_line,
 )
 from depthcli.host.atomic import atomic_path, try_lock
-from depthcli.io.codecs.encode import Look
-from depthcli.io.codecs.formats import CLIPS
-from depthcli.io.names import fitting_name, sidecar_of
-from depthcli.jobs.clip import run_clip
-from depthcli.jobs.clip_job import ClipJob, Progress
-from depthcli.jobs.find import CLIP_SUFFIXES, Input
-from depthcli.jobs.manifest import DONE as RESULT_DONE
-from depthcli.jobs.manifest import Result
-from depthcli.jobs.targets import Target, plan_clips
-from depthcli.predict.clip import open_clip_predictor
-from depthcli.predict.clip_predictors import ClipPredictor, FrameByFrame
+from depthcli.jobs.clip_job import Progress
 from depthcli.serve.answers import media_type_of
-from depthcli.serve.clip_query import ClipWish
 from depthcli.serve.metrics import Metrics
-from depthcli.serve.models import Models
 from depthcli.serve.problems import Refusal
 from depthcli.serve.runner import Runner
 from depthcli.serve.settings import ServiceSettings
-from depthcli.zoo.rows import ModelTask, find_row
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 STATES = (QUEUED, RUNNING, DONE, FAILED, CANCELLED)
 ENDED = (DONE, FAILED, CANCELLED)
+_SENT = {"clip": "clip is", "scene": "pictures are"}  # what was sent, and a verb
 SOURCE = "source"
 _JOB, _FILES, _LOCK = "job.json", "files", ".depthcli-serve.lock"
-_MOST_NAME = 150  # bytes, with room for the endings of results
 _LOOK_SECONDS = 60.0  # between two looks for what has expired
 
 
 @dataclass(frozen=True)
 class JobFile:
-    """A file of a job, by its name in the job's folder."""
+    """A file of a job, by its name among them. path: where it lies below `files`; empty if that is its name."""
 
     name: str
     format: str
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What has become of a job. done: all of it. results: rows about its parts, JSON-ready, if it has parts."""
+
+    done: bool
+    files: tuple[JobFile, ...]
+    error: str = ""
+    exit_code: int = 0
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    results: tuple[dict[str, Any], ...] = ()
+
+
+class Wish(Protocol):
+    """What is asked for, as a frozen dataclass that is JSON-ready."""
+
+    @property
+    def model(self) -> str:
+        """Name of the model's row."""
+        ...
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Formats of the results."""
+        ...
+
+
+class Work(Protocol):
+    """Does the jobs of one kind."""
+
+    @property
+    def kind(self) -> str:
+        """Name of the kind."""
+        ...
+
+    def wish_of(self, facts: Mapping[str, Any]) -> Any:
+        """Return the wish that was kept as JSON. Raises UsageError."""
+        ...
+
+    def check(self, wish: Any, source: Path) -> None:
+        """Raise UsageError for a wish that cannot be granted. source: where what is sent will lie."""
+        ...
+
+    def receive(self, wish: Any, source: Path) -> tuple[JobFile, ...]:
+        """Look at what was sent, and return the files of the new job. Raises DepthError for what makes no sense."""
+        ...
+
+    def run(self, wish: Any, source: Path, stop: Callable[[], bool]) -> Generator[Union[Progress, Outcome], None, None]:
+        """Do a job: yield its progress and, unless `stop` returns True before that, its outcome."""
+        ...
+
+    def drop_idle(self) -> None:
+        """Free what has not been used for a while."""
+        ...
+
+    def close(self) -> None:
+        """Free what is kept between jobs."""
+        ...
 
 
 @dataclass(frozen=True)
 class JobRecord:
     """A job as it is on disk, and its progress. frames, eta_s: None if unknown. ended: when, on time.time; 0 before.
 
-    wish: what was asked for. key: that the sender gave it. version: counts changes, for those who watch.
+    kind: of the work. name: for people. sent: name of the file that was sent, if it is another. wish: what was asked
+    for. key: that the sender gave it. results: as of Outcome. version: counts changes, for those who watch.
     """
 
     id: str
+    kind: str
     name: str
-    wish: ClipWish
+    wish: Wish
     state: str = QUEUED
     stage: str = ""
     frames_done: int = 0
@@ -95,35 +142,44 @@ class JobRecord:
     exit_code: int = 0
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    results: tuple[dict[str, Any], ...] = ()
     key: str = ""
+    sent: str = ""
     version: int = field(default=0, compare=False)
 
 
-class ClipJobs:
+class Jobs:
     """The jobs of one folder. Threads may share it; `start` it once, and `close` it in the end.
 
-    Raises UsageError for a folder that cannot be used, or that another service uses.
+    works: what does them, one for each kind. Raises UsageError for a folder that cannot be used, or that another
+    service uses.
     """
 
     def __init__(
-        self, folder: Path, settings: ServiceSettings, models: Models, runner: Runner, metrics: Metrics, log: Log
+        self,
+        folder: Path,
+        settings: ServiceSettings,
+        works: Sequence[Work],
+        runner: Runner,
+        metrics: Metrics,
     ) -> None:
-        self._folder, self._settings, self._models = folder, settings, models
-        self._runner, self._metrics, self._log = runner, metrics, log
+        self._folder, self._settings = folder, settings
+        self._works = {work.kind: work for work in works}
+        self._runner, self._metrics = runner, metrics
         self._jobs: dict[str, JobRecord] = {}
         self._changed = threading.Condition()
         self._stopping = False
         self._cancelled: set[str] = set()
         self._uploads: set[str] = set()
         self._lock = self._locked()
-        self._thread = threading.Thread(target=self._work, name="clips", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
 
     def start(self) -> None:
-        """Take up what an earlier service left: unfinished clips go on, half uploads are removed."""
+        """Take up what an earlier service left: unfinished jobs go on, half uploads are removed."""
         for place in sorted(self._folder.iterdir()):
             if not place.is_dir():
                 continue
-            record = _read(place / _JOB)
+            record = self._read(place / _JOB)
             if record is None:
                 shutil.rmtree(place, ignore_errors=True)
             else:
@@ -133,7 +189,7 @@ class ClipJobs:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop at the next frame; what is not done stays queued."""
+        """Stop at the next step; what is not done stays queued."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -143,11 +199,13 @@ class ClipJobs:
         self.stop()
         if self._thread.ident is not None:
             self._thread.join()
+        for work in self._works.values():
+            work.close()
         self._lock.close()
 
     @property
     def busy(self) -> bool:
-        """Whether a clip is at work, or an upload."""
+        """Whether a job is at work, or an upload."""
         return bool(self._uploads) or any(job.state == RUNNING for job in self._jobs.values())
 
     # --- What requests ask for ----------------------------------------------------------------------------------------
@@ -167,36 +225,50 @@ class ClipJobs:
         """Return the path of a file of a job. Raises Refusal for a name that is not in its list."""
         if all(file.name != name for file in job.files):
             raise Refusal(404, f"the job has no file {name!r}")
-        return self._folder / job.id / _FILES / name
+        file = next(file for file in job.files if file.name == name)
+        return self._folder / job.id / _FILES / (file.path or name)
 
     @contextmanager
-    def upload(self, name: str, wish: ClipWish, key: str = "") -> Iterator[Upload]:
-        """Give a place for the bytes of a clip; with `Upload.finish` it becomes a job, else nothing is left.
+    def upload(self, kind: str, name: str, wish: Wish, key: str = "", shown: str = "") -> Iterator[Upload]:
+        """Give a place for the bytes of a job; with `Upload.finish` it becomes one, else nothing is left.
 
-        key: of the sender, to know the job again.
-
-        Raises UsageError for a wish that cannot be granted, DiskFullError if there is no room.
+        kind: of the work. name: of the file. key: of the sender, to know the job again. shown: its name, if that is
+        another. Raises UsageError for a wish that cannot be granted, DiskFullError if there is no room.
         """
-        name = _plain_name(name)
-        place = self._folder / secrets.token_urlsafe(12)
+        place, work = self._folder / secrets.token_urlsafe(12), self._works[kind]
         source = place / _FILES / name
-        self._plan(source, wish)  # raises for options that make no sense
+        work.check(wish, source)
         self.expire()
-        upload = Upload(source, self._settings.disk - self.bytes_used(), self._settings.max_clip_bytes)
+        upload = Upload(source, self._settings.disk - self.bytes_used(), self._settings.max_clip_bytes, kind)
         self._uploads.add(place.name)
         try:
             with upload:
                 yield upload
             if upload.finished:
                 now = time.time()
-                source_file = JobFile(name, SOURCE)
-                record = JobRecord(place.name, name, wish, created=now, updated=now, files=(source_file,), key=key)
+                record = JobRecord(
+                    place.name,
+                    kind,
+                    shown or name,
+                    wish,
+                    created=now,
+                    updated=now,
+                    files=upload.files,
+                    key=key,
+                    sent=name if shown else "",
+                )
                 self._put(record)
                 upload.job = record
         finally:
             self._uploads.discard(place.name)
             if upload.job is None:
                 shutil.rmtree(place, ignore_errors=True)
+
+    def receive(self, wish: Wish, upload: Upload) -> None:
+        """Finish an upload, and look at what was sent. Raises DepthError for what makes no sense."""
+        upload.finish()
+        upload.files = self._works[upload.kind].receive(wish, upload.path)
+        upload.finished = True
 
     def cancel(self, name: str) -> Optional[JobRecord]:
         """Cancel a job that waits or runs, and return it; forget one that has ended, and return None."""
@@ -244,20 +316,30 @@ class ClipJobs:
         files = []
         for file in job.files:
             with suppress(OSError):
-                size = (self._folder / job.id / _FILES / file.name).stat().st_size
+                size = (self._folder / job.id / _FILES / (file.path or file.name)).stat().st_size
                 files.append({**asdict(file), "size": size, "media_type": media_type_of(file.name), "url": ""})
                 files[-1]["url"] = f"{url}/files/{_quoted(file.name)}"
         facts = asdict(job)
-        for key in ("wish", "version", "ended"):
+        for key in ("wish", "version", "ended", "sent"):
             del facts[key]
         return {
             **facts,
             "url": url,
+            "ahead": self._ahead(job),
             "model": job.wish.model,
             "formats": list(job.wish.formats),
             "files": files,
             "expires": job.ended + self._settings.keep if job.state in ENDED else None,
         }
+
+    def _ahead(self, job: JobRecord) -> int:
+        """Return how many jobs are done before one that waits."""
+        if job.state != QUEUED:
+            return 0
+        return sum(
+            other.state == RUNNING or (other.state == QUEUED and other.created < job.created)
+            for other in list(self._jobs.values())
+        )
 
     # --- The work -----------------------------------------------------------------------------------------------------
 
@@ -278,18 +360,15 @@ class ClipJobs:
         return min(waiting, key=lambda job: job.created, default=None)
 
     def _run(self, job: JobRecord) -> None:
-        source = self._folder / job.id / _FILES / job.name
         job = self._put(replace(job, state=RUNNING, error="", exit_code=0))
+        work, source = self._works[job.kind], self._folder / job.id / _FILES / (job.sent or job.name)
         began, first = time.monotonic(), 0
-        result: Optional[Result] = None
+        outcome: Optional[Outcome] = None
         try:
-            with (
-                self._models_of(job.wish) as load,
-                closing(run_clip(self._plan(source, job.wish), load, lambda: self._is_stopped(job.id))) as events,
-            ):
+            with closing(work.run(job.wish, source, lambda: self._is_stopped(job.id))) as events:
                 for event in events:
-                    if not isinstance(event, Progress):
-                        result = event
+                    if isinstance(event, Outcome):
+                        outcome = event
                         continue
                     if event.stage != job.stage:
                         began, first = time.monotonic(), event.frames
@@ -312,77 +391,32 @@ class ClipJobs:
             self.stop()
             return
         except Exception as error:
-            result = _failure(job, error)
-        if result is not None:
-            self._finish(job, result, source)
+            outcome = _failure(job, error)
+        if outcome is not None:
+            self._finish(job, outcome)
         elif job.id in self._cancelled:
             self._end(job, CANCELLED)
         else:  # the service stops
             self._put(replace(job, state=QUEUED, stage=""))
 
-    def _finish(self, job: JobRecord, result: Result, source: Path) -> None:
-        """Note what has become of a clip, with its files; those of one format of many frames as a ZIP."""
-        files = [JobFile(job.name, SOURCE)]
-        state = DONE if result.status == RESULT_DONE else FAILED
-        error, code = result.error, result.code
+    def _finish(self, job: JobRecord, outcome: Outcome) -> None:
+        """Note what has become of a job."""
+        facts = {name: value for name, value in vars(outcome).items() if name != "done"}
+        self._end(replace(job, **facts), DONE if outcome.done else FAILED)
+
+    def _read(self, path: Path) -> Optional[JobRecord]:
+        """Return a job from the disk, None if it cannot be read."""
         try:
-            for format, path in self._plan(source, job.wish).outputs:
-                if path.is_dir():
-                    files.append(JobFile(_packed(path).name, format))
-                elif path.is_file():
-                    files.append(JobFile(path.name, format))
-                if sidecar_of(path).is_file():
-                    files.append(JobFile(sidecar_of(path).name, "json"))
-        except (OSError, DepthError) as broken:
-            state, error, code = FAILED, f"cannot pack the frames: {first_line(broken)}", 1
-        place = str(source.parent) + os.sep
-        self._end(
-            replace(
-                job,
-                files=tuple(files),
-                error=error.replace(place, ""),
-                exit_code=code,
-                notes=tuple(note.replace(place, "") for note in result.notes),
-                warnings=tuple(warning.replace(place, "") for warning in result.warnings),
-            ),
-            state,
-        )
-
-    @contextmanager
-    def _models_of(self, wish: ClipWish) -> Iterator[Callable[[], ClipPredictor]]:
-        """Give what makes the predictor of a clip, whose runs of the network take their turn with the pictures."""
-        opened: list[ClipPredictor] = []
-        row = find_row(wish.model)
-        try:
-            if row.task is ModelTask.CLIP:
-
-                def load() -> ClipPredictor:
-                    choice = replace(self._settings.choice, model=wish.model)
-                    opened.append(open_clip_predictor(choice, wish.choice(self._settings.backend), self._log))
-                    return _InTurn(opened[0], self._runner)
-
-                yield load
-            else:
-                with self._models.use(wish.model) as estimator:
-                    variant = estimator.variant(input_size=wish.input_size, panorama=wish.panorama)
-                    frames = FrameByFrame(variant, wish.steady != "off", wish.batch)
-                    yield lambda: _InTurn(frames, self._runner)
-        finally:
-            for predictor in opened:
-                predictor.close()
-
-    def _plan(self, source: Path, wish: ClipWish) -> ClipJob:
-        (outputs,) = plan_clips([Input(source, Path(source.name))], wish.formats, Target.of(None))
-        return ClipJob(
-            source,
-            outputs,
-            model=ModelChoice(model=wish.model),
-            clip=wish.choice(self._settings.backend),
-            look=Look(wish.colormap, wish.limits),
-            selection=wish.selection(),
-            if_exists="skip",
-            noted=wish.noted,
-        )
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            facts.setdefault("kind", "clip")  # as older services wrote it
+            facts["wish"] = self._works[facts["kind"]].wish_of(facts["wish"])
+            facts["files"] = tuple(JobFile(**file) for file in facts["files"])
+            for name in ("notes", "warnings", "results"):
+                facts[name] = tuple(facts.get(name, ()))
+            record = JobRecord(**facts)
+        except (OSError, ValueError, KeyError, TypeError, DepthError):
+            return None
+        return record if record.state in STATES and record.id == path.parent.name else None
 
     def _is_stopped(self, name: str) -> bool:
         return self._stopping or name in self._cancelled
@@ -404,6 +438,10 @@ class ClipJobs:
                 with suppress(OSError, DepthError), atomic_path(self._folder / job.id / _JOB) as partial:
                     partial.write_text(json.dumps(facts, indent=1), encoding="utf-8")
             self._jobs[job.id] = job
+            if before is not None and before.state != job.state:  # those behind it have moved up
+                for other in self._jobs.values():
+                    if other.state == QUEUED and other.id != job.id:
+                        self._jobs[other.id] = replace(other, version=other.version + 1)
             self._changed.notify_all()
         if keep:
             self._count()
@@ -428,10 +466,12 @@ class ClipJobs:
 
 
 class Upload:
-    """The bytes of a clip on their way to the disk."""
+    """The bytes of a job on their way to the disk. kind: of the work."""
 
-    def __init__(self, path: Path, room: int, most: int) -> None:
-        self._path, self._room, self._most = path, room, most
+    def __init__(self, path: Path, room: int, most: int, kind: str) -> None:
+        self.path, self.kind = path, kind
+        self._room, self._most = room, most
+        self.files: tuple[JobFile, ...] = ()
         self._size = 0
         self._file: Optional[IO[bytes]] = None
         self.finished = False
@@ -439,10 +479,10 @@ class Upload:
 
     def __enter__(self) -> Upload:
         try:
-            self._path.parent.mkdir(parents=True)
-            self._file = self._path.open("xb")
+            self.path.parent.mkdir(parents=True)
+            self._file = self.path.open("xb")
         except OSError as error:
-            raise DiskFullError(f"cannot write the clip: {error.strerror}") from error
+            raise DiskFullError(f"cannot write what was sent: {error.strerror}") from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -452,9 +492,9 @@ class Upload:
     def expect(self, size: int) -> None:
         """Raise Refusal or DiskFullError if so many bytes in all do not fit."""
         if size > self._most:
-            raise Refusal(413, f"the clip is larger than {self._most / 1e6:.4g} MB", "make it smaller first")
+            raise Refusal(413, f"the {_SENT[self.kind]} larger than {self._most / 1e6:.4g} MB", "make it smaller first")
         if size > self._room:
-            raise DiskFullError("the clips fill their part of the disk", "delete jobs, or try again later")
+            raise DiskFullError("the jobs fill their part of the disk", "delete jobs, or try again later")
 
     def write(self, data: bytes) -> None:
         """Add bytes."""
@@ -464,66 +504,21 @@ class Upload:
         try:
             self._file.write(data)
         except OSError as error:
-            raise DiskFullError(f"cannot write the clip: {error.strerror}") from error
+            raise DiskFullError(f"cannot write what was sent: {error.strerror}") from error
 
     def finish(self) -> None:
         """Note that these were all bytes. Raises ClipError if there are none."""
         if not self._size:
-            raise ClipError("the clip is empty", "send the file as the body")
+            raise ClipError(f"the {_SENT[self.kind]} empty", "send the file as the body")
         assert self._file is not None
         try:
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise DiskFullError(f"cannot write the clip: {error.strerror}") from error
-        self.finished = True
+            raise DiskFullError(f"cannot write what was sent: {error.strerror}") from error
 
 
-class _InTurn:
-    """A predictor whose network runs in the runner's thread, when no picture waits."""
-
-    def __init__(self, predictor: ClipPredictor, runner: Runner) -> None:
-        self._predictor, self._runner = predictor, runner
-        self.row, self.weights, self.warnings = predictor.row, predictor.weights, predictor.warnings
-        self.description, self.exact = predictor.description, predictor.exact
-        self.map_size = (0, 0)
-        self.prepare, self.postprocess = predictor.prepare, predictor.postprocess
-        self.state, self.restore, self.close = predictor.state, predictor.restore, predictor.close
-        self.reached = predictor.reached
-
-    def begin(self, size: tuple[int, int], camera: Optional[Camera] = None, frames: Optional[int] = None) -> Any:
-        """See ClipPredictor."""
-        plan = self._predictor.begin(size, camera, frames)
-        self.map_size, self.row, self.warnings = self._predictor.map_size, self._predictor.row, self._predictor.warnings
-        return plan
-
-    def feed(self, prepared: Any, cut: bool) -> Any:
-        """See ClipPredictor."""
-        return self._runner.call(lambda: self._predictor.feed(prepared, cut))
-
-    def advance(self) -> Any:
-        """See ClipPredictor."""
-        return self._runner.call(self._predictor.advance)
-
-    def finish(self) -> Any:
-        """See ClipPredictor."""
-        return self._runner.call(self._predictor.finish)
-
-
-def _plain_name(name: str) -> str:
-    """Return the name of a clip's file. Raises UsageError for one that is no clip, or leads elsewhere."""
-    plain = Path(name or "clip.mp4").name
-    if plain != (name or "clip.mp4") or not plain.isprintable() or plain.startswith(".") or "\\" in plain:
-        raise UsageError(f"{name!r} is not the name of a file", "give a name without a folder")
-    if Path(plain).suffix.lower() not in CLIP_SUFFIXES:
-        raise UsageError(f"{name!r} is not the name of a clip", "its suffix tells, such as .mp4")
-    if len(plain.encode(errors="replace")) > _MOST_NAME:
-        suffix = Path(plain).suffix
-        return fitting_name(Path(), Path(plain).stem[:40], suffix)
-    return plain
-
-
-def _packed(folder: Path) -> Path:
+def packed_folder(folder: Path) -> Path:
     """Pack the frames of a folder into a ZIP beside it, stored; return its path."""
     path = folder.with_name(f"{folder.name}.zip")
     if not path.exists():
@@ -534,27 +529,11 @@ def _packed(folder: Path) -> Path:
     return path
 
 
-def _failure(job: JobRecord, error: Exception) -> Result:
+def _failure(job: JobRecord, error: Exception) -> Outcome:
     if isinstance(error, MemoryError):
         error = EngineError("not enough memory", "use a smaller `input_size`")
     line = str(error) if isinstance(error, DepthError) else f"{type(error).__name__}: {first_line(error)}"
-    return Result(job.name, (), "failed", error=line, code=error.exit_code if isinstance(error, DepthError) else 1)
-
-
-def _read(path: Path) -> Optional[JobRecord]:
-    """Return a job from the disk, None if it cannot be read."""
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        facts["wish"] = ClipWish.of(facts["wish"])
-        facts["files"] = tuple(JobFile(**file) for file in facts["files"])
-        facts["notes"], facts["warnings"] = tuple(facts["notes"]), tuple(facts["warnings"])
-        record = JobRecord(**facts)
-    except (OSError, ValueError, KeyError, TypeError, DepthError):
-        return None
-    known = (
-        record.state in STATES and record.id == path.parent.name and all(row in CLIPS for row in record.wish.formats)
-    )
-    return record if known else None
+    return Outcome(False, job.files, line, error.exit_code if isinstance(error, DepthError) else 1)
 
 
 def _quoted(name: str) -> str:

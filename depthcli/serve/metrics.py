@@ -37,7 +37,7 @@ class Metrics:
         self.batch = histogram("depth_batch_size", "Pictures in one run", buckets=(1, 2, 4, 8, 16, 32))
         self.pictures = counter("depth_pictures", "Pictures by what became of them", ("result",))
         self.pixels = counter("depth_pixels", "Pixels of the depth maps that were made")
-        self.jobs = gauge("depth_jobs", "Clips by state", ("state",))
+        self.jobs = gauge("depth_jobs", "Clips and scenes by state", ("state",))
         self.loaded = gauge("depth_model_loaded", "1 if the model is loaded", ("model",))
         self._info = Info("depth_build", "Version and backend", registry=self._registry)
         self._info.info({"version": __version__, "engine": ""})

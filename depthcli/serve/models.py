@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
-from depthcli.choices import ModelChoice
+from depthcli.choices import ModelChoice, ViewsChoice
 from depthcli.errors import DepthError, Log, ModelError, UsageError
 from depthcli.host.memory import free_memory
 from depthcli.predict.picture import DepthEstimator
+from depthcli.predict.scene import SceneEstimator
 from depthcli.serve.metrics import Metrics
 from depthcli.serve.settings import ServiceSettings
-from depthcli.zoo.rows import ModelTask, find_row, with_max_depth
+from depthcli.zoo.rows import ModelRow, ModelTask, find_row, with_max_depth
 
 _ROOM = 3  # a network that is loaded takes so many times the size of its weights, at most
 
 
 @dataclass
 class _Loaded:
-    """A model that is loaded. users: requests that use it now. used: when the last one ended, on time.monotonic."""
+    """A model that is loaded. users: requests that use it now. used: when the last one ended, on time.monotonic.
 
-    estimator: DepthEstimator
+    form: how a model for scenes was opened, None for others.
+    """
+
+    estimator: Union[DepthEstimator, SceneEstimator]
     users: int = 0
     used: float = 0.0
+    form: Hashable = None
 
 
 class Models:
@@ -39,12 +44,15 @@ class Models:
         self._lock = threading.Lock()
         self.error: Optional[DepthError] = None  # of the last load of the first model
         self.names = tuple(settings.models)
-        for name in self.names:
-            row = find_row(name)
-            if row.task is ModelTask.SCENE:
-                raise UsageError(f"{name} is a model for the views of a scene", "leave it out of `models`")
         if self.names and find_row(self.names[0]).task is not ModelTask.PICTURE:
-            raise UsageError(f"{self.names[0]} is a model for clips", "name one for pictures first")
+            raise UsageError(f"{self.names[0]} is a model for {_for(self.names[0])}", "name one for pictures first")
+        if self.scene_names and settings.clips is None:
+            raise UsageError(f"scenes of {self.scene_names[0]} need a folder", "give one with `clips`")
+
+    @property
+    def scene_names(self) -> tuple[str, ...]:
+        """The models for scenes."""
+        return tuple(name for name in self.names if find_row(name).task is ModelTask.SCENE)
 
     def load_first(self) -> DepthEstimator:
         """Load the first model; the automatic choice is made here. Raises UsageError, ModelError or EngineError."""
@@ -53,8 +61,8 @@ class Models:
             self.names = (estimator.row.name,)
             self._keep(estimator.row.name, estimator)
             return estimator
-        with self.use(self.names[0]) as estimator:
-            return estimator
+        with self.use(self.names[0]) as loaded:
+            return loaded
 
     def check(self, name: Optional[str]) -> str:
         """Return the name of a model, of the first for None. Raises UsageError for one that is not offered."""
@@ -63,7 +71,7 @@ class Models:
         if name not in self.names:
             raise UsageError(f"this service has no model {name!r}", f"choose from: {', '.join(self.names)}")
         if find_row(name).task is not ModelTask.PICTURE:
-            raise UsageError(f"{name} is a model for clips", "send it clips")
+            raise UsageError(f"{name} is a model for {_for(name)}", f"send it {_for(name)}")
         return name
 
     def check_clip(self, name: Optional[str]) -> str:
@@ -72,6 +80,22 @@ class Models:
             return next((each for each in self.names if find_row(each).task is ModelTask.CLIP), self.names[0])
         if name not in self.names:
             raise UsageError(f"this service has no model {name!r}", f"choose from: {', '.join(self.names)}")
+        if name in self.scene_names:
+            raise UsageError(f"{name} is a model for scenes", "send it to /v1/scenes")
+        return name
+
+    def check_scene(self, name: Optional[str]) -> str:
+        """Return the name of a model for a scene, of the first such for None. Raises UsageError."""
+        if not self.scene_names:
+            raise UsageError(
+                "this service has no model for scenes", "start it with `clips` and `models`, such as tiny,da3-small"
+            )
+        if name is None:
+            return self.scene_names[0]
+        if name not in self.scene_names:
+            raise UsageError(
+                f"this service has no model {name!r} for scenes", f"choose from: {', '.join(self.scene_names)}"
+            )
         return name
 
     def is_loaded(self, name: str) -> bool:
@@ -87,9 +111,35 @@ class Models:
         finally:
             self.give_back(name)
 
+    @contextmanager
+    def use_scene(self, name: str, views: ViewsChoice, **wanted: bool) -> Iterator[SceneEstimator]:
+        """Give a model for scenes, loaded if need be; it stays loaded in the block.
+
+        views: how views go through it. wanted: further arguments of SceneEstimator. One that is loaded otherwise is
+        loaded anew, as only one scene is made at a time.
+        """
+        form = (views, *sorted(wanted.items()))
+        with self._loading:
+            with self._lock:
+                found = self._loaded.get(name)
+                dropped = [self._loaded.pop(name)] if found is not None and found.form != form else []
+            self._close(dropped)
+            if found is None or dropped:
+                self._make_room(find_row(name).weights.bytes or 0)
+                choice = replace(self._settings.choice, model=name)
+                estimator = SceneEstimator(choice, self._settings.backend, views=views, log=self._log, **wanted)
+                found = self._keep(name, estimator, form=form)
+            with self._lock:
+                found.users += 1
+        assert isinstance(found.estimator, SceneEstimator)
+        try:
+            yield found.estimator
+        finally:
+            self.give_back(name)
+
     def take(self, name: str) -> DepthEstimator:
         """Return a model, loaded if need be; it stays loaded until `give_back`."""
-        return self.take_loaded(name) or self._load(name).estimator
+        return self.take_loaded(name) or self._load(name)
 
     def take_loaded(self, name: str) -> Optional[DepthEstimator]:
         """Return a model as `take` does, None if it is not loaded."""
@@ -98,6 +148,7 @@ class Models:
             if found is None:
                 return None
             found.users += 1
+            assert isinstance(found.estimator, DepthEstimator)
             return found.estimator
 
     def give_back(self, name: str) -> None:
@@ -125,6 +176,7 @@ class Models:
             if self._settings.choice.max_depth is not None:
                 row = with_max_depth(row, self._settings.choice.max_depth)
             estimator = found.estimator if found else None
+            picture = estimator if isinstance(estimator, DepthEstimator) else None
             described.append(
                 {
                     "name": name,
@@ -134,11 +186,11 @@ class Models:
                     "kind": row.kind.value,
                     "unit": row.kind.unit,
                     "near_is": "high" if row.kind.near_is_high else "low",
-                    "input_size": estimator.input_size if estimator else self._settings.input_size or row.input_size,
+                    "input_size": self._input_size(row, picture),
                     "loaded": estimator is not None,
                     "weights_sha256": estimator.weights.sha256 if estimator else None,
                     "backend": estimator.description if estimator else None,
-                    "remembered": estimator.remembered if estimator else None,
+                    "remembered": picture.remembered if picture else None,
                 }
             )
         return described
@@ -155,13 +207,16 @@ class Models:
         found = [(name, item) for name, item in self._loaded.items() if name != self.names[0] and not item.users]
         return sorted(found, key=lambda entry: entry[1].used)
 
-    def _load(self, name: str) -> _Loaded:
+    def _input_size(self, row: ModelRow, loaded: Optional[DepthEstimator]) -> int:
+        if loaded is not None:
+            return loaded.input_size
+        return (self._settings.input_size if row.task is not ModelTask.SCENE else None) or row.input_size
+
+    def _load(self, name: str) -> DepthEstimator:
         with self._loading:
-            with self._lock:
-                found = self._loaded.get(name)
-                if found is not None:  # another request has loaded it
-                    found.users += 1
-                    return found
+            found = self.take_loaded(name)
+            if found is not None:  # another request has loaded it
+                return found
             if self.names and name != self.names[0]:
                 self._make_room(find_row(name).weights.bytes or 0)
             choice = replace(self._settings.choice, model=name)
@@ -173,14 +228,17 @@ class Models:
                 raise
             if name == self.names[0]:
                 self.error = None
-            return self._keep(name, estimator, users=1)
+            self._keep(name, estimator, users=1)
+            return estimator
 
     def _open(self, choice: ModelChoice) -> DepthEstimator:
         settings = self._settings
         return DepthEstimator(choice, settings.backend, input_size=settings.input_size, log=self._log)
 
-    def _keep(self, name: str, estimator: DepthEstimator, users: int = 0) -> _Loaded:
-        found = _Loaded(estimator, users, time.monotonic())
+    def _keep(
+        self, name: str, estimator: Union[DepthEstimator, SceneEstimator], users: int = 0, form: Hashable = None
+    ) -> _Loaded:
+        found = _Loaded(estimator, users, time.monotonic(), form)
         with self._lock:
             self._loaded[name] = found
         self._metrics.loaded.labels(name).set(1)
@@ -203,3 +261,8 @@ class Models:
         for item in dropped:
             self._metrics.loaded.labels(item.estimator.row.name).set(0)
             item.estimator.close()
+
+
+def _for(name: str) -> str:
+    """Return what a model that is not for pictures is for."""
+    return "scenes" if find_row(name).task is ModelTask.SCENE else "clips"

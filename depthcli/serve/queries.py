@@ -17,56 +17,30 @@ from depthcli.serve.answers import RAW, Wanted
 _MOST_NAME = 1024
 
 
-class LookQuery(BaseModel):
-    """How a depth map becomes files."""
+class ShapeQuery(BaseModel):
+    """How points and meshes are made."""
 
     model_config = ConfigDict(extra="forbid")
 
-    colormap: Annotated[str, Field(description="Such as inferno, turbo, gray; _r reverses.")] = "Spectral_r"
-    max_side: Annotated[Optional[int], Field(description="Longest side of f16 and f32, in pixels.")] = None
     axes: Annotated[Optional[str], Field(description="Of points and meshes: opengl, opencv or zup.")] = None
     edges: Annotated[str, Field(description="Cut where depth jumps by this part of itself; off: never.")] = "0.04"
     points: Annotated[str, Field(description="Most points, or all.")] = "1000000"
     mesh_size: Annotated[int, Field(description="Most vertices along the longer side of a mesh.")] = 512
     farthest: Annotated[Optional[float], Field(description="Leave out what is farther.")] = None
-    file: Annotated[
-        list[str], Field(default_factory=list, description="Names of the files in a ZIP, one for each format.")
-    ]
 
     @property
     def shape(self) -> ShapeChoice:
         """How points and meshes are made."""
-        edges = None if self.edges == "off" else _number("edges", self.edges)
-        points = None if self.points == "all" else int(_number("points", self.points))
+        edges = None if self.edges == "off" else number_of("edges", self.edges)
+        points = None if self.points == "all" else int(number_of("points", self.points))
         return ShapeChoice(self.axes, edges, points, self.mesh_size, self.farthest)
 
-    def look(self, formats: list[str]) -> Wanted:
-        """Return what an answer in these formats holds. Raises UsageError."""
-        names = [name.strip() for item in formats for name in item.split(",")]
-        known = tuple(names) if len(names) == 1 and names[0] in RAW else parse_formats(formats)
-        return Wanted(known, self.colormap, self.shape, tuple(self.file), self.max_side)
 
+class SpaceQuery(BaseModel):
+    """The camera, and what makes metres."""
 
-class DepthQuery(LookQuery):
-    """How the depth of a picture is estimated, and what the answer holds."""
+    model_config = ConfigDict(extra="forbid")
 
-    format: Annotated[
-        list[str],
-        Field(default_factory=lambda: ["color"], description="Formats of `depth image`, or f16 or f32: bare numbers."),
-    ]
-    model: Annotated[Optional[str], Field(description="One of the models of GET /v1; the first if none is named.")] = (
-        None
-    )
-    input_size: Annotated[
-        Optional[int], Field(description="Shorter side of the network input, in pixels.", le=2072)
-    ] = None
-    name: Annotated[
-        str, Field(description="Name of the picture, for its files and for messages.", max_length=_MOST_NAME)
-    ] = ""
-    keep: Annotated[bool, Field(description="Keep the depth map: 201, and its address in Location.")] = False
-    keep_alpha: Annotated[bool, Field(description="Transparent pixels get no depth.")] = False
-    panorama: Annotated[bool, Field(description="A 360-degree panorama: no seam at the edges.")] = False
-    detail: Annotated[str, Field(description="For large pictures: off, edges or tiles.")] = "off"
     focal: Annotated[Optional[float], Field(description="Focal length in pixels.")] = None
     fov: Annotated[
         Optional[str], Field(description="Angle of view in degrees; v:45 its height, d:75 its diagonal.")
@@ -78,11 +52,6 @@ class DepthQuery(LookQuery):
     ]
     fit: Annotated[str, Field(description="auto, scale, line or isotonic.")] = "auto"
     scale: Annotated[Optional[float], Field(description="Multiply the metres of a metric model.")] = None
-
-    @property
-    def shown_name(self) -> str:
-        """The name of the picture in messages, "" if it has none."""
-        return printable(self.name)
 
     @property
     def camera(self) -> CameraChoice:
@@ -102,6 +71,49 @@ class DepthQuery(LookQuery):
                     f"{reference.text!r} is not a reference", "such as at:812,540=2.35: a service opens no files"
                 )
         return choice
+
+
+class LookQuery(ShapeQuery):
+    """How a depth map becomes files."""
+
+    colormap: Annotated[str, Field(description="Such as inferno, turbo, gray; _r reverses.")] = "Spectral_r"
+    max_side: Annotated[Optional[int], Field(description="Longest side of f16 and f32, in pixels.")] = None
+    file: Annotated[
+        list[str], Field(default_factory=list, description="Names of the files in a ZIP, one for each format.")
+    ]
+
+    def look(self, formats: list[str]) -> Wanted:
+        """Return what an answer in these formats holds. Raises UsageError."""
+        names = [name.strip() for item in formats for name in item.split(",")]
+        known = tuple(names) if len(names) == 1 and names[0] in RAW else parse_formats(formats)
+        return Wanted(known, self.colormap, self.shape, tuple(self.file), self.max_side)
+
+
+class DepthQuery(LookQuery, SpaceQuery):
+    """How the depth of a picture is estimated, and what the answer holds."""
+
+    format: Annotated[
+        list[str],
+        Field(default_factory=lambda: ["color"], description="Formats of `depth image`, or f16 or f32: bare numbers."),
+    ]
+    model: Annotated[Optional[str], Field(description="One of the models of GET /v1; the first if none is named.")] = (
+        None
+    )
+    input_size: Annotated[
+        Optional[int], Field(description="Shorter side of the network input, in pixels.", le=2072)
+    ] = None
+    name: Annotated[
+        str, Field(description="Name of the picture, for its files and for messages.", max_length=_MOST_NAME)
+    ] = ""
+    keep: Annotated[bool, Field(description="Keep the depth map: 201, and its address in Location.")] = False
+    keep_alpha: Annotated[bool, Field(description="Transparent pixels get no depth.")] = False
+    panorama: Annotated[bool, Field(description="A 360-degree panorama: no seam at the edges.")] = False
+    detail: Annotated[str, Field(description="For large pictures: off, edges or tiles.")] = "off"
+
+    @property
+    def shown_name(self) -> str:
+        """The name of the picture in messages, "" if it has none."""
+        return printable(self.name)
 
     def wanted(self) -> Wanted:
         """Return what the answer holds. Raises UsageError."""
@@ -126,7 +138,8 @@ def _is_spatial(name: str) -> bool:
     return name in STILLS and STILLS[name].spatial
 
 
-def _number(setting: str, text: str) -> float:
+def number_of(setting: str, text: str) -> float:
+    """Return the number that a parameter is. Raises UsageError."""
     try:
         number = float(text)
     except ValueError:

@@ -18,7 +18,7 @@ from depthcli.errors import OutputError, PictureError, UsageError
 from depthcli.io.cameras.files import read_cameras
 from depthcli.io.scenes.files import EXPORTS, write_scene
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
-from depthcli.jobs.scene import Made, Note, SceneJob, Unread, run_scene
+from depthcli.jobs.scene import Made, Note, SceneJob, Step, Unread, run_scene
 from depthcli.jobs.scene_inputs import recognise
 from depthcli.predict.scene import SceneEstimator
 from tests.conftest import environment, tree
@@ -52,7 +52,7 @@ def run(work: SceneJob) -> dict[str, Result]:
             result = event.result if isinstance(event, Unread) else event
             found[result.input] = result
         else:
-            assert isinstance(event, (Note, Made))
+            assert isinstance(event, (Note, Made, Step))
     return found
 
 

@@ -34,6 +34,23 @@ def slowly(self, batch, recheck=False):
     time.sleep(seconds)
     return run(self, batch, recheck)
 DepthEstimator.run = slowly
+if os.environ.get("ROOM"):  # networks for scenes answer with the room of tests/predict/rooms.py
+    import pytest
+    from tests.predict.rooms import use_room
+    from depthcli.predict.scene import SceneEstimator
+    use_room(pytest.MonkeyPatch())
+    from depthcli.serve import scene_query
+    usual = scene_query.SceneQuery.wish
+    def wish(self, model):  # the page asks for the usual size, and the room has one size
+        if self.input_size is None:
+            self.input_size = int(os.environ["ROOM"])
+        return usual(self, model)
+    scene_query.SceneQuery.wish = wish
+    run_views = SceneEstimator.run
+    def slowly_views(self, views, cameras=None):
+        time.sleep(seconds)
+        return run_views(self, views, cameras)
+    SceneEstimator.run = slowly_views
 from depthcli.serve import guard
 guard.HEADER_SECONDS = guard.BODY_SECONDS = deadline
 from depthcli.cli.app import main
@@ -141,7 +158,9 @@ def running(
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(weights)
     errors = folder / "stderr.txt"
-    command = [sys.executable, "-c", _PROGRAM, "serve", "--models", "tiny", "--input-size", "56"]
+    command = [sys.executable, "-c", _PROGRAM, "serve", "--input-size", "56"]
+    if "--models" not in options:
+        command += ["--models", "tiny"]
     if "--uds" not in options and "--port" not in options:
         command += ["--port", "0"]
     around = {**environment(), "NETWORK": str(network), "DEADLINE": str(deadline), **extra}

@@ -33,6 +33,20 @@ def clip() -> Path:
     [
         ("-f", "mp4,gray,npz", "-o", "out/"),
         ("-f", "side", "-o", "out/x.mp4", "--start", "0.1", "--fps", "12", "--range", "0,9", "--scene", "off"),
+        ("-o", "out/", "-f", "npz,ply", "--fov", "60", "--points", "300", "--edges", "off", "--axes", "zup"),
+        (
+            "-o",
+            "out/",
+            "-f",
+            "exr,glb",
+            "--intrinsics",
+            "50,50,20,15",
+            "--scale-from",
+            "at:5,5=2",
+            "--scale-from",
+            "at:30,20=4",
+        ),
+        ("-o", "out/", "-f", "npz", "--f35", "28", "--scale-from", "ground:1.5"),
         ("-f", "ffv1", "--max-frames", "5", "--stride", "2", "--steady", "off", "--colormap", "turbo"),
     ],
 )
@@ -104,9 +118,9 @@ def test_what_is_no_clip_file_is_said_without_sending_it(service: Service, depth
     [
         (("--device", "cpu"), 2, "--device"),
         (("--checkpoint", "x.pth"), 2, "--checkpoint"),
-        (("--fov", "60"), 2, "--fov"),
-        (("--scale", "2"), 2, "--scale"),
-        (("--points", "5"), 2, "--points"),
+        (("--calibration-from", "in/a.npz"), 2, "a.npz"),
+        (("--intrinsics", "in/camera.txt"), 2, "camera.txt"),
+        (("--scale-from", "in/depth.npz"), 2, "depth.npz"),
         (("--rate", "5"), 2, "--rate"),
         (("-o", "-"), 2, "stream"),
         (("-m", "vits"), 2, "no model vits"),

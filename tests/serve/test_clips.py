@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -230,15 +229,14 @@ def test_a_service_without_a_folder_takes_no_clips(serving):
 
 
 def test_a_job_record_that_is_damaged_is_removed(tmp_path):
-    from depthcli.serve.jobs import ClipJobs
+    from depthcli.serve.jobs import Jobs
     from depthcli.serve.metrics import Metrics
     from depthcli.serve.settings import ServiceSettings
 
     for name, text in (("half", '{"id": "half"'), ("other", '{"id": "elsewhere"}'), ("empty", "")):
         (tmp_path / "store" / name).mkdir(parents=True)
         (tmp_path / "store" / name / "job.json").write_text(text)
-    nothing: Callable[..., None] = lambda *_: None  # noqa: E731
-    made = ClipJobs(tmp_path / "store", ServiceSettings(), None, None, Metrics(), nothing)  # type: ignore[arg-type]
+    made = Jobs(tmp_path / "store", ServiceSettings(), (), None, Metrics())  # type: ignore[arg-type]
     made.start()
     made.close()
     assert made.list() == [] and [path.name for path in (tmp_path / "store").iterdir() if path.is_dir()] == []

@@ -8,6 +8,7 @@ const find = (id) => document.getElementById(id);
 const makers = {
   photo: async () => (await import("./photo.js")).photoView(about),
   clips: async () => (await import("./clips.js")).clipView(about),
+  scenes: async () => (await import("./scenes.js")).sceneView(about),
   gallery: async () => (await import("./gallery.js")).galleryView(about),
 };
 const main = find("main"), views = {};
@@ -20,9 +21,9 @@ async function start() {
     main.replaceChildren(problemBox(error, start));
     return;
   }
-  const offered = { photo: true, clips: Object.keys(about.clip_formats).length > 0, gallery: about.galleries.length > 0 };
+  const offered = { photo: true, clips: Object.keys(about.clip_formats).length > 0, scenes: Object.keys(about.scene_formats).length > 0, gallery: about.galleries.length > 0 };
   for (const tab of document.querySelectorAll("#tabs a")) tab.hidden = !offered[tab.hash.slice(1)];
-  find("tabs").hidden = !offered.clips && !offered.gallery;
+  find("tabs").hidden = !offered.clips && !offered.gallery; // scenes come with clips
 
   async function show() {
     const asked = location.hash.slice(1), name = offered[asked] ? asked : "photo";
@@ -48,11 +49,13 @@ async function start() {
 }
 
 function takeFiles(offered) {
-  const take = async (file) => {
-    const name = file.type.startsWith("video/") && offered.clips ? "clips" : file.type.startsWith("image/") || location.hash !== "#clips" ? "photo" : "clips";
+  const take = async (files) => {
+    const here = location.hash.slice(1), [{ type }] = files;
+    let name = type.startsWith("video/") && offered.clips ? "clips" : type.startsWith("image/") || here !== "clips" ? "photo" : "clips";
+    if (offered.scenes && (here === "scenes" || (name === "photo" && files.length > 1))) name = "scenes";
     views[name] = views[name] || makers[name]();
-    (await views[name]).take(file);
-    if (location.hash !== `#${name}`) location.hash = name;
+    (await views[name]).take(files);
+    if (here !== name) location.hash = name;
   };
   let depth = 0; // dragenter of a child comes before dragleave of its parent
   const files = (event) => [...event.dataTransfer.types].includes("Files");
@@ -63,11 +66,11 @@ function takeFiles(offered) {
     event.preventDefault();
     depth = 0;
     find("drop").hidden = true;
-    if (event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
+    if (event.dataTransfer.files[0]) take([...event.dataTransfer.files]);
   });
   addEventListener("paste", (event) => {
-    const file = event.clipboardData && [...event.clipboardData.files][0];
-    if (file) take(file);
+    const pasted = event.clipboardData ? [...event.clipboardData.files] : [];
+    if (pasted[0]) take(pasted);
   });
 }
 

@@ -1,19 +1,19 @@
 /** Clips: send one, watch it being done, play it beside its depth, take the files home. */
 
 import { compare } from "./compare.js";
-import { bytes, choice, duration, make, marked, picker, problemBox, segments, sizeChoice } from "./make.js";
+import { downloads, jobList, SOURCE } from "./jobs.js";
+import { bytes, choice, make, picker, problemBox, segments, sizeChoice } from "./make.js";
 import { colorChoices } from "./numbers.js";
-import { ask, call, follow, Problem, save, send, shown } from "./service.js";
+import { shown } from "./service.js";
 
-const FILM = "mp4", SOURCE = "source";
-const ENDED = ["done", "failed", "cancelled"];
+const FILM = "mp4";
 
-/** Return the view of clips: { element, take(file) }. about: of GET /v1. */
+/** Return the view of clips: { element, take(files), refresh() }. about: of GET /v1. */
 export async function clipView(about) {
-  const colors = await colorChoices(), models = about.models;
+  const colors = await colorChoices(), models = about.models.filter(({ task }) => task !== "scene");
   const usual = (models.find(({ task }) => task === "clip") || models[0]).name;
   const state = { model: usual, size: "", colors: colors[0][0], formats: new Set([FILM]) };
-  const cards = new Map(), list = make("div", { class: "jobs" }), trouble = make("div");
+  const jobs = jobList({ kind: "clip", limit: about.limits.max_clip_bytes, nothing: "Clips that were sent stand here, also after this page was closed.", results });
 
   const extra = Object.entries(about.clip_formats).filter(([name]) => name !== FILM);
   const boxes = extra.map(([name, what]) => make("label", { class: "check" }, make("input", {
@@ -31,145 +31,24 @@ export async function clipView(about) {
     make("details", {}, make("summary", { text: "Also write …" }), make("div", { class: "checks" }, ...boxes)));
   const start = picker({
     title: "Drop a clip", hint: `or choose one, up to ${bytes(about.limits.max_clip_bytes)}. It is done in the background: this page may be closed.`,
-    button: "Choose a clip", accept: "video/*,.mkv,.avi,.mts,.gif", take,
+    button: "Choose a clip", accept: "video/*,.mkv,.avi,.mts,.gif", take: ([file]) => take(file),
   }, options);
-  const element = make("div", { class: "clips" }, trouble, start, list);
+  const element = make("div", { class: "clips" }, jobs.trouble, start, jobs.list);
 
   async function take(file) {
-    trouble.replaceChildren();
-    if (file.size > about.limits.max_clip_bytes) {
-      return trouble.replaceChildren(problemBox(new Problem(`${file.name} has ${bytes(file.size)}`, `this service takes clips up to ${bytes(about.limits.max_clip_bytes)}`)));
-    }
-    const stop = new AbortController(), bar = make("progress", { max: "1", value: 0, "aria-label": `Sending ${file.name}` });
-    const status = make("p", { class: "hint", role: "status", text: "Sending …" });
-    const card = make("article", { class: "job" }, make("header", {}, make("h2", { text: file.name }), make("button", { type: "button", text: "Cancel", onclick: () => stop.abort() })), bar, status);
-    list.prepend(card);
     const query = new URLSearchParams({ name: file.name, model: state.model, colormap: state.colors, format: [...state.formats].join(",") });
     if (state.size) query.set("input_size", state.size);
-    try {
-      const job = await send(`v1/clips?${query}`, file, {
-        signal: stop.signal,
-        progress: (part) => {
-          bar.value = part;
-          status.textContent = part < 1 ? `Sending: ${Math.round(100 * part)} % of ${bytes(file.size)}` : "The service reads the clip …";
-        },
-        waiting: (seconds) => { status.textContent = `The service is busy. Sending again in ${seconds} s …`; },
-      });
-      card.remove();
-      add(job);
-    } catch (error) {
-      card.remove();
-      if (!stop.signal.aborted) trouble.replaceChildren(problemBox(error, () => take(file)));
-    }
+    await jobs.sent("v1/clips", query, file, file.name);
   }
-
-  function add(job) {
-    if (cards.has(job.id)) return;
-    const card = jobCard(job, () => { cards.delete(job.id); empty(); });
-    cards.set(job.id, card);
-    list.prepend(card);
-    empty();
-  }
-
-  const nothing = make("p", { class: "hint nothing", text: "Clips that were sent stand here, also after this page was closed." });
-  const empty = () => { if (cards.size) nothing.remove(); else list.append(nothing); };
-  /** Show jobs that came from elsewhere, too. */
-  const refresh = async () => {
-    for (const job of (await ask("v1/jobs")).jobs.reverse()) add(job); // the newest first
-    empty();
-  };
-  await refresh();
-  return { element, take, refresh };
-}
-
-/** Return the card of a job, which follows it. forgotten(): it is gone. */
-function jobCard(job, forgotten) {
-  const card = make("article", { class: "job", "aria-label": job.name });
-  const watch = new AbortController();
-  const bar = make("progress", { max: "1", "aria-label": `Progress of ${job.name}` }), status = make("p", { class: "hint" });
-  const said = make("p", { class: "unseen", role: "status" }), body = make("div"), actions = make("div", { class: "actions" });
-  card.append(make("header", {}, make("h2", { text: job.name }), actions), bar, status, said, body);
-  let drawn = "";
-
-  async function remove() {
-    try {
-      const answer = await call(job.url, { method: "DELETE" });
-      if (answer.status === 204) {
-        watch.abort();
-        card.remove();
-        forgotten();
-      } else draw(await answer.json());
-    } catch (error) {
-      if (error.status === 404) {
-        card.remove();
-        forgotten();
-      } else body.replaceChildren(problemBox(error));
-    }
-  }
-
-  function draw(now) {
-    if (drawn === "cancelled" && !ENDED.includes(now.state)) return; // it ends with its frame
-    job = now;
-    const works = !ENDED.includes(job.state);
-    bar.hidden = !works;
-    if (job.frames && job.state === "running") bar.value = job.frames_done / job.frames;
-    else bar.removeAttribute("value");
-    status.textContent = textOf(job);
-    if (drawn === job.state) return;
-    drawn = job.state;
-    said.textContent = `${job.name}: ${job.state}`;
-    card.dataset.state = job.state;
-    actions.replaceChildren(make("button", { type: "button", text: works ? "Cancel" : "Remove", "aria-label": `${works ? "Cancel" : "Remove"} ${job.name}`, onclick: remove }));
-    body.replaceChildren();
-    if (job.error) body.append(make("p", { class: "problem" }, ...marked(job.error)));
-    for (const text of [...job.warnings, ...job.notes]) body.append(make("p", { class: "hint" }, ...marked(text)));
-    if (job.files.length && !works) body.append(results(job));
-  }
-  draw(job);
-  if (!ENDED.includes(job.state)) {
-    follow(job, watch.signal, draw).catch((error) => {
-      body.replaceChildren(problemBox(error));
-      if (error.status === 404) forgotten();
-    });
-  }
-  return card;
-}
-
-function textOf({ state, stage, frames_done: done, frames, fps, eta_s: eta, model, files, expires }) {
-  if (state === "queued") return "Waits for its turn";
-  if (state === "cancelled") return "Cancelled";
-  if (state === "running") {
-    if (stage === "write") return "Writing the files …";
-    if (!done) return "Starting …";
-    const parts = [frames ? `frame ${done} of ${frames}` : `frame ${done}`];
-    if (fps) parts.push(`${fps.toFixed(1)} a second`);
-    if (eta !== null) parts.push(`${duration(eta)} left`);
-    return parts.join(" · ");
-  }
-  const size = files.filter(({ format }) => format !== SOURCE).reduce((sum, file) => sum + file.size, 0);
-  const parts = [state === "done" ? "Done" : "Failed", `${done} frames`, model];
-  if (size) parts.push(bytes(size));
-  if (expires) parts.push(`kept until ${new Date(expires * 1000).toLocaleString([], { weekday: "short", hour: "2-digit", minute: "2-digit" })}`);
-  return parts.join(" · ");
+  await jobs.refresh();
+  return { element, take: ([file]) => take(file), refresh: jobs.refresh };
 }
 
 /** Return the films and the files of a job that has ended. */
 function results(job) {
   const photo = job.files.find(({ format }) => format === SOURCE), film = job.files.find(({ format, media_type: type }) => format === FILM && type.startsWith("video/"));
   const side = job.files.find(({ format, media_type: type }) => format === "side" && type.startsWith("video/"));
-  const place = make("div"), status = make("div", { role: "status" });
-  const chips = job.files.filter(({ format }) => format !== SOURCE).map((file) => {
-    const made = make("button", {
-      type: "button", title: bytes(file.size), text: file.name,
-      onclick: async () => {
-        made.disabled = true;
-        status.replaceChildren();
-        await save(file.url).catch((error) => status.replaceChildren(problemBox(error)));
-        made.disabled = false;
-      },
-    });
-    return made;
-  });
+  const place = make("div"), { chips, status } = downloads(job.files.filter(({ format }) => format !== SOURCE));
   const play = film && photo ? make("button", {
     type: "button", class: "main", text: "Play with its depth",
     onclick: async () => {

@@ -61,9 +61,9 @@ export function duration(seconds) {
   return whole < 60 ? `${whole} s` : whole < 3600 ? `${Math.floor(whole / 60)} min ${whole % 60} s` : `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
 }
 
-/** Return a place to drop, paste or choose a file at. */
-export function picker({ icon, title, hint, button, accept, take }, ...more) {
-  const input = make("input", { type: "file", accept, class: "unseen", tabindex: "-1", "aria-hidden": "true", onchange: () => { if (input.files[0]) take(input.files[0]); input.value = ""; } });
+/** Return a place to drop, paste or choose files at: take(files). several: more than one. */
+export function picker({ icon, title, hint, button, accept, take, several = false }, ...more) {
+  const input = make("input", { type: "file", accept, multiple: several, class: "unseen", tabindex: "-1", "aria-hidden": "true", onchange: () => { const files = [...input.files]; input.value = ""; if (files[0]) take(files); } });
   const choose = make("button", { type: "button", class: "main", text: button, onclick: () => input.click() });
   return Object.assign(make("section", { class: "picker" }, icon ? make("img", { class: "icon", src: "page/icon.svg", alt: "" }) : null, make("h1", { text: title }), make("p", { text: hint }), choose, input, ...more), { choose: () => input.click() });
 }

@@ -10,9 +10,9 @@ const MESH = 640; // vertices along the longer side: every pixel of a small phot
 const FAVOURITES = ["color", "gray", "npz", "ply", "glb", "html"];
 const NAMES = { color: "Colour PNG", gray: "16-bit PNG", npz: "NumPy", ply: "Point cloud", glb: "Mesh, GLB", html: "3D page" };
 
-/** Return the view of photos: { element, take(file), paste }. about: of GET /v1. */
+/** Return the view of photos: { element, take(files) }. about: of GET /v1. */
 export async function photoView(about) {
-  const colors = await colorChoices(), models = about.models;
+  const colors = await colorChoices(), models = about.models.filter(({ task }) => task === "picture");
   const state = { model: models[0].name, size: "", colors: colors[0][0], file: null, result: null, view: "flat" };
   const element = make("div", { class: "photo" });
   let work = null, stage = null, local = "";
@@ -23,7 +23,7 @@ export async function photoView(about) {
   }, make("img", { src: `page/${file}`, alt: "", width: "168", height: "112" })))));
   const start = picker({
     icon: true, title: "Drop a photo", hint: "or paste it, or choose one. It goes to this service and nowhere else.",
-    button: "Choose a photo", accept: "image/*,.heic,.avif,.tif,.tiff,.exr,.hdr", take,
+    button: "Choose a photo", accept: "image/*,.heic,.avif,.tif,.tiff,.exr,.hdr", take: ([file]) => take(file),
   }, make("p", { class: "or", text: "or try one of these" }), examples);
   element.append(start);
 
@@ -149,7 +149,7 @@ export async function photoView(about) {
     element.replaceChildren(start);
     start.querySelector("button.main").focus();
   }
-  return { element, take };
+  return { element, take: ([file]) => take(file) };
 }
 
 /** Whether the browser shows the picture as the service read it: upright, all of it. */

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +18,10 @@ import depthcli
 from tests.conftest import TINY, broken, environment, photo
 from tests.geometry.scenes import camera, metric
 from tests.io.conftest import browser, visit
+from tests.serve.browser.pages import DESK, NET
 
 if TYPE_CHECKING:
+    from tests.io.browser import Visit
     from tests.serve.running import Service
 
 __all__ = ["browser", "visit"]
@@ -34,6 +36,21 @@ def site(tmp_path_factory, tiny_file, graphs, browser) -> Iterator[Service]:
     limits = ("--max-bytes", "1M", "--clips", "clips", "--gallery", "maps", "--gallery", "da3", "--gallery", "metric")
     with running(folder, tiny_file, *limits, DEPTHCLI_CACHE=str(graphs)) as made:
         yield made
+
+
+@pytest.fixture
+def open_page(visit) -> Iterator[Callable[..., Visit]]:
+    """Open the page of a service; at the end, it asked nobody else and complained of nothing but refusals."""
+    opened: list[tuple[Service, Visit]] = []
+
+    def open_one(service: Service, place: str = "", **context) -> Visit:
+        opened.append((service, visit(f"{service.address}/{place}", wait=False, **{**DESK, **context})))
+        return opened[-1][1]
+
+    yield open_one
+    for service, there in opened:
+        strangers = [url for url in there.requests if not url.startswith((f"{service.address}/", "data:", "blob:"))]
+        assert strangers == [] and [text for text in there.complaints if not NET.search(text)] == []
 
 
 def make_galleries(folder: Path, weights: Path, graphs: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,40 +15,17 @@ from depthcli.io.codecs.formats import STILLS
 from tests.conftest import photo
 from tests.io.browser import Visit, difference
 from tests.io.video.clips import make_clip
+from tests.serve.browser.pages import PHONE, shot
 from tests.serve.running import Service, until
 
 pytestmark = pytest.mark.slow
 SIZE = (240, 160)
-DESK = {"viewport": {"width": 1200, "height": 760}}
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-NET = re.compile(r"Failed to load resource: (net::ERR_|the server responded with a status of (400|401|422|503))")
-
-
-@pytest.fixture
-def open_page(visit) -> Iterator[Callable[..., Visit]]:
-    """Open the page of a service; at the end, it asked nobody else and complained of nothing but refusals."""
-    opened: list[tuple[Service, Visit]] = []
-
-    def open_one(service: Service, place: str = "", **context) -> Visit:
-        opened.append((service, visit(f"{service.address}/{place}", wait=False, **{**DESK, **context})))
-        return opened[-1][1]
-
-    yield open_one
-    for service, there in opened:
-        strangers = [url for url in there.requests if not url.startswith((f"{service.address}/", "data:", "blob:"))]
-        assert strangers == [] and [text for text in there.complaints if not NET.search(text)] == []
 
 
 def choose(there: Visit, path: Path) -> None:
     """Give a photo to the page and wait for its depth."""
     there.page.locator(".photo input[type=file]").set_input_files(path)
     there.page.wait_for_selector(".readout")
-
-
-def shot(there: Visit, selector: str) -> np.ndarray:
-    """The (H, W, 3) pixels of an element, two frames from now."""
-    there.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    return np.asarray(Image.open(io.BytesIO(there.page.locator(selector).screenshot())).convert("RGB"))
 
 
 def result_of(there: Visit) -> str:

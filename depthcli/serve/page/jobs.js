@@ -1,0 +1,152 @@
+/** Jobs of the service: sent, listed, followed, cancelled; each kind shows its own results. */
+
+import { bytes, duration, make, marked, problemBox } from "./make.js";
+import { ask, call, follow, Problem, save, send } from "./service.js";
+
+export const SOURCE = "source"; // format of what was sent
+const ENDED = ["done", "failed", "cancelled"];
+
+/**
+ * Return the jobs of a kind: { list, trouble, sent(path, query, body, name), refresh() }. limit: bytes of a body. nothing:
+ * text of the empty list. results(job): an element for a job that has ended, of its files.
+ */
+export function jobList({ kind, limit, nothing: words, results }) {
+  const cards = new Map(), list = make("div", { class: "jobs" }), trouble = make("div");
+  const nothing = make("p", { class: "hint nothing", text: words });
+  const empty = () => { if (cards.size) nothing.remove(); else list.append(nothing); };
+
+  function add(job) {
+    if (job.kind !== kind || cards.has(job.id)) return;
+    const card = jobCard(job, () => { cards.delete(job.id); empty(); }, results);
+    cards.set(job.id, card);
+    list.prepend(card);
+    empty();
+  }
+
+  /** Send a body and list its job. Whether it was taken. */
+  async function sent(path, query, body, name) {
+    trouble.replaceChildren();
+    if (body.size > limit) {
+      trouble.replaceChildren(problemBox(new Problem(`${name} has ${bytes(body.size)}`, `this service takes up to ${bytes(limit)}`)));
+      return false;
+    }
+    const stop = new AbortController(), bar = make("progress", { max: "1", value: 0, "aria-label": `Sending ${name}` });
+    const status = make("p", { class: "hint", role: "status", text: "Sending …" });
+    const card = make("article", { class: "job" }, make("header", {}, make("h2", { text: name }), make("button", { type: "button", text: "Cancel", onclick: () => stop.abort() })), bar, status);
+    list.prepend(card);
+    try {
+      const job = await send(`${path}?${query}`, body, {
+        signal: stop.signal,
+        progress: (part) => {
+          bar.value = part;
+          status.textContent = part < 1 ? `Sending: ${Math.round(100 * part)} % of ${bytes(body.size)}` : "The service reads it …";
+        },
+        waiting: (seconds) => { status.textContent = `The service is busy. Sending again in ${seconds} s …`; },
+      });
+      card.remove();
+      add(job);
+      return true;
+    } catch (error) {
+      card.remove();
+      if (!stop.signal.aborted) trouble.replaceChildren(problemBox(error, () => sent(path, query, body, name)));
+      return false;
+    }
+  }
+
+  /** Show jobs that came from elsewhere, too. */
+  const refresh = async () => {
+    for (const job of (await ask("v1/jobs")).jobs.reverse()) add(job); // the newest first
+    empty();
+  };
+  return { list, trouble, sent, refresh };
+}
+
+/** Return buttons that download files of a job, and a place for their problems. */
+export function downloads(files) {
+  const status = make("div", { role: "status" });
+  const chips = files.map((file) => {
+    const made = make("button", {
+      type: "button", title: bytes(file.size), text: file.name,
+      onclick: async () => {
+        made.disabled = true;
+        status.replaceChildren();
+        await save(file.url).catch((error) => status.replaceChildren(problemBox(error)));
+        made.disabled = false;
+      },
+    });
+    return made;
+  });
+  return { chips, status };
+}
+
+/** Return the card of a job, which follows it. forgotten(): it is gone. results(job): of one that has ended. */
+function jobCard(job, forgotten, results) {
+  const card = make("article", { class: "job", "aria-label": job.name });
+  const watch = new AbortController();
+  const bar = make("progress", { max: "1", "aria-label": `Progress of ${job.name}` }), status = make("p", { class: "hint" });
+  const said = make("p", { class: "unseen", role: "status" }), body = make("div"), actions = make("div", { class: "actions" });
+  card.append(make("header", {}, make("h2", { text: job.name }), actions), bar, status, said, body);
+  let drawn = "";
+
+  async function remove() {
+    try {
+      const answer = await call(job.url, { method: "DELETE" });
+      if (answer.status === 204) {
+        watch.abort();
+        card.remove();
+        forgotten();
+      } else draw(await answer.json());
+    } catch (error) {
+      if (error.status === 404) {
+        card.remove();
+        forgotten();
+      } else body.replaceChildren(problemBox(error));
+    }
+  }
+
+  function draw(now) {
+    if (drawn === "cancelled" && !ENDED.includes(now.state)) return; // it ends with its frame
+    job = now;
+    const works = !ENDED.includes(job.state);
+    bar.hidden = !works;
+    if (job.frames && job.state === "running") bar.value = job.frames_done / job.frames;
+    else bar.removeAttribute("value");
+    status.textContent = textOf(job);
+    if (drawn === job.state) return;
+    drawn = job.state;
+    said.textContent = `${job.name}: ${job.state}`;
+    card.dataset.state = job.state;
+    actions.replaceChildren(make("button", { type: "button", text: works ? "Cancel" : "Remove", "aria-label": `${works ? "Cancel" : "Remove"} ${job.name}`, onclick: remove }));
+    body.replaceChildren();
+    if (job.error) body.append(make("p", { class: "problem" }, ...marked(job.error)));
+    for (const text of [...job.warnings, ...job.notes]) body.append(make("p", { class: "hint" }, ...marked(text)));
+    if (job.files.length && !works) body.append(results(job));
+  }
+  draw(job);
+  if (!ENDED.includes(job.state)) {
+    follow(job, watch.signal, draw).catch((error) => {
+      body.replaceChildren(problemBox(error));
+      if (error.status === 404) forgotten();
+    });
+  }
+  return card;
+}
+
+function textOf({ kind, state, stage, frames_done: done, frames, fps, eta_s: eta, model, files, expires, ahead }) {
+  if (state === "queued") return ahead ? `Waits for its turn, ${ahead} before it` : "Waits for its turn";
+  if (state === "cancelled") return "Cancelled";
+  if (state === "running") {
+    if (stage === "write") return "Writing the files …";
+    if (kind === "scene") return stage === "read" ? `Reading picture ${done} of ${frames}` : stage ? "The network sees all views …" : "Starting …";
+    if (!done) return "Starting …";
+    const parts = [frames ? `frame ${done} of ${frames}` : `frame ${done}`];
+    if (fps) parts.push(`${fps.toFixed(1)} a second`);
+    if (eta !== null) parts.push(`${duration(eta)} left`);
+    return parts.join(" · ");
+  }
+  const size = files.filter(({ format }) => format !== SOURCE).reduce((sum, file) => sum + file.size, 0);
+  const parts = [state === "done" ? "Done" : "Failed", ...(kind === "scene" ? [] : [`${done} frames`]), model];
+  if (size) parts.push(bytes(size));
+  if (expires) parts.push(`kept until ${new Date(expires * 1000).toLocaleString([], { weekday: "short", hour: "2-digit", minute: "2-digit" })}`);
+  return parts.join(" · ");
+}

@@ -1,0 +1,160 @@
+/** Scenes: several pictures of one place, or a clip, become one cloud with cameras. */
+
+import { downloads, jobList, SOURCE } from "./jobs.js";
+import { bytes, choice, make, picker, problemBox, segments, sizeChoice } from "./make.js";
+import { call } from "./service.js";
+import { viewerData } from "./stage.js";
+
+const FIRST = ["html", "npz", "glb"], FEWEST = 2;
+const CLIP = /\.(mp4|m4v|mov|mkv|webm|avi|mts|m2ts|ts|mpg|mpeg|wmv|flv|3gp)$/i;
+
+/** Return the view of scenes: { element, take(files), refresh() }. about: of GET /v1. */
+export async function sceneView(about) {
+  const models = about.models.filter(({ task }) => task === "scene");
+  const state = { model: models[0].name, size: "", formats: new Set(FIRST), pictures: [] };
+  const dialog = make("dialog", { class: "viewer" });
+  const jobs = jobList({
+    kind: "scene", limit: about.limits.max_clip_bytes, nothing: "Scenes that were sent stand here, also after this page was closed.",
+    results: (job) => results(job, dialog),
+  });
+  const extra = Object.entries(about.scene_formats).filter(([name]) => !FIRST.includes(name));
+  const boxes = extra.map(([name, what]) => make("label", { class: "check" }, make("input", {
+    type: "checkbox", onchange: ({ target }) => (target.checked ? state.formats.add(name) : state.formats.delete(name)),
+  }), make("span", {}, make("b", { text: name }), ` ${what}`)));
+  const size = make("div"), sized = () => {
+    state.size = "";
+    size.replaceChildren(sizeChoice(models.find(({ name }) => name === state.model), "", (chosen) => { state.size = chosen; }));
+  };
+  sized();
+  const options = make("div", { class: "options" },
+    models.length > 1 ? choice("Model", models.map(({ name, title }) => [name, title]), state.model, (name) => { state.model = name; sized(); }) : null,
+    size, make("details", {}, make("summary", { text: "Also write …" }), make("div", { class: "checks" }, ...boxes)));
+  const chosen = make("div", { class: "chosen", hidden: true });
+  const start = picker({
+    title: "Drop pictures of one place", hint: "two or more, or a clip that walks through it. It is done in the background: this page may be closed.",
+    button: "Choose pictures", accept: "image/*,video/*,.heic,.avif,.tif,.tiff,.mkv", several: true, take,
+  }, chosen, options);
+  const element = make("div", { class: "clips scenes" }, jobs.trouble, start, jobs.list, dialog);
+
+  function query(name) {
+    const made = new URLSearchParams({ name, model: state.model, format: [...state.formats].join(",") });
+    if (state.size) made.set("input_size", state.size);
+    return made;
+  }
+
+  function take(files) {
+    const clip = files.find(({ type, name }) => type.startsWith("video/") || CLIP.test(name));
+    if (clip) return jobs.sent("v1/scenes", query(clip.name), clip, clip.name);
+    for (const file of files) state.pictures.push({ file, url: URL.createObjectURL(file) });
+    show();
+    chosen.querySelector("button.main").focus();
+  }
+
+  /** Show the pictures that are chosen, in their order. */
+  function show() {
+    const count = state.pictures.length;
+    chosen.hidden = !count;
+    const thumbs = state.pictures.map(({ file, url }, i) => {
+      const image = make("img", { src: url, alt: file.name, title: file.name });
+      image.addEventListener("error", () => image.replaceWith(make("span", { class: "blank", text: file.name })));
+      return make("li", {}, image, make("button", { type: "button", text: "×", title: "Leave out", "aria-label": `Leave out ${file.name}`, onclick: () => { drop([i]); } }));
+    });
+    const send = make("button", { type: "button", class: "main", text: count < FEWEST ? "One more is needed" : `Make a scene of ${count} pictures`, disabled: count < FEWEST, onclick: sendAll });
+    chosen.replaceChildren(make("ol", { class: "thumbs" }, ...thumbs), make("div", { class: "chips" }, send, make("button", { type: "button", text: "Clear", onclick: () => drop(state.pictures.map((_, i) => i)) })));
+  }
+
+  function drop(numbers) {
+    for (const i of numbers) URL.revokeObjectURL(state.pictures[i].url);
+    state.pictures = state.pictures.filter((_, i) => !numbers.includes(i));
+    show();
+    start.querySelector("button.main").focus();
+  }
+
+  async function sendAll() {
+    const files = state.pictures.map(({ file }) => file), name = `${files[0].name} and ${files.length - 1} more`;
+    chosen.hidden = true;
+    if (await jobs.sent("v1/scenes", query(name.replace(/[\\/]/g, "_")), await packed(files), name)) drop(files.map((_, i) => i));
+    else chosen.hidden = false;
+  }
+  await jobs.refresh();
+  return { element, take, refresh: jobs.refresh };
+}
+
+/** Return pictures as a tar, each with a name of its own. */
+async function packed(files) {
+  const parts = [], names = new Set(), text = new TextEncoder();
+  for (const file of files) {
+    const at = file.name.lastIndexOf("."), end = at > 0 ? file.name.slice(at) : "";
+    let stem = (at > 0 ? file.name.slice(0, at) : file.name).replace(/[\\/]/g, "_");
+    while (text.encode(stem).length > 80) stem = [...stem].slice(0, -1).join("");
+    let name = stem + end;
+    for (let i = 2; names.has(name); i++) name = `${stem}-${i}${end}`;
+    names.add(name);
+    parts.push(head(text.encode(name), file.size), file, new Uint8Array(-file.size & 511));
+  }
+  return new Blob([...parts, new Uint8Array(1024)]);
+}
+
+/** Return the 512 bytes before a file in a tar. name: in bytes, at most 100. */
+function head(name, size) {
+  const made = new Uint8Array(512), put = (place, text) => { for (let i = 0; i < text.length; i++) made[place + i] = text.charCodeAt(i); };
+  made.set(name);
+  for (const place of [100, 108, 116]) put(place, "0000644");
+  put(124, size.toString(8).padStart(11, "0"));
+  put(136, "0".repeat(11));
+  put(148, "        0");
+  put(257, "ustar");
+  put(263, "00");
+  put(148, `${made.reduce((sum, one) => sum + one, 0).toString(8).padStart(6, "0")}\0`);
+  return made;
+}
+
+/** Return the files of a scene that has ended, and what shows it. */
+function results(job, dialog) {
+  const page = job.files.find(({ format }) => format === "html"), { chips, status } = downloads(job.files.filter(({ format }) => format !== SOURCE));
+  const look = page ? make("button", { type: "button", class: "main", text: "Look at the scene", onclick: () => open(job, page, chips, dialog) }) : null;
+  return make("div", { class: "results" }, make("div", { class: "chips" }, look, ...chips), status);
+}
+
+async function open(job, page, files, dialog) {
+  const away = new AbortController(), room = make("div", { class: "solid" }, make("p", { class: "wait", role: "status", text: "Opening …" }));
+  const below = make("div", { class: "over-stage" }), aside = make("aside"), close = make("button", { type: "button", text: "Close", onclick: () => dialog.close() });
+  let viewer = null;
+  dialog.setAttribute("aria-label", job.name);
+  dialog.replaceChildren(make("div", { class: "heading" }, make("h1", { text: job.name }), close), make("div", { class: "photo" }, make("div", { class: "stage" }, room, below), aside));
+  dialog.addEventListener("close", () => { away.abort(); if (viewer) viewer.close(); dialog.replaceChildren(); }, { once: true });
+  dialog.showModal();
+  try {
+    const data = viewerData(await (await call(page.url, { signal: away.signal })).text());
+    const canvas = make("canvas", { tabindex: "0", role: "application", "aria-label": `${job.name} in three dimensions. Arrow keys turn, with Shift they move, plus and minus go nearer and farther, N and P look through the next and the previous camera, 0 shows all.` });
+    room.replaceChildren(canvas);
+    const shape = segments("View", [["points", "Points"], ["mesh", "Mesh"], ["depth", "Depth"]], "points", (name) => viewer.show(name));
+    below.replaceChildren(shape);
+    viewer = depthViewer(canvas, data, { padding: () => [14, 14, below.offsetHeight + 26, 14], onchange: heed, onerror: (text) => room.replaceChildren(problemBox(new Error(text))) });
+    if (!viewer) return;
+    const through = choice("Look through", [["-1", "Overview"], ...data.views.map(({ name }, i) => [String(i), name])], "-1", (i) => viewer.look(Number(i)));
+    const cameras = make("input", { type: "checkbox", checked: true, onchange: () => viewer.cameras(cameras.checked) });
+    const least = make("input", { type: "range", min: "0", max: "95", step: "1", value: String(viewer.least), oninput: () => viewer.floor(Number(least.value)) }), percent = make("span");
+    const dots = make("input", { type: "range", min: "-1.5", max: "2", step: "0.1", value: "0", oninput: () => viewer.dots(2 ** dots.value) });
+    const sure = data.views.some((view) => view.sure) ? make("label", { class: "field" }, make("span", {}, "Least sure left out ", percent), least) : null;
+    aside.replaceChildren(
+      make("section", { class: "group", "aria-label": "The scene" }, through, make("label", { class: "field" }, make("span", { text: "Point size" }), dots), sure,
+        make("label", { class: "check" }, cameras, make("span", { text: "Show the cameras" })), make("button", { type: "button", text: "Back to the first view", onclick: () => viewer.reset() })),
+      make("section", { class: "group" }, make("h2", { text: "Download" }), make("div", { class: "chips" }, ...files.map((one) => make("button", { type: "button", text: one.textContent, title: one.title, onclick: () => one.click() })))),
+      make("p", { class: "hint", text: `${data.views.length} views, ${data.unit === "m" ? "in metres" : "in a unit of its own"}, ${job.model}. Drag turns, the wheel or two fingers zoom, Shift and drag move.` }));
+    heed();
+    canvas.focus({ preventScroll: true });
+
+    /** Follow what the keys of the viewer have changed. */
+    function heed() {
+      if (!viewer || !percent) return;
+      shape.set(viewer.shown);
+      through.querySelector("select").value = String(viewer.through);
+      cameras.checked = viewer.framed;
+      least.value = viewer.least;
+      percent.textContent = `${viewer.least} %`;
+    }
+  } catch (error) {
+    if (!away.signal.aborted) room.replaceChildren(problemBox(error));
+  }
+}
