@@ -10,6 +10,7 @@ import datetime
 import random
 import re
 import time
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -148,6 +149,16 @@ class RemotePlace:
         start = len(self.root) + 1
         return NameSet(np.unique(np.fromiter((hash(name[start:]) for name in found), np.int64)))
 
+    def sizes(self) -> SizeTable:
+        """Return the sizes of all files below, listed folder by folder. Raises UsageError."""
+        hashes, sizes = array("q"), array("q")
+        for _, files in self.folders():
+            for file in files:
+                hashes.append(hash(file.name))
+                sizes.append(file.size)
+        unique, first = np.unique(np.array(hashes, np.int64), return_index=True)
+        return SizeTable(unique, np.array(sizes, np.int64)[first])
+
     @property
     def _raising(self) -> dict[str, str]:
         """The way to have errors of a listing: fsspec's own walk may take a folder that cannot be listed for empty."""
@@ -192,6 +203,20 @@ class NameSet:
     def __contains__(self, name: str) -> bool:
         place = int(np.searchsorted(self.hashes, hash(name)))
         return place < len(self.hashes) and bool(self.hashes[place] == hash(name))
+
+
+@dataclass(frozen=True, eq=False)
+class SizeTable:
+    """The sizes in bytes of many files, in 16 bytes for each. hashes: of their names, sorted."""
+
+    hashes: np.ndarray
+    sizes: np.ndarray
+
+    def get(self, name: str) -> Optional[int]:
+        """Return the size of a file, None if it is not there."""
+        place = int(np.searchsorted(self.hashes, hash(name)))
+        there = place < len(self.hashes) and self.hashes[place] == hash(name)
+        return int(self.sizes[place]) if there else None
 
 
 def open_place(url: str) -> RemotePlace:

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from depthcli.errors import OutputError, UsageError
-from depthcli.io.remote import NameSet, RemotePlace
+from depthcli.io.remote import NameSet, RemoteFile, RemotePlace
 from depthcli.jobs.manifest import MANIFEST_NAME, RUN_NAME, Result
 from depthcli.jobs.shards import Shard
 
@@ -46,6 +46,10 @@ class Publisher:
     def put(self, path: Path) -> None:
         """Put a file, and keep it here. Raises OutputError."""
         self.place.put(self._name(path), path.read_bytes())
+
+    def file(self, path: Path) -> RemoteFile:
+        """Return the object that was made of a file here, without a look at the store."""
+        return self.place.file(self._name(path))
 
     def address(self, path: str) -> str:
         """Return the address of a file that was made here."""
