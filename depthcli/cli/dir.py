@@ -10,15 +10,14 @@ from typing import Annotated, Optional
 
 import typer
 
-from depthcli.choices import BackendChoice
 from depthcli.cli.groups import ADVANCED, flag, grouped, option
 from depthcli.cli.options import PictureOptions
+from depthcli.cli.parts import PartOptions
 from depthcli.cli.running import run, show_plan
 from depthcli.errors import UsageError
-from depthcli.jobs.failures import NO_LIMIT, FailureLimit, parse_failures
-from depthcli.jobs.parsing import parse_list
+from depthcli.jobs.failures import NO_LIMIT, FailureLimit
 from depthcli.jobs.ray_choice import RayChoice, parse_workers
-from depthcli.jobs.shards import WHOLE, Shard, parse_shard
+from depthcli.jobs.shards import WHOLE, Shard
 
 
 @grouped()
@@ -38,45 +37,6 @@ def directory(
     ] = None,
     exclude: Annotated[Optional[list[str]], option("Skip pictures that match. Repeatable.", metavar="GLOB")] = None,
     dry_run: Annotated[bool, flag("Print what would be written, and write nothing.", "--dry-run", "-n")] = False,
-    workers: Annotated[
-        Optional[str],
-        option(
-            "Processes that share the CPU's cores: a number, or auto (one per NUMA node). Default: 1. With ray: on all"
-            " machines, MIN:MAX as there is work. Default: what the cluster has room for.",
-            panel=ADVANCED,
-            metavar="N",
-        ),
-    ] = None,
-    devices: Annotated[
-        Optional[str],
-        option("A process on each of these devices, such as cuda:0,cuda:1.", panel=ADVANCED, metavar="A,B"),
-    ] = None,
-    files_from: Annotated[
-        Optional[str],
-        option(
-            "Only the pictures in a list of paths below FOLDER: text, .jsonl, or - for stdin.",
-            panel=ADVANCED,
-            metavar="FILE",
-        ),
-    ] = None,
-    shard: Annotated[
-        Optional[str],
-        option(
-            "Only part I of N, told by the names: for N machines that share the work. auto: as a scheduler says.",
-            panel=ADVANCED,
-            metavar="I/N",
-        ),
-    ] = None,
-    shard_offset: Annotated[
-        int, option("With --shard auto: add this to the scheduler's number.", panel=ADVANCED, metavar="N")
-    ] = 0,
-    shard_count: Annotated[
-        Optional[int], option("With --shard auto: the number of all parts.", panel=ADVANCED, metavar="N")
-    ] = None,
-    max_failures: Annotated[
-        Optional[str],
-        option("End the run when more pictures fail: a number, or a share such as 5%.", panel=ADVANCED, metavar="N"),
-    ] = None,
     pack: Annotated[
         Optional[str],
         option(
@@ -88,7 +48,10 @@ def directory(
     engine: Annotated[
         Optional[str],
         option(
-            "ray: workers on a Ray cluster do the work, and all see the same folders.", panel=ADVANCED, metavar="ray"
+            "ray: workers on a Ray cluster do the work, and all see the same folders; --workers MIN:MAX as there is"
+            " work. Default: what the cluster has room for.",
+            panel=ADVANCED,
+            metavar="ray",
         ),
     ] = None,
     ray_address: Annotated[
@@ -101,6 +64,7 @@ def directory(
     ] = 0.0,
     chunk: Annotated[int, option("With ray: pictures that a worker gets at once.", panel=ADVANCED, metavar="N")] = 64,
     *,
+    parts: PartOptions,
     options: PictureOptions,
     mix_models: Annotated[
         bool, flag("Allow results of another model or with other options.", "--mix-models", panel=ADVANCED)
@@ -123,13 +87,13 @@ def directory(
         include=include or (),
         exclude=exclude or (),
         dry_run=dry_run,
-        processes=1 if engine else _processes(workers or "1"),
-        devices=_devices(devices, workers or engine, options.backend.device),
-        cluster=_cluster(engine, workers, ray_address, cpus_per_worker, gpus_per_worker, chunk),
+        processes=1 if engine else parts.processes(),
+        devices=parts.places(options.backend.device, engine),
+        cluster=_cluster(engine, parts.workers, ray_address, cpus_per_worker, gpus_per_worker, chunk),
         mix_models=mix_models,
-        files_from=files_from,
-        shard=_shard(shard, shard_offset, shard_count),
-        failures=parse_failures(max_failures),
+        files_from=parts.files_from,
+        shard=parts.part(),
+        failures=parts.failures(),
         packs=_packs(pack),
     )
 
@@ -259,40 +223,6 @@ def _packs(text: Optional[str]) -> bool:
     if text not in (None, "tar"):
         raise UsageError(f"`pack` is {text!r}", "there is tar")
     return text is not None
-
-
-def _shard(text: Optional[str], offset: int, count: Optional[int]) -> Shard:
-    if text is not None:
-        return parse_shard(text, os.environ, offset, count)
-    if offset or count is not None:
-        raise UsageError("`shard_offset` and `shard_count` belong to `shard` auto", "add it")
-    return WHOLE
-
-
-def _devices(text: Optional[str], workers: Optional[str], device: str) -> tuple[str, ...]:
-    """Return the devices that have a process each. Raises UsageError."""
-    if text is None:
-        return ()
-    if workers not in (None, "1") or device != "auto":
-        hint = "leave out `workers`, `engine` and `device`"
-        raise UsageError("`devices` says how many processes there are, and where", hint)
-    names = parse_list([text])
-    for name in names:
-        BackendChoice(device=name)  # an unknown one is an error now
-        if name == "auto":
-            raise UsageError("`devices` names the devices themselves", "such as cuda:0,cuda:1")
-    return names
-
-
-def _processes(workers: str) -> int:
-    """Return how many processes --workers asks for; more than the cores only make each other wait."""
-    from depthcli.host.cores import numa_nodes, usable_cores
-
-    if workers == "auto":
-        return numa_nodes()
-    if not workers.isdecimal() or not 1 <= int(workers) <= usable_cores():
-        raise UsageError(f"`workers` must be 1 to {usable_cores()} (the usable cores) or auto, got {workers}")
-    return int(workers)
 
 
 def beside(folder: Path, ending: str) -> Path:

@@ -84,4 +84,3 @@ def verify(
             count += 1
             log(f"error: {path} {wrong}")
     raise typer.Exit(SOME_FAILED if count else 0)
-

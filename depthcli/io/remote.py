@@ -13,6 +13,7 @@ import time
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any, Callable, Optional, TypeVar
 
@@ -25,7 +26,8 @@ _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://(.*)", re.IGNORECASE | re.DOTALL)
 _NOT_PLACES = ("http", "https", "ftp", "ftps", "rtsp", "rtmp", "udp", "srt", "file")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _PACKAGES = {"s3": "s3fs", "gcs": "gcsfs"}
-_TRIES = 8
+_RETRIES = 7  # at least, of a request
+_PATIENCE = 120.0  # seconds that a store may be away: a server that starts again, a link that comes back
 _LONGEST_WAIT = 30.0  # seconds, of the last waits: full jitter below 0.5, 1, 2, ... 30
 # Errors of the network that are no OSError in botocore, aiohttp and urllib3, by name, as these are not imported here.
 _OF_TRANSPORT = frozenset(
@@ -80,15 +82,19 @@ class RemotePlace:
     def call(self, call: Callable[[], T]) -> T:
         """Make a call, again after errors of the transport (timeouts, 5xx, 429, broken connections).
 
-        Raises the last error.
+        A store that does not answer is asked for two minutes. Raises the last error.
         """
-        for number in range(_TRIES):
+        started, waited = time.monotonic(), 0.0
+        for number in count():
             try:
                 return call()
             except Exception as error:
-                if number == _TRIES - 1 or not _is_of_transport(error):
+                away = max(waited, time.monotonic() - started)
+                if (number >= _RETRIES and away >= _PATIENCE) or not _is_of_transport(error):
                     raise
-            time.sleep(random.uniform(0, min(_LONGEST_WAIT, 0.5 * 2**number)))
+            wait = random.uniform(0, min(_LONGEST_WAIT, 0.5 * 2**number))
+            time.sleep(wait)
+            waited += wait
         raise AssertionError("unreachable")
 
     def folders(self, skip: str = "") -> Iterator[tuple[str, list[RemoteFile]]]:

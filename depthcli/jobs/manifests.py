@@ -23,12 +23,13 @@ from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs.files import is_cut_short, read_depth, read_facts
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.remote import RemoteFile, SizeTable, is_remote, open_place
+from depthcli.jobs.clip_folder import clip_damage, missing_clips
 from depthcli.jobs.folder_tasks import FolderSearch, FolderTasks
 from depthcli.jobs.manifest import DONE, FAILED, MANIFEST_NAME, RUN_NAME, SKIPPED, Manifest, read_rows
 from depthcli.jobs.picture_file import file_digest
 from depthcli.jobs.remote_tasks import RemoteTasks, folder_below
 from depthcli.jobs.result_folder import ResultFolder
-from depthcli.jobs.run_file import RunFile, read_run
+from depthcli.jobs.run_file import CLIPS, RunFile, read_run
 from depthcli.jobs.shards import WHOLE, Shard
 from depthcli.jobs.tar_packing import count_rows
 from depthcli.jobs.targets import NameTemplate, Task, parse_template
@@ -124,6 +125,9 @@ def missing_pictures(results: ResultFolder, pictures: Optional[str] = None) -> I
     if run is None:
         raise UsageError(f"{results.name} has no {RUN_NAME}", "name the folder that `depth dir` wrote")
     source = run.input if pictures is None else pictures
+    if run.unit == CLIPS:
+        yield from missing_clips(source, results.folder, run)
+        return
     if run.pack or are_tars(source):
         yield from _missing_tars(results, TarSet.of(source), run)
         return
@@ -172,16 +176,22 @@ def damaged_results(results: ResultFolder, deep: bool = False) -> Iterator[tuple
     """Yield (file, what is wrong) of the results that the manifests of a folder note.
 
     A file must be there, have the size that was noted, and be whole by its head and end; an object, which is put whole,
-    is told by its size. deep: its sha256 must be the noted one too; a file without one is decoded.
+    is told by its size. A clip's result must have its sidecar and its number of frames.
+    deep: its sha256 must be the noted one too; a file without one is decoded.
     """
     *others, last = manifests_of(results.folder, results.name)
     manifest = Manifest(last, also=others)
     publisher = results.publisher
     sizes = publisher.place.sizes() if publisher else None
+    run = read_run(results.folder)
+    of_clips = run is not None and run.unit == CLIPS
     for name in manifest.outputs:
         row, place = manifest.outputs[name]
         path = Path(name)
-        if publisher is None or sizes is None:
+        if of_clips:  # a failed one names what it would have made
+            failed = row.get("status") == FAILED and not os.path.lexists(path)
+            wrong = "" if failed else clip_damage(path, deep)
+        elif publisher is None or sizes is None:
             wrong = _wrong(path, row, place, deep)
         else:
             wrong = _wrong_object(publisher.file(path), sizes, row, place, deep)
