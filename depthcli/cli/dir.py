@@ -5,6 +5,7 @@
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -37,6 +38,14 @@ def directory(
     ] = None,
     exclude: Annotated[Optional[list[str]], option("Skip pictures that match. Repeatable.", metavar="GLOB")] = None,
     dry_run: Annotated[bool, flag("Print what would be written, and write nothing.", "--dry-run", "-n")] = False,
+    retries: Annotated[
+        Optional[int],
+        option(
+            "With a store: how often a request that the network spoiled is tried again. Default: for two minutes.",
+            panel=ADVANCED,
+            metavar="N",
+        ),
+    ] = None,
     pack: Annotated[
         Optional[str],
         option(
@@ -95,6 +104,7 @@ def directory(
         shard=parts.part(),
         failures=parts.failures(),
         packs=_packs(pack),
+        retries=retries,
     )
 
 
@@ -114,6 +124,7 @@ def do_folder(
     failures: FailureLimit = NO_LIMIT,
     packs: bool = False,
     cluster: Optional[RayChoice] = None,
+    retries: Optional[int] = None,
     ending: str = "_depth",
 ) -> None:
     """Do the pictures of a folder, report them, and leave with the exit code.
@@ -134,7 +145,11 @@ def do_folder(
     tars = TarSet.of(name) if packs or are_tars(name) else None
     if tars is not None and cluster is not None:
         raise UsageError("`engine` ray hands out pictures of folders and stores, not tars", "use `shard` for tars")
-    place = open_place(name) if is_remote(name) and tars is None else None
+    if retries is not None and not 0 <= retries <= 1000:
+        raise UsageError(f"`retries` is {retries}", "it may be 0 to 1000")
+    if tars is not None and isinstance(tars.base, RemotePlace):
+        tars = replace(tars, base=replace(tars.base, retries=retries))
+    place = open_place(name, retries) if is_remote(name) and tars is None else None
     if tars is None or (not tars.pattern and not is_remote(name)):
         if place is None:
             _check_folder(name)
@@ -144,7 +159,7 @@ def do_folder(
     with ExitStack() as stack:
         remote = None
         if output is not None and is_remote(output):
-            remote = RemoteFolder(open_place(output), shard)
+            remote = RemoteFolder(open_place(output, retries), shard)
             stack.callback(remote.close)
         named = str(remote.folder) if remote else f"{beside(folder, ending)}/" if output is None else output
         target = Target.of(named)

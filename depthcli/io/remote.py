@@ -65,11 +65,16 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class RemotePlace:
-    """A folder in a store. url: as it was named, without a slash at its end. store: fsspec's file system. root: key."""
+    """A folder in a store.
+
+    url: as it was named, without a slash at its end. store: fsspec's file system. root: key. retries: of a request that
+    the network spoiled; None for two minutes of them.
+    """
 
     url: str
     store: Any
     root: str
+    retries: Optional[int] = None
 
     def address(self, name: str) -> str:
         """Return the address of a file below."""
@@ -82,7 +87,7 @@ class RemotePlace:
     def call(self, call: Callable[[], T]) -> T:
         """Make a call, again after errors of the transport (timeouts, 5xx, 429, broken connections).
 
-        A store that does not answer is asked for two minutes. Raises the last error.
+        Raises the last error.
         """
         started, waited = time.monotonic(), 0.0
         for number in count():
@@ -90,7 +95,8 @@ class RemotePlace:
                 return call()
             except Exception as error:
                 away = max(waited, time.monotonic() - started)
-                if (number >= _RETRIES and away >= _PATIENCE) or not _is_of_transport(error):
+                enough = number >= (_RETRIES if self.retries is None else self.retries)
+                if (enough and (self.retries is not None or away >= _PATIENCE)) or not _is_of_transport(error):
                     raise
             wait = random.uniform(0, min(_LONGEST_WAIT, 0.5 * 2**number))
             time.sleep(wait)
@@ -225,7 +231,7 @@ class SizeTable:
         return int(self.sizes[place]) if there else None
 
 
-def open_place(url: str) -> RemotePlace:
+def open_place(url: str, retries: Optional[int] = None) -> RemotePlace:
     """Return the place of an address. Raises UsageError for an unknown protocol, and if its package is missing."""
     found = _ADDRESS.fullmatch(url)
     assert found is not None
@@ -248,7 +254,7 @@ def open_place(url: str) -> RemotePlace:
         raise UsageError(
             f"{url} is no address that can be opened: {first_line(error)}", "check its beginning"
         ) from error
-    return RemotePlace(url.rstrip("/"), store, str(root).rstrip("/"))
+    return RemotePlace(url.rstrip("/"), store, str(root).rstrip("/"), retries)
 
 
 def _is_of_transport(error: BaseException) -> bool:

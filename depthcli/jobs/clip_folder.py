@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from depthcli.errors import UsageError, first_line
+from depthcli.io.video.film_comment import count_frames
 from depthcli.jobs.clip_job import ClipJob
 from depthcli.jobs.clip_results import facts_beside
 from depthcli.jobs.find import CLIP, Input, LeftOut, find_inputs
@@ -102,21 +103,9 @@ def clip_damage(path: Path, deep: bool) -> str:
         if path.is_dir():
             found = sum(not name.startswith(".") for name in os.listdir(path))
         elif path.suffix in (".mp4", ".mkv", ".mov"):
-            found = _frames_of_film(path, deep)
+            found = count_frames(path, decode=deep)
         else:
             return ""
-    except OSError as error:  # of the system, or of FFmpeg
-        return f"cannot be read: {error.strerror or first_line(error)}"
+    except Exception as error:  # whatever a decoder raises
+        return f"cannot be read: {first_line(error)}"
     return "" if found == wanted else f"has {found} frames, not {wanted}"
-
-
-def _frames_of_film(path: Path, deep: bool) -> int:
-    import av
-
-    try:
-        with av.open(str(path)) as film:
-            if deep:
-                return sum(1 for _ in film.decode(video=0))
-            return sum(packet.size > 0 for packet in film.demux(video=0))
-    except (av.error.FFmpegError, IndexError) as error:  # IndexError: no picture in it
-        raise OSError(0, first_line(error)) from error

@@ -76,10 +76,14 @@ class RemoteFolder:
         self.publisher = Publisher(place, self.folder)
         self._manifest = self.folder / shard.manifest_name
         self._put_at = time.monotonic()
-        for name in {MANIFEST_NAME, shard.manifest_name, RUN_NAME}:
-            content = place.get(name)
-            if content is not None:
-                (self.folder / name).write_bytes(content)
+        try:
+            for name in {MANIFEST_NAME, shard.manifest_name, RUN_NAME}:
+                content = place.get(name)
+                if content is not None:
+                    (self.folder / name).write_bytes(content)
+        except BaseException:  # nobody will close what was not opened
+            self._made.cleanup()
+            raise
 
     def note(self) -> None:
         """Put the manifest, if a minute has passed. A failure is told at the end."""

@@ -49,7 +49,7 @@ OPTIONS = {
     "dir": PICTURES
     + SERVER
     + " --chunk --cpus-per-worker --devices --dry-run --engine --exclude --files-from --gpus-per-worker"
-    " --include --max-failures --mix-models --pack --ray-address --shard"
+    " --include --max-failures --mix-models --pack --ray-address --retries --shard"
     " --shard-count --shard-offset --workers -n",
     "video": PLAIN + RESULTS + METRES + CAMERA + SHAPE + "--calibration-from --end --exact --fps --max-frames"
     " --mix-models --pipe --range --rate --scale --scene --size --start --steady --stride"

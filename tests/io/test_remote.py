@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import fsspec
 import pytest
 
@@ -100,6 +102,13 @@ class TestTransport:
         FlakyStore.plan[:] = ["timeout"] * 100
         with pytest.raises(PictureError, match=r"flaky://bucket/photos/a.jpg cannot be read: TimeoutError"):
             place.file("a.jpg").read()
+
+    @pytest.mark.parametrize("retries", [0, 3])
+    def test_as_often_as_asked(self, place, retries):
+        FlakyStore.plan[:] = ["500"] * 20
+        with pytest.raises(OutputError):
+            replace(place, retries=retries).put("x", b"")
+        assert len(FlakyStore.calls) == retries + 1
 
     def test_what_no_try_can_mend_is_not_tried_again(self, place):
         with pytest.raises(PictureError, match="there is no such bucket or file"):
