@@ -39,6 +39,25 @@ kubernetes() {
     for file in deploy/k8s-*.yaml; do kubernetes-validate --strict "$file"; done
 }
 
+ray_job() { # its pods, as Kubernetes has them, and its command, which only says what it would do
+    mkdir "$work/ray"
+    python3 - "$work/ray" << 'END'
+import pathlib, sys, yaml
+spec = yaml.safe_load(open("deploy/ray-job.yaml"))["spec"]
+groups = [spec["rayClusterSpec"]["headGroupSpec"], *spec["rayClusterSpec"]["workerGroupSpecs"]]
+for number, group in enumerate(groups):
+    pod = {"apiVersion": "v1", "kind": "Pod", **group["template"]}
+    pod["metadata"] = {"name": "depthcli", **pod["metadata"]}
+    pathlib.Path(sys.argv[1], f"{number}.yaml").write_text(yaml.safe_dump(pod))
+pathlib.Path(sys.argv[1], "words").write_text("\n".join(spec["entrypoint"].split()[1:]))
+END
+    kubernetes-validate --strict "$work/ray/0.yaml"
+    kubernetes-validate --strict "$work/ray/1.yaml"
+    sed -i -e "s#s3://bucket/photos#$work/photos#; s#s3://bucket/depth#$work/ray/out#" "$work/ray/words"
+    mapfile -t words < "$work/ray/words"
+    [ "$($DEPTH "${words[@]}" --dry-run | grep -c ^write)" = "$(find "$work/photos" -name '*.jpg' | wc -l)" ]
+}
+
 unit() { # with and without the drop-in; the program is not installed here
     local found
     mkdir "$work/unit"
@@ -244,6 +263,7 @@ part 'a folder in one run' one_run
 part 'slurm-array.sh (four parts)' slurm
 part 'aws-batch.sh (four parts)' batch
 part 'k8s-job.yaml (four parts)' indexed_job
+needs 'ray-job.yaml (pods, options)' kubernetes-validate && part 'ray-job.yaml (pods, options)' ray_job
 if [ "${IMAGE:-yes}" = no ]; then
     echo 'left out  image: IMAGE=no'
     left_out+=(image)

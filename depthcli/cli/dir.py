@@ -5,20 +5,20 @@
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from depthcli.choices import BackendChoice
 from depthcli.cli.groups import ADVANCED, flag, grouped, option
 from depthcli.cli.options import PictureOptions
+from depthcli.cli.parts import PartOptions
 from depthcli.cli.running import run, show_plan
 from depthcli.errors import UsageError
-from depthcli.jobs.failures import NO_LIMIT, FailureLimit, parse_failures
-from depthcli.jobs.parsing import parse_list
+from depthcli.jobs.failures import NO_LIMIT, FailureLimit
 from depthcli.jobs.ray_choice import RayChoice, parse_workers
-from depthcli.jobs.shards import WHOLE, Shard, parse_shard
+from depthcli.jobs.shards import WHOLE, Shard
 
 
 @grouped()
@@ -38,44 +38,13 @@ def directory(
     ] = None,
     exclude: Annotated[Optional[list[str]], option("Skip pictures that match. Repeatable.", metavar="GLOB")] = None,
     dry_run: Annotated[bool, flag("Print what would be written, and write nothing.", "--dry-run", "-n")] = False,
-    workers: Annotated[
-        Optional[str],
+    retries: Annotated[
+        Optional[int],
         option(
-            "Processes that share the CPU's cores: a number, or auto (one per NUMA node). Default: 1. With ray: on all"
-            " machines, MIN:MAX as there is work. Default: what the cluster has room for.",
+            "With a store: how often a request that the network spoiled is tried again. Default: for two minutes.",
             panel=ADVANCED,
             metavar="N",
         ),
-    ] = None,
-    devices: Annotated[
-        Optional[str],
-        option("A process on each of these devices, such as cuda:0,cuda:1.", panel=ADVANCED, metavar="A,B"),
-    ] = None,
-    files_from: Annotated[
-        Optional[str],
-        option(
-            "Only the pictures in a list of paths below FOLDER: text, .jsonl, or - for stdin.",
-            panel=ADVANCED,
-            metavar="FILE",
-        ),
-    ] = None,
-    shard: Annotated[
-        Optional[str],
-        option(
-            "Only part I of N, told by the names: for N machines that share the work. auto: as a scheduler says.",
-            panel=ADVANCED,
-            metavar="I/N",
-        ),
-    ] = None,
-    shard_offset: Annotated[
-        int, option("With --shard auto: add this to the scheduler's number.", panel=ADVANCED, metavar="N")
-    ] = 0,
-    shard_count: Annotated[
-        Optional[int], option("With --shard auto: the number of all parts.", panel=ADVANCED, metavar="N")
-    ] = None,
-    max_failures: Annotated[
-        Optional[str],
-        option("End the run when more pictures fail: a number, or a share such as 5%.", panel=ADVANCED, metavar="N"),
     ] = None,
     pack: Annotated[
         Optional[str],
@@ -88,7 +57,10 @@ def directory(
     engine: Annotated[
         Optional[str],
         option(
-            "ray: workers on a Ray cluster do the work, and all see the same folders.", panel=ADVANCED, metavar="ray"
+            "ray: workers on a Ray cluster do the work, and all see the same folders; --workers MIN:MAX as there is"
+            " work. Default: what the cluster has room for.",
+            panel=ADVANCED,
+            metavar="ray",
         ),
     ] = None,
     ray_address: Annotated[
@@ -101,6 +73,7 @@ def directory(
     ] = 0.0,
     chunk: Annotated[int, option("With ray: pictures that a worker gets at once.", panel=ADVANCED, metavar="N")] = 64,
     *,
+    parts: PartOptions,
     options: PictureOptions,
     mix_models: Annotated[
         bool, flag("Allow results of another model or with other options.", "--mix-models", panel=ADVANCED)
@@ -123,14 +96,15 @@ def directory(
         include=include or (),
         exclude=exclude or (),
         dry_run=dry_run,
-        processes=1 if engine else _processes(workers or "1"),
-        devices=_devices(devices, workers or engine, options.backend.device),
-        cluster=_cluster(engine, workers, ray_address, cpus_per_worker, gpus_per_worker, chunk),
+        processes=1 if engine else parts.processes(),
+        devices=parts.places(options.backend.device, engine),
+        cluster=_cluster(engine, parts.workers, ray_address, cpus_per_worker, gpus_per_worker, chunk),
         mix_models=mix_models,
-        files_from=files_from,
-        shard=_shard(shard, shard_offset, shard_count),
-        failures=parse_failures(max_failures),
+        files_from=parts.files_from,
+        shard=parts.part(),
+        failures=parts.failures(),
         packs=_packs(pack),
+        retries=retries,
     )
 
 
@@ -150,6 +124,7 @@ def do_folder(
     failures: FailureLimit = NO_LIMIT,
     packs: bool = False,
     cluster: Optional[RayChoice] = None,
+    retries: Optional[int] = None,
     ending: str = "_depth",
 ) -> None:
     """Do the pictures of a folder, report them, and leave with the exit code.
@@ -170,7 +145,11 @@ def do_folder(
     tars = TarSet.of(name) if packs or are_tars(name) else None
     if tars is not None and cluster is not None:
         raise UsageError("`engine` ray hands out pictures of folders and stores, not tars", "use `shard` for tars")
-    place = open_place(name) if is_remote(name) and tars is None else None
+    if retries is not None and not 0 <= retries <= 1000:
+        raise UsageError(f"`retries` is {retries}", "it may be 0 to 1000")
+    if tars is not None and isinstance(tars.base, RemotePlace):
+        tars = replace(tars, base=replace(tars.base, retries=retries))
+    place = open_place(name, retries) if is_remote(name) and tars is None else None
     if tars is None or (not tars.pattern and not is_remote(name)):
         if place is None:
             _check_folder(name)
@@ -180,7 +159,7 @@ def do_folder(
     with ExitStack() as stack:
         remote = None
         if output is not None and is_remote(output):
-            remote = RemoteFolder(open_place(output), shard)
+            remote = RemoteFolder(open_place(output, retries), shard)
             stack.callback(remote.close)
         named = str(remote.folder) if remote else f"{beside(folder, ending)}/" if output is None else output
         target = Target.of(named)
@@ -259,40 +238,6 @@ def _packs(text: Optional[str]) -> bool:
     if text not in (None, "tar"):
         raise UsageError(f"`pack` is {text!r}", "there is tar")
     return text is not None
-
-
-def _shard(text: Optional[str], offset: int, count: Optional[int]) -> Shard:
-    if text is not None:
-        return parse_shard(text, os.environ, offset, count)
-    if offset or count is not None:
-        raise UsageError("`shard_offset` and `shard_count` belong to `shard` auto", "add it")
-    return WHOLE
-
-
-def _devices(text: Optional[str], workers: Optional[str], device: str) -> tuple[str, ...]:
-    """Return the devices that have a process each. Raises UsageError."""
-    if text is None:
-        return ()
-    if workers not in (None, "1") or device != "auto":
-        hint = "leave out `workers`, `engine` and `device`"
-        raise UsageError("`devices` says how many processes there are, and where", hint)
-    names = parse_list([text])
-    for name in names:
-        BackendChoice(device=name)  # an unknown one is an error now
-        if name == "auto":
-            raise UsageError("`devices` names the devices themselves", "such as cuda:0,cuda:1")
-    return names
-
-
-def _processes(workers: str) -> int:
-    """Return how many processes --workers asks for; more than the cores only make each other wait."""
-    from depthcli.host.cores import numa_nodes, usable_cores
-
-    if workers == "auto":
-        return numa_nodes()
-    if not workers.isdecimal() or not 1 <= int(workers) <= usable_cores():
-        raise UsageError(f"`workers` must be 1 to {usable_cores()} (the usable cores) or auto, got {workers}")
-    return int(workers)
 
 
 def beside(folder: Path, ending: str) -> Path:

@@ -2,18 +2,18 @@
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
-import os
-from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
 from depthcli.cli.groups import PlainCommand, PlainGroup, flag
 from depthcli.cli.report import log
-from depthcli.errors import SOME_FAILED, UsageError
+from depthcli.errors import SOME_FAILED
 
 app = typer.Typer(cls=PlainGroup, no_args_is_help=True, add_completion=False)
-Results = Annotated[Path, typer.Argument(metavar="OUT", help="Folder of results that `depth dir` wrote.")]
+Results = Annotated[
+    str, typer.Argument(metavar="OUT", help="Folder of results that `depth dir` or `depth video` wrote; also s3://.")
+]
 
 
 @app.callback()
@@ -28,17 +28,25 @@ def merge(folder: Results) -> None:
     Of several rows of a picture the best one stays: done, then skipped, then failed; of equal ones the latest. The
     manifests of shards stay too.
     """
+    from depthcli.jobs.manifest import MANIFEST_NAME
     from depthcli.jobs.manifests import merge_manifests
+    from depthcli.jobs.result_folder import open_results
 
-    print(f"{merge_manifests(_checked(folder))} pictures in {folder / 'manifest.jsonl'}")
+    with open_results(folder) as results:
+        count, path = merge_manifests(results.folder, results.name), results.folder / MANIFEST_NAME
+        if results.publisher is not None:
+            results.publisher.put(path)
+        print(f"{count} rows in {results.named(path)}")
 
 
 @app.command("missing", cls=PlainCommand)
 def missing(
     folder: Results,
     pictures: Annotated[
-        Optional[Path],
-        typer.Argument(metavar="[FOLDER]", help="Folder of the pictures. Default: the one that run.json names."),
+        Optional[str],
+        typer.Argument(
+            metavar="[FOLDER]", help="Folder of the pictures or clips. Default: the one that run.json names."
+        ),
     ] = None,
 ) -> None:
     """List the pictures that lack a result, one on each line.
@@ -48,11 +56,13 @@ def missing(
     Files are looked at, not notes. Exit code 0 if nothing is missing, else 3.
     """
     from depthcli.jobs.manifests import missing_pictures
+    from depthcli.jobs.result_folder import open_results
 
     count = 0
-    for name in missing_pictures(_checked(folder), pictures):
-        count += 1
-        print(name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
+    with open_results(folder) as results:
+        for name in missing_pictures(results, pictures):
+            count += 1
+            print(name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
     raise typer.Exit(SOME_FAILED if count else 0)
 
 
@@ -66,15 +76,11 @@ def verify(
     Exit code 0 if all are whole, else 3.
     """
     from depthcli.jobs.manifests import damaged_results
+    from depthcli.jobs.result_folder import open_results
 
     count = 0
-    for path, wrong in damaged_results(_checked(folder), deep):
-        count += 1
-        log(f"error: {path} {wrong}")
+    with open_results(folder) as results:
+        for path, wrong in damaged_results(results, deep):
+            count += 1
+            log(f"error: {path} {wrong}")
     raise typer.Exit(SOME_FAILED if count else 0)
-
-
-def _checked(folder: Path) -> Path:
-    if not os.path.isdir(folder):
-        raise UsageError(f"{folder} is not a folder", "name the folder of the results")
-    return folder

@@ -2,16 +2,26 @@
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer cannot evaluate annotations that are strings.
 
-from collections.abc import Sequence
+import os
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional, Union
 
 import typer
 
-from depthcli.choices import IF_EXISTS, OFFLOADS, STEADY, ClipChoice, DiffusionChoice, parse_colormap, require
+from depthcli.choices import (
+    IF_EXISTS,
+    OFFLOADS,
+    STEADY,
+    ClipChoice,
+    DiffusionChoice,
+    ModelChoice,
+    parse_colormap,
+    require,
+)
 from depthcli.cli.groups import ADVANCED, CLIP, DIFFUSION, flag, grouped, option
 from depthcli.cli.options import (
     BackendOptions,
@@ -25,19 +35,25 @@ from depthcli.cli.options import (
     ServerOptions,
     ShapeOptions,
 )
+from depthcli.cli.parts import PartOptions
 from depthcli.cli.running import open_server
 from depthcli.cli.streams import is_stdout, open_stream
 from depthcli.errors import DiskFullError, OutputError, UsageError
 from depthcli.io.codecs.formats import CLIP_ROWS, CLIPS, crafter_files, parse_formats
 from depthcli.io.names import STDIN
+from depthcli.jobs.failures import NO_LIMIT, FailureLimit
 from depthcli.jobs.parsing import parse_range, parse_rate, parse_seconds, parse_size
 
 if TYPE_CHECKING:
     from depthcli.io.video.clip import Selection
-    from depthcli.jobs.clip_job import ClipJob, Events
-    from depthcli.jobs.find import LeftOut
+    from depthcli.jobs.clip_folder import ClipFolder
+    from depthcli.jobs.clip_job import ClipJob, Events, Progress
+    from depthcli.jobs.find import Input, LeftOut
+    from depthcli.jobs.manifest import Result
     from depthcli.jobs.remote import Client
     from depthcli.jobs.remote_clip import RemoteClips
+    from depthcli.jobs.shards import Shard
+    from depthcli.jobs.targets import Target
     from depthcli.predict.clip_predictors import ClipPredictor
 
 
@@ -229,6 +245,7 @@ def video(
     metres: MetresOptions,
     shape: ShapeOptions,
     server: ServerOptions,
+    parts: PartOptions,
 ) -> None:
     """Estimate the depth of clips: steady, with the clip's size, times and sound.
 
@@ -261,9 +278,11 @@ def video(
     check_diffusion(choice, clip_choice)
     from depthcli.io.codecs.encode import Look
     from depthcli.io.codecs.outputs import check_extras
+    from depthcli.jobs.clip_folder import ClipFolder, listed_clips
     from depthcli.jobs.clip_job import ClipJob
     from depthcli.jobs.find import CLIP, LeftOut, find_inputs
-    from depthcli.jobs.targets import STREAM, Target, plan_clips
+    from depthcli.jobs.name_list import open_list
+    from depthcli.jobs.targets import STREAM, Target
     from depthcli.predict.picture import open_cameras, open_clip_metres
 
     selection, raw = clip.selection(), clip.raw()
@@ -282,7 +301,13 @@ def video(
     cameras = open_cameras(camera.choice(), network.panorama)
     in_metres = open_clip_metres(metres.choice(), network.panorama)
     left = LeftOut(CLIP)
+    shard, processes, places = parts.part(), parts.processes(), parts.places(backend.device)
+    source = _folder_of(clips, parts, target)
     found = find_inputs(clips, CLIP, left)
+    chosen = found
+    if parts.files_from is not None:
+        chosen = listed_clips(found, open_list(parts.files_from), Path(clips[0]))
+        found = list({item.relative: item for item in [*found, *chosen]}.values())  # names are decided among all
     if streams and files.formats:
         raise UsageError(f"-f is for files, and -o {output} is a stream", "choose its form with --pipe")
     if streams and len(found) > 1:
@@ -301,7 +326,7 @@ def video(
             solid=shape.choice(),
             **raw,
         )
-        for (source, _), outputs in zip(found, [[]] if streams else plan_clips(found, wanted, target))
+        for (source, _), outputs in ([(found[0], [])] if streams else _planned(found, chosen, wanted, target, shard))
     ]
     only_here = {
         **{name: getattr(clip, name) is not None for name in ("rate", "size")},
@@ -313,7 +338,53 @@ def video(
     service = None if client is None else _RemoteWork(client, files, clip, network, wanted, camera, metres, shape)
     if service is not None:
         service.check()
-    do_clips(jobs, output, left, report, files.mix_models, files.pipe if streams else "", service)
+    if service and (processes > 1 or places):
+        name = "devices" if places else "workers"
+        raise UsageError(f"`{name}` is for this machine, and a service does the work", "leave it out, or `server`")
+    if streams and (processes > 1 or places):
+        raise UsageError(f"-o {output} is a stream, which one process writes", "leave out --workers and --devices")
+    folder = None
+    if source and target.folder is not None and (len(found) > 1 or parts.shard or parts.files_from):
+        folder = ClipFolder(source, target.folder, wanted, shard)
+    do_clips(
+        jobs,
+        output,
+        left,
+        report,
+        files.mix_models,
+        files.pipe if streams else "",
+        service,
+        folder,
+        places or ("",) * processes,
+        parts.failures(),
+    )
+
+
+def _folder_of(clips: Sequence[str], parts: PartOptions, target: "Target") -> str:
+    """Return the folder that the clips are in, "" if they were named otherwise. Raises UsageError for a part of it."""
+    is_folder = len(clips) == 1 and os.path.isdir(clips[0])
+    name = "shard" if parts.shard is not None else "files_from"
+    if parts.shard is not None or parts.files_from is not None:
+        if not is_folder:
+            raise UsageError(f"`{name}` takes a part of one folder of clips", "name the folder, and no clips")
+        if target.folder is None:
+            raise UsageError(f"with `{name}` results have a folder of their own", "name it with -o")
+    return clips[0] if is_folder else ""
+
+
+def _planned(
+    found: "Sequence[Input]", chosen: "Sequence[Input]", formats: Sequence[str], target: "Target", shard: "Shard"
+) -> "Iterator[tuple[Input, list[tuple[str, Path]]]]":
+    """Yield the clips to do and their results, whose names do not depend on what is chosen."""
+    from depthcli.jobs.targets import plan_clips
+
+    outputs = {item.relative: planned for item, planned in zip(found, plan_clips(found, formats, target))}
+    if len(outputs) < len(found):  # clips of one name from several folders, of which none is left out
+        yield from zip(found, plan_clips(found, formats, target))
+        return
+    for item in chosen:
+        if shard.has(item.relative.as_posix()):
+            yield item, outputs[item.relative]
 
 
 @dataclass(frozen=True)
@@ -356,6 +427,15 @@ class _RemoteWork:
         return RemoteClips.of(self.client, job.model, job.clip, self.formats, options, space)
 
 
+def _open_quietly(model: ModelChoice, clip: ClipChoice, metres: bool, device: str) -> "ClipPredictor":
+    """Return the predictor of a process; its notes were printed when the first one loaded the same."""
+    from depthcli.predict.clip import open_clip_predictor
+
+    if device:
+        clip = replace(clip, backend=replace(clip.backend, device=device))
+    return open_clip_predictor(model, clip, metres=metres)
+
+
 def do_clips(
     jobs: "Sequence[ClipJob]",
     output: Optional[str],
@@ -364,17 +444,26 @@ def do_clips(
     mix_models: bool = False,
     pipe: str = "",
     remote: Optional[_RemoteWork] = None,
+    folder: "Optional[ClipFolder]" = None,
+    places: Sequence[str] = ("",),
+    failures: FailureLimit = NO_LIMIT,
 ) -> None:
     """Do the clips with the model of the first, report them, and leave with the exit code.
 
     output: as the user gave it. left: what was found and is not taken. mix_models: allow existing results of other
-    models. pipe: the form of a stream to `output`; "" for files. remote: the service that does the work.
+    models. pipe: the form of a stream to `output`; "" for files. remote: the service that does the work. folder: that
+    all clips are of. places: the device of each process, "" as the backend has it; one "" is this process. failures:
+    that end the run.
     """
     from depthcli.cli.report import stop_signals
     from depthcli.jobs.clip_job import Progress
     from depthcli.jobs.manifest import FAILED, MANIFEST_NAME, Manifest, Result
 
-    manifest = Manifest(Path(output) / MANIFEST_NAME) if output and len(jobs) > 1 else None
+    manifest = None
+    if folder is not None:
+        manifest = folder.manifest()
+    elif output and len(jobs) > 1:
+        manifest = Manifest(Path(output) / MANIFEST_NAME)
     opened: list[ClipPredictor] = []
 
     def load() -> "ClipPredictor":
@@ -391,6 +480,9 @@ def do_clips(
             stop.at_once = False
             if not (pipe or mix_models):
                 check_models(jobs, opened[0])
+            if folder is not None:
+                row, weights = opened[0].row, opened[0].weights
+                folder.note(jobs[0], row.name, weights.sha256, mix_models or jobs[0].if_exists == "overwrite")
             if pipe and opened[0].row.family == DEPTHCRAFTER:
                 latest = jobs[0].clip.diffusion.window + EIGHT
                 progress.warn(f"depth comes up to {latest} frames late: each window is denoised as a whole")
@@ -407,6 +499,9 @@ def do_clips(
         service = remote.open(jobs[0])
         if not mix_models:
             service.check_models(jobs)
+        if folder is not None:
+            known = service.model
+            folder.note(jobs[0], known.name, known.weights or "", mix_models or jobs[0].if_exists == "overwrite")
         if report.verbose:
             model = service.model
             progress.log(f"model {model.title}, {model.licence}; {model.description} at {remote.client.address}")
@@ -425,6 +520,35 @@ def do_clips(
 
         return run_clip(job, load, lambda: stop.asked, log)
 
+    at_work: list[ClipJob] = []
+
+    def told() -> "Generator[Union[Progress, Result, str], None, None]":
+        """Yield what is to be told of all clips, done here or in several processes."""
+        if tuple(places) == ("",):
+            for job in jobs:
+                if stop.asked:
+                    return
+                at_work.append(job)
+                with closing(events_of(job)) as events:
+                    yield from events
+            return
+        from depthcli.jobs.clip_workers import run_clips, settled_clip
+
+        waiting = []
+        for job in jobs:
+            settled = settled_clip(job)
+            if settled is None:
+                waiting.append(job)
+            else:
+                yield settled
+        if waiting and not stop.asked:
+            load()  # once here: it may download, convert, or be refused
+            opened.pop().close()
+            more = jobs[0].model, jobs[0].clip, jobs[0].metres is not None
+            yield from run_clips(
+                waiting, [partial(_open_quietly, *more, place) for place in places], lambda: stop.asked
+            )
+
     progress = report.clip_report(len(jobs), bool(pipe))
     log = cache(progress.log)  # each line once
     with ExitStack() as stack, progress, stop_signals(report.quiet, "frame") as stop:
@@ -433,26 +557,29 @@ def do_clips(
         for line in left.lines():
             log(line)
         stream = stack.enter_context(open_stream(output)) if output and pipe and not is_stdout(output) else None
-        for job in jobs:
-            if stop.asked:
-                break
-            events = events_of(job)
-            try:
-                with closing(events):
-                    for event in events:
-                        if isinstance(event, Progress):
-                            progress.progress(event)
-                        else:
-                            progress.add(event)
-                            if manifest is not None and event.status != "skipped":
-                                manifest.add(event)
-            except DiskFullError as error:
-                failed = Result(job.name, tuple(map(str, job.paths)), FAILED, error=str(error), code=error.exit_code)
-                progress.add(failed)
-                with suppress(OutputError):  # a line may fit although a film does not
-                    if manifest is not None:
-                        manifest.add(failed)
-                break
+        try:
+            with closing(told()) as events:
+                for event in events:
+                    if isinstance(event, str):
+                        log(event)
+                    elif isinstance(event, Progress):
+                        progress.progress(event)
+                    else:
+                        progress.add(event)
+                        if manifest is not None and event.status != "skipped":
+                            manifest.add(event)
+                        if failures.exceeded(progress.counts[FAILED], progress.done):
+                            count = progress.counts[FAILED]
+                            raise OutputError(f"{count} clips failed, more than `max_failures` allows")
+        except DiskFullError as error:
+            job = at_work[-1] if at_work else jobs[0]
+            failed = Result(job.name, tuple(map(str, job.paths)), FAILED, error=str(error), code=error.exit_code)
+            progress.add(failed)
+            with suppress(OutputError):  # a line may fit although a film does not
+                if manifest is not None:
+                    manifest.add(failed)
+        except OutputError as error:  # a manifest that cannot be written: the rest would fail too
+            progress.fail(error)
         progress.clear()
         for predictor in opened:
             predictor.close()

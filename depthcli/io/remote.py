@@ -10,8 +10,10 @@ import datetime
 import random
 import re
 import time
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any, Callable, Optional, TypeVar
 
@@ -24,7 +26,8 @@ _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://(.*)", re.IGNORECASE | re.DOTALL)
 _NOT_PLACES = ("http", "https", "ftp", "ftps", "rtsp", "rtmp", "udp", "srt", "file")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _PACKAGES = {"s3": "s3fs", "gcs": "gcsfs"}
-_TRIES = 8
+_RETRIES = 7  # at least, of a request
+_PATIENCE = 120.0  # seconds that a store may be away: a server that starts again, a link that comes back
 _LONGEST_WAIT = 30.0  # seconds, of the last waits: full jitter below 0.5, 1, 2, ... 30
 # Errors of the network that are no OSError in botocore, aiohttp and urllib3, by name, as these are not imported here.
 _OF_TRANSPORT = frozenset(
@@ -62,11 +65,16 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class RemotePlace:
-    """A folder in a store. url: as it was named, without a slash at its end. store: fsspec's file system. root: key."""
+    """A folder in a store.
+
+    url: as it was named, without a slash at its end. store: fsspec's file system. root: key. retries: of a request that
+    the network spoiled; None for two minutes of them.
+    """
 
     url: str
     store: Any
     root: str
+    retries: Optional[int] = None
 
     def address(self, name: str) -> str:
         """Return the address of a file below."""
@@ -81,13 +89,18 @@ class RemotePlace:
 
         Raises the last error.
         """
-        for number in range(_TRIES):
+        started, waited = time.monotonic(), 0.0
+        for number in count():
             try:
                 return call()
             except Exception as error:
-                if number == _TRIES - 1 or not _is_of_transport(error):
+                away = max(waited, time.monotonic() - started)
+                enough = number >= (_RETRIES if self.retries is None else self.retries)
+                if (enough and (self.retries is not None or away >= _PATIENCE)) or not _is_of_transport(error):
                     raise
-            time.sleep(random.uniform(0, min(_LONGEST_WAIT, 0.5 * 2**number)))
+            wait = random.uniform(0, min(_LONGEST_WAIT, 0.5 * 2**number))
+            time.sleep(wait)
+            waited += wait
         raise AssertionError("unreachable")
 
     def folders(self, skip: str = "") -> Iterator[tuple[str, list[RemoteFile]]]:
@@ -148,6 +161,16 @@ class RemotePlace:
         start = len(self.root) + 1
         return NameSet(np.unique(np.fromiter((hash(name[start:]) for name in found), np.int64)))
 
+    def sizes(self) -> SizeTable:
+        """Return the sizes of all files below, listed folder by folder. Raises UsageError."""
+        hashes, sizes = array("q"), array("q")
+        for _, files in self.folders():
+            for file in files:
+                hashes.append(hash(file.name))
+                sizes.append(file.size)
+        unique, first = np.unique(np.array(hashes, np.int64), return_index=True)
+        return SizeTable(unique, np.array(sizes, np.int64)[first])
+
     @property
     def _raising(self) -> dict[str, str]:
         """The way to have errors of a listing: fsspec's own walk may take a folder that cannot be listed for empty."""
@@ -194,7 +217,21 @@ class NameSet:
         return place < len(self.hashes) and bool(self.hashes[place] == hash(name))
 
 
-def open_place(url: str) -> RemotePlace:
+@dataclass(frozen=True, eq=False)
+class SizeTable:
+    """The sizes in bytes of many files, in 16 bytes for each. hashes: of their names, sorted."""
+
+    hashes: np.ndarray
+    sizes: np.ndarray
+
+    def get(self, name: str) -> Optional[int]:
+        """Return the size of a file, None if it is not there."""
+        place = int(np.searchsorted(self.hashes, hash(name)))
+        there = place < len(self.hashes) and self.hashes[place] == hash(name)
+        return int(self.sizes[place]) if there else None
+
+
+def open_place(url: str, retries: Optional[int] = None) -> RemotePlace:
     """Return the place of an address. Raises UsageError for an unknown protocol, and if its package is missing."""
     found = _ADDRESS.fullmatch(url)
     assert found is not None
@@ -217,7 +254,7 @@ def open_place(url: str) -> RemotePlace:
         raise UsageError(
             f"{url} is no address that can be opened: {first_line(error)}", "check its beginning"
         ) from error
-    return RemotePlace(url.rstrip("/"), store, str(root).rstrip("/"))
+    return RemotePlace(url.rstrip("/"), store, str(root).rstrip("/"), retries)
 
 
 def _is_of_transport(error: BaseException) -> bool:

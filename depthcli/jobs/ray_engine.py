@@ -7,6 +7,7 @@ anew, with the same bytes.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import statistics
@@ -32,7 +33,8 @@ _POLL_SECONDS = 0.2  # between two looks at `stop`
 _IN_FLIGHT = 2  # chunks of one actor: the next is there when one ends
 _MOST_KILLS = 3  # actors that a chunk may end before it is split
 _MOST_FAILED_STARTS = 3  # actors in a row that end before their model is loaded
-_LATE = 3.0  # times the median: a chunk that is copied to an idle actor at the end
+_LATE = 3.0  # times the median of a picture: a chunk that is copied to an idle actor at the end
+_REMEMBERED = 1000  # chunks whose times make the median
 _COPIED_AFTER = 5.0  # seconds; shorter chunks are not copied
 
 
@@ -120,7 +122,7 @@ class _Driver:
         self._known: deque[Result] = deque()  # of tasks without work
         self._waiting: deque[_Chunk] = deque()
         self._team: list[_Hired] = []
-        self._seconds: list[float] = []  # of the chunks that are done
+        self._seconds: deque[float] = deque(maxlen=_REMEMBERED)  # a picture, of the chunks that are done
         self._failed_starts = 0
         self._weights = ""
         self._ray: Any = None
@@ -207,20 +209,35 @@ class _Driver:
         for place in range(_IN_FLIGHT):
             for hired in self._team:
                 if hired.ready and len(hired.calls) == place and self._waiting:
-                    self._call(hired, self._waiting.popleft())
+                    self._call(hired, self._next_chunk())
         if self._exhausted and not self._waiting:
             for hired in self._team:
                 late = self._late_chunk() if hired.ready and not hired.calls else None
                 if late is not None:
                     self._call(hired, late)
 
+    def _next_chunk(self) -> _Chunk:
+        """Return the chunk to hand out; a part of it when nothing comes after, so that all actors end together."""
+        chunk = self._waiting.popleft()
+        if not self._exhausted or chunk.kills:
+            return chunk
+        left = len(chunk.tasks) + sum(len(each.tasks) for each in self._waiting)
+        size = math.ceil(left / (_IN_FLIGHT * len(self._team)))
+        if size < len(chunk.tasks):
+            self._waiting.appendleft(_Chunk(chunk.tasks[size:]))
+            chunk = _Chunk(chunk.tasks[:size])
+        return chunk
+
     def _late_chunk(self) -> Optional[_Chunk]:
         """Return the chunk that is in work for the longest and has no copy, if it is late."""
         if not self._seconds:
             return None
-        limit = time.monotonic() - max(_LATE * statistics.median(self._seconds), _COPIED_AFTER)
+        usual, now = statistics.median(self._seconds), time.monotonic()
         # Also those that wait behind one that does not end.
-        return next((chunk for since, chunk in sorted(self._unfinished(), key=itemgetter(0)) if since < limit), None)
+        for since, chunk in sorted(self._unfinished(), key=itemgetter(0)):
+            if now - since > max(_LATE * usual * len(chunk.tasks), _COPIED_AFTER):
+                return chunk
+        return None
 
     def _unfinished(self) -> Iterator[tuple[float, _Chunk]]:
         """Yield (when its actor began its oldest chunk, chunk) of those that were handed out once and are not done."""
@@ -270,7 +287,7 @@ class _Driver:
         place = next(number for number, (each, _) in enumerate(hired.calls) if each == call)
         chunk = hired.calls[place][1]
         del hired.calls[place]
-        self._seconds.append(time.monotonic() - hired.since)
+        self._seconds.append((time.monotonic() - hired.since) / len(chunk.tasks))
         hired.since = time.monotonic()
         chunk.calls -= 1
         if not chunk.done:  # else a copy was faster

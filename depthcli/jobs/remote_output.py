@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from depthcli.errors import OutputError, UsageError
-from depthcli.io.remote import NameSet, RemotePlace
+from depthcli.io.remote import NameSet, RemoteFile, RemotePlace
 from depthcli.jobs.manifest import MANIFEST_NAME, RUN_NAME, Result
 from depthcli.jobs.shards import Shard
 
@@ -47,6 +47,10 @@ class Publisher:
         """Put a file, and keep it here. Raises OutputError."""
         self.place.put(self._name(path), path.read_bytes())
 
+    def file(self, path: Path) -> RemoteFile:
+        """Return the object that was made of a file here, without a look at the store."""
+        return self.place.file(self._name(path))
+
     def address(self, path: str) -> str:
         """Return the address of a file that was made here."""
         return self.place.address(self._name(Path(path)))
@@ -72,10 +76,14 @@ class RemoteFolder:
         self.publisher = Publisher(place, self.folder)
         self._manifest = self.folder / shard.manifest_name
         self._put_at = time.monotonic()
-        for name in {MANIFEST_NAME, shard.manifest_name, RUN_NAME}:
-            content = place.get(name)
-            if content is not None:
-                (self.folder / name).write_bytes(content)
+        try:
+            for name in {MANIFEST_NAME, shard.manifest_name, RUN_NAME}:
+                content = place.get(name)
+                if content is not None:
+                    (self.folder / name).write_bytes(content)
+        except BaseException:  # nobody will close what was not opened
+            self._made.cleanup()
+            raise
 
     def note(self) -> None:
         """Put the manifest, if a minute has passed. A failure is told at the end."""

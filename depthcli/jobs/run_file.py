@@ -12,6 +12,8 @@ from depthcli.errors import DiskFullError, OutputError
 from depthcli.host.atomic import FULL, atomic_path, temporary_path
 from depthcli.jobs.manifest import RUN_NAME
 
+PICTURES, CLIPS = "pictures", "clips"
+
 
 @dataclass(frozen=True)
 class RunFile:
@@ -19,7 +21,7 @@ class RunFile:
 
     input: the folder of the pictures, as it was named. formats: of the results. template: their names, or empty.
     model, weights, settings: as a row of the manifest has them. version: of depthcli. pack: "tar"
-    if the results are in tars.
+    if the results are in tars. unit: of the input, PICTURES or CLIPS.
     """
 
     input: str
@@ -30,6 +32,7 @@ class RunFile:
     settings: str = ""
     version: str = ""
     pack: str = ""
+    unit: str = PICTURES
 
 
 def read_run(folder: Path) -> Optional[RunFile]:
@@ -45,7 +48,8 @@ def read_run(folder: Path) -> Optional[RunFile]:
         raise OutputError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, RecursionError):
         raise OutputError(f"{path} is damaged", "remove it: the next run writes it anew") from None
-    return RunFile(formats=formats, **texts, pack=str(facts.get("pack", "")))  # which earlier versions lack
+    later = {name: str(facts.get(name, default)) for name, default in (("pack", ""), ("unit", PICTURES))}
+    return RunFile(formats=formats, **texts, **later)  # those of earlier versions lack some
 
 
 def write_run(folder: Path, run: RunFile, replaces: bool = False) -> None:

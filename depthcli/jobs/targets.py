@@ -419,6 +419,7 @@ def clip_stems(clips: Sequence[Input], folder: Path | None) -> list[Path]:
     common = os.path.commonpath(folders) if folders and folder is not None else ""
     ways = [_clip_ways(clip, folder, common) for clip in clips]
     levels = [0] * len(clips)
+    choose_stems(ways, levels, set())  # of all, so that a name does not depend on which other clips are done
     used: dict[Path, int] = {}
     for number, (source, _) in enumerate(clips):
         for level, stem in enumerate(ways[number]):

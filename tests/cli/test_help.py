@@ -49,11 +49,12 @@ OPTIONS = {
     "dir": PICTURES
     + SERVER
     + " --chunk --cpus-per-worker --devices --dry-run --engine --exclude --files-from --gpus-per-worker"
-    " --include --max-failures --mix-models --pack --ray-address --shard"
+    " --include --max-failures --mix-models --pack --ray-address --retries --shard"
     " --shard-count --shard-offset --workers -n",
     "video": PLAIN + RESULTS + METRES + CAMERA + SHAPE + "--calibration-from --end --exact --fps --max-frames"
     " --mix-models --pipe --range --rate --scale --scene --size --start --steady --stride"
-    " --accept-licence --cpu-offload --guidance --max-res --overlap --seed --steps --window" + SERVER,
+    " --accept-licence --cpu-offload --guidance --max-res --overlap --seed --steps --window"
+    " --devices --files-from --max-failures --shard --shard-count --shard-offset --workers" + SERVER,
     "scene": SCENE
     + "--format -f --if-exists --input-size --align-to-input-scale --no-align-to-input-scale --confidence"
     " --chunk --overlap --loops --no-loops --edges"

@@ -138,3 +138,11 @@ class TestParts:
     def test_a_dry_run_names_addresses_and_writes_nothing(self, depth):
         ran = depth("dir", SRC, "-o", OUT, *TINY, "-n")
         assert f"write\tb/c.jpg\t{OUT}/b/c_depth.png" in ran.lines and not stored()
+
+
+def test_retries_are_as_many_as_asked(depth):
+    FlakyStore.plan[:] = ["500"] * 3
+    assert depth("dir", SRC, "-o", OUT, *TINY, "--retries", "2").code == 2
+    FlakyStore.plan[:] = ["500"] * 2
+    assert depth("dir", SRC, "-o", OUT, *TINY, "--retries", "2").code == 3
+    assert "--retries is -1" in depth("dir", SRC, "-o", OUT, *TINY, "--retries", "-1").error

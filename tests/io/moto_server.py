@@ -1,10 +1,10 @@
 """A server of S3 for tests: moto, with faults on request, and objects that outlive the process.
 
-    python moto_server.py PORT PLAN KEPT
+    python moto_server.py PORT PLAN KEPT [HOST]
 
 PLAN: a file of JSON, read at every request. every: each n-th request fails with one of `statuses`. hide: objects whose
 keys contain this are missing in listings, as if those lagged behind. KEPT: a folder; what was put is written to it, and
-put again by the next server.
+put again by the next server. HOST: the address to listen at, 127.0.0.1 by default.
 """
 
 from __future__ import annotations
@@ -98,4 +98,5 @@ class Quiet(WSGIRequestHandler):
 if __name__ == "__main__":
     served = Server(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
     served.restore()
-    make_server("127.0.0.1", int(sys.argv[1]), served, threaded=True, request_handler=Quiet).serve_forever()
+    host = sys.argv[4] if len(sys.argv) > 4 else "127.0.0.1"
+    make_server(host, int(sys.argv[1]), served, threaded=True, request_handler=Quiet).serve_forever()

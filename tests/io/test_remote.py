@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import fsspec
 import pytest
 
@@ -91,25 +93,36 @@ class TestTransport:
         assert place.get("new.txt") == b"whole"
 
     def test_one_that_stays_is_told_with_the_address_and_leaves_nothing(self, place):
-        FlakyStore.plan[:] = ["500"] * 20
+        FlakyStore.plan[:] = ["500"] * 100
         with pytest.raises(OutputError, match=r"cannot write flaky://bucket/photos/x.png: the server answered 500"):
             place.put("x.png", b"1")
-        assert len(FlakyStore.calls) == 8
+        assert 8 <= len(FlakyStore.calls) < 100
         FlakyStore.plan.clear()
         assert place.get("x.png") is None
-        FlakyStore.plan[:] = ["timeout"] * 20
+        FlakyStore.plan[:] = ["timeout"] * 100
         with pytest.raises(PictureError, match=r"flaky://bucket/photos/a.jpg cannot be read: TimeoutError"):
             place.file("a.jpg").read()
+
+    @pytest.mark.parametrize("retries", [0, 3])
+    def test_as_often_as_asked(self, place, retries):
+        FlakyStore.plan[:] = ["500"] * 20
+        with pytest.raises(OutputError):
+            replace(place, retries=retries).put("x", b"")
+        assert len(FlakyStore.calls) == retries + 1
 
     def test_what_no_try_can_mend_is_not_tried_again(self, place):
         with pytest.raises(PictureError, match="there is no such bucket or file"):
             place.file("none.jpg").read()
         assert len(FlakyStore.calls) == 1
 
-    def test_waits_are_random_and_bounded(self, place, monkeypatch):
+    @pytest.mark.parametrize(
+        ("part", "wanted"), [(1.0, [0.5, 1, 2, 4, 8, 16, 30, 30, 30]), (0.25, [0.125, 0.25, 0.5, 1, 2, 4] + [7.5] * 15)]
+    )
+    def test_waits_are_random_and_last_two_minutes(self, place, monkeypatch, part, wanted):
         waits: list[float] = []
         monkeypatch.setattr(remote.time, "sleep", waits.append)
-        monkeypatch.setattr(remote.random, "uniform", lambda low, high: high)
-        FlakyStore.plan[:] = ["500"] * 7
-        place.put("x", b"")
-        assert waits == [0.5, 1, 2, 4, 8, 16, 30]
+        monkeypatch.setattr(remote.random, "uniform", lambda low, high: part * high)
+        FlakyStore.plan[:] = ["500"] * 100
+        with pytest.raises(OutputError):
+            place.put("x", b"")
+        assert waits == wanted and sum(waits) >= 120

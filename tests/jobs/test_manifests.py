@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from depthcli.errors import OutputError, UsageError
+from depthcli.io import remote
 from depthcli.jobs import manifests
 from depthcli.jobs.manifest import Manifest, Result, read_rows
 from depthcli.jobs.manifests import merge_manifests
 from depthcli.jobs.run_file import RunFile, read_run, write_run
 from tests.conftest import TINY, photo, tree
+from tests.io.flaky_store import FlakyStore
 
 OUT = Path("out")
 DONE = Result("b.jpg", ("out/b_depth.png",), "done", model="tiny")
@@ -150,3 +152,72 @@ class TestVerify:
         ran = depth("dir", "in", "-o", "out", *TINY, "--max-failures", "2")
         assert ran.code == 1 and "3 pictures failed, more than --max-failures allows" in ran.err
         assert "--max-failures is 'x'" in depth("dir", "in", "-o", "out", *TINY, "--max-failures", "x").error
+
+
+class TestStores:
+    """The same in an object store, one in memory."""
+
+    SRC, OUT = "flaky://bucket/in", "flaky://bucket/out"
+
+    @pytest.fixture
+    def stored(self, monkeypatch, depth):
+        """Four pictures and a broken one in a store, done in two shards."""
+        FlakyStore.reset()
+        monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
+        store = FlakyStore()
+        for name in ("a.jpg", "a.png", "b/c.jpg"):
+            store.pipe_file(f"/bucket/in/{name}", photo(f"in/{name}").read_bytes())
+        store.pipe_file("/bucket/in/broken.jpg", b"\xff\xd8\xff")
+        for number in (1, 2):
+            depth("dir", self.SRC, "-o", self.OUT, *TINY, "--shard", f"{number}/2")
+        return store
+
+    def test_missing_names_what_no_object_is_there_for(self, stored, depth):
+        assert depth("manifest", "missing", self.OUT).lines == ["broken.jpg"]
+        stored.rm_file("/bucket/out/b/c_depth.png")
+        stored.rm_file("/bucket/out/a.jpg_depth.png")
+        Path("in/broken.jpg").write_bytes(b"\xff\xd8\xff")
+        for pictures in ([], [self.SRC], ["in"]):
+            ran = depth("manifest", "missing", self.OUT, *pictures)
+            assert ran.code == 3 and ran.lines == ["a.jpg", "broken.jpg", "b/c.jpg"]
+        Path("list").write_text("\n".join(ran.lines))
+        assert depth("dir", self.SRC, "-o", self.OUT, *TINY, "--files-from", "list").code == 3
+        assert depth("manifest", "missing", self.OUT, self.SRC).lines == ["broken.jpg"]
+
+    def test_merged_rows_are_put_and_read_by_the_next_run(self, stored, depth):
+        ran = depth("manifest", "merge", self.OUT)
+        assert ran.lines == [f"4 rows in {self.OUT}/manifest.jsonl"]
+        rows = [json.loads(line) for line in stored.cat_file("/bucket/out/manifest.jsonl").splitlines()]
+        assert [(row["input"], row["status"]) for row in rows] == [
+            ("a.jpg", "done"),
+            ("a.png", "done"),
+            ("b/c.jpg", "done"),
+            ("broken.jpg", "failed"),
+        ]
+        assert "3 skipped, 1 failed" in depth("dir", self.SRC, "-o", self.OUT, *TINY).err
+
+    def test_verify_names_what_is_gone_cut_short_or_changed(self, stored, depth):
+        FlakyStore.calls.clear()
+        assert depth("manifest", "verify", self.OUT).code == 0
+        assert not [path for call, path in FlakyStore.calls if call == "get" and path.endswith(".png")]
+        assert depth("manifest", "verify", self.OUT, "--deep").code == 0
+        key = "/bucket/out/b/c_depth.png"
+        whole = stored.cat_file(key)
+        changed = bytearray(whole)
+        changed[len(whole) // 2] ^= 1
+        stored.pipe_file(key, bytes(changed))
+        assert depth("manifest", "verify", self.OUT).code == 0
+        assert "has other content than was written" in depth("manifest", "verify", self.OUT, "--deep").error
+        stored.pipe_file(key, whole[:-9])
+        ran = depth("manifest", "verify", self.OUT)
+        assert ran.code == 3 and f"{self.OUT}/b/c_depth.png has {len(whole) - 9} bytes, not {len(whole)}" in ran.error
+        stored.rm_file(key)
+        assert "b/c_depth.png is missing" in depth("manifest", "verify", self.OUT).error
+
+    @pytest.mark.parametrize("command", ["merge", "missing", "verify"])
+    def test_a_place_without_results_is_one_line(self, stored, depth, command):
+        ran = depth("manifest", command, "flaky://bucket/none")
+        assert ran.code == 2 and "flaky://bucket/none does not exist, or is empty" in ran.error
+        stored.pipe_file("/bucket/other/x.txt", b"x")
+        ran = depth("manifest", command, "flaky://bucket/other")
+        assert ran.code == 2 and "flaky://bucket/other has no" in ran.error

@@ -6,6 +6,7 @@ The engine sleeps: several nodes on one machine show how work is handed out, not
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections import Counter
@@ -85,19 +86,31 @@ def files_of_one_process(job: FolderJob) -> dict[str, bytes]:
     return tree("alone")
 
 
-@pytest.mark.parametrize("nodes", [1, 2, 4])
-def test_every_node_takes_part_and_every_picture_is_done_once(cluster, nodes):
-    """Prints how near the time comes to a fair share of the sleeping; a loaded machine may take any time."""
-    grown(cluster, nodes)
-    job = make_job(64)
-    results = list(run_on_ray(job, RayChoice(least=nodes, most=nodes, chunk=4), lambda: together(nodes)))
-    assert Counter(result.status for result in results) == {"done": 64}
+def reached(nodes: int, chunk: int) -> float:
+    """Do 70 pictures on so many nodes; return the ideal time over the time from the first task to the last file."""
+    shutil.rmtree("loaded", ignore_errors=True)
+    shutil.rmtree("out", ignore_errors=True)
+    job = make_job(70)
+    results = list(run_on_ray(job, RayChoice(least=nodes, most=nodes, chunk=chunk), lambda: together(nodes)))
+    assert Counter(result.status for result in results) == {"done": 70}
+    assert sorted(result.input for result in results) == sorted(task.name for task in job.tasks)
+    assert len(list(Path("loaded").iterdir())) == nodes
     began = max(path.stat().st_mtime for path in Path("loaded").iterdir())
     ended = max(path.stat().st_mtime for path in Path("out").glob("*.png"))
-    reached = 64 * SECONDS / nodes / (ended - began)
-    print(f"{nodes} nodes: {ended - began:.2f} s, {reached:.3f} of ideal")
-    assert len(list(Path("loaded").iterdir())) == nodes
-    assert sorted(result.input for result in results) == sorted(task.name for task in job.tasks)
+    return 70 * SECONDS / nodes / (ended - began)
+
+
+@pytest.mark.parametrize(("nodes", "wanted"), [(1, 0.9), (2, 0.9), (4, 0.85)])
+def test_every_node_takes_its_share_of_the_work(cluster, nodes, wanted):
+    """The count is no multiple of chunks and nodes. A busy machine may take any time, so the best of three counts."""
+    grown(cluster, nodes)
+    best = 0.0
+    for _ in range(3):
+        best = max(best, reached(nodes, chunk=8))
+        if best >= wanted:
+            break
+    print(f"{nodes} nodes: {best:.3f} of ideal")
+    assert best >= wanted
 
 
 def test_a_node_that_is_removed_costs_its_chunks_at_hand_and_nothing_else(cluster):

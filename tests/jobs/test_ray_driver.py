@@ -44,6 +44,7 @@ class Actor:
         return self.calls[-1]
 
     def _results(self, tasks):
+        self.cluster.sizes.append(len(tasks))
         self.cluster.asked.update(task.name for task in tasks)
         if self.cluster.lost(self, tasks):
             raise LostError
@@ -62,6 +63,7 @@ class Cluster:
         self.room, self.lost, self.hangs, self.weights = room, lost, hangs, "ab"
         self.actors: list[Actor] = []
         self.asked: Counter = Counter()
+        self.sizes: list[int] = []
         self.turn = 0
 
     def is_initialized(self) -> bool:
@@ -144,6 +146,14 @@ def test_no_more_actors_than_chunks(monkeypatch):
     cluster = Cluster(room=9)
     played(monkeypatch, cluster, 3, chunk=2, most=9)
     assert len(cluster.actors) <= 2
+
+
+def test_the_last_chunks_are_small_and_the_first_as_asked_for(monkeypatch):
+    cluster = Cluster(room=4)
+    assert played(monkeypatch, cluster, 650, chunk=32, least=4, most=4) == ({"done": 650}, [])
+    assert cluster.sizes[:8] == [32] * 8  # while it is not known how many come
+    assert cluster.sizes[-1] == 1 and max(cluster.sizes[-8:]) <= 3
+    assert len(cluster.sizes) < 80 and set(cluster.asked.values()) == {1}
 
 
 def test_a_late_chunk_is_copied_and_counts_once(monkeypatch):

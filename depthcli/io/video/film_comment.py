@@ -10,6 +10,7 @@ from typing import Any
 from depthcli.io.codecs.facts import parse_facts
 from depthcli.io.video.ffmpeg_program import find_program, input_of
 from depthcli.io.video.libav import has_av, load_av, open_container
+from depthcli.io.video.reader import open_clip
 
 _SECONDS = 20.0  # for a program that describes a file
 
@@ -26,6 +27,15 @@ def film_facts(path: Path) -> dict[str, Any]:
         return next((facts for facts in map(parse_facts, texts) if facts), {})
     except Exception:  # whatever a stranger's file holds, it is not ours
         return {}
+
+
+def count_frames(path: Path, decode: bool) -> int:
+    """Return how many frames a film has, by its packets, or decoded. Raises what the decoder raises."""
+    if decode or not has_av():
+        with open_clip(path) as clip:
+            return sum(1 for _ in clip.frames())
+    with path.open("rb") as file, open_container(load_av(), file) as container:
+        return sum(packet.size > 0 for packet in container.demux(video=0))
 
 
 def _comments_by_av(path: Path) -> list[str]:
