@@ -12,12 +12,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from depthcli.errors import OutputError
 from depthcli.host.atomic import atomic_path
 from depthcli.io.names import sidecar_of
 from depthcli.io.video.boxes import TAGGED, tag_film
 from depthcli.io.video.clip_output import ClipOutput, FrameWriter, write_sidecar
+from depthcli.io.video.clip_page import PageWriter
 from depthcli.io.video.encodings import ENCODINGS
 from depthcli.io.video.ffmpeg_program import find_program
 from depthcli.io.video.film_ffmpeg import ProgramFilm
@@ -35,17 +37,15 @@ def video_writer(output: ClipOutput) -> Iterator[FrameWriter]:
 
     Raises OutputError if it cannot be written or has no frame.
     """
-    with (_open_folder if output.row.folder else _open_film)(output) as writer:
+    open_one = _open_folder if output.row.folder else _open_page if output.row.page else _open_film
+    with open_one(output) as writer:
         yield writer
 
 
 @contextmanager
 def _open_film(output: ClipOutput) -> Iterator[FrameWriter]:
     path, encoding = output.path, ENCODINGS[output.format]
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise OutputError(f"cannot write {path}: it is a pipe, a device or a folder", "use another `output`")
-    # A film without its sidecar is not taken for whole, so no film ever lies beside the sidecar of another.
-    sidecar_of(path).unlink(missing_ok=True)
+    _clear(path)
     kind = LibavFilm if has_av() or not find_program() else ProgramFilm
     with atomic_path(path) as partial:
         writer = kind(output, encoding, partial)
@@ -61,6 +61,23 @@ def _open_film(output: ClipOutput) -> Iterator[FrameWriter]:
             writer.close()
     described = {**encoding.described(writer.shape), "duration": float(writer.length)}
     write_sidecar(output, writer.count, described, writer.notes)
+
+
+@contextmanager
+def _open_page(output: ClipOutput) -> Iterator[FrameWriter]:
+    _clear(output.path)
+    writer = PageWriter(output)
+    yield writer
+    with atomic_path(output.path) as partial, partial.open("wb") as stream:
+        writer.finish(stream)
+    write_sidecar(output, writer.count, writer.described, writer.notes)
+
+
+def _clear(path: Path) -> None:
+    """Remove the sidecar of a file that is made anew: without it, no file is taken for whole. Raises OutputError."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OutputError(f"cannot write {path}: it is a pipe, a device or a folder", "use another `output`")
+    sidecar_of(path).unlink(missing_ok=True)
 
 
 @contextmanager
