@@ -1,8 +1,8 @@
 """Depth maps of several views as one surface: a truncated signed distance to it, averaged on a sparse grid.
 
 Formula: B. Curless, M. Levoy, "A volumetric method for building complex models from range images" (1996), with weights
-of 1, as the benchmark of Depth Anything 3 takes it. The surface is found in tetrahedra, six to a cell: A. Doi, A. Koide,
-"An efficient method of triangulating equi-valued surfaces by using tetrahedral cells" (1991).
+of 1, as the benchmark of Depth Anything 3 takes it. The surface is found in tetrahedra, six to a cell: A. Doi, A.
+Koide, "An efficient method of triangulating equi-valued surfaces by using tetrahedral cells" (1991).
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ class Volume:
         x, y = (u - intrinsics[0, 2]) / intrinsics[0, 0] * z, (v - intrinsics[1, 2]) / intrinsics[1, 1] * z
         points = (np.stack([x, y, z], axis=1) - move) @ turn
         width = self._voxel * _SIDE
-        low, high = (np.floor((points + side) / width).astype(np.int64) for side in (-self._truncation, self._truncation))
+        low, high = (
+            np.floor((points + side) / width).astype(np.int64) for side in (-self._truncation, self._truncation)
+        )
         if len(points) and max(-low.min(), high.max()) >= _MOST_BLOCKS // 2:
             raise ValueError(f"voxels of {self._voxel:.3g} are too small for a scene of this size")
         span = int((high - low).max(initial=0)) + 1
@@ -144,7 +146,7 @@ class Volume:
 
 
 def sample_triangles(triangles: np.ndarray, count: int, seed: int = 42) -> np.ndarray:
-    """Return (count, 3) float64 points, spread evenly over the area of (T, 3, 3) triangles; none if they have no area."""
+    """Return (count, 3) float64 points, spread evenly over the area of (T, 3, 3) triangles; none without an area."""
     sides = triangles[:, 1:].astype(np.float64) - triangles[:, :1]
     areas = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1)
     ends = np.cumsum(areas)
@@ -153,9 +155,11 @@ def sample_triangles(triangles: np.ndarray, count: int, seed: int = 42) -> np.nd
     generator = np.random.default_rng(seed)
     chosen = np.minimum(np.searchsorted(ends, np.sort(generator.random(count)) * ends[-1], side="right"), len(ends) - 1)
     root, along = np.sqrt(generator.random(count)), generator.random(count)
-    return triangles[chosen, 0] + (root * (1 - along))[:, None] * sides[chosen, 0] + (root * along)[:, None] * sides[
-        chosen, 1
-    ]
+    return (
+        triangles[chosen, 0]
+        + (root * (1 - along))[:, None] * sides[chosen, 0]
+        + (root * along)[:, None] * sides[chosen, 1]
+    )
 
 
 def _cut(values: np.ndarray, corners: np.ndarray) -> np.ndarray:
