@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from depthcli.cli.benchmark import benchmark
 from depthcli.cli.groups import ADVANCED, PlainCommand, PlainGroup, flag, grouped, option
 from depthcli.cli.options import BackendOptions, ModelOptions, NetworkOptions
 from depthcli.cli.running import open_model
@@ -28,9 +29,10 @@ class EvalGroup(PlainGroup):
     """The commands of `depth eval`; without the name of one, it is `list`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put `list` before arguments that begin with no command."""
+        """Put `list` before arguments that begin with no command, or `benchmark` if they name a protocol."""
         if args and args[0] not in (*self.commands, "--help", "-h"):
-            args = ["list", *args]
+            names_protocol = any(word == "--protocol" or word.startswith("--protocol=") for word in args)
+            args = ["benchmark" if names_protocol else "list", *args]
         return super().parse_args(ctx, args)
 
 
@@ -44,6 +46,7 @@ def _root() -> None:
     depth eval list.json                       a model over a list of pictures with measured depth
     depth eval poses camera_poses.txt truth    cameras against cameras
     depth eval cloud scene.ply truth.ply       points against points
+    depth eval --protocol da3-pose DATA        a data set, by the protocol of a benchmark
     """
 
 
@@ -195,6 +198,9 @@ def cloud(
     except ValueError as error:
         raise UsageError(f"cannot compare {predicted} with {truth}: {error}") from error
     _print_figures({"points": [len(ours), len(theirs)], **asdict(score)}, PROTOCOL, as_json)
+
+
+app.command("benchmark", cls=PlainCommand)(benchmark)
 
 
 def _print_figures(facts: dict[str, Any], protocol: str, as_json: bool) -> None:

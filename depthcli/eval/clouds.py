@@ -14,11 +14,15 @@ import numpy as np
 from depthcli.errors import UsageError
 from depthcli.geometry.nearest import box_means, nearest_distances
 from depthcli.geometry.solids import OPENCV, PointCloud, with_axes
+from depthcli.geometry.tsdf import sample_triangles
 from depthcli.io.points.files import read_shape
+from depthcli.io.points.ply import read_ply_triangles
 
+SAMPLES = 1_000_000  # points of a surface, as in the benchmark
 PROTOCOL = (
     "accuracy, completeness: mean distance of points from the nearest true one, and of true points from the nearest "
-    "point; precision, recall: shares of these below the threshold; clouds as they are, without alignment"
+    "point; precision, recall: shares of these below the threshold; clouds as they are, without alignment, and meshes "
+    "as a million points of their surface"
 )
 
 
@@ -59,12 +63,29 @@ def score_cloud(
     return CloudScore(accuracy, completeness, (accuracy + completeness) / 2, precision, recall, f_score)
 
 
-def read_points(path: Path) -> np.ndarray:
-    """Return the (N, 3) float64 points of a file, with OpenCV's axes if it tells its own.
+def read_points(path: Path, samples: Optional[int] = None) -> np.ndarray:
+    """Return (N, 3) float64 points of a file, with OpenCV's axes if it tells its own.
 
-    Raises UsageError for a file of triangles, OutputError as `read_shape`.
+    Those of a cloud; of a mesh, samples that are spread evenly over its surface, the same every time. samples: how
+    many, None for SAMPLES. Raises UsageError for a mesh that cannot be sampled, OutputError as `read_shape`.
     """
+    samples = SAMPLES if samples is None else samples
+    if path.suffix.lower() == ".ply" and path.is_file():
+        try:
+            found = read_ply_triangles(path.read_bytes())
+        except (ValueError, LookupError, MemoryError, OSError) as error:
+            raise UsageError(f"cannot read a surface from {path}: {error}") from error
+        if found is not None:
+            return _sampled(path, found[0][found[1]], samples)
     shape = read_shape(path)
-    if not isinstance(shape, PointCloud):
-        raise UsageError(f"{path} holds no cloud of points", "sample its surface first")
-    return np.asarray((shape if shape.axes is None else with_axes(shape, OPENCV)).points, np.float64)
+    shape = shape if shape.axes is None else with_axes(shape, OPENCV)
+    if isinstance(shape, PointCloud):
+        return np.asarray(shape.points, np.float64)
+    return _sampled(path, np.asarray(shape.vertices, np.float64)[shape.faces], samples)
+
+
+def _sampled(path: Path, triangles: np.ndarray, samples: int) -> np.ndarray:
+    points = sample_triangles(triangles, samples)
+    if not len(points):
+        raise UsageError(f"the triangles of {path} have no area")
+    return points

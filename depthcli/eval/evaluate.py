@@ -178,11 +178,17 @@ def _nearness(values: np.ndarray, kind: DepthKind) -> np.ndarray:
 
 
 def _failed(entry: Entry, error: Exception) -> Score:
+    text, code = reason_of(error)
+    return Score(entry, error=text, code=code)
+
+
+def reason_of(error: Exception) -> tuple[str, int]:
+    """Return why something could not be scored, one line, and its exit code."""
     if isinstance(error, MemoryError):  # while reading or comparing; a backend reports its own
         error = PictureError("not enough memory", "end other programs, or use smaller pictures")
     elif not isinstance(error, DepthError):
         error = PictureError(f"unexpected {type(error).__name__}: {first_line(error)}", "please report it")
-    return Score(entry, error=" ".join(str(error).split()), code=error.exit_code)
+    return " ".join(str(error).split()), error.exit_code
 
 
 def mean(scores: Sequence[Score]) -> Figures:

@@ -20,7 +20,7 @@ from depthcli.eval.metrics import Pair
 from depthcli.eval.truth import FORMAT_NAMES, OWN
 from depthcli.io.codecs.numbers import DISPARITY, ENCODINGS
 
-_TEXTS = ("picture", "truth", "format", "name")
+_TEXTS = ("picture", "truth", "format", "name", "clip")
 _FOR_TRUTH = ("format", "scale", "invalid", "crop", "min_depth", "max_depth")
 KEYS = (*_TEXTS, "scale", "invalid", "crop", "min_depth", "max_depth", "pairs")
 _MOST_BYTES = 1 << 28  # of a list; 1000 entries take 0.2 MB
@@ -35,7 +35,8 @@ class Entry:
     picture, truth: their paths. format: of the truth, one of FORMAT_NAMES. scale: stored numbers per metre or unit,
     None for the format's own. invalid: stored numbers that mean unknown. crop: (top, left, bottom, right) in elements
     of the truth, the last two excluded. min_depth, max_depth: metres; a truth outside is unknown, a prediction is
-    clipped. pairs: elements of the upright picture, the first of a pair nearer.
+    clipped. pairs: elements of the upright picture, the first of a pair nearer. clip: the name of the clip that it is a
+    frame of, in order; empty for a single picture.
     """
 
     number: int
@@ -50,6 +51,7 @@ class Entry:
     min_depth: float | None = None
     max_depth: float | None = None
     pairs: tuple[Pair, ...] = ()
+    clip: str = ""
 
     @property
     def place(self) -> str:
@@ -147,6 +149,7 @@ def _entry(path: Path, number: int, row: Any, folder: Path) -> Entry:
             min_depth=_positive(row, "min_depth"),
             max_depth=_positive(row, "max_depth"),
             pairs=_pairs(row),
+            clip=_text(row, "clip") if "clip" in row else "",
         )
         if (entry.min_depth or 0) >= (entry.max_depth or math.inf):
             raise ValueError("min_depth has to be below max_depth")

@@ -170,9 +170,10 @@ class _Work:
             check_kind(CLIP_ROWS[name], row.kind if metres is None else metres.kind)
         selection = self._job.selection
         chosen = selection.stride > 1 or selection.fps is not None or selection.max_frames is not None
-        if self._job.shapes and not chosen and (self._total or 0) > _MOST_SHAPES:
+        files = [name for name in self._job.shapes if CLIP_ROWS[name].folder]
+        if files and not chosen and (self._total or 0) > _MOST_SHAPES:
             raise UsageError(
-                f"{self._info.name} has {self._total} frames, and each would become a file of {self._job.shapes[0]}",
+                f"{self._info.name} has {self._total} frames, and each would become a file of {files[0]}",
                 "choose some with `stride`, `fps` or `max_frames`",
             )
 
@@ -250,7 +251,8 @@ class _Work:
         assert ended is not None
         low, high = ended["range"]
         extremes = float(np.float32(ended["min"])), float(np.float32(ended["max"]))
-        shown = ShownClip(self._info, row, self._provenance, self._seen_by.camera, (low, high), extremes)
+        camera, frames = self._seen_by.camera, ended["frames"]
+        shown = ShownClip(self._info, row, self._provenance, camera, (low, high), extremes, frames=frames)
         with _refusing(self._info.name):
             if job.metres is not None:
                 limit = None if row.kind.is_metric else job.model.max_depth

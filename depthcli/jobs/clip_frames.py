@@ -22,6 +22,7 @@ from depthcli.io.codecs.stereo import stereo_facts
 from depthcli.io.codecs.stills import encoding_of_clip
 from depthcli.io.video.clip import Frame
 from depthcli.io.video.clip_output import ClipOutput
+from depthcli.io.video.clip_page import frame_mesh_size
 from depthcli.io.video.encodings import padded
 from depthcli.io.video.spool import SpooledFrame
 from depthcli.jobs.clip_job import ClipJob
@@ -74,7 +75,8 @@ class DepthFrames:
         row = self._rows[path]
         encoding = encoding_of_clip(row, self._clip.kind, self._ends(row), self._colormap, bool(self._clip.shots))
         facts = {**self._about, **({"encoding": encoding} if encoding else {})}
-        return replace(common, format=name, path=path, size=row.frame_size(self._clip.info.size), facts=facts)
+        size, frames = row.frame_size(self._clip.info.size), self._clip.frames
+        return replace(common, format=name, path=path, size=size, facts=facts, frames=frames)
 
     def pixels(self, paths: Collection[Path], frame: SpooledFrame, source: Optional[Frame]) -> Mapping[Path, Any]:
         """See ClipFrames."""
@@ -96,7 +98,10 @@ class DepthFrames:
     def _content(self, row: Format, depth: DepthMap, rgb: Optional[np.ndarray]) -> Content:
         if row.shape and not is_fixed(depth):  # each frame would have a scale of its own
             depth = depth.calibrated(self._one_scale(depth))
-        return content_of(row, depth, self._colormap, rgb, self._choice, ends=self._ends(row))
+        choice = self._choice
+        if row.page:
+            choice = replace(choice, mesh_size=frame_mesh_size(depth.size, self._clip.frames, choice.mesh_size))
+        return content_of(row, depth, self._colormap, rgb, choice, ends=self._ends(row))
 
     def _in_file(self, row: Format, content: Content, depth: DepthMap, rgb: Optional[np.ndarray]) -> Any:
         """Return what a writer takes: a film, pixels without holes; a folder, a file with the facts of its frame."""

@@ -29,7 +29,7 @@ class ShownClip:
 
     row: of the model, with the kind of its maps. camera: of the clip, or None. range, extremes: (lo, hi) that is shown
     of all maps, and their smallest and largest number. shots: all of them if metres are made, else none.
-    lost: parts of the pixels of each shot that have no depth in metres.
+    lost: parts of the pixels of each shot that have no depth in metres. frames: how many maps there are.
     """
 
     info: ClipInfo
@@ -40,6 +40,7 @@ class ShownClip:
     extremes: tuple[float, float]
     shots: tuple[Shot, ...] = ()
     lost: tuple[float, ...] = ()
+    frames: int = 1
 
     @property
     def kind(self) -> DepthKind:

@@ -319,7 +319,10 @@ def _to_look_at(path: Path, form: str) -> FileInfo:
     if not facts:
         raise DepthError(f"{path} is no {form} by depthcli, or is broken", "name a picture or a depth file")
     cut = ", truncated" if is_cut_short(path) else ""
-    what = f"scene of {facts['views']} views" if "views" in facts else "mesh"
+    counted = [
+        f"{what} of {facts[key]} {key}" for what, key in (("scene", "views"), ("clip", "frames")) if key in facts
+    ]
+    what = counted[0] if counted else "mesh"
     return _own(path, facts, f"{what} by depthcli, {form}, which is not read back{cut}")
 
 

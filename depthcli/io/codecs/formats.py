@@ -89,6 +89,11 @@ class Format:
         """Whether a clip becomes a folder of files."""
         return not PurePath(f"x{self.clip}").suffix
 
+    @property
+    def page(self) -> bool:
+        """Whether a clip becomes one page, which shows the meshes of its frames."""
+        return self.shape and not self.folder
+
     def frame_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return (width, height) of the frames that show a clip of this size."""
         return (2 * size[0], size[1]) if self.beside else size
@@ -178,7 +183,7 @@ FORMATS = (
     Format("glb", "mesh with the picture on it, and a camera: glTF 2.0", Holds.MESH, "_depth.glb", "_depth_glb"),
     Format("obj", "the same mesh as OBJ, with its .mtl and .jpg beside it", Holds.MESH, "_depth.obj", "_depth_obj"),
     Format("usdz", "the same mesh for AR on phones, USDZ", Holds.MESH, "_depth.usdz", "_depth_usdz"),
-    Format("html", "page that shows the mesh in any browser, in one file", Holds.MESH, "_depth.html", "_depth_html"),
+    Format("html", "page that shows the mesh in any browser, in one file", Holds.MESH, "_depth.html", "_depth.html"),
     Format("normal", "directions of surfaces, 8-bit PNG", Holds.NORMALS, "_depth_normal.png", "_depth_normal"),
     Format("ffv1", "16-bit gray without loss, FFV1 in Matroska", Holds.GRAY16, "", "_depth.mkv"),
     Format("hevc10", "10-bit gray as HEVC, small", Holds.SHADES, "", "_depth_hevc.mp4"),

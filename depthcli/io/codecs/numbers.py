@@ -51,7 +51,7 @@ ENCODINGS: dict[str, Encoding] = {
         Encoding("kitti", "16-bit PNG, metres x 256", METRES, 256, only_png16=True),
         Encoding("tum", "16-bit PNG, metres x 5000", METRES, 5000, only_png16=True),
         Encoding("sun", "16-bit PNG, millimetres, bits rotated", METRES, 1000, only_png16=True, rotated=True),
-        Encoding("depth", "PNG, TIFF, NPZ, NPY, PFM or EXR, metres x scale", METRES),
+        Encoding("depth", "PNG, TIFF, NPZ, NPY, PFM, EXR or DPT, metres x scale", METRES),
         Encoding("disparity", "PNG, TIFF, NPZ, NPY, PFM or EXR, proportional to 1 / depth", DISPARITY),
     )
 }
@@ -176,4 +176,24 @@ def _exr(data: bytes, array: str) -> np.ndarray:
     return exr_numbers(data)
 
 
-_READERS = {".png": png_numbers, ".npz": _npz, ".npy": npy_numbers, ".pfm": pfm_numbers, ".tiff": _tiff, ".exr": _exr}
+def _dpt(data: bytes, array: str) -> np.ndarray:
+    """Return the numbers of a DPT file, as Sintel has them: a tag, width, height, then rows of float32 from the top."""
+    if data[:4] != _DPT_TAG:
+        raise ValueError("it is no DPT file")
+    width, height = (int(number) for number in np.frombuffer(data, "<i4", 2, 4))
+    check_pixels(width, height)
+    if len(data) != 12 + 4 * width * height:
+        raise ValueError(f"it has {len(data) - 12} bytes for {width}x{height} numbers of 4")
+    return np.frombuffer(data, "<f4", offset=12).reshape(height, width)
+
+
+_DPT_TAG = np.float32(202021.25).tobytes()
+_READERS = {
+    ".png": png_numbers,
+    ".npz": _npz,
+    ".npy": npy_numbers,
+    ".pfm": pfm_numbers,
+    ".tiff": _tiff,
+    ".exr": _exr,
+    ".dpt": _dpt,
+}

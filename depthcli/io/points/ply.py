@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, Optional
 
 import numpy as np
 
@@ -30,11 +30,12 @@ _ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": ""}
 
 @dataclass(frozen=True)
 class _Element:
-    """One kind of row. properties: (name, type) each; a type is empty for a list."""
+    """One kind of row. properties: (name, type) each; a type is empty for a list. lists: (type of count, of items)."""
 
     name: str
     count: int
     properties: tuple[tuple[str, str], ...]
+    lists: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,57 @@ def read_ply(data: bytes) -> PointCloud:
     return cloud_of(read(data, header, points, before), header.comments)
 
 
+def read_ply_triangles(data: bytes) -> Optional[tuple[np.ndarray, np.ndarray]]:
+    """Return the (N, 3) float64 vertices and (M, 3) triangles of a binary PLY file; None if it has no faces.
+
+    Faces of more corners become fans. Raises ValueError for a broken file, and for faces in text or before the points.
+    """
+    header = _header(data)
+    names = [element.name for element in header.elements]
+    if "face" not in names or not header.elements[names.index("face")].count:
+        return None
+    points, before = header.rows_before_points()
+    between = header.elements[names.index("vertex") + 1 : names.index("face")]
+    if not header.order or any(not kind for element in (*before, points, *between) for _, kind in element.properties):
+        raise ValueError("its faces are text, or stand behind lists; a binary PLY with points and faces is read")
+    columns = _binary_columns(data, header, points, before)
+    vertices = np.stack([np.asarray(columns[name], np.float64) for name in "xyz"], axis=1)
+    start = header.length + sum(_width(element) * element.count for element in (*before, points, *between))
+    return vertices, _faces(data, start, header, header.elements[names.index("face")], len(vertices))
+
+
+def _faces(data: bytes, start: int, header: _Header, faces: _Element, vertices: int) -> np.ndarray:
+    """Return (M, 3) triangles. Faces are quick to read if all have three corners and no other list."""
+    lists = [place for place, (_, kind) in enumerate(faces.properties) if not kind]
+    if len(lists) != 1 or faces.properties[lists[0]][0] not in ("vertex_indices", "vertex_index"):
+        raise ValueError("its faces have other lists than that of their corners")
+    counts, corners = (header.order + kind for kind in faces.lists[0])
+    fields: list[tuple[Any, ...]] = [(name, header.order + kind) for name, kind in faces.properties if kind]
+    fields[lists[0] : lists[0]] = [("corners of a face", counts), ("a corner of it", corners, 3)]
+    layout = np.dtype(fields)
+    if start + layout.itemsize * faces.count <= len(data):
+        rows = np.frombuffer(data, layout, faces.count, start)
+        if (rows["corners of a face"] == 3).all():
+            return _checked_faces(rows["a corner of it"].astype(np.int64), vertices)
+    found: list[tuple[int, int, int]] = []
+    place, count_type, corner_type = start, np.dtype(counts), np.dtype(corners)
+    ahead = sum(np.dtype(kind).itemsize for _, kind in faces.properties[: lists[0]])
+    behind = sum(np.dtype(kind).itemsize for _, kind in faces.properties[lists[0] + 1 :])
+    for _ in range(faces.count):
+        place += ahead
+        (count,) = np.frombuffer(data, count_type, 1, place)
+        one = np.frombuffer(data, corner_type, int(count), place + count_type.itemsize).astype(np.int64)
+        found.extend((one[0], one[k], one[k + 1]) for k in range(1, len(one) - 1))
+        place += count_type.itemsize + int(count) * corner_type.itemsize + behind
+    return _checked_faces(np.array(found, np.int64).reshape(-1, 3), vertices)
+
+
+def _checked_faces(faces: np.ndarray, vertices: int) -> np.ndarray:
+    if faces.size and not 0 <= faces.min() <= faces.max() < vertices:
+        raise ValueError("a face has a corner that is not there")
+    return faces
+
+
 def read_ply_facts(stream: IO[bytes]) -> dict[str, Any]:
     """Return the facts in a file, empty if they are not ours. Raises ValueError."""
     return parse_remarks(_header(stream.read(MOST_HEADER)).comments)[0]
@@ -121,8 +173,12 @@ def _header(data: bytes) -> _Header:
             if words[0] != "list" and words[0] not in _TYPES:
                 raise ValueError(f"it has numbers of an unknown type, {words[0]}")
             last = elements[-1]
-            kind = _TYPES.get(words[0], "")
-            elements[-1] = _Element(last.name, last.count, (*last.properties, (words[-1], kind)))
+            kind, lists = _TYPES.get(words[0], ""), last.lists
+            if not kind:
+                if len(words) != 4 or not {words[1], words[2]} <= set(_TYPES):
+                    raise ValueError(f"its header has a list that is none: {line.strip()[:60]}")
+                lists = (*lists, (_TYPES[words[1]], _TYPES[words[2]]))
+            elements[-1] = _Element(last.name, last.count, (*last.properties, (words[-1], kind)), lists)
         elif key:
             raise ValueError(f"its header has a line that is none: {line.strip()[:60]}")
     if order is None:

@@ -38,7 +38,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class ClipOutput:
-    """One film, or folder of frames, to be written.
+    """One film, page, or folder of frames, to be written.
 
     format: a key of CLIPS. path: the film or the folder. size: (width, height) of the frames. facts: stored in each
     file. source: the clip whose sound, subtitles, chapters, timecode and title are copied as far as the container can
@@ -46,8 +46,8 @@ class ClipOutput:
     copied. pixel_aspect: width of a pixel by its height. made_of: facts for the sidecar only, to tell whether it is up
     to date. number_of: number in the file name of the frame at a time; None counts from 0. keep: files in the folder
     are from an interrupted run that wrote the same, and are kept. frames: how many will be written, None if that is not
-    known. packing, half_sphere: how a film says that it shows
-    two eyes, see `boxes.tag_film`; None for a film that does not say so. Raises UsageError for an unknown format.
+    known. packing, half_sphere: how a film says that it shows two eyes, see `boxes.tag_film`; None for a film that does
+    not say so. Raises UsageError for an unknown format.
     """
 
     format: str
@@ -77,7 +77,7 @@ class ClipOutput:
     @property
     def along(self) -> Optional[Along]:
         """The clip whose sound and texts the film takes along, or None."""
-        if self.source is None or self.row.folder:
+        if self.source is None or self.row.folder or self.row.page:
             return None
         return Along(self.source, self.whole, self.timing.origin, self.timing.rate)
 
@@ -90,13 +90,13 @@ class FrameWriter(Protocol):
     def write(self, content: Any, time: Fraction, duration: Optional[Fraction] = None) -> None:
         """Take the next frame and its time in seconds; the first frame is at 0 in the file.
 
-        content: pixels as the format holds them, or, of a folder, a Content with facts of the frame.
+        content: pixels as the format holds them, or, of a folder or page, a Content with facts of the frame.
         duration: of the last frame; None for one period.
         Raises OutputError, and DiskFullError if the disk is full.
         """
 
     def has(self, index: int, time: Fraction) -> bool:
-        """Return whether an earlier run has written this frame, so that it can be passed to `skip`."""
+        """Return whether this frame need not be made, as an earlier run has written it; then it goes to `skip`."""
 
     def skip(self, time: Fraction, duration: Optional[Fraction] = None) -> None:
         """Count a frame that is there already."""

@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Callable
 
 from depthcli.errors import OutputError
 from depthcli.host.atomic import atomic_path
-from depthcli.io.codecs.formats import Holds
+from depthcli.io.codecs.formats import Format, Holds
 from depthcli.io.names import sidecar_of
 from depthcli.io.video.boxes import TAGGED, tag_film
 from depthcli.io.video.clip_output import ClipOutput, FrameWriter, write_sidecar
+from depthcli.io.video.clip_page import PageWriter
 from depthcli.io.video.crafter_files import ArrayWriter, CrafterFolder
 from depthcli.io.video.encodings import ENCODINGS
 from depthcli.io.video.ffmpeg_program import find_program
@@ -37,19 +40,14 @@ def video_writer(output: ClipOutput) -> Iterator[FrameWriter]:
 
     Raises OutputError if it cannot be written or has no frame.
     """
-    numbers = output.row.holds is Holds.VALUES
-    opened = _open_folder if output.row.folder else _open_array if numbers else _open_film
-    with opened(output) as writer:
+    with _opening(output.row)(output) as writer:
         yield writer
 
 
 @contextmanager
 def _open_film(output: ClipOutput) -> Iterator[FrameWriter]:
     path, encoding = output.path, ENCODINGS[output.format]
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise OutputError(f"cannot write {path}: it is a pipe, a device or a folder", "use another `output`")
-    # A film without its sidecar is not taken for whole, so no film ever lies beside the sidecar of another.
-    sidecar_of(path).unlink(missing_ok=True)
+    _clear(path)
     kind = LibavFilm if has_av() or not find_program() else ProgramFilm
     with atomic_path(path) as partial:
         writer = kind(output, encoding, partial)
@@ -69,7 +67,7 @@ def _open_film(output: ClipOutput) -> Iterator[FrameWriter]:
 
 @contextmanager
 def _open_array(output: ClipOutput) -> Iterator[FrameWriter]:
-    sidecar_of(output.path).unlink(missing_ok=True)
+    _clear(output.path)
     with atomic_path(output.path) as partial, partial.open("wb") as stream:
         writer = ArrayWriter(output, stream)
         try:
@@ -78,6 +76,32 @@ def _open_array(output: ClipOutput) -> Iterator[FrameWriter]:
         finally:
             writer.close()
     write_sidecar(output, len(writer.times), {"times": writer.times, "duration": writer.length}, writer.notes)
+
+
+@contextmanager
+def _open_page(output: ClipOutput) -> Iterator[FrameWriter]:
+    _clear(output.path)
+    writer = PageWriter(output)
+    yield writer
+    with atomic_path(output.path) as partial, partial.open("wb") as stream:
+        writer.finish(stream)
+    write_sidecar(output, writer.count, writer.described, writer.notes)
+
+
+def _opening(row: Format) -> Callable[[ClipOutput], AbstractContextManager[FrameWriter]]:
+    """Return what opens a writer of such a format."""
+    if row.folder:
+        return _open_folder
+    if row.page:
+        return _open_page
+    return _open_array if row.holds is Holds.VALUES else _open_film
+
+
+def _clear(path: Path) -> None:
+    """Remove the sidecar of a file that is made anew: without it, no file is taken for whole. Raises OutputError."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OutputError(f"cannot write {path}: it is a pipe, a device or a folder", "use another `output`")
+    sidecar_of(path).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -5,7 +5,7 @@
   const data = JSON.parse(find("data").textContent);
   const canvas = find("view"), header = document.querySelector("header"), footer = document.querySelector("footer");
   const SOURCES = {
-    given: "camera as given", exif: "camera from EXIF", "exif-cropped": "camera from EXIF, of a cropped photo",
+    given: "camera as given", clip: "camera from the clip", exif: "camera from EXIF", "exif-cropped": "camera from EXIF, of a cropped photo",
     predicted: "camera predicted", assumed: "camera assumed: 60° wide",
   };
   const number = (value) => Number(value.toPrecision(value < 100 ? 2 : 3)).toString();
@@ -14,7 +14,9 @@
   find("name").textContent = data.name;
   const unit = data.unit === "m" ? "unit m" : data.kind === "metric_depth" ? "no unit: the camera is not known" : "relative depth, no unit";
   const source = (data.camera || data.views[0].camera).source;
-  const count = data.views ? `${data.views.length} view${data.views.length > 1 ? "s" : ""}` : "";
+  const several = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
+  const count = data.views ? several(data.views.length, "view")
+    : !data.frames ? "" : data.frames.length < data.of ? `${data.frames.length} of ${data.of} frames` : several(data.of, "frame");
   for (const text of [count, unit, SOURCES[source] || source, data.model].filter(Boolean)) {
     const part = document.createElement("span");
     part.textContent = text;
@@ -31,12 +33,17 @@
     find("message").textContent = text;
     find("message").hidden = false;
   };
-  const many = Boolean(data.views);
-  for (const part of document.querySelectorAll(many ? ".one" : ".many")) part.hidden = true;
+  const many = Boolean(data.views), clip = data.frames;
+  for (const part of document.querySelectorAll(many ? ".one, .clip" : clip ? ".many, .still" : ".many, .clip")) part.hidden = true;
   const buttons = [...document.querySelectorAll("[data-show]")];
   const update = () => {
     for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.show === viewer.shown));
     find("scale").hidden = viewer.shown !== "depth";
+    if (clip) {
+      find("play").textContent = viewer.playing ? "Pause" : "Play";
+      find("frame").value = viewer.frame;
+      find("time").textContent = clock(clip[viewer.frame].time - clip[0].time) + " / " + clock(data.length);
+    }
     if (!many) return;
     viewer.views.forEach((view, i) => {
       rows[i].box.checked = view.on;
@@ -49,11 +56,15 @@
     if (viewer.through !== seen && viewer.through >= 0) rows[viewer.through].button.scrollIntoView({ block: "nearest" });
     seen = viewer.through;
   };
+  const clock = (seconds) => {
+    const tenths = Math.round(10 * seconds), whole = Math.floor(tenths / 10);
+    return Math.floor(whole / 60) + ":" + String(whole % 60).padStart(2, "0") + "." + (tenths % 10);
+  };
   let seen = null;
   const beside = matchMedia("(max-height: 480px) and (orientation: landscape)");
-  // The bar alone counts, not the scale above it: the photo must not jump when the scale appears.
+  // The bar counts, and the time of a clip, not the scale above them: the photo must not jump when the scale appears.
   const padding = () => {
-    const bar = footer.querySelector(".bar").getBoundingClientRect();
+    const bar = (clip ? find("film") : footer.querySelector(".bar")).getBoundingClientRect();
     if (beside.matches) return [8, header.offsetLeft + header.offsetWidth + 8, innerHeight - bar.top + 8, header.offsetLeft + header.offsetWidth + 8];
     // On a wide screen the list of the views stands beside the scene, on others above it.
     const list = find("views").hidden || innerWidth <= 720 ? 0 : find("views").offsetWidth + 12;
@@ -69,6 +80,12 @@
     find("help").setAttribute("aria-expanded", String(open));
   };
   for (const button of buttons) button.addEventListener("click", () => viewer.show(button.dataset.show));
+  if (clip) {
+    canvas.setAttribute("aria-label", "The clip in three dimensions");
+    Object.assign(find("frame"), { min: 0, max: clip.length - 1, step: 1 });
+    find("play").addEventListener("click", () => viewer.play(!viewer.playing));
+    find("frame").addEventListener("input", (event) => viewer.seek(Number(event.target.value)));
+  }
   find("reset").addEventListener("click", viewer.reset);
   find("help").addEventListener("click", () => help(find("keys").hidden));
   const list = (open) => {

@@ -1,18 +1,21 @@
 
 "use strict";
 /*
- * depthViewer(canvas, data, options) draws the mesh of a depth map, or those of the views of a scene, and returns what
- * a page needs to steer it:
+ * depthViewer(canvas, data, options) draws the mesh of a depth map, those of the views of a scene, or those of the
+ * frames of a clip, one at a time, and returns what a page needs to steer it:
  *   show("mesh" | "points" | "depth"), reset(), sway(), fill(on), changed(), close(), shown, filled;
  *   dots(times): size of the points, from 1; widen(times): the tangents of a picture's angle of view, from 1;
  *   of a scene also look(view), only(), views (name, on, tint), put(view, on), cameras(on), floor(percent), and what is
- *   now: through (the view that is looked through, or -1), framed, least.
- * data: see page_data in depthcli/io/points/page.py, and scene_page_data in depthcli/io/scenes/page.py for a scene.
+ *   now: through (the view that is looked through, or -1), framed, least;
+ *   of a clip also play(on), seek(frame), and what is now: playing, frame.
+ * data: see page_data in depthcli/io/points/page.py, scene_page_data in depthcli/io/scenes/page.py for a scene, and
+ * PageWriter in depthcli/io/video/clip_page.py for a clip.
  * options: padding() gives [top, right, bottom, left] in CSS pixels around the photo in the first view; keys: the
  * element whose keys steer, by default the canvas; onchange() is called if another thing is shown; onerror(text).
  *
  * Space is that of a camera: x right, y down, z forward. A picture is seen first as its camera saw it: a vertex lies on
- * its pixel's ray. Turning is about a point on the axis, at the middle depth. A scene is seen first from outside.
+ * its pixel's ray. Turning is about a point on the axis, at the middle depth. A scene is seen first from outside. While a
+ * clip plays, the place to look from stays.
  */
 function depthViewer(canvas, data, options = {}) {
   const gl = canvas.getContext("webgl2", { antialias: true, alpha: false, powerPreference: "low-power" });
@@ -27,8 +30,9 @@ function depthViewer(canvas, data, options = {}) {
   const SAME = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0]; // rows of a pose
   const HOME = { yaw: 0, pitch: 0, x: 0, y: 0, distance: 1 };
   const PAUSE = 900, SWAY = 7000; // milliseconds
-  const views = (data.views || [data]).map((from, i, all) => ({
-    ...from, pose: from.pose || SAME, grid: makeGrid(from, data), on: true, tint: tintOf((i + 0.5) / all.length),
+  const frames = data.frames || null;
+  const views = (data.views || [frames ? { ...data, ...frames[0] } : data]).map((from, i, all) => ({
+    ...from, pose: from.pose || SAME, grid: makeGrid(from, frames ? from : data), on: true, tint: tintOf((i + 0.5) / all.length),
   }));
   // A place to look from: `from` takes the space of the first view to that of the place's camera. `unit` is a length.
   const places = views.map((view) => {
@@ -39,6 +43,7 @@ function depthViewer(canvas, data, options = {}) {
   let through = data.views ? -1 : 0, place = places[through], framed = true, least = data.least || 0;
   let goal = { ...place.home }, now = { ...goal };
   let dotted = 1, wide = 1;
+  let current = 0, wanted = 0, playing = false, clock = 0;
   let shown = data.views ? "points" : "mesh", filled = data.fill, swayFrom = null, asked = 0, last = 0, ready = null;
 
   // --- The picture -----------------------------------------------------------------------------------------------
@@ -114,7 +119,7 @@ function depthViewer(canvas, data, options = {}) {
     gl.uniform1i(at.inverse, data.inverse ? 1 : 0);
     gl.uniform2f(at.range, data.near, Math.max(data.far, data.near * (1 + 1e-6)));
     setTexture(1, null);
-    ready = { at, views: views.map((view, i) => layersOf(view, images[i])) };
+    ready = { at, views: views.map((view, i) => layersOf(view, images[frames ? current : i])) };
     gl.enable(gl.DEPTH_TEST);
     gl.depthFunc(gl.LEQUAL);
     gl.clearColor(22 / 255, 22 / 255, 23 / 255, 1);
@@ -142,14 +147,40 @@ function depthViewer(canvas, data, options = {}) {
     };
     const buffers = (from) => Object.fromEntries(["rays", "places", "depths"].map((name) => [name, buffer(gl.ARRAY_BUFFER, from[name])]));
     const own = buffers(grid);
-    const made = { texture, mesh: layer(own, grid.triangles, sure), points: layer(own, grid.vertices, sure) };
+    const made = { own, texture, mesh: layer(own, grid.triangles, sure), points: layer(own, grid.vertices, sure) };
     const gaps = data.fill ? makeGaps(grid, data) : null;
-    if (gaps) made.gaps = layer({ ...own, depths: buffer(gl.ARRAY_BUFFER, gaps.depths) }, gaps.triangles);
+    if (gaps) {
+      made.behind = buffer(gl.ARRAY_BUFFER, gaps.depths);
+      made.gaps = layer({ ...own, depths: made.behind }, gaps.triangles);
+    }
     if (data.frustum) {
       const lines = makeFrustum(view, data.frustum);
       made.frustum = layer(buffers(lines), lines.segments);
     }
     return made;
+  }
+
+  /** Put another frame of a clip into the layers of its view: all frames have the rays and places of one grid. */
+  function refill(made, grid, image) {
+    const fill = (target, content) => gl.bufferData(target, content, gl.DYNAMIC_DRAW);
+    const put = (layer, indices) => {
+      gl.bindVertexArray(layer.array);
+      fill(gl.ELEMENT_ARRAY_BUFFER, indices);
+      layer.count = indices.length;
+    };
+    gl.bindBuffer(gl.ARRAY_BUFFER, made.own.depths);
+    fill(gl.ARRAY_BUFFER, grid.depths);
+    put(made.mesh, grid.triangles);
+    put(made.points, grid.vertices);
+    if (made.gaps) {
+      const gaps = makeGaps(grid, data);
+      gl.bindBuffer(gl.ARRAY_BUFFER, made.behind);
+      fill(gl.ARRAY_BUFFER, gaps.depths);
+      put(made.gaps, gaps.triangles);
+    }
+    gl.activeTexture(gl.TEXTURE0);
+    gl.bindTexture(gl.TEXTURE_2D, made.texture);
+    upload(image);
   }
 
   function buffer(target, content) {
@@ -170,14 +201,18 @@ function depthViewer(canvas, data, options = {}) {
       gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGB8, 256, 1, 0, gl.RGB, gl.UNSIGNED_BYTE, bytesOf(data.colors));
       return texture;
     }
-    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, gl.RGBA, gl.UNSIGNED_BYTE, fitting(image));
+    upload(image);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR_MIPMAP_LINEAR);
     const sharp = gl.getExtension("EXT_texture_filter_anisotropic");
     if (sharp)
       gl.texParameterf(gl.TEXTURE_2D, sharp.TEXTURE_MAX_ANISOTROPY_EXT,
         Math.min(8, gl.getParameter(sharp.MAX_TEXTURE_MAX_ANISOTROPY_EXT)));
-    gl.generateMipmap(gl.TEXTURE_2D);
     return texture;
+  }
+
+  function upload(image) {
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, gl.RGBA, gl.UNSIGNED_BYTE, fitting(image));
+    gl.generateMipmap(gl.TEXTURE_2D);
   }
 
   function fitting(image) {
@@ -222,6 +257,10 @@ function depthViewer(canvas, data, options = {}) {
         yaw += 0.16 * strength * Math.sin(4 * Math.PI * t);
         pitch += 0.05 * strength * Math.sin(2 * Math.PI * t);
       }
+      moving = true;
+    }
+    if (playing) {
+      advance(last ? Math.min(time - last, 1000) / 1000 : 0);
       moving = true;
     }
     if (ready && !gl.isContextLost()) paint(yaw, pitch);
@@ -324,6 +363,46 @@ function depthViewer(canvas, data, options = {}) {
     changed();
   }
 
+  /** Let a clip run on, from its end to its beginning; a frame whose picture is not decoded yet is waited for. */
+  function advance(seconds) {
+    const end = frames[0].time + data.length, next = clock + seconds < end ? clock + seconds : frames[0].time;
+    const later = frames.findIndex(({ time }) => time > next), index = later < 0 ? frames.length - 1 : Math.max(0, later - 1);
+    if (!images[index].complete) return;
+    clock = next;
+    turnTo(index);
+  }
+
+  function turnTo(index) {
+    if (index === current || !images[index].complete) return;
+    current = wanted = index;
+    const from = { ...data, ...frames[index] };
+    views[0].grid = makeGrid(from, from);
+    if (ready && !gl.isContextLost()) refill(ready.views[0], views[0].grid, images[index]);
+    if (options.onchange) options.onchange();
+  }
+
+  function play(on) {
+    if (!frames) return;
+    swayFrom = null;
+    clock = frames[current].time;
+    change(() => { playing = on; });
+  }
+
+  /** Stop at a frame of a clip; its number is held within the clip. */
+  function seek(index) {
+    if (!frames) return;
+    playing = false;
+    wanted = Math.max(0, Math.min(frames.length - 1, index));
+    const held = wanted;
+    images[held].decode().then(
+      () => held === wanted && !playing && change(() => turnTo(held)),
+      () => fail("A photo in this page cannot be read."),
+    );
+  }
+
+  /** The frame that is shown, or the one that is on its way. */
+  const reached = () => (playing ? current : wanted);
+
   const put = (view, on) => change(() => { views[view].on = on; });
   const cameras = (on) => change(() => { framed = on; });
   const floor = (percent) => change(() => { least = percent; });
@@ -411,8 +490,9 @@ function depthViewer(canvas, data, options = {}) {
   }, { passive: false });
   const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   (options.keys || canvas).addEventListener("keydown", (event) => {
-    if (event.target !== canvas && event.key === " ") return; // presses a button
-    if (event.ctrlKey || event.altKey || event.metaKey || event.target.type === "range") return;
+    const slider = event.target.type === "range";
+    if (event.key === " " && event.target !== canvas && !(frames && slider)) return; // presses a button
+    if (event.ctrlKey || event.altKey || event.metaKey || (slider && event.key !== " ")) return;
     const key = event.key, way = KEYS[key];
     if (way && event.shiftKey) slide(way[0] * 24, way[1] * 24);
     else if (way) turn(way[0] * 0.08, way[1] * 0.08);
@@ -426,6 +506,10 @@ function depthViewer(canvas, data, options = {}) {
     else if (data.views && (key === "c" || key === "C")) cameras(!framed);
     else if (key === "1" || key === "2" || key === "3") show(["mesh", "points", "depth"][key - 1]);
     else if (key === "f" || key === "F") fill(!filled);
+    else if (frames && (key === " " || key === "k" || key === "K")) play(!playing);
+    else if (frames && (key === "," || key === "p" || key === "P" || key === "PageUp")) seek(reached() - (key === "PageUp" ? 10 : 1));
+    else if (frames && (key === "." || key === "n" || key === "N" || key === "PageDown")) seek(reached() + (key === "PageDown" ? 10 : 1));
+    else if (frames && (key === "s" || key === "S")) swayFrom === null ? sway() : (swayFrom = null);
     else if (key === " ") swayFrom === null ? sway() : (swayFrom = null);
     else return;
     event.preventDefault();
@@ -433,12 +517,12 @@ function depthViewer(canvas, data, options = {}) {
 
   // --- Start -----------------------------------------------------------------------------------------------------
 
-  const images = views.map((view) => {
+  const images = (frames || views).map((view) => {
     const image = new Image();
     image.src = "data:image/jpeg;base64," + view.texture;
     return image;
   });
-  Promise.all(images.map((image) => new Promise((done, failed) => Object.assign(image, { onload: done, onerror: failed })))).then(
+  Promise.all((frames ? images.slice(0, 1) : images).map((image) => new Promise((done, failed) => Object.assign(image, { onload: done, onerror: failed })))).then(
     () => {
       setUp(images);
       sway(PAUSE);
@@ -452,9 +536,9 @@ function depthViewer(canvas, data, options = {}) {
   canvas.addEventListener("webglcontextrestored", () => setUp(images));
   new ResizeObserver(changed).observe(canvas);
   return {
-    show, reset, sway, fill, changed, close, dots, widen, look, only, put, cameras, floor, views,
+    show, reset, sway, fill, changed, close, dots, widen, look, only, put, cameras, floor, views, play, seek,
     get shown() { return shown; }, get filled() { return filled; }, get through() { return through; },
-    get framed() { return framed; }, get least() { return least; },
+    get framed() { return framed; }, get least() { return least; }, get playing() { return playing; }, get frame() { return current; },
   };
 
   // --- Data ------------------------------------------------------------------------------------------------------
@@ -529,7 +613,7 @@ function depthViewer(canvas, data, options = {}) {
         for (const i of [a, b, c, d]) corners.add(i);
       }
     spread(behind, [...corners], 2);
-    return triangles.length ? { depths: behind, triangles: Uint32Array.from(triangles) } : null;
+    return triangles.length || frames ? { depths: behind, triangles: Uint32Array.from(triangles) } : null;
   }
 
   /** Return the point to turn about: on the ray through the photo's middle, at the median depth. */
