@@ -99,7 +99,7 @@ def test_stages_overlap_and_results_keep_the_order(two_cores):
     started = time.perf_counter()
     results = run(job, masks)
     assert time.perf_counter() - started < 0.75 * (3 * 8 + 3) * PAUSE
-    assert [result.name for result in results] == kept == [f"{number:02d}.png" for number in range(8)]
+    assert [result.input for result in results] == kept == [f"{number:02d}.png" for number in range(8)]
     assert masks.threads["run"] == {threading.get_ident()} and threading.get_ident() not in masks.threads["finish"]
 
 
