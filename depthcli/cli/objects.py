@@ -50,7 +50,8 @@ class ObjectsOptions:
     detector: Annotated[
         Optional[str],
         option(
-            f"{', '.join(_DETECTORS)}, a hub folder, or a .pth of RF-DETR. Default: seg-small.",
+            f"{', '.join(_DETECTORS)}, a hub folder, a .pth of RF-DETR, or a file of depth compile. "
+            "Default: seg-small.",
             metavar="NAME",
             values=_DETECTORS,
         ),

@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import av
@@ -46,6 +47,13 @@ def files():
     labels("masks/a.png")
     Path("masks/labels.json").write_text('{"1": "person", "2": "car"}')
     flat("maps/a_depth.npz")
+
+
+def wait_until(happened, process: subprocess.Popen, seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while not happened():
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.005)
 
 
 def document(name: str = "a_objects.json") -> dict:
@@ -261,6 +269,54 @@ class TestClips:
         ran = depth("objects", "clip.mp4", *FILES)
         assert ran.code == 2 and "2 maps" in ran.error and not list(Path().glob("clip_objects*"))
         assert depth("objects", "clip.mp4", *FILES, "--max-frames", "2").code == 0 and len(self.lines()) == 2
+
+    def test_the_same_clip_again_is_skipped_and_another_one_is_not(self, depth, clip):
+        options = (*FILES, "-f", "masks", "--track")
+        assert depth("objects", "clip.mp4", *options).code == 0
+        before = tree(".")
+        assert "1 skipped" in depth("objects", "clip.mp4", *options).err and tree(".") == before
+        assert depth("objects", "clip.mp4", *options, "--csv", "all.csv").code == 0  # of what is there
+        assert len(Path("all.csv").read_text().splitlines()) == 7
+        ran = depth("objects", "clip.mp4", *options, "--classes", "object 2")
+        assert ran.code == 0 and [len(line["objects"]) for line in self.lines()] == [1] * 3
+        make_clip("clip.mp4", frames=2, size=SIZE)  # another version of it
+        assert depth("objects", "clip.mp4", *options).code == 0 and len(self.lines()) == 2
+        assert sorted(path.name for path in Path("clip_masks").iterdir()) == ["000000.png", "000001.png"]
+
+    def test_results_of_another_clip_are_not_replaced(self, depth, clip):
+        assert depth("objects", "clip.mp4", *FILES, "-f", "json", "-o", "out").code == 0
+        before = tree("out")
+        Path("b").mkdir()
+        make_clip("b/clip.mp4", frames=2, size=SIZE)
+        ran = depth("objects", "b/clip.mp4", *FILES, "-f", "json", "-o", "out")
+        assert ran.code != 0 and "is of another clip, clip.mp4" in ran.error and tree("out") == before
+        assert depth("objects", "b/clip.mp4", *FILES, "-f", "json", "-o", "out", "--if-exists", "overwrite").code == 0
+        assert len(self.lines("out/clip_objects.jsonl")) == 2
+
+    def test_moved_together_they_are_still_its_results(self, depth, clip):
+        depth("objects", "clip.mp4", *FILES, "-f", "json")
+        Path("moved").mkdir()
+        for name in ("clip.mp4", "clip_objects.jsonl"):
+            Path(name).rename(Path("moved") / name)
+        assert "1 skipped" in depth("objects", "moved/clip.mp4", *FILES, "-f", "json").err
+
+    def test_killed_and_started_again_it_gives_the_same_bytes(self, depth, start, clip):
+        make_clip("clip.mp4", frames=60, size=SIZE)
+        for number in range(60):
+            for name in ("masks/{}.png", "maps/{}.npz"):
+                Path(name.format(number)).write_bytes(Path(name.format(number % 3)).read_bytes())
+        options = (*FILES, "--track", "-f", "overlay,masks,exr")
+        assert depth("objects", "clip.mp4", *options, "-o", "whole").code == 0
+        for _ in range(3):
+            process = start("objects", "clip.mp4", *options, "-o", "killed")
+            wait_until(lambda: len(list(Path().glob("killed/.depthcli-*/0000*.png"))) >= 5, process)
+            process.kill()
+            process.wait()
+            assert not [path for path in Path("killed").iterdir() if not path.name.startswith(".")]
+        assert depth("objects", "clip.mp4", *options, "-o", "killed").code == 0
+        whole, killed = tree("whole"), tree("killed")
+        assert len(whole) == 123 and list(whole) == list(killed)
+        assert all(whole[name] == killed[name] for name in whole)
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
