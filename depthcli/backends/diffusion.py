@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
@@ -12,21 +15,30 @@ import torch
 from depthcli.backends.torch_eager import pick_device, torch_errors
 from depthcli.choices import BackendChoice
 from depthcli.errors import EngineError, UsageError
-from depthcli.nets.depthcrafter import Networks, image_of_embedder, read_networks
+from depthcli.host.diffusion_memory import check_weights_memory
+from depthcli.nets.depthcrafter import (
+    PARAMETERS,
+    Networks,
+    count_operations,
+    image_of_embedder,
+    random_networks,
+    read_networks,
+)
 from depthcli.zoo.locate import WeightsFile
 
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Diffusion:
     """The networks of a clip. Raises EngineError for a missing device or precision, ModelError for the files.
 
+    weights: None for random ones of the published networks, to measure with.
     offload: "none" keeps all networks on the device, "model" the one that runs, "sequential" the layer that runs.
-    dtype: in which latents are kept between the steps. width: channels of the UNet's first level.
-    weight_bytes: of all networks; resident_bytes: of those that stay on the device while the UNet runs.
+    dtype: in which latents are kept between the steps; NumPy has no bf16, so for that it is float32.
+    width: channels of the UNet's first level. weight_bytes: of all networks; unet_bytes: of the UNet.
     """
 
-    def __init__(self, weights: WeightsFile, choice: BackendChoice, offload: str = "none") -> None:
+    def __init__(self, weights: Optional[WeightsFile], choice: BackendChoice, offload: str = "none") -> None:
         if choice.backend not in ("auto", "torch"):
             raise UsageError(f"{choice.backend} does not run depthcrafter", "use `backend` auto or torch")
         self._device = pick_device(choice.device)
@@ -37,7 +49,9 @@ class Diffusion:
             )
         self._dtype = _DTYPES[precision]
         self.dtype = np.dtype(np.float16 if precision == "fp16" else np.float32)
-        networks = read_networks(weights.parts, self._dtype)
+        numbers = PARAMETERS if weights is None else sum(map(_numbers_in, weights.parts))
+        check_weights_memory(numbers, self._dtype.itemsize)
+        networks = random_networks(self._dtype) if weights is None else read_networks(weights.parts, self._dtype)
         self.width = networks.width
         self.unet_bytes = _bytes_of(networks.unet)
         self.weight_bytes = sum(map(_bytes_of, networks.modules))
@@ -76,6 +90,17 @@ class Diffusion:
             maps: np.ndarray = (rgb.sum(dim=1) / 3).cpu().numpy()
         return maps
 
+    def operations(self, size: tuple[int, int], frames: int) -> dict[str, float]:
+        """Return the floating-point operations for each frame of `encode`, `denoise` and `decode`; nothing is computed.
+
+        size: (width, height) of the frames. frames: of a window. A multiply-add counts as 2; norms and activations are
+        not counted.
+        """
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+            return count_operations(self._opened(), size, frames, self._dtype, self._device)
+
     def free_memory(self) -> Optional[int]:
         """Return the bytes that are free on the device, without what the weights take."""
         if self._device.type != "cuda":
@@ -89,20 +114,24 @@ class Diffusion:
 
     @contextmanager
     def _running(self) -> Iterator[Networks]:
-        if self._networks is None:
-            raise EngineError("this backend is closed", "open another one")
+        networks = self._opened()
         with torch.inference_mode(), torch_errors():
             if self._device.type == "cuda":  # TF32 is on by default in cuDNN and costs three digits
                 with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-                    yield self._networks
+                    yield networks
             else:
-                yield self._networks
+                yield networks
+
+    def _opened(self) -> Networks:
+        if self._networks is None:
+            raise EngineError("this backend is closed", "open another one")
+        return self._networks
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device, self._dtype)
 
     def _array(self, tensor: torch.Tensor) -> np.ndarray:
-        return tensor.to(self._dtype).cpu().numpy()
+        return tensor.to(torch.float16 if self._dtype is torch.float16 else torch.float32).cpu().numpy()
 
 
 def _pick_precision(wanted: str, device: torch.device) -> str:
@@ -111,9 +140,11 @@ def _pick_precision(wanted: str, device: torch.device) -> str:
     if precision == "exact":
         precision = "fp32"
     if precision not in _DTYPES:
-        raise EngineError(f"depthcrafter does not compute in {precision}", "use `precision` auto, fp32, or fp16")
+        raise EngineError(
+            f"depthcrafter does not compute in {precision}", f"use `precision` auto, {', '.join(_DTYPES)}"
+        )
     if precision == "fp16" and device.type == "cpu":
-        raise EngineError("half precision does not run on the CPU", "use `precision` auto or fp32")
+        raise EngineError("half precision does not run on the CPU", "use `precision` auto, fp32 or bf16")
     return precision
 
 
@@ -130,6 +161,15 @@ def _placed(networks: Networks, device: torch.device, offload: str) -> Networks:
         else:
             network.to(device)
     return networks
+
+
+def _numbers_in(path: Path) -> int:
+    """Return how many numbers a safetensors file has by its header; 0 for any other file, whose reader will say why."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError), path.open("rb") as stream:
+        if path.suffix == ".safetensors":
+            tensors = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+            return sum(math.prod(facts["shape"]) for name, facts in tensors.items() if name != "__metadata__")
+    return 0
 
 
 def _bytes_of(network: torch.nn.Module) -> int:

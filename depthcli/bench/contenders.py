@@ -105,7 +105,7 @@ def measured_model(
         found = resolve_model(choice, log, backend=compiled)
         return MeasuredModel(found.row, found.weights)
     if choice.model == DEPTHCRAFTER:
-        raise UsageError(f"{DEPTHCRAFTER} is not measured here", "choose another model")
+        raise UsageError(f"{DEPTHCRAFTER} is for clips", "add `video`")
     if choice == ModelChoice():
         choice = replace(choice, encoder="vits")
     try:

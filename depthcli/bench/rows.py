@@ -324,6 +324,29 @@ class Video(_Row):
 
 
 @dataclass(frozen=True)
+class Denoising(_Row):
+    """One network of a diffusion model for clips, alone: encode (pixels to latents and embedding), denoise, or decode.
+
+    engine: version, device and precision; pixels are encoded in fp32 always. frames: of the window. passes: how often a
+    frame of a long clip goes through it. tflop: 1e12 operations of a frame in one pass. seconds: median of a frame in
+    one pass. gflop_s, roofline: as in Network.
+    """
+
+    row: ClassVar[str] = "denoising"
+    network: str
+    engine: str
+    model: str
+    random_weights: bool
+    input_size: tuple[int, int]
+    frames: int
+    passes: float
+    tflop: float
+    seconds: float
+    gflop_s: float
+    roofline: Optional[float]
+
+
+@dataclass(frozen=True)
 class Load(_Row):
     """The load average of one minute, before and after, when the benchmark is part of it. seconds: it took."""
 
@@ -334,5 +357,18 @@ class Load(_Row):
 
 
 Row = Union[
-    Machine, Network, Quality, Roofline, Bandwidth, Limit, Operator, Stages, Process, Throughput, Folder, Video, Load
+    Machine,
+    Network,
+    Quality,
+    Roofline,
+    Bandwidth,
+    Limit,
+    Operator,
+    Stages,
+    Process,
+    Throughput,
+    Folder,
+    Video,
+    Denoising,
+    Load,
 ]

@@ -122,6 +122,21 @@ def bench(
             shape_policy=backend.shape_policy != "strict",
             allow_standin=backend.allow_standin,
         )
+        from depthcli.zoo.rows import DEPTHCRAFTER
+
+        chosen = model.choice()
+        if chosen.model == DEPTHCRAFTER:
+            from depthcli.bench.denoising import SIZE, DenoisingBenchJob, run_denoising_benchmark
+            from depthcli.choices import BackendChoice
+            from depthcli.temporal.denoising import EIGHT
+
+            if len(names) > 1:
+                raise UsageError(f"torch alone runs {DEPTHCRAFTER}", "leave out `backend`")
+            chosen_backend = BackendChoice(names[0], backend.device, backend.precision)
+            size, count = SIZE if input_size is None else input_size, EIGHT if frames is None else frames
+            denoising = DenoisingBenchJob(chosen, chosen_backend, size, clip, count, runs, warmup)
+            _report(lambda log: run_denoising_benchmark(denoising, log), as_json)
+            return
         from depthcli.bench.clips import FRAMES, VideoBenchJob, run_video_benchmark
 
         count = FRAMES if frames is None else frames

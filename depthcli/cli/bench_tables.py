@@ -11,6 +11,7 @@ from depthcli.cli.wording import worded
 if TYPE_CHECKING:
     from depthcli.bench.rows import (
         Bandwidth,
+        Denoising,
         Folder,
         Limit,
         Load,
@@ -125,6 +126,14 @@ _VIDEO_STEPS = (
     Column("spool", "spool_ms"),
     Column("write mp4", "write_ms"),
 )
+_DENOISING = (
+    Column("network", "network", left=True),
+    Column("passes a frame", "passes"),
+    Column("TFLOP a pass", "tflop"),
+    Column("s a pass", "seconds"),
+    Column("GFLOP/s", "gflop_s"),
+    Column("of best product", "roofline", "%"),
+)
 _STEADINESS = (
     *_CLIP,
     Column("OPW", "opw"),
@@ -144,6 +153,9 @@ def print_benchmark(rows: Sequence[Row]) -> None:
     (machine,) = kinds["machine"]
     if "video" in kinds:
         _print_videos(machine, kinds["video"], *kinds.get("load", []))
+        return
+    if "denoising" in kinds:
+        _print_denoising(machine, kinds["denoising"], kinds.get("roofline", []), *kinds.get("load", []))
         return
     _print_head(machine, *kinds.get("load", []))
     _print_networks(machine, kinds["network"])
@@ -244,6 +256,19 @@ def _print_videos(machine: Machine, rows: Sequence[Video], load: Optional[Load] 
         print(f"{name} has random weights: its steadiness is left out")
 
 
+def _print_denoising(
+    machine: Machine, rows: Sequence[Denoising], rooflines: Sequence[Roofline], load: Optional[Load] = None
+) -> None:
+    print(f"{machine.title} ({machine.model}), {_weights(machine)}, {rows[0].engine}")
+    print(f"windows of {count(rows[0].frames, 'frame')}, network input {by(rows[0].input_size)} px")
+    _print_machine(machine, load)
+    _print_table(f"each network alone, {count(machine.runs, 'turn')}", rows, _DENOISING)
+    products = (f"{line.precision} {format_number(line.gflop_s)} GFLOP/s" for line in rooflines)
+    print(f"best products of two matrices in torch: {', '.join(products)}")
+    whole = sum(row.passes * row.tflop for row in rows), sum(row.passes * row.seconds for row in rows)
+    print(f"a frame of a long clip: {format_number(whole[0])} TFLOP, {format_number(whole[1])} s")
+
+
 def _print_table(title: str, rows: Sequence[Any], columns: Sequence[Column]) -> None:
     """Print rows under a title, and below them why rows have no figures."""
     compared = columns[0] is _FASTER and len(rows) > 1
@@ -252,7 +277,7 @@ def _print_table(title: str, rows: Sequence[Any], columns: Sequence[Column]) -> 
     print(title + (f"; times faster than {reference}" if reference else ""))
     print_rows(rows, columns)
     for row in rows:
-        if columns not in (_STAGES, _LIMITS) and row.error:
+        if columns not in (_STAGES, _LIMITS, _DENOISING) and row.error:
             name = f"{row.steady} {row.name}" if row.row == "video" else row.name
             print(f"{name}: {worded(row.error)}")
 

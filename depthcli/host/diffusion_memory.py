@@ -7,7 +7,7 @@ from typing import Optional, Protocol
 import numpy as np
 
 from depthcli.choices import LATENT_MULTIPLE, DiffusionChoice
-from depthcli.errors import PictureError
+from depthcli.errors import EngineError, PictureError
 from depthcli.host.memory import free_memory
 from depthcli.pixels.preprocess import InputPlan
 
@@ -32,6 +32,14 @@ def diffusion_bytes(plan: InputPlan, frames: int, width: int = _WIDTH, bytes_per
     area = plan.input_size[0] * plan.input_size[1] / _PIXELS
     half = max(_UNET * frames / _FRAMES, _DECODER) * bytes_per_number / 2
     return int(max(half, _ENCODER) * area * width / _WIDTH)
+
+
+def check_weights_memory(numbers: int, bytes_per_number: int) -> None:
+    """Raise EngineError if so many numbers of weights do not fit into the memory of this machine, as loading begins."""
+    need, free = numbers * bytes_per_number, free_memory()
+    if free is not None and need > free:
+        way = "use a machine with more memory" if bytes_per_number < 4 else "`precision` bf16 takes half of it"
+        raise EngineError(f"the networks take {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free", way)
 
 
 def check_diffusion_memory(

@@ -23,9 +23,32 @@ from depthcli.nets.checkpoint import read_state
 
 # What the published network was trained to be told of every clip: frames per second, motion, noise on the frames.
 _TIME_IDS = (7.0, 127.0, 0.02)
-_SIDE = 224  # of the image encoder's input
+_SIDE = 224  # of the image encoder's input, pixels
 _MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP, for RGB in 0..1
 _STD = (0.26862954, 0.26130258, 0.27577711)
+PARAMETERS = 2_254_442_729  # of all published networks
+# The published sizes, where they are not those that the classes have by default.
+_UNET = {
+    "block_out_channels": (320, 640, 1280, 1280),
+    "num_attention_heads": (5, 10, 20, 20),
+    "cross_attention_dim": 1024,
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 768,
+}
+_VAE = {
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+}
+_EMBEDDER = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 16,
+    "patch_size": 14,
+    "projection_dim": 1024,
+    "hidden_act": "gelu",
+}
 
 
 class FramewiseUNet(UNetSpatioTemporalConditionModel):  # type: ignore[misc] # diffusers has no types
@@ -111,6 +134,18 @@ class Networks:
         return self.embedder, self.encoder, self.unet, self.decoder
 
 
+def random_networks(dtype: torch.dtype) -> Networks:
+    """Return the networks at their published sizes with random weights, to measure with; see `read_networks`."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        unet = FramewiseUNet(**_UNET)
+        clip = CLIPVisionModelWithProjection(CLIPVisionConfig(**_EMBEDDER))
+    finally:
+        torch.set_default_dtype(before)
+    return _joined(unet, AutoencoderKLTemporalDecoder(**_VAE), clip, dtype)
+
+
 def read_networks(parts: Sequence[Path], dtype: torch.dtype) -> Networks:
     """Return the networks of the files of the row `depthcrafter`, on the CPU, for inference.
 
@@ -119,7 +154,6 @@ def read_networks(parts: Sequence[Path], dtype: torch.dtype) -> Networks:
     """
     files = dict(zip(("unet", "unet.json", "vae", "vae.json", "embedder", "embedder.json"), parts))
     unet = _loaded(FramewiseUNet.from_config, files["unet.json"], files["unet"], dtype)
-    unet.enable_forward_chunking(1)  # the feed-forward of one frame at a time: 40 % less memory
     vae = _loaded(AutoencoderKLTemporalDecoder.from_config, files["vae.json"], files["vae"], torch.float32)
     clip = _loaded(
         lambda config: CLIPVisionModelWithProjection(CLIPVisionConfig(**config)),
@@ -127,11 +161,17 @@ def read_networks(parts: Sequence[Path], dtype: torch.dtype) -> Networks:
         files["embedder"],
         dtype,
     )
+    return _joined(unet, vae, clip, dtype)
+
+
+def _joined(unet: Any, vae: Any, clip: Any, dtype: torch.dtype) -> Networks:
+    unet.enable_forward_chunking(1)  # the feed-forward of one frame at a time: 40 % less memory
+    decoder = FramesDecoder(vae)
     return Networks(
         FrameEmbedder(clip).eval(),
         FrameEncoder(vae).eval(),
         unet.eval(),
-        FramesDecoder(vae).to(dtype).eval(),
+        (decoder if dtype is torch.float32 else decoder.to(dtype)).eval(),
         int(unet.config["block_out_channels"][0]),
     )
 
@@ -151,6 +191,35 @@ def _loaded(build: Callable[[Any], Any], config: Path, weights: Path, dtype: tor
     except RuntimeError as error:
         raise CheckpointError(f"{weights} does not fit {config}: {first_line(error)}") from error
     return network
+
+
+def count_operations(
+    networks: Networks, size: tuple[int, int], frames: int, dtype: torch.dtype, device: torch.device
+) -> dict[str, float]:
+    """Return the floating-point operations for each frame of encoding, denoising once, and decoding, by these words.
+
+    Call it among fake tensors, so that nothing is computed. size: (width, height) of the frames. frames: of a window.
+    A multiply-add counts as 2; norms and activations are not counted.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    width, height = size
+    here: dict[str, Any] = {"dtype": dtype, "device": device}
+    z = torch.empty(frames, 8, height // 8, width // 8, **here)
+    context = torch.empty(frames, networks.unet.config["cross_attention_dim"], **here)
+    small = torch.empty(1, 3, _SIDE, _SIDE, **here)
+    pixels, noise = torch.empty(1, 3, height, width, device=device), torch.ones(1, device=device)
+
+    def counted(run: Callable[[], object]) -> float:
+        with FlopCounterMode(display=False) as counter:
+            run()
+        return float(counter.get_total_flops())
+
+    return {
+        "encode": counted(lambda: networks.embedder(small)) + counted(lambda: networks.encoder(pixels)),
+        "denoise": counted(lambda: networks.unet(z, noise, context)) / frames,
+        "decode": counted(lambda: networks.decoder(z[:, :4])) / frames,
+    }
 
 
 def image_of_embedder(frame: torch.Tensor) -> torch.Tensor:

@@ -25,11 +25,16 @@ def check_usable(row: ModelRow, accept: bool = False) -> None:
 
     accept: it is accepted now. Nothing is imported.
     """
+    check_packages(row)
+    check_licence(row, accept)
+
+
+def check_packages(row: ModelRow) -> None:
+    """Raise ModelError if a package of the row is missing. Nothing is imported."""
     extra, packages = _EXTRAS.get(row.family, ("", ()))
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
         raise ModelError(f"{row.name} needs {' and '.join(missing)}", f"pip install 'depthcli[{extra}]'")
-    check_licence(row, accept)
 
 
 def check_licence(row: ModelRow, accept: bool = False) -> None:
