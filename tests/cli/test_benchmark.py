@@ -15,6 +15,8 @@ from depthcli.io.scenes.files import write_scene
 from tests.conftest import TINY
 from tests.eval import miniatures
 from tests.eval.test_benchmarks import MOVED, predicted_clip
+from tests.geometry.rooms import room
+from tests.predict import rooms
 
 
 def test_names_are_those_of_the_tables() -> None:
@@ -33,6 +35,20 @@ def test_cameras_of_saved_scenes_are_scored(depth) -> None:
     found = json.loads(ran.out)
     assert found["scenes"][0]["auc_da3_3"] == 1 and found["summary"]["failed"] == 0
     assert (found["protocol"], found["layout"], found["scenes"][0]["frames"]) == ("da3-pose", "dtu64", 6)
+
+
+def test_a_model_of_scenes_runs(depth, monkeypatch) -> None:
+    rooms.use_room(monkeypatch)
+    for number, name in enumerate(rooms.pictures(Path("room"))):
+        target = Path(f"data/scan24/image/{number:08d}.png")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(Path(name).read_bytes())
+    made = [(view.camera, view.depth.values, view.picture) for view in room().views]
+    miniatures.camera_files(Path("data"), made)
+    words = ("eval", "--protocol", "da3-pose", "--layout", "dtu64", "data", "--input-size", str(rooms.INPUT))
+    ran = depth(*words, "--json", "-")
+    (scene,) = json.loads(ran.out)["scenes"]
+    assert ran.code == 0 and scene["frames"] == 3 and scene["auc_da3_3"] == 1 and scene["ate_rmse"] < 1e-3
 
 
 def test_surfaces_are_scored(depth, monkeypatch) -> None:
