@@ -60,7 +60,7 @@ class PageWriter:
         self._output, self._every = output, shown_every(output.frames)
         shown = -(-output.frames // self._every)
         self._most_of_picture = int((MOST_BYTES - _MOST_OF_VERTICES) * 0.74) // shown
-        self._sides = _SIDES
+        self._sides: tuple[int, ...] = _SIDES
         self._common: dict[str, Any] = {}
         self._facts: dict[str, Any] = {}
         self._frames: list[dict[str, Any]] = []
