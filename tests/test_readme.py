@@ -75,9 +75,9 @@ def parse(words: list[str]) -> None:
     """Parse the arguments of `depth` without running it; raises what the command line raises."""
     command = typer.main.get_command(app)
     words = list(words)
-    while hasattr(command, "commands") and words and not words[0].startswith("-"):
+    while hasattr(command, "commands") and words and (not words[0].startswith("-") or "--protocol" in words):
         if words[0] not in command.commands and "list" in command.commands:  # of `depth eval`
-            words.insert(0, "list")
+            words.insert(0, "benchmark" if "--protocol" in words else "list")
         elif words[0] not in command.commands:  # a picture, a clip or a folder in the command's place
             words.insert(0, "video" if words[0].endswith(".mp4") else "image")
         command = command.commands[words.pop(0)]

@@ -81,6 +81,7 @@ OPTIONS = {
     "eval": "",
     "eval poses": "--align --json",
     "eval cloud": "--json --threshold --voxel",
+    "eval benchmark": WEIGHTS + SIZED + COMPILED + "--json --layout --prediction-kind --predictions --protocol --scene",
     "eval list": "--detail "
     + WEIGHTS
     + SIZED
@@ -136,6 +137,7 @@ ARGUMENTS = {
     "eval list": ["LIST"],
     "eval poses": ["PREDICTED", "TRUTH"],
     "eval cloud": ["PREDICTED", "TRUTH"],
+    "eval benchmark": ["TRUTH"],
     "train": ["DATA..."],
     "manifest merge": ["OUT"],
     "manifest missing": ["OUT", "[FOLDER]"],

@@ -112,7 +112,9 @@ def eth3d(root: Path) -> Views:
     mask = np.zeros(made[0][1].shape, np.uint8)
     mask[:5] = 1
     picture(root / "pipes" / "masks_for_images" / "dslr_images" / "DSC_0300.png", mask[..., None])
-    colmap(root / "pipes" / "dslr_calibration_jpg", made, [f"dslr_images/{name}" for name in names])
+    colmap(
+        root / "pipes" / "dslr_calibration_jpg", made, [f"dslr_images/{name}" for name in names], "THIN_PRISM_FISHEYE"
+    )
     mesh(root / "pipes" / "combined_mesh.ply", made)
     picture(root / "relief" / "images" / "dslr_images" / "DSC_0427.JPG", made[0][2])  # one of those left out
     return made

@@ -52,8 +52,14 @@ def test_the_truth_in_another_world_has_no_error(tmp_path: Path, name: str) -> N
     assert benchmarks.score_cameras(scene, Cameras(None, wrong)).figures["auc_da3_30"] < 0.9
 
 
-@pytest.mark.parametrize("name", ["eth3d", "scannetpp", "hiroom"])
-@pytest.mark.parametrize("posed", [False, True])
+@pytest.mark.parametrize(
+    ("name", "posed"),
+    [
+        ("eth3d", False),
+        *(pytest.param(*one, marks=pytest.mark.slow) for one in (("eth3d", True), ("scannetpp", False))),
+        *(pytest.param("hiroom", posed, marks=pytest.mark.slow) for posed in (False, True)),
+    ],
+)
 def test_the_true_depth_makes_the_true_surface(monkeypatch, tmp_path: Path, name: str, posed: bool) -> None:
     monkeypatch.setattr(clouds, "SAMPLES", 60_000)
     made = getattr(miniatures, name)(tmp_path)
