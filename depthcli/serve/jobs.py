@@ -313,6 +313,8 @@ class Jobs:
     def describe(self, job: JobRecord, root: str) -> dict[str, Any]:
         """Return what clients see of a job, JSON-ready. root: the path before /v1."""
         url = f"{root}/v1/jobs/{job.id}"
+        if job.id in self._cancelled:  # it ends with its step, which may take a while
+            job = replace(job, state=CANCELLED, stage="", files=())
         files = []
         for file in job.files:
             with suppress(OSError):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Optional, Union
+from typing import Any, Optional, Union, cast
 
 from depthcli.choices import ModelChoice, ViewsChoice
 from depthcli.errors import DepthError, Log, ModelError, UsageError
@@ -131,9 +131,8 @@ class Models:
                 found = self._keep(name, estimator, form=form)
             with self._lock:
                 found.users += 1
-        assert isinstance(found.estimator, SceneEstimator)
         try:
-            yield found.estimator
+            yield cast(SceneEstimator, found.estimator)
         finally:
             self.give_back(name)
 
@@ -148,8 +147,7 @@ class Models:
             if found is None:
                 return None
             found.users += 1
-            assert isinstance(found.estimator, DepthEstimator)
-            return found.estimator
+            return cast(DepthEstimator, found.estimator)
 
     def give_back(self, name: str) -> None:
         """End a use that `take` began."""
@@ -176,7 +174,7 @@ class Models:
             if self._settings.choice.max_depth is not None:
                 row = with_max_depth(row, self._settings.choice.max_depth)
             estimator = found.estimator if found else None
-            picture = estimator if isinstance(estimator, DepthEstimator) else None
+            picture = cast(DepthEstimator, found.estimator) if found is not None and found.form is None else None
             described.append(
                 {
                     "name": name,

@@ -34,7 +34,7 @@ TAR = "pictures.tar"
 _SCENE, _PICTURES, _NAMES = "scene", "pictures", "pictures.json"  # beside what was sent
 _MOST_PICTURES = 10_000
 _MOST_NAME = 200  # bytes of each part of a picture's name
-_HINT = "tar c a.jpg b.jpg | curl --data-binary @- ...; or give `name` with the suffix of a clip"
+_HINT = "tar c a.jpg b.jpg | curl --data-binary @- ...; or say that it is a clip: name=walk.mp4"
 
 
 class SceneWork:

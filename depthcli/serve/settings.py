@@ -29,8 +29,9 @@ class ServiceSettings:
     queue: pictures that may wait. max_bytes: of a picture's file. max_pixels: of a picture. keep_alive: seconds that a
     model other than the first stays loaded without a request; infinity for ever. drain: seconds to finish what was
     accepted. clips: folder of clips and scenes and their results; None for neither. max_clip_bytes: of a clip's file,
-    or of the pictures of a scene. keep: seconds that their results are kept. disk: bytes that all of them may take. galleries: folders of results to
-    show. page: whether the web page is there. root_path: the path under which a proxy shows the service.
+    or of the pictures of a scene. keep: seconds that their results are kept. disk: bytes that all of them may take.
+    galleries: folders of results to show. page: whether the web page is there. root_path: the path under which a proxy
+    shows the service.
     """
 
     host: str = "127.0.0.1"

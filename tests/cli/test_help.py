@@ -59,7 +59,7 @@ OPTIONS = {
     + "--format -f --if-exists --input-size --align-to-input-scale --no-align-to-input-scale --confidence"
     " --chunk --overlap --loops --no-loops --edges"
     " --max-views --mesh-size --metres --mixed --model-folder --no-show-cameras --points --poses --ray-pose"
-    " --reference --resize --seed --show-cameras --sparse-points",
+    " --reference --resize --seed --show-cameras --sparse-points" + SERVER,
     "auto": SCENE,
     "stereo": "--detail --batch -b " + WEIGHTS + SIZED + COMPILED + REPORT + "--border --depth --end --exact --fill"
     " --fps --if-exists --layout --max-frames --mix-models --no-tags --output --panorama --rate --scene --screen --size"

@@ -24,14 +24,15 @@ from tests.conftest import environment
 if sys.version_info < (3, 11):
     pytest.skip("the service needs Python 3.11", allow_module_level=True)
 
-# The command, with a network that takes `NETWORK` seconds, and clients that have `DEADLINE` seconds.
+# The command, with a network that takes `NETWORK` seconds, and clients that have `DEADLINE` seconds. One for scenes
+# takes less if there is a file `go`.
 _PROGRAM = """
 import os, sys, time
 from depthcli.predict.picture import DepthEstimator
 seconds, deadline = float(os.environ["NETWORK"]), float(os.environ["DEADLINE"])
 run = DepthEstimator.run
 def slowly(self, batch, recheck=False):
-    time.sleep(seconds)
+    time.sleep(float(os.environ.get("PICTURES", seconds)))
     return run(self, batch, recheck)
 DepthEstimator.run = slowly
 if os.environ.get("ROOM"):  # networks for scenes answer with the room of tests/predict/rooms.py
@@ -48,7 +49,9 @@ if os.environ.get("ROOM"):  # networks for scenes answer with the room of tests/
     scene_query.SceneQuery.wish = wish
     run_views = SceneEstimator.run
     def slowly_views(self, views, cameras=None):
-        time.sleep(seconds)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not os.path.exists("go"):
+            time.sleep(0.02)
         return run_views(self, views, cameras)
     SceneEstimator.run = slowly_views
 from depthcli.serve import guard

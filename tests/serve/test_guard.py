@@ -275,3 +275,14 @@ def test_a_client_that_leaves_half_way_leaves_nothing_behind(service: Service):
 
     assert until(queue)
     assert os.path.getsize(service.errors) == 0
+
+
+def test_a_path_of_a_proxy_is_in_every_address_and_warns_of_nothing(serving):
+    photo("a.png")
+    with serving("--root-path", "/depth") as service:
+        kept = service.depth(Path("a.png"), keep=1)
+        assert kept.json["url"].startswith("/depth/v1/results/") and kept.headers["location"] == kept.json["url"]
+        assert service.ask(kept.json["url"].removeprefix("/depth")).status == 200
+        assert service.ask("/openapi.json").json["servers"][0] == {"url": "/depth"}
+        assert b'"/depth/openapi.json"' in service.ask("/docs").body.replace(b"'", b'"')
+        assert service.errors.read_text() == ""

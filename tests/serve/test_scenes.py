@@ -11,6 +11,7 @@ import sys
 import tarfile
 import time
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -320,22 +321,26 @@ def test_a_service_ends_in_time_although_a_scene_is_made(serving, room):
 
 
 def test_a_picture_is_answered_while_a_scene_is_made(serving, room):
-    with serving() as service:
-        photo("a.png")
-        assert service.depth(Path("a.png"), format="f16").status == 200
-    with serving(network=3) as service:
+    photo("a.png")
+    with serving(network=120, PICTURES="0") as service:
         url = send(service, tar_of(room)).json["url"]
         until(lambda: service.ask(url).json["stage"] == "depth")
         assert service.depth(Path("a.png"), format="f16").status == 200
+        assert service.ask(url).json["state"] == "running"
+        Path("go").touch()
+        assert ended(service, url)["state"] == "done"
 
 
 def test_jobs_tell_their_place_in_the_queue_and_are_cancelled(serving, room):
-    with serving(network=5) as service:
+    with serving(network=120) as service, ExitStack() as stack:
         urls = [send(service, tar_of(room), name=f"scene {number}").json["url"] for number in range(3)]
         until(lambda: service.ask(urls[0]).json["stage"] == "depth")
         assert [service.ask(url).json["ahead"] for url in urls] == [0, 1, 2]
         command = [sys.executable, "-m", "depthcli", "scene", "room", *SIZED, "-f", "npz", "-o", "out", "--server"]
-        client = subprocess.Popen([*command, service.address], env=environment(), stderr=subprocess.PIPE, text=True)
+        client = stack.enter_context(
+            subprocess.Popen([*command, service.address], env=environment(), stderr=subprocess.PIPE, text=True)
+        )
+        stack.callback(client.kill)
         mine = until(lambda: next((job for job in _jobs(service) if job["key"]), None))
         assert mine["ahead"] == 3
         time.sleep(1)  # so that the client has seen it
@@ -343,6 +348,7 @@ def test_jobs_tell_their_place_in_the_queue_and_are_cancelled(serving, room):
         assert [service.ask(url).json["ahead"] for url in (urls[0], urls[2], mine["url"])] == [0, 1, 2]
         for url in (urls[2], urls[0]):
             service.ask(url, method="DELETE")
+        Path("go").touch()
         _, said = client.communicate(timeout=60)
         assert client.returncode == 0 and f"waits for 3 jobs before it at {service.address}" in said, said
         assert until(lambda: service.ask(urls[0]).json["state"]) == "cancelled"
@@ -351,7 +357,7 @@ def test_jobs_tell_their_place_in_the_queue_and_are_cancelled(serving, room):
 
 def test_a_client_that_is_stopped_cancels_and_one_that_is_killed_is_taken_up(serving, room):
     command = [sys.executable, "-m", "depthcli", "scene", "room", *SIZED, "-f", "npz", "-o", "out", "--server"]
-    with serving(network=4) as service:
+    with serving(network=120) as service:
 
         def start() -> subprocess.Popen[bytes]:
             process = subprocess.Popen([*command, service.address], env=environment(), stderr=subprocess.PIPE)
@@ -363,10 +369,14 @@ def test_a_client_that_is_stopped_cancels_and_one_that_is_killed_is_taken_up(ser
         assert one.wait(30) == 130
         one.communicate()
         until(lambda: all(job["state"] == "cancelled" for job in _jobs(service)))
+        Path("go").touch()  # the network that was not stopped
+        time.sleep(0.5)
+        Path("go").unlink()
         assert not Path("out/exports").exists()
         two = start()
         two.kill()
         two.communicate()
+        Path("go").touch()
         three = subprocess.run([*command, service.address], env=environment(), capture_output=True, check=False)
         assert three.returncode == 0, three.stderr
         assert [job["state"] for job in _jobs(service)] == ["cancelled"] and Path("out/exports/npz").is_dir()
