@@ -570,16 +570,17 @@ def do_clips(
                             manifest.add(event)
                         if failures.exceeded(progress.counts[FAILED], progress.done):
                             count = progress.counts[FAILED]
-                            raise OutputError(f"{count} clips failed, more than `max_failures` allows")
+                            progress.fail(OutputError(f"{count} clips failed, more than `max_failures` allows"))
+                            break
         except DiskFullError as error:
-            job = at_work[-1] if at_work else jobs[0]
+            if not at_work:  # in one of several processes
+                raise
+            job = at_work[-1]
             failed = Result(job.name, tuple(map(str, job.paths)), FAILED, error=str(error), code=error.exit_code)
             progress.add(failed)
             with suppress(OutputError):  # a line may fit although a film does not
                 if manifest is not None:
                     manifest.add(failed)
-        except OutputError as error:  # a manifest that cannot be written: the rest would fail too
-            progress.fail(error)
         progress.clear()
         for predictor in opened:
             predictor.close()

@@ -43,7 +43,7 @@ def cluster(tmp_path_factory):
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     before = signal.getsignal(signal.SIGTERM)
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    made = tried(lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}))
     ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
     yield made
     ray.shutdown()
@@ -51,10 +51,21 @@ def cluster(tmp_path_factory):
     signal.signal(signal.SIGTERM, before)
 
 
+def tried(start):
+    """Return what starts a node of Ray, which gives up after half a minute: too soon on a busy machine."""
+    for _ in range(4):
+        try:
+            return start()
+        except Exception as error:  # Ray's own has no class
+            if "timed out during startup" not in str(error):
+                raise
+    return start()
+
+
 def grown(cluster, nodes: int):
     """Give a cluster this many nodes of one core."""
     while len(cluster.list_all_nodes()) < nodes:
-        cluster.add_node(num_cpus=1)
+        tried(lambda: cluster.add_node(num_cpus=1))
     cluster.wait_for_nodes()
     deadline = time.monotonic() + 60
     while ray.cluster_resources().get("CPU") != nodes and time.monotonic() < deadline:
