@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 ENCODERS = ("tiny", "vits", "vitb", "vitl", "vitg")
 MODELS = (
     *ENCODERS,
-    "metric-tiny",
     *(f"metric-{place}-{encoder}" for place in ("indoor", "outdoor") for encoder in ("vits", "vitb", "vitl")),
+    "metric-tiny",
     *(f"vda-{kind}{encoder}" for kind in ("", "metric-") for encoder in ("vits", "vitb", "vitl")),
     "depthcrafter",
     *(f"da3-{kind}" for kind in ("mono", "metric", "small", "base", "large", "giant", "nested")),

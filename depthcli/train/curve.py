@@ -31,7 +31,12 @@ class Line:
 
 def write_curve(losses: Line, scores: Sequence[Line], path: Path) -> None:
     """Write the loss over steps, with a running mean, beside the scores over steps if there are any. Whole or not."""
-    loss = _plot("loss of a step", [_known(losses), _running_mean(_known(losses))], (_FAINT, _COLOURS[0]))
+    each = _known(losses)
+    width = max(1, int(_SMOOTH * len(each.y)))
+    if width == 1:
+        loss = _plot("loss of a step", [each], _COLOURS)
+    else:
+        loss = _plot("loss of a step", [each, _running_mean(each, width)], (_FAINT, _COLOURS[0]))
     shown = [_known(line) for line in scores]
     right = [_plot("validation", shown, _COLOURS)] if any(line.x for line in shown) else []
     panels.write_panels(np.hstack([loss, *right]), path)
@@ -42,8 +47,7 @@ def _known(line: Line) -> Line:
     return Line(line.name, [x for x, _ in pairs], [y for _, y in pairs])
 
 
-def _running_mean(line: Line) -> Line:
-    width = max(1, int(_SMOOTH * len(line.y)))
+def _running_mean(line: Line, width: int) -> Line:
     sums = np.concatenate([[0.0], np.cumsum(line.y, dtype=np.float64)])
     ends = np.arange(1, len(line.y) + 1)
     starts = np.maximum(ends - width, 0)

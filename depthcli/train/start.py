@@ -12,8 +12,8 @@ from depthcli.train.samples import Sample
 
 _EACH = 5000  # known pixels of a picture that the fit sees
 _CAP = 20.0  # softplus of more is the number itself
-_ROUNDS = 4  # of weights for outliers
-_OUTLIER = 0.25  # of the logarithm of depth
+_STEPS = 40
+_LARGE = 0.1  # an error of the logarithm of depth from which on it counts as itself, not as its square
 
 
 @torch.no_grad()
@@ -54,20 +54,45 @@ def _before(fraction: np.ndarray) -> np.ndarray:
 
 
 def _line(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """Return scale and shift of x to y, weighted by what a step of y changes in the logarithm of depth."""
-    softplus = np.logaddexp(0, y)
-    slope = 1 / (1 + np.exp(-y)) / (1 + softplus)
-    start = weights * slope**2
-    weights = start
-    scale, shift = 1.0, 0.0
-    for _ in range(_ROUNDS):
-        total = weights.sum()
-        mean_x, mean_y = (weights * x).sum() / total, (weights * y).sum() / total
-        spread = (weights * (x - mean_x) ** 2).sum()
-        scale = float((weights * (x - mean_x) * (y - mean_y)).sum() / max(spread, 1e-12))
-        if scale <= 0:  # near and far turned over
-            scale = float(np.sqrt((weights * (y - mean_y) ** 2).sum() / max(spread, 1e-12)))
-        shift = float(mean_y - scale * mean_x)
-        miss = np.abs(scale * x + shift - y) * slope
-        weights = start * np.minimum(1, _OUTLIER / np.maximum(miss, 1e-9))
+    """Return scale > 0 and shift of x to y that leave the least error of the logarithm of depth, robustly.
+
+    The error is not linear in y: a room taken for a street is off by a logarithm, not by a difference. So a line
+    by least squares is only the start of some steps of Levenberg and Marquardt.
+    """
+    wanted = np.log1p(np.logaddexp(0, y))
+
+    def error(scale: float, shift: float) -> np.ndarray:
+        return np.log1p(np.logaddexp(0, scale * x + shift)) - wanted
+
+    def cost(missed: np.ndarray) -> float:
+        size = np.abs(missed)
+        return float((weights * np.where(size < _LARGE, size**2 / 2 / _LARGE, size - _LARGE / 2)).sum())
+
+    scale, shift = _straight(x, y, weights)
+    missed, damping = error(scale, shift), 1e-3
+    for _ in range(_STEPS):
+        inner = scale * x + shift
+        slope = 1 / (1 + np.exp(-inner)) / (1 + np.logaddexp(0, inner))
+        rows = np.stack([slope * x * scale, slope])  # of the logarithm of the scale, which stays above 0
+        strength = weights / np.maximum(np.abs(missed), _LARGE)
+        square = (rows * strength) @ rows.T
+        step = np.linalg.solve(square + damping * np.diag(np.diag(square) + 1e-12), -(rows * strength) @ missed)
+        other = scale * float(np.exp(np.clip(step[0], -1, 1))), shift + float(step[1])
+        found = error(*other)
+        if cost(found) < cost(missed):
+            (scale, shift), missed, damping = other, found, damping / 4
+        else:
+            damping *= 8
     return scale, shift
+
+
+def _straight(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """Return scale > 0 and shift of x to y by least squares, each weighted by what a step of y changes in depth."""
+    weights = weights * (1 / (1 + np.exp(-y)) / (1 + np.logaddexp(0, y))) ** 2
+    total = weights.sum()
+    mean_x, mean_y = (weights * x).sum() / total, (weights * y).sum() / total
+    spread = max(float((weights * (x - mean_x) ** 2).sum()), 1e-12)
+    scale = float((weights * (x - mean_x) * (y - mean_y)).sum()) / spread
+    if scale <= 0:  # near and far turned over
+        scale = float(np.sqrt((weights * (y - mean_y) ** 2).sum() / spread))
+    return max(scale, 1e-3), float(mean_y - scale * mean_x)

@@ -84,4 +84,4 @@ def wandb(
 
 def _has_account(library: Any) -> bool:
     """Return whether a key for Weights & Biases is on this machine; without one it would ask, also a script."""
-    return bool(os.environ.get("WANDB_API_KEY") or getattr(library.api, "api_key", None))
+    return bool(os.environ.get("WANDB_API_KEY") or getattr(getattr(library, "api", None), "api_key", None))

@@ -409,19 +409,6 @@ ROWS: tuple[ModelRow, ...] = (
         licence=APACHE,
         input=InputPolicy(210),
     ),
-    ModelRow(
-        name="metric-tiny",
-        title="depthcli tiny in metres",
-        family=TINY,
-        encoder="tiny",
-        network=NETWORKS["tiny"],
-        kind=DepthKind.METRIC_DEPTH,
-        scene="metric",
-        max_depth=_RANGES["indoor"],
-        files=(Weights("", "metric_tiny.safetensors", channel=Channel.TRAINED),),
-        licence=APACHE,
-        input=InputPolicy(210),
-    ),
     _relative(
         "vits",
         APACHE,
@@ -466,6 +453,19 @@ ROWS: tuple[ModelRow, ...] = (
     ),
     _metric(
         "outdoor", "vitl", UNCLEAR, "239b1054a369e66da2576e9a118d6d7c12d90dc8ebe609579a9a09cd8e05fe38", 1_341_401_064
+    ),
+    ModelRow(
+        name="metric-tiny",
+        title="depthcli tiny in metres",
+        family=TINY,
+        encoder="tiny",
+        network=NETWORKS["tiny"],
+        kind=DepthKind.METRIC_DEPTH,
+        scene="metric",
+        max_depth=_RANGES["indoor"],
+        files=(Weights("", "metric_tiny.safetensors", channel=Channel.TRAINED),),
+        licence=APACHE,
+        input=InputPolicy(210),
     ),
     _video(
         "",

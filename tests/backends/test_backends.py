@@ -36,6 +36,7 @@ ROWS = {
     "gated": dataclasses.replace(find_row("vitg"), network=dataclasses.replace(VIT, swiglu=True)),
     "metric": dataclasses.replace(find_row("metric-indoor-vits"), network=VIT),
     "lite": dataclasses.replace(find_row("tiny"), network=LiteConfig(16)),
+    "lite in metres": dataclasses.replace(find_row("metric-tiny"), network=LiteConfig(16)),
 }
 # (height, width): the trained grid of positions itself, landscape, portrait of as many patches, a strip
 SIZES = ((56, 56), (42, 70), (70, 42), (28, 126))

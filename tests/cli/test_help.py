@@ -102,8 +102,8 @@ OPTIONS = {
     + "--allow-cpu-ops --analyze-only --batch --detector --fast-math --from-dir --out --output --preset"
     " --self-test --size --target --timeout --workdir -b -o",
     "train": WEIGHTS + "--accumulate --batch --check --clip --device --ema --epochs --every --freeze --head-lr"
-    " --input-size --limit --loss --lr --masks --no-augment --output --patience --precision --quiet --root --schedule"
-    " --seed --tensorboard --truth-format --truth-scale --val --wandb --warmup --weight-decay -b -d -o -q",
+    " --input-size --limit --loss --lr --masks --no-augment --output --patience --precision --processes --quiet --root"
+    " --schedule --seed --tensorboard --truth-format --truth-scale --val --wandb --warmup --weight-decay -b -d -o -q",
     "serve": RUN
     + COMPILED
     + "--calibration --input-size --checkpoint --offline --max-depth --trust-checkpoint --models --keep-alive --check"

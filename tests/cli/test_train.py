@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from depthcli.choices import ModelChoice
+from depthcli.jobs.train import TrainJob, train
+from depthcli.train.settings import TrainChoice
 from tests.conftest import ended, files
 from tests.train.rgbd import write_list
 
@@ -25,7 +28,16 @@ def test_a_try_with_few_pictures_ends_with_tables_and_a_model(depth):
     assert "licence of the result: Apache-2.0" in ran.err
     assert {"before", "after", "range"} <= {line.split()[0] for line in ran.lines if line.strip()}
     assert ran.lines[-1] == "run/best.safetensors" and "--checkpoint run/best.safetensors" in ran.err
-    names = ["best.safetensors", "data.png", "groups.csv", "last.pt", "log.csv", "scores.csv", "settings.json"]
+    names = [
+        "best.safetensors",
+        "curve.png",
+        "data.png",
+        "groups.csv",
+        "last.pt",
+        "log.csv",
+        "scores.csv",
+        "settings.json",
+    ]
     assert [name for name in files() if name.startswith("run/")] == [f"run/{n}" for n in (*names, "validation.png")]
     assert depth("train", "list.json", "-o", "run", *TINY, "--limit", 6, "--batch", 2, "-q").err == ""
 
@@ -47,6 +59,7 @@ def test_a_check_writes_the_sheet_and_trains_nothing(depth):
         (("list.json", "-o", "run", *TINY, "--loss", "silog"), 2, "--loss silog does not fit relative_disparity"),
         (("list.json", "-o", "run", *TINY, "--precision", "fp16"), 5, "half precision trains on CUDA only"),
         (("list.json", "-o", "run", *TINY, "--max-depth", "5"), 2, "relative model without metres"),
+        (("list.json", "-o", "run", *TINY, "--processes", "0"), 2, "--processes must be at least 1, got 0"),
         (("list.json", "-o", "run", *TINY, "--epochs", "0"), 2, "--epochs must be at least 1, got 0"),
         (("list.json", "-o", "run", "--model", "vda-vits"), 2, "is a video model"),
         (("list.json", "-o", "run", "--model", "da3-mono", "--offline"), 4, "DA3MONO-LARGE"),
@@ -89,6 +102,52 @@ def test_trackers_get_every_number(depth, monkeypatch):
     steps = [item[0] for item in sent[:-1]]
     assert steps == [0, 1, 1] and sent[-1] == "end"
     assert sent[1][1]["train/loss"] > 0 and "val/abs_rel" in sent[2][1] and "val abs_rel/2-5 m" in sent[2][1]
+
+
+def test_tensorboard_files_hold_every_number_once_also_after_an_interruption(depth):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    write_list(5)
+    job = TrainJob(
+        [Path("list.json")],
+        Path("run"),
+        ModelChoice(encoder="tiny"),
+        TrainChoice(epochs=2, batch=2, input_size=28),
+        device="cpu",
+        tensorboard=True,
+    )
+    stops = iter([False, True])
+    assert train(job, stop=lambda: next(stops)).interrupted
+    assert not train(job).interrupted
+    found = events.EventAccumulator("run/tensorboard").Reload()
+    assert [item.step for item in found.Scalars("train/loss")] == [1, 2, 3, 4]
+    assert [item.step for item in found.Scalars("val/abs_rel")] == [0, 2, 4]
+    with open("run/log.csv") as stream:
+        losses = [float(line.split(",")[2]) for line in stream.readlines()[1:]]
+    assert [item.value for item in found.Scalars("train/loss")] == pytest.approx(losses, rel=1e-6)
+
+
+def test_without_an_account_weights_and_biases_stays_offline(depth, monkeypatch):
+    """A stand-in for the package, which would ask for a key here, or send."""
+    given = {}
+
+    def init(**facts):
+        given.update(facts)
+        return types.SimpleNamespace(log=lambda numbers, step: None, finish=lambda: None)
+
+    library = types.SimpleNamespace(init=init, api=types.SimpleNamespace(api_key=None))
+    monkeypatch.setitem(sys.modules, "wandb", library)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    write_list(4)
+    ran = depth("train", "list.json", "-o", "run", *TINY, "--limit", 4, "--wandb", "mine")
+    assert ran.code == 0 and given["mode"] == "offline" and "wandb sync run/wandb/offline-run-*" in ran.err
+
+    def fail(**facts):
+        raise RuntimeError("no space")
+
+    library.init = fail
+    ran = depth("train", "list.json", "-o", "other", *TINY, "--limit", 4, "--wandb", "mine")
+    assert ran.code == 2 and ran.err.splitlines()[-1].startswith("error: Weights & Biases does not start: no space")
 
 
 @pytest.mark.parametrize(("flags", "module"), [(("--wandb", "mine"), "wandb"), (("--tensorboard",), "tensorboard")])

@@ -89,6 +89,7 @@ def test_selecting_by_encoder_and_scene() -> None:
     assert select_row("vitb").name == "vitb"
     assert select_row("vits", "outdoor").max_depth == 80
     assert select_row("vitl", "indoor").max_depth == 20
+    assert select_row("tiny", "outdoor") == with_max_depth(find_row("metric-tiny"), 80)
 
 
 def test_a_wrong_name_is_answered_with_near_ones() -> None:
