@@ -112,7 +112,7 @@ class SceneJob:
         if self.max_views is not None and self.max_views < 2:
             raise UsageError(f"`max_views` must be at least 2, got {self.max_views}")
         if self.found.source is SceneSource.PICTURE:
-            check_count(1)
+            check_count(1, self.fewest)
         if self.found.source is SceneSource.FOLDER and _same_place(self.folder, self.found.paths[0].parent):
             raise UsageError(f"scene.jpg would be taken for a picture of {self.folder}", "use another `output`")
         results = [(name, self.files(name, self.found.names)) for name in self.ordered]
@@ -120,6 +120,11 @@ class SceneJob:
         if self.frames != FramesChoice() and self.found.source is not SceneSource.CLIP:
             name = next(name for name, value in vars(self.frames).items() if value)
             raise UsageError(f"`{name}` chooses frames of a clip, and {self.found.rule}", "leave it out")
+
+    @property
+    def fewest(self) -> int:
+        """Views that the scene has at least: in chunks a clip may be as short as it likes."""
+        return FEWEST_VIEWS if self.chunks.chunk is None else 1
 
     @property
     def ordered(self) -> list[str]:
@@ -288,9 +293,6 @@ def _make_shots(job: SceneJob, load: _Load, digest: str, sources: list[ViewSourc
     try:
         for number, views in enumerate(shots, 1):
             frames = f"{views[0].index}-{views[-1].index}"
-            if len(views) < FEWEST_VIEWS:
-                yield Note(f"shot {number}, frame {frames}, has one view, which is no scene: it is left out")
-                continue
             own = replace(job, folder=job.folder / _SHOT.format(number), shot=frames)
             yield Shot(number, own)
             yield from _run(own, keep, digest, views)
@@ -302,7 +304,7 @@ def _make_shots(job: SceneJob, load: _Load, digest: str, sources: list[ViewSourc
 def _make(
     job: SceneJob, load: _Load, manifest: Manifest, wanted: Sequence[str], digest: str, sources: list[ViewSource]
 ) -> Generator[Event, None, None]:
-    check_count(len(sources))
+    check_count(len(sources), job.fewest)
     if job.found.missing:
         count = len(job.found.missing)
         yield Note(f"{count} picture{'s' * (count > 1)} of the cameras not there, such as {job.found.missing[0]}")
@@ -409,14 +411,14 @@ def _estimate(
         if time.perf_counter() - told > _PATIENCE:
             told = time.perf_counter()
             yield Note(f"{len(views)} of {len(sources)} pictures are read")
-    check_count(len(views))
-    plan = estimator.plan([view.size for view in views])
+    check_count(len(views), job.fewest)
+    plan = estimator.plan([view.size for view in views], job.fewest)
     width, height = plan.size
     yield Note(
         f"{len(views)} views of {width}x{height} at once, about {estimator.memory(plan) / 1e9:.1f} GB of memory;"
         f" {estimator.row.title}, {estimator.row.licence}; {estimator.description}"
     )
-    scene = estimator.run(views, _cameras(job, there))
+    scene = estimator.run(views, _cameras(job, there), job.fewest)
     if len(there) < len(sources):
         names = [source.name for source in sources if source not in there]
         scene = replace(scene, facts={**scene.facts, "left_out": names})
@@ -465,7 +467,7 @@ def _make_long(
             continue
         kept.append(source)
         sizes.add(size)
-    check_count(len(kept))
+    check_count(len(kept), job.fewest)
     if len(sizes) > 1:
         raise UsageError("pictures of several sizes do not go through the network in chunks", "leave out `chunk`")
     names = [source.name for source in kept]

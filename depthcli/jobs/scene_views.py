@@ -48,13 +48,13 @@ def clip_views(path: Path, choice: FramesChoice, max_views: Optional[int], find_
 
     They are called by their number in the clip, as 000024.png. find_cuts: look for cuts between all frames of the clip;
     otherwise it is one shot. Raises ClipError if no frame can be read, and UsageError
-    if fewer than two are chosen.
+    if fewer than two are chosen, or than one if cuts are looked for.
     """
     cuts: list[int] = []
     with open_clip(path) as clip:
         frames = _watched(clip.frames(), cuts) if find_cuts else clip.frames()
         indices = _chosen(frames, choice)
-    if len(indices) < 2:
+    if len(indices) < (1 if find_cuts else 2):
         raise UsageError(
             f"{choice.words} gives {len(indices)} view{'s' * (len(indices) != 1)} of {path}",
             "`fps` or `frames` takes more",
