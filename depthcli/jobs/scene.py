@@ -169,9 +169,9 @@ class SceneJob:
         """Return the views with the poses of a path that was given as text. Raises UsageError for one without."""
         if self.path is None:
             return sources
-        indices = [source.index for source in sources] if self.found.source is SceneSource.CLIP else None
+        indices = [source.frame for source in sources] if self.found.source is SceneSource.CLIP else None
         cameras = self.path.cameras([source.name for source in sources], indices)
-        return [replace(source, camera=camera) for source, camera in zip(sources, cameras)]
+        return [source._replace(camera=camera) for source, camera in zip(sources, cameras)]
 
     def files(self, format: str, names: Sequence[str]) -> list[Path]:
         """Return the paths of a format's files. names: of the views."""
@@ -292,7 +292,7 @@ def _make_shots(job: SceneJob, load: _Load, digest: str, sources: list[ViewSourc
 
     try:
         for number, views in enumerate(shots, 1):
-            frames = f"{views[0].index}-{views[-1].index}"
+            frames = f"{views[0].frame}-{views[-1].frame}"
             own = replace(job, folder=job.folder / _SHOT.format(number), shot=frames)
             yield Shot(number, own)
             yield from _run(own, keep, digest, views)
@@ -420,7 +420,8 @@ def _estimate(
     )
     scene = estimator.run(views, _cameras(job, there), job.fewest)
     if len(there) < len(sources):
-        names = [source.name for source in sources if source not in there]
+        read = {source.name for source in there}
+        names = [source.name for source in sources if source.name not in read]
         scene = replace(scene, facts={**scene.facts, "left_out": names})
     yield Made(scene, time.perf_counter() - started)
 
@@ -507,7 +508,7 @@ def _make_long(
 def _clip_size(job: SceneJob, sources: Sequence[ViewSource]) -> tuple[int, int]:
     for _, rgb in clip_frames(job.found.paths[0], sources[:1], None):
         return rgb.shape[1], rgb.shape[0]
-    raise PictureError(f"{job.found.paths[0]} has no frame {sources[0].index}")
+    raise PictureError(f"{job.found.paths[0]} has no frame {sources[0].frame}")
 
 
 def _read_again(
