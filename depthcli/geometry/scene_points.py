@@ -23,6 +23,7 @@ _MOST_LEFT_OUT = 90.0
 # Two views see the same point if each finds the other's pixel within so many pixels of its map, at nearly its depth.
 _SAME_PIXELS = 1.0
 _SAME_DEPTH = 0.02
+_JOINED = 256  # arrays that are joined at a time
 _NEAREST_VIEWS = 100  # in which a point is looked for: in all views of a long scene it would take hours
 
 
@@ -49,10 +50,13 @@ def confidence_floor(scene: Scene, percent: float) -> Optional[np.float32]:
     It is 1.05 at least, and the 90th percentile at most, as in Depth Anything 3. What lies outside a picture, in a view
     that was padded, does not count.
     """
-    known = [view.depth.confidence[view.inside] for view in scene.views if view.depth.confidence is not None]
-    if not known or not percent:
+    known = _Joined()
+    for view in scene.views if percent else ():
+        if view.depth.confidence is not None:
+            known.add(view.depth.confidence[view.inside].ravel())
+    if not known:
         return None
-    low, high = np.percentile(np.concatenate([some.ravel() for some in known]), (percent, _MOST_LEFT_OUT))
+    low, high = np.percentile(known.whole(), (percent, _MOST_LEFT_OUT))
     return np.float32(min(max(_LEAST_CONFIDENCE, low), high))
 
 
@@ -84,13 +88,36 @@ def kept_masks(scene: Scene, choice: SceneChoice) -> list[np.ndarray]:
 
 def points_by_view(scene: Scene, choice: SceneChoice = SceneChoice()) -> list[ViewPoints]:
     """Return the points of each view: row by row, or on a regular grid if all views have more than `choice.points`."""
+    return list(_each_view(scene, choice))
+
+
+def _each_view(scene: Scene, choice: SceneChoice) -> Iterator[ViewPoints]:
     masks = kept_masks(scene, choice)
     total = sum(int(mask.sum()) for mask in masks)
-    found = []
     for view, mask in zip(scene.views, masks):
         rows, columns = thin(mask, _share(mask, total, choice.points))
-        found.append(ViewPoints(rows, columns, world_points(view, rows, columns)))
-    return found
+        yield ViewPoints(rows, columns, world_points(view, rows, columns))
+
+
+class _Joined:
+    """Arrays that become one: some at a time, as thousands of small ones take more than what is in them."""
+
+    def __init__(self) -> None:
+        self._blocks: list[np.ndarray] = []
+        self._some: list[np.ndarray] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._blocks or self._some)
+
+    def add(self, array: np.ndarray) -> None:
+        """Take the next array."""
+        self._some.append(array)
+        if len(self._some) >= _JOINED:
+            self._blocks, self._some = [*self._blocks, np.concatenate(self._some)], []
+
+    def whole(self) -> np.ndarray:
+        """Return all arrays, one after the other."""
+        return np.concatenate([*self._blocks, *self._some])
 
 
 def _share(mask: np.ndarray, total: int, most: Optional[int]) -> Optional[int]:
@@ -113,15 +140,16 @@ def scene_cloud(scene: Scene, choice: SceneChoice = SceneChoice()) -> PointCloud
 
     Colours are those of the pictures; None if a view has none. Raises OutputError if no point is left.
     """
-    found = points_by_view(scene, choice)
-    colored = all(view.picture is not None for view in scene.views)
+    points, colors = _Joined(), _Joined()
+    colored = True
+    for view, some in zip(scene.views, _each_view(scene, choice)):
+        points.add(some.points)
+        colored = colored and view.picture is not None
+        if colored:
+            colors.add(view.picture[some.rows, some.columns])  # type: ignore[index]
     return PointCloud(
-        points=np.concatenate([view.points for view in found]),
-        colors=np.concatenate(
-            [view.picture[some.rows, some.columns] for view, some in zip(scene.views, found)]  # type: ignore[index]
-        )
-        if colored
-        else None,
+        points=points.whole(),
+        colors=colors.whole() if colored else None,
         axes=OPENCV,
         unit=scene.unit,
         facts={"scene": dict(scene.facts), "views": len(scene.views), "kind": scene.kind.value},

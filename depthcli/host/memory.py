@@ -217,7 +217,10 @@ def check_scene_memory(
         return
     width, height = plan.input_size
     most = most_views(config, plan, free, plain_attention, further)
-    hint = f"`max_views` {most} would fit, or a smaller `input_size`" if most else "use a smaller `input_size`"
+    hint = "use a smaller `input_size`"
+    if most:
+        all_of_them = f"`chunk` {most} takes all, so many at a time; " if most > 1 else ""
+        hint = f"{all_of_them}`max_views` {most} would fit, or a smaller `input_size`"
     raise PictureError(
         f"{views} views of {width}x{height} as network input need about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB "
         "are free",

@@ -206,11 +206,14 @@ def join_chunks(chunks: Chunks, estimator: Callable[[], SceneEstimator], loops: 
     Raises EngineError if the views that two chunks share do not tell how they lie.
     """
     steps = []
-    before = chunks.scene(0)
+    before, took = chunks.scene(0), 0.0
     for number in range(1, len(chunks.plan)):
         after = chunks.scene(number)
+        started = time.perf_counter()
         steps.append(_step(before, after, chunks, number))
+        took += time.perf_counter() - started
         before = after
+    log(f"{len(chunks.plan)} chunks are fitted to each other, in {took:.1f} s")
     if before.facts.get("world") == "given":  # all are in the world of the cameras
         return Joined((IDENTITY,) * len(chunks.plan), 0)
     links = list(_links(chunks, estimator, log)) if loops else []

@@ -114,7 +114,7 @@ class SceneJob:
         if self.max_views is not None and self.max_views < 2:
             raise UsageError(f"`max_views` must be at least 2, got {self.max_views}")
         if self.found.source is SceneSource.PICTURE:
-            check_count(1)
+            check_count(1, self.fewest)
         if self.found.source is SceneSource.FOLDER and _same_place(self.folder, self.found.paths[0].parent):
             raise UsageError(f"scene.jpg would be taken for a picture of {self.folder}", "use another `output`")
         results = [(name, self.files(name, self.found.names)) for name in self.ordered]
@@ -122,6 +122,11 @@ class SceneJob:
         if self.frames != FramesChoice() and self.found.source is not SceneSource.CLIP:
             name = next(name for name, value in vars(self.frames).items() if value)
             raise UsageError(f"`{name}` chooses frames of a clip, and {self.found.rule}", "leave it out")
+
+    @property
+    def fewest(self) -> int:
+        """Views that the scene has at least: in chunks a clip may be as short as it likes."""
+        return FEWEST_VIEWS if self.chunks.chunk is None else 1
 
     @property
     def ordered(self) -> list[str]:
@@ -166,9 +171,9 @@ class SceneJob:
         """Return the views with the poses of a path that was given as text. Raises UsageError for one without."""
         if self.path is None:
             return sources
-        indices = [source.index for source in sources] if self.found.source is SceneSource.CLIP else None
+        indices = [source.frame for source in sources] if self.found.source is SceneSource.CLIP else None
         cameras = self.path.cameras([source.name for source in sources], indices)
-        return [replace(source, camera=camera) for source, camera in zip(sources, cameras)]
+        return [source._replace(camera=camera) for source, camera in zip(sources, cameras)]
 
     def files(self, format: str, names: Sequence[str]) -> list[Path]:
         """Return the paths of a format's files. names: of the views."""
@@ -327,10 +332,7 @@ def _make_shots(job: SceneJob, load: _Load, digest: str, sources: list[ViewSourc
 
     try:
         for number, views in enumerate(shots, 1):
-            frames = f"{views[0].index}-{views[-1].index}"
-            if len(views) < FEWEST_VIEWS:
-                yield Note(f"shot {number}, frame {frames}, has one view, which is no scene: it is left out")
-                continue
+            frames = f"{views[0].frame}-{views[-1].frame}"
             own = replace(job, folder=job.folder / _SHOT.format(number), shot=frames)
             yield Shot(number, own)
             yield from _run(own, keep, digest, views)
@@ -348,7 +350,7 @@ def _make(
     sources: list[ViewSource],
     elsewhere: Optional[Elsewhere] = None,
 ) -> Generator[Event, None, None]:
-    check_count(len(sources))
+    check_count(len(sources), job.fewest)
     if job.found.missing:
         count = len(job.found.missing)
         yield Note(f"{count} picture{'s' * (count > 1)} of the cameras not there, such as {job.found.missing[0]}")
@@ -461,17 +463,18 @@ def _estimate(
         if time.perf_counter() - told > _PATIENCE:
             told = time.perf_counter()
             yield Note(f"{len(views)} of {len(sources)} pictures are read")
-    check_count(len(views))
-    plan = estimator.plan([view.size for view in views])
+    check_count(len(views), job.fewest)
+    plan = estimator.plan([view.size for view in views], job.fewest)
     width, height = plan.size
     yield Note(
         f"{len(views)} views of {width}x{height} at once, about {estimator.memory(plan) / 1e9:.1f} GB of memory;"
         f" {estimator.row.title}, {estimator.row.licence}; {estimator.description}"
     )
     yield Step(MAKING)
-    scene = estimator.run(views, _cameras(job, there))
+    scene = estimator.run(views, _cameras(job, there), job.fewest)
     if len(there) < len(sources):
-        names = [source.name for source in sources if source not in there]
+        read = {source.name for source in there}
+        names = [source.name for source in sources if source.name not in read]
         scene = replace(scene, facts={**scene.facts, "left_out": names})
     yield Made(scene, time.perf_counter() - started)
 
@@ -518,7 +521,7 @@ def _make_long(
             continue
         kept.append(source)
         sizes.add(size)
-    check_count(len(kept))
+    check_count(len(kept), job.fewest)
     if len(sizes) > 1:
         raise UsageError("pictures of several sizes do not go through the network in chunks", "leave out `chunk`")
     names = [source.name for source in kept]
@@ -559,7 +562,7 @@ def _make_long(
 def _clip_size(job: SceneJob, sources: Sequence[ViewSource]) -> tuple[int, int]:
     for _, rgb in clip_frames(job.found.paths[0], sources[:1], None):
         return rgb.shape[1], rgb.shape[0]
-    raise PictureError(f"{job.found.paths[0]} has no frame {sources[0].index}")
+    raise PictureError(f"{job.found.paths[0]} has no frame {sources[0].frame}")
 
 
 def _read_again(

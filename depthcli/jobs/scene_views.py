@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -23,16 +22,15 @@ from depthcli.temporal.selection import evenly, every, moved, sharpest, sharpnes
 IMAGES = "images"  # folder for the frames of a clip, and the name of that format
 
 
-@dataclass(frozen=True, eq=False)
-class ViewSource:
-    """Where a view comes from.
+class ViewSource(NamedTuple):
+    """Where a view comes from; a tuple, as there may be tens of thousands.
 
-    path: of a picture, or None for a frame. index: of a frame. camera: known, or None. shot: of a clip, from 0.
+    path: of a picture, or None for a frame. frame: its number. camera: known, or None. shot: of a clip, from 0.
     """
 
     name: str
     path: Optional[Path] = None
-    index: int = 0
+    frame: int = 0
     camera: Optional[StoredCamera] = None
     shot: int = 0
 
@@ -48,13 +46,13 @@ def clip_views(path: Path, choice: FramesChoice, max_views: Optional[int], find_
 
     They are called by their number in the clip, as 000024.png. find_cuts: look for cuts between all frames of the clip;
     otherwise it is one shot. Raises ClipError if no frame can be read, and UsageError
-    if fewer than two are chosen.
+    if fewer than two are chosen, or than one if cuts are looked for.
     """
     cuts: list[int] = []
     with open_clip(path) as clip:
         frames = _watched(clip.frames(), cuts) if find_cuts else clip.frames()
         indices = _chosen(frames, choice)
-    if len(indices) < 2:
+    if len(indices) < (1 if find_cuts else 2):
         raise UsageError(
             f"{choice.words} gives {len(indices)} view{'s' * (len(indices) != 1)} of {path}",
             "`fps` or `frames` takes more",
@@ -76,7 +74,7 @@ def clip_frames(
     path: Path, sources: Sequence[ViewSource], folder: Optional[Path]
 ) -> Iterator[tuple[ViewSource, np.ndarray]]:
     """Yield each chosen frame, (H, W, 3) uint8. folder: where each is also written as PNG, or None."""
-    left = {source.index: source for source in sources}
+    left = {source.frame: source for source in sources}
     last = max(left)
     with open_clip(path) as clip:
         for frame in clip.frames():

@@ -161,9 +161,11 @@ class SceneEstimator:
         plan = plan_view(opened.size, self.row.input_size, Method(self.views.resize))
         return ReadView(name, opened.size, fit_view(opened.rgb, plan))
 
-    def plan(self, sizes: Sequence[tuple[int, int]]) -> ScenePlan:
-        """Return the plan for pictures of (width, height). Raises UsageError for one, PictureError for too many."""
-        check_count(len(sizes))
+    def plan(self, sizes: Sequence[tuple[int, int]], fewest: int = FEWEST_VIEWS) -> ScenePlan:
+        """Return the plan for pictures of (width, height). Raises UsageError for less than the fewest, PictureError for
+        too many.
+        """
+        check_count(len(sizes), fewest)
         plans, note = plan_scene(sizes, self.row.input_size, Method(self.views.resize), self.views.mixed == "pad")
         self._backend.check(self._input_plan(plans[0].size), len(plans), self._further)
         return ScenePlan(plans, note)
@@ -181,13 +183,15 @@ class SceneEstimator:
     def _input_plan(self, size: tuple[int, int]) -> InputPlan:
         return InputPlan(size, size, policy=self.row.input)
 
-    def run(self, views: Sequence[ReadView], cameras: Optional[Cameras] = None) -> Scene:
+    def run(self, views: Sequence[ReadView], cameras: Optional[Cameras] = None, fewest: int = FEWEST_VIEWS) -> Scene:
         """Return the scene of views that were read; see `estimate`."""
-        return self.run_described(views, cameras).scene
+        return self.run_described(views, cameras, fewest).scene
 
-    def run_described(self, views: Sequence[ReadView], cameras: Optional[Cameras] = None) -> Described:
+    def run_described(
+        self, views: Sequence[ReadView], cameras: Optional[Cameras] = None, fewest: int = FEWEST_VIEWS
+    ) -> Described:
         """Return the scene of views that were read, with what tells views of one place; see `estimate`."""
-        plan = self.plan([view.size for view in views])
+        plan = self.plan([view.size for view in views], fewest)
         if plan.note:
             self._log(plan.note)
         poses = None if cameras is None else poses_alone(cameras)
@@ -342,9 +346,9 @@ def estimate_scene(
         return estimator.estimate(pictures, cameras)
 
 
-def check_count(count: int) -> None:
-    """Raise UsageError for fewer views than have poses."""
-    if count < FEWEST_VIEWS:
+def check_count(count: int, fewest: int = FEWEST_VIEWS) -> None:
+    """Raise UsageError for fewer views than have poses, or than `fewest`: a clip may have one, which is the world."""
+    if count < fewest:
         what = "one picture has no pose" if count else "there is no picture"
         raise UsageError(f"{what}: a scene takes at least {FEWEST_VIEWS} views", "use: depth image")
 

@@ -8,7 +8,7 @@ from typing import Callable, Optional
 import numpy as np
 
 from depthcli.camera import Camera
-from depthcli.errors import EngineError
+from depthcli.errors import EngineError, PictureError
 from depthcli.geometry.point_fit import pair_weights, robust_ratio
 from depthcli.host.memory import check_picture, free_memory
 from depthcli.pixels.postprocess import network_values
@@ -44,7 +44,10 @@ class ViewsByChunk(AtOnce):
     def begin(self, size: tuple[int, int], camera: Optional[Camera] = None, frames: Optional[int] = None) -> InputPlan:
         """See ClipPredictor."""
         check_picture(size, free_memory())
-        plan = self._estimator.plan([size] * self._chunk)
+        try:
+            plan = self._estimator.plan([size] * self._chunk)
+        except PictureError as error:
+            raise PictureError(error.message, "a smaller `batch` may fit, or a smaller `input_size`") from error
         self._size, self._view = size, plan.views[0]
         self._plan = InputPlan(size, plan.size, policy=self.row.input)
         self.map_size = plan.size
@@ -87,9 +90,8 @@ class ViewsByChunk(AtOnce):
 
     def _run(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the depths of the frames that are held, in the scale of the shot, and how sure each pixel is."""
-        frames = self._held if len(self._held) >= FEWEST_VIEWS else self._held * FEWEST_VIEWS
-        views = [ReadView(f"{number}.png", self._size, frame) for number, frame in enumerate(frames)]
-        found = [view.depth for view in self._estimator.run(views).views[: len(self._held)]]
+        views = [ReadView(f"{number}.png", self._size, frame) for number, frame in enumerate(self._held)]
+        found = [view.depth for view in self._estimator.run(views, fewest=1).views]
         depths = np.stack([depth.values for depth in found])
         sure = np.stack([_sureness(depth.values, depth.confidence) for depth in found])
         if self._depths is None or self._sure is None:

@@ -89,11 +89,11 @@ def test_a_fifth_of_wrong_depth_bends_the_path_by_little(monkeypatch: pytest.Mon
     assert share_of_path(walker) < 0.02
 
 
-@pytest.mark.parametrize("count", [2, 7, 8, 9, 12, 13])
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 12, 13])
 def test_every_number_of_views_works(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     walker = walks.use_walk(monkeypatch, count)
     walks.pictures(Path("walk"), count)
-    results, _ = run(job("poses", "ply", loops=False))
+    results, _ = run(job("poses", "ply", "glb", "html", "transforms", "colmap", "depth-npz", loops=False))
     assert {result.status for result in results.values()} == {DONE}
     found = read_trajectory(Path("out/trajectory_kitti.txt"))
     assert len(found) == count and walker.runs == max(1, -(-(count - 4) // 4))
@@ -291,10 +291,10 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(monkeypat
     walks.pictures(Path("walk"), 20)
     run(job(*FORMATS, folder=Path("once")))
     killed = 0
-    for files in (2, 9, 14):
+    for files in (1, 3, 2, 7, 4, 1, 9, 5, 12, 6):
         ended = subprocess.run([sys.executable, "-c", KILLED, str(files)], env=environment(), check=False)
         killed += ended.returncode == -signal.SIGKILL
-    assert killed == 3
+    assert killed == 10
     run(job(*FORMATS))
     found, wanted = tree("out"), tree("once")
     assert found.keys() == wanted.keys()
@@ -302,7 +302,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(monkeypat
 
 
 def test_every_shot_of_a_clip_is_a_scene_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two shots of 20 and 12 frames, then one of a single frame, which is none."""
+    """Shots of 20 and 12 frames, and of a single one."""
     walker = walks.use_walk(monkeypatch, 33)
     monkeypatch.setattr("depthcli.jobs.scene_views.CutDetector", lambda: Cuts(20, 32))
     make_clip(Path("walk.mp4"), frames=33, size=walks.SIZE)
@@ -319,13 +319,14 @@ def test_every_shot_of_a_clip_is_a_scene_of_its_own(monkeypatch: pytest.MonkeyPa
     results, notes = run(wanted)
     assert {result.status for result in results.values()} == {DONE}
     assert notes[0] == "3 shots, each a scene of its own, in out/shot-001 and so on"
-    assert any("shot 3, frame 32-32, has one view" in note for note in notes)
-    for folder, frames in (("shot-001", range(20)), ("shot-002", range(20, 32))):
+    for folder, frames in (("shot-001", range(20)), ("shot-002", range(20, 32)), ("shot-003", range(32, 33))):
         assert len(list(Path("out", folder, "depth").iterdir())) == len(frames)
         found = read_trajectory(Path("out", folder, "camera_poses.txt")).extrinsics
-        score = score_path(found, walker.truth[frames.start : frames.stop])
-        assert score.ate_rmse / score.length < 0.02
-    assert {path.name for path in Path("out").iterdir()} == {"shot-001", "shot-002"}
+        assert len(found) == len(frames)
+        if len(frames) > 1:
+            score = score_path(found, walker.truth[frames.start : frames.stop])
+            assert score.ate_rmse / score.length < 0.02
+    assert {path.name for path in Path("out").iterdir()} == {"shot-001", "shot-002", "shot-003"}
     before = walker.runs, len(read)
     assert {result.status for result in run(wanted)[0].values()} == {SKIPPED}
     assert (walker.runs, len(read)) == before
