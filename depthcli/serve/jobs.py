@@ -59,6 +59,7 @@ STATES = (QUEUED, RUNNING, DONE, FAILED, CANCELLED)
 ENDED = (DONE, FAILED, CANCELLED)
 SOURCE = "source"
 _JOB, _FILES, _LOCK = "job.json", "files", ".depthcli-serve.lock"
+_MOST_JOBS = 10_000  # that are kept, ended ones too: each takes some kB of memory, whatever its files take
 _MOST_NAME = 150  # bytes, with room for the endings of results
 _LOOK_SECONDS = 60.0  # between two looks for what has expired
 
@@ -182,6 +183,8 @@ class ClipJobs:
         source = place / _FILES / name
         self._plan(source, wish)  # raises for options that make no sense
         self.expire()
+        if len(self._jobs) + len(self._uploads) >= _MOST_JOBS:
+            raise DiskFullError(f"the service keeps {_MOST_JOBS} jobs already", "delete some, or try again later")
         upload = Upload(source, self._settings.disk - self.bytes_used(), self._settings.max_clip_bytes)
         self._uploads.add(place.name)
         try:
