@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from depthcli.depthmap import DepthMap
 from depthcli.errors import DepthError, EngineError, Log, ModelError, UsageError, first_line
+from depthcli.host import allocator
 from depthcli.io.codecs.formats import CLIPS, STILLS
 from depthcli.io.scenes.files import EXPORTS
 from depthcli.jobs.scene import DEPTH
@@ -98,6 +99,7 @@ class Service:
             await asyncio.sleep(_IDLE_SECONDS)
             self.results.drop_old()
             await asyncio.to_thread(self.models.drop_idle)
+            await asyncio.to_thread(allocator.give_back)
 
     def close(self) -> None:
         """End the threads and free the models."""

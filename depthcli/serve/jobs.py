@@ -44,6 +44,7 @@ ENDED = (DONE, FAILED, CANCELLED)
 _SENT = {"clip": "clip is", "scene": "pictures are"}  # what was sent, and a verb
 SOURCE = "source"
 _JOB, _FILES, _LOCK = "job.json", "files", ".depthcli-serve.lock"
+_MOST_JOBS = 10_000  # that are kept, ended ones too: each takes some kB of memory, whatever its files take
 _LOOK_SECONDS = 60.0  # between two looks for what has expired
 
 
@@ -239,6 +240,8 @@ class Jobs:
         source = place / _FILES / name
         work.check(wish, source)
         self.expire()
+        if len(self._jobs) + len(self._uploads) >= _MOST_JOBS:
+            raise DiskFullError(f"the service keeps {_MOST_JOBS} jobs already", "delete some, or try again later")
         upload = Upload(source, self._settings.disk - self.bytes_used(), self._settings.max_clip_bytes, kind)
         self._uploads.add(place.name)
         try:

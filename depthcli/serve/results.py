@@ -13,9 +13,12 @@ from typing import Any, Optional
 import numpy as np
 
 from depthcli.depthmap import DepthMap
+from depthcli.host.memory import free_memory
 
 KEPT_BYTES = 512 << 20
 KEPT_SECONDS = 600.0
+_SHARE = 0.125  # of the memory that is free at the start, where that is less
+_BESIDE = 8 << 10  # bytes that a result takes beside its layers, so that a million of one pixel are bounded too
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,15 +35,18 @@ class Result:
     def size(self) -> int:
         """Bytes that it takes."""
         layers = (self.depth.values, self.depth.valid, self.depth.confidence, self.depth.sky, self.rgb)
-        return sum(layer.nbytes for layer in layers if layer is not None)
+        return _BESIDE + sum(_held(layer) for layer in layers if layer is not None)
 
 
 class Results:
     """Results by a name that cannot be guessed; the one that was used longest ago leaves first."""
 
     def __init__(self, most: int = KEPT_BYTES, seconds: float = KEPT_SECONDS) -> None:
-        self._most, self._seconds = most, seconds
+        free = free_memory()
+        self._most = most if free is None else min(most, int(free * _SHARE))
+        self._seconds = seconds
         self._kept: OrderedDict[str, Result] = OrderedDict()
+        self._held = 0
         self._lock = threading.Lock()
 
     def add(self, result: Result) -> str:
@@ -48,8 +54,9 @@ class Results:
         name = secrets.token_urlsafe(12)
         with self._lock:
             self._kept[name] = result
-            while len(self._kept) > 1 and sum(item.size for item in self._kept.values()) > self._most:
-                self._kept.popitem(last=False)
+            self._held += result.size
+            while len(self._kept) > 1 and self._held > self._most:
+                self._drop(next(iter(self._kept)))
         self.drop_old()
         return name
 
@@ -65,11 +72,20 @@ class Results:
     def remove(self, name: str) -> None:
         """Forget a result."""
         with self._lock:
-            self._kept.pop(name, None)
+            if name in self._kept:
+                self._drop(name)
 
     def drop_old(self) -> None:
         """Forget what has been kept for its time."""
         since = time.monotonic() - self._seconds
         with self._lock:
             for name in [name for name, item in self._kept.items() if item.made < since]:
-                del self._kept[name]
+                self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        self._held -= self._kept.pop(name).size
+
+
+def _held(layer: np.ndarray) -> int:
+    """Return the bytes that stay in memory for an array: those of the one that it is a part of."""
+    return layer.base.nbytes if isinstance(layer.base, np.ndarray) else layer.nbytes

@@ -12,6 +12,7 @@ from typing import Any, Callable, Optional
 import uvicorn
 
 from depthcli.errors import EngineError, Log
+from depthcli.host import allocator
 from depthcli.serve.app import Service, make_app
 from depthcli.serve.guard import DeadlineProtocol, address_of, open_socket
 from depthcli.serve.settings import ServiceSettings
@@ -63,6 +64,7 @@ def serve(settings: ServiceSettings, log: Log, ready: Callable[[str], None]) -> 
     """
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)  # what matters is in the answers and the log
     bound = open_socket(settings)
+    allocator.hold_little()
     before = gc.get_threshold()
     gc.set_threshold(*_COLLECT)  # a command ends before it matters; here cycles would hold pictures and films for hours
     try:

@@ -240,3 +240,40 @@ def test_a_job_record_that_is_damaged_is_removed(tmp_path):
     made.start()
     made.close()
     assert made.list() == [] and [path.name for path in (tmp_path / "store").iterdir() if path.is_dir()] == []
+
+
+def test_the_number_of_jobs_is_bounded(tmp_path, monkeypatch):
+    from depthcli.errors import DiskFullError
+    from depthcli.serve import jobs
+    from depthcli.serve.clip_query import ClipWish
+    from depthcli.serve.metrics import Metrics
+    from depthcli.serve.settings import ServiceSettings
+
+    class Anything:
+        kind = "clip"
+        check = close = staticmethod(lambda *_: None)
+
+        @staticmethod
+        def receive(wish: object, source: object) -> tuple[object, ...]:
+            return ()
+
+    monkeypatch.setattr(jobs, "_MOST_JOBS", 2)
+    store = tmp_path / "store"
+    made = jobs.Jobs(store, ServiceSettings(), (Anything(),), None, Metrics())  # type: ignore[arg-type]
+    wish = ClipWish("tiny", ("mp4",))
+
+    def add() -> str:
+        with made.upload("clip", "a.mp4", wish) as upload:
+            upload.write(b"x")
+            made.receive(wish, upload)
+        assert upload.job is not None
+        return upload.job.id
+
+    first = add()
+    add()
+    with pytest.raises(DiskFullError, match="2 jobs"):
+        add()
+    made.cancel(first)
+    made.cancel(first)
+    add()
+    made.close()

@@ -255,6 +255,24 @@ def test_the_map_that_was_used_longest_ago_leaves_first():
     assert kept.get(huge) is not None and kept.get(first) is None
 
 
+def test_all_that_a_map_holds_is_counted():
+    whole = np.zeros((1000, 1000, 3), np.uint8)
+    assert replace(result(), rgb=whole[:1, :1]).size > whole.nbytes  # a part keeps the whole alive
+    kept = Results(most=1 << 20)
+    names = [kept.add(result(1)) for _ in range(300)]
+    assert 50 < sum(kept.get(name) is not None for name in names) < 200  # not a million maps of one pixel
+
+
+def test_a_small_machine_keeps_fewer_maps(monkeypatch):
+    monkeypatch.setattr("depthcli.serve.results.free_memory", lambda: 16 * result().size)
+    kept = Results()
+    names = [kept.add(result()) for _ in range(5)]
+    assert [kept.get(name) is not None for name in names] == [False, False, False, True, True]
+    kept.remove(names[4])
+    kept.add(result())
+    assert kept.get(names[3]) is not None
+
+
 def test_a_map_is_forgotten_after_its_time():
     kept = Results(seconds=60)
     name = kept.add(replace(result(), made=time.monotonic() - 61))
