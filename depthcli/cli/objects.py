@@ -30,10 +30,10 @@ from depthcli.cli.video import ClipOptions
 from depthcli.errors import DepthError, DiskFullError, EngineError, ModelError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from depthcli.jobs.objects import DepthSource
+    from depthcli.jobs.objects import DepthFromFiles, DepthSource
     from depthcli.jobs.objects_clip import ClipDepth
-    from depthcli.jobs.targets import Target
-    from depthcli.objects.sources import MaskSource
+    from depthcli.jobs.targets import Target, Task
+    from depthcli.objects.sources import MasksFromFiles, MaskSource
 
 DEFAULT_DETECTOR = "seg-small"
 _DETECTORS = ("seg-nano", "seg-small", "seg-medium", "seg-large")
@@ -243,6 +243,7 @@ def _pictures(
         colormap=options.output.colormap,
         if_exists=options.output.if_exists or ("skip" if kind == "dir" else "overwrite"),
         settings=options.settings(),
+        made_from=_made_from(options),
         keep=keep,
     )
     report = replace(options.report, as_json=options.report.as_json and bool(formats), quiet=quiet).report(len(tasks))
@@ -293,6 +294,7 @@ def _clips(
                 colormap=options.output.colormap,
                 if_exists=if_exists,
                 settings=options.settings(),
+                made_from=tuple(filter(None, (options.objects.masks, options.objects.depth))),
                 selection=options.clip.selection(),
                 keep=keep,
                 **options.clip.raw(),
@@ -339,14 +341,46 @@ def _write_tables(documents: Sequence[dict[str, Any]], options: AllOptions, quie
                 print(path)
 
 
+def _made_from(options: AllOptions) -> "Callable[[Task], str]":
+    """Return what tells the files of masks and depth of a picture from changed ones."""
+    from depthcli.jobs.objects import digest_of
+
+    asked = options.objects
+    masks, depth = cache(lambda: _mask_files(asked)), cache(lambda: _depth_files(options))
+
+    def digest(task: "Task") -> str:
+        assert isinstance(task.source, Path)
+        files = [masks().file_of(task.source)] if asked.masks is not None else []
+        return digest_of([*files, depth().file_of(task)] if asked.depth is not None else files)
+
+    return digest
+
+
+def _mask_files(asked: ObjectsOptions) -> "MasksFromFiles":
+    from depthcli.objects.sources import MasksFromFiles
+
+    assert asked.masks is not None
+    return MasksFromFiles(asked.masks)
+
+
+def _depth_files(options: AllOptions) -> "DepthFromFiles":
+    from depthcli.jobs.objects import DepthFromFiles
+    from depthcli.predict.picture import open_cameras, open_metres
+
+    asked = options.objects
+    assert asked.depth is not None
+    cameras = open_cameras(options.camera.choice(), False)
+    return DepthFromFiles(asked.depth, asked.source.choice(), cameras, open_metres(options.metres.choice()))
+
+
 def _open_masks(options: AllOptions, stack: ExitStack) -> "MaskSource":
     """Return where masks come from. stack: frees a detector when it is closed."""
     from depthcli.cli.report import log
-    from depthcli.objects.sources import Detector, MasksFromFiles
+    from depthcli.objects.sources import Detector
 
     asked, model = options.objects, options.model
     if asked.masks is not None:
-        return MasksFromFiles(asked.masks)
+        return _mask_files(asked)
     detector = Detector(
         asked.detector or DEFAULT_DETECTOR,
         choice=asked.choice(),
@@ -360,17 +394,10 @@ def _open_masks(options: AllOptions, stack: ExitStack) -> "MaskSource":
 
 def _open_depth(options: AllOptions, stack: ExitStack) -> "DepthSource":
     """Return where depth comes from. stack: frees a model when it is closed."""
-    from depthcli.jobs.objects import DepthFromFiles, DepthFromModel
-    from depthcli.predict.picture import open_cameras, open_metres
+    from depthcli.jobs.objects import DepthFromModel
 
-    asked = options.objects
-    if asked.depth is not None:
-        return DepthFromFiles(
-            asked.depth,
-            asked.source.choice(),
-            open_cameras(options.camera.choice(), False),
-            open_metres(options.metres.choice()),
-        )
+    if options.objects.depth is not None:
+        return _depth_files(options)
     estimator = stack.enter_context(
         open_model(
             options.model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -29,7 +30,7 @@ from depthcli.io.pictures.images import Picture
 from depthcli.jobs.find import depth_kind, find_in_folder
 from depthcli.jobs.folder import bytes_of, thread_counts
 from depthcli.jobs.manifest import DONE, SKIPPED, Result
-from depthcli.jobs.picture_file import PictureFile
+from depthcli.jobs.picture_file import PictureFile, file_digest
 from depthcli.jobs.picture_job import failure
 from depthcli.jobs.pipeline import Lane, wait_for_oldest
 from depthcli.jobs.targets import Task, refuse_replacing
@@ -91,7 +92,7 @@ class DepthFromFiles:
 
     def prepare(self, task: Task, picture: Picture) -> FoundDepth:
         """Return the depth of a picture at its size."""
-        path = self._file_of(task)
+        path = self.file_of(task)
         depth, notes = fit_to(read_map(path, self.source), picture, path.name, self.cameras)
         if is_ray(path, self.source):
             if depth.camera is None:
@@ -110,7 +111,8 @@ class DepthFromFiles:
         """Return what was read."""
         return prepared
 
-    def _file_of(self, task: Task) -> Path:
+    def file_of(self, task: Task) -> Path:
+        """Return the file of a picture's depth. Raises UsageError if there is none."""
         files: Mapping[str, Sequence[Path]] = self._files  # type: ignore[attr-defined]
         if not os.path.isdir(self.place):
             return self.place
@@ -175,8 +177,9 @@ class ObjectsJob:
     """Pictures whose objects are measured; fill it by keywords.
 
     formats: of OBJECT_FILES. if_exists: skip, overwrite or error for a picture whose files are there; skip makes those
-    anew that have other settings or an older picture. settings: the options that shape a result, as one line. keep: is
-    given the JSON of each picture.
+    anew that have other settings, or whose picture, masks or depth files have changed. settings: the options that shape
+    a result, as one line. made_from: digest of the files of masks and depth of a picture; called from any thread. keep:
+    is given the JSON of each picture.
     """
 
     tasks: Sequence[Task]
@@ -185,6 +188,7 @@ class ObjectsJob:
     colormap: str = DEFAULT_COLORMAP
     if_exists: str = "skip"
     settings: str = ""
+    made_from: Callable[[Task], str] = lambda task: ""
     keep: Callable[[dict[str, Any]], None] = lambda document: None
 
     def __post_init__(self) -> None:
@@ -230,11 +234,15 @@ class _Done:
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """A picture that was read. prepared: for the masks and for the depth; None before these are open."""
+    """A picture that was read. made_from: see ObjectsJob.
+
+    prepared: for the masks and for the depth; None before these are open.
+    """
 
     task: Task
     picture: Picture
     sha256: str
+    made_from: str
     prepared: Optional[tuple[Any, Any]]
     seconds: float
 
@@ -291,9 +299,9 @@ class _Stages:
         while self._next is not None and len(self._reading) <= self._ahead:
             assert isinstance(self._next.source, Path)
             file = PictureFile(self._next.source, self._next.name)
-            need = bytes_of(file, _MASKS)
+            with closing(file):  # until a thread opens it again
+                need = bytes_of(file, _MASKS)
             if self._held and sum(self._held) + need > self._budget:
-                file.close()
                 return
             self._held.append(need)
             self._reading.put(self._read, self._next, file)
@@ -341,14 +349,15 @@ class _Stages:
         try:
             with closing(file):
                 sha256 = file.sha256
-                document = _existing(job, task, sha256)
+                made_from = job.made_from(task)
+                document = _existing(job, task, sha256, made_from)
                 if document is not None:
                     return _Done(Result(task.name, _texts(job, task), SKIPPED, settings=job.settings), document)
                 picture = file.read()
             prepared = self._prepared(task, picture) if self._sources else None
         except Exception as error:  # whatever a decoder raises
             return _Done(failure(task, error, job.settings))
-        return _Read(task, picture, sha256, prepared, time.perf_counter() - started)
+        return _Read(task, picture, sha256, made_from, prepared, time.perf_counter() - started)
 
     def _finish(self, item: _Read, answers: tuple[Any, Any]) -> _Done:
         """Measure the objects of a picture and write them."""
@@ -372,7 +381,10 @@ class _Stages:
         objects = chosen_objects(found, depth, job.choice)
         about = {"path": PurePath(task.name).as_posix(), "sha256": item.sha256}
         document = document_of(
-            objects, about, {**masks.facts, "threshold": job.choice.threshold}, {"settings": job.settings}
+            objects,
+            about,
+            {**masks.facts, "threshold": job.choice.threshold},
+            {"settings": job.settings, "made_from": item.made_from},
         )
         if self._finishing.closed:  # nobody waits for this any more
             raise CancelledError
@@ -407,7 +419,23 @@ def _texts(job: ObjectsJob, task: Task) -> tuple[str, ...]:
     return tuple(map(str, job.paths(task).values()))
 
 
-def _existing(job: ObjectsJob, task: Task, sha256: str) -> Optional[dict[str, Any]]:
+def digest_of(places: Sequence[Path]) -> str:
+    """Return a digest of files and folders, "" of none: of the content of files, of names, sizes and times in folders.
+
+    Raises OSError.
+    """
+    digest = hashlib.sha256()
+    for place in places:
+        if place.is_dir():
+            found = sorted((path.name, path.stat()) for path in place.iterdir())
+            facts = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
+            digest.update(repr(facts).encode(errors="replace"))
+        else:
+            digest.update(file_digest(place).encode())
+    return digest.hexdigest()[:16] if places else ""
+
+
+def _existing(job: ObjectsJob, task: Task, sha256: str, made_from: str) -> Optional[dict[str, Any]]:
     """Return the JSON of a picture that need not be done again. Raises OutputError if nothing may be there."""
     paths = job.paths(task)
     there = [path for path in paths.values() if os.path.lexists(path)]
@@ -417,7 +445,8 @@ def _existing(job: ObjectsJob, task: Task, sha256: str) -> Optional[dict[str, An
         return None
     try:
         document = json.loads(paths["json"].read_bytes())
-        same = document["settings"] == job.settings and document["picture"]["sha256"] == sha256
+        made_of = document["settings"], document["made_from"], document["picture"]["sha256"]
+        same = made_of == (job.settings, made_from, sha256)
         return document if same and document["schema"] == SCHEMA else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

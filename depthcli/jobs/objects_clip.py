@@ -29,7 +29,7 @@ from depthcli.io.video.reader import natural_order, open_clip
 from depthcli.io.video.writers import video_writer
 from depthcli.jobs.clip_results import CHANGED, GONE, OTHER, REPLACE, SAME, ClipFiles, is_our_map, relation_of
 from depthcli.jobs.manifest import DONE, SKIPPED, Result
-from depthcli.jobs.objects import NO_METRES, check_metric, chosen_objects, fit_to
+from depthcli.jobs.objects import NO_METRES, check_metric, chosen_objects, digest_of, fit_to
 from depthcli.jobs.pipeline import Lane
 from depthcli.objects.document import Objects, document_of
 from depthcli.objects.files import write_label_picture, write_objects_exr
@@ -123,7 +123,8 @@ class ObjectsClipJob:
     """One clip whose objects are measured; fill it by keywords.
 
     stem: path of the results without ending. formats: json (a line for each frame), overlay (a film), masks and exr
-    (folders of frames). track: number the objects through the clip. rate, size: of folders and raw video.
+    (folders of frames). track: number the objects through the clip. made_from: places of masks and depth files. rate,
+    size: of folders and raw video.
     """
 
     source: Union[Path, str]
@@ -134,6 +135,7 @@ class ObjectsClipJob:
     colormap: str = DEFAULT_COLORMAP
     if_exists: str = "skip"
     settings: str = ""
+    made_from: tuple[Path, ...] = ()
     selection: Selection = field(default_factory=Selection)
     rate: Optional[Number] = None
     size: Optional[tuple[int, int]] = None
@@ -215,6 +217,7 @@ class _Results:
     def __init__(self, job: ObjectsClipJob, size: tuple[int, int], timing: Timing, made_of: Mapping[str, Any]) -> None:
         """made_of: which clip it is, as results note it."""
         self._job, self._size, self._timing, self._made_of = job, size, timing, made_of
+        self._made_from = digest_of(job.made_from)
         self._folders: dict[str, Path] = {}  # of frames, by format
         self._stack = ExitStack()
         self._tracker = Tracker() if job.track else None
@@ -253,6 +256,7 @@ class _Results:
             {**source.facts, "threshold": job.choice.threshold},
             {
                 "settings": job.settings,
+                "made_from": self._made_from,
                 "clip": self._made_of,
                 "frame": frame.index,
                 "time": round(float(frame.time), 6),
@@ -321,7 +325,8 @@ def _existing(job: ObjectsClipJob) -> Optional[list[dict[str, Any]]]:
         documents = [json.loads(line) for line in paths["json"].read_bytes().splitlines()]
         made_of = documents[0]["clip"] if documents else {}
         relation = relation_of(made_of, job.source, ClipFiles.of(job.source), job.stem.parent)
-        same = all(each["settings"] == job.settings and each["schema"] == SCHEMA for each in documents)
+        wanted = job.settings, digest_of(job.made_from), SCHEMA
+        same = all((each["settings"], each["made_from"], each["schema"]) == wanted for each in documents)
     except (OSError, ValueError, KeyError, TypeError, ClipError):
         return None
     if relation == OTHER:

@@ -66,6 +66,10 @@ class MasksFromFiles:
         """Name and digest."""
         return {"source": self._files.name, "digest": self._files.fingerprint}
 
+    def file_of(self, picture: Path) -> Path:
+        """Return the file that the masks of a picture are in. Raises UsageError if there is none."""
+        return self._files.file_of(picture)
+
     def prepare(self, rgb: np.ndarray, path: Optional[Path] = None, number: int = 0) -> FoundMasks:
         """Return the masks that belong to a picture's path, or to a frame."""
         size = rgb.shape[1], rgb.shape[0]

@@ -172,5 +172,7 @@ class TestCompiled:
     ],
 )
 def test_refusals_are_one_line(depth, arguments, code, says):
+    if "openvino" in arguments and "openvino" not in ENGINES and len(arguments) == 4:
+        pytest.skip("OpenVINO is not installed, which is said first")
     ran = depth("compile", *arguments)
     assert ran.code == code and says in ran.error and not list(Path().glob("*.*"))

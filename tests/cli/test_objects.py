@@ -65,6 +65,7 @@ class TestFiles:
         ran = depth("objects", "a.png", *FILES, "--focal", "100")
         assert (ran.code, ran.lines, ran.err) == (0, ["a_objects.json", "a_objects.png"], "")
         found = document()
+        assert len(found.pop("made_from")) == 16
         assert found.pop("depthcli") and found["picture"].pop("sha256") and found["masks"].pop("digest")
         for row in found["objects"]:
             row["mask"] = [int(side) for side in np.argwhere(rle.decode(row["mask"]))[[0, -1]].ravel()]
@@ -194,6 +195,19 @@ class TestRuns:
         assert depth("objects", "in", *FILES, "--classes", "car").code == 0
         assert [row["label"] for row in document("in_objects/a_objects.json")["objects"]] == ["car"]
 
+    def test_changed_masks_and_depth_are_noticed_picture_by_picture(self, depth, files):
+        photo("in/a.png"), photo("in/b.png")
+        labels("masks/b.png")
+        flat("maps/b.npz")
+        depth("objects", "in", *FILES)
+        labels("masks/b.png", right=70)
+        assert "1 skipped" in depth("objects", "in", *FILES).err
+        assert document("in_objects/b_objects.json")["objects"][1]["area"] == 900
+        flat("maps/a_depth.npz", DepthKind.RELATIVE_DISPARITY)
+        assert "1 skipped" in depth("objects", "in", *FILES).err
+        assert document("in_objects/a_objects.json")["depth"]["kind"] == "relative_disparity"
+        assert "2 skipped" in depth("objects", "in", *FILES).err
+
     def test_results_are_not_taken_for_pictures_or_depth(self, depth, files):
         depth("objects", "a.png", *FILES, "-f", "overlay,masks")
         ran = depth("objects", ".", *FILES, "-o", "out")
@@ -279,6 +293,9 @@ class TestClips:
         assert len(Path("all.csv").read_text().splitlines()) == 7
         ran = depth("objects", "clip.mp4", *options, "--classes", "object 2")
         assert ran.code == 0 and [len(line["objects"]) for line in self.lines()] == [1] * 3
+        Image.new("L", SIZE).save("masks/1.png")
+        assert depth("objects", "clip.mp4", *options).code == 0
+        assert [len(line["objects"]) for line in self.lines()] == [2, 0, 2]
         make_clip("clip.mp4", frames=2, size=SIZE)  # another version of it
         assert depth("objects", "clip.mp4", *options).code == 0 and len(self.lines()) == 2
         assert sorted(path.name for path in Path("clip_masks").iterdir()) == ["000000.png", "000001.png"]

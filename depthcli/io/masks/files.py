@@ -56,6 +56,10 @@ class MaskFiles:
             return self.name
         return hashlib.sha256(self._place.read_bytes()).hexdigest()[:12]
 
+    def file_of(self, picture: Path) -> Path:
+        """Return the file that the masks of a picture are in. Raises UsageError if there is none."""
+        return self._own_file(picture) if self.is_folder else self._place
+
     def of_picture(self, picture: Path, size: tuple[int, int]) -> Masks:
         """Return the masks of a picture, all at its (width, height), and notes.
 
