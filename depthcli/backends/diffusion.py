@@ -69,7 +69,9 @@ class Diffusion:
             x = torch.from_numpy(frame)[None].to(self._device)
             embedding = networks.embedder(image_of_embedder(x).to(self._dtype))
             noisy = x + 0.02 * torch.from_numpy(noise)[None].to(self._device)
-            return self._array(embedding[0]), self._array(networks.encoder(noisy)[0])
+            # In memory as the official code has its frames: other kernels of convolutions round differently.
+            latents = networks.encoder(noisy.contiguous(memory_format=torch.channels_last))[0]
+            return self._array(embedding[0]), self._array(latents.contiguous())
 
     def denoise(self, z: np.ndarray, latents: np.ndarray, context: np.ndarray, noise: float) -> np.ndarray:
         """Return the answer (T, 4, h, w) float32 of the UNet, which decides a step.
