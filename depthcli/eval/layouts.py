@@ -18,7 +18,7 @@ import numpy as np
 from depthcli.errors import UsageError
 from depthcli.eval.lists import Entry
 from depthcli.geometry.poses import inverted
-from depthcli.io.cameras.files import read_cameras
+from depthcli.io.cameras.colmap import read_pinholes
 
 _TAG = np.float32(202021.25).tobytes()  # of Sintel's files
 _SEED = 42
@@ -284,7 +284,7 @@ def _colmap(model: str, base: str) -> Cameras:
     """Return the reader of a COLMAP model in a folder. base: folder that the names of its pictures start from."""
 
     def read(root: Path, folder: Path, pictures: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
-        stored = {camera.name: camera for camera in read_cameras(folder / model).cameras}
+        stored = {camera.name: camera for camera in read_pinholes(folder / model)}
         extrinsics = np.full((len(pictures), 3, 4), np.nan)
         intrinsics = np.full((len(pictures), 3, 3), np.nan)
         for number, path in enumerate(pictures):

@@ -13,6 +13,7 @@ from typing import BinaryIO, Optional
 import numpy as np
 
 from depthcli.camera import Camera
+from depthcli.errors import UsageError
 from depthcli.geometry.poses import rotations_of
 from depthcli.io.cameras.stored import StoredCamera, camera_from, fisheye, radial
 
@@ -37,6 +38,7 @@ _MODELS = {
     "THIN_PRISM_FISHEYE": (10, 12),
 }
 CameraRow = tuple[str, tuple[int, int], list[float]]  # name of the model, (width, height), parameters
+_ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
 _BY_NUMBER = {number: (name, count) for name, (number, count) in _MODELS.items()}
 
 
@@ -89,6 +91,24 @@ def read_binary(path: Path, file: BinaryIO) -> list[StoredCamera] | None:
     return None if found is None else _for_pictures(path, found)
 
 
+def read_pinholes(folder: Path) -> list[StoredCamera]:
+    """Return the cameras of a model without their lenses, of any kind, one for each picture that has one.
+
+    Raises UsageError for a folder without a model, and for one that is broken.
+    """
+    path = find_model(folder)
+    if path is None:
+        raise UsageError(f"{folder} is a folder without cameras.txt or cameras.bin of COLMAP")
+    try:
+        with path.open("rb") as stream:
+            found = binary_rows(stream) if path.suffix == ".bin" else text_rows(stream.read().decode("utf-8"))
+        if found is None:
+            raise ValueError("it is cut short")
+        return _for_pictures(path, found, _pinhole)
+    except (OSError, ValueError, IndexError) as error:
+        raise UsageError(f"cannot read cameras from {path}: {' '.join(str(error).split())}") from error
+
+
 def text_rows(text: str) -> dict[int, CameraRow]:
     """Return the rows of a cameras.txt by their numbers. Raises ValueError for a line that is no camera."""
     found = {}
@@ -122,8 +142,13 @@ def binary_rows(file: BinaryIO) -> dict[int, CameraRow] | None:
     return None if file.read(1) else found
 
 
-def _for_pictures(path: Path, found: dict[int, CameraRow]) -> list[StoredCamera]:
-    cameras = {number: StoredCamera(_camera(*item), item[1]) for number, item in found.items()}
+def _for_pictures(
+    path: Path,
+    found: dict[int, CameraRow],
+    camera: Callable[[str, tuple[int, int], Sequence[float]], Camera] | None = None,
+) -> list[StoredCamera]:
+    made = camera or _camera
+    cameras = {number: StoredCamera(made(*item), item[1]) for number, item in found.items()}
     if not cameras:
         raise ValueError("it holds no camera")
     named = [
@@ -140,6 +165,13 @@ def _camera(model: str, size: tuple[int, int], parameters: Sequence[float]) -> C
     if len(parameters) != _MODELS[model][1]:
         raise ValueError(f"its {model} has {len(parameters)} parameters, not {_MODELS[model][1]}")
     return _READERS[model](parameters)
+
+
+def _pinhole(model: str, size: tuple[int, int], parameters: Sequence[float]) -> Camera:
+    """Return the camera of a model without its lens."""
+    if model not in _MODELS or len(parameters) != _MODELS[model][1]:
+        raise ValueError(f"its {model} is no camera with {len(parameters)} parameters")
+    return (_shared if model in _ONE_FOCAL else _apart)(parameters)
 
 
 def _pictures(path: Path) -> Iterator[tuple[int, str, np.ndarray]]:
