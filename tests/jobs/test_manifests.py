@@ -95,7 +95,7 @@ class TestShards:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            (("--devices", "cpu", "--workers", "2"), "leave out --workers, --engine and --device"),
+            (("--devices", "cpu", "--workers", "2"), "leave out --workers and --device"),
             (("--devices", "gpu"), "unknown --device 'gpu'"),
             (("--devices", "auto"), "names the devices themselves"),
             (("--shard-count", "4"), "belong to --shard auto"),
