@@ -7,7 +7,7 @@ import pytest
 
 from depthcli.camera import Camera, Distortion
 from depthcli.depthmap import DepthKind, DepthMap
-from depthcli.scene import Area, Scene, View
+from depthcli.scene import Area, Scene, View, ViewTable
 from tests.geometry.rooms import PICTURE, SIZE, camera, room
 
 
@@ -98,3 +98,36 @@ def test_what_is_outside_of_pictures_does_not_count_for_confidence() -> None:
     padded = Scene((view(depth=depth, picture_size=(84, 28), area=Area(0, -14, 84, 56)),))
     assert confidence_floor(padded, 50) == pytest.approx(2.5, abs=0.02)
     assert confidence_floor(Scene((view(depth=depth),)), 40) == pytest.approx(1.05)
+
+
+def table_of(scene: Scene) -> ViewTable:
+    depths = [view.depth for view in scene.views]
+    return ViewTable(
+        scene.views[0],
+        scene.names,
+        np.stack([depth.values for depth in depths]),
+        np.stack([depth.values > 0 if depth.valid is None else depth.valid for depth in depths]),
+        np.stack([depth.confidence for depth in depths]),  # type: ignore[arg-type]
+        np.stack([view.picture for view in scene.views]),  # type: ignore[arg-type]
+        scene.intrinsics,
+        scene.extrinsics,
+    )
+
+
+def test_a_scene_of_a_table_is_that_of_its_views() -> None:
+    plain = room()
+    held = Scene(table_of(plain), plain.facts)
+    assert held.names == plain.names and held.size == plain.size and held.kind is plain.kind
+    assert np.array_equal(held.extrinsics, plain.extrinsics) and np.array_equal(held.intrinsics, plain.intrinsics)
+    assert len(held.views) == len(plain.views) == len(held.views[:]) and held.views[-1].name == plain.views[-1].name
+    for one, other in zip(held.views, plain.views):
+        assert np.array_equal(one.depth.values, other.depth.values) and one.depth.kind is other.depth.kind
+        assert one.picture is not None and np.array_equal(one.picture, other.picture)
+        assert np.array_equal(one.extrinsics, other.extrinsics) and one.picture_size == other.picture_size
+        assert one.depth.provenance.source == one.name
+    with pytest.raises(IndexError):
+        held.views[len(plain.views)]
+    table = table_of(plain)
+    table.names = (*plain.names[:-1], plain.names[0])
+    with pytest.raises(ValueError, match="two views of a scene are called"):
+        Scene(table)
