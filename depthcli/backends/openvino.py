@@ -52,8 +52,8 @@ _CAPABILITIES = {"bf16": "BF16", "fp16": "FP16"}  # how OpenVINO names what a CP
 
 Taps = Sequence[np.ndarray]  # the four feature maps (1, D, rows, cols) of one frame
 _COUNTERS = {"PERF_COUNT": True}  # OpenVINO's own clock around every node
-# Kernels of each kind that a network keeps for the input sizes it has seen. By itself OpenVINO keeps 5000: with pictures
-# of every size tiny then takes some 300 MB more. Five sizes of tiny stay quick.
+# Kernels of each kind that a network keeps for the input sizes it has seen. By itself OpenVINO keeps 5000: with
+# pictures of every size tiny then takes some 300 MB more. Five sizes of tiny stay quick.
 _KEPT_KERNELS = 256
 
 

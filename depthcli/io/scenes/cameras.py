@@ -9,7 +9,7 @@ import json
 from typing import IO, Any
 
 from depthcli.camera import describe_camera
-from depthcli.io.codecs.facts import SCHEMA
+from depthcli.io.codecs.quick_facts import SCHEMA
 from depthcli.scene import Scene
 from depthcli.version import __version__
 
