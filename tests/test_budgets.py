@@ -94,10 +94,12 @@ def test_a_client_loads_no_library(tmp_path, tiny_file):
 
     photo("a.jpg")
     with running(tmp_path, tiny_file) as service:
-        names, _ = loaded(RUN, "image", "a.jpg", "-f", "color,npz", "--server", service.address)
-    assert Path("a_depth.npz").exists()
-    assert not tops(names) & (NEVER | LIBRARIES)
-    check_number(names, MOST_FOR_CLIENT)
+        for _ in range(2):  # the second time it looks at the result that is there, whose picture it is
+            Path("a_depth.npz").unlink(missing_ok=True)
+            names, _ = loaded(RUN, "image", "a.jpg", "-f", "color,npz", "--server", service.address)
+            assert Path("a_depth.npz").exists()
+            assert not tops(names) & (NEVER | LIBRARIES | {"tarfile"})
+            check_number(names, MOST_FOR_CLIENT)
 
 
 def test_the_package_stays_small():

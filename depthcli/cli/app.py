@@ -7,7 +7,6 @@ Nothing heavy is imported here: `depth --help` must answer at once.
 
 import contextlib
 import errno
-import gc
 import os
 import sys
 from typing import Annotated, Any
@@ -192,8 +191,6 @@ def main() -> None:
 
     That saves a tenth of the time of one picture; everything that has to be closed is closed by its own block.
     """
-    # The search for reference cycles costs torch's import a sixth of its time, and finds nothing there.
-    gc.set_threshold(100_000, *gc.get_threshold()[1:])
     own_descriptor_2()
     try:
         run()

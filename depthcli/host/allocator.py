@@ -1,7 +1,8 @@
 """Keep glibc's allocator from holding on to memory that a long-lived process has freed.
 
 By itself glibc gives each thread an arena of its own, serves large blocks out of them once one has been freed, and
-never returns a page that lies between two used ones. A service whose requests have many sizes then grows as it runs.
+never returns a page that lies between two used ones. A service whose requests have many sizes then grows for as long as
+it runs.
 """
 
 from __future__ import annotations

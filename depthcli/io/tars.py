@@ -6,23 +6,25 @@ A key is a member's name up to the first dot behind its last slash; what follows
 from __future__ import annotations
 
 import re
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from depthcli.errors import PictureError, first_line
 from depthcli.host.temporary import TemporaryFile
 from depthcli.io.names import printable
 from depthcli.io.pictures.files import is_picture
 
+if TYPE_CHECKING:
+    import tarfile
+
 # As webdataset splits a name; one without an extension, or in a folder such as __meta__, is no part of a sample.
 _NAME = re.compile(r"((?:.*/|)[^./]+)[.]([^/]*)", re.DOTALL)
 _META = re.compile(r"__[^/]*__(/|$)")
-_ZEROS = bytes(tarfile.BLOCKSIZE)
+_ZEROS = bytes(512)  # a block of a tar
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +95,8 @@ def _named(tar: LocalTar) -> Iterator[tuple[tarfile.TarInfo, re.Match[str]]]:
 
 def tar_members(tar: LocalTar) -> Iterator[tarfile.TarInfo]:
     """Yield the heads of a tar's members. Raises PictureError if it is no tar, or its end is missing."""
+    import tarfile
+
     name, count = printable(tar.name), 0
     try:
         with tar.path.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as opened:
@@ -132,11 +136,13 @@ class TarWriter:
     """Writes a tar whose bytes follow from its members alone. Close it in the end."""
 
     def __init__(self, path: Path) -> None:
+        import tarfile
+
         self._tar = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)
 
     def add(self, name: str, content: bytes) -> None:
         """Add a file. Raises OSError."""
-        info = tarfile.TarInfo(name)  # time, owner and group are 0
+        info = self._tar.tarinfo(name)  # time, owner and group are 0
         info.size = len(content)
         self._tar.addfile(info, BytesIO(content))
         self._tar.members.clear()  # type: ignore[attr-defined]

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from depthcli.errors import SOME_FAILED, ClipError, UsageError
-from depthcli.io.codecs.facts import SCHEMA
 from depthcli.io.codecs.files import read_facts
 from depthcli.io.codecs.formats import CLIP_ROWS, CLIPS, CRAFTER_FILES, may_be_ours
+from depthcli.io.codecs.quick_facts import SCHEMA
 from depthcli.io.names import STDIN, fitting_name, name_limit, printable, sidecar_of
 from depthcli.io.video.exr_frames import is_exr, is_our_exr
 from depthcli.io.video.reader import frames_of_folder, frames_of_pattern

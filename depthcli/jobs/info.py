@@ -22,9 +22,9 @@ from depthcli.io.cameras.files import read_cameras
 from depthcli.io.cameras.stored import StoredCamera
 from depthcli.io.codecs import exr
 from depthcli.io.codecs.arrays import check_pixels, open_npz
-from depthcli.io.codecs.facts import parse_facts
 from depthcli.io.codecs.files import is_cut_short, read_facts
 from depthcli.io.codecs.numbers import read_numbers
+from depthcli.io.codecs.quick_facts import parse_facts
 from depthcli.io.names import printable, sidecar_of
 from depthcli.io.pictures import tiff
 from depthcli.io.pictures.files import may_be_listed

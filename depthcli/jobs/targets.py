@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Optional, Union
 
 from depthcli.errors import UsageError
 from depthcli.io.codecs.formats import CLIP_ROWS, CLIPS, STILL_ENDINGS, STILLS, suffix_of
+from depthcli.io.codecs.quick_facts import png_facts
 from depthcli.io.names import STDIN, fitting_name, printable
 from depthcli.io.pictures.files import PICTURE_SUFFIXES
 from depthcli.jobs.find import CLIP_SUFFIXES, Input
@@ -331,10 +332,17 @@ class _Results:
         found = [f"{stem.name}{ending}" for ending in STILL_ENDINGS if f"{stem.name}{ending}" in names]
         if not found:
             return set()
-        from depthcli.io.codecs.files import read_facts
-
-        facts = (read_facts(stem.with_name(name)) for name in found if stem.with_name(name).is_file())
+        facts = (_facts_of(stem.with_name(name)) for name in found if stem.with_name(name).is_file())
         return {str(fact["source"]) for fact in facts if fact.get("source")}
+
+
+def _facts_of(path: Path) -> Mapping[str, object]:
+    facts = png_facts(path) if path.suffix == ".png" else None
+    if facts is None:
+        from depthcli.io.codecs.files import read_facts  # loads the readers of all formats
+
+        facts = read_facts(path)
+    return facts
 
 
 def _absolute(path: Path) -> Path:

@@ -16,9 +16,10 @@ import numpy as np
 from depthcli.choices import OBJECT_FILES
 from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs.exr import ID_CHANNEL, write_exr
-from depthcli.io.codecs.facts import TEXT_KEY, facts_of
+from depthcli.io.codecs.facts import facts_of
 from depthcli.io.codecs.files import read_facts
 from depthcli.io.codecs.png import write_png
+from depthcli.io.codecs.quick_facts import TEXT_KEY
 from depthcli.io.masks.files import OBJECTS_ENDING
 from depthcli.io.names import fitting_name
 from depthcli.objects.document import COLUMNS, Objects, coco_of, table_rows

@@ -30,8 +30,8 @@ from depthcli.geometry.metres import (
 )
 from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs.arrays import read_bytes
-from depthcli.io.codecs.facts import SCHEMA
 from depthcli.io.codecs.files import read_facts
+from depthcli.io.codecs.quick_facts import SCHEMA
 from depthcli.io.references import ReferenceFile
 from depthcli.version import __version__
 

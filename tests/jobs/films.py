@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from depthcli.io.codecs.facts import SCHEMA
 from depthcli.io.codecs.formats import CLIPS, Holds
+from depthcli.io.codecs.quick_facts import SCHEMA
 from depthcli.io.video.clip_output import ClipOutput, Timing
 from depthcli.io.video.writers import video_writer
 from depthcli.jobs.clip_results import ClipFiles

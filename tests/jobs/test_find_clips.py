@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from depthcli.errors import UsageError
-from depthcli.io.codecs.facts import SCHEMA, TEXT_KEY
 from depthcli.io.codecs.formats import CLIPS
 from depthcli.io.codecs.png import write_png
+from depthcli.io.codecs.quick_facts import SCHEMA, TEXT_KEY
 from depthcli.io.video.ffmpeg_program import find_program
 from depthcli.io.video.reader import frames_of_folder
 from depthcli.jobs.clip_results import CHANGED, GONE, ClipFiles

@@ -19,7 +19,7 @@ from depthcli.camera import camera_of
 from depthcli.depthmap import DepthMap
 from depthcli.errors import OutputError
 from depthcli.host.memory import check_picture, free_memory
-from depthcli.io.codecs.facts import parse_facts
+from depthcli.io.codecs.quick_facts import parse_facts
 from depthcli.io.pictures.images import MAX_PIXELS
 
 # A map of MAX_PIXELS in float64, with room for the file's own description.

@@ -20,7 +20,7 @@ import numpy as np
 
 from depthcli.errors import OutputError
 from depthcli.io.codecs.arrays import LAYERS, Held, check_pixels, memory_errors, read_bytes
-from depthcli.io.codecs.facts import TEXT_KEY, parse_facts
+from depthcli.io.codecs.quick_facts import TEXT_KEY, parse_facts
 
 CHANNELS = ("B", "G", "R", "Z")  # the format wants them in the order of the alphabet
 Z_ALONE = ("Z",)

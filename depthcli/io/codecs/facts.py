@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from depthcli.camera import Camera, describe_camera
 from depthcli.depthmap import DepthKind, DepthMap, Provenance, describe, describe_values
+from depthcli.io.codecs.quick_facts import SCHEMA
 from depthcli.version import __version__
-
-SCHEMA = "depthcli/1"
-TEXT_KEY = "depthcli"  # of the block in a PNG, and of the attribute in an EXR
 
 
 def facts_of(depth: DepthMap) -> dict[str, Any]:
@@ -33,9 +30,3 @@ def facts_of_clip(
     if camera is not None:
         about["camera"] = describe_camera(camera, size)
     return {"schema": SCHEMA, **about, "depthcli": __version__, "settings": settings, "damage": damage}
-
-
-def parse_facts(text: str) -> dict[str, Any]:
-    """Return the block in a text, empty if it is not ours. Raises ValueError for what is not JSON."""
-    facts = json.loads(text)
-    return facts if isinstance(facts, dict) and facts.get("schema") == SCHEMA else {}

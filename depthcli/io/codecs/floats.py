@@ -19,8 +19,8 @@ import numpy as np
 
 from depthcli.errors import OutputError
 from depthcli.io.codecs.arrays import Held, check_pixels, read_bytes
-from depthcli.io.codecs.facts import parse_facts
 from depthcli.io.codecs.numbers import npy_numbers, pfm_numbers
+from depthcli.io.codecs.quick_facts import parse_facts
 from depthcli.io.names import sidecar_of
 from depthcli.io.pictures import tiff
 from depthcli.io.pictures.tiff import Tag

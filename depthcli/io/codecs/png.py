@@ -15,8 +15,8 @@ from PIL.PngImagePlugin import PngImageFile
 from depthcli.errors import OutputError
 from depthcli.io.codecs.arrays import Held, check_pixels
 from depthcli.io.codecs.encode import decode
-from depthcli.io.codecs.facts import TEXT_KEY, parse_facts
 from depthcli.io.codecs.formats import SIDE_GAP
+from depthcli.io.codecs.quick_facts import TEXT_KEY, parse_facts
 from depthcli.io.pictures.images import MAX_PIXELS
 
 # zlib's level and strategy for colour, 8-bit gray and 16-bit gray; see docs/log.md for sizes and times

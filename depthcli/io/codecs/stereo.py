@@ -15,9 +15,10 @@ from depthcli.choices import StereoChoice
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import OutputError, UsageError
 from depthcli.host.atomic import atomic_path
-from depthcli.io.codecs.facts import TEXT_KEY, facts_of
+from depthcli.io.codecs.facts import facts_of
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.io.codecs.png import write_png
+from depthcli.io.codecs.quick_facts import TEXT_KEY
 from depthcli.io.names import fitting_name
 from depthcli.pixels.postprocess import resize_bilinear
 from depthcli.views.layouts import LAYOUTS, show

@@ -11,7 +11,7 @@ from depthcli.errors import DepthError, OutputError, UsageError
 from depthcli.geometry.solids import OPENCV, OPENGL, ZUP, Mesh, PointCloud, Shape, with_axes
 from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs.arrays import memory_errors
-from depthcli.io.codecs.facts import SCHEMA
+from depthcli.io.codecs.quick_facts import SCHEMA
 from depthcli.io.points import glb, laz, obj, page, pcd, ply, usdz
 from depthcli.version import __version__
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from depthcli.camera import Camera, camera_of
 from depthcli.geometry.solids import OPENGL, Mesh, PointCloud, Shape
-from depthcli.io.codecs.facts import SCHEMA, TEXT_KEY
+from depthcli.io.codecs.quick_facts import SCHEMA, TEXT_KEY
 
 MAGIC = b"glTF"
 _JSON, _BIN = 0x4E4F534A, 0x004E4942

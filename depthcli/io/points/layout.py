@@ -9,7 +9,7 @@ from typing import Any, Optional
 import numpy as np
 
 from depthcli.geometry.solids import PointCloud
-from depthcli.io.codecs.facts import TEXT_KEY, parse_facts
+from depthcli.io.codecs.quick_facts import TEXT_KEY, parse_facts
 
 MOST_HEADER = 1 << 20  # bytes
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from depthcli.errors import OutputError
 from depthcli.geometry.solids import Mesh
-from depthcli.io.codecs.facts import TEXT_KEY
 from depthcli.io.codecs.formats import TEXTURE_ENDING
+from depthcli.io.codecs.quick_facts import TEXT_KEY
 from depthcli.io.points.layout import MOST_HEADER, parse_remarks, remarks
 
 MAGIC = b"# Wavefront OBJ of depthcli\n"

@@ -24,7 +24,7 @@ from depthcli.camera import Camera, CameraSource
 from depthcli.choices import DEFAULT_COLORMAP
 from depthcli.errors import UsageError
 from depthcli.geometry.solids import OPENCV, Mesh, with_axes
-from depthcli.io.codecs.facts import TEXT_KEY, parse_facts
+from depthcli.io.codecs.quick_facts import TEXT_KEY, parse_facts
 from depthcli.pixels.colormap import color_table
 
 MAGIC = b"<!doctype html>\n<!-- depthcli: depth in three dimensions -->\n"

@@ -16,7 +16,7 @@ import numpy as np
 
 from depthcli.camera import Camera
 from depthcli.geometry.solids import Mesh
-from depthcli.io.codecs.facts import TEXT_KEY, parse_facts
+from depthcli.io.codecs.quick_facts import TEXT_KEY, parse_facts
 
 END = b"PK\x05\x06" + bytes(4)  # begins the last record of an archive, which has no comment
 END_BYTES = 22

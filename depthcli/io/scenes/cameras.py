@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
 from depthcli.camera import describe_camera
-from depthcli.io.codecs.facts import SCHEMA
+from depthcli.io.codecs.quick_facts import SCHEMA
 from depthcli.scene import Scene, View
 from depthcli.version import __version__
 

@@ -19,7 +19,7 @@ from depthcli.geometry.poses import inverted, square
 from depthcli.geometry.scene_meshes import scene_meshes
 from depthcli.geometry.scene_points import frusta, frustum_size, scene_cloud, show_transform, shown
 from depthcli.geometry.solids import OPENGL, Mesh
-from depthcli.io.codecs.facts import TEXT_KEY
+from depthcli.io.codecs.quick_facts import TEXT_KEY
 from depthcli.io.points import glb
 from depthcli.io.scenes.cameras import scene_facts
 from depthcli.scene import Scene

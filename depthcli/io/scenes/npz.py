@@ -20,7 +20,7 @@ import numpy as np
 from depthcli.camera import Camera, CameraSource, camera_of, describe_camera
 from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import OutputError
-from depthcli.io.codecs.facts import SCHEMA
+from depthcli.io.codecs.quick_facts import SCHEMA
 from depthcli.io.scenes.cameras import scene_facts
 from depthcli.scene import Area, Scene, View
 

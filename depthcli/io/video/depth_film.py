@@ -22,7 +22,7 @@ from depthcli.errors import DepthError, PictureError
 from depthcli.host.cores import usable_cores
 from depthcli.io.codecs.arrays import check_pixels
 from depthcli.io.codecs.encode import decode
-from depthcli.io.codecs.facts import parse_facts
+from depthcli.io.codecs.quick_facts import parse_facts
 from depthcli.io.names import sidecar_of
 from depthcli.io.video.ffmpeg_program import Program, find_program, input_of
 from depthcli.io.video.film_comment import film_facts

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from depthcli.io.codecs.facts import parse_facts
+from depthcli.io.codecs.quick_facts import parse_facts
 from depthcli.io.video.ffmpeg_program import find_program, input_of
 from depthcli.io.video.libav import has_av, load_av, open_container
 from depthcli.io.video.reader import open_clip

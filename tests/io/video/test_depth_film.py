@@ -14,9 +14,9 @@ import pytest
 from depthcli.depthmap import DepthKind, DepthMap, Provenance, describe
 from depthcli.errors import PictureError
 from depthcli.io.codecs.encode import Look, beside, encode, encoding_of
-from depthcli.io.codecs.facts import SCHEMA
 from depthcli.io.codecs.files import read_depth
 from depthcli.io.codecs.formats import CLIPS
+from depthcli.io.codecs.quick_facts import SCHEMA
 from depthcli.io.names import sidecar_of
 from depthcli.io.video import depth_film
 from depthcli.io.video.clip_output import ClipOutput, Timing

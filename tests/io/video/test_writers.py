@@ -20,9 +20,9 @@ from depthcli.depthmap import DepthKind, DepthMap, Provenance, describe
 from depthcli.errors import ClipError, OutputError, UsageError
 from depthcli.io.codecs.encode import beside
 from depthcli.io.codecs.exr import read_exr, write_exr
-from depthcli.io.codecs.facts import SCHEMA
 from depthcli.io.codecs.files import read_depth
 from depthcli.io.codecs.formats import CLIPS, Holds
+from depthcli.io.codecs.quick_facts import SCHEMA
 from depthcli.io.video.clip import Selection
 from depthcli.io.video.clip_output import ClipOutput, Timing
 from depthcli.io.video.pipe import PipeWriter
