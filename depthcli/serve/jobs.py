@@ -91,6 +91,11 @@ class Work(Protocol):
         """Name of the kind."""
         ...
 
+    @property
+    def space(self) -> int:
+        """How many times the bytes that are sent it takes on the disk, without the results."""
+        ...
+
     def wish_of(self, facts: Mapping[str, Any]) -> Any:
         """Return the wish that was kept as JSON. Raises UsageError."""
         ...
@@ -239,7 +244,8 @@ class Jobs:
         source = place / _FILES / name
         work.check(wish, source)
         self.expire()
-        upload = Upload(source, self._settings.disk - self.bytes_used(), self._settings.max_clip_bytes, kind)
+        room = (self._settings.disk - self.bytes_used()) // work.space
+        upload = Upload(source, room, self._settings.max_clip_bytes, kind)
         self._uploads.add(place.name)
         try:
             with upload:
