@@ -37,6 +37,7 @@ class ClipWork:
     """Does the jobs of clips; see `Work`."""
 
     kind = "clip"
+    space = 1
 
     def __init__(self, settings: ServiceSettings, models: Models, runner: Runner, log: Log) -> None:
         self._settings, self._models, self._runner, self._log = settings, models, runner, log

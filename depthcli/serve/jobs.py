@@ -92,6 +92,11 @@ class Work(Protocol):
         """Name of the kind."""
         ...
 
+    @property
+    def space(self) -> int:
+        """How many times the bytes that are sent it takes on the disk, without the results."""
+        ...
+
     def wish_of(self, facts: Mapping[str, Any]) -> Any:
         """Return the wish that was kept as JSON. Raises UsageError."""
         ...
@@ -242,7 +247,8 @@ class Jobs:
         self.expire()
         if len(self._jobs) + len(self._uploads) >= _MOST_JOBS:
             raise DiskFullError(f"the service keeps {_MOST_JOBS} jobs already", "delete some, or try again later")
-        upload = Upload(source, self._settings.disk - self.bytes_used(), self._settings.max_clip_bytes, kind)
+        room = (self._settings.disk - self.bytes_used()) // work.space
+        upload = Upload(source, room, self._settings.max_clip_bytes, kind)
         self._uploads.add(place.name)
         try:
             with upload:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Union, cast
+from typing import IO, Any, Union, cast
 
 from depthcli.errors import SOME_FAILED, DepthError, DeviceLostError, DiskFullError, PictureError, UsageError
 from depthcli.host.atomic import atomic_path
@@ -33,6 +33,8 @@ from depthcli.zoo.rows import find_row
 TAR = "pictures.tar"
 _SCENE, _PICTURES, _NAMES = "scene", "pictures", "pictures.json"  # beside what was sent
 _MOST_PICTURES = 10_000
+_MOST_MEMBERS = 2 * _MOST_PICTURES  # of a tar; each takes a kilobyte of memory
+_MOST_AT_ONCE = 1 << 20  # bytes
 _MOST_NAME = 200  # bytes of each part of a picture's name
 _HINT = "tar c a.jpg b.jpg | curl --data-binary @- ...; or say that it is a clip: name=walk.mp4"
 
@@ -41,6 +43,7 @@ class SceneWork:
     """Does the jobs of scenes; see `Work`."""
 
     kind = "scene"
+    space = 2  # pictures are unpacked beside what was sent
 
     def __init__(self, settings: ServiceSettings, models: Models) -> None:
         self._settings, self._models = settings, models
@@ -243,9 +246,15 @@ def _place(folder: Path, number: int, name: str) -> Path:
 
 def _unpack(packed: Path, folder: Path, most_pixels: int) -> list[str]:
     """Unpack the pictures of a tar into a folder; return their names, in order. Other files are left out."""
-    names: list[str] = []
-    with _tar_errors(), tarfile.open(packed, "r:", encoding="utf-8") as archive:
-        for member in archive:
+    names: dict[str, None] = {}
+    with (
+        _tar_errors(),
+        packed.open("rb") as file,
+        tarfile.open(fileobj=_Pieces(file), mode="r:", encoding="utf-8") as archive,  # type: ignore[call-overload]
+    ):
+        for number, member in enumerate(archive):
+            if number == _MOST_MEMBERS:
+                raise UsageError(f"the tar has more than {_MOST_MEMBERS} entries", "send the pictures alone")
             if member.isdir() or not is_picture(Path(PurePosixPath(member.name).name)):
                 continue
             name = _checked_name(member)
@@ -262,14 +271,28 @@ def _unpack(packed: Path, folder: Path, most_pixels: int) -> list[str]:
             if size is not None and size[0] * size[1] > most_pixels:
                 limit = f"this service takes pictures of up to {most_pixels / 1e6:g} megapixels"
                 raise PictureError(f"{name} has {size[0]}x{size[1]} pixels", limit)
-            names.append(name)
-    return names
+            names[name] = None
+    return list(names)
+
+
+class _Pieces:
+    """A file that is read in pieces: the header of a tar may ask for all of it at once."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes. Raises TarError for too many."""
+        if not 0 <= size <= _MOST_AT_ONCE:
+            raise tarfile.ReadError("a header is too long")
+        return self._file.read(size)
 
 
 def _copy(stream: Any, target: Any, size: int, name: str) -> None:
     left = size
     while left:
-        piece = stream.read(min(left, 1 << 20))
+        piece = stream.read(min(left, _MOST_AT_ONCE))
         if not piece:
             raise PictureError(f"the tar ends within {name}", "send it again")
         try:
@@ -284,7 +307,8 @@ def _checked_name(member: tarfile.TarInfo) -> str:
     parts = [part for part in member.name.split("/") if part not in ("", ".")]
     name = "/".join(parts)
     wrong = not name.isprintable() or "\\" in name or ".." in parts or member.name.startswith("/")
-    if wrong or not member.isfile() or any(len(part.encode(errors="replace")) > _MOST_NAME for part in parts):
+    plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and member.sparse is None  # which may be of any size
+    if wrong or not plain or any(len(part.encode(errors="replace")) > _MOST_NAME for part in parts):
         raise UsageError(f"{printable(member.name)} in the tar is not the name of a picture", "send plain files")
     return name
 

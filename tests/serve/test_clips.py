@@ -250,7 +250,7 @@ def test_the_number_of_jobs_is_bounded(tmp_path, monkeypatch):
     from depthcli.serve.settings import ServiceSettings
 
     class Anything:
-        kind = "clip"
+        kind, space = "clip", 1
         check = close = staticmethod(lambda *_: None)
 
         @staticmethod

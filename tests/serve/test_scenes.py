@@ -66,6 +66,25 @@ def packed(files: dict[str, bytes], kind: bytes = tarfile.REGTYPE) -> bytes:
     return whole.getvalue()
 
 
+def sparse(files: dict[str, bytes]) -> bytes:
+    """A tar whose last file says that it is a terabyte of holes."""
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for number, (name, data) in enumerate(files.items()):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            if number == len(files) - 1:
+                info.pax_headers = {"GNU.sparse.map": f"0,{len(data)}", "GNU.sparse.size": str(1 << 40)}
+            archive.addfile(info, io.BytesIO(data))
+    return whole.getvalue()
+
+
+def long_header(size: int) -> bytes:
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, size
+    return info.tobuf(tarfile.GNU_FORMAT) + b"x" * size + b"\0" * 1024
+
+
 def tar_of(folder: Path) -> bytes:
     return packed({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
 
@@ -221,6 +240,9 @@ def test_bodies_that_are_no_scene_are_refused_by_name(service: Service, room):
         (packed({"a.png": one, "b\n.png": one}), 400, "b\\n.png in the tar"),
         (packed({"a.png": b"", "b.png": b""}, tarfile.SYMTYPE), 400, "a.png in the tar"),
         (packed({"a.png": b"", "b.png": b""}, tarfile.LNKTYPE), 400, "a.png in the tar"),
+        (packed({"a.png": one, "b.png": b""}, tarfile.FIFOTYPE), 400, "a.png in the tar"),
+        (sparse({"a.png": one, "b.png": one}), 400, "b.png in the tar"),
+        (long_header(2 << 20), 422, "a header is too long"),
         (packed({"a.png": one, "./a.png": one}), 400, "a.png is named twice"),
         (packed({"a.png": one, "b.png": big}), 422, "b.png has 2000x1001 pixels"),
         (packed({"a.png": one, "b.png": one})[: 512 + len(one) // 2], 422, "unexpected end of data"),
@@ -390,3 +412,27 @@ def test_the_document_of_the_interface_has_scenes(service: Service):
     assert set(FORMATS) <= set(about["scene_formats"]) and "depth-exr" in about["scene_formats"]
     rows = {row["name"]: row for row in about["models"]}
     assert rows[MODEL]["task"] == "scene" and json.dumps(about)
+
+
+def test_a_tar_of_countless_entries_is_refused(tmp_path, monkeypatch):
+    from depthcli.serve import scene_work
+
+    monkeypatch.setattr(scene_work, "_MOST_MEMBERS", 5)
+    (tmp_path / "x.tar").write_bytes(packed({f"{number}.txt": b"" for number in range(6)}))
+    with pytest.raises(UsageError, match="more than 5 entries"):
+        scene_work._unpack(tmp_path / "x.tar", tmp_path, 1000)
+    monkeypatch.setattr(scene_work, "_MOST_PICTURES", 2)
+    (tmp_path / "y.tar").write_bytes(packed({f"{number}.png": b"" for number in range(3)}))
+    with pytest.raises(UsageError, match="more than 2 pictures"):
+        scene_work._unpack(tmp_path / "y.tar", tmp_path, 1000)
+
+
+def test_scenes_need_twice_their_bytes_on_the_disk_and_go_when_their_time_is_over(serving, room):
+    body = tar_of(room)
+    with serving("--disk", 3 * len(body) // 2) as service:
+        full = send(service, body)
+        assert full.status == 507 and "fill their part" in full.json["title"], full.body
+    with serving("--keep", "1s") as service:
+        job = ended(service, send(service, body, format="glb").json["url"])
+        time.sleep(1.5)
+        assert send(service, body).status == 202 and service.ask(job["url"]).status == 404

@@ -428,6 +428,7 @@ def test_it_fits_a_phone_by_day_and_night(site, open_page, scheme):
         page.wait_for_timeout(300)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, place
     page.evaluate("location.hash = '#photo'")
+    page.locator(".readout").wait_for()
     buttons = [box for one in page.get_by_role("button").all() if (box := one.bounding_box())]
     assert len(buttons) > 8 and min(box["height"] for box in buttons) >= 36
     box = page.locator(".frame").bounding_box()
