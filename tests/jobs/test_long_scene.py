@@ -20,7 +20,7 @@ from depthcli.io.codecs.files import read_depth
 from depthcli.io.points.files import read_shape
 from depthcli.io.trajectories import read_trajectory, write_intrinsics, write_kitti, write_matrices, write_tum
 from depthcli.jobs.manifest import DONE, FAILED, SKIPPED, Result
-from depthcli.jobs.scene import Made, Note, SceneJob, Shot, Unread, run_scene
+from depthcli.jobs.scene import Made, Note, SceneJob, Shot, Step, Unread, run_scene
 from depthcli.jobs.scene_inputs import recognise
 from depthcli.predict.scene import SceneEstimator
 from tests.conftest import environment, tree
@@ -43,7 +43,7 @@ def run(work: SceneJob) -> tuple[dict[str, Result], list[str]]:
     for event in run_scene(work, lambda: SceneEstimator(work.model, work.backend, views=work.views)):
         if isinstance(event, Note):
             notes.append(event.text)
-        elif not isinstance(event, (Made, Shot)):
+        elif not isinstance(event, (Made, Shot, Step)):
             result = event.result if isinstance(event, Unread) else event
             results[result.input] = result
     return results, notes

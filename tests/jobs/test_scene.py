@@ -273,7 +273,7 @@ def test_too_many_views_are_refused_with_how_many_would_fit(monkeypatch: pytest.
     from depthcli.zoo.rows import find_row
     from tests.fake_backend import FakeBackend
 
-    def check(self: object, plan: object, batch: int) -> None:
+    def check(self: object, plan: object, batch: int, further: object = ()) -> None:
         check_scene_memory(find_row("da3-base").network, InputPlan((504, 378), (504, 378)), batch, 16_000_000_000)
 
     monkeypatch.setattr(FakeBackend, "check", check)
