@@ -7,10 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Optional, Union
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Optional, Union
 
 from depthcli.backends.torch_eager import pick_device, torch_errors
 from depthcli.choices import ModelChoice
@@ -31,6 +28,10 @@ from depthcli.zoo.locate import find
 from depthcli.zoo.provenance import provenance_of
 from depthcli.zoo.rows import Channel, ModelRow
 from depthcli.zoo.trained import Trained, read_trained
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 Callback = Callable[[Event], None]
 _FITTED = 32  # pictures that the start of a model in metres is fitted to

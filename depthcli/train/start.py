@@ -13,6 +13,7 @@ from depthcli.train.samples import Sample
 _EACH = 5000  # known pixels of a picture that the fit sees
 _CAP = 20.0  # softplus of more is the number itself
 _STEPS = 40
+_SHARE = 0.2  # of the ratio of spreads within pictures: the least scale
 _LARGE = 0.1  # an error of the logarithm of depth from which on it counts as itself, not as its square
 
 
@@ -21,8 +22,8 @@ def fit_metres(network: LiteDepth, samples: Sequence[Sample], max_depth: float) 
     """Fit one scale and shift of all answers to the metres of the samples, and put them into the last layer.
 
     network: metric, with the weights of the relative model. samples: with targets in metres. Returns (scale, shift).
-    The fit is one of depth in logarithms, robust to outliers, in which each picture counts alike. If the answers do not
-    rise with nearness, their spread is kept as scale.
+    The fit is one of depth in logarithms, robust to outliers, in which each picture counts alike. The scale is at least
+    a part of what the spread of depth within pictures asks for, also if the answers do not rise with nearness.
     """
     answers, wanted, weights = [], [], []
     last = network.depth_head.predict[-1]
@@ -41,7 +42,8 @@ def fit_metres(network: LiteDepth, samples: Sequence[Sample], max_depth: float) 
         weights.append(np.full(len(known), 1 / len(known)))
     if not answers:
         return 1.0, 0.0
-    scale, shift = _line(np.concatenate(answers), np.concatenate(wanted), np.concatenate(weights))
+    x, y, counts = (np.concatenate(part) for part in (answers, wanted, weights))
+    scale, shift = _line(x, y, counts, _least(answers, wanted))
     last.weight.mul_(scale)
     last.bias.mul_(scale).add_(shift)
     return scale, shift
@@ -53,8 +55,8 @@ def _before(fraction: np.ndarray) -> np.ndarray:
     return np.where(nearness > _CAP, nearness, np.log(np.expm1(np.minimum(nearness, _CAP))))
 
 
-def _line(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """Return scale > 0 and shift of x to y that leave the least error of the logarithm of depth, robustly.
+def _line(x: np.ndarray, y: np.ndarray, weights: np.ndarray, least: float) -> tuple[float, float]:
+    """Return scale > `least` and shift of x to y that leave the least error of the logarithm of depth, robustly.
 
     The error is not linear in y: a room taken for a street is off by a logarithm, not by a difference. So a line
     by least squares is only the start of some steps of Levenberg and Marquardt.
@@ -69,15 +71,16 @@ def _line(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[float, flo
         return float((weights * np.where(size < _LARGE, size**2 / 2 / _LARGE, size - _LARGE / 2)).sum())
 
     scale, shift = _straight(x, y, weights)
+    scale = max(scale, 1.1 * least)
     missed, damping = error(scale, shift), 1e-3
     for _ in range(_STEPS):
         inner = scale * x + shift
         slope = 1 / (1 + np.exp(-inner)) / (1 + np.logaddexp(0, inner))
-        rows = np.stack([slope * x * scale, slope])  # of the logarithm of the scale, which stays above 0
+        rows = np.stack([slope * x * (scale - least), slope])  # by the logarithm of scale - least
         strength = weights / np.maximum(np.abs(missed), _LARGE)
         square = (rows * strength) @ rows.T
         step = np.linalg.solve(square + damping * np.diag(np.diag(square) + 1e-12), -(rows * strength) @ missed)
-        other = scale * float(np.exp(np.clip(step[0], -1, 1))), shift + float(step[1])
+        other = least + (scale - least) * float(np.exp(np.clip(step[0], -1, 1))), shift + float(step[1])
         found = error(*other)
         if cost(found) < cost(missed):
             (scale, shift), missed, damping = other, found, damping / 4
@@ -87,12 +90,17 @@ def _line(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[float, flo
 
 
 def _straight(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """Return scale > 0 and shift of x to y by least squares, each weighted by what a step of y changes in depth."""
+    """Return scale and shift of x to y by least squares, each weighted by what a step of y changes in depth."""
     weights = weights * (1 / (1 + np.exp(-y)) / (1 + np.logaddexp(0, y))) ** 2
     total = weights.sum()
     mean_x, mean_y = (weights * x).sum() / total, (weights * y).sum() / total
     spread = max(float((weights * (x - mean_x) ** 2).sum()), 1e-12)
     scale = float((weights * (x - mean_x) * (y - mean_y)).sum()) / spread
-    if scale <= 0:  # near and far turned over
-        scale = float(np.sqrt((weights * (y - mean_y) ** 2).sum() / spread))
-    return max(scale, 1e-3), float(mean_y - scale * mean_x)
+    return scale, float(mean_y - scale * mean_x)
+
+
+def _least(answers: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:
+    """Return a scale that the fit stays above: near 0 all pictures would be flat, and gradients would end there."""
+    spreads = [[float(np.subtract(*np.percentile(part, (75, 25)))) for part in pair] for pair in zip(answers, wanted)]
+    ratios = [there / here for here, there in spreads if here > 0 and there > 0]
+    return _SHARE * float(np.median(ratios)) if ratios else _SHARE

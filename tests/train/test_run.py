@@ -364,10 +364,10 @@ class TestResult:
 
     def test_tiny_learns_metres_from_its_relative_weights(self, depth):
         write_list(6)
-        choice = replace(CHOICE, epochs=20, batch=6, augment=False, lr=3e-4)
+        choice = replace(CHOICE, epochs=20, every=5, batch=6, augment=False, lr=3e-4)
         outcome = run(choice=choice, model=ModelChoice(encoder="tiny", metric="indoor", max_depth=6), val=0.3)
-        losses = [float(row["loss"]) for row in rows("run/log.csv")]
-        assert losses[0] < 0.5 and losses[-1] < 0.5 * losses[0]  # it starts with metres, and then learns
+        assert float(rows("run/log.csv")[0]["loss"]) < 0.4  # it starts with metres; without the fit this is 0.6
+        assert outcome.best.abs_rel < 0.85 * outcome.before.abs_rel
         trained = read_trained(outcome.path)
         assert (trained.model, trained.max_depth, trained.origin) == ("metric-tiny", 6, "depthcli tiny")
         ran = depth("image", "rgb/0.png", "--checkpoint", outcome.path, "-f", "npz", "-o", "out.npz")
@@ -376,7 +376,7 @@ class TestResult:
         assert (facts["kind"], facts["max_depth"]) == ("metric_depth", 6)
         values, truth = np.load("out.npz")["depth"], depth_of(0)
         assert values.max() < 6 and np.mean(np.abs(values / truth - 1)) < 0.5
-        again = run("more", choice=choice, model=ModelChoice(checkpoint=outcome.path), val=0.3)
+        again = run("more", choice=replace(choice, epochs=1), model=ModelChoice(checkpoint=outcome.path), val=0.3)
         assert again.before.abs_rel == pytest.approx(outcome.best.abs_rel, rel=1e-5)
         ran = depth("image", "rgb/0.png", "--encoder", "tiny", "--metric", "indoor")
         assert ran.code == 4 and "depth train DATA -o RUN --model metric-tiny" in ran.error
