@@ -207,6 +207,8 @@ def join_chunks(chunks: Chunks, estimator: Callable[[], SceneEstimator], loops: 
     """
     steps = []
     before, took = chunks.scene(0), 0.0
+    if before.facts.get("world") == "given":  # all are in the world of the cameras
+        return Joined((IDENTITY,) * len(chunks.plan), 0)
     for number in range(1, len(chunks.plan)):
         after = chunks.scene(number)
         started = time.perf_counter()
@@ -214,8 +216,6 @@ def join_chunks(chunks: Chunks, estimator: Callable[[], SceneEstimator], loops: 
         took += time.perf_counter() - started
         before = after
     log(f"{len(chunks.plan)} chunks are fitted to each other, in {took:.1f} s")
-    if before.facts.get("world") == "given":  # all are in the world of the cameras
-        return Joined((IDENTITY,) * len(chunks.plan), 0)
     links = list(_links(chunks, estimator, log)) if loops else []
     return Joined(tuple(close_loops(steps, links).worlds), len(links))
 

@@ -1,7 +1,7 @@
 """GLB files of a scene: points of all views, or a mesh per view, and the cameras, as people look at them.
 
 The world is turned and moved for that (`show_transform`); the scene's extras have the transform, under the name that
-Depth Anything 3 gives it too, and the cameras; of more than 500 views 500 of them, evenly. Each camera is a glTF camera
+Depth Anything 3 gives it too, and the cameras; of more than 300 views 300 of them, evenly. Each camera is a glTF camera
 to look through, and lines around its view.
 """
 
@@ -25,7 +25,7 @@ from depthcli.io.scenes.cameras import scene_facts
 from depthcli.scene import Scene
 
 _TRANSFORM = "hf_alignment"
-_MOST_CAMERAS = 500
+_MOST_CAMERAS = 300
 _TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
