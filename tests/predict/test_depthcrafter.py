@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from depthcli.choices import BackendChoice, ClipChoice, DiffusionChoice
-from depthcli.errors import CheckpointError, UsageError
+from depthcli.errors import CheckpointError, EngineError, UsageError
 from depthcli.io.codecs.files import read_depth
 from depthcli.io.video.exr_frames import exr_channels
 from depthcli.predict import denoised
@@ -125,6 +125,15 @@ def test_offloading_needs_another_device(weights):
         pytest.skip("there is a device to load from")
     with pytest.raises(UsageError, match="`cpu_offload` is for a GPU"):
         open_denoised(ROW, weights, ClipChoice(diffusion=DiffusionChoice(cpu_offload="model")))
+
+
+def test_networks_that_do_not_fit_are_refused_before_they_are_read(weights, monkeypatch):
+    from depthcli.backends.diffusion import Diffusion
+
+    monkeypatch.setattr("depthcli.host.diffusion_memory.free_memory", lambda: 1_000_000)
+    monkeypatch.setattr("depthcli.backends.diffusion.read_networks", None)
+    with pytest.raises(EngineError, match=r"the networks take 0\.\d GB, and 0\.0 GB are free \(`precision` bf16"):
+        Diffusion(weights, CPU)
 
 
 def test_files_of_other_networks_are_refused(tmp_path, weights):
