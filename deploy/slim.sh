@@ -2,7 +2,8 @@
 # Takes out of an installation what neither `depth` nor a library on its way ever loads: `deploy/slim.sh SITE-PACKAGES`.
 #
 # A third of the image would be this. Nothing is taken that would be missed quietly: a part that is asked for all the same
-# fails to import, by its name.
+# fails to import, by its name. Checked by `make deploy-check`, which runs the service of the image. Not shown: a GPU, and the
+# libraries of stores beyond S3's.
 set -eu
 cd "$1"
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional, Union
+from typing import Any, Optional, Union
 
 from depthcli.backends.torch_eager import pick_device, torch_errors
 from depthcli.choices import ModelChoice
@@ -28,10 +28,6 @@ from depthcli.zoo.locate import find
 from depthcli.zoo.provenance import provenance_of
 from depthcli.zoo.rows import Channel, ModelRow
 from depthcli.zoo.trained import Trained, read_trained
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 Callback = Callable[[Event], None]
 _FITTED = 32  # pictures that the start of a model in metres is fitted to
@@ -85,7 +81,7 @@ def train(
         return _train(job, data, device, member, log, callbacks, stop)
 
 
-def _take_part(job: TrainJob, data: DataSet, device: torch.device, member: Member) -> None:
+def _take_part(job: TrainJob, data: DataSet, device: Any, member: Member) -> None:
     """Train as a process that is not the first: it writes and tells nothing."""
     _train(job, data, device, member, _silent, (), lambda: False)
 
@@ -93,7 +89,7 @@ def _take_part(job: TrainJob, data: DataSet, device: torch.device, member: Membe
 def _train(
     job: TrainJob,
     data: DataSet,
-    device: torch.device,
+    device: Any,
     member: Optional[Member],
     log: Log,
     callbacks: Sequence[Callback],
@@ -150,7 +146,7 @@ def _model(job: TrainJob, log: Log) -> _Start:
     return _Start(row, origin)
 
 
-def _network(job: TrainJob, start: _Start, data: DataSet, facts: DataFacts, log: Log) -> nn.Module:
+def _network(job: TrainJob, start: _Start, data: DataSet, facts: DataFacts, log: Log) -> Any:
     """Return the network with the weights to start from."""
     row = start.row
     network = channels_last(read_network(row, start.origin.weights, start.origin.trust))
