@@ -2,8 +2,8 @@
 # Takes out of an installation what neither `depth` nor a library on its way ever loads: `deploy/slim.sh SITE-PACKAGES`.
 #
 # A quarter of the image would be this. Nothing is taken that would be missed quietly: a part that is asked for all the same
-# fails to import, by its name. Checked by `make deploy-check`: the image that is left does a picture, and serves. Not shown:
-# models that are downloaded, clips and buckets in the image.
+# fails to import, by its name. Checked by `make deploy-check`: what is left converts a network, does a picture, and serves.
+# Not shown: models that are downloaded, clips and buckets in the image.
 set -eu
 cd "$1"
 
