@@ -1,9 +1,9 @@
 #!/bin/sh
 # Takes out of an installation what neither `depth` nor a library on its way ever loads: `deploy/slim.sh SITE-PACKAGES`.
 #
-# A third of the image would be this. Nothing is taken that would be missed quietly: a part that is asked for all the same
-# fails to import, by its name. Checked by `make deploy-check`, which runs the service of the image. Not shown: a GPU, and the
-# libraries of stores beyond S3's.
+# A quarter of the image would be this. Nothing is taken that would be missed quietly: a part that is asked for all the same
+# fails to import, by its name. Checked by `make deploy-check`: what is left converts a network, does a picture, and serves.
+# Not shown: models that are downloaded, clips and buckets in the image.
 set -eu
 cd "$1"
 

@@ -105,7 +105,6 @@ def test_missing_packages_are_named_with_the_extra(monkeypatch):
         (ClipChoice(input_size=518), "input_size"),
         (ClipChoice(panorama=True), "panorama"),
         (ClipChoice(batch=2), "batch"),
-        (ClipChoice(exact=True), "exact"),
         (ClipChoice(backend=BackendChoice("openvino")), "backend"),
         (ClipChoice(steady="on"), "steady"),
         (ClipChoice(steady="off"), "steady"),
