@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from depthcli.choices import IF_EXISTS, OBJECT_FILES, OBJECT_ORDERS, ObjectsChoice, require, shaping_settings
+from depthcli.choices import (
+    DEFAULT_COLORMAP,
+    IF_EXISTS,
+    OBJECT_FILES,
+    OBJECT_ORDERS,
+    ObjectsChoice,
+    require,
+    shaping_settings,
+)
 from depthcli.cli.dir import beside
 from depthcli.cli.groups import ADVANCED, flag, grouped, option
 from depthcli.cli.options import (
@@ -147,9 +155,15 @@ class AllOptions:
     camera: CameraOptions = field(default_factory=CameraOptions)
     metres: MetresOptions = field(default_factory=MetresOptions)
 
+    def weights(self) -> tuple[Path, ...]:
+        """Return the weights that the user named as a file or folder."""
+        asked = self.objects
+        detector = None if asked.masks is not None or asked.detector is None else Path(asked.detector).expanduser()
+        return tuple(path for path in (detector, self.model.checkpoint) if path is not None and path.exists())
+
     def settings(self) -> str:
         """Return the options that shape results as one line."""
-        asked = self.objects
+        asked, plain = self.objects, ClipOptions()
         panorama = self.network.panorama
         shaping: dict[str, Any] = {
             **asked.choice().settings,
@@ -167,6 +181,12 @@ class AllOptions:
             **self.camera.settings(panorama),
             **self.metres.settings(panorama),
             "track": asked.track or None,
+            **{
+                name.replace("_", "-"): value
+                for name, value in vars(self.clip).items()
+                if value != getattr(plain, name)
+            },
+            "colormap": None if self.output.colormap == DEFAULT_COLORMAP else self.output.colormap,
         }
         return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)
 
@@ -294,7 +314,7 @@ def _clips(
                 colormap=options.output.colormap,
                 if_exists=if_exists,
                 settings=options.settings(),
-                made_from=tuple(filter(None, (options.objects.masks, options.objects.depth))),
+                made_from=(*filter(None, (options.objects.masks, options.objects.depth)), *options.weights()),
                 selection=options.clip.selection(),
                 keep=keep,
                 **options.clip.raw(),
@@ -342,16 +362,17 @@ def _write_tables(documents: Sequence[dict[str, Any]], options: AllOptions, quie
 
 
 def _made_from(options: AllOptions) -> "Callable[[Task], str]":
-    """Return what tells the files of masks and depth of a picture from changed ones."""
+    """Return what tells the files of masks and depth of a picture, and given weights, from changed ones."""
     from depthcli.jobs.objects import digest_of
 
     asked = options.objects
     masks, depth = cache(lambda: _mask_files(asked)), cache(lambda: _depth_files(options))
+    weights = cache(lambda: digest_of(options.weights()))
 
     def digest(task: "Task") -> str:
         assert isinstance(task.source, Path)
         files = [masks().file_of(task.source)] if asked.masks is not None else []
-        return digest_of([*files, depth().file_of(task)] if asked.depth is not None else files)
+        return digest_of([*files, depth().file_of(task)] if asked.depth is not None else files) + weights()
 
     return digest
 

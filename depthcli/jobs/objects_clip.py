@@ -123,8 +123,8 @@ class ObjectsClipJob:
     """One clip whose objects are measured; fill it by keywords.
 
     stem: path of the results without ending. formats: json (a line for each frame), overlay (a film), masks and exr
-    (folders of frames). track: number the objects through the clip. made_from: places of masks and depth files. rate,
-    size: of folders and raw video.
+    (folders of frames). track: number the objects through the clip. made_from: places of masks, depth and weights.
+    rate, size: of folders and raw video.
     """
 
     source: Union[Path, str]

@@ -293,6 +293,8 @@ class TestClips:
         assert len(Path("all.csv").read_text().splitlines()) == 7
         ran = depth("objects", "clip.mp4", *options, "--classes", "object 2")
         assert ran.code == 0 and [len(line["objects"]) for line in self.lines()] == [1] * 3
+        assert depth("objects", "clip.mp4", *options, "--max-frames", "2").code == 0 and len(self.lines()) == 2
+        assert sorted(path.name for path in Path("clip_masks").iterdir()) == ["000000.png", "000001.png"]
         Image.new("L", SIZE).save("masks/1.png")
         assert depth("objects", "clip.mp4", *options).code == 0
         assert [len(line["objects"]) for line in self.lines()] == [2, 0, 2]
@@ -361,6 +363,9 @@ class TestDetector:
         assert found["masks"]["source"] == "hub" and found["masks"]["trim"] >= 3 and found["objects"]
         scores = [row["score"] for row in found["objects"]]
         assert all(0 <= score <= 1 for score in scores)
+        assert "2 skipped" in depth("objects", "in", *options).err
+        save_detector("hub", num_queries=5)
+        assert "skipped" not in depth("objects", "in", *options).err
         make_clip("clip.mp4", frames=2, size=SIZE)
         assert depth("objects", "clip.mp4", *options, "--track").code == 0
         ran = depth("objects", "a.png", *options, "--classes", "person")
