@@ -247,12 +247,23 @@ def scene(
 
 def do_scene(found: "SceneInput", inputs: list[str], output: Optional[str], options: SceneOptions) -> None:
     """Make the scene of what was found, report it, and leave with the exit code. inputs: as the user named them."""
+    remote = _service(options)
+    with remote.client if remote else nullcontext():
+        _do_scene(found, inputs, output, options, remote)
+
+
+def _do_scene(
+    found: "SceneInput",
+    inputs: list[str],
+    output: Optional[str],
+    options: SceneOptions,
+    remote: "Optional[RemoteScenes]",
+) -> None:
     from depthcli.cli.report import SceneReport, stop_signals
     from depthcli.jobs.manifest import DONE, Result
     from depthcli.jobs.scene import Made, Note, SceneJob, Unread, summary_of
     from depthcli.jobs.scene_inputs import SceneSource
 
-    remote = _service(options)
     frames = options.frames.choice()
     chunks = ChunksChoice(options.views.chunk, options.views.overlap, options.views.loops)
     job = SceneJob(
@@ -272,7 +283,7 @@ def do_scene(found: "SceneInput", inputs: list[str], output: Optional[str], opti
     show = options.report
     report = SceneReport(len(job.ordered), as_json=show.as_json, quiet=show.quiet, verbose=show.verbose)
     made: Optional[Made] = None
-    with report, remote.client if remote else nullcontext(), stop_signals(show.quiet) as stop:
+    with report, stop_signals(show.quiet) as stop:
         stop.at_once = True  # nothing is lost: files appear whole, and what is done stays
         report.log(f"{found.rule}: {frames.words}" if found.source is SceneSource.CLIP else found.rule)
         with closing(_events(job, remote)) as events:
