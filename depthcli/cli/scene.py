@@ -247,12 +247,23 @@ def scene(
 
 def do_scene(found: "SceneInput", inputs: list[str], output: Optional[str], options: SceneOptions) -> None:
     """Make the scene of what was found, report it, and leave with the exit code. inputs: as the user named them."""
+    remote = _service(options)
+    with remote.client if remote else nullcontext():
+        _do_scene(found, inputs, output, options, remote)
+
+
+def _do_scene(
+    found: "SceneInput",
+    inputs: list[str],
+    output: Optional[str],
+    options: SceneOptions,
+    remote: "Optional[RemoteScenes]",
+) -> None:
     from depthcli.cli.report import SceneReport, stop_signals
     from depthcli.jobs.manifest import DONE, Result
     from depthcli.jobs.scene import Made, Note, SceneJob, Shot, Unread, summary_of
     from depthcli.jobs.scene_inputs import SceneSource
 
-    remote = _service(options)
     frames = options.frames.choice()
     chunks = ChunksChoice(options.views.chunk, options.views.overlap, options.views.loops)
     job = SceneJob(
@@ -278,7 +289,7 @@ def do_scene(found: "SceneInput", inputs: list[str], output: Optional[str], opti
         if made is not None and report.counts[DONE] > done:
             report.summary(f"{summary_of(made)}, in {own.folder}")
 
-    with report, remote.client if remote else nullcontext(), stop_signals(show.quiet) as stop:
+    with report, stop_signals(show.quiet) as stop:
         stop.at_once = True  # nothing is lost: files appear whole, and what is done stays
         report.log(f"{found.rule}: {frames.words}" if found.source is SceneSource.CLIP else found.rule)
         with closing(_events(job, remote)) as events:

@@ -33,6 +33,7 @@ from depthcli.jobs.scene import (
     SceneJob,
     Step,
     Unread,
+    check_formats,
     check_kinds,
     check_made_by,
     run_scene,
@@ -55,6 +56,8 @@ class RemoteScenes:
     @classmethod
     def of(cls, client: Client, model: ModelChoice, formats: Sequence[str]) -> RemoteScenes:
         """Ask a service what it offers. Raises UsageError for what it does not, and EngineError if it is gone."""
+        if formats:
+            check_formats(formats)
         about = client.about()
         offered = about.get("scene_formats")
         rows = [row for row in about["models"] if row["task"] == "scene"]

@@ -436,8 +436,9 @@ class Jobs:
         if state == CANCELLED:
             shutil.rmtree(self._folder / job.id / _FILES, ignore_errors=True)
             job = replace(job, files=())
+        ended = self._put(replace(job, state=state, stage="", eta_s=None, ended=time.time()))
         self._cancelled.discard(job.id)
-        return self._put(replace(job, state=state, stage="", eta_s=None, ended=time.time()))
+        return ended
 
     def _put(self, job: JobRecord, keep: bool = True) -> JobRecord:
         """Take a new state of a job. keep: write it to the disk, too."""

@@ -133,8 +133,8 @@ def test_a_job_is_cancelled_while_it_runs_and_forgotten_afterwards(serving, clip
         assert service.ask(running["url"], method="DELETE").json["state"] == "cancelled"
         assert ended(service, running["url"])["files"] == []
         for job in (running, waiting):
-            assert sorted(path.name for path in Path("store", job["id"]).iterdir()) == ["job.json"]
-            assert service.ask(job["url"], method="DELETE").status == 204
+            until(lambda job=job: [path.name for path in Path("store", job["id"]).iterdir()] == ["job.json"])
+            until(lambda job=job: service.ask(job["url"], method="DELETE").status == 204)
             assert service.ask(job["url"]).status == 404 and not Path("store", job["id"]).exists()
 
 

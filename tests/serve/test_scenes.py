@@ -285,6 +285,7 @@ def test_errors_of_the_command_are_those_of_a_local_run(service: Service, room, 
         (("-m", "da3-giant"), 2, "no model da3-giant"),
         (("-m", "tiny"), 2, "no model tiny"),
         (("--max-views", "1"), 2, "--max-views"),
+        (("-f", "mp4"), 2, "a scene is not written as mp4"),
         (("--server", "http://127.0.0.1:9"), 5, "depth serve"),
     ],
 )
