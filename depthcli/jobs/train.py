@@ -7,30 +7,26 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 from depthcli.backends.torch_eager import pick_device, torch_errors
 from depthcli.choices import ModelChoice
 from depthcli.errors import Log, OutputError, UsageError
-from depthcli.nets.build import channels_last, read_network
-from depthcli.nets.lite_depth import LiteDepth
-from depthcli.predict.model import Model, named_row, resolve_model
+from depthcli.predict.model import named_row, resolve_model
 from depthcli.train import track
 from depthcli.train.check import DataFacts, check_data, write_contact_sheet
 from depthcli.train.data import DataSet, TruthFormat, read_data
 from depthcli.train.masks import open_masks
 from depthcli.train.parallel import Member, check_processes, joined, started
 from depthcli.train.run import CONTACT_SHEET, LAST, SETTINGS, Event, Outcome, Run
-from depthcli.train.samples import Sampler, common_shape
 from depthcli.train.settings import TrainChoice, check_model
-from depthcli.train.start import fit_metres
+from depthcli.train.start import Start, network_of
 from depthcli.zoo.locate import find
 from depthcli.zoo.provenance import provenance_of
-from depthcli.zoo.rows import Channel, ModelRow
+from depthcli.zoo.rows import Channel
 from depthcli.zoo.trained import Trained, read_trained
 
 Callback = Callable[[Event], None]
-_FITTED = 32  # pictures that the start of a model in metres is fitted to
 _UNKNOWN = "unknown, that of the weights it started from"
 
 
@@ -76,26 +72,26 @@ def train(
     check_processes(job.processes, device)
     data = read_data(job.data, job.truth_format, job.root, job.val, job.choice.limit)
     if job.processes == 1 or job.check_only:
-        return _train(job, data, device, None, log, callbacks, stop)
-    with started(job.processes, device, partial(_take_part, job, data, device)) as member:
-        return _train(job, data, device, member, log, callbacks, stop)
+        return _train(job, data, None, log, callbacks, stop)
+    with started(job.processes, device, partial(_take_part, job, data)) as member:
+        return _train(job, data, member, log, callbacks, stop)
 
 
-def _take_part(job: TrainJob, data: DataSet, device: Any, member: Member) -> None:
+def _take_part(job: TrainJob, data: DataSet, member: Member) -> None:
     """Train as a process that is not the first: it writes and tells nothing."""
-    _train(job, data, device, member, _silent, (), lambda: False)
+    _train(job, data, member, _silent, (), lambda: False)
 
 
 def _train(
     job: TrainJob,
     data: DataSet,
-    device: Any,
     member: Optional[Member],
     log: Log,
     callbacks: Sequence[Callback],
     stop: Callable[[], bool],
 ) -> Optional[Outcome]:
     masks = open_masks(job.masks) if job.masks else None
+    device = pick_device(job.device)
     with ExitStack() as stack, torch_errors():
         processes = stack.enter_context(joined(device, member))
         tell = log if processes.is_first else _silent
@@ -108,7 +104,8 @@ def _train(
             return None
         trained = _trained(job, model, data)
         tell(f"licence of the result: {trained.licence}, as that of {trained.origin}")
-        network = _network(job, model, data, facts, tell).to(processes.device(device))
+        fresh = not (job.output / LAST).exists()
+        network = network_of(model, data.train, facts.sizes, job.choice.seed, fresh, tell).to(processes.device(device))
         run = Run(job.output, network, model.row, job.choice, data, facts.sizes, trained, masks, processes)
         if run.trainer.step_number:
             tell(f"going on after step {run.trainer.step_number} of {run.steps}")
@@ -121,20 +118,7 @@ def _train(
         return run.go(stop, tell_all)
 
 
-@dataclass(frozen=True)
-class _Start:
-    """What is trained: the row, and the model whose weights it starts from; usually the row's own."""
-
-    row: ModelRow
-    origin: Model
-
-    @property
-    def is_fitted(self) -> bool:
-        """Whether a relative model becomes one in metres."""
-        return self.row.kind.is_metric and not self.origin.row.kind.is_metric
-
-
-def _model(job: TrainJob, log: Log) -> _Start:
+def _model(job: TrainJob, log: Log) -> Start:
     row = named_row(job.model)
     if row and row.weights.channel is Channel.TRAINED and job.model.checkpoint is None and find(row) is None:
         origin = resolve_model(ModelChoice(encoder=row.encoder, offline=job.model.offline), log)
@@ -143,26 +127,10 @@ def _model(job: TrainJob, log: Log) -> _Start:
         row = origin.row
     row = row.with_input_size(job.choice.input_size)
     check_model(row)
-    return _Start(row, origin)
+    return Start(row, origin)
 
 
-def _network(job: TrainJob, start: _Start, data: DataSet, facts: DataFacts, log: Log) -> Any:
-    """Return the network with the weights to start from."""
-    row = start.row
-    network = channels_last(read_network(row, start.origin.weights, start.origin.trust))
-    for parameter in network.parameters():
-        parameter.data = parameter.data.clone()  # it may lie in the mapped file
-    if start.is_fitted and not (job.output / LAST).exists():
-        assert isinstance(network, LiteDepth) and row.max_depth is not None
-        shape = common_shape(facts.sizes, row)
-        sampler = Sampler(data.train, row, shape, False, job.choice.seed)
-        samples = [sampler.sample(position, shape) for position in range(min(_FITTED, len(data.train)))]
-        fit_metres(network, samples, row.max_depth)
-        log(f"{row.name} starts from {start.origin.row.name}, one scale and shift fitted to {len(samples)} pictures")
-    return network
-
-
-def _look_at(job: TrainJob, data: DataSet, model: _Start, log: Log) -> DataFacts:
+def _look_at(job: TrainJob, data: DataSet, model: Start, log: Log) -> DataFacts:
     """Check the data and write the contact sheet. Raises UsageError for data that no training can use."""
     facts = check_data((*data.train, *data.val), model.row)
     log(f"data: {facts.line}; {len(data.train)} to train, {len(data.val)} to validate")
@@ -181,7 +149,7 @@ def _look_at(job: TrainJob, data: DataSet, model: _Start, log: Log) -> DataFacts
     return facts
 
 
-def _trained(job: TrainJob, model: _Start, data: DataSet) -> Trained:
+def _trained(job: TrainJob, model: Start, data: DataSet) -> Trained:
     row, weights = model.row, model.origin.weights
     before, made = read_trained(weights.path), provenance_of(model.origin.row, weights)
     return Trained(

@@ -1,20 +1,63 @@
-"""Where a network in metres starts from that has no weights of its own: the relative one, fitted to the data."""
+"""What a training starts from: a model's own weights, or for metres without weights the relative ones, fitted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
+from depthcli.errors import Log
+from depthcli.eval.lists import Entry
+from depthcli.nets.build import channels_last, read_network
 from depthcli.nets.lite_depth import LiteDepth
-from depthcli.train.samples import Sample
+from depthcli.predict.model import Model
+from depthcli.train.samples import Sample, Sampler, common_shape
+from depthcli.zoo.rows import ModelRow
 
+_FITTED = 32  # pictures that the start of a model in metres is fitted to
 _EACH = 5000  # known pixels of a picture that the fit sees
 _CAP = 20.0  # softplus of more is the number itself
 _STEPS = 40
 _SHARE = 0.2  # of the ratio of spreads within pictures: the least scale
 _LARGE = 0.1  # an error of the logarithm of depth from which on it counts as itself, not as its square
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is trained: the row, and the model whose weights it starts from; usually the row's own."""
+
+    row: ModelRow
+    origin: Model
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether a relative model becomes one in metres."""
+        return self.row.kind.is_metric and not self.origin.row.kind.is_metric
+
+
+def network_of(
+    start: Start, entries: Sequence[Entry], sizes: Sequence[tuple[int, int]], seed: int, fresh: bool, log: Log
+) -> nn.Module:
+    """Return the network with the weights to start from, in memory of its own.
+
+    entries: to fit metres to, if the start needs that. sizes: (width, height) of the pictures. fresh: False for a
+    training that goes on, whose weights are read afterwards. log: told of the fit.
+    """
+    row = start.row
+    network = channels_last(read_network(row, start.origin.weights, start.origin.trust))
+    for parameter in network.parameters():
+        parameter.data = parameter.data.clone()  # it may lie in the mapped file
+    if start.is_fitted and fresh:
+        assert isinstance(network, LiteDepth) and row.max_depth is not None
+        shape = common_shape(sizes, row)
+        sampler = Sampler(entries, row, shape, False, seed)
+        samples = [sampler.sample(position, shape) for position in range(min(_FITTED, len(entries)))]
+        fit_metres(network, samples, row.max_depth)
+        log(f"{row.name} starts from {start.origin.row.name}, one scale and shift fitted to {len(samples)} pictures")
+    return network
 
 
 @torch.no_grad()

@@ -120,7 +120,7 @@ def how_to_place(row: ModelRow) -> str:
     if row.weights.channel is Channel.HUB:
         return f"put {row.weights.file} from {HUB}/{row.weights.repo} into {CHECKPOINTS}/"
     if row.weights.channel is Channel.TRAINED:
-        return f"train one with `depth train` and `model` {row.name}, and set `checkpoint` to its best.safetensors"
+        return f"make them: depth train, with `model` {row.name}; then set `checkpoint` to its best.safetensors"
     return f"put your own {row.weights.file} into {CHECKPOINTS}/"
 
 
