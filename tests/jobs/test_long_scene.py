@@ -66,6 +66,7 @@ def scale_drift(walker: walks.Walker) -> float:
     return max(scales) / min(scales) - 1
 
 
+@pytest.mark.slow
 def test_a_walk_of_600_views_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes seconds: a shorter walk would have no drift."""
     walker = walks.use_walk(monkeypatch, 600)
@@ -285,6 +286,7 @@ here.run(here.job(*here.FORMATS))
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes seconds, as each run is a Python of its own."""
     walks.use_walk(monkeypatch, 20)
