@@ -94,9 +94,9 @@ def run_denoising_benchmark(job: DenoisingBenchJob, log: Log = lambda line: None
             found = best_product(kind, device, turns, [(side, side, side) for side in SIDES])
             if found is not None:
                 lines[kind] = Roofline(kind, device, *found)
-                yield lines[kind]
         operations = backend.operations(plan.input_size, job.frames)
         seconds = _seconds(backend, plan.input_size, job.frames, turns, job.warmup, log)
+        yield from lines.values()  # with the rows that they belong to: tables of an interrupted run show neither
         step = choice.window / (choice.window - choice.overlap)
         often = {"encode": 1.0, "denoise": choice.steps * step, "decode": 1.0}
         for name, each in seconds.items():
