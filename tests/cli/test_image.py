@@ -395,7 +395,7 @@ class TestModelOptions:
         ("options", "code", "message"),
         [
             (("--encoder", "vitz"), 2, "no encoder is called 'vitz' (choose from: vits, vitb, vitl, vitg, tiny)"),
-            (("--encoder", "tiny", "--metric", "indoor"), 4, "train one with `depth train`"),
+            (("--encoder", "tiny", "--metric", "indoor"), 4, "make them: depth train"),
             (("--encoder", "vits", "--metric", "space"), 2, "--metric is indoor or outdoor"),
             (("--encoder", "tiny", "--model", "vits"), 2, "--model names the whole model"),
             (("--model", "vitsss"), 2, "did you mean: vits"),
