@@ -54,13 +54,6 @@ def fit_views(source: Sequence[View], target: Sequence[View]) -> Sim3:
     return Sim3(scale, fit.rotation, fit.translation)
 
 
-def depth_ratio(source: Sequence[View], target: Sequence[View]) -> float:
-    """Return the factor from the depths of views to those of the same views in another scene, as in `fit_views`."""
-    step = max(1, int(np.ceil(np.sqrt(sum(view.depth.values.size for view in source) / _MOST_POINTS))))
-    ours, theirs = (_sampled(views, step) for views in (source, target))
-    return robust_ratio(ours.depths, theirs.depths, pair_weights(ours.sure, theirs.sure), _ROUNDS)
-
-
 @dataclass(frozen=True, eq=False)
 class _Sampled:
     """Pixels of every so manieth row and column of V views, view after view.
