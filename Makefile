@@ -82,7 +82,7 @@ package: $(READY) ## wheel and sdist in dist/, and a look at what is in the whee
 
 requirements: | $(UV) ## resolve anew, up to exclude-newer in pyproject.toml, and write requirements/*.txt
 	$(RESOLVE) lock --quiet --upgrade
-	$(RESOLVE) export --quiet --frozen --format requirements.txt --all-extras --no-extra ray --all-groups --no-emit-project --no-annotate --no-header \
+	$(RESOLVE) export --quiet --frozen --format requirements.txt --all-extras --no-extra ray --all-groups --no-group browser --no-emit-project --no-annotate --no-header \
 	  > requirements/dev.all
 	$(call split,dev)
 	$(RESOLVE) export --quiet --frozen --format requirements.txt --no-default-groups --group torch --extra serve --extra heif --extra s3 \
