@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -182,7 +183,9 @@ def _meet(first: Member, others: Sequence[_Other]) -> None:
             raise EngineError("the processes of the training did not all start")
 
 
+@cache
 def _store(member: Member) -> Any:
+    """Return the one store of a process: with torch 1.13 a second one that ends would take the file along."""
     return dist.FileStore(str(member.store), member.count)  # type: ignore[attr-defined]
 
 
