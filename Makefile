@@ -51,7 +51,7 @@ test-browser: $(READY) ## the tests of pages in Chromium, which root gets by apt
 	@if requirements/chromium.sh; then \
 	  $(BIN)/python -c 'import playwright' 2>/dev/null || $(UV) pip install --quiet --python $(VENV) --group browser || exit 1; \
 	  $(BIN)/python -m pytest -n 2 --dist loadfile tests/serve/browser tests/io/points/test_page_browser.py \
-	    tests/io/scenes/test_page_browser.py $(ARGS); fi
+	    tests/io/scenes/test_page_browser.py tests/io/video/test_clip_page.py $(ARGS); fi
 
 test-inf1: .venv-inf1/.ready ## the test suite on what an AWS Inf1 machine has: Python 3.9, torch 1.13.1, numpy 1.22
 	.venv-inf1/bin/python -m pytest $(WORKERS) $(ARGS)

@@ -300,7 +300,7 @@ def test_a_film_is_no_format_of_a_picture() -> None:
 
 def test_every_format_of_pictures_is_one_of_clips_too() -> None:
     assert set(STILLS) - {"far0"} <= {row.name for row in CLIPS.values()}
-    assert [name for name, row in STILLS.items() if not row.folder] == ["side"]  # which is a film there
+    assert [name for name, row in STILLS.items() if not row.folder] == ["side", "html"]  # a film and one page there
 
 
 def test_the_suffix_of_a_file_implies_its_format() -> None:
