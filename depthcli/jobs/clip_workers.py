@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, suppress
-from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any, Callable, Union
 
-from depthcli.errors import DepthError, EngineError
-from depthcli.host.cores import share_cores, usable_cores
-from depthcli.host.quiet import own_descriptor_2
+from depthcli.errors import DepthError
+from depthcli.host.cores import share_cores
 from depthcli.jobs.clip import run_clip
 from depthcli.jobs.clip_job import ClipJob
 from depthcli.jobs.clip_results import already_there
 from depthcli.jobs.manifest import Result
+from depthcli.jobs.worker_process import WorkerProcess
 from depthcli.predict.clip_predictors import ClipPredictor
 
 _POLL_SECONDS = 0.2  # between two looks at `stop`
@@ -89,59 +86,27 @@ class _Crew:
                 worker.send(waiting.popleft() if waiting else None)
 
 
-class _Worker:
+class _Worker(WorkerProcess):
     """A process that sends _MORE for its next clip, lines, results, and in the end its error or _ENDED."""
 
     def __init__(self, load: Load, cores: list[int], count: int) -> None:
-        # Not forked: threads of engines do not survive a fork.
-        context = get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        arguments = (theirs, load, cores, max(1, usable_cores() // count))
-        self._process = context.Process(target=_work, args=arguments, daemon=True)
-        self._process.start()
-        theirs.close()
-        self.ended = False
+        super().__init__(_work, (load,), cores, count)
 
     def hear(self) -> Any:
         """Return one message, an error if the process is gone."""
-        try:
-            message = self.connection.recv()
-        except (EOFError, OSError):
-            self.ended = True
-            self._process.join()
-            return EngineError(
-                f"a worker process ended with code {self._process.exitcode}",
-                "the memory may be short: use fewer `workers`, and run the same command again",
-            )
+        message = self.receive()
+        if isinstance(message, DepthError):
+            return message
         kind, content = message
         self.ended = kind == _ENDED
         return content
-
-    def send(self, job: ClipJob | None) -> None:
-        """Give it a clip; None to end, or to stop at the next frame."""
-        with suppress(OSError):  # it has ended, which is heard
-            self.connection.send(job)
-
-    def close(self) -> None:
-        """Wait for it if it has sent all, else kill it: what it made is kept up to the last part on disk."""
-        if not self.ended:
-            self._process.kill()
-        self._process.join()
-        self.connection.close()
 
 
 _MORE, _TOLD, _ENDED = "more", "told", "ended"
 
 
-def _work(connection: Connection, load: Load, cores: list[int], threads: int) -> None:
-    """Do clips in a process of its own. It ends early if its parent asks for it or is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal sends Ctrl-C to all; the parent decides
-        signal.signal(number, signal.SIG_IGN)
-    if cores:
-        with suppress(OSError):
-            os.sched_setaffinity(0, cores)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    own_descriptor_2()
+def _work(connection: Connection, load: Load) -> None:
+    """Do clips in a process of its own. It ends early if its parent asks for it; what is made of a clip is kept."""
     opened: list[ClipPredictor] = []
 
     def predictor() -> ClipPredictor:
@@ -150,19 +115,18 @@ def _work(connection: Connection, load: Load, cores: list[int], threads: int) ->
         return opened[0]
 
     error: DepthError | None = None
-    with suppress(BrokenPipeError, ConnectionResetError, EOFError):
-        try:
-            while True:
-                connection.send((_MORE, None))
-                job = connection.recv()
-                if job is None:
-                    break
-                for event in run_clip(job, predictor, connection.poll, lambda line: connection.send((_TOLD, line))):
-                    if isinstance(event, Result):
-                        connection.send((_TOLD, event))
-        except DepthError as raised:
-            error = raised
-        finally:
-            for one in opened:
-                one.close()
-        connection.send((_ENDED, error))
+    try:
+        while True:
+            connection.send((_MORE, None))
+            job = connection.recv()
+            if job is None:
+                break
+            for event in run_clip(job, predictor, connection.poll, lambda line: connection.send((_TOLD, line))):
+                if isinstance(event, Result):
+                    connection.send((_TOLD, event))
+    except DepthError as raised:
+        error = raised
+    finally:
+        for one in opened:
+            one.close()
+    connection.send((_ENDED, error))

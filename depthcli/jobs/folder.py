@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable
 
 import numpy as np
 
@@ -35,7 +35,6 @@ _SHARE = 0.25
 _MOST_OPEN = 64  # files that wait to be read; a process may often have no more than 256
 _WAITING = 8  # threads that read, and that write, if files are in a store
 _NOTHING = np.empty(0, np.float32)
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,20 +229,10 @@ class Stages:
             return item
         started = time.perf_counter()
         try:
-            prepared = self._with_room(lambda: estimator.prepare(item.picture))
+            prepared = self._finishing.with_room(lambda: estimator.prepare(item.picture))
         except Exception as error:
             return failed(self._job, item.task, error)
         return replace(item, prepared=prepared, seconds=item.seconds + time.perf_counter() - started)
-
-    def _with_room(self, call: Callable[[], T]) -> T:
-        """Make a call; if memory is short, once more when everything has been written."""
-        try:
-            return call()
-        except (PictureError, MemoryError):
-            if not self._finishing:
-                raise
-        self._finishing.wait()
-        return call()
 
     def _run_group(self) -> None:
         if self._group:
@@ -259,7 +248,7 @@ class Stages:
             if len(batch) > 1:
                 outputs = estimator.run(batch)
             else:  # in threads, other pictures have taken memory since this one was prepared
-                outputs = self._with_room(lambda: estimator.run(batch, recheck=self._ahead > 0))
+                outputs = self._finishing.with_room(lambda: estimator.run(batch, recheck=self._ahead > 0))
         except DeviceLostError:
             raise
         except Exception as error:  # whatever a backend raises

@@ -13,12 +13,12 @@ from concurrent.futures import CancelledError
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import Any, Callable, Optional, Protocol, TypeVar, Union
+from typing import Any, Callable, Optional, Protocol, Union
 
 from depthcli.camera import same_ratio
 from depthcli.choices import DEFAULT_COLORMAP, IF_EXISTS, OBJECT_FILES, ObjectsChoice, SourceChoice, require
 from depthcli.depthmap import DepthMap
-from depthcli.errors import DeviceLostError, DiskFullError, ModelError, OutputError, PictureError, UsageError
+from depthcli.errors import DeviceLostError, DiskFullError, ModelError, OutputError, UsageError
 from depthcli.geometry.rays import depth_along_axis
 from depthcli.host.atomic import remove_partials
 from depthcli.host.memory import free_memory
@@ -46,7 +46,6 @@ from depthcli.predict.picture import DepthEstimator, Prepared
 NO_METRES = "its depth is relative: order alone, no metres (`metric`, `scale_from` or `depth` gives them)"
 
 
-T = TypeVar("T")
 FoundDepth = tuple[DepthMap, tuple[str, ...]]  # with notes
 # Part of the free memory for pictures on their way; the networks need the rest.
 _SHARE = 0.25
@@ -319,7 +318,7 @@ class _Stages:
         started = time.perf_counter()
         try:
             prepared = item.prepared or self._prepared(item.task, item.picture)
-            answers = self._with_room(lambda: (masks.run(prepared[0]), depth.run(prepared[1])))
+            answers = self._finishing.with_room(lambda: (masks.run(prepared[0]), depth.run(prepared[1])))
         except (DeviceLostError, ModelError):
             raise
         except Exception as error:
@@ -327,16 +326,6 @@ class _Stages:
             return
         seconds = item.seconds + time.perf_counter() - started
         self._finishing.put(self._finish, replace(item, prepared=prepared, seconds=seconds), answers)
-
-    def _with_room(self, call: Callable[[], T]) -> T:
-        """Make a call; if memory is short, once more when everything has been written."""
-        try:
-            return call()
-        except (PictureError, MemoryError):
-            if not self._finishing:
-                raise
-        self._finishing.wait()
-        return call()
 
     def _prepared(self, task: Task, picture: Picture) -> tuple[Any, Any]:
         assert self._sources is not None and isinstance(task.source, Path)

@@ -6,7 +6,10 @@ from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Callable, Generic, TypeVar
 
+from depthcli.errors import PictureError
+
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Lane(Generic[T]):
@@ -47,6 +50,16 @@ class Lane(Generic[T]):
     def wait(self) -> None:
         """Wait until no call is being made."""
         wait(self._entries)
+
+    def with_room(self, call: Callable[[], R]) -> R:
+        """Make a call here; if memory is short for it, once more when the entries are done. Raises what it raises."""
+        try:
+            return call()
+        except (PictureError, MemoryError):
+            if not self:
+                raise
+        self.wait()
+        return call()
 
     def close(self) -> None:
         """Drop the calls that have not begun and wait for the others; no thread is left."""

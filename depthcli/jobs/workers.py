@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Callable, Union
 
-from depthcli.errors import DepthError, EngineError
+from depthcli.errors import DepthError
 from depthcli.host.atomic import remove_partials
-from depthcli.host.cores import share_cores, usable_cores
-from depthcli.host.quiet import own_descriptor_2
+from depthcli.host.cores import share_cores
 from depthcli.jobs.folder import Stages
 from depthcli.jobs.manifest import Result
 from depthcli.jobs.picture_job import FolderJob, look_up, note
 from depthcli.jobs.targets import Task
+from depthcli.jobs.worker_process import WorkerProcess
 from depthcli.predict.picture import DepthEstimator
 
 _POLL_SECONDS = 0.2  # between two looks at `stop`
@@ -155,22 +152,15 @@ class _Crew:
         return entry
 
 
-class _Worker:
+class _Worker(WorkerProcess):
     """A process that asks for tasks and sends their results in order, then None or a DepthError."""
 
     def __init__(self, job: FolderJob, load: Callable[[], DepthEstimator], cores: list[int], workers: int) -> None:
         # What is done was looked up; a worker writes no manifest.
         share = replace(job, tasks=(), if_exists="overwrite", manifest=None)
-        # Not forked: threads of engines do not survive a fork.
-        context = get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        threads = max(1, usable_cores() // workers)
-        arguments = (theirs, share, load, cores, threads, workers)
-        self._process = context.Process(target=_work, args=arguments, daemon=True)
-        self._process.start()
-        theirs.close()
+        super().__init__(_work, (share, load, workers), cores, workers)
         self._at_work: deque[_Entry] = deque()
-        self.ended = self.hungry = False
+        self.hungry = False
 
     def has(self, entry: _Entry) -> bool:
         """Return whether a task is this worker's."""
@@ -178,14 +168,7 @@ class _Worker:
 
     def hear(self) -> DepthError | None:
         """Take one message; return an error if it is one."""
-        try:
-            answer: Union[str, Result, DepthError, None] = self.connection.recv()
-        except (EOFError, OSError):
-            self._process.join()
-            answer = EngineError(
-                f"a worker process ended with code {self._process.exitcode}",
-                "the memory may be short: use fewer `workers`, and run the same command again",
-            )
+        answer: Union[str, Result, DepthError, None] = self.receive()
         if answer == _MORE:
             self.hungry = True
         elif isinstance(answer, Result):
@@ -199,20 +182,11 @@ class _Worker:
         self.hungry = False
         if entry is not None:
             self._at_work.append(entry)
-        with suppress(OSError):  # it has ended, which is heard
-            self.connection.send(entry and entry.task)
+        self.send(entry and entry.task)
 
     def ask_to_stop(self) -> None:
         """Let it finish the pictures at hand and no others."""
-        with suppress(OSError):
-            self.connection.send(None)
-
-    def close(self) -> None:
-        """Wait for it if it has sent all, else kill it."""
-        if not self.ended:
-            self._process.kill()
-        self._process.join()
-        self.connection.close()
+        self.send(None)
 
 
 def _asked(connection: Connection) -> Iterator[Task]:
@@ -225,28 +199,13 @@ def _asked(connection: Connection) -> Iterator[Task]:
         yield task
 
 
-def _work(
-    connection: Connection,
-    job: FolderJob,
-    load: Callable[[], DepthEstimator],
-    cores: list[int],
-    threads: int,
-    workers: int,
-) -> None:
-    """Do a share of a job in a process of its own. It ends early if its parent asks for it or is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal sends Ctrl-C to all; the parent decides
-        signal.signal(number, signal.SIG_IGN)
-    if cores:
-        with suppress(OSError):
-            os.sched_setaffinity(0, cores)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    own_descriptor_2()
+def _work(connection: Connection, job: FolderJob, load: Callable[[], DepthEstimator], workers: int) -> None:
+    """Do a share of a job in a process of its own. It ends early if its parent asks for it."""
     last: Any = None
-    with suppress(BrokenPipeError, ConnectionResetError, EOFError):
-        try:
-            with closing(Stages(replace(job, tasks=_asked(connection)), load, workers)) as stages:
-                for result in stages.results(connection.poll):
-                    connection.send(result)
-        except DepthError as error:
-            last = error
-        connection.send(last)
+    try:
+        with closing(Stages(replace(job, tasks=_asked(connection)), load, workers)) as stages:
+            for result in stages.results(connection.poll):
+                connection.send(result)
+    except DepthError as error:
+        last = error
+    connection.send(last)

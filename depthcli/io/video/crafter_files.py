@@ -55,7 +55,7 @@ class ArrayWriter:
 
     def skip(self, time: Fraction, duration: Optional[Fraction] = None) -> None:
         """Never called, as no frame is there already."""
-        raise NotImplementedError
+        raise AssertionError("unreachable")
 
     def finish(self) -> None:
         """Write the facts. Raises OutputError if frames are missing."""
