@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import subprocess
 import sys
@@ -244,7 +245,8 @@ def test_a_broken_answer_fails_the_clip():
 @pytest.mark.slow  # every allocation is traced
 def test_what_is_allocated_does_not_grow_with_the_clip():
     rgb, peaks = np.zeros((64, 64, 3), np.uint8), []
-    for count in (60, 300):
+    for count in (30, 60, 300):  # the first loads what is loaded once
+        gc.collect()
         network = StandIn()
         network.calls = deque(maxlen=1)
         loop = FrameLoop(predictor(network=network), (64, 64), threads=False)
@@ -253,4 +255,5 @@ def test_what_is_allocated_does_not_grow_with_the_clip():
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert made == count
-    assert peaks[1] < 1.05 * peaks[0]
+    # A frame has 12 KB, and its map 16 KB. What waits for the collector of cycles may be some KB more or less.
+    assert peaks[2] < 1.05 * peaks[1] + 64 * 1024
