@@ -73,7 +73,7 @@ def compare(folders: list[str]) -> None:
 
     Pixels that are too far for a format are left out of that pair, and counted.
     """
-    from depthcli.choices import SourceChoice
+    from depthcli.choices.source import SourceChoice
     from depthcli.io.codecs.files import read_depth, write_file
     from depthcli.io.codecs.foreign import read_map
     from depthcli.io.codecs.formats import STILLS

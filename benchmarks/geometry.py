@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 import depthcli  # noqa: E402
 from depthcli.camera import Camera, CameraSource, pinhole  # noqa: E402
-from depthcli.choices import ShapeChoice  # noqa: E402
+from depthcli.choices.shapes import ShapeChoice  # noqa: E402
 from depthcli.depthmap import DepthKind, DepthMap, Provenance  # noqa: E402
 from depthcli.geometry.edges import find_edges  # noqa: E402
 from depthcli.geometry.normals import normals  # noqa: E402

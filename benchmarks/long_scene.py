@@ -28,7 +28,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from depthcli.choices import ChunksChoice, SceneChoice, ViewsChoice  # noqa: E402
+from depthcli.choices.scenes import ChunksChoice, SceneChoice, ViewsChoice  # noqa: E402
 from depthcli.eval.poses import score_path  # noqa: E402
 from depthcli.geometry.poses import inverted  # noqa: E402
 from depthcli.io.trajectories import read_trajectory  # noqa: E402
@@ -116,7 +116,7 @@ def paths(files: list[Path]) -> Rows:
 
 
 def cost(models: list[str], chunks: list[int], input_size: int) -> Rows:
-    from depthcli.choices import ModelChoice
+    from depthcli.choices.model import ModelChoice
     from depthcli.geometry.scene_join import fit_views
     from tests.reference import filled_weights
 

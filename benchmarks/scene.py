@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from depthcli.camera import Camera, CameraSource  # noqa: E402
-from depthcli.choices import SceneChoice  # noqa: E402
+from depthcli.choices.scenes import SceneChoice  # noqa: E402
 from depthcli.depthmap import DepthKind, DepthMap  # noqa: E402
 from depthcli.geometry.poses import centers, decode_cameras, normalised, square  # noqa: E402
 from depthcli.geometry.ray_pose import cameras_of_rays  # noqa: E402

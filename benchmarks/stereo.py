@@ -17,7 +17,7 @@ from typing import Callable
 import cv2
 import numpy as np
 
-from depthcli.choices import FILLS, StereoChoice
+from depthcli.choices.stereo import FILLS, StereoChoice
 from depthcli.io.pictures.images import read_picture
 from depthcli.views.eyes import both_eyes
 from depthcli.views.nearness import fill_from_far

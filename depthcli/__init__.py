@@ -19,17 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from depthcli.calibration import Calibration
-    from depthcli.choices import (
-        BackendChoice,
-        CameraChoice,
-        ClipChoice,
-        MetresChoice,
-        ModelChoice,
-        SceneChoice,
-        ShapeChoice,
-        StereoChoice,
-        ViewsChoice,
-    )
+    from depthcli.choices.camera import CameraChoice
+    from depthcli.choices.clips import ClipChoice
+    from depthcli.choices.metres import MetresChoice
+    from depthcli.choices.model import BackendChoice, ModelChoice
+    from depthcli.choices.scenes import SceneChoice, ViewsChoice
+    from depthcli.choices.shapes import ShapeChoice
+    from depthcli.choices.stereo import StereoChoice
     from depthcli.depthmap import DepthKind, DepthMap, Provenance
     from depthcli.errors import DepthError
     from depthcli.geometry.shapes import mesh, points
@@ -47,27 +43,27 @@ if TYPE_CHECKING:
     from depthcli.version import __version__
 
 _HOMES = {
-    "BackendChoice": "depthcli.choices",
+    "BackendChoice": "depthcli.choices.model",
     "Calibration": "depthcli.calibration",
-    "CameraChoice": "depthcli.choices",
+    "CameraChoice": "depthcli.choices.camera",
     "Client": "depthcli.jobs.remote",
-    "ClipChoice": "depthcli.choices",
+    "ClipChoice": "depthcli.choices.clips",
     "DepthError": "depthcli.errors",
     "DepthEstimator": "depthcli.predict.picture",
     "DepthKind": "depthcli.depthmap",
     "DepthMap": "depthcli.depthmap",
     "Mesh": "depthcli.geometry.solids",
-    "MetresChoice": "depthcli.choices",
-    "ModelChoice": "depthcli.choices",
+    "MetresChoice": "depthcli.choices.metres",
+    "ModelChoice": "depthcli.choices.model",
     "PointCloud": "depthcli.geometry.solids",
     "Provenance": "depthcli.depthmap",
     "Scene": "depthcli.scene",
-    "SceneChoice": "depthcli.choices",
+    "SceneChoice": "depthcli.choices.scenes",
     "SceneEstimator": "depthcli.predict.scene",
-    "ShapeChoice": "depthcli.choices",
-    "StereoChoice": "depthcli.choices",
+    "ShapeChoice": "depthcli.choices.shapes",
+    "StereoChoice": "depthcli.choices.stereo",
     "View": "depthcli.scene",
-    "ViewsChoice": "depthcli.choices",
+    "ViewsChoice": "depthcli.choices.scenes",
     "__version__": "depthcli.version",
     "calibrate": "depthcli.predict.metres",
     "estimate": "depthcli.predict.picture",

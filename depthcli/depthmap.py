@@ -15,7 +15,7 @@ import numpy as np
 
 from depthcli.calibration import Calibration, calibration_of, describe_calibration
 from depthcli.camera import Camera, camera_of, describe_camera
-from depthcli.choices import ShapeChoice
+from depthcli.choices.shapes import ShapeChoice
 from depthcli.errors import UsageError
 from depthcli.kinds import DepthKind as DepthKind
 

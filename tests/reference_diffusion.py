@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from depthcli.choices import DiffusionChoice
+from depthcli.choices.clips import DiffusionChoice
 from depthcli.temporal.denoising import PIXELS, Noise
 from tests.reference import reference_tensor
 

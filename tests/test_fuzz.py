@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, features
 from PIL.PngImagePlugin import PngImageFile
 
-from depthcli.choices import SourceChoice
+from depthcli.choices.source import SourceChoice
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import DepthError, OutputError, PictureError
 from depthcli.eval.lists import read_list

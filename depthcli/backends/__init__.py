@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional, Protocol
 
 from depthcli.backends.artifact import Artifact
-from depthcli.choices import BackendChoice
+from depthcli.choices.model import BackendChoice
 from depthcli.errors import EngineError, Log, UsageError, last_line
 from depthcli.host.memory import check_room
 from depthcli.pixels.preprocess import InputPlan

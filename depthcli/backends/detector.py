@@ -20,7 +20,7 @@ import numpy as np
 
 from depthcli.backends import pick_backend
 from depthcli.backends.artifact import FOLDER
-from depthcli.choices import BackendChoice
+from depthcli.choices.model import BackendChoice
 from depthcli.errors import CheckpointError, EngineError, Log
 from depthcli.io.names import sidecar_of
 from depthcli.zoo.detectors import DETECTORS, DetectorFiles, detector_here, find_detector

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from depthcli.backends.torch_eager import pick_device, torch_errors
-from depthcli.choices import BackendChoice
+from depthcli.choices.model import BackendChoice
 from depthcli.errors import EngineError, UsageError
 from depthcli.host.diffusion_memory import check_weights_memory
 from depthcli.nets.depthcrafter import (

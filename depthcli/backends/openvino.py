@@ -35,7 +35,8 @@ from depthcli.backends.converted import (
 )
 from depthcli.backends.executed import ExecutedNode, with_median_times
 from depthcli.backends.export import Export, Shape, compare
-from depthcli.choices import BackendChoice, CompilerChoice
+from depthcli.choices.compiler import CompilerChoice
+from depthcli.choices.model import BackendChoice
 from depthcli.errors import EngineError, Log
 from depthcli.host.cores import compute_threads
 from depthcli.host.memory import check_clip_memory, check_memory, check_scene_memory, free_memory

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from depthcli.backends import CLIP_GRAPHS, PICTURE_GRAPHS, SCENE_GRAPHS, Arrays, Traits
-from depthcli.choices import BackendChoice
+from depthcli.choices.model import BackendChoice
 from depthcli.errors import EngineError, Log, first_line
 from depthcli.host.memory import check_clip_memory, check_memory, check_scene_memory, free_memory
 from depthcli.nets.attention import HAS_FUSED

@@ -15,7 +15,8 @@ from depthcli.backends.archive import seal
 from depthcli.backends.artifact import Artifact, CompiledNetworks, named_outputs, open_artifact, read_artifact
 from depthcli.backends.export import Export, Shape, compare
 from depthcli.backends.torch_eager import pick_device, torch_errors
-from depthcli.choices import BackendChoice, CompilerChoice
+from depthcli.choices.compiler import CompilerChoice
+from depthcli.choices.model import BackendChoice
 from depthcli.errors import EngineError, Log
 from depthcli.graphs.jit import quiet_jit
 from depthcli.graphs.static import guarded, trace

@@ -30,7 +30,9 @@ from depthcli.bench.one_clip import STAGES, all_at_once, by_stages, map_alone, s
 from depthcli.bench.own_process import Ended, run_alone
 from depthcli.bench.rows import Load, Machine, Row, Video
 from depthcli.bench.statistics import median, times_faster
-from depthcli.choices import BackendChoice, ClipChoice, ModelChoice, check_input_size
+from depthcli.choices.clips import ClipChoice
+from depthcli.choices.model import BackendChoice, ModelChoice
+from depthcli.choices.settings import check_input_size
 from depthcli.errors import EngineError, Log, UsageError
 from depthcli.host.machine import load_average
 from depthcli.io.video.clip import Selection

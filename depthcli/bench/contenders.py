@@ -15,7 +15,7 @@ from depthcli.backends import BACKENDS, Backend
 from depthcli.bench.flops import network_flops
 from depthcli.bench.own_process import Ended
 from depthcli.bench.rows import Machine
-from depthcli.choices import BackendChoice, ModelChoice
+from depthcli.choices.model import BackendChoice, ModelChoice
 from depthcli.errors import CheckpointError, DepthError, Log, ModelError, UsageError
 from depthcli.host import fastest
 from depthcli.host.cores import compute_threads, usable_cores

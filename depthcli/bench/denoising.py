@@ -17,7 +17,8 @@ import numpy as np
 from depthcli.bench.contenders import LONG_RUNS, MeasuredModel, check_runs, machine_row
 from depthcli.bench.rows import Denoising, Load, Roofline, Row
 from depthcli.bench.statistics import median
-from depthcli.choices import LATENT_MULTIPLE, MOST_RES, BackendChoice, DiffusionChoice, ModelChoice
+from depthcli.choices.clips import LATENT_MULTIPLE, MOST_RES, DiffusionChoice
+from depthcli.choices.model import BackendChoice, ModelChoice
 from depthcli.errors import Log, ModelError, UsageError
 from depthcli.host.diffusion_memory import check_diffusion_memory
 from depthcli.host.machine import load_average

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from depthcli.backends import CPU_BACKENDS, pick_backend
 from depthcli.bench.contenders import Contender
 from depthcli.bench.statistics import median, times_faster
-from depthcli.choices import BackendChoice
+from depthcli.choices.model import BackendChoice
 from depthcli.errors import EngineError, Log, UsageError
 from depthcli.host import fastest
 from depthcli.host.fastest import Fastest

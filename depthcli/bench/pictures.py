@@ -31,7 +31,8 @@ from depthcli.bench.quality import measure_quality, quality_choices
 from depthcli.bench.rows import Load, Row
 from depthcli.bench.sample import Sample
 from depthcli.bench.synthetic_clips import photograph
-from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ModelChoice, check_input_size
+from depthcli.choices.model import COMPILED_BACKENDS, BackendChoice, ModelChoice
+from depthcli.choices.settings import check_input_size
 from depthcli.errors import EngineError, Log, PictureError, UsageError, first_line
 from depthcli.host.machine import load_average
 from depthcli.io.pictures.images import read_picture

@@ -11,7 +11,7 @@ from depthcli.backends.quantize import held_out
 from depthcli.bench.contenders import Contender, reason
 from depthcli.bench.rows import Quality
 from depthcli.bench.sample import Sample
-from depthcli.choices import BackendChoice
+from depthcli.choices.model import BackendChoice
 from depthcli.io.pictures.images import read_picture
 from depthcli.pixels.difference import MapDifference, compare_maps
 from depthcli.pixels.preprocess import to_network_input

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from depthcli.bench.contenders import MeasuredModel
 from depthcli.bench.own_process import Ended, run_alone
-from depthcli.choices import BackendChoice, ModelChoice
+from depthcli.choices.model import BackendChoice, ModelChoice
 from depthcli.errors import Log
 from depthcli.pixels.preprocess import InputPlan
 

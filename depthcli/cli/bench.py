@@ -127,7 +127,7 @@ def bench(
         chosen = model.choice()
         if chosen.model == DEPTHCRAFTER:
             from depthcli.bench.denoising import SIZE, DenoisingBenchJob, run_denoising_benchmark
-            from depthcli.choices import BackendChoice
+            from depthcli.choices.model import BackendChoice
             from depthcli.temporal.denoising import EIGHT
 
             if len(names) > 1:

@@ -154,7 +154,7 @@ def _score_scenes(
                 lambda: benchmarks.saved_scene(folder, scene.name),
             ),
         )
-    from depthcli.choices import ViewsChoice
+    from depthcli.choices.scenes import ViewsChoice
     from depthcli.cli.report import log
     from depthcli.eval.layouts import draw
     from depthcli.predict.scene import SceneEstimator
@@ -198,7 +198,7 @@ def _saved_frames(folder: Path, kind: Any) -> _Frames:
 
 def _made_frames(model: ModelOptions, network: NetworkOptions, backend: BackendOptions) -> _Frames:
     """Return what runs a model over the cropped pictures of a clip."""
-    from depthcli.choices import ClipChoice
+    from depthcli.choices.clips import ClipChoice
     from depthcli.cli.report import log
     from depthcli.eval.benchmarks import cropped, frames_of
     from depthcli.io.pictures.images import read_picture

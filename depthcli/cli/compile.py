@@ -108,7 +108,7 @@ def compile_command(
     Its metadata and a .json beside it describe input and output.
     Only torchscript and neuron need compiled files; the other backends need nothing beforehand.
     """
-    from depthcli.choices import CompilerChoice
+    from depthcli.choices.compiler import CompilerChoice
     from depthcli.jobs.compile import CompileJob, DetectorJob, analyze_model, compile_detector, compile_model
 
     if detector is not None:

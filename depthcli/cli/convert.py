@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from depthcli.choices import IF_EXISTS
+from depthcli.choices.settings import IF_EXISTS
 from depthcli.cli.groups import flag, grouped, option
 from depthcli.cli.options import CameraOptions, Colormap, MetresOptions, ReportOptions, ShapeOptions, SourceOptions
 from depthcli.errors import SOME_FAILED, OutputError, UsageError

@@ -12,15 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from depthcli.choices import (
-    DEFAULT_COLORMAP,
-    IF_EXISTS,
-    OBJECT_FILES,
-    OBJECT_ORDERS,
-    ObjectsChoice,
-    require,
-    shaping_settings,
-)
+from depthcli.choices.model import shaping_settings
+from depthcli.choices.objects import OBJECT_FILES, OBJECT_ORDERS, ObjectsChoice
+from depthcli.choices.settings import DEFAULT_COLORMAP, IF_EXISTS, require
 from depthcli.cli.dir import beside
 from depthcli.cli.groups import ADVANCED, flag, grouped, option
 from depthcli.cli.options import (

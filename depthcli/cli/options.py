@@ -7,26 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
-from depthcli.choices import (
-    AXES,
+from depthcli.choices.camera import CameraChoice
+from depthcli.choices.metres import FITS, MetresChoice
+from depthcli.choices.model import (
     BACKENDS,
-    COLORMAPS,
-    DEPTH_IS,
     DETAILS,
-    FITS,
-    IF_EXISTS,
-    KINDS,
     PRECISIONS,
     SHAPE_POLICIES,
     BackendChoice,
-    CameraChoice,
-    MetresChoice,
     ModelChoice,
-    ShapeChoice,
-    SourceChoice,
-    parse_colormap,
     shaping_settings,
 )
+from depthcli.choices.settings import COLORMAPS, IF_EXISTS, parse_colormap
+from depthcli.choices.shapes import AXES, ShapeChoice
+from depthcli.choices.source import DEPTH_IS, KINDS, SourceChoice
 from depthcli.cli.groups import ADVANCED, CAMERA, METRES, MODEL, SPACE, flag, option
 from depthcli.errors import UsageError
 from depthcli.io.codecs.formats import STILLS, implied_format, parse_formats

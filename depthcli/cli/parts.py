@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Annotated, Optional
 
-from depthcli.choices import BackendChoice
+from depthcli.choices.model import BackendChoice
 from depthcli.cli.groups import ADVANCED, option
 from depthcli.errors import UsageError
 from depthcli.jobs.failures import FailureLimit, parse_failures

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Callable, Optional, Union
 
 import typer
 
-from depthcli.choices import CameraChoice, MetresChoice
+from depthcli.choices.camera import CameraChoice
+from depthcli.choices.metres import MetresChoice
 from depthcli.cli.options import (
     BackendOptions,
     ModelOptions,
@@ -28,7 +29,7 @@ from depthcli.errors import DepthError, ModelError, OutputError, UsageError
 from depthcli.version import __version__
 
 if TYPE_CHECKING:
-    from depthcli.choices import BackendChoice, ModelChoice
+    from depthcli.choices.model import BackendChoice, ModelChoice
     from depthcli.cli.report import Report
     from depthcli.io.codecs.outputs import OutputSpec
     from depthcli.jobs.failures import FailureLimit

@@ -10,16 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from depthcli.choices import (
-    MIXED,
-    REFERENCES,
-    RESIZES,
-    ChunksChoice,
-    FramesChoice,
-    ModelChoice,
-    SceneChoice,
-    ViewsChoice,
-)
+from depthcli.choices.clips import FramesChoice
+from depthcli.choices.model import ModelChoice
+from depthcli.choices.scenes import MIXED, REFERENCES, RESIZES, ChunksChoice, SceneChoice, ViewsChoice
 from depthcli.cli.groups import ADVANCED, CLIP, MODEL, SPACE, VIEWS, flag, grouped, option
 from depthcli.cli.options import (
     BackendOptions,

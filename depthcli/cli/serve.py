@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from depthcli.choices import ModelChoice
+from depthcli.choices.model import ModelChoice
 from depthcli.cli.groups import ACCESS, ADVANCED, CLIPS, LIMITS, MODEL, flag, grouped, option
 from depthcli.cli.options import MODELS, BackendOptions
 from depthcli.errors import UsageError

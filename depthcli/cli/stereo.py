@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from depthcli.choices import BORDERS, FILLS, IF_EXISTS, LAYOUTS, VIEWS, ModelChoice, StereoChoice, require
+from depthcli.choices.model import ModelChoice
+from depthcli.choices.settings import IF_EXISTS, require
+from depthcli.choices.stereo import BORDERS, FILLS, LAYOUTS, VIEWS, StereoChoice
 from depthcli.cli.dir import do_folder
 from depthcli.cli.groups import ADVANCED, flag, grouped, option
 from depthcli.cli.image import estimate

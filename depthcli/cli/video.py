@@ -12,16 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional, Union
 
 import typer
 
-from depthcli.choices import (
-    IF_EXISTS,
-    OFFLOADS,
-    STEADY,
-    ClipChoice,
-    DiffusionChoice,
-    ModelChoice,
-    parse_colormap,
-    require,
-)
+from depthcli.choices.clips import OFFLOADS, STEADY, ClipChoice, DiffusionChoice
+from depthcli.choices.model import ModelChoice
+from depthcli.choices.settings import IF_EXISTS, parse_colormap, require
 from depthcli.cli.groups import ADVANCED, CLIP, DIFFUSION, flag, grouped, option
 from depthcli.cli.options import (
     BackendOptions,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from depthcli.choices import DEFAULT_COLORMAP
+from depthcli.choices.settings import DEFAULT_COLORMAP
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.eval.truth import Truth
 from depthcli.host.atomic import atomic_path

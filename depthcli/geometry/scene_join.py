@@ -9,7 +9,7 @@ from typing import Optional
 import numpy as np
 
 from depthcli.camera import Camera
-from depthcli.choices import SceneChoice
+from depthcli.choices.scenes import SceneChoice
 from depthcli.depthmap import DepthMap
 from depthcli.geometry.edges import find_edges
 from depthcli.geometry.nearest import box_means

@@ -6,7 +6,7 @@ from typing import Optional
 
 import numpy as np
 
-from depthcli.choices import SceneChoice
+from depthcli.choices.scenes import SceneChoice
 from depthcli.errors import OutputError
 from depthcli.geometry.edges import find_edges
 from depthcli.geometry.grid import grid_mesh, grid_step

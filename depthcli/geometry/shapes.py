@@ -8,7 +8,7 @@ from typing import Any, Optional
 import numpy as np
 
 from depthcli.camera import ASSUMED_VIEW, CameraSource, describe_camera
-from depthcli.choices import ShapeChoice
+from depthcli.choices.shapes import ShapeChoice
 from depthcli.depthmap import DepthKind, DepthMap, describe
 from depthcli.errors import OutputError
 from depthcli.geometry.edges import find_edges

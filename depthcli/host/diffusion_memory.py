@@ -6,7 +6,7 @@ from typing import Optional, Protocol
 
 import numpy as np
 
-from depthcli.choices import LATENT_MULTIPLE, DiffusionChoice
+from depthcli.choices.clips import LATENT_MULTIPLE, DiffusionChoice
 from depthcli.errors import EngineError, PictureError
 from depthcli.host.memory import free_memory
 from depthcli.pixels.preprocess import InputPlan

@@ -11,7 +11,7 @@ from typing import Optional
 import numpy as np
 
 from depthcli.camera import Camera, same_ratio
-from depthcli.choices import MetresChoice, Reference
+from depthcli.choices.metres import MetresChoice, Reference
 from depthcli.depthmap import DepthKind
 from depthcli.errors import DepthError, UsageError
 from depthcli.geometry.metres import Points, thinned

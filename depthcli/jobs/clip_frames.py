@@ -11,7 +11,7 @@ from typing import Any, Optional, Protocol, cast
 import numpy as np
 
 from depthcli.calibration import GUESS, Calibration
-from depthcli.choices import StereoChoice
+from depthcli.choices.stereo import StereoChoice
 from depthcli.depthmap import DepthMap
 from depthcli.errors import OutputError
 from depthcli.geometry.space import FARTHEST, is_fixed

@@ -12,7 +12,10 @@ from typing import Any, Optional, Union
 
 import numpy as np
 
-from depthcli.choices import ClipChoice, ModelChoice, ShapeChoice, StereoChoice, shaping_settings
+from depthcli.choices.clips import ClipChoice
+from depthcli.choices.model import ModelChoice, shaping_settings
+from depthcli.choices.shapes import ShapeChoice
+from depthcli.choices.stereo import StereoChoice
 from depthcli.errors import DepthError, UsageError, first_line
 from depthcli.host.atomic import temporary_path
 from depthcli.io.cameras.pictures import GivenCameras

@@ -28,7 +28,8 @@ from depthcli.backends.detector import SUFFIXES
 from depthcli.backends.export import BOUND, Export, Shape, answers_difference, checked
 from depthcli.backends.neuron.common import cast_arguments
 from depthcli.backends.neuron.flavours import CHIPS, FLAVOURS
-from depthcli.choices import CompilerChoice, ModelChoice
+from depthcli.choices.compiler import CompilerChoice
+from depthcli.choices.model import ModelChoice
 from depthcli.errors import DepthError, DiskFullError, EngineError, Log, OutputError, UsageError, first_line
 from depthcli.host.atomic import atomic_path
 from depthcli.host.memory import free_memory, predict_bytes

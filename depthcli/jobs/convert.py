@@ -15,7 +15,7 @@ from typing import Any, Callable, Optional
 import numpy as np
 
 from depthcli.camera import Camera
-from depthcli.choices import SourceChoice
+from depthcli.choices.source import SourceChoice
 from depthcli.depthmap import DepthMap
 from depthcli.errors import DiskFullError, UsageError
 from depthcli.host.cores import usable_cores

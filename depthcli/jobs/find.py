@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Callable, NamedTuple, Union
 
-from depthcli.choices import SourceChoice
+from depthcli.choices.source import SourceChoice
 from depthcli.errors import UsageError
 from depthcli.io.codecs.formats import may_be_ours
 from depthcli.io.names import STDIN

@@ -24,7 +24,7 @@ from typing import IO, Any, Callable, Optional
 
 import numpy as np
 
-from depthcli.choices import ChunksChoice
+from depthcli.choices.scenes import ChunksChoice
 from depthcli.errors import EngineError, OutputError, UsageError
 from depthcli.geometry.chunk_plan import WINDOW, Chunk, Loop, alike, plan_chunks, plan_loops, thinned
 from depthcli.geometry.pose_graph import Link, close_loops, matrices, transforms

@@ -18,7 +18,8 @@ from depthcli.backends.artifact import read_artifact, weights_of
 from depthcli.backends.neuron import common
 from depthcli.backends.neuron.backend import core_count
 from depthcli.backends.neuron.flavours import FLAVOURS, Flavour, targets_here
-from depthcli.choices import BackendChoice, CompilerChoice
+from depthcli.choices.compiler import CompilerChoice
+from depthcli.choices.model import BackendChoice
 from depthcli.errors import DepthError, Log, UsageError
 from depthcli.host.cores import usable_cores
 from depthcli.host.machine import cpu_model

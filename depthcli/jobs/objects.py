@@ -16,7 +16,9 @@ from pathlib import Path, PurePath
 from typing import Any, Callable, Optional, Protocol, Union
 
 from depthcli.camera import same_ratio
-from depthcli.choices import DEFAULT_COLORMAP, IF_EXISTS, OBJECT_FILES, ObjectsChoice, SourceChoice, require
+from depthcli.choices.objects import OBJECT_FILES, ObjectsChoice
+from depthcli.choices.settings import DEFAULT_COLORMAP, IF_EXISTS, require
+from depthcli.choices.source import SourceChoice
 from depthcli.depthmap import DepthMap
 from depthcli.errors import DeviceLostError, DiskFullError, ModelError, OutputError, UsageError
 from depthcli.geometry.rays import depth_along_axis

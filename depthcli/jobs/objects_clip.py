@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Optional, Protocol, Union
 
-from depthcli.choices import DEFAULT_COLORMAP, IF_EXISTS, ObjectsChoice, SourceChoice, require
+from depthcli.choices.objects import ObjectsChoice
+from depthcli.choices.settings import DEFAULT_COLORMAP, IF_EXISTS, require
+from depthcli.choices.source import SourceChoice
 from depthcli.depthmap import DepthMap
 from depthcli.errors import ClipError, OutputError, UsageError
 from depthcli.host.atomic import atomic_path, remove_partials, temporary_folder

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Optional, Union
 from depthcli.errors import PictureError
 from depthcli.io.names import printable
 from depthcli.io.pictures.files import open_picture_file
-from depthcli.io.tars import TarMember
 
 if TYPE_CHECKING:
     from depthcli.io.pictures.images import Picture
     from depthcli.io.remote import RemoteFile
+    from depthcli.io.tars import TarMember
 
 # The file whose digest was taken last: a film or an archive has one for each of its maps.
 _last: tuple[tuple[Any, ...], str] = (), ""
@@ -107,6 +107,8 @@ class PictureFile:
     @cached_property
     def size(self) -> Optional[tuple[int, int]]:
         """(width, height) of the upright picture, None if its header does not tell. Nothing is raised."""
+        from depthcli.io.tars import TarMember
+
         if not isinstance(self._source, (Path, bytes, TarMember)):  # an object is not fetched for that
             return None
         try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from depthcli.choices import IF_EXISTS, check_batch, require
+from depthcli.choices.settings import IF_EXISTS, check_batch, require
 from depthcli.errors import DepthError, OutputError, PictureError, first_line
 from depthcli.host.atomic import remove_partials
 from depthcli.io.codecs.outputs import OutputSpec

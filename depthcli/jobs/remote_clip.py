@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 from urllib.parse import quote
 
-from depthcli.choices import ClipChoice, ModelChoice
+from depthcli.choices.clips import ClipChoice
+from depthcli.choices.model import ModelChoice
 from depthcli.errors import (
     ClipError,
     DepthError,

@@ -12,7 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
-from depthcli.choices import CameraChoice, MetresChoice, ModelChoice, ShapeChoice
+from depthcli.choices.camera import CameraChoice
+from depthcli.choices.metres import MetresChoice
+from depthcli.choices.model import ModelChoice
+from depthcli.choices.shapes import ShapeChoice
 from depthcli.errors import DiskFullError, EngineError, UsageError
 from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs.outputs import OneStream

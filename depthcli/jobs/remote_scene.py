@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, Optional
 from urllib.parse import quote
 
-from depthcli.choices import ChunksChoice, FramesChoice, ModelChoice, SceneChoice, ViewsChoice
+from depthcli.choices.clips import FramesChoice
+from depthcli.choices.model import ModelChoice
+from depthcli.choices.scenes import ChunksChoice, SceneChoice, ViewsChoice
 from depthcli.errors import DepthError, EngineError, ModelError, PictureError, UsageError, first_line
 from depthcli.host.atomic import atomic_path, disk_errors, temporary_folder
 from depthcli.io.pictures.images import read_picture

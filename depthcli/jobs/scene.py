@@ -19,16 +19,10 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, Callable, Optional, Union
 
-from depthcli.choices import (
-    IF_EXISTS,
-    BackendChoice,
-    ChunksChoice,
-    FramesChoice,
-    ModelChoice,
-    SceneChoice,
-    ViewsChoice,
-    require,
-)
+from depthcli.choices.clips import FramesChoice
+from depthcli.choices.model import BackendChoice, ModelChoice
+from depthcli.choices.scenes import ChunksChoice, SceneChoice, ViewsChoice
+from depthcli.choices.settings import IF_EXISTS, require
 from depthcli.depthmap import DepthKind
 from depthcli.errors import DepthError, DiskFullError, OutputError, PictureError, UsageError, first_line
 from depthcli.geometry.scene_join import thin_cloud

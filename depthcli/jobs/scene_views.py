@@ -9,7 +9,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from depthcli.choices import FramesChoice
+from depthcli.choices.clips import FramesChoice
 from depthcli.errors import UsageError
 from depthcli.host.atomic import atomic_path
 from depthcli.io.cameras.stored import StoredCamera

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from depthcli.backends.torch_eager import pick_device, torch_errors
-from depthcli.choices import ModelChoice
+from depthcli.choices.model import ModelChoice
 from depthcli.errors import Log, OutputError, UsageError
 from depthcli.predict.model import named_row, resolve_model
 from depthcli.train import track

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from depthcli.choices import OBJECT_FILES
+from depthcli.choices.objects import OBJECT_FILES
 from depthcli.host.atomic import atomic_path
 from depthcli.io.codecs.exr import ID_CHANNEL, write_exr
 from depthcli.io.codecs.facts import facts_of

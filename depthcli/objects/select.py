@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from depthcli.choices import ObjectsChoice
+from depthcli.choices.objects import ObjectsChoice
 from depthcli.io.masks.found import ObjectMask
 
 

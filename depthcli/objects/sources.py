@@ -9,7 +9,8 @@ from typing import Any, Optional, Protocol
 
 import numpy as np
 
-from depthcli.choices import BackendChoice, ObjectsChoice
+from depthcli.choices.model import BackendChoice
+from depthcli.choices.objects import ObjectsChoice
 from depthcli.errors import Log, UsageError
 from depthcli.io.masks.files import MaskFiles
 from depthcli.io.masks.found import ObjectMask

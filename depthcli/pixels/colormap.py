@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from depthcli.choices import parse_colormap
+from depthcli.choices.settings import parse_colormap
 from depthcli.depthmap import DepthMap
 
 # ColorBrewer's Spectral, 11 classes (Cynthia Brewer, Apache-2.0); matplotlib's map of that name interpolates linearly.

@@ -16,7 +16,10 @@ import numpy as np
 
 from depthcli.backends import open_backend
 from depthcli.camera import Camera, CameraSource
-from depthcli.choices import CameraChoice, ClipChoice, ModelChoice, ViewsChoice
+from depthcli.choices.camera import CameraChoice
+from depthcli.choices.clips import ClipChoice
+from depthcli.choices.model import ModelChoice
+from depthcli.choices.scenes import ViewsChoice
 from depthcli.depthmap import DepthMap, Provenance
 from depthcli.errors import ClipError, Log, UsageError, warn
 from depthcli.io.cameras.pictures import GivenCameras

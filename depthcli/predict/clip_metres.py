@@ -12,7 +12,7 @@ import numpy as np
 
 from depthcli.calibration import Calibration
 from depthcli.camera import assumed_camera
-from depthcli.choices import MetresChoice, Reference
+from depthcli.choices.metres import MetresChoice, Reference
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import UsageError
 from depthcli.geometry.metres import MOST_POINTS, Measured, fit_measured, fit_range, measure, thinned

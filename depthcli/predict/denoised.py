@@ -8,7 +8,7 @@ from typing import Callable, Optional, Protocol
 import numpy as np
 
 from depthcli.camera import Camera
-from depthcli.choices import ClipChoice, DiffusionChoice
+from depthcli.choices.clips import ClipChoice, DiffusionChoice
 from depthcli.host.diffusion_memory import check_diffusion_memory
 from depthcli.host.memory import check_picture, free_memory
 from depthcli.pixels.postprocess import network_values

@@ -12,7 +12,7 @@ from itertools import islice
 import cv2
 import numpy as np
 
-from depthcli.choices import DETAILS
+from depthcli.choices.model import DETAILS
 from depthcli.pixels.alignment import fit_robust
 from depthcli.pixels.preprocess import InputPlan, to_network_input
 from depthcli.pixels.sampling import centred_taps, sample

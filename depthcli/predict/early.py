@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 from depthcli.backends import Backend, open_backend, pick_backend, remembered_backend
 from depthcli.backends.converted import graph_name
-from depthcli.choices import BackendChoice, ModelChoice
+from depthcli.choices.model import BackendChoice, ModelChoice
 from depthcli.errors import Log
 from depthcli.host import graph_cache
 from depthcli.host.memory import check_room

@@ -15,7 +15,7 @@ import numpy as np
 
 from depthcli.calibration import COLMAP, Calibration, calibration_of, describe_calibration
 from depthcli.camera import Camera, assumed_camera
-from depthcli.choices import MetresChoice, Reference
+from depthcli.choices.metres import MetresChoice, Reference
 from depthcli.depthmap import DepthMap
 from depthcli.errors import DepthError, UsageError
 from depthcli.geometry.metres import (

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from depthcli.backends import targets_of
 from depthcli.backends.artifact import find_artifacts, select_artifacts, weights_of
-from depthcli.choices import BackendChoice, ClipChoice, ModelChoice
+from depthcli.choices.clips import ClipChoice
+from depthcli.choices.model import BackendChoice, ModelChoice
 from depthcli.errors import CheckpointError, Log, ModelError, UsageError
 from depthcli.zoo.diffusion import check_diffusion
 from depthcli.zoo.download import obtain, obtain_auto

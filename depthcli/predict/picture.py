@@ -13,7 +13,10 @@ import numpy as np
 
 from depthcli.backends import Backend, open_backend, pick_backend, remembered_backend
 from depthcli.camera import CameraSource
-from depthcli.choices import DETAILS, BackendChoice, CameraChoice, MetresChoice, ModelChoice, check_input_size, require
+from depthcli.choices.camera import CameraChoice
+from depthcli.choices.metres import MetresChoice
+from depthcli.choices.model import DETAILS, BackendChoice, ModelChoice
+from depthcli.choices.settings import check_input_size, require
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import DeviceLostError, Log, PictureError, UsageError, warn
 from depthcli.host.memory import check_picture, free_memory

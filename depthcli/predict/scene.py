@@ -11,7 +11,8 @@ import numpy as np
 
 from depthcli.backends import Backend, open_backend
 from depthcli.camera import Camera, CameraSource
-from depthcli.choices import BackendChoice, ModelChoice, ViewsChoice
+from depthcli.choices.model import BackendChoice, ModelChoice
+from depthcli.choices.scenes import ViewsChoice
 from depthcli.depthmap import DepthKind
 from depthcli.errors import EngineError, Log, PictureError, UsageError, warn
 from depthcli.geometry.gaussians import to_gaussians

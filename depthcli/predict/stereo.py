@@ -7,7 +7,8 @@ from typing import Union
 
 import numpy as np
 
-from depthcli.choices import ModelChoice, StereoChoice
+from depthcli.choices.model import ModelChoice
+from depthcli.choices.stereo import StereoChoice
 from depthcli.depthmap import DepthMap
 from depthcli.io.codecs.files import read_depth
 from depthcli.io.codecs.stereo import coarseness, fitted

@@ -15,7 +15,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from depthcli.choices import DEFAULT_COLORMAP, ShapeChoice
+from depthcli.choices.settings import DEFAULT_COLORMAP
+from depthcli.choices.shapes import ShapeChoice
 from depthcli.depthmap import DepthMap
 from depthcli.errors import UsageError
 from depthcli.io.codecs.facts import facts_of

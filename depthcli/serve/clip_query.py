@@ -8,16 +8,12 @@ from typing import Annotated, Any, Optional
 
 from pydantic import Field
 
-from depthcli.choices import (
-    BackendChoice,
-    CameraChoice,
-    ClipChoice,
-    MetresChoice,
-    ShapeChoice,
-    check_batch,
-    check_input_size,
-    require,
-)
+from depthcli.choices.camera import CameraChoice
+from depthcli.choices.clips import ClipChoice
+from depthcli.choices.metres import MetresChoice
+from depthcli.choices.model import BackendChoice
+from depthcli.choices.settings import check_batch, check_input_size, require
+from depthcli.choices.shapes import ShapeChoice
 from depthcli.errors import UsageError
 from depthcli.io.codecs.formats import CLIPS, parse_formats
 from depthcli.io.video.clip import Selection

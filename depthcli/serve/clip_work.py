@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from depthcli.camera import Camera
-from depthcli.choices import ModelChoice
+from depthcli.choices.model import ModelChoice
 from depthcli.errors import DepthError, Log, UsageError, first_line
 from depthcli.io.codecs.encode import Look
 from depthcli.io.codecs.formats import CLIPS

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Optional
 from urllib.parse import quote
 
-from depthcli.choices import DEFAULT_COLORMAP
+from depthcli.choices.settings import DEFAULT_COLORMAP
 from depthcli.depthmap import DepthMap
 from depthcli.errors import PictureError, UsageError
 from depthcli.io.codecs.files import read_depth

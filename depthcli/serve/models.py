@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Optional, Union, cast
 
-from depthcli.choices import ModelChoice, ViewsChoice
+from depthcli.choices.model import ModelChoice
+from depthcli.choices.scenes import ViewsChoice
 from depthcli.errors import DepthError, Log, ModelError, UsageError
 from depthcli.host.memory import free_memory
 from depthcli.predict.picture import DepthEstimator

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 
-from depthcli.choices import COLORMAPS, DEFAULT_COLORMAP
+from depthcli.choices.settings import COLORMAPS, DEFAULT_COLORMAP
 from depthcli.pixels.colormap import color_table
 from depthcli.serve.answers import media_type_of
 

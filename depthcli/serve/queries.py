@@ -7,7 +7,9 @@ from typing import Annotated, Optional
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from depthcli.choices import CameraChoice, MetresChoice, ShapeChoice
+from depthcli.choices.camera import CameraChoice
+from depthcli.choices.metres import MetresChoice
+from depthcli.choices.shapes import ShapeChoice
 from depthcli.errors import UsageError
 from depthcli.io.codecs.formats import STILLS, parse_formats
 from depthcli.io.names import printable

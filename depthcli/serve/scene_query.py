@@ -8,7 +8,8 @@ from typing import Annotated, Any, Optional
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from depthcli.choices import ChunksChoice, FramesChoice, SceneChoice, ViewsChoice
+from depthcli.choices.clips import FramesChoice
+from depthcli.choices.scenes import ChunksChoice, SceneChoice, ViewsChoice
 from depthcli.jobs.parsing import parse_list
 from depthcli.jobs.scene import check_formats
 from depthcli.serve.queries import number_of

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from depthcli.choices import BackendChoice, ModelChoice, check_input_size
+from depthcli.choices.model import BackendChoice, ModelChoice
+from depthcli.choices.settings import check_input_size
 from depthcli.errors import UsageError
 
 PORT = 7373

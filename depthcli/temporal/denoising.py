@@ -14,7 +14,7 @@ from typing import Callable, Optional, Protocol
 
 import numpy as np
 
-from depthcli.choices import DiffusionChoice
+from depthcli.choices.clips import DiffusionChoice
 from depthcli.temporal.state import State
 
 EIGHT = 8  # frames that are decoded at once

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from depthcli.choices import DEFAULT_COLORMAP
+from depthcli.choices.settings import DEFAULT_COLORMAP
 from depthcli.errors import DepthError, UsageError
 from depthcli.eval import panels
 from depthcli.eval.evaluate import known_truth

@@ -7,7 +7,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
-from depthcli.choices import check_input_size, require
+from depthcli.choices.settings import check_input_size, require
 from depthcli.errors import UsageError
 from depthcli.zoo.rows import DEPTH_ANYTHING_V2, PATCH, TINY, ModelRow, ModelTask
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from depthcli.choices import StereoChoice
+from depthcli.choices.stereo import StereoChoice
 from depthcli.views.warp import Window, right_view
 
 # Part of the parallax that each eye takes, by `view`.

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from depthcli.camera import Camera, assumed_camera
-from depthcli.choices import StereoChoice
+from depthcli.choices.stereo import StereoChoice
 from depthcli.views.eyes import Eyes, both_eyes
 from depthcli.views.vr180 import sphere, sphere_side
 

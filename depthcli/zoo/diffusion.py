@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from depthcli.choices import ClipChoice, DiffusionChoice, ModelChoice
+from depthcli.choices.clips import ClipChoice, DiffusionChoice
+from depthcli.choices.model import ModelChoice
 from depthcli.errors import UsageError
 from depthcli.zoo.licences import check_usable
 from depthcli.zoo.rows import DEPTHCRAFTER, find_row, is_row

@@ -11,7 +11,8 @@ import enum
 from dataclasses import dataclass, replace
 from typing import Optional, Union
 
-from depthcli.choices import LATENT_MULTIPLE, check_input_size
+from depthcli.choices.clips import LATENT_MULTIPLE
+from depthcli.choices.settings import check_input_size
 from depthcli.errors import UsageError
 from depthcli.kinds import DepthKind
 

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Optional
 
-from depthcli.choices import MIN_INPUT_SIZE
+from depthcli.choices.settings import MIN_INPUT_SIZE
 from depthcli.zoo.rows import ROWS, ModelRow
 
 KEY = "depthcli"

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from depthcli.backends import BACKENDS, Backend, open_backend, pick_backend
 from depthcli.bench.flops import network_flops
-from depthcli.choices import COMPILED_BACKENDS, BackendChoice
+from depthcli.choices.model import COMPILED_BACKENDS, BackendChoice
 from depthcli.errors import CheckpointError, EngineError, PictureError, UsageError
 from depthcli.host import graph_cache
 from depthcli.nets.attention import HAS_FUSED

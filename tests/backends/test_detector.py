@@ -15,7 +15,7 @@ import pytest
 from depthcli import DepthKind, DepthMap, write_depth
 from depthcli.backends import detector as detectors
 from depthcli.backends.detector import SUFFIXES, open_detector
-from depthcli.choices import BackendChoice
+from depthcli.choices.model import BackendChoice
 from depthcli.errors import CheckpointError
 from depthcli.objects.detect import masks_of, to_input
 from tests.conftest import environment, files, photo

@@ -15,7 +15,7 @@ MOST_MEGABYTES = 20.0  # that 60 sizes add to 20; measured 12, and 242 with the 
 _PROGRAM = """
 import re
 import numpy as np
-from depthcli.choices import BackendChoice, ModelChoice
+from depthcli.choices.model import BackendChoice, ModelChoice
 from depthcli.host import allocator
 from depthcli.predict.picture import DepthEstimator
 

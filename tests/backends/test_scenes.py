@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from depthcli.backends import SCENE_BACKENDS, Backend, converts_scenes, open_backend
-from depthcli.choices import BackendChoice
+from depthcli.choices.model import BackendChoice
 from depthcli.errors import EngineError, PictureError, UsageError
 from depthcli.host import graph_cache
 from depthcli.nets.attention import HAS_FUSED

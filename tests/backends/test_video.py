@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from depthcli.backends import CLIP_BACKENDS, Backend, open_backend, torch_eager
-from depthcli.choices import BackendChoice
+from depthcli.choices.model import BackendChoice
 from depthcli.errors import CheckpointError, EngineError, PictureError, UsageError
 from depthcli.host import graph_cache
 from depthcli.host.memory import predict_clip_bytes

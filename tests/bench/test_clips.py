@@ -22,7 +22,7 @@ from depthcli.bench.one_clip import Stopwatch, by_stages, mapped
 from depthcli.bench.own_process import Ended
 from depthcli.bench.rows import Load, Machine, Video
 from depthcli.camera import Camera
-from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ModelChoice
+from depthcli.choices.model import COMPILED_BACKENDS, BackendChoice, ModelChoice
 from depthcli.errors import ClipError, EngineError, UsageError
 from depthcli.jobs.clip_job import ClipJob
 from depthcli.nets.random_weights import random_weights

@@ -8,7 +8,7 @@ import pytest
 
 from depthcli.bench.denoising import DenoisingBenchJob, run_denoising_benchmark
 from depthcli.bench.rows import Denoising, Load, Machine, Roofline
-from depthcli.choices import BackendChoice, ModelChoice
+from depthcli.choices.model import BackendChoice, ModelChoice
 from depthcli.errors import UsageError
 from depthcli.zoo.licences import check_licence
 from depthcli.zoo.rows import DEPTHCRAFTER, find_row

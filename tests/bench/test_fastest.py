@@ -7,7 +7,7 @@ import pytest
 from depthcli.bench import fastest as module
 from depthcli.bench.contenders import Contender
 from depthcli.bench.fastest import check_rememberable, fastest_of, keep_fastest
-from depthcli.choices import BackendChoice
+from depthcli.choices.model import BackendChoice
 from depthcli.errors import EngineError, UsageError
 from depthcli.host import fastest
 from depthcli.zoo.rows import find_row

@@ -47,7 +47,7 @@ from depthcli.bench.rows import (
     Stages,
 )
 from depthcli.bench.synthetic_clips import photograph
-from depthcli.choices import COMPILED_BACKENDS, BackendChoice, ModelChoice
+from depthcli.choices.model import COMPILED_BACKENDS, BackendChoice, ModelChoice
 from depthcli.errors import CheckpointError, EngineError, UsageError
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.random_weights import random_weights

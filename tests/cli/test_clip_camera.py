@@ -122,7 +122,7 @@ def test_frames_in_a_folder_have_the_camera_of_their_exif(depth):
 
 
 def test_wide_pixels_shorten_the_focal_length_across(tmp_path):
-    from depthcli.choices import CameraChoice
+    from depthcli.choices.camera import CameraChoice
     from depthcli.io.cameras.pictures import GivenCameras
 
     found, _ = GivenCameras(CameraChoice(fov="90")).camera_of("a.mp4", (720, 576), 1, 16 / 15)

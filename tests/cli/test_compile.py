@@ -40,7 +40,7 @@ def test_a_file_gives_what_the_tool_gives_and_says_what_it_is(depth, target, tin
     assert "differs from torch by" in ran.err
 
     from depthcli.backends import open_backend
-    from depthcli.choices import BackendChoice
+    from depthcli.choices.model import BackendChoice
     from depthcli.zoo.locate import WeightsFile
     from depthcli.zoo.rows import find_row
     from depthcli.zoo.verify import digest

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import pytest
 
-from depthcli.choices import BackendChoice, ModelChoice
+from depthcli.choices.model import BackendChoice, ModelChoice
 from depthcli.cli.groups import ADVANCED, completer, flag, grouped, option
 from depthcli.cli.options import BackendOptions, ModelOptions
 from depthcli.cli.wording import worded

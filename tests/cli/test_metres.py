@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from depthcli import DepthKind, read_depth, read_shape
-from depthcli.choices import MetresChoice
+from depthcli.choices.metres import MetresChoice
 from tests.conftest import TINY, files, photo
 
 NEAR, FAR = 2.0, 11.0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from depthcli import read_scene
-from depthcli.choices import REFERENCES, RESIZES
+from depthcli.choices.scenes import REFERENCES, RESIZES
 from depthcli.cli.scene import FORMATS
 from depthcli.io.scenes.files import EXPORTS
 from depthcli.io.scenes.transforms import write_transforms

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from depthcli import DepthKind, DepthMap, StereoChoice, read_depth, stereo, write_depth
-from depthcli.choices import LAYOUTS
+from depthcli.choices.stereo import LAYOUTS
 from depthcli.io.codecs.files import read_facts
 from depthcli.views.layouts import LAYOUTS as ROWS
 from tests.conftest import TINY, broken, ended, environment, files, photo, tree

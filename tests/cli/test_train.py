@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from depthcli.choices import ModelChoice
+from depthcli.choices.model import ModelChoice
 from depthcli.jobs.train import TrainJob, train
 from depthcli.train.settings import TrainChoice
 from tests.conftest import ended, files

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from depthcli.choices import SceneChoice
+from depthcli.choices.scenes import SceneChoice
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import OutputError, UsageError
 from depthcli.eval import benchmarks, clips, clouds

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from depthcli.choices import SceneChoice
+from depthcli.choices.scenes import SceneChoice
 from depthcli.errors import OutputError, UsageError
 from depthcli.geometry.poses import centers
 from depthcli.geometry.scene_meshes import scene_meshes

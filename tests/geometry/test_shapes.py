@@ -9,7 +9,7 @@ import pytest
 
 import depthcli
 from depthcli.camera import CameraSource, Distortion, LensModel, assumed_camera, pinhole
-from depthcli.choices import AXES, ShapeChoice
+from depthcli.choices.shapes import AXES, ShapeChoice
 from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import OutputError, UsageError
 from depthcli.geometry.normals import normals

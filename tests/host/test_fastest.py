@@ -10,7 +10,7 @@ import pytest
 
 import depthcli.backends as backends
 from depthcli.backends import CPU_BACKENDS, remembered_backend
-from depthcli.choices import BackendChoice
+from depthcli.choices.model import BackendChoice
 from depthcli.errors import OutputError
 from depthcli.host import fastest
 from depthcli.host.fastest import FILE, Fastest

@@ -11,7 +11,7 @@ import pytest
 
 import depthcli
 from depthcli.camera import assumed_camera
-from depthcli.choices import MetresChoice, parse_reference
+from depthcli.choices.metres import MetresChoice, parse_reference
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import UsageError
 from depthcli.geometry.rays import along_rays, rays_at

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from depthcli.choices import BackendChoice, ClipChoice, ModelChoice
+from depthcli.choices.clips import ClipChoice
+from depthcli.choices.model import BackendChoice, ModelChoice
 from depthcli.errors import DeviceLostError, DiskFullError, EngineError, UsageError
 from depthcli.io.codecs.encode import Look
 from depthcli.io.codecs.files import read_depth

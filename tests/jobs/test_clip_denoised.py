@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from depthcli.choices import ClipChoice, DiffusionChoice, ModelChoice
+from depthcli.choices.clips import ClipChoice, DiffusionChoice
+from depthcli.choices.model import ModelChoice
 from depthcli.errors import PictureError
 from depthcli.io.codecs.files import read_depth
 from depthcli.io.codecs.formats import CLIP_ROWS, CRAFTER_FILES

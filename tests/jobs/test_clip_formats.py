@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from depthcli import read_depth, read_shape
-from depthcli.choices import CameraChoice
+from depthcli.choices.camera import CameraChoice
 from depthcli.depthmap import DepthKind
 from depthcli.io.cameras.pictures import GivenCameras
 from depthcli.io.codecs.files import read_facts

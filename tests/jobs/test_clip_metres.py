@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from depthcli import read_depth, read_shape
-from depthcli.choices import CameraChoice, MetresChoice, ModelChoice
+from depthcli.choices.camera import CameraChoice
+from depthcli.choices.metres import MetresChoice
+from depthcli.choices.model import ModelChoice
 from depthcli.errors import UsageError
 from depthcli.io.cameras.pictures import GivenCameras
 from depthcli.jobs.clip_job import ClipJob

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from depthcli.choices import ModelChoice
+from depthcli.choices.model import ModelChoice
 from depthcli.jobs import compile as compiling
 from depthcli.jobs.compile import CompileJob, compile_model
 from depthcli.nets import build

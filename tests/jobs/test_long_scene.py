@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from depthcli.choices import ChunksChoice, FramesChoice, SceneChoice, ViewsChoice
+from depthcli.choices.clips import FramesChoice
+from depthcli.choices.scenes import ChunksChoice, SceneChoice, ViewsChoice
 from depthcli.errors import OutputError, UsageError
 from depthcli.eval.poses import score_path
 from depthcli.geometry.poses import inverted, quaternions_of, square

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from depthcli.choices import BackendChoice
+from depthcli.choices.model import BackendChoice
 from depthcli.errors import EngineError, ModelError
 from depthcli.io.codecs.outputs import OutputSpec
 from depthcli.jobs.find import Input, find_in_folder

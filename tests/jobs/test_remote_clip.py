@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from depthcli.choices import ClipChoice, ModelChoice
+from depthcli.choices.clips import ClipChoice
+from depthcli.choices.model import ModelChoice
 from depthcli.errors import EngineError, UsageError
 from depthcli.io.codecs.formats import CLIPS
 from depthcli.jobs.remote_clip import _atomic_frames, _name_for_clips, _unpack

@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from depthcli import read_depth, read_scene
-from depthcli.choices import BackendChoice, FramesChoice, ModelChoice, SceneChoice, ViewsChoice
+from depthcli.choices.clips import FramesChoice
+from depthcli.choices.model import BackendChoice, ModelChoice
+from depthcli.choices.scenes import SceneChoice, ViewsChoice
 from depthcli.errors import OutputError, PictureError, UsageError
 from depthcli.io.cameras.files import read_cameras
 from depthcli.io.scenes.files import EXPORTS, write_scene

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from depthcli.backends.detector import open_detector
-from depthcli.choices import BackendChoice
+from depthcli.choices.model import BackendChoice
 from depthcli.errors import CheckpointError, ModelError
 from depthcli.nets.rf_detr import RfDetr
 from depthcli.objects.detect import best_pairs, mask_at, pixel_box, to_input

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from depthcli.choices import ObjectsChoice
+from depthcli.choices.objects import ObjectsChoice
 from depthcli.errors import UsageError
 from depthcli.io.masks.found import ObjectMask
 from depthcli.objects.select import overlap, select

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from depthcli.choices import COLORMAPS
+from depthcli.choices.settings import COLORMAPS
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import UsageError
 from depthcli.pixels import colormap

@@ -14,7 +14,9 @@ from safetensors.torch import save_file
 
 from depthcli import DepthEstimator, DepthKind
 from depthcli.backends import Backend, converts_scenes, open_backend
-from depthcli.choices import BackendChoice, CameraChoice, ClipChoice, ModelChoice
+from depthcli.choices.camera import CameraChoice
+from depthcli.choices.clips import ClipChoice
+from depthcli.choices.model import BackendChoice, ModelChoice
 from depthcli.errors import EngineError, UsageError
 from depthcli.predict.clip import estimate_clip
 from depthcli.predict.model import Model, resolve_model

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from depthcli.choices import BackendChoice, ClipChoice, DiffusionChoice
+from depthcli.choices.clips import ClipChoice, DiffusionChoice
+from depthcli.choices.model import BackendChoice
 from depthcli.errors import CheckpointError, EngineError, UsageError
 from depthcli.io.codecs.files import read_depth
 from depthcli.io.video.exr_frames import exr_channels

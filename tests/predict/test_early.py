@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from depthcli.choices import BackendChoice, ModelChoice
+from depthcli.choices.model import BackendChoice, ModelChoice
 from depthcli.errors import EngineError
 from depthcli.host import graph_cache
 from depthcli.predict import early

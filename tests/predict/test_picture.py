@@ -20,7 +20,9 @@ import depthcli
 from depthcli import DepthEstimator, DepthKind, ModelChoice
 from depthcli.backends import torch_eager
 from depthcli.backends.torch_eager import pick_device
-from depthcli.choices import BackendChoice, CameraChoice, ClipChoice
+from depthcli.choices.camera import CameraChoice
+from depthcli.choices.clips import ClipChoice
+from depthcli.choices.model import BackendChoice
 from depthcli.errors import CheckpointError, EngineError, ModelError, PictureError, UsageError
 from depthcli.io.codecs.files import read_depth
 from depthcli.io.video.clip import Frame

@@ -14,7 +14,7 @@ import pytest
 
 from depthcli import Scene, SceneEstimator, ViewsChoice, estimate_scene, read_scene, write_scene
 from depthcli.camera import Camera, CameraSource, Distortion
-from depthcli.choices import ModelChoice
+from depthcli.choices.model import ModelChoice
 from depthcli.depthmap import DepthKind
 from depthcli.errors import EngineError, PictureError, UsageError
 from depthcli.geometry.scene_points import scene_cloud

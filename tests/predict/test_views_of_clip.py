@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthcli.choices import BackendChoice, ClipChoice, ModelChoice, ViewsChoice
+from depthcli.choices.clips import ClipChoice
+from depthcli.choices.model import BackendChoice, ModelChoice
+from depthcli.choices.scenes import ViewsChoice
 from depthcli.depthmap import DepthKind
 from depthcli.errors import UsageError
 from depthcli.predict.clip import estimate_clip, open_clip_predictor

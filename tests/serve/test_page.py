@@ -75,7 +75,7 @@ def test_the_viewer_is_that_of_the_pages_that_are_written():
 def test_the_colours_are_those_of_the_maps():
     import base64
 
-    from depthcli.choices import COLORMAPS, DEFAULT_COLORMAP
+    from depthcli.choices.settings import COLORMAPS, DEFAULT_COLORMAP
     from depthcli.pixels.colormap import color_table
 
     known = json.loads(FILES["colors.json"].content)

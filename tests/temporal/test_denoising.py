@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from depthcli.choices import DiffusionChoice
+from depthcli.choices.clips import DiffusionChoice
 from depthcli.temporal.denoising import LATENTS, PIXELS, DenoisedShot, counted_noise, noise_levels
 from tests.denoiser import StandIn
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from depthcli.choices import ModelChoice
+from depthcli.choices.model import ModelChoice
 from depthcli.errors import CheckpointError, EngineError, PictureError, UsageError
 from depthcli.eval.lists import read_list
 from depthcli.jobs.train import TrainJob, train

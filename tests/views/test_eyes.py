@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from depthcli.choices import StereoChoice
+from depthcli.choices.stereo import StereoChoice
 from depthcli.errors import UsageError
 from depthcli.views.eyes import both_eyes
 from tests.reference import reference_image

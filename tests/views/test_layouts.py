@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from depthcli.camera import CameraSource, pinhole
-from depthcli.choices import LAYOUTS as NAMES
-from depthcli.choices import StereoChoice
+from depthcli.choices.stereo import LAYOUTS as NAMES
+from depthcli.choices.stereo import StereoChoice
 from depthcli.views.eyes import both_eyes
 from depthcli.views.layouts import LAYOUTS, show
 from depthcli.views.vr180 import sphere, sphere_side

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from depthcli.choices import BackendChoice, ClipChoice, DiffusionChoice, ModelChoice
+from depthcli.choices.clips import ClipChoice, DiffusionChoice
+from depthcli.choices.model import BackendChoice, ModelChoice
 from depthcli.errors import CheckpointError, DownloadError, ModelError, UsageError
 from depthcli.zoo import licences
 from depthcli.zoo.diffusion import check_diffusion

@@ -20,7 +20,7 @@ from depthcli.backends import Arrays, Traits, targets_of
 from depthcli.backends.artifact import Artifact, CompiledNetworks, named_outputs
 from depthcli.backends.neuron.flavours import FLAVOURS, Flavour
 from depthcli.backends.neuron.standin import NOTICE
-from depthcli.choices import BackendChoice
+from depthcli.choices.model import BackendChoice
 from depthcli.errors import DeviceLostError, EngineError, Log, first_line
 from depthcli.pixels.preprocess import InputPlan
 from depthcli.zoo.locate import WeightsFile

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Optional
 
-from depthcli.choices import CompilerChoice
+from depthcli.choices.compiler import CompilerChoice
 from depthcli.errors import EngineError, UsageError
 
 INDEX = "https://pip.repos.neuron.amazonaws.com"

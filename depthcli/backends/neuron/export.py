@@ -21,7 +21,7 @@ from depthcli.backends.export import Export, Shape, example
 from depthcli.backends.neuron.analysis import Analysis, analyze
 from depthcli.backends.neuron.common import cast_arguments, check_compiled, cpu_operators
 from depthcli.backends.neuron.flavours import FLAVOURS, Flavour
-from depthcli.choices import CompilerChoice
+from depthcli.choices.compiler import CompilerChoice
 from depthcli.errors import EngineError, Log
 from depthcli.graphs.jit import quiet_jit, quiet_trace
 from depthcli.graphs.operators import operators_of

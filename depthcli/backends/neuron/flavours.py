@@ -13,7 +13,7 @@ from depthcli.backends.neuron import common
 from depthcli.backends.neuron.inf1 import Inf1
 from depthcli.backends.neuron.neuronx import NeuronX
 from depthcli.backends.neuron.standin import StandIn
-from depthcli.choices import CompilerChoice
+from depthcli.choices.compiler import CompilerChoice
 
 
 class Flavour(Protocol):

@@ -12,7 +12,7 @@ from typing import Any, Optional
 
 from depthcli.backends.neuron import common
 from depthcli.backends.neuron.common import INDEX
-from depthcli.choices import CompilerChoice
+from depthcli.choices.compiler import CompilerChoice
 from depthcli.errors import EngineError, first_line
 
 _RUN = 'pip install "torch-neuron==1.13.1.2.11.13.0" "protobuf<3.20" "numpy==1.22.2"'

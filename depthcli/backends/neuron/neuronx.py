@@ -10,7 +10,7 @@ from typing import Any, Optional
 
 from depthcli.backends.neuron import common
 from depthcli.backends.neuron.common import INDEX
-from depthcli.choices import CompilerChoice
+from depthcli.choices.compiler import CompilerChoice
 from depthcli.errors import EngineError, first_line
 
 INSTALL = f'pip install "torch-neuronx==2.9.*" "neuronx-cc==2.*" --extra-index-url {INDEX}'

@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 from depthcli.backends.artifact import STANDIN
 from depthcli.backends.neuron import common
-from depthcli.choices import CompilerChoice
+from depthcli.choices.compiler import CompilerChoice
 
 NOTICE = "CPU stand-in, not Neuron"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from depthcli.camera import Camera, CameraSource, equivalent_focal, pinhole, same_ratio
-from depthcli.choices import CameraChoice
+from depthcli.choices.camera import CameraChoice
 from depthcli.errors import UsageError
 from depthcli.io.cameras.files import read_cameras
 from depthcli.io.cameras.stored import CameraFile, StoredCamera, camera_from, focal_of_angle

@@ -13,7 +13,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from depthcli.choices import DEFAULT_COLORMAP
+from depthcli.choices.settings import DEFAULT_COLORMAP
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.io.codecs.formats import Holds
 from depthcli.pixels import colormap as colors

@@ -12,7 +12,8 @@ from typing import IO, TYPE_CHECKING, Any, Callable, Optional, Union
 
 import numpy as np
 
-from depthcli.choices import DEFAULT_COLORMAP, ShapeChoice
+from depthcli.choices.settings import DEFAULT_COLORMAP
+from depthcli.choices.shapes import ShapeChoice
 from depthcli.depthmap import DepthMap, from_description
 from depthcli.errors import DepthError, OutputError, UsageError
 from depthcli.host.atomic import atomic_path

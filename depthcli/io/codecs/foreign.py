@@ -11,7 +11,8 @@ import numpy as np
 from PIL.PngImagePlugin import PngImageFile
 
 from depthcli.camera import Camera
-from depthcli.choices import SourceChoice, require
+from depthcli.choices.settings import require
+from depthcli.choices.source import SourceChoice
 from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import DepthError, OutputError, PictureError, UsageError
 from depthcli.io.codecs import embedded

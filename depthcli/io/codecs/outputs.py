@@ -8,7 +8,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Optional
 
-from depthcli.choices import DEFAULT_COLORMAP, ShapeChoice
+from depthcli.choices.settings import DEFAULT_COLORMAP
+from depthcli.choices.shapes import ShapeChoice
 from depthcli.errors import OutputError
 from depthcli.io.codecs.formats import STILLS, check_kind
 from depthcli.io.names import fitting_name

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from depthcli.camera import Camera
-from depthcli.choices import ShapeChoice, StereoChoice
+from depthcli.choices.shapes import ShapeChoice
+from depthcli.choices.stereo import StereoChoice
 from depthcli.depthmap import DepthMap
 from depthcli.errors import OutputError, UsageError
 from depthcli.host.atomic import atomic_path

@@ -11,7 +11,7 @@ from typing import IO, Any, Optional
 import numpy as np
 from PIL import Image
 
-from depthcli.choices import StereoChoice
+from depthcli.choices.stereo import StereoChoice
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import OutputError, UsageError
 from depthcli.host.atomic import atomic_path

@@ -21,7 +21,7 @@ from typing import IO, Any, Optional
 import numpy as np
 
 from depthcli.camera import Camera, CameraSource
-from depthcli.choices import DEFAULT_COLORMAP
+from depthcli.choices.settings import DEFAULT_COLORMAP
 from depthcli.errors import UsageError
 from depthcli.geometry.solids import OPENCV, Mesh, with_axes
 from depthcli.io.codecs.quick_facts import TEXT_KEY, parse_facts

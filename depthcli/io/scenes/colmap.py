@@ -15,7 +15,7 @@ from typing import IO, Callable
 
 import numpy as np
 
-from depthcli.choices import SceneChoice
+from depthcli.choices.scenes import SceneChoice
 from depthcli.errors import OutputError
 from depthcli.geometry.poses import quaternions_of
 from depthcli.geometry.scene_points import Tracks, find_tracks

@@ -22,7 +22,7 @@ from typing import IO, Callable
 
 import numpy as np
 
-from depthcli.choices import SceneChoice
+from depthcli.choices.scenes import SceneChoice
 from depthcli.errors import OutputError, UsageError
 from depthcli.geometry.scene_points import scene_cloud
 from depthcli.host.atomic import atomic_path

@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from depthcli.camera import Camera, camera_of
-from depthcli.choices import SceneChoice
+from depthcli.choices.scenes import SceneChoice
 from depthcli.geometry.poses import inverted, square
 from depthcli.geometry.scene_meshes import scene_meshes
 from depthcli.geometry.scene_points import frusta, frustum_size, scene_cloud, show_transform, shown

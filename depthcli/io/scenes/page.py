@@ -10,7 +10,7 @@ from typing import IO, Any, Optional
 
 import numpy as np
 
-from depthcli.choices import SceneChoice
+from depthcli.choices.scenes import SceneChoice
 from depthcli.geometry.grid import grid_step
 from depthcli.geometry.poses import inverted, relative_to_first, to_camera
 from depthcli.geometry.scene_meshes import meshes_by_view

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from depthcli.camera import CameraSource
-from depthcli.choices import CameraChoice
+from depthcli.choices.camera import CameraChoice
 from depthcli.errors import UsageError
 from depthcli.io.cameras.pictures import GivenCameras
 from depthcli.io.pictures.images import Picture

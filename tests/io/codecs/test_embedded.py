@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from depthcli.choices import SourceChoice
+from depthcli.choices.source import SourceChoice
 from depthcli.depthmap import DepthKind
 from depthcli.errors import DepthError, PictureError, UsageError
 from depthcli.io.codecs.embedded import read_embedded

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import depthcli
-from depthcli.choices import COLORMAPS
+from depthcli.choices.settings import COLORMAPS
 from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import DepthError, OutputError, UsageError
 from depthcli.io.codecs import png

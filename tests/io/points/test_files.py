@@ -22,7 +22,7 @@ from PIL import Image
 
 import depthcli
 from depthcli.camera import Camera, CameraSource, Distortion, LensModel
-from depthcli.choices import ShapeChoice
+from depthcli.choices.shapes import ShapeChoice
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import OutputError, UsageError
 from depthcli.geometry.solids import Mesh, PointCloud

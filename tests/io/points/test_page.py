@@ -16,7 +16,7 @@ from PIL import Image
 
 import depthcli
 from depthcli.camera import Distortion, LensModel
-from depthcli.choices import ShapeChoice
+from depthcli.choices.shapes import ShapeChoice
 from depthcli.depthmap import DepthKind, DepthMap, Provenance
 from depthcli.errors import OutputError, UsageError
 from depthcli.geometry.grid import grid_step

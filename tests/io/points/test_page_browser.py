@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import depthcli
-from depthcli.choices import ShapeChoice
+from depthcli.choices.shapes import ShapeChoice
 from depthcli.depthmap import DepthMap, Provenance
 from tests.geometry.scenes import camera, metric
 from tests.io.browser import BACKGROUND, difference

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from depthcli.camera import Camera
-from depthcli.choices import SceneChoice
+from depthcli.choices.scenes import SceneChoice
 from depthcli.depthmap import DepthKind, DepthMap
 from depthcli.errors import OutputError, UsageError
 from depthcli.geometry.poses import to_camera

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthcli.choices import SceneChoice
+from depthcli.choices.scenes import SceneChoice
 from depthcli.errors import OutputError
 from depthcli.geometry.poses import to_world
 from depthcli.geometry.scene_points import confidence_floor, has_depth, without_pictures

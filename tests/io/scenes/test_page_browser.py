@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from depthcli.choices import SceneChoice
+from depthcli.choices.scenes import SceneChoice
 from depthcli.io.scenes.files import write_scene
 from tests.geometry.rooms import BALL_COLOUR, FLOOR_COLOUR, SIZE, WALL_COLOUR, room
 from tests.io.browser import difference, drawn

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from depthcli.camera import Camera
-from depthcli.choices import SceneChoice
+from depthcli.choices.scenes import SceneChoice
 from depthcli.geometry.poses import to_camera, to_world
 from depthcli.geometry.rays import project, rays_at
 from depthcli.geometry.scene_points import points_by_view, reproject

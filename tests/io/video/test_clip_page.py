@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from depthcli.camera import Camera, Distortion, LensModel
-from depthcli.choices import ShapeChoice
+from depthcli.choices.shapes import ShapeChoice
 from depthcli.errors import OutputError
 from depthcli.geometry.grid import grid_step
 from depthcli.geometry.rays import rays_at
