@@ -123,7 +123,7 @@ class TorchEager:
 
 @contextlib.contextmanager
 def _stopped_by(stop: Optional[Callable[[], bool]], network: nn.Module) -> Iterator[None]:
-    """Ask `stop` before each layer that the block runs; once it returns True, StoppedError is raised there.
+    """Ask `stop` before each layer of several parts that the block runs; once it returns True, StoppedError is raised.
 
     By hooks, so that the forward passes say nothing of it. Another thread may run the network meanwhile.
     """
@@ -136,7 +136,8 @@ def _stopped_by(stop: Optional[Callable[[], bool]], network: nn.Module) -> Itera
         if threading.get_ident() == thread and stop():
             raise StoppedError
 
-    hooks = [layer.register_forward_pre_hook(ask) for layer in network.modules()]
+    layers = [layer for layer in network.modules() if any(True for _ in layer.children())]
+    hooks = [layer.register_forward_pre_hook(ask) for layer in layers]
     try:
         yield
     finally:
