@@ -272,9 +272,8 @@ def test_who_waits_for_a_busy_service_sees_the_seconds_and_may_leave(browser, se
         page.route("**/v1/depth?*", lambda route: route.fulfill(response=(got := route.fetch()), headers=_longer(got)))
         page.locator(".photo input[type=file]").set_input_files(photo("a.jpg", SIZE))
         page.get_by_text("Asking again in 1 s").wait_for()
-        page.wait_for_function(
-            "told.lastIndexOf('Estimating the depth …') > told.findIndex((text) => / 1 s/.test(text))"
-        )
+        works = "told.lastIndexOf('Estimating the depth …') > told.findIndex((text) => / 1 s/.test(text))"
+        until(lambda: page.evaluate(works))
         told = page.evaluate("told")
         left = [int(found[1]) for text in told if (found := re.search(r"again in (\d) s", text or ""))]
         assert left[left.index(3) :][:3] == [3, 2, 1]
