@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from importlib.util import find_spec
 from threading import Thread
 
@@ -22,6 +24,7 @@ from depthcli.pixels.preprocess import InputPlan
 from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import find_row
 from depthcli.zoo.verify import digest
+from tests.conftest import environment
 from tests.nets import da3
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -241,3 +244,36 @@ def test_openvino_is_cut_within_a_part(checkpoint, monkeypatch, error) -> None:
     again = backend.run(inputs, "views")
     assert all(np.array_equal(again[key], wanted[key]) for key in wanted)
     backend.close()
+
+
+_PRESSED = """
+import os, signal, sys, threading
+from pathlib import Path
+from depthcli.cli.report import stop_signals
+from tests.backends.test_scenes import WeightsFile, da3, opened
+backend = opened(WeightsFile(Path(sys.argv[1]), sys.argv[2], "test"), "openvino")
+usual = backend._requests["relate"]
+class Request:
+    def start_async(self, *inputs, **options):
+        usual.start_async(*inputs, **options)
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    def __getattr__(self, name):
+        return getattr(usual, name)
+backend._requests["relate"] = Request()
+with stop_signals(quiet=True) as stop:
+    stop.at_once = True  # as `depth scene` does
+    try:
+        backend.run({"image": da3.views(24, 280, 280).numpy()}, "views")
+    except KeyboardInterrupt:
+        try:
+            usual.wait()
+        except RuntimeError as error:
+            print(error)
+"""
+
+
+@pytest.mark.skipif("openvino" not in ENGINES, reason="it cuts a run of OpenVINO")
+def test_ctrl_c_reaches_a_scene_while_openvino_computes(checkpoint) -> None:
+    command = [sys.executable, "-c", _PRESSED, str(checkpoint.path), checkpoint.sha256]
+    ran = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=300)
+    assert "cancel" in ran.stdout.lower(), ran.stdout + ran.stderr

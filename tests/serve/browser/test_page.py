@@ -289,6 +289,21 @@ def test_who_waits_for_a_busy_service_sees_the_seconds_and_may_leave(browser, se
         page.wait_for_selector(".readout")
 
 
+def test_a_download_that_waits_for_a_busy_service_says_so(site, open_page):
+    there = open_page(site)
+    choose(there, photo("a.jpg", SIZE))
+    assert site.ask(result_of(there), method="DELETE").status == 204
+    answers = iter([{"status": 503, "headers": {"Retry-After": "2"}, "body": '{"title": "the queue is full"}'}])
+    there.page.route(
+        "**/v1/depth?*", lambda route: route.fulfill(**one) if (one := next(answers, {})) else route.continue_()
+    )
+    with there.page.expect_download():
+        there.page.get_by_role("button", name="NumPy").click()
+        there.page.wait_for_selector("#gone:has-text('busy. Asking again in 1 s')")
+    assert not there.page.locator("#gone").is_visible()
+    there.complaints[:] = [text for text in there.complaints if "404" not in text]
+
+
 def _longer(answer) -> dict[str, str]:
     """The headers of an answer that asks for three seconds, if it asks for any."""
     return {**answer.headers, **({"retry-after": "3"} if answer.status == 503 else {})}
