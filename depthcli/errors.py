@@ -109,6 +109,10 @@ class DeviceLostError(EngineError):
     """The device fails again and again: going on would only fail every picture."""
 
 
+class StoppedError(Exception):
+    """Work was asked to stop, and did. Nothing failed, so it is none of the errors above, and nobody is told of it."""
+
+
 def word_settings(text: str, word: Callable[[str], str]) -> str:
     """Return a text with each setting in backticks replaced by `word(name)`."""
     return _SETTING.sub(lambda found: word(found[1]), text)

@@ -108,7 +108,8 @@ class Backend(Protocol):
         nets.depth_anything_3.DepthAnything3Views.forward names, as arrays. Further inputs, all optional: "extrinsics"
         (V, 3 or 4, 4), world to camera, relative to the first view and of normal scale, with "intrinsics" (V, 3, 3) in
         pixels of the image; "reference", a name of geometry.reference_views.REFERENCES; "rays" and "gaussians", True
-        to have these; "features", a tuple of blocks of the encoder to have what they give.
+        to have these; "features", a tuple of blocks of the encoder to have what they give; "stop", a function that is
+        asked again and again during the run, which ends with StoppedError once it returns True.
         replica: run on this copy of the network, in the calling thread. None spreads the images over all copies.
         """
 

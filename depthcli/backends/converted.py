@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 import numpy as np
 
-from depthcli.errors import CheckpointError, DepthError, EngineError, Log, first_line, last_line
+from depthcli.errors import CheckpointError, DepthError, EngineError, Log, StoppedError, first_line, last_line
 from depthcli.graphs.positions import resize_positions
 from depthcli.host import graph_cache
 from depthcli.zoo.locate import WeightsFile
@@ -168,7 +168,7 @@ def runtime_errors(package: str) -> Iterator[None]:
     """Turn what a backend's package raises into an EngineError; its classes have no base in common."""
     try:
         yield
-    except DepthError:
+    except (DepthError, StoppedError):
         raise
     except MemoryError as error:
         raise EngineError("the machine ran out of memory", "use a smaller `input_size`") from error

@@ -37,7 +37,7 @@ from depthcli.backends.executed import ExecutedNode, with_median_times
 from depthcli.backends.export import Export, Shape, compare
 from depthcli.choices.compiler import CompilerChoice
 from depthcli.choices.model import BackendChoice
-from depthcli.errors import EngineError, Log
+from depthcli.errors import EngineError, Log, StoppedError
 from depthcli.host.cores import compute_threads
 from depthcli.host.memory import check_clip_memory, check_memory, check_scene_memory, free_memory
 from depthcli.pixels.preprocess import InputPlan
@@ -69,6 +69,7 @@ _COUNTERS = {"PERF_COUNT": True}  # OpenVINO's own clock around every node
 # Kernels of each kind that a network keeps for the input sizes it has seen. By itself OpenVINO keeps 5000: with
 # pictures of every size tiny then takes some 300 MB more. Five sizes of tiny stay quick.
 _KEPT_KERNELS = 256
+_LOOK_MS = 50  # between two questions whether a run is to stop
 
 
 class OpenVino:
@@ -114,7 +115,7 @@ class OpenVino:
 
             inputs = self._graph.inputs
             assert isinstance(row.network, ViewsConfig) and inputs.positions is not None and inputs.cameras is not None
-            self._views = ViewParts(self._infer, TablesBySize(row.network, inputs.positions), inputs.cameras)
+            self._views = ViewParts(self._infer_until, TablesBySize(row.network, inputs.positions), inputs.cameras)
 
     def fit(self, plan: InputPlan) -> InputPlan:
         """Return the plan unchanged: every size runs."""
@@ -166,6 +167,23 @@ class OpenVino:
 
     def _infer(self, part: str, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         return _copied(self._requests[part].infer(list(inputs), share_inputs=True))
+
+    def _infer_until(self, part: str, inputs: Sequence[np.ndarray], stop: Callable[[], bool]) -> list[np.ndarray]:
+        """Return what a part answers. Raises StoppedError once `stop` returns True, and Ctrl-C ends it as soon."""
+        if stop():
+            raise StoppedError
+        request, shared = self._requests[part], list(inputs)
+        request.start_async(shared, share_inputs=True)
+        try:
+            while not request.wait_for(_LOOK_MS):
+                if stop():
+                    raise StoppedError
+        except BaseException:
+            request.cancel()  # it ends with its node, and reads the inputs until then
+            with contextlib.suppress(Exception):
+                request.wait()
+            raise
+        return _copied(request.results)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 
 from depthcli.backends import CLIP_GRAPHS, PICTURE_GRAPHS, SCENE_GRAPHS, Arrays, Traits
 from depthcli.choices.model import BackendChoice
-from depthcli.errors import EngineError, Log, first_line
+from depthcli.errors import EngineError, Log, StoppedError, first_line
 from depthcli.host.memory import check_clip_memory, check_memory, check_scene_memory, free_memory
 from depthcli.nets.attention import HAS_FUSED
 from depthcli.nets.build import channels_last, read_network
@@ -88,7 +89,8 @@ class TorchEager:
             if isinstance(value, np.ndarray)
         }
         settings = {name: value for name, value in inputs.items() if name not in tensors}
-        answers = network(tensors.pop("image"), **tensors, **settings)
+        with _stopped_by(settings.pop("stop", None), network):
+            answers = network(tensors.pop("image"), **tensors, **settings)
         return {
             name: value.float().cpu().numpy() if isinstance(value, torch.Tensor) else np.array(value)
             for name, value in answers.items()
@@ -117,6 +119,30 @@ class TorchEager:
             cached = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
             return int(torch.cuda.mem_get_info(self._device)[0]) + cached
         return free_memory()
+
+
+@contextlib.contextmanager
+def _stopped_by(stop: Optional[Callable[[], bool]], network: nn.Module) -> Iterator[None]:
+    """Ask `stop` before each layer of several parts that the block runs; once it returns True, StoppedError is raised.
+
+    By hooks, so that the forward passes say nothing of it. Another thread may run the network meanwhile.
+    """
+    if stop is None:
+        yield
+        return
+    thread = threading.get_ident()
+
+    def ask(*_: Any) -> None:
+        if threading.get_ident() == thread and stop():
+            raise StoppedError
+
+    layers = [layer for layer in network.modules() if any(True for _ in layer.children())]
+    hooks = [layer.register_forward_pre_hook(ask) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def pick_device(name: str) -> torch.device:

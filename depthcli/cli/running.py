@@ -139,6 +139,8 @@ def run(
     report = options.report.report(job.total)
     there = _Existing(job, options, mix_models, early, folder, remote, packing)
     client = open_server(options.server, options.model, options.backend, {"batch": options.network.batch != 1})
+    if client is not None:
+        client.log = report.log
 
     def ask() -> RemotePictures:
         assert client is not None

@@ -275,6 +275,8 @@ def _do_scene(
     )
     show = options.report
     report = SceneReport(len(job.ordered), as_json=show.as_json, quiet=show.quiet, verbose=show.verbose)
+    if remote is not None:
+        remote.client.log = report.log
     made: Optional[Made] = None
     own, done = job, 0
 

@@ -547,6 +547,7 @@ def do_clips(
     with ExitStack() as stack, progress, stop_signals(report.quiet, "frame") as stop:
         if remote is not None:
             stack.callback(remote.client.close)
+            remote.client.log = log
         for line in left.lines():
             log(line)
         stream = stack.enter_context(open_stream(output)) if output and pipe and not is_stdout(output) else None

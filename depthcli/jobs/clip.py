@@ -22,6 +22,7 @@ from depthcli.errors import (
     DiskFullError,
     Log,
     ModelError,
+    StoppedError,
     UsageError,
 )
 from depthcli.geometry.shapes import remarks
@@ -37,7 +38,6 @@ from depthcli.jobs.clip_job import (
     ClipJob,
     Events,
     Progress,
-    StoppedError,
     failed_clip,
     milliseconds_since,
     texts_of,

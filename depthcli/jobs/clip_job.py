@@ -32,10 +32,6 @@ MAKING, WRITING = "depth", "write"
 _COARSE = (Holds.COLOR, Holds.GRAY8, Holds.GRAY16, Holds.SHADES)
 
 
-class StoppedError(Exception):
-    """The job was asked to stop."""
-
-
 @dataclass(frozen=True)
 class Progress:
     """How far a clip is.

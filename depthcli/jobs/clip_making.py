@@ -9,11 +9,11 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
-from depthcli.errors import ClipError, DepthError, Log
+from depthcli.errors import ClipError, DepthError, Log, StoppedError
 from depthcli.io.video.clip import ClipInfo, Frame, Selection
 from depthcli.io.video.reader import Clip
 from depthcli.io.video.spool import Spool
-from depthcli.jobs.clip_job import MAKING, Progress, StoppedError
+from depthcli.jobs.clip_job import MAKING, Progress
 from depthcli.predict.clip import FrameLoop, FrameMap, readable_frames
 from depthcli.temporal.ranges import ValueRange
 from depthcli.temporal.state import join_states, part_of

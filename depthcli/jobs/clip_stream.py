@@ -11,14 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Callable, Optional
 
-from depthcli.errors import SOME_FAILED, ClipError, DepthError, OutputError, UsageError, first_line
+from depthcli.errors import SOME_FAILED, ClipError, DepthError, OutputError, StoppedError, UsageError, first_line
 from depthcli.io.codecs.encode import encode
 from depthcli.io.codecs.formats import Holds
 from depthcli.io.video.clip_output import Timing
 from depthcli.io.video.pipe import PipeWriter
 from depthcli.io.video.reader import Clip, open_clip
 from depthcli.jobs.clip import stdin_of
-from depthcli.jobs.clip_job import MAKING, ClipJob, Events, Progress, StoppedError, milliseconds_since
+from depthcli.jobs.clip_job import MAKING, ClipJob, Events, Progress, milliseconds_since
 from depthcli.jobs.clip_making import no_frames, until_stopped
 from depthcli.jobs.manifest import DONE, FAILED, Result
 from depthcli.predict.clip import FrameLoop, FrameMap, camera_of_clip

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from depthcli.errors import ClipError
+from depthcli.errors import ClipError, StoppedError
 from depthcli.host.cores import usable_cores
 from depthcli.io.codecs.facts import facts_of_clip
 from depthcli.io.names import STDIN
@@ -20,7 +20,7 @@ from depthcli.io.video.reader import open_clip
 from depthcli.io.video.spool import Spool, SpooledFrame
 from depthcli.io.video.writers import video_writer
 from depthcli.jobs.clip_frames import ClipFrames, clip_frames
-from depthcli.jobs.clip_job import WRITING, ClipJob, Progress, StoppedError
+from depthcli.jobs.clip_job import WRITING, ClipJob, Progress
 from depthcli.jobs.clip_shots import ShownClip
 from depthcli.jobs.pipeline import Lane
 

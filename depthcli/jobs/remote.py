@@ -19,6 +19,7 @@ from urllib.parse import urlencode, urlsplit
 from depthcli.errors import (
     DepthError,
     EngineError,
+    Log,
     ModelError,
     OutputError,
     PictureError,
@@ -36,6 +37,7 @@ AUTO, UNIX = "auto", "unix:"
 _AUTO_SECONDS = 0.05  # that the default address has to answer in
 _TRIES = 5  # of a request whose connection breaks
 _BUSY_SECONDS = 900.0  # that a request waits for a full queue, at most
+_QUIET_SECONDS = 1.0  # of that wait, before it is told
 _LONGEST_WAIT = 10.0
 _CLASSES = {2: UsageError, 4: ModelError, 5: EngineError}
 _BROKEN = (ConnectionError, http.client.HTTPException, TimeoutError, socket.timeout)
@@ -112,13 +114,21 @@ class Client:
             depth = client.estimate("photo.jpg", model="tiny")
 
     address: http://HOST:PORT, https://..., or unix:PATH. token: that the service wants; by default that of the variable
-    DEPTH_TOKEN. timeout: seconds that a connection may be silent. Raises UsageError for an address that makes no sense.
-    Requests raise EngineError if the service cannot be reached, and the errors of the service: UsageError,
-    PictureError, ModelError, EngineError.
+    DEPTH_TOKEN. timeout: seconds that a connection may be silent. log: receives one line when a request waits for a
+    full service for the first time. Raises UsageError for an address that makes no sense. Requests raise EngineError if
+    the service cannot be reached, and the errors of the service: UsageError, PictureError, ModelError, EngineError.
     """
 
-    def __init__(self, address: str = DEFAULT_ADDRESS, token: Optional[str] = None, timeout: float = 300.0) -> None:
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        token: Optional[str] = None,
+        timeout: float = 300.0,
+        log: Log = lambda line: None,
+    ) -> None:
         self.address = address.rstrip("/")
+        self.log = log
+        self._telling, self._told = threading.Lock(), False
         self._token = os.environ.get(TOKEN_VARIABLE, "").strip() if token is None else token
         self._timeout = timeout
         self._local = threading.local()
@@ -225,14 +235,15 @@ class Client:
         Raises EngineError if the service is gone, PictureError if only this request fails again and again, and the
         error that the service answers with.
         """
-        tries, until = 0, time.monotonic() + _BUSY_SECONDS
+        tries, since = 0, 0.0
         while True:
             try:
                 return self._once(method, path, query, body)
             except _BusyError as busy:
-                if time.monotonic() + busy.seconds > until:
+                since = since or time.monotonic()
+                if time.monotonic() + busy.seconds > since + _BUSY_SECONDS:
                     raise busy.error from None
-                time.sleep(busy.seconds * random.uniform(0.5, 1.5))
+                self._wait(busy, since)
             except _BROKEN as error:
                 if isinstance(error, ConnectionRefusedError):
                     tries = max(tries, _TRIES - 2)  # it may be about to start again
@@ -282,6 +293,19 @@ class Client:
                 time.sleep(random.uniform(0, min(_LONGEST_WAIT, 0.1 * 2**tries)))
             finally:
                 connection.close()
+
+    def _wait(self, busy: _BusyError, since: float) -> None:
+        """Wait as long as a full service asks for. since: when the first wait of the request began."""
+        seconds = busy.seconds * random.uniform(0.5, 1.5)
+        quiet = min(seconds, max(0.0, since + _QUIET_SECONDS - time.monotonic()))
+        time.sleep(quiet)
+        if quiet == seconds:
+            return
+        with self._telling:
+            told, self._told = self._told, True
+        if not told:
+            self.log(f"{self.address} is busy, waiting for it: {busy.error.message}")
+        time.sleep(seconds - quiet)
 
     def _headers(self, more: Mapping[str, str]) -> dict[str, str]:
         return {"Accept": "*/*", **({"Authorization": f"Bearer {self._token}"} if self._token else {}), **more}

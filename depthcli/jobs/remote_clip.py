@@ -25,6 +25,7 @@ from depthcli.errors import (
     EngineError,
     Log,
     ModelError,
+    StoppedError,
     UsageError,
     first_line,
 )
@@ -33,7 +34,7 @@ from depthcli.io.codecs.formats import CLIPS
 from depthcli.io.names import sidecar_of
 from depthcli.io.video.frame_files import frames_in
 from depthcli.io.video.reader import open_clip
-from depthcli.jobs.clip_job import ClipJob, Events, Progress, StoppedError, failed_clip, milliseconds_since, texts_of
+from depthcli.jobs.clip_job import ClipJob, Events, Progress, failed_clip, milliseconds_since, texts_of
 from depthcli.jobs.clip_results import already_there, check_one_model, place_of
 from depthcli.jobs.find import CLIP_SUFFIXES
 from depthcli.jobs.manifest import DONE, FAILED, Result

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from depthcli.camera import Camera, CameraSource
 from depthcli.choices.model import BackendChoice, ModelChoice
 from depthcli.choices.scenes import ViewsChoice
 from depthcli.depthmap import DepthKind
-from depthcli.errors import EngineError, Log, PictureError, UsageError, warn
+from depthcli.errors import EngineError, Log, PictureError, StoppedError, UsageError, warn
 from depthcli.geometry.gaussians import to_gaussians
 from depthcli.geometry.given_poses import settle_given_poses
 from depthcli.geometry.poses import normalised, rigid, square
@@ -107,6 +108,7 @@ class SceneEstimator:
         self.row, self.weights, self.views = model.row.with_input_size(views.input_size), model.weights, views
         check_scene_model(self.row.network, self.row.name, gaussians)
         self._gaussians, self._log = gaussians, log
+        self._stop: Optional[Callable[[], bool]] = None
         self._last_block = _views_of(self.row.network).depth - 1 if features else None
         self._metric: Optional[Model] = None
         if views.metres and not self.row.kind.is_metric:
@@ -118,6 +120,16 @@ class SceneEstimator:
         self._second: Optional[Backend] = None
         if self._metric is not None:
             self._second = open_backend(self._metric.row, self._metric.weights, backend, False, log)
+
+    def stopped_by(self, stop: Callable[[], bool]) -> SceneEstimator:
+        """Return this estimator with another rule for its end: closing either closes both.
+
+        stop: asked again and again while the network runs; once it returns True, StoppedError is raised. Networks stop
+        at their next layer.
+        """
+        other = copy.copy(self)
+        other._stop = stop
+        return other
 
     @property
     def is_metric(self) -> bool:
@@ -257,6 +269,8 @@ class SceneEstimator:
         inputs.update(dict.fromkeys(self._further, True))
         if self._last_block is not None:
             inputs["features"] = (self._last_block,)
+        if self._stop is not None:
+            inputs["stop"] = self._stop
         if given is not None:
             inputs["extrinsics"] = normalised(np.stack([_pose(camera) for camera in given])).astype(np.float32)
             inputs["intrinsics"] = np.stack([network_intrinsics(one, view) for one, view in zip(given, plan.views)])
@@ -282,7 +296,7 @@ class SceneEstimator:
         if not self.is_metric:
             return IDENTITY
         if self._second is not None:
-            found = [self._second.run({"image": image[None]}) for image in images]
+            found = [self._metric_answer(image) for image in images]
             answers["metric_depth"], answers["sky"] = (
                 np.concatenate([one[name] for one in found]) for name in ("depth", "sky")
             )
@@ -298,6 +312,13 @@ class SceneEstimator:
         second = {"model": self._metric.row.name, "weights_sha256": self._metric.weights.sha256} if self._metric else {}
         facts["metres"] = {**second, "scale": scaled.scale}
         return Sim3(scaled.scale, np.eye(3), np.zeros(3))
+
+    def _metric_answer(self, image: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Return what the metric network answers for one view."""
+        assert self._second is not None
+        if self._stop is not None and self._stop():
+            raise StoppedError
+        return self._second.run({"image": image[None]})
 
     def _settle(self, answers: dict[str, np.ndarray], poses: np.ndarray, facts: dict[str, Any]) -> Sim3:
         """Replace the poses by given ones, in one world with the depth; return the transform from before."""

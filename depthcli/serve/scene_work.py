@@ -10,9 +10,17 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Union, cast
+from typing import IO, Any, Union
 
-from depthcli.errors import SOME_FAILED, DepthError, DeviceLostError, DiskFullError, PictureError, UsageError
+from depthcli.errors import (
+    SOME_FAILED,
+    DepthError,
+    DeviceLostError,
+    DiskFullError,
+    PictureError,
+    StoppedError,
+    UsageError,
+)
 from depthcli.host.atomic import atomic_path
 from depthcli.io.names import printable
 from depthcli.io.pictures.files import is_picture
@@ -85,12 +93,12 @@ class SceneWork:
     def run(
         self, wish: SceneWish, source: Path, stop: Callable[[], bool]
     ) -> Generator[Union[Progress, Outcome], None, None]:
-        """See `Work`. The network is not stopped while it runs."""
+        """See `Work`."""
         found = _clip(source) if source.suffix.lower() in CLIP_SUFFIXES else _pictures(source)
         job = self._job(wish, source, found)
         made = _Parts(job, source, [JobFile(source.name, SOURCE)] if found.source is SceneSource.CLIP else [])
         try:
-            with closing(run_scene(job, lambda: self._load(job))) as events:
+            with closing(run_scene(job, lambda: self._load(job, stop))) as events:
                 for event in events:
                     if isinstance(event, Step):
                         yield Progress(source.name, event.stage, event.done, event.total)
@@ -100,6 +108,8 @@ class SceneWork:
                         made.add(event)
                     if stop():
                         return
+        except StoppedError:  # while the network ran
+            return
         except DeviceLostError:
             raise
         except DepthError as error:
@@ -127,11 +137,12 @@ class SceneWork:
             chunks=wish.chunks,
         )
 
-    def _load(self, job: SceneJob) -> SceneEstimator:
+    @contextmanager
+    def _load(self, job: SceneJob, stop: Callable[[], bool]) -> Iterator[SceneEstimator]:
         assert job.model.model is not None
         wanted = {"gaussians": job.wants_gaussians, "features": job.wants_features}
-        # A context manager of an estimator, as an estimator itself is.
-        return cast(SceneEstimator, self._models.use_scene(job.model.model, job.views, **wanted))
+        with self._models.use_scene(job.model.model, job.views, **wanted) as estimator:
+            yield estimator.stopped_by(stop)
 
 
 class _Parts:

@@ -102,7 +102,7 @@ def _serve_on(bound: socket.socket, settings: ServiceSettings, log: Log, ready: 
         address = address_of(settings, bound)
         server = _Server(config, service, lambda: ready(address))
         server.run([bound])
-        # The network of a scene cannot be stopped: the job goes on from the disk at the next start.
+        # A model that loads, or a large layer, may take longer: the job goes on from the disk at the next start.
         forced = server.force_exit or service.busy
     finally:
         if not forced:  # else what runs is left to the end of the process

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from depthcli.errors import EngineError
 from depthcli.geometry.poses import square
 from depthcli.geometry.rays import rays
 from depthcli.geometry.sim3 import Sim3
+from depthcli.host.memory import check_scene_memory, scene_bytes
+from depthcli.pixels.preprocess import InputPlan
 from depthcli.predict.model import Model
 from depthcli.zoo.locate import WeightsFile
 from depthcli.zoo.rows import find_row
@@ -88,8 +92,13 @@ def metres(inputs: dict[str, Any]) -> dict[str, Any]:
     return {"depth": (view.depth.values * FAR / focal)[None], "sky": sky[None].astype(np.float32)}
 
 
-def use_room(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Put the room in the place of all networks; return the list of those that are opened."""
+def bytes_of(views: int) -> int:
+    """Return what so many views of the room are predicted to take in the network of da3-small."""
+    return scene_bytes(find_row("da3-small").network, InputPlan(SIZE, SIZE), views)
+
+
+def use_room(monkeypatch: pytest.MonkeyPatch, free: Optional[int] = None) -> list[str]:
+    """Put the room in the place of all networks; return the list of those that are opened. free: bytes of memory."""
     opened: list[str] = []
     metres.calls = 0  # type: ignore[attr-defined]
 
@@ -98,8 +107,15 @@ def use_room(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def open_backend(row: Any, *_: Any) -> FakeBackend:
         opened.append(row.name)
-        return FakeBackend(views=answers, depth=metres)
+        backend = FakeBackend(views=answers, depth=metres)
+        if free is not None:
+            backend.check = partial(_check, row.network, free)  # type: ignore[method-assign]
+        return backend
 
     monkeypatch.setattr("depthcli.predict.scene.resolve_model", resolve)
     monkeypatch.setattr("depthcli.predict.scene.open_backend", open_backend)
     return opened
+
+
+def _check(network: Any, free: int, plan: InputPlan, batch: int, further: Sequence[str] = ()) -> None:
+    check_scene_memory(network, plan, batch, free, further=further)

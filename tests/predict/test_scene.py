@@ -16,7 +16,7 @@ from depthcli import Scene, SceneEstimator, ViewsChoice, estimate_scene, read_sc
 from depthcli.camera import Camera, CameraSource, Distortion
 from depthcli.choices.model import ModelChoice
 from depthcli.depthmap import DepthKind
-from depthcli.errors import EngineError, PictureError, UsageError
+from depthcli.errors import EngineError, PictureError, StoppedError, UsageError
 from depthcli.geometry.scene_points import scene_cloud
 from depthcli.predict.model import Model, resolve_model
 from depthcli.zoo.locate import WeightsFile
@@ -280,6 +280,34 @@ def test_the_nested_network_is_in_metres() -> None:
     with SceneEstimator(small("nested", "da3-nested"), "torch", views=ViewsChoice(56), gaussians=True) as estimator:
         scene = estimator.estimate([reference_image(42, 56, i) for i in range(2)])
     assert scene.unit == "m" and scene.views[0].depth.sky is not None and scene.gaussians is not None
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_scene_stops_when_it_is_told_and_the_estimator_makes_the_next_one() -> None:
+    pictures = [reference_image(42, 56, i) for i in range(4)]
+    with SceneEstimator(small("views", "da3-small"), "torch", views=ViewsChoice(56)) as estimator:
+        wanted = estimator.estimate(pictures)
+        stopping = estimator.stopped_by(lambda: True)
+        for make in (
+            lambda: stopping.estimate(pictures),
+            lambda: stopping.run_described([stopping.read(picture, f"{i}.png") for i, picture in enumerate(pictures)]),
+            lambda: stopping.run_again(wanted.views),
+        ):
+            with pytest.raises(StoppedError):
+                make()
+        again = estimator.estimate(pictures)
+    assert np.array_equal(again.views[3].depth.values, wanted.views[3].depth.values)
+
+
+def test_metres_stop_between_two_views(opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[int] = []
+    answer = rooms.metres
+    monkeypatch.setattr(rooms, "metres", answered := lambda inputs: done.append(1) or answer(inputs))
+    answered.calls = 0  # type: ignore[attr-defined]
+    choice = ViewsChoice(input_size=rooms.INPUT, metres=True)
+    with SceneEstimator(views=choice) as estimator, pytest.raises(StoppedError):
+        estimator.stopped_by(lambda: len(done) == 2).estimate(rooms.pictures(Path("room")))
+    assert len(done) == 2
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -25,7 +25,8 @@ if sys.version_info < (3, 11):
     pytest.skip("the service needs Python 3.11", allow_module_level=True)
 
 # The command, with a network that takes `NETWORK` seconds, and clients that have `DEADLINE` seconds. One for scenes
-# takes less if there is a file `go`.
+# takes less if there is a file `go`, and stops between two layers if it is told to: each adds a byte to `layers`. With
+# `DEAF` it is one layer. `FREE`: bytes that it may take.
 _PROGRAM = """
 import os, sys, time
 from depthcli.predict.picture import DepthEstimator
@@ -37,9 +38,21 @@ def slowly(self, batch, recheck=False):
 DepthEstimator.run = slowly
 if os.environ.get("ROOM"):  # networks for scenes answer with the room of tests/predict/rooms.py
     import pytest
-    from tests.predict.rooms import use_room
-    from depthcli.predict.scene import SceneEstimator
-    use_room(pytest.MonkeyPatch())
+    from tests.predict import rooms
+    from depthcli.errors import StoppedError
+    answers = rooms.answers
+    def slowly_views(inputs):
+        end, stop = time.monotonic() + seconds, inputs.get("stop", lambda: False)
+        while time.monotonic() < end and not os.path.exists("go"):
+            if not os.environ.get("DEAF"):
+                if stop():
+                    raise StoppedError
+                with open("layers", "ab") as layers:
+                    layers.write(b".")
+            time.sleep(0.02)
+        return answers(inputs)
+    rooms.answers = slowly_views
+    rooms.use_room(pytest.MonkeyPatch(), int(os.environ.get("FREE", 0)) or None)
     from depthcli.serve import scene_query
     usual = scene_query.SceneQuery.wish
     def wish(self, model):  # the page asks for the usual size, and the room has one size
@@ -47,13 +60,6 @@ if os.environ.get("ROOM"):  # networks for scenes answer with the room of tests/
             self.input_size = int(os.environ["ROOM"])
         return usual(self, model)
     scene_query.SceneQuery.wish = wish
-    run_views = SceneEstimator.run
-    def slowly_views(self, views, *others):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and not os.path.exists("go"):
-            time.sleep(0.02)
-        return run_views(self, views, *others)
-    SceneEstimator.run = slowly_views
 from depthcli.serve import guard
 guard.HEADER_SECONDS = guard.BODY_SECONDS = deadline
 from depthcli.cli.app import main

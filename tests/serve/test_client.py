@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 import depthcli
 from depthcli.errors import PictureError, UsageError
 from tests.conftest import TINY, broken, photo, tree
-from tests.serve.running import Service
+from tests.serve.running import Service, until
 
 REMOTE = ("--input-size", "56")
 
@@ -141,12 +142,27 @@ def test_a_full_service_is_asked_again_until_all_are_done(serving, depth):
             client.close()
 
 
+@pytest.mark.parametrize(("options", "lines"), [((), 1), (("-q",), 0)])
+def test_a_command_that_waits_for_a_full_service_says_so_once(serving, depth, options, lines):
+    for number in range(3):
+        photo(f"photos/{number}.png", (60 + number, 50))
+    with serving("--queue", 1) as service:
+        others = [service.socket() for _ in range(2)]  # each has a place, and never sends all of its picture
+        for other in others:
+            other.sendall(b"POST /v1/depth HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx")
+        until(lambda: "depth_queue_length 2.0" in service.ask("/metrics").body.decode())
+        leave = Timer(3, lambda: [other.close() for other in others])
+        leave.start()
+        ran = depth("dir", "photos", "-o", "out", *options, "--server", service.address)
+        leave.join()
+    said = f"{service.address} is busy, waiting for it: the service has as much to do as it takes"
+    assert ran.code == 0 and ran.err.splitlines().count(said) == lines and ran.err.count("busy") == lines, ran.err
+
+
 def test_a_service_that_goes_away_ends_the_run_and_the_next_one_goes_on(serving, depth):
     for number in range(6):
         photo(f"photos/{number}.png")
     with serving(network=0.4) as service:
-        from threading import Timer
-
         Timer(1.0, service.process.kill).start()
         ran = depth("dir", "photos", "-o", "out", "-q", "--server", service.address)
     assert ran.code == 5 and "there is no service" in ran.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -266,6 +267,35 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_rest_is_made(service: Se
     assert (job["exit_code"], job["files"]) == (2, []) and "one picture has no pose" in job["error"]
 
 
+def test_fewer_views_are_taken_evenly_if_so_many_are_asked_for(service: Service, room, depth):
+    options = ("--max-views", "2", "-f", "npz,poses")
+    local = depth("scene", room, *SIZED, *options, "-o", "local")
+    remote = depth("scene", room, *SIZED, *options, "-o", "remote", "--server", service.address)
+    words = "2 of 3 pictures are taken, evenly (--max-views)"
+    assert local.code == remote.code == 0 and words in local.err.splitlines() and words in remote.err.splitlines()
+    job = ended(service, send(service, tar_of(room), max_views=2, format="npz,poses").json["url"])
+    assert job["state"] == "done" and words.replace("--max-views", "`max_views`") in job["notes"]
+    assert files_of(service, job) == tree("local") == tree("remote")
+    assert [view.name for view in read_scene("remote/exports/npz/results.npz").views] == ["0.png", "2.png"]
+
+
+def test_more_views_than_the_memory_holds_are_refused_with_the_number_that_would_fit(serving, room, depth, monkeypatch):
+    free = rooms.bytes_of(2)
+    rooms.use_room(monkeypatch, free)
+    local = depth("scene", room, *SIZED, "-o", "local")
+    with serving(FREE=str(free)) as service:
+        remote = depth("scene", room, *SIZED, "-o", "remote", "--server", service.address)
+        assert (remote.code, remote.err) == (local.code, local.err) and local.code == 1
+        error = remote.err.splitlines()[-1]
+        assert "3 views of 84x56" in error and "--max-views 2 would fit" in error
+        job = ended(service, send(service, tar_of(room)).json["url"])
+        assert (job["state"], job["exit_code"], job["files"]) == ("failed", 1, [])
+        assert error == "error: " + re.sub("`([a-z_]+)`", lambda name: f"--{name[1].replace('_', '-')}", job["error"])
+        assert ended(service, send(service, tar_of(room), max_views=2).json["url"])["state"] == "done"
+        chunks = ended(service, send(service, tar_of(room), chunk=2, format="poses").json["url"])
+        assert chunks["state"] == "done", chunks["error"]
+
+
 def test_errors_of_the_command_are_those_of_a_local_run(service: Service, room, depth):
     for name in ("1.png", "2.png"):
         broken(room / name)
@@ -335,12 +365,44 @@ def test_a_killed_service_goes_on_with_a_scene(serving, room, depth):
         assert job["state"] == "done" and files_of(two, job) == tree("local")
 
 
-def test_a_service_ends_in_time_although_a_scene_is_made(serving, room):
-    with serving("--drain", "1s", network=60) as service:
+def test_a_stopping_service_leaves_a_scene_to_the_next_one(serving, room, depth, tmp_path):
+    depth("scene", room, *SIZED, "-f", "npz,depth_vis", "-o", "local")
+    with serving("--drain", "600s", network=600) as one:
+        url = send(one, tar_of(room), format="npz,depth_vis").json["url"]
+        until(lambda: one.ask(url).json["stage"] == "depth")
+        assert one.stop() == 0, "long before the network would be done, or the time to drain is over"
+    (kept,) = tmp_path.glob("jobs/*/job.json")
+    assert json.loads(kept.read_text())["state"] == "queued"
+    with serving() as two:
+        job = ended(two, url)
+        assert job["state"] == "done" and files_of(two, job) == tree("local")
+
+
+def test_a_service_ends_in_time_although_a_layer_takes_longer(serving, room):
+    with serving("--drain", "1s", network=60, DEAF="1") as service:
         url = send(service, tar_of(room)).json["url"]
         until(lambda: service.ask(url).json["stage"] == "depth")
         began = time.monotonic()
         assert service.stop() == 0 and time.monotonic() - began < 20
+
+
+def test_a_scene_that_is_cancelled_in_its_network_makes_room_at_its_next_layer(serving, room, tmp_path):
+    def layers() -> int:
+        return (tmp_path / "layers").stat().st_size
+
+    with serving(network=600) as service:
+        one, two = (send(service, tar_of(room)).json["url"] for _ in range(2))
+        until(lambda: (tmp_path / "layers").exists())
+        assert service.ask(two).json["ahead"] == 1
+        assert service.ask(one, method="DELETE").json["state"] == "cancelled"
+        # The network has 30,000 layers; the second scene has it as soon as the first one has left it.
+        until(lambda: service.ask(two).json["stage"] == "depth")
+        assert service.ask(one).json["files"] == [] and not list(tmp_path.glob(f"jobs/{one.rpartition('/')[2]}/files"))
+        service.ask(two, method="DELETE")
+        until(lambda: 'depth_jobs{state="running"} 0.0' in service.ask("/metrics").body.decode())
+        done = layers()
+        time.sleep(0.2)
+        assert layers() == done, "nothing runs any more"
 
 
 def test_a_picture_is_answered_while_a_scene_is_made(serving, room):
@@ -392,9 +454,6 @@ def test_a_client_that_is_stopped_cancels_and_one_that_is_killed_is_taken_up(ser
         assert one.wait(30) == 130
         one.communicate()
         until(lambda: all(job["state"] == "cancelled" for job in _jobs(service)))
-        Path("go").touch()  # the network that was not stopped
-        time.sleep(0.5)
-        Path("go").unlink()
         assert not Path("out/exports").exists()
         two = start()
         two.kill()

@@ -1,8 +1,8 @@
 /** Clips: send one, watch it being done, play it beside its depth, take the files home. */
 
 import { compare } from "./compare.js";
-import { downloads, jobList, SOURCE } from "./jobs.js";
-import { bytes, choice, make, picker, problemBox, segments, sizeChoice } from "./make.js";
+import { downloads, jobList, jobOptions, jobQuery, SOURCE } from "./jobs.js";
+import { action, bytes, choice, make, picker, segments } from "./make.js";
 import { colorChoices } from "./numbers.js";
 import { shown } from "./service.js";
 
@@ -15,20 +15,7 @@ export async function clipView(about) {
   const state = { model: usual, size: "", colors: colors[0][0], formats: new Set([FILM]) };
   const jobs = jobList({ kind: "clip", limit: about.limits.max_clip_bytes, nothing: "Clips that were sent stand here, also after this page was closed.", results });
 
-  const extra = Object.entries(about.clip_formats).filter(([name]) => name !== FILM);
-  const boxes = extra.map(([name, what]) => make("label", { class: "check" }, make("input", {
-    type: "checkbox", onchange: (event) => (event.target.checked ? state.formats.add(name) : state.formats.delete(name)),
-  }), make("span", {}, make("b", { text: name }), ` ${what}`)));
-  const size = make("div"), sized = () => {
-    state.size = "";
-    size.replaceChildren(sizeChoice(models.find(({ name }) => name === state.model), "", (chosen) => { state.size = chosen; }));
-  };
-  sized();
-  const options = make("div", { class: "options" },
-    models.length > 1 ? choice("Model", models.map(({ name, title }) => [name, title]), state.model, (name) => { state.model = name; sized(); }) : null,
-    size,
-    choice("Colours", colors, state.colors, (name) => { state.colors = name; }),
-    make("details", {}, make("summary", { text: "Also write …" }), make("div", { class: "checks" }, ...boxes)));
+  const options = jobOptions(state, models, about.clip_formats, choice("Colours", colors, state.colors, (name) => { state.colors = name; }));
   const start = picker({
     title: "Drop a clip", hint: `or choose one, up to ${bytes(about.limits.max_clip_bytes)}. It is done in the background: this page may be closed.`,
     button: "Choose a clip", accept: "video/*,.mkv,.avi,.mts,.gif", take: ([file]) => take(file),
@@ -36,9 +23,7 @@ export async function clipView(about) {
   const element = make("div", { class: "clips" }, jobs.trouble, start, jobs.list);
 
   async function take(file) {
-    const query = new URLSearchParams({ name: file.name, model: state.model, colormap: state.colors, format: [...state.formats].join(",") });
-    if (state.size) query.set("input_size", state.size);
-    await jobs.sent("v1/clips", query, file, file.name);
+    await jobs.sent("v1/clips", jobQuery(file.name, state, { colormap: state.colors }), file, file.name);
   }
   await jobs.refresh();
   return { element, take: ([file]) => take(file), refresh: jobs.refresh };
@@ -48,22 +33,13 @@ export async function clipView(about) {
 function results(job) {
   const photo = job.files.find(({ format }) => format === SOURCE), film = job.files.find(({ format, media_type: type }) => format === FILM && type.startsWith("video/"));
   const side = job.files.find(({ format, media_type: type }) => format === "side" && type.startsWith("video/"));
-  const place = make("div"), { chips, status } = downloads(job.files.filter(({ format }) => format !== SOURCE));
-  const play = film && photo ? make("button", {
-    type: "button", class: "main", text: "Play with its depth",
-    onclick: async () => {
-      play.disabled = true;
-      try {
-        const [one, other] = await Promise.all([shown(photo.url), shown(film.url)]);
-        place.replaceChildren(makePlayer(one, other, job.name, side && (() => shown(side.url))));
-        place.querySelector(".play").focus();
-        play.remove();
-      } catch (error) {
-        status.replaceChildren(problemBox(error));
-        play.disabled = false;
-      }
-    },
-  }) : null;
+  const place = make("div"), { chips, status } = downloads(job);
+  const play = film && photo ? action("Play with its depth", status, async () => {
+    const [one, other] = await Promise.all([shown(photo.url), shown(film.url)]);
+    place.replaceChildren(makePlayer(one, other, job.name, side && (() => shown(side.url))));
+    place.querySelector(".play").focus();
+    play.remove();
+  }, { class: "main" }) : null;
   return make("div", { class: "results" }, place, make("div", { class: "chips" }, play, ...chips), status);
 }
 

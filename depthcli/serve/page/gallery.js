@@ -1,6 +1,6 @@
 /** Galleries: folders of results as a grid; one opens on the stage. */
 
-import { bytes, choice, make, problemBox, segments } from "./make.js";
+import { action, bytes, choice, make, problemBox, segments } from "./make.js";
 import { colorChoices, readNumbers } from "./numbers.js";
 import { ask, call, save, shown } from "./service.js";
 import { makeStage, viewerData } from "./stage.js";
@@ -116,10 +116,7 @@ export async function galleryView(about) {
 
   function files(item) {
     const status = make("div", { role: "status" });
-    const buttons = item.files.map(({ name, url, size }) => make("li", {}, make("button", {
-      type: "button", text: name,
-      onclick: () => { status.replaceChildren(); save(url).catch((error) => status.replaceChildren(problemBox(error))); },
-    }), make("span", { text: bytes(size) })));
+    const buttons = item.files.map(({ name, url, size }) => make("li", {}, action(name, status, () => save(url)), make("span", { text: bytes(size) })));
     return make("section", { class: "group" }, make("h2", { text: "Download" }), make("ul", { class: "formats files" }, ...buttons), status);
   }
   await load(true);

@@ -1,7 +1,7 @@
 /** Jobs of the service: sent, listed, followed, cancelled; each kind shows its own results. */
 
-import { bytes, duration, make, marked, problemBox } from "./make.js";
-import { ask, call, follow, Problem, save, send } from "./service.js";
+import { action, bytes, choice, duration, make, marked, problemBox, sizeChoice } from "./make.js";
+import { ask, busyIn, call, follow, Problem, save, send } from "./service.js";
 
 export const SOURCE = "source"; // format of what was sent
 const ENDED = ["done", "failed", "cancelled"];
@@ -41,7 +41,7 @@ export function jobList({ kind, limit, nothing: words, results }) {
           bar.value = part;
           status.textContent = part < 1 ? `Sending: ${Math.round(100 * part)} % of ${bytes(body.size)}` : "The service reads it …";
         },
-        waiting: (seconds) => { status.textContent = `The service is busy. Sending again in ${seconds} s …`; },
+        waiting: busyIn(status, "Sending …"),
       });
       card.remove();
       add(job);
@@ -61,22 +61,33 @@ export function jobList({ kind, limit, nothing: words, results }) {
   return { list, trouble, sent, refresh };
 }
 
-/** Return buttons that download files of a job, and a place for their problems. */
-export function downloads(files) {
+/**
+ * Return the options of a kind of jobs: model, size, further ones, and formats beside those of the state. What is chosen
+ * is kept in it: { model, size, formats }. formats: of GET /v1.
+ */
+export function jobOptions(state, models, formats, ...more) {
+  const size = make("div"), sized = () => {
+    state.size = "";
+    size.replaceChildren(sizeChoice(models.find(({ name }) => name === state.model), "", (chosen) => { state.size = chosen; }));
+  };
+  sized();
+  const boxes = Object.entries(formats).filter(([name]) => !state.formats.has(name)).map(([name, what]) => make("label", { class: "check" }, make("input", {
+    type: "checkbox", onchange: ({ target }) => (target.checked ? state.formats.add(name) : state.formats.delete(name)),
+  }), make("span", {}, make("b", { text: name }), ` ${what}`)));
+  return make("div", { class: "options" },
+    models.length > 1 ? choice("Model", models.map(({ name, title }) => [name, title]), state.model, (name) => { state.model = name; sized(); }) : null,
+    size, ...more, make("details", {}, make("summary", { text: "Also write …" }), make("div", { class: "checks" }, ...boxes)));
+}
+
+/** Return the parameters of a job with such options. name: of what is sent. */
+export function jobQuery(name, { model, size, formats }, more = {}) {
+  return new URLSearchParams({ name, model, format: [...formats].join(","), ...(size ? { input_size: size } : {}), ...more });
+}
+
+/** Return buttons that download the results of a job, and a place for their problems. */
+export function downloads({ files }) {
   const status = make("div", { role: "status" });
-  const chips = files.map((file) => {
-    const made = make("button", {
-      type: "button", title: bytes(file.size), text: file.name,
-      onclick: async () => {
-        made.disabled = true;
-        status.replaceChildren();
-        await save(file.url).catch((error) => status.replaceChildren(problemBox(error)));
-        made.disabled = false;
-      },
-    });
-    return made;
-  });
-  return { chips, status };
+  return { chips: files.filter(({ format }) => format !== SOURCE).map(({ name, url, size }) => action(name, status, () => save(url), { title: bytes(size) })), status };
 }
 
 /** Return the card of a job, which follows it. forgotten(): it is gone. results(job): of one that has ended. */

@@ -49,6 +49,20 @@ export function problemBox(problem, again) {
   return box;
 }
 
+/** Return a button that is off while act() is under way, whose problems are shown in `status`. */
+export function action(text, status, act, given = {}) {
+  const button = make("button", {
+    type: "button", text, ...given,
+    onclick: async () => {
+      button.disabled = true;
+      status.replaceChildren();
+      await act().catch((error) => status.replaceChildren(problemBox(error)));
+      button.disabled = false;
+    },
+  });
+  return button;
+}
+
 export function bytes(count) {
   const units = ["bytes", "kB", "MB", "GB"];
   let i = 0;

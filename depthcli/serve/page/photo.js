@@ -2,7 +2,7 @@
 
 import { bytes, choice, make, marked, picker, problemBox, sizeChoice } from "./make.js";
 import { colorChoices, meaning, readNumbers } from "./numbers.js";
-import { ask, Problem, save, shown } from "./service.js";
+import { ask, busyIn, Problem, save, shown } from "./service.js";
 import { makeStage } from "./stage.js";
 
 const EXAMPLES = [["coffee.jpg", "A cup of coffee"], ["rocket.jpg", "A rocket on its pad"]];
@@ -67,7 +67,7 @@ export async function photoView(about) {
     const stop = make("button", { type: "button", text: "Cancel", onclick: () => { mine.abort(); home(); } });
     element.replaceChildren(make("div", { class: "stage busy" }, preview, make("div", { class: "over-stage" }, make("div", { class: "working" }, status, stop))), make("aside", {}, heading()));
     try {
-      state.result = await estimate(mine.signal, (seconds) => { status.textContent = `The service is busy. Asking again in ${seconds} s …`; });
+      state.result = await estimate(mine.signal, busyIn(status, status.textContent));
       status.textContent = "Fetching the numbers …";
       const map = await readNumbers(state.result.url, mine.signal);
       const photo = (await sameShape(preview, map)) ? local : `${state.result.url}/photo?max_side=2048`;

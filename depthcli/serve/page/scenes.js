@@ -1,7 +1,7 @@
 /** Scenes: several pictures of one place, or a clip, become one cloud with cameras. */
 
-import { downloads, jobList, SOURCE } from "./jobs.js";
-import { bytes, choice, make, picker, problemBox, segments, sizeChoice } from "./make.js";
+import { downloads, jobList, jobOptions, jobQuery } from "./jobs.js";
+import { choice, make, picker, problemBox, segments } from "./make.js";
 import { call } from "./service.js";
 import { viewerData } from "./stage.js";
 
@@ -17,18 +17,7 @@ export async function sceneView(about) {
     kind: "scene", limit: about.limits.max_clip_bytes, nothing: "Scenes that were sent stand here, also after this page was closed.",
     results: (job) => results(job, dialog),
   });
-  const extra = Object.entries(about.scene_formats).filter(([name]) => !FIRST.includes(name));
-  const boxes = extra.map(([name, what]) => make("label", { class: "check" }, make("input", {
-    type: "checkbox", onchange: ({ target }) => (target.checked ? state.formats.add(name) : state.formats.delete(name)),
-  }), make("span", {}, make("b", { text: name }), ` ${what}`)));
-  const size = make("div"), sized = () => {
-    state.size = "";
-    size.replaceChildren(sizeChoice(models.find(({ name }) => name === state.model), "", (chosen) => { state.size = chosen; }));
-  };
-  sized();
-  const options = make("div", { class: "options" },
-    models.length > 1 ? choice("Model", models.map(({ name, title }) => [name, title]), state.model, (name) => { state.model = name; sized(); }) : null,
-    size, make("details", {}, make("summary", { text: "Also write …" }), make("div", { class: "checks" }, ...boxes)));
+  const options = jobOptions(state, models, about.scene_formats);
   const chosen = make("div", { class: "chosen", hidden: true });
   const start = picker({
     title: "Drop pictures of one place", hint: "two or more, or a clip that walks through it. It is done in the background: this page may be closed.",
@@ -36,15 +25,9 @@ export async function sceneView(about) {
   }, chosen, options);
   const element = make("div", { class: "clips scenes" }, jobs.trouble, start, jobs.list, dialog);
 
-  function query(name) {
-    const made = new URLSearchParams({ name, model: state.model, format: [...state.formats].join(",") });
-    if (state.size) made.set("input_size", state.size);
-    return made;
-  }
-
   function take(files) {
     const clip = files.find(({ type, name }) => type.startsWith("video/") || CLIP.test(name));
-    if (clip) return jobs.sent("v1/scenes", query(clip.name), clip, clip.name);
+    if (clip) return jobs.sent("v1/scenes", jobQuery(clip.name, state), clip, clip.name);
     for (const file of files) state.pictures.push({ file, url: URL.createObjectURL(file) });
     show();
     chosen.querySelector("button.main").focus();
@@ -73,7 +56,7 @@ export async function sceneView(about) {
   async function sendAll() {
     const files = state.pictures.map(({ file }) => file), name = `${files[0].name} and ${files.length - 1} more`;
     chosen.hidden = true;
-    if (await jobs.sent("v1/scenes", query(name.replace(/[\\/]/g, "_")), await packed(files), name)) drop(files.map((_, i) => i));
+    if (await jobs.sent("v1/scenes", jobQuery(name.replace(/[\\/]/g, "_"), state), await packed(files), name)) drop(files.map((_, i) => i));
     else chosen.hidden = false;
   }
   await jobs.refresh();
@@ -111,7 +94,7 @@ function head(name, size) {
 
 /** Return the files of a scene that has ended, and what shows it. */
 function results(job, dialog) {
-  const page = job.files.find(({ format }) => format === "html"), { chips, status } = downloads(job.files.filter(({ format }) => format !== SOURCE));
+  const page = job.files.find(({ format }) => format === "html"), { chips, status } = downloads(job);
   const look = page ? make("button", { type: "button", class: "main", text: "Look at the scene", onclick: () => open(job, page, chips, dialog) }) : null;
   return make("div", { class: "results" }, make("div", { class: "chips" }, look, ...chips), status);
 }

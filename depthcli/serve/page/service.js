@@ -24,7 +24,7 @@ export const pause = (seconds, signal) => new Promise((done, failed) => {
 
 /**
  * Return the answer to a request. Raises Problem, and AbortError if `signal` says so.
- * waiting(seconds): is called when the service is busy and will be asked again.
+ * waiting(seconds): see wait.
  */
 export async function call(path, { method = "GET", body, signal, waiting, ...more } = {}) {
   for (let tries = 1, lost = 0; ; tries++) {
@@ -44,15 +44,38 @@ export async function call(path, { method = "GET", body, signal, waiting, ...mor
       continue;
     }
     if (answer.status === 503 && tries < MOST_TRIES && answer.headers.has("Retry-After")) {
-      const seconds = Math.min(30, Number(answer.headers.get("Retry-After")) || 1) * (0.8 + 0.4 * Math.random());
-      if (waiting) waiting(Math.ceil(seconds));
-      await pause(seconds, signal);
+      await wait(answer.headers.get("Retry-After"), signal, waiting);
       continue;
     }
     if (!answer.ok) throw await problemOf(answer);
     return answer;
   }
 }
+
+/**
+ * Wait as long as a busy service asks for. waiting(seconds): is called each second with those that are left, and with 0
+ * when the service is asked again; without it, a notice tells them.
+ */
+async function wait(after, signal, waiting = notice) {
+  const seconds = Math.min(30, Number(after) || 1) * (0.8 + 0.4 * Math.random()), steps = Math.ceil(seconds);
+  try {
+    for (let left = steps; left; left--) {
+      waiting(left);
+      await pause(seconds / steps, signal);
+    }
+  } finally {
+    waiting(0);
+  }
+}
+
+function notice(seconds) {
+  const place = document.getElementById("gone");
+  if (!away) busyIn(place, "")(seconds);
+  if (!away) place.hidden = !seconds;
+}
+
+/** Return a `waiting` that tells the seconds in an element, whose text is `usual` otherwise. Only "busy" is read aloud. */
+export const busyIn = (place, usual) => (seconds) => place.replaceChildren(...(seconds ? ["The service is busy. Asking again ", make("span", { "aria-hidden": "true", text: `in ${seconds} s …` })] : [usual]));
 
 export const ask = async (path, options) => (await call(path, options)).json();
 
@@ -133,9 +156,7 @@ export async function send(path, file, { signal, progress, waiting }) {
     if (answer.status === 401) {
       if (used === token) await askToken(Boolean(used));
     } else if (answer.status === 503 && answer.getResponseHeader("Retry-After")) {
-      const seconds = Math.min(30, Number(answer.getResponseHeader("Retry-After")) || 1);
-      waiting(seconds);
-      await pause(seconds, signal);
+      await wait(answer.getResponseHeader("Retry-After"), signal, waiting);
     } else if (answer.status >= 300) throw await problemOf(said);
     else return said.json();
   }

@@ -256,6 +256,59 @@ def test_a_busy_service_is_asked_again(site, open_page):
     assert len(refused) == 2
 
 
+def test_who_waits_for_a_busy_service_sees_the_seconds_and_may_leave(browser, serving, open_page):
+    with serving("--queue", 1, deadline=60) as service:
+        others = [service.socket() for _ in range(2)]  # each has a place, and never sends all of its picture
+        for other in others:
+            other.sendall(b"POST /v1/depth HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx")
+        until(lambda: "depth_queue_length 2.0" in service.ask("/metrics").body.decode())
+        there = open_page(service)
+        page = there.page
+        page.evaluate(
+            "window.told = []; new MutationObserver(() => told.push(document.querySelector('.wait')?.textContent))"
+            ".observe(document.getElementById('main'), { childList: true, subtree: true })"
+        )
+        # The service asks for a second; here it is made three, to see them pass.
+        page.route("**/v1/depth?*", lambda route: route.fulfill(response=(got := route.fetch()), headers=_longer(got)))
+        page.locator(".photo input[type=file]").set_input_files(photo("a.jpg", SIZE))
+        page.get_by_text("Asking again in 1 s").wait_for()
+        works = "told.lastIndexOf('Estimating the depth …') > told.findIndex((text) => / 1 s/.test(text))"
+        until(lambda: page.evaluate(works))
+        told = page.evaluate("told")
+        left = [int(found[1]) for text in told if (found := re.search(r"again in (\d) s", text or ""))]
+        assert left[left.index(3) :][:3] == [3, 2, 1]
+        page.get_by_text("The service is busy").wait_for()
+        page.get_by_role("button", name="Cancel").click()
+        page.wait_for_selector(".picker")
+        page.wait_for_timeout(4000)
+        assert page.locator(".picker").is_visible() and page.locator(".problem").count() == 0
+        page.locator(".photo input[type=file]").set_input_files(photo("b.jpg", SIZE))
+        page.get_by_text("The service is busy").wait_for()
+        for other in others:
+            other.close()
+        page.wait_for_selector(".readout")
+
+
+def test_a_download_that_waits_for_a_busy_service_says_so(site, open_page):
+    there = open_page(site)
+    choose(there, photo("a.jpg", SIZE))
+    assert site.ask(result_of(there), method="DELETE").status == 204
+    answers = iter([{"status": 503, "headers": {"Retry-After": "2"}, "body": '{"title": "the queue is full"}'}])
+    there.page.route(
+        "**/v1/depth?*", lambda route: route.fulfill(**one) if (one := next(answers, {})) else route.continue_()
+    )
+    with there.page.expect_download():
+        there.page.get_by_role("button", name="NumPy").click()
+        there.page.wait_for_selector("#gone:has-text('busy. Asking again in 1 s')")
+    assert not there.page.locator("#gone").is_visible()
+    there.complaints[:] = [text for text in there.complaints if "404" not in text]
+
+
+def _longer(answer) -> dict[str, str]:
+    """The headers of an answer that asks for three seconds, if it asks for any."""
+    return {**answer.headers, **({"retry-after": "3"} if answer.status == 503 else {})}
+
+
 def test_a_service_that_is_gone_is_waited_for(browser, serving, open_page):
     with serving() as service:
         there = open_page(service)
