@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -616,6 +617,14 @@ class ObjectsChoice:
         }
 
 
+def object_files(formats: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of OBJECT_FILES, in their order, that lists with commas hold. Raises UsageError for others."""
+    asked = [name.strip() for item in formats for name in item.split(",") if name.strip()]
+    for name in asked:
+        require("formats", name, OBJECT_FILES)
+    return tuple(name for name in OBJECT_FILES if name in asked)
+
+
 @dataclass(frozen=True)
 class SceneChoice:
     """How the views of a scene become one cloud or meshes.
@@ -734,6 +743,11 @@ def shaping_settings(
         "precision": backend.precision,
         "shape-policy": backend.shape_policy if backend.shape_policy != "strict" else None,
     }
+
+
+def noted(settings: Mapping[str, Any]) -> str:
+    """Return settings as the line that results note; those that are None were left open."""
+    return " ".join(f"{name}={value}" for name, value in settings.items() if value is not None)
 
 
 def require(setting: str, value: str, allowed: tuple[str, ...]) -> None:

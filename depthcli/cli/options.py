@@ -24,6 +24,7 @@ from depthcli.choices import (
     ModelChoice,
     ShapeChoice,
     SourceChoice,
+    noted,
     parse_colormap,
     shaping_settings,
 )
@@ -555,4 +556,4 @@ class PictureOptions:
             "colormap": self.output.colormap if {"color", "side"} & set(formats) else None,
             **(self.shape.choice().settings if any(STILLS[name].shape for name in formats) else {}),
         }
-        return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)
+        return noted(shaping)

@@ -12,7 +12,7 @@ from typing import Any, Optional, Union
 
 import numpy as np
 
-from depthcli.choices import ClipChoice, ModelChoice, ShapeChoice, StereoChoice, shaping_settings
+from depthcli.choices import ClipChoice, ModelChoice, ShapeChoice, StereoChoice, noted, shaping_settings
 from depthcli.errors import DepthError, UsageError, first_line
 from depthcli.host.atomic import temporary_path
 from depthcli.io.cameras.pictures import GivenCameras
@@ -143,7 +143,7 @@ class ClipJob:
             **(self.solid.settings if self.shapes else {}),
             "scenes": None if clip.scenes else "off",
         }
-        return " ".join(f"{name}={value}" for name, value in every.items() if value is not None)
+        return noted(every)
 
     def worded(self, text: str) -> str:
         """Return a message with the name of the clip that results note."""

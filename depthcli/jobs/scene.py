@@ -27,6 +27,7 @@ from depthcli.choices import (
     ModelChoice,
     SceneChoice,
     ViewsChoice,
+    noted,
     require,
 )
 from depthcli.depthmap import DepthKind
@@ -160,7 +161,7 @@ class SceneJob:
             "poses": self.poses and (self.path or read_cameras(self.poses)).fingerprint,
             **(self.show.settings if format in _WITH_SHAPE else {}),
         }
-        return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)
+        return noted(shaping)
 
     @cached_property
     def path(self) -> Optional[GivenPath]:
