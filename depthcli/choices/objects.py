@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -52,3 +53,11 @@ class ObjectsChoice:
             "overlap": self.overlap,
             "sort": self.sort,
         }
+
+
+def object_files(formats: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of OBJECT_FILES, in their order, that lists with commas hold. Raises UsageError for others."""
+    asked = [name.strip() for item in formats for name in item.split(",") if name.strip()]
+    for name in asked:
+        require("formats", name, OBJECT_FILES)
+    return tuple(name for name in OBJECT_FILES if name in asked)

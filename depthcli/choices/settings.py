@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from collections.abc import Mapping
+from typing import Any, Optional
 
 from depthcli.errors import UsageError
 
@@ -10,6 +11,11 @@ MIN_INPUT_SIZE = 14  # pixels: one patch
 COLORMAPS = ("Spectral", "gray", "cividis", "inferno", "magma", "plasma", "turbo", "viridis")  # each also with _r
 DEFAULT_COLORMAP = "Spectral_r"
 IF_EXISTS = ("skip", "overwrite", "error")
+
+
+def noted(settings: Mapping[str, Any]) -> str:
+    """Return settings as the line that results note; those that are None were left open."""
+    return " ".join(f"{name}={value}" for name, value in settings.items() if value is not None)
 
 
 def require(setting: str, value: str, allowed: tuple[str, ...]) -> None:

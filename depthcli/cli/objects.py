@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from depthcli.choices.model import shaping_settings
-from depthcli.choices.objects import OBJECT_FILES, OBJECT_ORDERS, ObjectsChoice
-from depthcli.choices.settings import DEFAULT_COLORMAP, IF_EXISTS, require
+from depthcli.choices.objects import OBJECT_FILES, OBJECT_ORDERS, ObjectsChoice, object_files
+from depthcli.choices.settings import DEFAULT_COLORMAP, IF_EXISTS, noted, require
 from depthcli.cli.dir import beside
 from depthcli.cli.groups import ADVANCED, flag, grouped, option
 from depthcli.cli.options import (
@@ -30,6 +30,7 @@ from depthcli.cli.options import (
 from depthcli.cli.running import kind_of, open_model
 from depthcli.cli.video import ClipOptions
 from depthcli.errors import DepthError, DiskFullError, EngineError, ModelError, OutputError, UsageError
+from depthcli.jobs.parsing import parse_list
 
 if TYPE_CHECKING:
     from depthcli.jobs.objects import DepthFromFiles, DepthSource
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from depthcli.objects.sources import MasksFromFiles, MaskSource
 
 DEFAULT_DETECTOR = "seg-small"
-_DETECTORS = ("seg-nano", "seg-small", "seg-medium", "seg-large")
+DETECTORS = ("seg-nano", "seg-small", "seg-medium", "seg-large")
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,9 @@ class ObjectsOptions:
     detector: Annotated[
         Optional[str],
         option(
-            f"{', '.join(_DETECTORS)}, a hub folder, a .pth of RF-DETR, or a file of depth compile. "
-            "Default: seg-small.",
+            f"{', '.join(DETECTORS)}, a hub folder, a .pth of RF-DETR, or a file of depth compile. Default: seg-small.",
             metavar="NAME",
-            values=_DETECTORS,
+            values=DETECTORS,
         ),
     ] = None
     depth: Annotated[
@@ -83,7 +83,7 @@ class ObjectsOptions:
     def choice(self) -> ObjectsChoice:
         """Return the choice of the objects."""
         return ObjectsChoice(
-            tuple(name.strip() for name in (self.classes or "").split(",") if name.strip()),
+            parse_list([self.classes or ""]),
             self.threshold,
             self.max_objects,
             self.trim_px,
@@ -129,10 +129,7 @@ class ObjectsOutput:
         for path in filter(None, (self.table, self.coco)):
             if path.is_dir():
                 raise UsageError(f"{path} is a folder, not a file", "name a file with --csv and --coco")
-        asked = [name.strip() for item in self.formats or ("overlay",) for name in item.split(",") if name.strip()]
-        for name in asked:
-            require("formats", name, OBJECT_FILES)
-        return tuple(name for name in OBJECT_FILES if name in {"json", *asked})
+        return object_files(["json", *(self.formats or ("overlay",))])
 
 
 @dataclass(frozen=True)
@@ -151,9 +148,10 @@ class AllOptions:
 
     def weights(self) -> tuple[Path, ...]:
         """Return the weights that the user named as a file or folder."""
+        from depthcli.jobs.objects import given_weights
+
         asked = self.objects
-        detector = None if asked.masks is not None or asked.detector is None else Path(asked.detector).expanduser()
-        return tuple(path for path in (detector, self.model.checkpoint) if path is not None and path.exists())
+        return given_weights(None if asked.masks is not None else asked.detector, self.model.checkpoint)
 
     def settings(self) -> str:
         """Return the options that shape results as one line."""
@@ -182,7 +180,7 @@ class AllOptions:
             },
             "colormap": None if self.output.colormap == DEFAULT_COLORMAP else self.output.colormap,
         }
-        return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)
+        return noted(shaping)
 
 
 @grouped(without=("batch", "panorama"))

@@ -18,7 +18,7 @@ from depthcli.choices.model import (
     ModelChoice,
     shaping_settings,
 )
-from depthcli.choices.settings import COLORMAPS, IF_EXISTS, parse_colormap
+from depthcli.choices.settings import COLORMAPS, IF_EXISTS, noted, parse_colormap
 from depthcli.choices.shapes import AXES, ShapeChoice
 from depthcli.choices.source import DEPTH_IS, KINDS, SourceChoice
 from depthcli.cli.groups import ADVANCED, CAMERA, METRES, MODEL, SPACE, flag, option
@@ -549,4 +549,4 @@ class PictureOptions:
             "colormap": self.output.colormap if {"color", "side"} & set(formats) else None,
             **(self.shape.choice().settings if any(STILLS[name].shape for name in formats) else {}),
         }
-        return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)
+        return noted(shaping)

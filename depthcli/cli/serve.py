@@ -9,6 +9,7 @@ import typer
 
 from depthcli.choices.model import ModelChoice
 from depthcli.cli.groups import ACCESS, ADVANCED, CLIPS, LIMITS, MODEL, flag, grouped, option
+from depthcli.cli.objects import DETECTORS
 from depthcli.cli.options import MODELS, BackendOptions
 from depthcli.errors import UsageError
 from depthcli.jobs.parsing import parse_bytes, parse_duration, parse_list
@@ -41,6 +42,10 @@ def serve(
     models: Annotated[
         Optional[list[str]],
         option("Models, the default first. Default: vits, else tiny.", panel=MODEL, metavar="A,B", values=MODELS),
+    ] = None,
+    detector: Annotated[
+        Optional[str],
+        option("Finds objects, as of depth objects. Default: none.", panel=MODEL, metavar="NAME", values=DETECTORS),
     ] = None,
     checkpoint: Annotated[Optional[Path], option("Weights of the only model.", panel=MODEL, metavar="FILE")] = None,
     offline: Annotated[bool, flag("Never download.", "--offline", panel=MODEL)] = False,
@@ -117,6 +122,7 @@ def serve(
         choice=ModelChoice(checkpoint=checkpoint, offline=offline, max_depth=max_depth, trust=trust),
         backend=backend.choice(),
         input_size=input_size,
+        detector=detector,
         queue=queue,
         max_bytes=parse_bytes(max_bytes, "max_bytes"),
         max_pixels=round(max_megapixels * 1e6),

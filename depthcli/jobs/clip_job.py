@@ -14,6 +14,7 @@ import numpy as np
 
 from depthcli.choices.clips import ClipChoice
 from depthcli.choices.model import ModelChoice, shaping_settings
+from depthcli.choices.settings import noted
 from depthcli.choices.shapes import ShapeChoice
 from depthcli.choices.stereo import StereoChoice
 from depthcli.errors import DepthError, UsageError, first_line
@@ -142,7 +143,7 @@ class ClipJob:
             **(self.solid.settings if self.shapes else {}),
             "scenes": None if clip.scenes else "off",
         }
-        return " ".join(f"{name}={value}" for name, value in every.items() if value is not None)
+        return noted(every)
 
     def worded(self, text: str) -> str:
         """Return a message with the name of the clip that results note."""

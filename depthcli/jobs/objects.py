@@ -367,31 +367,59 @@ class _Stages:
         job, task, picture = self._job, item.task, item.picture
         masks, source = self._sources
         depth, notes = source.finish(item.prepared[1], answers[1])
-        check_metric(depth, task.name, job.choice)
+        made = MadeFrom(task.name, item.sha256, job.settings, item.made_from)
+        check_metric(depth, task.name, job.choice)  # before masks are made
         found = masks.finish(item.prepared[0], answers[0], picture.size)
-        objects = chosen_objects(found, depth, job.choice)
-        about = {"path": PurePath(task.name).as_posix(), "sha256": item.sha256}
-        document = document_of(
-            objects,
-            about,
-            {**masks.facts, "threshold": job.choice.threshold},
-            {"settings": job.settings, "made_from": item.made_from},
-        )
+        objects, document = measured(masks, found, depth, job.choice, made)
         if self._finishing.closed:  # nobody waits for this any more
             raise CancelledError
         write_objects(objects, document, job.paths(task), job.colormap)
-        warnings = () if depth.kind.is_metric else (NO_METRES,)
         result = Result(
             task.name,
             _texts(job, task),
             DONE,
             notes=(*picture.notes, *notes, *found.notes),
-            warnings=(*picture.warnings, *warnings),
+            warnings=(*picture.warnings, *warnings_of(depth)),
             model=depth.provenance.model,
             weights=depth.provenance.sha256,
             settings=job.settings,
         )
         return _Done(result, document)
+
+
+@dataclass(frozen=True)
+class MadeFrom:
+    """What the JSON of a picture notes besides its objects.
+
+    name, sha256: of the picture. settings: the options that shape a result, as one line. made_from: digest of the files
+    that were named as masks, depth or weights.
+    """
+
+    name: str
+    sha256: str
+    settings: str
+    made_from: str
+
+
+def measured(
+    masks: MaskSource, found: FoundMasks, depth: DepthMap, choice: ObjectsChoice, made: MadeFrom
+) -> tuple[Objects, dict[str, Any]]:
+    """Return the objects of a picture, and its JSON. Raises UsageError for relative depth where metres are required."""
+    check_metric(depth, made.name, choice)
+    objects = chosen_objects(found, depth, choice)
+    about = {"path": PurePath(made.name).as_posix() if made.name else "", "sha256": made.sha256}
+    document = document_of(
+        objects,
+        about,
+        {**masks.facts, "threshold": choice.threshold},
+        {"settings": made.settings, "made_from": made.made_from},
+    )
+    return objects, document
+
+
+def warnings_of(depth: DepthMap) -> tuple[str, ...]:
+    """Return what a user should know about the distances of objects."""
+    return () if depth.kind.is_metric else (NO_METRES,)
 
 
 def chosen_objects(found: FoundMasks, depth: DepthMap, choice: ObjectsChoice) -> Objects:
@@ -408,6 +436,12 @@ def check_metric(depth: DepthMap, name: str, choice: ObjectsChoice) -> None:
 
 def _texts(job: ObjectsJob, task: Task) -> tuple[str, ...]:
     return tuple(map(str, job.paths(task).values()))
+
+
+def given_weights(detector: Optional[str], checkpoint: Optional[Path]) -> tuple[Path, ...]:
+    """Return the weights that a user named as a file or folder; None for those that were not named at all."""
+    named = None if detector is None else Path(detector).expanduser()
+    return tuple(path for path in (named, checkpoint) if path is not None and path.exists())
 
 
 def digest_of(places: Sequence[Path]) -> str:

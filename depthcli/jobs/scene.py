@@ -22,7 +22,7 @@ from typing import Any, Callable, Optional, Union
 from depthcli.choices.clips import FramesChoice
 from depthcli.choices.model import BackendChoice, ModelChoice
 from depthcli.choices.scenes import ChunksChoice, SceneChoice, ViewsChoice
-from depthcli.choices.settings import IF_EXISTS, require
+from depthcli.choices.settings import IF_EXISTS, noted, require
 from depthcli.depthmap import DepthKind
 from depthcli.errors import DepthError, DiskFullError, OutputError, PictureError, UsageError, first_line
 from depthcli.geometry.scene_join import thin_cloud
@@ -154,7 +154,7 @@ class SceneJob:
             "poses": self.poses and (self.path or read_cameras(self.poses)).fingerprint,
             **(self.show.settings if format in _WITH_SHAPE else {}),
         }
-        return " ".join(f"{name}={value}" for name, value in shaping.items() if value is not None)
+        return noted(shaping)
 
     @cached_property
     def path(self) -> Optional[GivenPath]:

@@ -39,15 +39,19 @@ def masks_of(
     logits: (Q, C). boxes: (Q, 4) middle and size from 0 to 1. mask_logits: (Q, h, w). size: (width, height) of the
     picture. classes: names by row of the logits; rows without a name, such as background, are no detections.
     """
+    return [
+        ObjectMask(mask_at(mask_logits[query], size), classes[label], label, score, pixel_box(boxes[query], size))
+        for query, (label, score) in detections(logits, classes, threshold).items()
+    ]
+
+
+def detections(logits: np.ndarray, classes: Mapping[int, str], threshold: float) -> dict[int, tuple[int, float]]:
+    """Return label and score by query, best first, of those that `masks_of` takes."""
     scores, labels, queries = best_pairs(logits)
-    found: list[ObjectMask] = []
-    seen: set[int] = set()
+    found: dict[int, tuple[int, float]] = {}
     for score, label, query in zip(scores.tolist(), labels.tolist(), queries.tolist()):
-        if score < threshold or label not in classes or query in seen:
-            continue
-        seen.add(query)
-        box = pixel_box(boxes[query], size)
-        found.append(ObjectMask(mask_at(mask_logits[query], size), classes[label], label, score, box))
+        if score >= threshold and label in classes:
+            found.setdefault(query, (label, score))
     return found
 
 

@@ -54,7 +54,12 @@ def write_objects(found: Objects, document: Mapping[str, Any], paths: Mapping[st
     if "exr" in paths:
         write_objects_exr(found, paths["exr"])
     if "json" in paths:
-        write_text(json.dumps(document, ensure_ascii=False) + "\n", paths["json"])
+        write_text(json_text(document), paths["json"])
+
+
+def json_text(document: Mapping[str, Any]) -> str:
+    """Return the JSON of a picture as its file has it."""
+    return json.dumps(document, ensure_ascii=False) + "\n"
 
 
 def label_picture(found: Objects) -> np.ndarray:

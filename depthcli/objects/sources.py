@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Protocol
@@ -14,7 +15,7 @@ from depthcli.choices.objects import ObjectsChoice
 from depthcli.errors import Log, UsageError
 from depthcli.io.masks.files import MaskFiles
 from depthcli.io.masks.found import ObjectMask
-from depthcli.objects.detect import masks_of, to_input, trim_of
+from depthcli.objects.detect import detections, masks_of, to_input, trim_of
 from depthcli.objects.measure import FILE_TRIM
 from depthcli.zoo.detectors import DEFAULT
 
@@ -107,12 +108,27 @@ class Detector:
         from depthcli.backends.detector import open_detector
 
         self._network = open_detector(name, backend, offline=offline, trust=trust, log=log)
+        try:
+            self._choose(choice)
+        except UsageError:
+            self.close()
+            raise
+
+    def variant(self, choice: ObjectsChoice) -> Detector:
+        """Return a detector of another choice with the same network; the first one is to be closed.
+
+        Raises UsageError.
+        """
+        other = copy.copy(self)
+        other._choose(choice)
+        return other
+
+    def _choose(self, choice: ObjectsChoice) -> None:
         self._threshold = choice.threshold
-        known = {each.casefold() for pair in self._network.classes.items() for each in map(str, pair)}
+        known = {each.casefold() for pair in self.classes.items() for each in map(str, pair)}
         for wanted in choice.classes:
             if wanted.casefold() not in known:
-                self.close()
-                some = ", ".join(list(self._network.classes.values())[:5])
+                some = ", ".join(list(self.classes.values())[:5])
                 raise UsageError(f"{self._network.name} knows no class {wanted!r}", f"`classes` are such as {some}")
 
     @property
@@ -120,6 +136,15 @@ class Detector:
         """Name and digest of the weights, and what runs them."""
         network = self._network
         return {"source": network.name, "digest": network.sha256[:12], "engine": network.engine}
+
+    @property
+    def classes(self) -> Mapping[int, str]:
+        """Names of the classes by number."""
+        return self._network.classes
+
+    def count(self, answer: Answers) -> int:
+        """Return how many masks `finish` makes."""
+        return len(detections(answer[0], self.classes, self._threshold))
 
     def close(self) -> None:
         """Free the network, and keep a converted one."""
@@ -136,4 +161,4 @@ class Detector:
     def finish(self, prepared: np.ndarray, answer: Answers, size: tuple[int, int]) -> FoundMasks:
         """Return the masks of what is found."""
         network = self._network
-        return FoundMasks(masks_of(*answer, size, network.classes, self._threshold), trim_of(size, network.side))
+        return FoundMasks(masks_of(*answer, size, self.classes, self._threshold), trim_of(size, network.side))

@@ -6,7 +6,7 @@ import json
 import mimetypes
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -169,11 +169,16 @@ def _still(row: Format, depth: DepthMap, rgb: Optional[np.ndarray], wanted: Want
 
 def _zip(depth: DepthMap, rgb: Optional[np.ndarray], names: Sequence[str], wanted: Wanted) -> bytes:
     """Return a ZIP of the files, stored, in their order; companions of a file follow it."""
+    rows = zip(names, wanted.formats)
+    return packed(entry for name, format in rows for entry in _files(name, STILLS[format], depth, rgb, wanted))
+
+
+def packed(files: Iterable[tuple[str, bytes]]) -> bytes:
+    """Return a ZIP of files by (name, content), stored."""
     whole = BytesIO()
     with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
-        for name, format in zip(names, wanted.formats):
-            for entry, data in _files(name, STILLS[format], depth, rgb, wanted):
-                archive.writestr(zipfile.ZipInfo(entry), data)  # which has no date: equal answers are equal bytes
+        for name, data in files:
+            archive.writestr(zipfile.ZipInfo(name), data)  # which has no date: equal answers are equal bytes
     return whole.getvalue()
 
 

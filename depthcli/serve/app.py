@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Optional
 
@@ -31,6 +31,8 @@ from depthcli.serve.guard import Guard
 from depthcli.serve.jobs import ENDED, Jobs, Wish
 from depthcli.serve.metrics import Metrics
 from depthcli.serve.models import Models
+from depthcli.serve.objects import Found, ObjectFinder
+from depthcli.serve.objects_query import ChoiceQuery, ObjectsQuery, formats_of
 from depthcli.serve.page_files import page_files
 from depthcli.serve.photos import jpeg_of
 from depthcli.serve.pictures import Estimated, Pictures
@@ -60,14 +62,16 @@ class Service:
         self.results = Results()
         self.draining = False
         self.pictures = Pictures(settings, self.models, self.runner, self.metrics)
+        self.objects = ObjectFinder(settings, self.models, self.pictures, self.runner, self.results, self.metrics, log)
         self.jobs: Optional[Jobs] = None
         if settings.clips is not None:
             works = (ClipWork(settings, self.models, self.runner, log), SceneWork(settings, self.models))
             self.jobs = Jobs(settings.clips, settings, works, self.runner, self.metrics)
 
     def start(self) -> None:
-        """Load the first model, and go on with the jobs that an earlier service left."""
+        """Load the first model and the detector, and go on with the jobs that an earlier service left."""
         self.models.load_first()
+        self.objects.load()
         if self.jobs is not None:
             self.jobs.start()
 
@@ -86,6 +90,8 @@ class Service:
             raise self.models.error
         if not self.runner.alive or not self.models.names or not self.models.is_loaded(self.models.names[0]):
             raise BusyError("the model is not loaded yet")
+        if not self.objects.ready:
+            raise BusyError("the detector is not loaded yet")
 
     def drain(self) -> None:
         """Take no new work, and stop jobs at their next step."""
@@ -107,6 +113,7 @@ class Service:
             self.jobs.close()
         self.runner.close()
         self.pictures.close()
+        self.objects.close()
         self.models.close()
 
 
@@ -205,6 +212,7 @@ def describe(service: Service) -> dict[str, Any]:
         "raw_formats": list(RAW),
         "clip_formats": {name: row.what for name, row in CLIPS.items()} if settings.clips else {},
         "scene_formats": _scene_formats() if service.models.scene_names else {},
+        "objects": service.objects.describe(),
         "limits": {
             "max_bytes": settings.max_bytes,
             "max_pixels": settings.max_pixels,
@@ -250,6 +258,8 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
         data = await asyncio.to_thread(jpeg_of, rgb, max_side)
         return Response(data, media_type="image/jpeg")
 
+    _add_objects(app, service, kept)
+
     @app.get("/v1/results/{name}/{format}", tags=["pictures"], summary="A kept depth map in a format")
     async def rendered(name: str, format: str, query: Annotated[LookQuery, Query()]) -> Response:
         found = kept(name)
@@ -261,6 +271,33 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
         kept(name)
         service.results.remove(name)
         return Response(status_code=204)
+
+
+def _add_objects(app: FastAPI, service: Service, kept: Callable[[str], Result]) -> None:
+    """Add what a detector does; its places below a result stand before those of formats."""
+
+    async def of_kept(name: str, query: ChoiceQuery, formats: tuple[str, ...]) -> Response:
+        found = kept(name)
+        if service.draining and not found.answers:
+            raise BusyError("the service is stopping")
+        return objects_of(await service.objects.of_kept(name, found, query, formats))
+
+    @app.post(
+        "/v1/objects", tags=["objects"], summary="Objects of the picture in the body, with depth", openapi_extra=_BODY
+    )
+    async def objects(request: Request, query: Annotated[ObjectsQuery, Query()]) -> Response:
+        if service.draining:
+            raise BusyError("the service is stopping")
+        refuse_multipart(request)
+        return objects_of(await service.objects.of_picture(request, query))
+
+    @app.get("/v1/results/{name}/objects", tags=["objects"], summary="Objects of a kept depth map, as JSON")
+    async def kept_objects(name: str, query: Annotated[ChoiceQuery, Query()]) -> Response:
+        return await of_kept(name, query, ("json",))
+
+    @app.get("/v1/results/{name}/objects/{format}", tags=["objects"], summary="The same in a format")
+    async def kept_files(name: str, format: str, query: Annotated[ChoiceQuery, Query()]) -> Response:
+        return await of_kept(name, query, formats_of([format]))
 
 
 _BODY: dict[str, Any] = {
@@ -289,6 +326,11 @@ def body_of(body: Body, depth: Any, about: Any, headers: dict[str, str]) -> Resp
         },
         media_type=body.media_type,
     )
+
+
+def objects_of(found: Found) -> Response:
+    """Return the answer that holds the files of objects."""
+    return body_of(found.body, found.depth, found.about, {"Server-Timing": found.timing.header()})
 
 
 def _kept(app: FastAPI, name: str, done: Estimated) -> Response:

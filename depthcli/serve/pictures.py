@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any, Optional, TypeVar
@@ -21,19 +21,21 @@ from depthcli.host.cores import usable_cores
 from depthcli.host.memory import BYTES_PER_PIXEL
 from depthcli.io.pictures.images import check_size, picture_size, read_picture
 from depthcli.jobs.folder import finish_map, warnings_of
+from depthcli.pixels.postprocess import Answer
 from depthcli.predict.picture import DepthEstimator, Prepared
 from depthcli.serve.admission import Bodies, Places, Room
 from depthcli.serve.answers import Body, Wanted, render
 from depthcli.serve.metrics import BUSY, DONE, FAILED, LEFT, Metrics
 from depthcli.serve.models import Models
 from depthcli.serve.problems import BusyError, Refusal
-from depthcli.serve.queries import DepthQuery
+from depthcli.serve.queries import DepthQuery, PictureQuery
 from depthcli.serve.results import Result
 from depthcli.serve.runner import Runner
 from depthcli.serve.settings import ServiceSettings
 
 _BEGIN_SECONDS = 60.0  # from the end of the body to the network, at most
 T = TypeVar("T")
+Work = Callable[[bytes, float], Awaitable[T]]  # see Pictures.admit
 
 
 @dataclass
@@ -41,6 +43,13 @@ class Timing:
     """Where the time of a request went: seconds by stage."""
 
     stages: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        """Take the time of a block."""
+        began = time.monotonic()
+        yield
+        self.stages[stage] = time.monotonic() - began
 
     def header(self) -> str:
         """Return the header Server-Timing."""
@@ -72,12 +81,25 @@ class Pictures:
 
     async def estimate(self, request: Request, query: DepthQuery) -> Estimated:
         """Return the picture of a request, estimated. Raises DepthError, and ClientDisconnect if nobody waits."""
-        timing = Timing()
+
+        def begin() -> Work[Estimated]:
+            wanted, name = query.wanted(), self._models.check(query.model)
+            return lambda body, until: self._work(body, query, wanted, name, until)
+
+        return await self.admit(request, query, begin)
+
+    async def admit(self, request: Request, query: PictureQuery, begin: Callable[[], Work[T]]) -> T:
+        """Return what is made of the picture of a request; it has a place in the queue, and counts in the figures.
+
+        begin: checks the request before its body is read, and returns what works on the body until a time on
+        time.monotonic, after which it is not to begin with a network any more. Raises as `estimate`.
+        """
         self._metrics.queue_length.set(self.places.taken + 1)
         result = FAILED
         try:
             with self.places.one():
-                done = await self._estimate(request, query, timing)
+                _ = query.camera, query.metres  # raise before the body is read
+                done = await self._answered(request, begin())
             result = DONE
             return done
         except BusyError:
@@ -107,15 +129,12 @@ class Pictures:
         for pool in (self._readers, self._writers, self._loader):
             pool.shutdown(wait=True, cancel_futures=True)
 
-    async def _estimate(self, request: Request, query: DepthQuery, timing: Timing) -> Estimated:
-        wanted = query.wanted()
-        _ = query.camera, query.metres  # raise before the body is read
-        name = self._models.check(query.model)
+    async def _answered(self, request: Request, begun: Work[T]) -> T:
         body = await self._read_body(request)
         try:
             until = time.monotonic() + _BEGIN_SECONDS
             leaving = asyncio.ensure_future(_left(request))
-            work = asyncio.ensure_future(self._work(bytes(body), query, wanted, name, until, timing))
+            work = asyncio.ensure_future(begun(bytes(body), until))
             try:
                 await asyncio.wait({leaving, work}, return_when=asyncio.FIRST_COMPLETED)
                 if not work.done():
@@ -146,33 +165,48 @@ class Pictures:
             raise
         return body
 
-    async def _work(
-        self, body: bytes, query: DepthQuery, wanted: Wanted, name: str, until: float, timing: Timing
-    ) -> Estimated:
+    async def _work(self, body: bytes, query: DepthQuery, wanted: Wanted, name: str, until: float) -> Estimated:
+        timing = Timing()
+        async with self.read(body, query, name, until, timing) as (estimator, prepared):
+            wanted.outputs.check_kind(estimator.kind)
+            answer = await self.run(estimator, prepared, until, timing)
+
+            def finish() -> tuple[Result, Optional[Body]]:
+                settings = query.settings(name, self._settings) if query.keep else {}
+                return _finish(estimator, prepared, answer, body, query, wanted, settings)
+
+            with timing.of("write"):
+                result, answered = await self.write(finish)
+        self.count(result.depth)
+        return Estimated(result, answered, timing)
+
+    @asynccontextmanager
+    async def read(
+        self, body: bytes, query: PictureQuery, name: str, until: float, timing: Timing
+    ) -> AsyncIterator[tuple[DepthEstimator, Prepared]]:
+        """Give the model of a name with the options of a request, and the picture; both are held in the block."""
         size = await self._in(self._readers, lambda: self._size(body, query))
         async with self._room.taken(size[0] * size[1] * BYTES_PER_PIXEL, until - time.monotonic()):
             async with self._model(name) as loaded:
                 estimator = query.variant(loaded)
-                wanted.outputs.check_kind(estimator.kind)
-                began = time.monotonic()
-                prepared = await self._in(self._readers, lambda: self._prepare(body, query, estimator))
-                timing.stages["read"] = time.monotonic() - began
-                waiting = self._runner.submit(estimator, prepared, until)
-                try:
-                    answer, waited, seconds = await asyncio.wrap_future(waiting)
-                finally:
-                    waiting.cancel()
-                timing.stages.update(queue=waited, network=seconds)
+                with timing.of("read"):
+                    prepared = await self._in(self._readers, lambda: self._prepare(body, query, estimator))
+                yield estimator, prepared
 
-                def finish() -> tuple[Result, Optional[Body]]:
-                    return _finish(estimator, prepared, answer, body, query, wanted)
+    async def run(self, estimator: DepthEstimator, prepared: Prepared, until: float, timing: Timing) -> Answer:
+        """Return the answer of the network, in its turn."""
+        waiting = self._runner.submit(estimator, prepared, until)
+        try:
+            answer, waited, seconds = await asyncio.wrap_future(waiting)
+        finally:
+            waiting.cancel()
+        timing.stages.update(queue=waited, network=seconds)
+        return answer
 
-                began = time.monotonic()
-                result, answered = await self._in(self._writers, finish)
-                timing.stages["write"] = time.monotonic() - began
-        width, height = result.depth.size
+    def count(self, depth: DepthMap) -> None:
+        """Count the pixels of a map that was made."""
+        width, height = depth.size
         self._metrics.pixels.inc(width * height)
-        return Estimated(result, answered, timing)
 
     @asynccontextmanager
     async def _model(self, name: str) -> AsyncIterator[DepthEstimator]:
@@ -195,15 +229,15 @@ class Pictures:
         if not loaded.cancelled() and loaded.exception() is None:
             self._models.give_back(name)
 
-    def _size(self, body: bytes, query: DepthQuery) -> tuple[int, int]:
+    def _size(self, body: bytes, query: PictureQuery) -> tuple[int, int]:
         """Return (width, height) of a picture; (0, 0) if its header does not tell, which reading it will."""
         size = picture_size(BytesIO(body))
         if size is not None:
             check_size(size, query.shown_name or "the picture", self._settings.max_pixels)
         return size or (0, 0)
 
-    def _prepare(self, body: bytes, query: DepthQuery, estimator: DepthEstimator) -> Prepared:
-        picture = read_picture(body, query.name or None, self._settings.max_pixels, query.keep_alpha)
+    def _prepare(self, body: bytes, query: PictureQuery, estimator: DepthEstimator) -> Prepared:
+        picture = read_picture(body, query.name or None, self._settings.max_pixels, query.keeps_alpha)
         return estimator.prepare(picture)
 
     async def _in(self, pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
@@ -216,7 +250,13 @@ def too_large(most: int) -> Refusal:
 
 
 def _finish(
-    estimator: DepthEstimator, prepared: Prepared, answer: Any, body: bytes, query: DepthQuery, wanted: Wanted
+    estimator: DepthEstimator,
+    prepared: Prepared,
+    answer: Answer,
+    body: bytes,
+    query: DepthQuery,
+    wanted: Wanted,
+    settings: Mapping[str, Any],
 ) -> tuple[Result, Optional[Body]]:
     """Return the result of a picture and the answer; files in a ZIP, and what is kept, know the picture's digest."""
     sha256 = hashlib.sha256(body).hexdigest() if wanted.is_zip or query.keep else ""
@@ -226,7 +266,7 @@ def _finish(
         "warnings": list(warnings_of(prepared, depth, wanted.outputs)),
         "remembered": estimator.remembered,
     }
-    result = Result(depth, prepared.picture.rgb, query.name, about)
+    result = Result(depth, prepared.picture.rgb, query.name, about, settings)
     return result, None if query.keep else _render(depth, result.rgb, query.name, wanted)
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Optional
+from dataclasses import replace
+from typing import Annotated, Any, Optional
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from depthcli.choices.camera import CameraChoice
 from depthcli.choices.metres import MetresChoice
+from depthcli.choices.model import shaping_settings
 from depthcli.choices.shapes import ShapeChoice
 from depthcli.errors import UsageError
 from depthcli.io.codecs.formats import STILLS, parse_formats
 from depthcli.io.names import printable
-from depthcli.predict.picture import DepthEstimator
+from depthcli.predict.picture import DepthEstimator, open_cameras, open_metres
 from depthcli.serve.answers import RAW, Wanted
+from depthcli.serve.settings import ServiceSettings
 
 _MOST_NAME = 1024
 
@@ -91,13 +94,9 @@ class LookQuery(ShapeQuery):
         return Wanted(known, self.colormap, self.shape, tuple(self.file), self.max_side)
 
 
-class DepthQuery(LookQuery, SpaceQuery):
-    """How the depth of a picture is estimated, and what the answer holds."""
+class PictureQuery(SpaceQuery):
+    """How the depth of a picture is estimated."""
 
-    format: Annotated[
-        list[str],
-        Field(default_factory=lambda: ["color"], description="Formats of `depth image`, or f16 or f32: bare numbers."),
-    ]
     model: Annotated[Optional[str], Field(description="One of the models of GET /v1; the first if none is named.")] = (
         None
     )
@@ -107,15 +106,66 @@ class DepthQuery(LookQuery, SpaceQuery):
     name: Annotated[
         str, Field(description="Name of the picture, for its files and for messages.", max_length=_MOST_NAME)
     ] = ""
-    keep: Annotated[bool, Field(description="Keep the depth map: 201, and its address in Location.")] = False
-    keep_alpha: Annotated[bool, Field(description="Transparent pixels get no depth.")] = False
-    panorama: Annotated[bool, Field(description="A 360-degree panorama: no seam at the edges.")] = False
     detail: Annotated[str, Field(description="For large pictures: off, edges or tiles.")] = "off"
+
+    @property
+    def is_panorama(self) -> bool:
+        """Whether the picture is a panorama."""
+        return False
+
+    @property
+    def keeps_alpha(self) -> bool:
+        """Whether transparent pixels get no depth."""
+        return False
 
     @property
     def shown_name(self) -> str:
         """The name of the picture in messages, "" if it has none."""
         return printable(self.name)
+
+    def variant(self, estimator: DepthEstimator) -> DepthEstimator:
+        """Return an estimator with the options of this request. Raises UsageError."""
+        return estimator.variant(
+            input_size=self.input_size,
+            panorama=self.is_panorama,
+            detail=self.detail,
+            camera=self.camera,
+            metres=self.metres,
+        )
+
+    def settings(self, model: str, service: ServiceSettings) -> dict[str, Any]:
+        """Return what shapes the depth, as files note it: the options of a command that names the model."""
+        choice, size = replace(service.choice, model=model), self.input_size or service.input_size
+        cameras = open_cameras(self.camera, self.is_panorama)
+        metres = open_metres(self.metres, self.is_panorama)
+        return {
+            **shaping_settings(choice, service.backend, size, self.is_panorama, self.detail),
+            **(cameras.settings if cameras else {}),
+            **(metres.settings if metres else {}),
+            "keep-alpha": self.keeps_alpha or None,
+        }
+
+
+class DepthQuery(LookQuery, PictureQuery):
+    """How the depth of a picture is estimated, and what the answer holds."""
+
+    format: Annotated[
+        list[str],
+        Field(default_factory=lambda: ["color"], description="Formats of `depth image`, or f16 or f32: bare numbers."),
+    ]
+    keep: Annotated[bool, Field(description="Keep the depth map: 201, and its address in Location.")] = False
+    keep_alpha: Annotated[bool, Field(description="Transparent pixels get no depth.")] = False
+    panorama: Annotated[bool, Field(description="A 360-degree panorama: no seam at the edges.")] = False
+
+    @property
+    def is_panorama(self) -> bool:
+        """Whether the picture is a panorama."""
+        return self.panorama
+
+    @property
+    def keeps_alpha(self) -> bool:
+        """Whether transparent pixels get no depth."""
+        return self.keep_alpha
 
     def wanted(self) -> Wanted:
         """Return what the answer holds. Raises UsageError."""
@@ -123,16 +173,6 @@ class DepthQuery(LookQuery, SpaceQuery):
         if self.panorama and any(_is_spatial(name) for name in wanted.formats):
             raise UsageError("points, meshes and normals cannot be made of a panorama", "leave out `panorama`")
         return wanted
-
-    def variant(self, estimator: DepthEstimator) -> DepthEstimator:
-        """Return an estimator with the options of this request. Raises UsageError."""
-        return estimator.variant(
-            input_size=self.input_size,
-            panorama=self.panorama,
-            detail=self.detail,
-            camera=self.camera,
-            metres=self.metres,
-        )
 
 
 def _is_spatial(name: str) -> bool:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
 import numpy as np
@@ -23,18 +23,24 @@ _BESIDE = 8 << 10  # bytes that a result takes beside its layers, so that a mill
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A depth map with its picture. rgb: (H, W, 3) uint8. name: of the picture. about: what its answer says of it."""
+    """A depth map with its picture. rgb: (H, W, 3) uint8. name: of the picture. about: what its answer says of it.
+
+    settings: what shaped the map, as files note it. answers: of the detector, once it was asked.
+    """
 
     depth: DepthMap
     rgb: np.ndarray
     name: str
     about: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    answers: tuple[np.ndarray, ...] = ()
     made: float = field(default_factory=time.monotonic)
 
     @property
     def size(self) -> int:
         """Bytes that it takes."""
-        layers = (self.depth.values, self.depth.valid, self.depth.confidence, self.depth.sky, self.rgb)
+        depth = self.depth
+        layers = (depth.values, depth.valid, depth.confidence, depth.sky, self.rgb, *self.answers)
         return _BESIDE + sum(_held(layer) for layer in layers if layer is not None)
 
 
@@ -53,12 +59,23 @@ class Results:
         """Keep a result and return its name. One that is larger than all that may be kept is kept alone."""
         name = secrets.token_urlsafe(12)
         with self._lock:
-            self._kept[name] = result
-            self._held += result.size
-            while len(self._kept) > 1 and self._held > self._most:
-                self._drop(next(iter(self._kept)))
+            self._put(name, result)
         self.drop_old()
         return name
+
+    def add_answers(self, name: str, answers: tuple[np.ndarray, ...]) -> None:
+        """Keep the answers of a detector with a result, if that is still kept."""
+        with self._lock:
+            found = self._kept.get(name)
+            if found is not None:
+                self._drop(name)
+                self._put(name, replace(found, answers=answers))
+
+    def _put(self, name: str, result: Result) -> None:
+        self._kept[name] = result
+        self._held += result.size
+        while len(self._kept) > 1 and self._held > self._most:
+            self._drop(next(iter(self._kept)))
 
     def get(self, name: str) -> Optional[Result]:
         """Return a result, None if it is not kept any more."""

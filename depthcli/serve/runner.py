@@ -35,12 +35,28 @@ class _Waiting:
         return self.estimator.row.name, self.estimator.detail, size
 
 
+@dataclass(eq=False)
+class _Pass:
+    """A pass of another network over one picture, as the detector's. name: of the network. until: as of _Waiting."""
+
+    name: str
+    call: Callable[[], Any]
+    until: float
+    since: float = field(default_factory=time.monotonic)
+    future: Future[tuple[Any, float, float]] = field(default_factory=Future)
+
+
 class Runner:
-    """Runs networks in a thread of its own, pictures before the frames of clips. `close` it in the end."""
+    """Runs networks in a thread of its own, pictures before the frames of clips. `close` it in the end.
+
+    Passes of other networks take their turn among the pictures, each of which waits for one of them at most.
+    """
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._pictures: deque[_Waiting] = deque()
+        self._passes: deque[_Pass] = deque()
+        self._passed = 0.0  # when the last pass ended
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -56,6 +72,15 @@ class Runner:
         with self._changed:
             self._check()
             self._pictures.append(item)
+            self._changed.notify()
+        return item.future
+
+    def submit_pass(self, name: str, call: Callable[[], Any], until: float) -> Future[tuple[Any, float, float]]:
+        """Return the future of a call that runs the network of a name, as `submit` does."""
+        item = _Pass(name, call, until)
+        with self._changed:
+            self._check()
+            self._passes.append(item)
             self._changed.notify()
         return item.future
 
@@ -79,7 +104,10 @@ class Runner:
             self._closed = True
             self._changed.notify()
         self._thread.join()
-        for future in [item.future for item in self._pictures] + [future for _, future in self._calls]:
+        waiting: list[Future[Any]] = [item.future for item in self._pictures]
+        waiting += [item.future for item in self._passes]
+        waiting += [future for _, future in self._calls]
+        for future in waiting:
             if not future.done():
                 future.set_exception(BusyError("the service is stopping"))
 
@@ -90,12 +118,15 @@ class Runner:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._pictures or self._calls)
+                self._changed.wait_for(lambda: self._closed or self._pictures or self._passes or self._calls)
                 if self._closed:
                     return
-                batch = self._take()
-                one = None if batch or not self._calls else self._calls.popleft()
-            if batch:
+                another = self._take_pass()
+                batch = [] if another else self._take()
+                one = None if another or batch or not self._calls else self._calls.popleft()
+            if another:
+                self._run_pass(another)
+            elif batch:
                 self._run_batch(batch)
             elif one is not None:
                 _make(*one)
@@ -118,6 +149,42 @@ class Runner:
         self._pictures.extendleft(reversed(others))
         return taken
 
+    def _take_pass(self) -> Optional[_Pass]:
+        """Return the oldest pass that is still wanted, if it is its turn: no picture is older, or waited for one."""
+        while self._passes:
+            item = self._passes[0]
+            if self._pictures and (self._pictures[0].since < item.since or self._pictures[0].since < self._passed):
+                return None
+            self._passes.popleft()
+            if item.future.cancelled():
+                continue
+            if time.monotonic() > item.until:
+                item.future.set_exception(BusyError("the picture waited too long"))
+            elif item.future.set_running_or_notify_cancel():
+                return item
+        return None
+
+    def _run_pass(self, item: _Pass) -> None:
+        began = time.monotonic()
+        try:
+            answer = item.call()
+        except Exception as error:
+            item.future.set_exception(self._known(error))
+            return
+        finally:
+            self._passed = time.monotonic()
+        self._metrics.network.labels(item.name).observe(self._passed - began)
+        self._metrics.queue_wait.observe(began - item.since)
+        item.future.set_result((answer, began - item.since, self._passed - began))
+
+    def _known(self, error: Exception) -> Exception:
+        """Note a lost device, and return the error that requests get."""
+        if isinstance(error, DeviceLostError):
+            self.lost = error
+        if isinstance(error, MemoryError):
+            return EngineError("not enough memory", "use a smaller `input_size`")
+        return error
+
     def _run_batch(self, batch: Sequence[_Waiting]) -> None:
         """Run the network; if a batch fails, each picture alone."""
         estimator = batch[0].estimator
@@ -129,10 +196,7 @@ class Runner:
                 for item in batch:
                     self._run_batch([item])
                 return
-            if isinstance(error, DeviceLostError):
-                self.lost = error
-            if isinstance(error, MemoryError):
-                error = EngineError("not enough memory", "use a smaller `input_size`")
+            error = self._known(error)
             for item in batch:
                 item.future.set_exception(error)
             return

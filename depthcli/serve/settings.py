@@ -27,6 +27,7 @@ class ServiceSettings:
     host, port: where it listens; port 0 takes a free one. uds: path of a unix socket instead. token: that requests must
     bring; empty for none. no_token: other machines may come without one. hosts: further names of this machine.
     models: names of rows, the default one first; empty for the automatic choice. choice: where their weights are.
+    detector: finds objects, as of `depth objects`; None for none.
     queue: pictures that may wait. max_bytes: of a picture's file. max_pixels: of a picture. keep_alive: seconds that a
     model other than the first stays loaded without a request; infinity for ever. drain: seconds to finish what was
     accepted. clips: folder of clips and scenes and their results; None for neither. max_clip_bytes: of a clip's file,
@@ -45,6 +46,7 @@ class ServiceSettings:
     choice: ModelChoice = field(default_factory=ModelChoice)
     backend: BackendChoice = field(default_factory=BackendChoice)
     input_size: Optional[int] = None
+    detector: Optional[str] = None
     queue: int = 64
     max_bytes: int = 64 << 20
     max_pixels: int = 100_000_000

@@ -106,7 +106,8 @@ OPTIONS = {
     " --schedule --seed --tensorboard --truth-format --truth-scale --val --wandb --warmup --weight-decay -b -d -o -q",
     "serve": RUN
     + COMPILED
-    + "--calibration --input-size --checkpoint --offline --max-depth --trust-checkpoint --models --keep-alive --check"
+    + "--calibration --input-size --checkpoint --detector --offline --max-depth --trust-checkpoint --models"
+    " --keep-alive --check"
     " --host --port --uds --token-file --no-token --allow-host --no-page --root-path --queue --max-bytes"
     " --max-megapixels --drain --clips --max-clip-bytes --keep --disk --gallery",
     "models": "",
