@@ -22,7 +22,7 @@ from fastapi import Request
 
 from depthcli.choices import DEFAULT_COLORMAP, OBJECT_FILES, ObjectsChoice, noted
 from depthcli.depthmap import DepthMap
-from depthcli.errors import DepthError, Log, PictureError, UsageError, first_line
+from depthcli.errors import DepthError, EngineError, Log, PictureError, UsageError, first_line
 from depthcli.host.memory import free_memory
 from depthcli.io.names import fitting_name
 from depthcli.jobs.objects import MadeFrom, check_metric, digest_of, given_weights, measured, warnings_of
@@ -142,7 +142,7 @@ class ObjectFinder:
                 answers = await self._detect(detector, result.rgb, until, timing)
                 self._results.add_answers(name, answers)
             made = self._made(result.name, sha256, query, result.settings)
-            body = await self._measure(detector, answers, depth, query, formats, made, until, timing)
+            body = await self._measure(detector, answers, depth, query, formats, made, timing)
         about = {**result.about, "warnings": [*result.about["warnings"], *warnings_of(depth)]}
         return Found(body, depth, about, timing)
 
@@ -162,7 +162,7 @@ class ObjectFinder:
                     await detecting
             depth = await pictures.write(lambda: estimator.finish(prepared, answer))
             made = self._made(query.name, hashlib.sha256(body).hexdigest(), query, query.settings(name, self._settings))
-            answered = await self._measure(detector, answers, depth, query, formats, made, until, timing)
+            answered = await self._measure(detector, answers, depth, query, formats, made, timing)
         pictures.count(depth)
         about = {
             "notes": list(picture.notes),
@@ -203,7 +203,6 @@ class ObjectFinder:
         query: ChoiceQuery,
         formats: tuple[str, ...],
         made: MadeFrom,
-        until: float,
         timing: Timing,
     ) -> Body:
         """Return the files of the objects."""
@@ -212,7 +211,7 @@ class ObjectFinder:
         if need > self._most:
             what = f"{detector.count(answers)} masks of {depth.size[0]}x{depth.size[1]} pixels take {need / 1e9:.1f} GB"
             raise UsageError(what, "raise `threshold`, or send a smaller picture")
-        async with self._masks.taken(need, until - time.monotonic()):
+        async with self._masks.taken(need, _WAIT_SECONDS):
             with timing.of("write"):
                 return await self._pictures.write(
                     lambda: _answer(detector, answers, depth, query.choice, formats, made, query.colormap)
@@ -250,8 +249,10 @@ def _answer(
             paths = {format: Path(folder) / format for format in formats}
             write_objects(objects, document, paths, colormap)
             files = [entry for format, path in paths.items() for entry in _entries(path, names[format])]
-    except (DepthError, MemoryError):
+    except DepthError:
         raise
+    except MemoryError:
+        raise EngineError("not enough memory", "raise `threshold`, or send a smaller picture") from None
     except Exception as error:
         raise PictureError(f"{type(error).__name__}: {first_line(error)}") from error
     if len(formats) == 1 and formats[0] != "mattes":
