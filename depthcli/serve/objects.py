@@ -29,7 +29,7 @@ from depthcli.jobs.objects import MadeFrom, check_metric, digest_of, given_weigh
 from depthcli.objects.files import ENDINGS, json_text, write_objects
 from depthcli.objects.sources import Answers, Detector
 from depthcli.serve.admission import Room
-from depthcli.serve.answers import ZIP_TYPE, Body, media_type_of, packed
+from depthcli.serve.answers import ZIP_TYPE, Body, media_type_of, packed, stem_of
 from depthcli.serve.metrics import Metrics
 from depthcli.serve.models import Models
 from depthcli.serve.objects_query import ChoiceQuery, ObjectsQuery
@@ -240,7 +240,7 @@ def _answer(
     try:
         found = detector.finish(np.empty(0), answers, depth.size)
         objects, document = measured(detector, found, depth, choice, made)
-        stem = Path(made.name).stem or "picture"
+        stem = stem_of(made.name)
         names = {format: fitting_name(Path(), stem, ENDINGS[format]) for format in formats}
         if formats == ("json",):
             text = json_text(document).encode("utf-8", "backslashreplace")
