@@ -26,6 +26,7 @@ from depthcli.choices import (
 from depthcli.cli.dir import beside
 from depthcli.cli.groups import ADVANCED, flag, grouped, option
 from depthcli.cli.options import (
+    DETECTORS,
     BackendOptions,
     CameraOptions,
     Colormap,
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from depthcli.objects.sources import MasksFromFiles, MaskSource
 
 DEFAULT_DETECTOR = "seg-small"
-DETECTORS = ("seg-nano", "seg-small", "seg-medium", "seg-large")
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,37 @@ def test_they_stay_when_the_depth_is_made_anew_and_not_for_another_photo(finder,
     assert page.get_by_role("button", name="Find objects").is_visible() and not page.locator(".found").is_visible()
 
 
+def test_metres_are_told_and_what_has_no_depth(finder, open_page):
+    there = open_page(finder)
+
+    def measured(route) -> None:
+        document = route.fetch().json()
+        for row, distance in zip(document["objects"], (3.2, 12.345, None)):
+            row.update(distance=distance, rank=None if distance is None else row["rank"])
+        route.fulfill(json=document)
+
+    there.page.route("**/objects?*", measured)
+    found(there)
+    told = there.page.locator(".found b").all_inner_texts()
+    assert told == ["3.20 m", "12.3 m", "no depth"]
+    assert there.page.locator(".tags span").first.inner_text().endswith(" 3.20 m")
+
+
+def test_a_refusal_is_shown_in_the_service_s_words(finder, open_page):
+    there = open_page(finder)
+    problem = {"title": "too many masks", "hint": "raise `threshold`", "status": 400, "exit_code": 2}
+    there.page.route("**/objects?*", lambda route: route.fulfill(status=400, json=problem))
+    there.page.locator(".photo input[type=file]").set_input_files(photo("a.jpg", SIZE))
+    there.page.get_by_role("button", name="Find objects").click()
+    shown = there.page.locator("[aria-labelledby=found] [role=alert]")
+    shown.wait_for()
+    assert shown.inner_text().split("\n")[0] == "too many masks" and "threshold" in shown.inner_text()
+    there.page.unroute("**/objects?*")
+    there.page.get_by_role("button", name="Find objects").click()
+    there.page.wait_for_selector(".found li")
+    assert not shown.is_visible()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_a_phone(finder, open_page, scheme):
     there = open_page(finder, color_scheme=scheme, **PHONE)
