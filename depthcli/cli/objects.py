@@ -18,6 +18,7 @@ from depthcli.choices.settings import DEFAULT_COLORMAP, IF_EXISTS, noted, requir
 from depthcli.cli.dir import beside
 from depthcli.cli.groups import ADVANCED, flag, grouped, option
 from depthcli.cli.options import (
+    DETECTORS,
     BackendOptions,
     CameraOptions,
     Colormap,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from depthcli.objects.sources import MasksFromFiles, MaskSource
 
 DEFAULT_DETECTOR = "seg-small"
-DETECTORS = ("seg-nano", "seg-small", "seg-medium", "seg-large")
 
 
 @dataclass(frozen=True)

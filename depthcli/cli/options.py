@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 # Names for the shell to complete, written out because their own modules load NumPy.
 ENCODERS = ("tiny", "vits", "vitb", "vitl", "vitg")
+DETECTORS = ("seg-nano", "seg-small", "seg-medium", "seg-large")
 MODELS = (
     *ENCODERS,
     *(f"metric-{place}-{encoder}" for place in ("indoor", "outdoor") for encoder in ("vits", "vitb", "vitl")),

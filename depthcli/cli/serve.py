@@ -9,8 +9,7 @@ import typer
 
 from depthcli.choices.model import ModelChoice
 from depthcli.cli.groups import ACCESS, ADVANCED, CLIPS, LIMITS, MODEL, flag, grouped, option
-from depthcli.cli.objects import DETECTORS
-from depthcli.cli.options import MODELS, BackendOptions
+from depthcli.cli.options import DETECTORS, MODELS, BackendOptions
 from depthcli.errors import UsageError
 from depthcli.jobs.parsing import parse_bytes, parse_duration, parse_list
 

@@ -110,7 +110,7 @@ def render(depth: DepthMap, rgb: Optional[np.ndarray], name: str, wanted: Wanted
 
     Raises UsageError for a map that a format cannot hold.
     """
-    stem = Path(name).stem or "picture"
+    stem = stem_of(name)
     if wanted.is_raw:
         numbers = raw_numbers(depth, RAW[wanted.formats[0]], wanted.max_side)
         return Body(numbers.tobytes(), RAW_TYPE, f"{stem}.{wanted.formats[0]}", (numbers.shape[1], numbers.shape[0]))
@@ -120,6 +120,11 @@ def render(depth: DepthMap, rgb: Optional[np.ndarray], name: str, wanted: Wanted
     row = STILLS[wanted.formats[0]]
     data = _still(row, depth, rgb, wanted)
     return Body(data, media_type_of(row.suffix), stem + row.still, depth.size)
+
+
+def stem_of(name: str) -> str:
+    """Return what the names of a picture's files begin with. name: of the picture, perhaps empty."""
+    return Path(name.replace("\0", "")).stem or "picture"
 
 
 def raw_numbers(depth: DepthMap, dtype: np.dtype, max_side: Optional[int]) -> np.ndarray:

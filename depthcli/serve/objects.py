@@ -23,14 +23,14 @@ from fastapi import Request
 from depthcli.choices.objects import OBJECT_FILES, ObjectsChoice
 from depthcli.choices.settings import DEFAULT_COLORMAP, noted
 from depthcli.depthmap import DepthMap
-from depthcli.errors import DepthError, Log, PictureError, UsageError, first_line
+from depthcli.errors import DepthError, EngineError, Log, PictureError, UsageError, first_line
 from depthcli.host.memory import free_memory
 from depthcli.io.names import fitting_name
 from depthcli.jobs.objects import MadeFrom, check_metric, digest_of, given_weights, measured, warnings_of
 from depthcli.objects.files import ENDINGS, json_text, write_objects
 from depthcli.objects.sources import Answers, Detector
 from depthcli.serve.admission import Room
-from depthcli.serve.answers import ZIP_TYPE, Body, media_type_of, packed
+from depthcli.serve.answers import ZIP_TYPE, Body, media_type_of, packed, stem_of
 from depthcli.serve.metrics import Metrics
 from depthcli.serve.models import Models
 from depthcli.serve.objects_query import ChoiceQuery, ObjectsQuery
@@ -143,7 +143,7 @@ class ObjectFinder:
                 answers = await self._detect(detector, result.rgb, until, timing)
                 self._results.add_answers(name, answers)
             made = self._made(result.name, sha256, query, result.settings)
-            body = await self._measure(detector, answers, depth, query, formats, made, until, timing)
+            body = await self._measure(detector, answers, depth, query, formats, made, timing)
         about = {**result.about, "warnings": [*result.about["warnings"], *warnings_of(depth)]}
         return Found(body, depth, about, timing)
 
@@ -163,7 +163,7 @@ class ObjectFinder:
                     await detecting
             depth = await pictures.write(lambda: estimator.finish(prepared, answer))
             made = self._made(query.name, hashlib.sha256(body).hexdigest(), query, query.settings(name, self._settings))
-            answered = await self._measure(detector, answers, depth, query, formats, made, until, timing)
+            answered = await self._measure(detector, answers, depth, query, formats, made, timing)
         pictures.count(depth)
         about = {
             "notes": list(picture.notes),
@@ -204,7 +204,6 @@ class ObjectFinder:
         query: ChoiceQuery,
         formats: tuple[str, ...],
         made: MadeFrom,
-        until: float,
         timing: Timing,
     ) -> Body:
         """Return the files of the objects."""
@@ -213,7 +212,7 @@ class ObjectFinder:
         if need > self._most:
             what = f"{detector.count(answers)} masks of {depth.size[0]}x{depth.size[1]} pixels take {need / 1e9:.1f} GB"
             raise UsageError(what, "raise `threshold`, or send a smaller picture")
-        async with self._masks.taken(need, until - time.monotonic()):
+        async with self._masks.taken(need, _WAIT_SECONDS):
             with timing.of("write"):
                 return await self._pictures.write(
                     lambda: _answer(detector, answers, depth, query.choice, formats, made, query.colormap)
@@ -242,7 +241,7 @@ def _answer(
     try:
         found = detector.finish(np.empty(0), answers, depth.size)
         objects, document = measured(detector, found, depth, choice, made)
-        stem = Path(made.name).stem or "picture"
+        stem = stem_of(made.name)
         names = {format: fitting_name(Path(), stem, ENDINGS[format]) for format in formats}
         if formats == ("json",):
             text = json_text(document).encode("utf-8", "backslashreplace")
@@ -251,8 +250,10 @@ def _answer(
             paths = {format: Path(folder) / format for format in formats}
             write_objects(objects, document, paths, colormap)
             files = [entry for format, path in paths.items() for entry in _entries(path, names[format])]
-    except (DepthError, MemoryError):
+    except DepthError:
         raise
+    except MemoryError:
+        raise EngineError("not enough memory", "raise `threshold`, or send a smaller picture") from None
     except Exception as error:
         raise PictureError(f"{type(error).__name__}: {first_line(error)}") from error
     if len(formats) == 1 and formats[0] != "mattes":

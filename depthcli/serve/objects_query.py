@@ -61,5 +61,5 @@ def formats_of(names: list[str]) -> tuple[str, ...]:
     """Return the files that an answer holds. Raises UsageError."""
     found = object_files(names)
     if not found:
-        raise UsageError("no `format` is named", "such as json or overlay")
+        raise UsageError("no format is named", "such as json or overlay")
     return found

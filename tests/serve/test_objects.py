@@ -164,6 +164,13 @@ def test_what_is_no_picture_or_too_much_is_refused(finder: Service):
         assert finder.ask(f"{place}/{target}").status in (400, 404), target
 
 
+@pytest.mark.parametrize("name", ["", "..", "/", "a/b/c.png", "\0", "x" * 1000, "ü😀.png", "a\nb.png"])
+def test_any_name_of_a_picture_gives_files_with_names(finder: Service, name):
+    files = unpacked(objects(finder, photo("a.png", SIZE), name=name, format="json,mattes"))
+    assert len(files) == 4 and all(part for each in files for part in each.split("/"))
+    assert len(json.loads(next(iter(files.values())))["objects"]) == 3
+
+
 def test_the_service_says_what_it_finds(finder: Service, service: Service):
     about = finder.ask("/v1").json["objects"]
     assert about["name"] == "seg-nano" and about["classes"] == list(detector.CLASSES.values())

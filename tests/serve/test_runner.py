@@ -133,6 +133,47 @@ def test_pictures_go_before_the_frames_of_clips(runner):
     assert order == ["picture", "frame", "frame"]
 
 
+def test_passes_take_turns_with_pictures_which_wait_for_one_at_most(runner):
+    estimator = FakeEstimator(best_batch=1)
+    first = held(runner, estimator)
+    order: list[str] = []
+
+    def another(name: str) -> Any:
+        return runner.submit_pass("detector", lambda: order.append(name), LATER)
+
+    def picture(name: str) -> Any:
+        future = runner.submit(estimator, item(name), LATER)
+        future.add_done_callback(lambda _: order.append(name))
+        return future
+
+    futures = [another("pass 1"), another("pass 2"), picture("a"), picture("b"), another("pass 3"), picture("c")]
+    left = another("left")
+    assert left.cancel()
+    estimator.gate.set()
+    for future in (first, *futures):
+        future.result(10)
+    # All that waited through the first pass go before the next one; then the older one goes.
+    assert order == ["pass 1", "a", "b", "c", "pass 2", "pass 3"]
+
+
+def test_a_pass_that_waited_too_long_or_fails_is_an_error_of_its_own(runner):
+    estimator = FakeEstimator()
+    held(runner, estimator)
+    late = runner.submit_pass("detector", lambda: 1, time.monotonic() - 1)
+    bad = runner.submit_pass("detector", lambda: 1 // 0, LATER)
+    good = runner.submit_pass("detector", lambda: 7, LATER)
+    estimator.gate.set()
+    assert good.result(10)[0] == 7
+    with pytest.raises(BusyError, match="too long"):
+        late.result(10)
+    with pytest.raises(ZeroDivisionError):
+        bad.result(10)
+    lost = runner.submit_pass("detector", lambda: (_ for _ in ()).throw(DeviceLostError("gone")), LATER)
+    with pytest.raises(DeviceLostError):
+        lost.result(10)
+    assert runner.lost is not None
+
+
 def test_a_call_returns_and_raises_what_it_does(runner):
     assert runner.call(lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
@@ -261,6 +302,19 @@ def test_all_that_a_map_holds_is_counted():
     kept = Results(most=1 << 20)
     names = [kept.add(result(1)) for _ in range(300)]
     assert 50 < sum(kept.get(name) is not None for name in names) < 200  # not a million maps of one pixel
+
+
+def test_answers_of_a_detector_are_counted_with_their_map():
+    kept = Results(most=3 * result().size)
+    first, second = kept.add(result()), kept.add(result())
+    kept.add_answers(second, (np.zeros((5, 5), np.float32),))
+    found = kept.get(second)
+    assert found is not None and found.size == result().size + 100 and kept.get(first) is not None
+    kept.add_answers(second, (np.zeros(result().size, np.uint8), np.zeros(result().size, np.uint8)))
+    assert kept.get(second) is not None and kept.get(first) is None, "the other one made room"
+    kept.add_answers("gone", (np.zeros(9),))
+    kept.remove(second)
+    assert kept._held == 0
 
 
 def test_a_small_machine_keeps_fewer_maps(monkeypatch):

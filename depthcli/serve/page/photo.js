@@ -12,8 +12,9 @@ const NAMES = { color: "Colour PNG", gray: "16-bit PNG", npz: "NumPy", ply: "Poi
 
 /** Return the view of photos: { element, take(files) }. about: of GET /v1. */
 export async function photoView(about) {
+  const { objectsPart } = about.objects ? await import("./objects.js") : {};
   const colors = await colorChoices(), models = about.models.filter(({ task }) => task === "picture");
-  const state = { model: models[0].name, size: "", colors: colors[0][0], file: null, result: null, view: "flat" };
+  const state = { model: models[0].name, size: "", colors: colors[0][0], file: null, result: null, view: "flat", objects: false };
   const element = make("div", { class: "photo" });
   let work = null, stage = null, local = "";
 
@@ -50,7 +51,7 @@ export async function photoView(about) {
       return fail(new Problem(`${file.name} has ${bytes(file.size)}`, `this service takes pictures up to ${bytes(about.limits.max_bytes)}`));
     }
     state.file = file;
-    state.view = "flat";
+    [state.view, state.objects] = ["flat", false];
     URL.revokeObjectURL(local);
     local = URL.createObjectURL(file);
     await run();
@@ -79,12 +80,17 @@ export async function photoView(about) {
 
   async function showResult(map, photo, seconds, signal) {
     if (photo !== local) photo = await shown(photo, signal);
+    const objects = objectsPart && objectsPart({
+      formats: about.objects.formats, size: [map.width, map.height], place: () => kept(signal), colors: () => state.colors, signal,
+      changed: (seen) => { state.objects = seen; },
+    });
     stage = makeStage({
-      map, photo, name: state.file.name, colors: state.colors, changed: (view) => { state.view = view; },
+      ...(objects && { cover: objects.cover, probed: objects.point }), map, photo, name: state.file.name, colors: state.colors, changed: (view) => { state.view = view; },
       solid: map.meta.panorama ? null : async () => `${await kept()}/html?mesh_size=${MESH}`,
     });
     const view = state.view;
-    element.replaceChildren(stage.stage, make("aside", {}, heading(map.meta), stage.readout, stage.controls, settings(), downloads(), facts(map.meta, seconds)));
+    element.replaceChildren(stage.stage, make("aside", {}, heading(map.meta), stage.readout, stage.controls, objects && objects.panel, settings(), downloads(), facts(map.meta, seconds)));
+    if (state.objects) objects.find();
     if (view !== "flat") stage.show(view);
     else if (document.activeElement === document.body) stage.focus();
   }

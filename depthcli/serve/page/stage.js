@@ -16,9 +16,10 @@ export function viewerData(page) {
 /**
  * Return the stage and what belongs beside it, as { stage, readout, controls, close(), recolor(name), show(view), focus() }.
  * map: of readNumbers. photo: address of the picture, or null. solid(): promise of the address of a page of `-f html`;
- * null if there is none. changed(view) is called if another view is shown.
+ * null if there is none. changed(view) is called if another view is shown. cover: lies over both, or null; probed(x, y) is
+ * called as probe of compare.
  */
-export function makeStage({ map, photo, name, colors, solid, changed = () => {} }) {
+export function makeStage({ map, photo, name, colors, solid, changed = () => {}, cover = null, probed = () => {} }) {
   const { meta } = map;
   const number = make("output", { class: "number", "aria-live": "polite" }), unit = make("span", { class: "unit" });
   const far = make("span"), near = make("span"), strip = make("canvas", { class: "strip", role: "img", "aria-label": "Scale from far to near" });
@@ -34,6 +35,7 @@ export function makeStage({ map, photo, name, colors, solid, changed = () => {} 
     needle.hidden = true;
   };
   const probe = (x, y) => {
+    probed(x, y);
     if (x === null) return idle();
     const column = Math.min(map.width - 1, Math.floor(x * map.width)), row = Math.min(map.height - 1, Math.floor(y * map.height));
     const value = map.values[row * map.width + column];
@@ -51,6 +53,7 @@ export function makeStage({ map, photo, name, colors, solid, changed = () => {} 
   recolor(colors);
 
   const flat = compare(photo ? make("img", { class: "layer", src: photo, alt: name, draggable: "false" }) : null, canvas, [map.width, map.height], { probe });
+  if (cover) canvas.after(cover);
   const room = make("div", { class: "solid", hidden: true });
   const note = make("p", { class: "caption" });
   const views = solid ? [["flat", photo ? "Compare" : "Depth"], ["mesh", "Mesh"], ["points", "Points"]] : [["flat", "Depth"]];
