@@ -420,6 +420,8 @@ def _raise(answer: Answer) -> None:
         title, hint, code = str(problem["title"]), str(problem["hint"]), int(problem["exit_code"])
     except (ValueError, KeyError, TypeError):
         raise EngineError(f"the service answered {answer.status}", "check the address of `server`") from None
+    if answer.status == 401:
+        hint = f"put it into the variable {TOKEN_VARIABLE}, or give Client a token"
     kind = _CLASSES.get(code) or (OutputError if answer.status in (500, 507) else PictureError)
     error = kind(title, hint)
     if answer.status == 503:

@@ -7,11 +7,12 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Optional, Union
 
-from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi import FastAPI, HTTPException, Query, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
@@ -36,7 +37,7 @@ from depthcli.serve.objects_query import ChoiceQuery, ObjectsQuery, formats_of
 from depthcli.serve.page_files import page_files
 from depthcli.serve.photos import jpeg_of
 from depthcli.serve.pictures import Estimated, Pictures
-from depthcli.serve.problems import BusyError, Refusal, problem_of
+from depthcli.serve.problems import PROBLEM, BusyError, Refusal, problem_of
 from depthcli.serve.queries import DepthQuery, LookQuery
 from depthcli.serve.results import Result, Results
 from depthcli.serve.runner import Runner
@@ -133,6 +134,8 @@ def make_app(service: Service) -> Any:
         description="Depth maps of pictures, clips and scenes.",
         lifespan=lifespan,
         redoc_url=None,
+        responses=_REFUSED,
+        dependencies=[Security(_TOKEN)] if settings.token else [],
     )
     app.state.root = settings.root_path
     _add_errors(app, service)
@@ -231,7 +234,14 @@ def _scene_formats() -> dict[str, str]:
 
 
 def _add_pictures(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/depth", tags=["pictures"], summary="Depth of the picture in the body", openapi_extra=_BODY)
+    @app.post(
+        "/v1/depth",
+        tags=["pictures"],
+        summary="Depth of the picture in the body",
+        openapi_extra=_BODY,
+        response_class=Response,
+        responses={**_FILE, 201: {"description": "Kept: what is known of it, as JSON. Its address is in Location."}},
+    )
     async def depth(request: Request, query: Annotated[DepthQuery, Query()]) -> Response:
         if service.draining:
             raise BusyError("the service is stopping")
@@ -283,7 +293,12 @@ def _add_objects(app: FastAPI, service: Service, kept: Callable[[str], Result]) 
         return objects_of(await service.objects.of_kept(name, found, query, formats))
 
     @app.post(
-        "/v1/objects", tags=["objects"], summary="Objects of the picture in the body, with depth", openapi_extra=_BODY
+        "/v1/objects",
+        tags=["objects"],
+        summary="Objects of the picture in the body, with depth",
+        openapi_extra=_BODY,
+        response_class=Response,
+        responses=_FILE,
     )
     async def objects(request: Request, query: Annotated[ObjectsQuery, Query()]) -> Response:
         if service.draining:
@@ -300,6 +315,32 @@ def _add_objects(app: FastAPI, service: Service, kept: Callable[[str], Result]) 
         return await of_kept(name, query, formats_of([format]))
 
 
+# What the API's description says of every request. The guard looks at the token.
+_TOKEN = HTTPBearer(auto_error=False, description="The token of the service.")
+_REFUSED: dict[Union[int, str], dict[str, Any]] = {
+    "default": {
+        "description": "A problem: 400 a parameter, 401 the token, 404 nothing there, 413 too large, 415 a form, "
+        "421 the name of the service, 422 a file that cannot be read, 503 busy (see Retry-After), 507 no space.",
+        "content": {
+            PROBLEM: {
+                "schema": {
+                    "type": "object",
+                    "required": ["title", "hint", "status", "exit_code", "request_id"],
+                    "properties": {
+                        "title": {"type": "string"},
+                        "hint": {"type": "string"},
+                        "status": {"type": "integer"},
+                        "exit_code": {"type": "integer"},
+                        "request_id": {"type": "string"},
+                    },
+                }
+            }
+        },
+    }
+}
+_FILE: dict[Union[int, str], dict[str, Any]] = {
+    200: {"description": "The file, a ZIP of several, or bare numbers.", "content": {"application/octet-stream": {}}}
+}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -396,7 +437,12 @@ def _add_jobs(app: FastAPI, service: Service, jobs: Jobs) -> None:
     async def job(name: str) -> dict[str, Any]:
         return jobs.describe(jobs.get(name), root)
 
-    @app.delete("/v1/jobs/{name}", tags=["jobs"], summary="Cancel a job, or forget one that has ended")
+    @app.delete(
+        "/v1/jobs/{name}",
+        tags=["jobs"],
+        summary="Cancel a job, or forget one that has ended",
+        responses={204: {"description": "It is forgotten."}},
+    )
     async def cancel(name: str) -> Response:
         left = await asyncio.to_thread(jobs.cancel, name)
         return Response(status_code=204) if left is None else JSONResponse(jobs.describe(left, root))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -101,7 +102,7 @@ class Gallery:
                 if place is not None:
                     files.setdefault(_format_of(output), place)
             status, error, model = (str(row.get(key) or "") for key in ("status", "error", "model"))
-            yield Entry(self._id(name), name, status, error, model, files)
+            yield Entry(self._id(name), name, status, _without_folders(error, name), model, files)
 
     def _of_scenes(self) -> Iterator[Entry]:
         found = sorted({*self._folder.glob(f"*/{GLB}"), *self._folder.glob(f"*/*/{GLB}")})
@@ -212,6 +213,12 @@ def _describe(entry: Entry, root: str) -> dict[str, Any]:
         "depth": entry.numbers is not None,
         "files": files,
     }
+
+
+def _without_folders(error: str, name: str) -> str:
+    """Return an error that names files and not where they lie, which is nobody's business on a page."""
+    error = re.sub(rf"(?<![\w.])(?:[A-Za-z]:)?[/\\\\](?:[^:]*?[/\\\\])?{re.escape(name)}", lambda _: name, error)
+    return re.sub(r"(?<![\w./:])/(?:[^\s/:]+/)+", "", error)
 
 
 def _format_of(name: str) -> str:

@@ -55,6 +55,8 @@ class Guard:
         request_id = given if _ID.fullmatch(given) else os.urandom(8).hex()
         scope.setdefault("state", {})["request_id"] = request_id
         scope["root_path"] = self._root
+        if scope["method"] == "HEAD":  # what is asked by GET; the server sends no body, as it has its own copy
+            scope = {**scope, "method": "GET"}
         path = scope["path"]
         fixed = {
             b"x-request-id": request_id,
@@ -94,10 +96,12 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and not _is_same(origin, host):
             return Refusal(403, f"a page of {origin} may not use this service", "use the page of the service itself")
-        if self._token and not self._is_open(path) and not self._has_token(headers.get("authorization", "")):
+        given = headers.get("authorization", "")
+        if self._token and not self._is_open(path) and not self._has_token(given):
             wanted = {"WWW-Authenticate": "Bearer"}
+            what = "this is not the token of the service" if given else "the service wants its token"
             hint = "send the header Authorization: Bearer TOKEN"
-            return Refusal(401, "the service wants its token", hint, EngineError.exit_code, wanted)
+            return Refusal(401, what, hint, EngineError.exit_code, wanted)
         return None
 
     def _is_known(self, name: str, server: Any) -> bool:

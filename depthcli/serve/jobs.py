@@ -340,7 +340,7 @@ class Jobs:
             "model": job.wish.model,
             "formats": list(job.wish.formats),
             "files": files,
-            "expires": job.ended + self._settings.keep if job.state in ENDED else None,
+            "expires": job.ended + self._settings.keep if job.ended else None,  # it may still end its step
         }
 
     def _ahead(self, job: JobRecord) -> int:

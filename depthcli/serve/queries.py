@@ -90,8 +90,7 @@ class LookQuery(ShapeQuery):
     def look(self, formats: list[str]) -> Wanted:
         """Return what an answer in these formats holds. Raises UsageError."""
         names = [name.strip() for item in formats for name in item.split(",")]
-        known = tuple(names) if len(names) == 1 and names[0] in RAW else parse_formats(formats)
-        return Wanted(known, self.colormap, self.shape, tuple(self.file), self.max_side)
+        return Wanted(_known(names), self.colormap, self.shape, tuple(self.file), self.max_side)
 
 
 class PictureQuery(SpaceQuery):
@@ -169,10 +168,25 @@ class DepthQuery(LookQuery, PictureQuery):
 
     def wanted(self) -> Wanted:
         """Return what the answer holds. Raises UsageError."""
+        if self.keep and "format" in self.model_fields_set:
+            raise UsageError(
+                "keep answers with an address, and no format", "leave format out, and ask for it there: ADDRESS/FORMAT"
+            )
         wanted = self.look(self.format)
         if self.panorama and any(_is_spatial(name) for name in wanted.formats):
             raise UsageError("points, meshes and normals cannot be made of a panorama", "leave out `panorama`")
         return wanted
+
+
+def _known(names: list[str]) -> tuple[str, ...]:
+    """Return formats of files, or one of RAW by itself. Raises UsageError."""
+    raw = [name for name in names if name in RAW]
+    if raw:
+        return tuple(names)  # others beside it are refused there
+    try:
+        return parse_formats(names)
+    except UsageError as error:
+        raise UsageError(error.message, f"{error.hint}; or bare numbers: {', '.join(RAW)}") from None
 
 
 def _is_spatial(name: str) -> bool:

@@ -84,6 +84,14 @@ def test_every_answer_is_safe_to_show(service: Service):
     assert service.depth(photo("a.png"), format="html").headers["content-disposition"].startswith("attachment")
 
 
+def test_what_get_answers_head_answers_without_a_body(service: Service):
+    for target in ("/", "/livez", "/v1", "/page/app.js", "/nope"):
+        got, asked = service.ask(target), service.ask(target, method="HEAD")
+        assert (asked.status, asked.body) == (got.status, b""), target
+        assert asked.headers["content-length"] == got.headers["content-length"]
+    assert service.ask("/v1/depth", method="HEAD").status == 405
+
+
 # --- Tokens -----------------------------------------------------------------------------------------------------------
 
 
@@ -98,6 +106,8 @@ def test_a_service_with_a_token_shows_strangers_only_that_it_is_there(serving):
             for headers in wrong:
                 got = service.ask(target, headers=headers)
                 assert (got.status, got.headers["www-authenticate"]) == (401, "Bearer"), target
+                assert ("not the token" in got.json["title"]) == bool(headers), "a wrong one is told from none"
+        assert service.ask("/openapi.json").json["components"]["securitySchemes"], "so that /docs asks for it"
         assert service.ask("/v1/depth", photo("a.png").read_bytes()).status == 401
         assert service.ask("/v1", headers={"Authorization": f"bearer {TOKEN}"}).status == 200
         # Names are checked on every address; an address must be the one that the connection came to.

@@ -227,6 +227,20 @@ def test_the_documentation_of_requests_loads_nothing_from_elsewhere(service: Ser
     paths = service.ask("/openapi.json").json["paths"]
     names = {item["name"] for item in paths["/v1/depth"]["post"]["parameters"]}
     assert {"format", "model", "name", "keep", "max_side"} <= names
+    for methods in paths.values():
+        for operation in methods.values():  # what generated clients believe
+            assert set(operation["responses"]["default"]["content"]) == {"application/problem+json"}
+            assert "422" not in operation["responses"], "as FastAPI has it, and this service does not"
+    assert {"200", "201"} <= set(paths["/v1/depth"]["post"]["responses"])
+    assert {"200", "204"} <= set(paths["/v1/jobs/{name}"]["delete"]["responses"])
+
+
+def test_bare_numbers_are_named_among_the_formats_and_go_alone(service: Service):
+    picture = photo("a.png")
+    assert "f16" in service.depth(picture, format="nope").json["hint"]
+    assert "by itself" in service.depth(picture, format="f16,gray").json["title"]
+    got = service.depth(picture, format="gray", keep=1)
+    assert got.status == 400 and "address" in got.json["title"], "nothing that was asked for is dropped in silence"
 
 
 def test_unknown_places_are_problems(service: Service):
