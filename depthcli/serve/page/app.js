@@ -14,6 +14,12 @@ const makers = {
 const main = find("main"), views = {};
 let about = null;
 
+// What is looked at gives the window its title, whichever part of the page puts it there.
+new MutationObserver(() => {
+  const seen = document.querySelector("dialog[open] h1, .photo > aside h1") || document.querySelector("#tabs [aria-current]");
+  document.title = `${seen ? `${seen.textContent} – ` : ""}depth`;
+}).observe(main, { childList: true, subtree: true });
+
 async function start() {
   try {
     about = await ask("v1");
