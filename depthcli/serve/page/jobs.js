@@ -99,7 +99,7 @@ function jobCard(job, forgotten, results) {
   const card = make("article", { class: "job", "aria-label": job.name });
   const watch = new AbortController();
   const bar = make("progress", { max: "1", "aria-label": `Progress of ${job.name}` }), status = make("p", { class: "hint" });
-  const said = make("p", { class: "unseen", role: "status" }), body = make("div"), actions = make("div", { class: "actions" });
+  const said = make("p", { class: "unseen", role: "status" }), body = make("div"), actions = make("div");
   card.append(make("header", {}, make("h2", { text: job.name }), actions), bar, status, said, body);
   let drawn = "";
 

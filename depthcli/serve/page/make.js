@@ -57,6 +57,9 @@ export const range = (min, max, step, value, given) => make("input", { type: "ra
 /** Return what a person sets, with its label: text, or parts of it. */
 export const field = (label, input, given) => make("label", { class: "field", ...given }, make("span", {}, ...[label].flat()), input);
 
+/** Return what is on or off, with its label. */
+export const check = (label, input, given) => make("label", { class: "check", ...given }, input, make("span", { text: label }));
+
 /** Return a problem as the service words it. again(): tries once more; not offered for what would fail again. */
 export function problemBox(problem, again) {
   const box = make("div", { class: "problem", role: "alert" }, make("p", {}, ...marked(problem.message)));
@@ -92,5 +95,5 @@ export function duration(seconds) {
 export function picker({ icon, what, hint, button, accept, take, several = false }, ...more) {
   const input = make("input", { type: "file", accept, multiple: several, class: "unseen", tabindex: "-1", "aria-hidden": "true", onchange: () => { const files = [...input.files]; input.value = ""; if (files[0]) take(files); } });
   const choose = press(button, () => input.click(), { class: "main" });
-  return Object.assign(make("section", { class: "picker" }, icon ? make("img", { class: "icon", src: "page/icon.svg", alt: "" }) : null, make("h1", { text: `${byTouch() ? "Choose" : "Drop"} ${what}` }), make("p", { text: hint }), choose, input, ...more), { choose: () => input.click() });
+  return make("section", { class: "picker" }, icon ? make("img", { class: "icon", src: "page/icon.svg", alt: "" }) : null, make("h1", { text: `${byTouch() ? "Choose" : "Drop"} ${what}` }), make("p", { text: hint }), choose, input, ...more);
 }

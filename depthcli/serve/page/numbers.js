@@ -72,12 +72,7 @@ const digits = (value) => (Math.abs(value) >= 1000 ? Math.round(value).toString(
 /** Return [number, unit] of a value for people. */
 export function worded(value, meta) {
   if (Number.isNaN(value)) return ["–", "no depth here"];
-  return [digits(value), unitOf(meta)];
-}
-
-export function unitOf(meta) {
-  if (meta.kind === "metric_depth") return meta.units === "m" || !meta.units ? "m" : meta.units;
-  return meta.near_is === "high" ? "relative, larger is nearer" : "relative, larger is farther";
+  return [digits(value), meta.kind === "metric_depth" ? meta.units || "m" : `relative, larger is ${meta.near_is === "high" ? "nearer" : "farther"}`];
 }
 
 /** Return what a map's numbers mean, in a sentence. */

@@ -1,7 +1,7 @@
 /** Scenes: several pictures of one place, or a clip, become one cloud with cameras. */
 
 import { downloads, jobList, jobOptions, jobQuery } from "./jobs.js";
-import { choice, field, hint, make, picker, press, problemBox, range, segments, steering } from "./make.js";
+import { check, choice, field, hint, make, picker, press, problemBox, range, segments, steering } from "./make.js";
 import { call } from "./service.js";
 import { viewerData } from "./stage.js";
 
@@ -122,7 +122,7 @@ async function open(job, page, formats, dialog) {
     const sure = data.views.some((view) => view.sure) ? field(["Least sure left out ", percent], least) : null;
     aside.replaceChildren(
       make("section", { class: "group", "aria-label": "The scene" }, through, field("Point size", dots), sure,
-        make("label", { class: "check" }, cameras, make("span", { text: "Show the cameras" })), press("Back to the first view", () => viewer.reset())),
+        check("Show the cameras", cameras), press("Back to the first view", () => viewer.reset())),
       make("section", { class: "group" }, make("h2", { text: "Download" }), downloads(job, formats)),
       hint(`${data.views.length} views, ${data.unit === "m" ? "in metres" : "in a unit of its own"}, ${job.model}. ${steering()}`));
     heed();

@@ -14,7 +14,6 @@ export class Problem extends Error {
   }
 }
 
-export const hasToken = () => Boolean(token);
 const headers = () => (token ? { Authorization: `Bearer ${token}` } : {});
 
 export const pause = (seconds, signal) => new Promise((done, failed) => {

@@ -1,7 +1,7 @@
 /** The stage: a picture and its depth compared, and the same in three dimensions, in the viewer of `-f html`. */
 
 import { compare } from "./compare.js";
-import { byTouch, field, hint, make, press, problemBox, range, segments, steering } from "./make.js";
+import { byTouch, check, field, hint, make, press, problemBox, range, segments, steering } from "./make.js";
 import { colorTable, ends, nearColor, paint, paintScale, worded } from "./numbers.js";
 import { call } from "./service.js";
 
@@ -101,7 +101,7 @@ export function makeStage({ map, photo, name, colors, solid, changed = () => {},
     const parts = [field("Point size", size, { class: "field dots" })];
     if (data.fill) {
       const fills = make("input", { type: "checkbox", checked: true, onchange: () => viewer.fill(fills.checked) });
-      parts.push(make("label", { class: "check fills", title: "Stretch the photo over what the camera did not see" }, fills, make("span", { text: "Fill gaps" })));
+      parts.push(check("Fill gaps", fills, { class: "check fills", title: "Stretch the photo over what the camera did not see" }));
     }
     if (!data.views) {
       const wide = (Math.atan(data.size[0] / 2 / data.camera.fx) * 360) / Math.PI;
