@@ -38,10 +38,7 @@ async function start() {
       else tab.removeAttribute("aria-current");
     }
     try {
-      if (views[name]) {
-        const { refresh } = await views[name];
-        if (refresh) await refresh();
-      }
+      await (await views[name])?.refresh?.();
       views[name] = views[name] || makers[name]();
       main.replaceChildren((await views[name]).element);
     } catch (error) {

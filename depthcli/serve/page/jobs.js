@@ -103,19 +103,20 @@ function jobCard(job, forgotten, results) {
   card.append(make("header", {}, make("h2", { text: job.name }), actions), bar, status, said, body);
   let drawn = "";
 
+  function gone() {
+    watch.abort();
+    card.remove();
+    forgotten();
+  }
+
   async function remove() {
     try {
       const answer = await call(job.url, { method: "DELETE" });
-      if (answer.status === 204) {
-        watch.abort();
-        card.remove();
-        forgotten();
-      } else draw(await answer.json());
+      if (answer.status === 204) gone();
+      else draw(await answer.json());
     } catch (error) {
-      if (error.status === 404) {
-        card.remove();
-        forgotten();
-      } else body.replaceChildren(problemBox(error));
+      if (error.status === 404) gone();
+      else body.replaceChildren(problemBox(error));
     }
   }
 

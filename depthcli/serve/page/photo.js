@@ -7,7 +7,7 @@ import { makeStage } from "./stage.js";
 
 const EXAMPLES = [["coffee.jpg", "A cup of coffee"], ["rocket.jpg", "A rocket on its pad"]];
 const MESH = 640; // vertices along the longer side: every pixel of a small photo, every second of a larger one
-const FAVOURITES = ["color", "gray", "npz", "ply", "glb", "html"];
+// What is asked for most stands first, in this order.
 const NAMES = { color: "Colour PNG", gray: "16-bit PNG", npz: "NumPy", ply: "Point cloud", glb: "Mesh, GLB", html: "3D page" };
 
 /** Return the view of photos: { element, take(files) }. about: of GET /v1. */
@@ -65,8 +65,7 @@ export async function photoView(about) {
     if (stage) stage.close();
     stage = null;
     const status = make("p", { class: "wait", role: "status", text: "Estimating the depth …" });
-    const preview = make("img", { class: "preview", src: local, alt: "" });
-    preview.addEventListener("error", () => { preview.hidden = true; });
+    const preview = make("img", { class: "preview", src: local, alt: "", onerror: () => { preview.hidden = true; } });
     const stop = press("Cancel", home);
     element.replaceChildren(make("div", { class: "stage busy" }, preview, make("div", { class: "over-stage" }, make("div", { class: "working" }, status, stop))), make("aside", {}, heading()));
     try {
@@ -88,7 +87,7 @@ export async function photoView(about) {
     });
     stage = makeStage({
       ...(objects && { cover: objects.cover, probed: objects.point }), map, photo, name: state.file.name, colors: state.colors, changed: (view) => { state.view = view; },
-      solid: map.meta.panorama ? null : async () => `${await kept()}/html?mesh_size=${MESH}`,
+      cuts: true, solid: map.meta.panorama ? null : async (more) => `${await kept()}/html?mesh_size=${MESH}${more}`,
     });
     const view = state.view;
     element.replaceChildren(stage.stage, make("aside", {}, heading(map.meta), stage.readout, stage.controls, objects && objects.panel, settings(), downloads(), facts(map.meta)));
@@ -116,7 +115,7 @@ export async function photoView(about) {
     const status = make("div", { role: "status" });
     const get = async (name) => save(`${await kept()}/${name}?${new URLSearchParams({ colormap: state.colors })}`);
     const button = (name) => action(NAMES[name] || name, status, () => get(name), { title: about.formats[name] });
-    const all = Object.keys(about.formats), first = FAVOURITES.filter((name) => all.includes(name)), rest = all.filter((name) => !first.includes(name));
+    const first = Object.keys(NAMES).filter((name) => about.formats[name]), rest = Object.keys(about.formats).filter((name) => !NAMES[name]);
     return make("section", { class: "group", "aria-labelledby": "take" }, make("h2", { id: "take", text: "Download" }), make("div", { class: "chips" }, ...first.map(button)),
       make("details", {}, make("summary", { text: `${rest.length} more formats` }), make("ul", { class: "formats" }, ...rest.map((name) => make("li", {}, button(name), make("span", { text: about.formats[name] }))))), status);
   }

@@ -16,10 +16,10 @@ export function viewerData(page) {
 /**
  * Return the stage and what belongs beside it, as { stage, readout, controls, close(), recolor(name), show(view), focus() }.
  * map: of readNumbers. photo: address of the picture, or null. solid(): promise of the address of a page of `-f html`;
- * null if there is none. changed(view) is called if another view is shown. cover: lies over both, or null; probed(x, y) is
+ * null if there is none. cuts: whether solid takes more of a query. changed(view) is called if another view is shown. cover: lies over both, or null; probed(x, y) is
  * called as probe of compare.
  */
-export function makeStage({ map, photo, name, colors, solid, changed = () => {}, cover = null, probed = () => {} }) {
+export function makeStage({ map, photo, name, colors, solid, cuts = false, changed = () => {}, cover = null, probed = () => {} }) {
   const { meta } = map;
   const number = make("span", { class: "number" }), said = make("output", { class: "unseen" }), unit = make("span", { class: "unit" });
   const far = make("span"), near = make("span"), strip = make("canvas", { class: "strip", role: "img", "aria-label": "Scale from far to near" });
@@ -66,12 +66,18 @@ export function makeStage({ map, photo, name, colors, solid, changed = () => {},
   stage.style.setProperty("--ratio", map.width / map.height);
   const controls = make("section", { class: "group", "aria-label": "View in three dimensions", hidden: true });
   const away = new AbortController();
+  const edges = make("input", { type: "checkbox", checked: true, onchange: async () => {
+    viewer.close();
+    viewer = opening = null;
+    await show(shownNow);
+    edges.focus();
+  } });
   let viewer = null, opening = null, shownNow = "flat";
 
   async function open() {
     const wait = make("p", { class: "wait", role: "status", text: "Making the mesh …" });
     room.replaceChildren(wait);
-    const data = viewerData(await (await call(await solid(), { signal: away.signal })).text());
+    const data = viewerData(await (await call(await solid(edges.checked ? "" : "&edges=off"), { signal: away.signal })).text());
     const view = make("canvas", { tabindex: "0", role: "application", "aria-label": `${name} in three dimensions. Arrow keys turn, with Shift they move, plus and minus go nearer and farther, R goes back.` });
     room.replaceChildren(view);
     viewer = depthViewer(view, data, {
@@ -99,6 +105,7 @@ export function makeStage({ map, photo, name, colors, solid, changed = () => {},
     const size = range(-1.5, 2, 0.1, START, { oninput: () => viewer.dots(2 ** size.value) });
     viewer.dots(2 ** START);
     const parts = [field("Point size", size, { class: "field dots" })];
+    if (cuts) parts.push(check("Cut edges", edges, { title: "Leave out what lies between two surfaces" }));
     if (data.fill) {
       const fills = make("input", { type: "checkbox", checked: true, onchange: () => viewer.fill(fills.checked) });
       parts.push(check("Fill gaps", fills, { class: "check fills", title: "Stretch the photo over what the camera did not see" }));

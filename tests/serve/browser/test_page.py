@@ -13,7 +13,7 @@ from PIL import Image
 
 from depthcli.io.codecs.formats import STILLS
 from tests.conftest import photo
-from tests.io.browser import Visit, difference
+from tests.io.browser import Visit, difference, drawn
 from tests.io.video.clips import make_clip
 from tests.serve.browser.pages import PHONE, shot
 from tests.serve.running import Service, until
@@ -407,16 +407,16 @@ def test_the_window_is_called_by_what_it_shows(site, open_page):
     assert page.title() == "a.jpg – depth"
     for place, title in (("clips", "Clips"), ("gallery", "Gallery"), ("photo", "a.jpg")):
         page.evaluate("(place) => { location.hash = place; }", place)
-        page.wait_for_function("(title) => document.title === title", arg=f"{title} – depth")
+        until(lambda: page.title() == f"{title} – depth")  # noqa: B023
     page.evaluate("location.hash = 'gallery'")
     page.locator(".name:text-is('b.jpg')").click()
     page.wait_for_selector("dialog .readout")
     assert page.title() == "b.jpg – depth"
     page.keyboard.press("Escape")
-    page.wait_for_function("document.title === 'Gallery – depth'")
+    until(lambda: page.title() == "Gallery – depth")
     page.evaluate("location.hash = 'photo'")
     page.get_by_role("button", name="Another photo").click()
-    page.wait_for_function("document.title === 'Photo – depth'")
+    until(lambda: page.title() == "Photo – depth")
 
 
 def test_the_depth_is_told_in_words_and_in_short(site, open_page):
@@ -593,6 +593,24 @@ def test_it_fits_a_phone_by_day_and_night(site, open_page, scheme):
     page.touchscreen.tap(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
     assert abs(int(page.locator(".handle").get_attribute("aria-valuenow")) - 25) <= 1
     assert float(page.locator(".number").inner_text()) > 0
+
+
+def test_without_cut_edges_the_points_cover_the_photo(site, open_page):
+    there = open_page(site)
+    choose(there, photo("a.jpg", SIZE))
+    there.page.get_by_role("button", name="Points", exact=True).click()
+    cut = there.page.get_by_label("Cut edges")
+    assert cut.is_checked()
+    there.page.wait_for_timeout(300)
+    middle = np.s_[120:500, 40:-40]  # of the photo, which is 810 x 540 of the 838 x 680 pixels
+    few = drawn(shot(there, ".solid canvas")[middle]).mean()
+    cut.uncheck()
+    there.page.wait_for_timeout(300)
+    assert few < 0.8 and drawn(shot(there, ".solid canvas")[middle]).mean() > 0.99
+    assert cut.evaluate("(box) => box === document.activeElement")
+    cut.check()
+    there.page.wait_for_timeout(300)
+    assert abs(drawn(shot(there, ".solid canvas")[middle]).mean() - few) < 0.01
 
 
 def test_motion_stands_still_for_those_who_ask(site, open_page):
