@@ -61,7 +61,7 @@ export function makeStage({ map, photo, name, colors, solid, cuts = false, chang
   const views = solid ? [["flat", photo ? "Compare" : "Depth"], ["mesh", "Mesh"], ["points", "Points"]] : [["flat", "Depth"]];
   const choose = segments("View", views, "flat", (view) => show(view));
   const below = make("div", { class: "over-stage" }, solid ? choose : null, note);
-  const START = 0.5; // of log2 of the point size: points that nearly touch
+  const START = 0.7; // of log2 of the point size: points that touch
   const stage = make("div", { class: "stage" }, flat, room, below);
   stage.style.setProperty("--ratio", map.width / map.height);
   const controls = make("section", { class: "group", "aria-label": "View in three dimensions", hidden: true });

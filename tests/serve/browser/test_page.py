@@ -28,6 +28,10 @@ def choose(there: Visit, path: Path) -> None:
     there.page.wait_for_selector(".readout")
 
 
+def wait_for_title(there: Visit, shown: str) -> None:
+    until(lambda: there.page.title() == f"{shown} – depth")
+
+
 def result_of(there: Visit) -> str:
     """The place of the result that the page shows."""
     return next(match[1] for url in reversed(there.requests) if (match := re.search(r"(/v1/results/[^/]+)/f16", url)))
@@ -122,7 +126,7 @@ def test_points_have_a_size_and_the_camera_an_angle(site, open_page):
     there.page.get_by_label("Point size").fill("-1.5")
     small = shot(there, ".solid canvas")
     assert small.mean() < home.mean() - 3, "more of the dark ground is seen between small points"
-    there.page.get_by_label("Point size").fill("0.5")
+    there.page.get_by_label("Point size").fill("0.7")
     angle = there.page.get_by_label("Field of view")
     assert angle.input_value() == "60" and "assumed" in there.page.locator("aside").inner_text()
     angle.fill("30")
@@ -407,16 +411,16 @@ def test_the_window_is_called_by_what_it_shows(site, open_page):
     assert page.title() == "a.jpg – depth"
     for place, title in (("clips", "Clips"), ("gallery", "Gallery"), ("photo", "a.jpg")):
         page.evaluate("(place) => { location.hash = place; }", place)
-        until(lambda: page.title() == f"{title} – depth")  # noqa: B023
+        wait_for_title(there, title)
     page.evaluate("location.hash = 'gallery'")
     page.locator(".name:text-is('b.jpg')").click()
     page.wait_for_selector("dialog .readout")
     assert page.title() == "b.jpg – depth"
     page.keyboard.press("Escape")
-    until(lambda: page.title() == "Gallery – depth")
+    wait_for_title(there, "Gallery")
     page.evaluate("location.hash = 'photo'")
     page.get_by_role("button", name="Another photo").click()
-    until(lambda: page.title() == "Photo – depth")
+    wait_for_title(there, "Photo")
 
 
 def test_the_depth_is_told_in_words_and_in_short(site, open_page):
