@@ -14,6 +14,12 @@ const makers = {
 const main = find("main"), views = {};
 let about = null;
 
+// What is looked at gives the window its title, whichever part of the page puts it there.
+new MutationObserver(() => {
+  const seen = document.querySelector("dialog[open] h1, .photo > aside h1") || document.querySelector("#tabs [aria-current]");
+  document.title = `${seen ? `${seen.textContent} – ` : ""}depth`;
+}).observe(main, { childList: true, subtree: true });
+
 async function start() {
   try {
     about = await ask("v1");
@@ -32,10 +38,7 @@ async function start() {
       else tab.removeAttribute("aria-current");
     }
     try {
-      if (views[name]) {
-        const { refresh } = await views[name];
-        if (refresh) await refresh();
-      }
+      await (await views[name])?.refresh?.();
       views[name] = views[name] || makers[name]();
       main.replaceChildren((await views[name]).element);
     } catch (error) {

@@ -2,7 +2,7 @@
 
 import { compare } from "./compare.js";
 import { downloads, jobList, jobOptions, jobQuery, SOURCE } from "./jobs.js";
-import { action, bytes, choice, make, picker, segments } from "./make.js";
+import { action, bytes, byTouch, choice, hint, make, picker, press, range, segments } from "./make.js";
 import { colorChoices } from "./numbers.js";
 import { shown } from "./service.js";
 
@@ -13,11 +13,11 @@ export async function clipView(about) {
   const colors = await colorChoices(), models = about.models.filter(({ task }) => task !== "scene");
   const usual = (models.find(({ task }) => task === "clip") || models[0]).name;
   const state = { model: usual, size: "", colors: colors[0][0], formats: new Set([FILM]) };
-  const jobs = jobList({ kind: "clip", limit: about.limits.max_clip_bytes, nothing: "Clips that were sent stand here, also after this page was closed.", results });
+  const jobs = jobList({ kind: "clip", limit: about.limits.max_clip_bytes, nothing: "Clips that were sent stand here, also after this page was closed.", results: (job) => results(job, about.clip_formats) });
 
   const options = jobOptions(state, models, about.clip_formats, choice("Colours", colors, state.colors, (name) => { state.colors = name; }));
   const start = picker({
-    title: "Drop a clip", hint: `or choose one, up to ${bytes(about.limits.max_clip_bytes)}. It is done in the background: this page may be closed.`,
+    what: "a clip", hint: `${byTouch() ? "" : "or choose one, "}up to ${bytes(about.limits.max_clip_bytes)}. It is done in the background: this page may be closed.`,
     button: "Choose a clip", accept: "video/*,.mkv,.avi,.mts,.gif", take: ([file]) => take(file),
   }, options);
   const element = make("div", { class: "clips" }, jobs.trouble, start, jobs.list);
@@ -29,18 +29,18 @@ export async function clipView(about) {
   return { element, take: ([file]) => take(file), refresh: jobs.refresh };
 }
 
-/** Return the films and the files of a job that has ended. */
-function results(job) {
+/** Return the films and the files of a job that has ended. formats: of GET /v1. */
+function results(job, formats) {
   const photo = job.files.find(({ format }) => format === SOURCE), film = job.files.find(({ format, media_type: type }) => format === FILM && type.startsWith("video/"));
   const side = job.files.find(({ format, media_type: type }) => format === "side" && type.startsWith("video/"));
-  const place = make("div"), { chips, status } = downloads(job);
-  const play = film && photo ? action("Play with its depth", status, async () => {
+  const place = make("div");
+  const play = film && photo ? action("Play with its depth", place, async () => {
     const [one, other] = await Promise.all([shown(photo.url), shown(film.url)]);
     place.replaceChildren(makePlayer(one, other, job.name, side && (() => shown(side.url))));
     place.querySelector(".play").focus();
     play.remove();
   }, { class: "main" }) : null;
-  return make("div", { class: "results" }, place, make("div", { class: "chips" }, play, ...chips), status);
+  return make("div", { class: "results" }, place, make("div", { class: "chips" }, play), downloads(job, formats));
 }
 
 /**
@@ -52,9 +52,9 @@ function makePlayer(source, depth, name, together) {
   const first = film(source, "Clip", "layer"), second = film(depth, "Depth", "layer over"), both = [first, second];
   for (const one of both) one.muted = true;
   const place = make("div", { class: "screen" });
-  const seek = make("input", { type: "range", min: "0", max: "1", step: "0.001", value: "0", "aria-label": "Time" });
+  const seek = range(0, 1, 0.001, 0, { "aria-label": "Time" });
   const time = make("span", { class: "time", text: "0:00" });
-  const button = make("button", { type: "button", class: "play", text: "Play", onclick: () => (second.paused ? start() : stop()) });
+  const button = press("Play", () => (second.paused ? start() : stop()), { class: "play" });
   const shape = segments("View", [["over", "Compare"], ["beside", "Side by side"]], "over", (view) => lay(view));
   const player = make("div", { class: "player" }, place, make("div", { class: "transport" }, button, seek, time, shape));
 
@@ -100,7 +100,7 @@ function makePlayer(source, depth, name, together) {
   first.addEventListener("error", async () => {
     alone = true;
     shape.hidden = true;
-    place.after(make("p", { class: "hint", text: together ? "This browser cannot play the clip itself: here is the film that shows both." : "This browser cannot play the clip itself: its depth plays alone. Also write “side” to see both." }));
+    place.after(hint(`This browser cannot play the clip itself: ${together ? "here is the film that shows both." : "its depth plays alone. Also write “side” to see both."}`));
     lay("alone");
     if (together) second.src = await together();
   }, { once: true });

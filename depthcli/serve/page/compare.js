@@ -79,5 +79,5 @@ export function compare(left, right, size, { probe = () => {}, what = ["Photo", 
     cross.style.top = `${100 * place[1]}%`;
     probe(...place);
   };
-  return Object.assign(stage, { divide, frame });
+  return Object.assign(stage, { frame });
 }

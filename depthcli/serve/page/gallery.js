@@ -1,8 +1,9 @@
 /** Galleries: folders of results as a grid; one opens on the stage. */
 
-import { action, bytes, choice, make, problemBox, segments } from "./make.js";
+import { downloads } from "./jobs.js";
+import { choice, hint, make, press, problemBox, segments } from "./make.js";
 import { colorChoices, readNumbers } from "./numbers.js";
-import { ask, call, save, shown } from "./service.js";
+import { ask, call, shown } from "./service.js";
 import { makeStage, viewerData } from "./stage.js";
 
 const LIMIT = 60;
@@ -11,7 +12,7 @@ const LIMIT = 60;
 export async function galleryView(about) {
   const [[colors]] = await colorChoices(), state = { gallery: 0, status: "", next: "", items: [] };
   const grid = make("ul", { class: "grid" }), count = make("p", { class: "hint", role: "status" });
-  const more = make("button", { type: "button", text: "Show more", hidden: true, onclick: () => load(false) });
+  const more = press("Show more", () => load(false), { hidden: true });
   const filter = segments("Which", [["", "All"], ["failed", "Failed"]], "", (status) => { state.status = status; load(true); });
   const pick = about.galleries.length > 1 ? choice("Folder", about.galleries.map((name, i) => [String(i), name]), "0", (i) => { state.gallery = Number(i); load(true); }) : null;
   const trouble = make("div"), dialog = make("dialog", { class: "viewer" });
@@ -57,7 +58,7 @@ export async function galleryView(about) {
     if (stage) stage.close();
     stage = null;
   };
-  dialog.addEventListener("close", shut);
+  dialog.addEventListener("close", () => { shut(); dialog.replaceChildren(); });
   dialog.addEventListener("keydown", (event) => {
     if (event.key !== "PageDown" && event.key !== "PageUp") return;
     const step = event.key === "PageDown" ? 1 : -1;
@@ -69,11 +70,11 @@ export async function galleryView(about) {
     number = chosen;
     shut();
     const item = state.items[chosen], place = make("div", { class: "photo" }, make("p", { class: "wait", role: "status", text: "Opening …" }));
-    const close = make("button", { type: "button", text: "Close", onclick: () => dialog.close() });
+    const close = press("Close", () => dialog.close());
     const step = (by, text) => {
       let i = chosen + by;
       while (state.items[i] && state.items[i].status === "failed") i += by;
-      return make("button", { type: "button", text, disabled: !state.items[i], onclick: () => open(i) });
+      return press(text, () => open(i), { disabled: !state.items[i] });
     };
     dialog.setAttribute("aria-label", item.name);
     dialog.replaceChildren(make("div", { class: "heading" }, make("h1", { text: item.name }), step(-1, "Previous"), step(1, "Next"), close), place);
@@ -100,7 +101,7 @@ export async function galleryView(about) {
   async function pictures(item) {
     const images = item.files.filter(({ media_type: type }) => type.startsWith("image/"));
     const figures = await Promise.all(images.map(async ({ url, name }) => make("figure", {}, make("img", { src: await shown(url), alt: name }), make("figcaption", { text: name }))));
-    return [make("div", { class: "pictures" }, ...(figures.length ? figures : [make("p", { class: "hint", text: "It has no picture to show." })])), make("aside", {}, files(item), model(item))];
+    return [make("div", { class: "pictures" }, ...(figures.length ? figures : [hint("It has no picture to show.")])), make("aside", {}, files(item), model(item))];
   }
 
   /** Return the address of the photo in a picture that shows it left of its depth. */
@@ -112,13 +113,9 @@ export async function galleryView(about) {
     return URL.createObjectURL(await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.92)));
   }
 
-  const model = (item) => (item.model ? make("p", { class: "hint", text: `Made by ${item.model}` }) : null) || "";
+  const model = (item) => (item.model ? hint(`Made by ${item.model}`) : "");
 
-  function files(item) {
-    const status = make("div", { role: "status" });
-    const buttons = item.files.map(({ name, url, size }) => make("li", {}, action(name, status, () => save(url)), make("span", { text: bytes(size) })));
-    return make("section", { class: "group" }, make("h2", { text: "Download" }), make("ul", { class: "formats files" }, ...buttons), status);
-  }
+  const files = (item) => make("section", { class: "group" }, make("h2", { text: "Download" }), downloads(item, about.formats));
   await load(true);
   return { element, refresh: () => load(true) };
 }

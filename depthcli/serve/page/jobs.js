@@ -1,6 +1,6 @@
 /** Jobs of the service: sent, listed, followed, cancelled; each kind shows its own results. */
 
-import { action, bytes, choice, duration, make, marked, problemBox, sizeChoice } from "./make.js";
+import { action, bytes, choice, duration, hint, make, marked, press, problemBox, sizeChoice } from "./make.js";
 import { ask, busyIn, call, follow, Problem, save, send } from "./service.js";
 
 export const SOURCE = "source"; // format of what was sent
@@ -32,7 +32,7 @@ export function jobList({ kind, limit, nothing: words, results }) {
     }
     const stop = new AbortController(), bar = make("progress", { max: "1", value: 0, "aria-label": `Sending ${name}` });
     const status = make("p", { class: "hint", role: "status", text: "Sending …" });
-    const card = make("article", { class: "job" }, make("header", {}, make("h2", { text: name }), make("button", { type: "button", text: "Cancel", onclick: () => stop.abort() })), bar, status);
+    const card = make("article", { class: "job" }, make("header", {}, make("h2", { text: name }), press("Cancel", () => stop.abort())), bar, status);
     list.prepend(card);
     try {
       const job = await send(`${path}?${query}`, body, {
@@ -84,10 +84,14 @@ export function jobQuery(name, { model, size, formats }, more = {}) {
   return new URLSearchParams({ name, model, format: [...formats].join(","), ...(size ? { input_size: size } : {}), ...more });
 }
 
-/** Return buttons that download the results of a job, and a place for their problems. */
-export function downloads({ files }) {
+/** Return buttons that download results, with what each is. formats: of GET /v1. What only notes how they came about is last. */
+export function downloads({ files }, formats) {
   const status = make("div", { role: "status" });
-  return { chips: files.filter(({ format }) => format !== SOURCE).map(({ name, url, size }) => action(name, status, () => save(url), { title: bytes(size) })), status };
+  const list = (some) => make("ul", { class: "formats files" }, ...some.map(({ name, format, url, size }) => make("li", {}, action(name, status, () => save(url), { title: name }),
+    make("span", { text: [...(formats[format] ? [formats[format]] : []), bytes(size)].join(" · ") }))));
+  const notes = files.filter(({ format }) => format === "json");
+  return make("div", { class: "group" }, list(files.filter((file) => file.format !== SOURCE && !notes.includes(file))),
+    notes.length ? make("details", {}, make("summary", { text: "How they were made" }), list(notes)) : null, status);
 }
 
 /** Return the card of a job, which follows it. forgotten(): it is gone. results(job): of one that has ended. */
@@ -95,23 +99,24 @@ function jobCard(job, forgotten, results) {
   const card = make("article", { class: "job", "aria-label": job.name });
   const watch = new AbortController();
   const bar = make("progress", { max: "1", "aria-label": `Progress of ${job.name}` }), status = make("p", { class: "hint" });
-  const said = make("p", { class: "unseen", role: "status" }), body = make("div"), actions = make("div", { class: "actions" });
+  const said = make("p", { class: "unseen", role: "status" }), body = make("div"), actions = make("div");
   card.append(make("header", {}, make("h2", { text: job.name }), actions), bar, status, said, body);
   let drawn = "";
+
+  function gone() {
+    watch.abort();
+    card.remove();
+    forgotten();
+  }
 
   async function remove() {
     try {
       const answer = await call(job.url, { method: "DELETE" });
-      if (answer.status === 204) {
-        watch.abort();
-        card.remove();
-        forgotten();
-      } else draw(await answer.json());
+      if (answer.status === 204) gone();
+      else draw(await answer.json());
     } catch (error) {
-      if (error.status === 404) {
-        card.remove();
-        forgotten();
-      } else body.replaceChildren(problemBox(error));
+      if (error.status === 404) gone();
+      else body.replaceChildren(problemBox(error));
     }
   }
 
@@ -127,18 +132,20 @@ function jobCard(job, forgotten, results) {
     drawn = job.state;
     said.textContent = `${job.name}: ${job.state}`;
     card.dataset.state = job.state;
-    actions.replaceChildren(make("button", { type: "button", text: works ? "Cancel" : "Remove", "aria-label": `${works ? "Cancel" : "Remove"} ${job.name}`, onclick: remove }));
+    const end = works ? "Cancel" : "Remove";
+    actions.replaceChildren(press(end, remove, { "aria-label": `${end} ${job.name}` }));
     body.replaceChildren();
     if (job.error) body.append(make("p", { class: "problem" }, ...marked(job.error)));
-    for (const text of [...job.warnings, ...job.notes]) body.append(make("p", { class: "hint" }, ...marked(text)));
+    for (const text of [...job.warnings, ...job.notes]) body.append(hint(text));
     if (job.files.length && !works) body.append(results(job));
   }
   draw(job);
   if (!ENDED.includes(job.state)) {
-    follow(job, watch.signal, draw).catch((error) => {
-      body.replaceChildren(problemBox(error));
+    const go = () => follow(job, watch.signal, draw).catch((error) => {
+      body.replaceChildren(problemBox(error, () => { drawn = ""; draw(job); go(); }));
       if (error.status === 404) forgotten();
     });
+    go();
   }
   return card;
 }

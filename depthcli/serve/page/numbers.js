@@ -9,13 +9,20 @@ let colors = null;
 export async function colorChoices() {
   const { usual, tables } = await (colors = colors || ask("page/colors.json"));
   const others = Object.keys(tables).flatMap((name) => [name, `${name}_r`]).filter((name) => name !== usual);
-  return [[usual, `${usual}, usual`], ...others.map((name) => [name, name])];
+  return [usual, ...others].map((name) => [name, name.replace(/_r$/, ", reversed") + (name === usual ? " (usual)" : "")]);
 }
 
 /** Return 256 RGB colours from far to near. */
 export async function colorTable(name) {
   const { tables } = await colors, reversed = name.endsWith("_r"), bytes = atob(tables[reversed ? name.slice(0, -2) : name]);
   return Uint8Array.from({ length: 768 }, (_, i) => bytes.charCodeAt(reversed ? 765 - i + 2 * (i % 3) : i));
+}
+
+/** Return the end for what is near of a table of colorTable, as people call it. */
+export function nearColor(table) {
+  const [far, near] = [0, 765].map((at) => 0.3 * table[at] + 0.6 * table[at + 1] + 0.1 * table[at + 2]);
+  if (Math.abs(near - far) > 80) return near > far ? "bright" : "dark";
+  return table[765] > table[767] ? "red" : "blue";
 }
 
 /** Return a map: width, height, values (Float32Array, NaN without depth) and meta. path: of a result, before /f16. */
@@ -65,12 +72,7 @@ const digits = (value) => (Math.abs(value) >= 1000 ? Math.round(value).toString(
 /** Return [number, unit] of a value for people. */
 export function worded(value, meta) {
   if (Number.isNaN(value)) return ["–", "no depth here"];
-  return [digits(value), unitOf(meta)];
-}
-
-export function unitOf(meta) {
-  if (meta.kind === "metric_depth") return meta.units === "m" || !meta.units ? "m" : meta.units;
-  return meta.near_is === "high" ? "relative, larger is nearer" : "relative, larger is farther";
+  return [digits(value), meta.kind === "metric_depth" ? meta.units || "m" : `relative, larger is ${meta.near_is === "high" ? "nearer" : "farther"}`];
 }
 
 /** Return what a map's numbers mean, in a sentence. */

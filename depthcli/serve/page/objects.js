@@ -1,6 +1,6 @@
 /** Objects of a photo: found by the service, outlined over the photo and its depth, listed from near to far. */
 
-import { make, problemBox } from "./make.js";
+import { action, field, make, press, problemBox, range } from "./make.js";
 import { ask, save } from "./service.js";
 
 const COLORS = [[230, 159, 0], [86, 180, 233], [0, 158, 115], [0, 114, 178], [213, 94, 0], [204, 121, 167]]; // as of the overlay
@@ -46,11 +46,11 @@ export function objectsPart({ formats, size: [width, height], place, colors, sig
   const canvas = make("canvas", { class: "layer", role: "img", width, height }), tags = make("div", { class: "tags", "aria-hidden": "true" });
   const cover = make("div", { class: "objects", hidden: true }, canvas, tags);
   const status = make("p", { class: "hint", role: "status" }), list = make("ul", { class: "found" }), failed = make("div");
-  const start = make("button", { type: "button", text: "Find objects", onclick: () => (cover.hidden ? find() : hide()) });
-  const shows = make("span", { text: USUAL }), slider = make("input", { type: "range", min: "0.05", max: "0.95", step: "0.05", value: USUAL });
+  const start = press("Find objects", () => (cover.hidden ? find() : hide()));
+  const shows = make("span", { text: USUAL }), slider = range(0.05, 0.95, 0.05, USUAL);
   const more = make("div", { class: "group", hidden: true }, list,
-    make("label", { class: "field" }, make("span", {}, "Least score ", shows), slider),
-    make("div", { class: "chips" }, ...Object.keys(formats).map((name) => make("button", { type: "button", title: formats[name], text: name, onclick: ({ target }) => take(target, name) }))), failed);
+    field(["Least score ", shows], slider),
+    make("div", { class: "chips" }, ...Object.keys(formats).map((name) => action(name, failed, () => take(name), { title: formats[name] }))), failed);
   const panel = make("section", { class: "group", "aria-labelledby": "found" }, make("div", { class: "field" }, make("h2", { id: "found", text: "Objects" }), start), status, more);
   let found = [], owner = new Int16Array(width * height), lit = null, pinned = null, timer = 0, asked = 0;
 
@@ -70,7 +70,7 @@ export function objectsPart({ formats, size: [width, height], place, colors, sig
     } catch (error) {
       if (signal.aborted || mine !== asked) return;
       status.textContent = "";
-      failed.replaceChildren(problemBox(error));
+      failed.replaceChildren(problemBox(error, find));
       more.hidden = false;
     }
   }
@@ -159,15 +159,6 @@ export function objectsPart({ formats, size: [width, height], place, colors, sig
     light(at < 0 ? null : at);
   }
 
-  async function take(button, name) {
-    button.disabled = true;
-    failed.replaceChildren();
-    try {
-      await save(`${await place()}/objects/${name}?${new URLSearchParams({ threshold: slider.value, colormap: colors() })}`);
-    } catch (error) {
-      failed.replaceChildren(problemBox(error));
-    }
-    button.disabled = false;
-  }
+  const take = async (name) => save(`${await place()}/objects/${name}?${new URLSearchParams({ threshold: slider.value, colormap: colors() })}`);
   return { panel, cover, point, find };
 }

@@ -1,13 +1,13 @@
 /** Photos: choose one, see its depth, turn it, take it home. */
 
-import { bytes, choice, make, marked, picker, problemBox, sizeChoice } from "./make.js";
+import { action, bytes, byTouch, choice, hint, make, picker, press, problemBox, sizeChoice } from "./make.js";
 import { colorChoices, meaning, readNumbers } from "./numbers.js";
-import { ask, busyIn, Problem, save, shown } from "./service.js";
+import { ask, busyIn, call, Problem, save, shown } from "./service.js";
 import { makeStage } from "./stage.js";
 
 const EXAMPLES = [["coffee.jpg", "A cup of coffee"], ["rocket.jpg", "A rocket on its pad"]];
 const MESH = 640; // vertices along the longer side: every pixel of a small photo, every second of a larger one
-const FAVOURITES = ["color", "gray", "npz", "ply", "glb", "html"];
+// What is asked for most stands first, in this order.
 const NAMES = { color: "Colour PNG", gray: "16-bit PNG", npz: "NumPy", ply: "Point cloud", glb: "Mesh, GLB", html: "3D page" };
 
 /** Return the view of photos: { element, take(files) }. about: of GET /v1. */
@@ -23,7 +23,7 @@ export async function photoView(about) {
     onclick: async () => take(new File([await (await fetch(`page/${file}`)).blob()], file, { type: "image/jpeg" })),
   }, make("img", { src: `page/${file}`, alt: "", width: "168", height: "112" })))));
   const start = picker({
-    icon: true, title: "Drop a photo", hint: "or paste it, or choose one. It goes to this service and nowhere else.",
+    icon: true, what: "a photo", hint: `${byTouch() ? "" : "or paste it, or choose one. "}It goes to this service and nowhere else.`,
     button: "Choose a photo", accept: "image/*,.heic,.avif,.tif,.tiff,.exr,.hdr", take: ([file]) => take(file),
   }, make("p", { class: "or", text: "or try one of these" }), examples);
   element.append(start);
@@ -32,7 +32,9 @@ export async function photoView(about) {
   async function estimate(signal, waiting) {
     const query = new URLSearchParams({ keep: "1", name: state.file.name, model: state.model });
     if (state.size) query.set("input_size", state.size);
-    return ask(`v1/depth?${query}`, { method: "POST", body: state.file, signal, waiting });
+    const answer = await call(`v1/depth?${query}`, { method: "POST", body: state.file, signal, waiting });
+    const took = /network;dur=([\d.]+)/.exec(answer.headers.get("Server-Timing"));
+    return { ...await answer.json(), took: took ? `, which took ${+(took[1] / 1000).toPrecision(2)} s` : "" };
   }
 
   /** Return an address below the kept result; it is estimated again if the service has forgotten it. */
@@ -59,26 +61,25 @@ export async function photoView(about) {
 
   async function run() {
     if (work) work.abort();
-    const mine = (work = new AbortController()), began = performance.now();
+    const mine = (work = new AbortController());
     if (stage) stage.close();
     stage = null;
     const status = make("p", { class: "wait", role: "status", text: "Estimating the depth …" });
-    const preview = make("img", { class: "preview", src: local, alt: "" });
-    preview.addEventListener("error", () => { preview.hidden = true; });
-    const stop = make("button", { type: "button", text: "Cancel", onclick: () => { mine.abort(); home(); } });
+    const preview = make("img", { class: "preview", src: local, alt: "", onerror: () => { preview.hidden = true; } });
+    const stop = press("Cancel", home);
     element.replaceChildren(make("div", { class: "stage busy" }, preview, make("div", { class: "over-stage" }, make("div", { class: "working" }, status, stop))), make("aside", {}, heading()));
     try {
       state.result = await estimate(mine.signal, busyIn(status, status.textContent));
       status.textContent = "Fetching the numbers …";
       const map = await readNumbers(state.result.url, mine.signal);
       const photo = (await sameShape(preview, map)) ? local : `${state.result.url}/photo?max_side=2048`;
-      await showResult(map, photo, (performance.now() - began) / 1000, mine.signal);
+      await showResult(map, photo, mine.signal);
     } catch (error) {
       if (!mine.signal.aborted) fail(error, run);
     }
   }
 
-  async function showResult(map, photo, seconds, signal) {
+  async function showResult(map, photo, signal) {
     if (photo !== local) photo = await shown(photo, signal);
     const objects = objectsPart && objectsPart({
       formats: about.objects.formats, size: [map.width, map.height], place: () => kept(signal), colors: () => state.colors, signal,
@@ -86,18 +87,18 @@ export async function photoView(about) {
     });
     stage = makeStage({
       ...(objects && { cover: objects.cover, probed: objects.point }), map, photo, name: state.file.name, colors: state.colors, changed: (view) => { state.view = view; },
-      solid: map.meta.panorama ? null : async () => `${await kept()}/html?mesh_size=${MESH}`,
+      cuts: true, solid: map.meta.panorama ? null : async (more) => `${await kept()}/html?mesh_size=${MESH}${more}`,
     });
     const view = state.view;
-    element.replaceChildren(stage.stage, make("aside", {}, heading(map.meta), stage.readout, stage.controls, objects && objects.panel, settings(), downloads(), facts(map.meta, seconds)));
+    element.replaceChildren(stage.stage, make("aside", {}, heading(map.meta), stage.readout, stage.controls, objects && objects.panel, settings(), downloads(), facts(map.meta)));
     if (state.objects) objects.find();
     if (view !== "flat") stage.show(view);
     else if (document.activeElement === document.body) stage.focus();
   }
 
   function heading(meta) {
-    const size = meta ? make("p", { class: "hint", text: `${meta.size[0]} × ${meta.size[1]} pixels` }) : null;
-    return make("div", { class: "heading" }, make("div", {}, make("h1", { text: state.file.name }), size), make("button", { type: "button", text: "Another photo", onclick: home }));
+    const size = meta ? hint(`${meta.size[0]} × ${meta.size[1]} pixels`) : null;
+    return make("div", { class: "heading" }, make("div", {}, make("h1", { text: state.file.name }), size), press("Another photo", home));
   }
 
   function settings() {
@@ -112,38 +113,21 @@ export async function photoView(about) {
 
   function downloads() {
     const status = make("div", { role: "status" });
-    const button = (name) => {
-      const made = make("button", {
-        type: "button", title: about.formats[name], text: NAMES[name] || name,
-        onclick: async () => {
-          made.disabled = true;
-          status.replaceChildren();
-          try {
-            await save(`${await kept()}/${name}?${new URLSearchParams({ colormap: state.colors })}`);
-          } catch (error) {
-            status.replaceChildren(problemBox(error));
-          }
-          made.disabled = false;
-        },
-      });
-      return made;
-    };
-    const all = Object.keys(about.formats), first = FAVOURITES.filter((name) => all.includes(name)), rest = all.filter((name) => !first.includes(name));
+    const get = async (name) => save(`${await kept()}/${name}?${new URLSearchParams({ colormap: state.colors })}`);
+    const button = (name) => action(NAMES[name] || name, status, () => get(name), { title: about.formats[name] });
+    const first = Object.keys(NAMES).filter((name) => about.formats[name]), rest = Object.keys(about.formats).filter((name) => !NAMES[name]);
     return make("section", { class: "group", "aria-labelledby": "take" }, make("h2", { id: "take", text: "Download" }), make("div", { class: "chips" }, ...first.map(button)),
       make("details", {}, make("summary", { text: `${rest.length} more formats` }), make("ul", { class: "formats" }, ...rest.map((name) => make("li", {}, button(name), make("span", { text: about.formats[name] }))))), status);
   }
 
-  function facts(meta, seconds) {
-    const notes = [...(meta.warnings || []), ...(meta.notes || [])].map((text) => make("p", { class: "hint" }, ...marked(text)));
+  function facts(meta) {
+    const notes = [...(meta.warnings || []), ...(meta.notes || [])].map(hint);
     return make("section", { class: "group facts", "aria-label": "About this result" }, make("p", { text: meaning(meta) }), ...notes,
-      make("p", { class: "hint", text: `${meta.model_title || meta.model}, ${meta.model_size.join(" × ")} in the network, ${seconds.toFixed(1)} s` }));
+      hint(`${meta.model_title || meta.model}, ${meta.model_size.join(" × ")} in the network${state.result.took}`));
   }
 
   function fail(error, again) {
-    if (stage) stage.close();
-    stage = null;
-    element.replaceChildren(start);
-    start.querySelector(".problem")?.remove();
+    home();
     start.prepend(problemBox(error, again));
   }
 

@@ -1,7 +1,7 @@
 /** Scenes: several pictures of one place, or a clip, become one cloud with cameras. */
 
 import { downloads, jobList, jobOptions, jobQuery } from "./jobs.js";
-import { choice, make, picker, problemBox, segments } from "./make.js";
+import { check, choice, field, hint, make, picker, press, problemBox, range, segments, steering } from "./make.js";
 import { call } from "./service.js";
 import { viewerData } from "./stage.js";
 
@@ -15,12 +15,12 @@ export async function sceneView(about) {
   const dialog = make("dialog", { class: "viewer" });
   const jobs = jobList({
     kind: "scene", limit: about.limits.max_clip_bytes, nothing: "Scenes that were sent stand here, also after this page was closed.",
-    results: (job) => results(job, dialog),
+    results: (job) => results(job, about.scene_formats, dialog),
   });
   const options = jobOptions(state, models, about.scene_formats);
   const chosen = make("div", { class: "chosen", hidden: true });
   const start = picker({
-    title: "Drop pictures of one place", hint: "two or more, or a clip that walks through it. It is done in the background: this page may be closed.",
+    what: "pictures of one place", hint: "two or more, or a clip that walks through it. It is done in the background: this page may be closed.",
     button: "Choose pictures", accept: "image/*,video/*,.heic,.avif,.tif,.tiff,.mkv", several: true, take,
   }, chosen, options);
   const element = make("div", { class: "clips scenes" }, jobs.trouble, start, jobs.list, dialog);
@@ -40,10 +40,10 @@ export async function sceneView(about) {
     const thumbs = state.pictures.map(({ file, url }, i) => {
       const image = make("img", { src: url, alt: file.name, title: file.name });
       image.addEventListener("error", () => image.replaceWith(make("span", { class: "blank", text: file.name })));
-      return make("li", {}, image, make("button", { type: "button", text: "×", title: "Leave out", "aria-label": `Leave out ${file.name}`, onclick: () => { drop([i]); } }));
+      return make("li", {}, image, press("×", () => drop([i]), { title: "Leave out", "aria-label": `Leave out ${file.name}` }));
     });
-    const send = make("button", { type: "button", class: "main", text: count < FEWEST ? "One more is needed" : `Make a scene of ${count} pictures`, disabled: count < FEWEST, onclick: sendAll });
-    chosen.replaceChildren(make("ol", { class: "thumbs" }, ...thumbs), make("div", { class: "chips" }, send, make("button", { type: "button", text: "Clear", onclick: () => drop(state.pictures.map((_, i) => i)) })));
+    const send = press(count < FEWEST ? "One more is needed" : `Make a scene of ${count} pictures`, sendAll, { class: "main", disabled: count < FEWEST });
+    chosen.replaceChildren(make("ol", { class: "thumbs" }, ...thumbs), make("div", { class: "chips" }, send, press("Clear", () => drop(state.pictures.map((_, i) => i)))));
   }
 
   function drop(numbers) {
@@ -92,16 +92,16 @@ function head(name, size) {
   return made;
 }
 
-/** Return the files of a scene that has ended, and what shows it. */
-function results(job, dialog) {
-  const page = job.files.find(({ format }) => format === "html"), { chips, status } = downloads(job);
-  const look = page ? make("button", { type: "button", class: "main", text: "Look at the scene", onclick: () => open(job, page, chips, dialog) }) : null;
-  return make("div", { class: "results" }, make("div", { class: "chips" }, look, ...chips), status);
+/** Return the files of a scene that has ended, and what shows it. formats: of GET /v1. */
+function results(job, formats, dialog) {
+  const page = job.files.find(({ format }) => format === "html");
+  const look = page ? press("Look at the scene", () => open(job, page, formats, dialog), { class: "main" }) : null;
+  return make("div", { class: "results" }, make("div", { class: "chips" }, look), downloads(job, formats));
 }
 
-async function open(job, page, files, dialog) {
+async function open(job, page, formats, dialog) {
   const away = new AbortController(), room = make("div", { class: "solid" }, make("p", { class: "wait", role: "status", text: "Opening …" }));
-  const below = make("div", { class: "over-stage" }), aside = make("aside"), close = make("button", { type: "button", text: "Close", onclick: () => dialog.close() });
+  const below = make("div", { class: "over-stage" }), aside = make("aside"), close = press("Close", () => dialog.close());
   let viewer = null;
   dialog.setAttribute("aria-label", job.name);
   dialog.replaceChildren(make("div", { class: "heading" }, make("h1", { text: job.name }), close), make("div", { class: "photo" }, make("div", { class: "stage" }, room, below), aside));
@@ -117,14 +117,14 @@ async function open(job, page, files, dialog) {
     if (!viewer) return;
     const through = choice("Look through", [["-1", "Overview"], ...data.views.map(({ name }, i) => [String(i), name])], "-1", (i) => viewer.look(Number(i)));
     const cameras = make("input", { type: "checkbox", checked: true, onchange: () => viewer.cameras(cameras.checked) });
-    const least = make("input", { type: "range", min: "0", max: "95", step: "1", value: String(viewer.least), oninput: () => viewer.floor(Number(least.value)) }), percent = make("span");
-    const dots = make("input", { type: "range", min: "-1.5", max: "2", step: "0.1", value: "0", oninput: () => viewer.dots(2 ** dots.value) });
-    const sure = data.views.some((view) => view.sure) ? make("label", { class: "field" }, make("span", {}, "Least sure left out ", percent), least) : null;
+    const least = range(0, 95, 1, viewer.least, { oninput: () => viewer.floor(Number(least.value)) }), percent = make("span");
+    const dots = range(-1.5, 2, 0.1, 0, { oninput: () => viewer.dots(2 ** dots.value) });
+    const sure = data.views.some((view) => view.sure) ? field(["Least sure left out ", percent], least) : null;
     aside.replaceChildren(
-      make("section", { class: "group", "aria-label": "The scene" }, through, make("label", { class: "field" }, make("span", { text: "Point size" }), dots), sure,
-        make("label", { class: "check" }, cameras, make("span", { text: "Show the cameras" })), make("button", { type: "button", text: "Back to the first view", onclick: () => viewer.reset() })),
-      make("section", { class: "group" }, make("h2", { text: "Download" }), make("div", { class: "chips" }, ...files.map((one) => make("button", { type: "button", text: one.textContent, title: one.title, onclick: () => one.click() })))),
-      make("p", { class: "hint", text: `${data.views.length} views, ${data.unit === "m" ? "in metres" : "in a unit of its own"}, ${job.model}. Drag turns, the wheel or two fingers zoom, Shift and drag move.` }));
+      make("section", { class: "group", "aria-label": "The scene" }, through, field("Point size", dots), sure,
+        check("Show the cameras", cameras), press("Back to the first view", () => viewer.reset())),
+      make("section", { class: "group" }, make("h2", { text: "Download" }), downloads(job, formats)),
+      hint(`${data.views.length} views, ${data.unit === "m" ? "in metres" : "in a unit of its own"}, ${job.model}. ${steering()}`));
     heed();
     canvas.focus({ preventScroll: true });
 

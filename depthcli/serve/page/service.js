@@ -14,7 +14,6 @@ export class Problem extends Error {
   }
 }
 
-export const hasToken = () => Boolean(token);
 const headers = () => (token ? { Authorization: `Bearer ${token}` } : {});
 
 export const pause = (seconds, signal) => new Promise((done, failed) => {
@@ -114,26 +113,22 @@ async function lives() {
   }
 }
 
-/** Let a person type the token. All requests that miss it wait for the same answer. */
+/** Let a person type the token. All requests that miss it wait for the same answer. Raises Problem without one. */
 function askToken(wrong) {
   if (asked) return asked;
   const dialog = document.getElementById("ask"), input = document.getElementById("token");
   document.getElementById("ask-title").textContent = wrong ? "This is not the token of the service" : "This service wants its token";
-  input.value = "";
+  input.value = dialog.returnValue = "";
   dialog.showModal();
-  asked = new Promise((done) => {
-    const closed = () => {
-      if (!input.value.trim()) {
-        dialog.showModal(); // there is nothing to see without it
-        return;
-      }
-      dialog.removeEventListener("close", closed);
+  asked = new Promise((done, failed) => {
+    dialog.addEventListener("close", () => {
+      asked = null;
+      // Escape and Cancel close it, too: what was typed is not meant then.
+      if (!dialog.returnValue) return failed(new Problem("This service wants its token", "it answers nothing without it"));
       token = input.value.trim();
       sessionStorage.setItem(KEY, token);
-      asked = null;
       done();
-    };
-    dialog.addEventListener("close", closed);
+    }, { once: true });
   });
   return asked;
 }

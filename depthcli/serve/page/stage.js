@@ -1,8 +1,8 @@
 /** The stage: a picture and its depth compared, and the same in three dimensions, in the viewer of `-f html`. */
 
 import { compare } from "./compare.js";
-import { make, problemBox, segments } from "./make.js";
-import { colorTable, ends, meaning, paint, paintScale, worded } from "./numbers.js";
+import { byTouch, check, field, hint, make, press, problemBox, range, segments, steering } from "./make.js";
+import { colorTable, ends, nearColor, paint, paintScale, worded } from "./numbers.js";
 import { call } from "./service.js";
 
 const SOURCES = { given: "as given", exif: "from EXIF", "exif-cropped": "from EXIF, of a cropped photo", predicted: "predicted", assumed: "assumed" };
@@ -16,22 +16,22 @@ export function viewerData(page) {
 /**
  * Return the stage and what belongs beside it, as { stage, readout, controls, close(), recolor(name), show(view), focus() }.
  * map: of readNumbers. photo: address of the picture, or null. solid(): promise of the address of a page of `-f html`;
- * null if there is none. changed(view) is called if another view is shown. cover: lies over both, or null; probed(x, y) is
+ * null if there is none. cuts: whether solid takes more of a query. changed(view) is called if another view is shown. cover: lies over both, or null; probed(x, y) is
  * called as probe of compare.
  */
-export function makeStage({ map, photo, name, colors, solid, changed = () => {}, cover = null, probed = () => {} }) {
+export function makeStage({ map, photo, name, colors, solid, cuts = false, changed = () => {}, cover = null, probed = () => {} }) {
   const { meta } = map;
-  const number = make("output", { class: "number", "aria-live": "polite" }), unit = make("span", { class: "unit" });
+  const number = make("span", { class: "number" }), said = make("output", { class: "unseen" }), unit = make("span", { class: "unit" });
   const far = make("span"), near = make("span"), strip = make("canvas", { class: "strip", role: "img", "aria-label": "Scale from far to near" });
   const needle = make("i", { hidden: true });
   const readout = make("section", { class: "readout", "aria-label": "Depth under the pointer" },
-    make("p", {}, number, unit), make("div", { class: "scale" }, strip, needle), make("p", { class: "ends" }, far, near));
+    make("p", { "aria-hidden": "true" }, number, unit), said, make("div", { class: "scale" }, strip, needle), make("p", { class: "ends" }, far, near));
   [far.textContent, near.textContent] = ends(meta).map((text, i) => `${["far", "near"][i]} ${text}`);
 
-  const canvas = make("canvas", { class: "layer over", role: "img", "aria-label": `Depth of ${name}: ${meaning(meta)}` });
+  const canvas = make("canvas", { class: "layer over", role: "img",  });
   const idle = () => {
-    number.textContent = "";
-    unit.textContent = matchMedia("(hover: none)").matches ? "Touch the picture for its depth" : "Point at the picture for its depth";
+    number.textContent = said.textContent = "";
+    unit.textContent = byTouch() ? "Touch the picture for its depth" : "Point at the picture for its depth";
     needle.hidden = true;
   };
   const probe = (x, y) => {
@@ -40,6 +40,7 @@ export function makeStage({ map, photo, name, colors, solid, changed = () => {},
     const column = Math.min(map.width - 1, Math.floor(x * map.width)), row = Math.min(map.height - 1, Math.floor(y * map.height));
     const value = map.values[row * map.width + column];
     [number.textContent, unit.textContent] = worded(value, meta);
+    said.textContent = Number.isNaN(value) ? unit.textContent : `depth ${number.textContent} ${unit.textContent}`.replace(" relative", "");
     const t = (value - meta.min) / (meta.max - meta.min || 1);
     needle.hidden = Number.isNaN(value);
     needle.style.left = `${100 * Math.max(0, Math.min(1, meta.near_is === "high" ? t : 1 - t))}%`;
@@ -49,6 +50,7 @@ export function makeStage({ map, photo, name, colors, solid, changed = () => {},
     const table = await colorTable(chosen);
     paint(canvas, map, table);
     paintScale(strip, table);
+    canvas.setAttribute("aria-label", `Depth of ${name}, ${nearColor(table)} is near`);
   };
   recolor(colors);
 
@@ -59,17 +61,23 @@ export function makeStage({ map, photo, name, colors, solid, changed = () => {},
   const views = solid ? [["flat", photo ? "Compare" : "Depth"], ["mesh", "Mesh"], ["points", "Points"]] : [["flat", "Depth"]];
   const choose = segments("View", views, "flat", (view) => show(view));
   const below = make("div", { class: "over-stage" }, solid ? choose : null, note);
-  const START = 0.5; // of log2 of the point size: points that nearly touch
+  const START = 0.7; // of log2 of the point size: points that touch
   const stage = make("div", { class: "stage" }, flat, room, below);
   stage.style.setProperty("--ratio", map.width / map.height);
   const controls = make("section", { class: "group", "aria-label": "View in three dimensions", hidden: true });
   const away = new AbortController();
+  const edges = make("input", { type: "checkbox", checked: true, onchange: async () => {
+    viewer.close();
+    viewer = opening = null;
+    await show(shownNow);
+    edges.focus();
+  } });
   let viewer = null, opening = null, shownNow = "flat";
 
   async function open() {
     const wait = make("p", { class: "wait", role: "status", text: "Making the mesh …" });
     room.replaceChildren(wait);
-    const data = viewerData(await (await call(await solid(), { signal: away.signal })).text());
+    const data = viewerData(await (await call(await solid(edges.checked ? "" : "&edges=off"), { signal: away.signal })).text());
     const view = make("canvas", { tabindex: "0", role: "application", "aria-label": `${name} in three dimensions. Arrow keys turn, with Shift they move, plus and minus go nearer and farther, R goes back.` });
     room.replaceChildren(view);
     viewer = depthViewer(view, data, {
@@ -94,25 +102,26 @@ export function makeStage({ map, photo, name, colors, solid, changed = () => {},
   }
 
   function makeControls(data) {
-    const size = make("input", { type: "range", min: "-1.5", max: "2", step: "0.1", value: START, oninput: () => viewer.dots(2 ** size.value) });
+    const size = range(-1.5, 2, 0.1, START, { oninput: () => viewer.dots(2 ** size.value) });
     viewer.dots(2 ** START);
-    const parts = [make("label", { class: "field dots" }, make("span", { text: "Point size" }), size)];
+    const parts = [field("Point size", size, { class: "field dots" })];
+    if (cuts) parts.push(check("Cut edges", edges, { title: "Leave out what lies between two surfaces" }));
     if (data.fill) {
       const fills = make("input", { type: "checkbox", checked: true, onchange: () => viewer.fill(fills.checked) });
-      parts.push(make("label", { class: "check fills", title: "Stretch the photo over what the camera did not see" }, fills, make("span", { text: "Fill gaps" })));
+      parts.push(check("Fill gaps", fills, { class: "check fills", title: "Stretch the photo over what the camera did not see" }));
     }
     if (!data.views) {
       const wide = (Math.atan(data.size[0] / 2 / data.camera.fx) * 360) / Math.PI;
       const tangent = (degrees) => Math.tan((degrees * Math.PI) / 360), shows = make("span", { text: `${Math.round(wide)}°` });
-      const angle = make("input", { type: "range", min: "15", max: "120", step: "1", value: String(Math.round(wide)) });
+      const angle = range(15, 120, 1, Math.round(wide));
       angle.addEventListener("input", () => {
         shows.textContent = `${angle.value}°`;
         viewer.widen(tangent(Number(angle.value)) / tangent(wide));
       });
-      parts.push(make("label", { class: "field" }, make("span", {}, "Field of view ", shows), angle),
-        make("p", { class: "hint", text: `Camera ${SOURCES[data.camera.source] || data.camera.source}. Drag turns, the wheel or two fingers zoom, Shift and drag move.` }));
+      parts.push(field(["Field of view ", shows], angle),
+        hint(`Camera ${SOURCES[data.camera.source] || data.camera.source}. ${steering()}`));
     }
-    parts.push(make("button", { type: "button", text: "Back to the photo", onclick: () => viewer.reset() }));
+    parts.push(press("Back to the photo", () => viewer.reset()));
     controls.replaceChildren(...parts);
     put();
   }

@@ -101,7 +101,7 @@ def test_they_stay_when_the_depth_is_made_anew_and_not_for_another_photo(finder,
     there = open_page(finder)
     found(there)
     page = there.page
-    page.get_by_label("Input size").select_option("84")
+    page.get_by_label("Network detail").select_option("84")
     page.wait_for_selector(".hint:has-text('126 × 84')")
     page.wait_for_selector(".found li")
     page.get_by_role("button", name="Another photo").click()

@@ -13,7 +13,7 @@ from PIL import Image
 
 from depthcli.io.codecs.formats import STILLS
 from tests.conftest import photo
-from tests.io.browser import Visit, difference
+from tests.io.browser import Visit, difference, drawn
 from tests.io.video.clips import make_clip
 from tests.serve.browser.pages import PHONE, shot
 from tests.serve.running import Service, until
@@ -26,6 +26,10 @@ def choose(there: Visit, path: Path) -> None:
     """Give a photo to the page and wait for its depth."""
     there.page.locator(".photo input[type=file]").set_input_files(path)
     there.page.wait_for_selector(".readout")
+
+
+def wait_for_title(there: Visit, shown: str) -> None:
+    until(lambda: there.page.title() == f"{shown} – depth")
 
 
 def result_of(there: Visit) -> str:
@@ -122,7 +126,7 @@ def test_points_have_a_size_and_the_camera_an_angle(site, open_page):
     there.page.get_by_label("Point size").fill("-1.5")
     small = shot(there, ".solid canvas")
     assert small.mean() < home.mean() - 3, "more of the dark ground is seen between small points"
-    there.page.get_by_label("Point size").fill("0.5")
+    there.page.get_by_label("Point size").fill("0.7")
     angle = there.page.get_by_label("Field of view")
     assert angle.input_value() == "60" and "assumed" in there.page.locator("aside").inner_text()
     angle.fill("30")
@@ -230,10 +234,12 @@ def test_what_is_no_picture_is_said_in_the_words_of_the_service(site, open_page)
     there.page.locator(".photo input[type=file]").set_input_files("notes.txt")
     problem = there.page.wait_for_selector("[role=alert]").inner_text()
     assert site.depth(Path("notes.txt"), name="notes.txt").json["title"] in problem
+    assert there.page.evaluate("document.activeElement.textContent") == "Choose a photo"
     Path("large.jpg").write_bytes(bytes(2_000_000))
     there.page.locator(".photo input[type=file]").set_input_files("large.jpg")
     there.page.wait_for_selector("[role=alert]:has-text('2.0 MB')")
     assert "up to 1.0 MB" in there.page.locator("[role=alert]").inner_text()
+    assert there.page.evaluate("document.activeElement.textContent") == "Choose a photo"
     choose(there, photo("a.jpg", SIZE))  # and nothing is stuck
 
 
@@ -326,8 +332,6 @@ def test_a_token_is_asked_for_and_kept_in_the_tab(browser, serving, open_page):
         there = open_page(service)
         page = there.page
         page.wait_for_selector("#ask[open]")
-        page.keyboard.press("Escape")
-        page.wait_for_selector("#ask[open]")
         page.keyboard.type("a guess")
         page.keyboard.press("Enter")
         page.wait_for_selector("#ask-title:has-text('not the token')")
@@ -344,6 +348,107 @@ def test_a_token_is_asked_for_and_kept_in_the_tab(browser, serving, open_page):
         assert all("sesame" not in url for url in there.requests)
         stranger = open_page(service)  # another tab
         stranger.page.wait_for_selector("#ask[open]")
+
+
+@pytest.mark.parametrize("way", ["Escape", "Cancel"])
+def test_who_has_no_token_may_leave_and_try_again(browser, serving, open_page, way):
+    with serving(DEPTH_TOKEN="open sesame", network=0) as service:
+        there = open_page(service)
+        page = there.page
+
+        def leave(typed: str) -> None:
+            page.wait_for_selector("#ask[open]")
+            page.locator("#token").fill(typed)
+            page.keyboard.press("Escape") if way == "Escape" else page.get_by_role("button", name="Cancel").click()
+            page.wait_for_selector("#ask", state="hidden")
+
+        for typed in ("", "a secret not meant"):
+            leave(typed)
+            problem = page.locator("#main [role=alert]")
+            assert "token" in problem.inner_text()
+            problem.get_by_role("button", name="Try again").click()
+        leave("")
+        assert page.evaluate("sessionStorage.length") == 0
+        page.get_by_role("button", name="Try again").click()
+        page.locator("#token").fill("open sesame")
+        page.get_by_role("button", name="Continue").click()
+        choose(there, photo("a.jpg", SIZE))
+        page.evaluate("sessionStorage.setItem('depth-token', 'an old one')")
+        page.reload()
+        leave("open sesame")
+        page.get_by_role("button", name="Try again").click()
+        page.wait_for_selector("#ask-title:has-text('not the token')")
+        assert page.evaluate("sessionStorage.getItem('depth-token')") == "an old one"
+        assert page.locator("#token").input_value() == ""
+    there.complaints[:] = [text for text in there.complaints if "401" not in text]
+
+
+def test_a_photo_that_lacks_the_token_is_sent_again_from_its_problem(browser, serving, open_page):
+    with serving(DEPTH_TOKEN="open sesame", network=0) as service:
+        there = open_page(service)
+        page = there.page
+        page.locator("#token").fill("open sesame")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".picker")
+        refusals = iter([{"status": 401, "body": '{"title": "a token is needed"}'}])
+        page.route(
+            "**/v1/depth?*", lambda route: route.fulfill(**one) if (one := next(refusals, {})) else route.continue_()
+        )
+        page.locator(".photo input[type=file]").set_input_files(photo("a.jpg", SIZE))
+        page.wait_for_selector("#ask[open]")
+        page.keyboard.press("Escape")
+        page.locator(".picker .problem").get_by_role("button", name="Try again").click()
+        page.wait_for_selector(".readout")
+        assert page.evaluate("sessionStorage.getItem('depth-token')") == "open sesame"
+
+
+def test_the_window_is_called_by_what_it_shows(site, open_page):
+    there = open_page(site)
+    page = there.page
+    page.wait_for_selector(".picker")
+    assert page.title() == "Photo – depth"
+    choose(there, photo("a.jpg", SIZE))
+    assert page.title() == "a.jpg – depth"
+    for place, title in (("clips", "Clips"), ("gallery", "Gallery"), ("photo", "a.jpg")):
+        page.evaluate("(place) => { location.hash = place; }", place)
+        wait_for_title(there, title)
+    page.evaluate("location.hash = 'gallery'")
+    page.locator(".name:text-is('b.jpg')").click()
+    page.wait_for_selector("dialog .readout")
+    assert page.title() == "b.jpg – depth"
+    page.keyboard.press("Escape")
+    wait_for_title(there, "Gallery")
+    page.evaluate("location.hash = 'photo'")
+    page.get_by_role("button", name="Another photo").click()
+    wait_for_title(there, "Photo")
+
+
+def test_the_depth_is_told_in_words_and_in_short(site, open_page):
+    there = open_page(site)
+    page = there.page
+    choose(there, photo("a.jpg", SIZE))
+    depth, colors = page.locator("canvas.over"), page.get_by_label("Colours")
+    assert depth.get_attribute("aria-label") == "Depth of a.jpg, red is near"
+    for name, near in (("Spectral", "blue"), ("magma", "bright"), ("gray_r", "dark"), ("turbo", "red")):
+        colors.select_option(name)
+        page.wait_for_timeout(100)
+        assert depth.get_attribute("aria-label") == f"Depth of a.jpg, {near} is near"
+    page.locator(".frame").focus()
+    page.keyboard.press("ArrowRight")
+    number = page.locator(".number").inner_text()
+    said = page.locator(".readout").get_by_role("status")
+    assert said.text_content() == f"depth {number}, larger is nearer"
+    assert page.locator(".readout").aria_snapshot().count(number) == 1
+    page.evaluate("location.hash = 'gallery'")
+    page.get_by_label("Folder").select_option("2")
+    page.locator(".name:text-is('m.jpg')").click()
+    page.locator("dialog .frame").focus()
+    page.keyboard.press("ArrowRight")
+    said = page.locator("dialog .readout").get_by_role("status")
+    assert said.text_content() == "depth 4.00 m"
+    for _ in range(4):
+        page.keyboard.press("Shift+ArrowUp")
+    assert said.text_content() == "no depth here"
 
 
 def test_a_clip_is_sent_watched_and_played(site, open_page):
@@ -370,8 +475,11 @@ def test_a_clip_is_sent_watched_and_played(site, open_page):
     assert shot(there, ".screen").std() > 15
     card.get_by_role("button", name="Side by side").click()
     assert page.locator(".screen.beside > video").count() == 2
+    film = card.get_by_role("listitem").filter(has=page.get_by_role("button", name="walk_depth.mp4", exact=True))
+    assert site.ask("/v1").json["clip_formats"]["mp4"] in film.inner_text()
+    assert not card.get_by_role("button", name="walk_depth.mp4.json").is_visible(), "notes come last"
     with page.expect_download() as waits:
-        card.get_by_role("button", name="walk_depth.mp4", exact=True).click()
+        film.get_by_role("button").click()
     job = site.ask("/v1/jobs").json["jobs"][0]
     waits.value.save_as("got.mp4")
     film = next(file for file in job["files"] if file["format"] == "mp4")
@@ -472,8 +580,9 @@ def test_nothing_is_offered_that_the_service_lacks(browser, serving, open_page):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_a_phone_by_day_and_night(site, open_page, scheme):
     there = open_page(site, color_scheme=scheme, **PHONE)
-    choose(there, photo("a.jpg", SIZE))
     page = there.page
+    page.get_by_role("heading", name="Choose a photo").wait_for()
+    choose(there, photo("a.jpg", SIZE))
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (int(re.findall(r"\d+", ground)[0]) > 200) == (scheme == "light")
     for place in ("#photo", "#clips", "#gallery"):
@@ -488,6 +597,24 @@ def test_it_fits_a_phone_by_day_and_night(site, open_page, scheme):
     page.touchscreen.tap(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
     assert abs(int(page.locator(".handle").get_attribute("aria-valuenow")) - 25) <= 1
     assert float(page.locator(".number").inner_text()) > 0
+
+
+def test_without_cut_edges_the_points_cover_the_photo(site, open_page):
+    there = open_page(site)
+    choose(there, photo("a.jpg", SIZE))
+    there.page.get_by_role("button", name="Points", exact=True).click()
+    cut = there.page.get_by_label("Cut edges")
+    assert cut.is_checked()
+    there.page.wait_for_timeout(300)
+    middle = np.s_[120:500, 40:-40]  # of the photo, which is 810 x 540 of the 838 x 680 pixels
+    few = drawn(shot(there, ".solid canvas")[middle]).mean()
+    cut.uncheck()
+    there.page.wait_for_timeout(300)
+    assert few < 0.8 and drawn(shot(there, ".solid canvas")[middle]).mean() > 0.99
+    assert cut.evaluate("(box) => box === document.activeElement")
+    cut.check()
+    there.page.wait_for_timeout(300)
+    assert abs(drawn(shot(there, ".solid canvas")[middle]).mean() - few) < 0.01
 
 
 def test_motion_stands_still_for_those_who_ask(site, open_page):
