@@ -75,7 +75,6 @@ def quick(monkeypatch):
         (500, 5, EngineError),
         (500, 1, OutputError),
         (507, 1, OutputError),
-        (401, 5, EngineError),
     ],
 )
 def test_a_problem_is_the_error_of_its_exit_code(status, code, kind):
@@ -83,6 +82,13 @@ def test_a_problem_is_the_error_of_its_exit_code(status, code, kind):
         with pytest.raises(kind) as raised:
             client.request("GET", "/v1")
     assert (raised.value.exit_code, str(raised.value)) == (code, "it went wrong (try `input_size`)")
+
+
+def test_a_refused_token_is_told_for_people_at_a_command(quick):
+    with answering(lambda handler: send(handler, 401, problem(401, 5))) as address, Client(address) as client:
+        with pytest.raises(EngineError, match="it went wrong") as raised:
+            client.request("GET", "/v1")
+    assert "DEPTH_TOKEN" in raised.value.hint and "header" not in raised.value.hint
 
 
 def test_a_busy_service_is_asked_again_after_the_time_it_names(quick):
