@@ -81,6 +81,10 @@ class OutputError(DepthError):
     """A result cannot be written, or a depth file cannot be read back."""
 
 
+class EmptyShapeError(OutputError):
+    """No point or triangle is left of a picture or scene; other options may leave some."""
+
+
 class DiskFullError(OutputError):
     """Nothing more can be written where the results go: going on would only waste work."""
 

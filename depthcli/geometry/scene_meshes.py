@@ -7,7 +7,7 @@ from typing import Optional
 import numpy as np
 
 from depthcli.choices.scenes import SceneChoice
-from depthcli.errors import OutputError
+from depthcli.errors import EmptyShapeError, OutputError
 from depthcli.geometry.edges import find_edges
 from depthcli.geometry.grid import grid_mesh, grid_step
 from depthcli.geometry.scene_points import confidence_floor, has_depth, world_points
@@ -32,7 +32,7 @@ def meshes_by_view(scene: Scene, choice: SceneChoice = SceneChoice()) -> list[Op
     floor = confidence_floor(scene, choice.confidence)
     found = [_mesh(view, scene.unit, choice, floor) for view in scene.views]
     if not any(mesh is not None for mesh in found):
-        raise OutputError("no triangle is left of the scene", "use a smaller `confidence`, or set `edges` to off")
+        raise EmptyShapeError("no triangle is left of the scene", "use a smaller `confidence`, or set `edges` to off")
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Optional
 import numpy as np
 
 from depthcli.choices.scenes import SceneChoice
-from depthcli.errors import OutputError
+from depthcli.errors import EmptyShapeError
 from depthcli.geometry.edges import find_edges
 from depthcli.geometry.grid import thin
 from depthcli.geometry.poses import centers, to_camera, to_world
@@ -82,7 +82,7 @@ def kept_masks(scene: Scene, choice: SceneChoice) -> list[np.ndarray]:
             mask &= view.depth.confidence >= floor
         found.append(mask)
     if not any(mask.any() for mask in found):
-        raise OutputError("no point of the scene is left", "use a smaller `confidence`, or set `edges` to off")
+        raise EmptyShapeError("no point of the scene is left", "use a smaller `confidence`, or set `edges` to off")
     return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from depthcli.camera import ASSUMED_VIEW, CameraSource, describe_camera
 from depthcli.choices.shapes import ShapeChoice
 from depthcli.depthmap import DepthKind, DepthMap, describe
-from depthcli.errors import OutputError
+from depthcli.errors import EmptyShapeError
 from depthcli.geometry.edges import find_edges
 from depthcli.geometry.grid import grid_mesh, grid_step, thin
 from depthcli.geometry.normals import normals_at
@@ -57,7 +57,7 @@ def mesh(depth: DepthMap, rgb: np.ndarray, choice: ShapeChoice = ShapeChoice()) 
     tolerance = (choice.edges or 0) * max(1, step / space.cell)
     grid = grid_mesh(space.z, keep, step, edges, tolerance)
     if not len(grid.faces):
-        raise OutputError("no triangle is left of the mesh", "set `edges` to off, or raise `mesh_size`")
+        raise EmptyShapeError("no triangle is left of the mesh", "set `edges` to off, or raise `mesh_size`")
     counts = {"vertices": len(grid.rows), "triangles": len(grid.faces), "step": step}
     return with_axes(
         Mesh(
@@ -121,7 +121,7 @@ def _kept(space: Space, choice: ShapeChoice) -> np.ndarray:
         return space.valid
     kept = space.valid & ~find_edges(space.z, space.valid, choice.edges, space.cell).flying
     if not kept.any():
-        raise OutputError("no point is left", "set `edges` to off")
+        raise EmptyShapeError("no point is left", "set `edges` to off")
     return kept
 
 

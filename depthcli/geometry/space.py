@@ -16,7 +16,7 @@ import numpy as np
 
 from depthcli.camera import Camera, CameraSource, assumed_camera
 from depthcli.depthmap import DepthKind, DepthMap
-from depthcli.errors import OutputError, UsageError
+from depthcli.errors import EmptyShapeError, UsageError
 from depthcli.geometry.solids import ARBITRARY, METRES
 
 FARTHEST = 20.0  # of relative maps, whose nearest percent lies at 1; beyond, values near 0 are mostly sky
@@ -62,7 +62,7 @@ def space_of(depth: DepthMap, farthest: Optional[float] = None) -> Space:
         if mask is not None:
             valid &= mask
     if not valid.any():
-        raise OutputError("no pixel has a depth", "all of them are invalid, sky, or infinitely far")
+        raise EmptyShapeError("no pixel has a depth", "all of them are invalid, sky, or infinitely far")
     near_is_high, fixed = depth.kind.near_is_high, is_fixed(depth)
     z = np.divide(1, values, out=np.zeros_like(values), where=valid) if near_is_high else np.where(valid, values, 0)
     if not fixed:
@@ -72,7 +72,7 @@ def space_of(depth: DepthMap, farthest: Optional[float] = None) -> Space:
     if farthest is not None:
         valid &= z <= farthest
         if not valid.any():
-            raise OutputError(f"no pixel is nearer than {farthest:g}", "raise `farthest`")
+            raise EmptyShapeError(f"no pixel is nearer than {farthest:g}", "raise `farthest`")
     z[~valid] = 0
     known = depth.kind.is_metric and camera.source is not CameraSource.ASSUMED
     return Space(z, valid, camera, METRES if known else ARBITRARY, _cell(depth))

@@ -243,6 +243,11 @@ def test_bare_numbers_are_named_among_the_formats_and_go_alone(service: Service)
     assert got.status == 400 and "address" in got.json["title"], "nothing that was asked for is dropped in silence"
 
 
+def test_a_picture_of_which_no_triangle_is_left_is_no_fault_of_the_service(service: Service):
+    got = service.depth(photo("a.png", (1, 1)), format="glb")
+    assert got.status == 422 and "triangle" in got.json["title"] and "edges" in got.json["hint"]
+
+
 def test_unknown_places_are_problems(service: Service):
     for target in ("/nope", "/v1/nope", "/page/nope.js", "/v1/results/nope", "/v1/jobs/nope"):
         got = service.ask(target)

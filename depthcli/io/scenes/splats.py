@@ -11,7 +11,7 @@ from typing import IO, Optional
 
 import numpy as np
 
-from depthcli.errors import OutputError
+from depthcli.errors import EmptyShapeError
 
 _BORDER = 8 / 256  # of a side, cut from each edge of a view
 _FAR = 0.9  # quantile of a view's depth, beyond which Gaussians are left out
@@ -53,7 +53,7 @@ def write_splats(splats: Splats, target: IO[bytes], kept: Optional[np.ndarray] =
     """Write Gaussians. kept: mask of as many, in any shape; None for all. Raises OutputError if none is left."""
     mask = np.ones(len(splats.means), bool) if kept is None else kept.ravel()
     if not mask.any():
-        raise OutputError("no Gaussian is left to write")
+        raise EmptyShapeError("no Gaussian is left to write")
     opacity = np.clip(splats.opacities[mask].astype(np.float64), _LEAST, 1 - _LEAST)
     parts = (
         splats.means[mask],
