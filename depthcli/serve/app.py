@@ -83,8 +83,7 @@ class Service:
 
     def check(self) -> None:
         """Raise a DepthError if the service cannot take work now."""
-        if self.draining:
-            raise BusyError("the service is stopping")
+        self.check_stays()
         if self.runner.lost is not None:
             raise self.runner.lost
         if self.models.error is not None:
@@ -93,6 +92,11 @@ class Service:
             raise BusyError("the model is not loaded yet")
         if not self.objects.ready:
             raise BusyError("the detector is not loaded yet")
+
+    def check_stays(self) -> None:
+        """Raise BusyError if the service is stopping."""
+        if self.draining:
+            raise BusyError("the service is stopping")
 
     def drain(self) -> None:
         """Take no new work, and stop jobs at their next step."""
@@ -243,8 +247,7 @@ def _add_pictures(app: FastAPI, service: Service) -> None:
         responses={**_FILE, 201: {"description": "Kept: what is known of it, as JSON. Its address is in Location."}},
     )
     async def depth(request: Request, query: Annotated[DepthQuery, Query()]) -> Response:
-        if service.draining:
-            raise BusyError("the service is stopping")
+        service.check_stays()
         refuse_multipart(request)
         done = await service.pictures.estimate(request, query)
         if done.body is None:
@@ -288,8 +291,8 @@ def _add_objects(app: FastAPI, service: Service, kept: Callable[[str], Result]) 
 
     async def of_kept(name: str, query: ChoiceQuery, formats: tuple[str, ...]) -> Response:
         found = kept(name)
-        if service.draining and not found.answers:
-            raise BusyError("the service is stopping")
+        if not found.answers:
+            service.check_stays()
         return objects_of(await service.objects.of_kept(name, found, query, formats))
 
     @app.post(
@@ -301,8 +304,7 @@ def _add_objects(app: FastAPI, service: Service, kept: Callable[[str], Result]) 
         responses=_FILE,
     )
     async def objects(request: Request, query: Annotated[ObjectsQuery, Query()]) -> Response:
-        if service.draining:
-            raise BusyError("the service is stopping")
+        service.check_stays()
         refuse_multipart(request)
         return objects_of(await service.objects.of_picture(request, query))
 
@@ -408,8 +410,7 @@ def _add_jobs(app: FastAPI, service: Service, jobs: Jobs) -> None:
         openapi_extra=_BODY,
     )
     async def clip(request: Request, query: Annotated[ClipQuery, Query()]) -> Response:
-        if service.draining:
-            raise BusyError("the service is stopping")
+        service.check_stays()
         refuse_multipart(request)
         wish = query.wish(service.models.check_clip(query.model))
         name = plain_clip_name(query.name)
@@ -423,8 +424,7 @@ def _add_jobs(app: FastAPI, service: Service, jobs: Jobs) -> None:
         openapi_extra=_BODY,
     )
     async def scene(request: Request, query: Annotated[SceneQuery, Query()]) -> Response:
-        if service.draining:
-            raise BusyError("the service is stopping")
+        service.check_stays()
         refuse_multipart(request, "tar c a.jpg b.jpg | curl --data-binary @-")
         wish = query.wish(service.models.check_scene(query.model))
         return await received(request, SceneWork.kind, scene_file_name(query.name), wish, query.key)
